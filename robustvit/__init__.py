@@ -1,0 +1,1 @@
+"""robustvit: how robust is a vision transformer."""

@@ -1,0 +1,1 @@
+"""Attacks: a model, images, labels and draws in, images inside a budget out."""

@@ -1,0 +1,95 @@
+"""Images with their labels and ids: what every scenario receives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustvit.errors import PixelRange
+from robustvit.reading import Reading
+
+Severity = Literal[1, 2, 3, 4, 5]
+
+
+class Sample(NamedTuple):
+    """One picture: a stable id, RGB uint8 (H, W, 3) at its own size, and its class index."""
+
+    id: str
+    image: np.ndarray
+    label: int
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A data set: sized, indexable, and able to say what it holds without decoding it.
+
+    `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
+    wnids that labels index; `readings` say how a model's logits answer these labels, the first being the one that scores.
+    `source` is `original`, `generated` or `released`.
+    """
+
+    name: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    source: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """images: (N, 3, H, W) float32 in [0, 1]; labels: (N,) int64; ids: N sample ids."""
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, keep: Tensor) -> Batch:
+        """The rows that a boolean mask or an index tensor names."""
+        index = torch.arange(len(self), device=self.labels.device)[keep].cpu()
+        return Batch(self.images[keep], self.labels[keep], tuple(self.ids[i] for i in index.tolist()))
+
+    def with_images(self, images: Tensor) -> Batch:
+        """The same samples, other pixels."""
+        return replace(self, images=images)
+
+    def chunks(self, rows: int) -> Iterator[Batch]:
+        """Consecutive parts of at most `rows` rows."""
+        for start in range(0, len(self), rows):
+            yield Batch(self.images[start : start + rows], self.labels[start : start + rows], self.ids[start : start + rows])
+
+
+def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return tensor.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255.0)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float (N, 3, H, W) in [0, 1] as uint8 (N, H, W, 3), rounded to the nearest level."""
+    scaled = (images.detach() * 255.0).round_().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def check_pixels(images: Tensor, what: str) -> None:
+    """Raises PixelRange unless every value is finite and in [0, 1]; `what` begins the message."""
+    if images.numel() == 0:
+        return
+    low, high = torch.aminmax(images.detach())
+    if not (float(low) >= 0.0 and float(high) <= 1.0):  # NaN fails both comparisons
+        raise PixelRange(
+            f"{what} must be pixels in [0, 1]; these span [{float(low):.4g}, {float(high):.4g}]. "
+            "Do not normalise them: the Classifier does that itself."
+        )

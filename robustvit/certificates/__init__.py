@@ -1,0 +1,1 @@
+"""Certificates: proofs about samples. None ships yet; `@robustvit.certificate` adds one."""

@@ -1,0 +1,167 @@
+"""A model behind one door: pixels in [0, 1] go in, float32 logits come out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustvit.batch import check_pixels, pixels
+from robustvit.draws import Draws
+from robustvit.errors import BadParameter, ModelError
+from robustvit.spec import Spec
+from robustvit.view import View
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model. `identity` and `fingerprint` name it in a Cell; the rest is told to readers.
+
+    identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
+    `checkpoint`, `bundled`, `given` or `random`.
+    """
+
+    label: str
+    identity: Spec
+    fingerprint: str
+    weights: str
+    tag: str = ""
+    source: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    parameters: int = 0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Classifier(nn.Module):
+    """A frozen, evaluating model with its normalisation and its view.
+
+    model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how pictures are brought to its size.
+    tile: rows the model sees at once; fewer are padded with zeros, so that a row's logits do not depend on its companions.
+    Calling it: (N, 3, H, W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for anything else in the pixels, ModelError for
+    another image size.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        view: View,
+        card: Card,
+        tile: int = 16,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise BadParameter(f"mean and std take three channels with std > 0; got mean {mean}, std {std}.")
+        self.model = model.eval().requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        self.view = view
+        self.card = card
+        self.tile: int = tile
+        self.precision: str = precision
+        self.configure(tile=tile, precision=precision)
+
+    def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
+        """Sets rows per tile and arithmetic precision; returns itself."""
+        if tile is not None and tile < 1:
+            raise BadParameter(f"--batch-size is {tile}; it takes a positive number of rows.")
+        if precision is not None and precision not in PRECISIONS:
+            raise BadParameter(f"precision '{precision}' is unknown; it takes {', '.join(PRECISIONS)}.")
+        self.tile = tile or self.tile
+        self.precision = precision or self.precision
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images it takes."""
+        return self.view.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device  # type: ignore[return-value]
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Stays in evaluation mode: a Classifier is for judging. Train the module you built it from."""
+        return super().train(False)
+
+    def bound(self, draws: Draws) -> Classifier:
+        """This model with its randomness bound to the samples of `draws`; a deterministic model is itself."""
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float in [0, 1] → (N, K) float32 logits."""
+        if images.dim() != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.size:
+            wanted = f"(N, 3, {self.size[0]}, {self.size[1]})"
+            raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
+        check_pixels(images, f"the images given to model '{self.card.label}'")
+        if len(images) == 0:
+            return self._tile(images.new_zeros(self.tile, *images.shape[1:]))[:0]
+        return torch.cat([self._tile(part)[: len(part)] for part in torch.split(images, self.tile)])
+
+    def _tile(self, images: Tensor) -> Tensor:
+        missing = self.tile - len(images)
+        if missing:
+            images = torch.cat((images, images.new_zeros(missing, *images.shape[1:])))
+        normal = (images.float() - self.mean) / self.std  # type: ignore[operator]
+        dtype = PRECISIONS[self.precision]
+        cast = torch.autocast(self.device.type, dtype=dtype) if dtype is not torch.float32 else contextlib.nullcontext()
+        with cast:
+            logits = self.model(normal)
+        if not isinstance(logits, Tensor) or logits.dim() != 2:
+            raise ModelError(f"model '{self.card.label}' must return logits of shape (N, K); it returned {_shape(logits)}.")
+        return logits.float()
+
+    def preprocess(self, image: Any) -> Tensor:
+        """A Pillow image as (3, H, W) float32 in [0, 1], through this model's view."""
+        return pixels(np.asarray(self.view.look(image))[None], self.device)[0]
+
+    def relabel(self, label: str) -> Classifier:
+        """Sets the name that tables show; returns itself."""
+        self.card = replace(self.card, label=label)
+        return self
+
+
+def _shape(value: object) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A name for a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not isinstance(tensor, Tensor):
+            continue
+        array = tensor.detach().cpu().contiguous()
+        total.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
+        total.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
+    """The module in evaluation mode without parameter gradients for the length of a block; afterwards as it was."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    model.eval().requires_grad_(False)
+    try:
+        yield model
+    finally:
+        for name, module in model.named_modules():
+            module.training = modes[name]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(grads[name])

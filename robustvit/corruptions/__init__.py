@@ -1,0 +1,1 @@
+"""Corruptions: images, draws and a severity in, images out."""

@@ -1,0 +1,1 @@
+"""Data sets: sized, indexable, with stable ids and a fingerprint."""

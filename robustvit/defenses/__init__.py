@@ -1,0 +1,1 @@
+"""Defenses: what training adds to a plain loop."""

@@ -1,0 +1,128 @@
+"""What robustvit raises.
+
+    RobustvitError
+    ├── UsageError              the request itself is wrong (exit code 2)
+    │   ├── UnknownName         a name nobody registered
+    │   ├── BadParameter        a parameter that is unknown, missing, of the wrong type or out of range
+    │   └── SuiteError          a suite file that does not say what a suite must say
+    ├── ModelError              a model cannot be had as asked
+    │   ├── WeightsUnavailable  its weights are not here and cannot be fetched
+    │   └── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
+    ├── DataError               a data set cannot be had as asked
+    │   ├── DataMissing         nothing, or too little, where it should be
+    │   └── DataUnreadable      images or labels that cannot be read
+    ├── PixelRange              images outside [0, 1], or not finite
+    ├── BudgetExceeded          a perturbation larger than its budget
+    ├── StoreError              a store cannot be read or written
+    │   ├── StoreTooNew         written by a newer schema
+    │   ├── StoreDamaged        a file in it is not whole
+    │   └── StoreFull           no room left on the disk, or no right to write
+    ├── MetricUndefined         a metric has no value here
+    │   ├── NotApplicable       its question does not fit this data or model
+    │   └── MissingCells        the store lacks cells it needs
+    └── MissingExtra            an optional dependency is not installed
+
+Every message says where, what was wrong, what is allowed and the nearest valid name. A RobustvitError is a user's mistake or a
+fact about their machine: the command line prints it without a traceback. Anything else is a defect of robustvit.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustvitError(Exception):
+    """Anything robustvit refuses or cannot do, told so that a user can act on it."""
+
+    exit_code = 1
+
+
+class UsageError(RobustvitError):
+    """The request itself is wrong."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A name that nobody registered."""
+
+
+class BadParameter(UsageError):
+    """A parameter that is unknown, missing, of the wrong type or out of range."""
+
+
+class SuiteError(UsageError):
+    """A suite file that does not say what a suite must say."""
+
+
+class ModelError(RobustvitError):
+    """A model cannot be had as asked."""
+
+
+class WeightsUnavailable(ModelError):
+    """Weights that are not on this machine and cannot be fetched."""
+
+
+class CheckpointMismatch(ModelError):
+    """A checkpoint whose tensors do not fit the architecture."""
+
+
+class DataError(RobustvitError):
+    """A data set cannot be had as asked."""
+
+
+class DataMissing(DataError):
+    """Nothing, or too little, where a data set should be."""
+
+
+class DataUnreadable(DataError):
+    """Images or labels that cannot be read."""
+
+
+class PixelRange(RobustvitError):
+    """Images outside [0, 1], or not finite."""
+
+
+class BudgetExceeded(RobustvitError):
+    """A perturbation larger than its budget."""
+
+
+class StoreError(RobustvitError):
+    """A store cannot be read or written."""
+
+
+class StoreTooNew(StoreError):
+    """A store written by a newer schema than this robustvit reads."""
+
+
+class StoreDamaged(StoreError):
+    """A file in a store is not whole."""
+
+
+class StoreFull(StoreError):
+    """No room left on the disk, or no right to write there."""
+
+
+class MetricUndefined(RobustvitError):
+    """A metric has no value here; the message is the reason that tables show."""
+
+
+class NotApplicable(MetricUndefined):
+    """A metric whose question does not fit this data or model."""
+
+
+class MissingCells(MetricUndefined):
+    """A metric over several cells, some of which the store lacks."""
+
+
+class MissingExtra(RobustvitError):
+    """An optional dependency that is not installed."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """A hint naming the options closest to `name`: " Did you mean 'eps'?", or "" when none is close."""
+    close = difflib.get_close_matches(name, list(options), n=3, cutoff=0.6)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(f"'{option}'" for option in close) + "?"

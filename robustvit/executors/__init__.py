@@ -1,0 +1,1 @@
+"""Executors: where the shards of a run are computed."""

@@ -1,0 +1,1 @@
+"""Metrics: Records in, a number and its interval out. Never torch."""

@@ -1,0 +1,1 @@
+"""Loaders of models: each turns an address into a Classifier."""

@@ -1,0 +1,68 @@
+"""How a model's logits answer a data set's labels, and the per-sample columns that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustvit.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A way of reading logits. `columns` names the logits that answer label 0, 1, 2, …; None takes them all, in their order.
+
+    classes: how many labels the data has; with `columns=None` the model must give exactly that many logits.
+    """
+
+    name: str
+    classes: int
+    columns: tuple[int, ...] | None = None
+
+    def check(self, outputs: int, model: str, data: str) -> None:
+        """Raises ModelError where a model with `outputs` logits cannot answer."""
+        if self.columns is None and outputs != self.classes:
+            raise ModelError(
+                f"model '{model}' tells {outputs} classes apart, data '{data}' has {self.classes}: their answers cannot be compared."
+            )
+        if self.columns is not None and outputs <= max(self.columns):
+            raise ModelError(
+                f"data '{data}' reads logit {max(self.columns)} (reading '{self.name}'); model '{model}' gives only {outputs}."
+            )
+
+    def read(self, logits: Tensor) -> Tensor:
+        """(N, outputs) → (N, classes)."""
+        return logits if self.columns is None else logits[:, torch.tensor(self.columns, device=logits.device)]
+
+
+def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What one set of logits says about each sample, in float64.
+
+    logits: (N, K); labels: (N,). Returns pred (lowest index on ties), confidence (largest softmax), nll (natural log), margin (label's
+    logit minus the best other; positive means right), brier (sum over classes of (p − onehot)², in [0, 2]), rank of the label (1 is best;
+    a tie counts against it only where the rival has the lower index), and top5, the indices of the largest logits, best first
+    (fewer than five classes leave −1).
+    """
+    scores = logits.double()
+    rows = torch.arange(len(labels), device=labels.device)
+    log_p = torch.log_softmax(scores, dim=1)
+    p = log_p.exp()
+    order = torch.argsort(scores, dim=1, descending=True, stable=True)
+    own = scores[rows, labels]
+    others = scores.clone()
+    others[rows, labels] = -torch.inf
+    onehot = torch.zeros_like(p)
+    onehot[rows, labels] = 1.0
+    top = torch.full((len(labels), 5), -1, dtype=torch.int64, device=labels.device)
+    top[:, : min(5, scores.shape[1])] = order[:, :5]
+    return {
+        "pred": order[:, 0],
+        "confidence": p.amax(dim=1),
+        "nll": -log_p[rows, labels],
+        "margin": own - others.amax(dim=1),
+        "brier": (p - onehot).square().sum(dim=1),
+        "rank": (order == labels[:, None]).int().argmax(dim=1) + 1,
+        "top5": top,
+    }

@@ -1,0 +1,102 @@
+"""The one protocol of everything that is done to samples, and how plain functions are lifted to it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from robustvit import norms
+from robustvit.batch import Batch, check_pixels
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.errors import BudgetExceeded, RobustvitError
+from robustvit.registry import Entry
+from robustvit.spec import Spec, plain, show
+
+_SLACK = 1e-6  # rounding of x + delta − x in float32 for pixels in [0, 1], per pixel
+
+
+@dataclass
+class Outcome:
+    """What a scenario did to a batch: the images to be judged (None when there are none) and its own per-sample columns."""
+
+    images: Tensor | None
+    columns: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Scenario(Protocol):
+    """(Classifier, Batch, Draws) → Outcome. A row of the outcome depends on that row of the batch and its draws alone."""
+
+    def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+        """What becomes of the batch."""
+        ...
+
+
+def scenario(entry: Entry, spec: Spec, plugins: dict[str, Any] | None = None) -> Scenario:
+    """The scenario that a bound Spec names. plugins: what its plug-in parameters were resolved to, by parameter name."""
+    arguments = {key: plain(value) for key, value in spec.params} | (plugins or {})
+    function = entry.load()
+    if entry.kind == "corruption":
+        return functools.partial(_corrupted, functools.partial(function, **arguments), spec)
+    if entry.kind == "attack":
+        return functools.partial(_attacked, functools.partial(function, **arguments), spec)
+    if entry.kind == "certificate":
+        return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, draws, **arguments)))
+    return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, batch.labels, draws, **arguments)))
+
+
+def stream(spec: Spec) -> str:
+    """The name of a scenario's random stream. Its severities share their draws, so that a curve over severities moves less by chance."""
+    return f"{spec.kind}/{spec.name}"
+
+
+def _corrupted(function: Callable[..., Tensor], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+    with torch.no_grad():
+        images = function(batch.images, draws)
+    _check_returned(images, batch, spec)
+    return Outcome(images)
+
+
+def _attacked(function: Callable[..., Tensor], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+    """Attacks the samples that are right when clean; the others keep their image and their success is undefined (−1)."""
+    with torch.no_grad():
+        right = model(batch.images).argmax(dim=1) == batch.labels
+    images = batch.images.clone()
+    if bool(right.any()):
+        part, keyed = batch[right], draws[right]
+        crafted = function(model, part.images, part.labels, keyed).detach()
+        _check_returned(crafted, part, spec)
+        check_budget(crafted, part, spec)
+        images[right] = crafted
+    delta = images - batch.images
+    columns = {name: norms.size(delta, name) for name in ("linf", "l2", "l0")}  # type: ignore[arg-type]
+    return Outcome(images, {**columns, "attacked": right})
+
+
+def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
+    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec names, in its `norm` (default linf)."""
+    eps, norm = spec.get("eps"), spec.get("norm", "linf")
+    if not isinstance(eps, float | int | Fraction):
+        return
+    sizes = norms.size(images - batch.images, str(norm))  # type: ignore[arg-type]
+    scale = {"linf": 1.0, "l2": batch.images[0].numel() ** 0.5, "l1": float(batch.images[0].numel())}.get(str(norm), 1.0)
+    over = sizes > float(eps) + _SLACK * scale
+    if bool(over.any()):
+        first = int(over.nonzero()[0])
+        raise BudgetExceeded(
+            f"{spec.name} returned a perturbation of {norm} {float(sizes[first]):.4f} for sample {batch.ids[first]}; "
+            f"its budget is eps = {float(eps):.4f} ({show(eps)})."
+        )
+
+
+def _check_returned(images: Any, batch: Batch, spec: Spec) -> None:
+    if not isinstance(images, Tensor) or images.shape != batch.images.shape or images.dtype != batch.images.dtype:
+        got = f"{tuple(images.shape)} {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
+        raise RobustvitError(f"{spec.kind} '{spec.name}' must return {tuple(batch.images.shape)} {batch.images.dtype}; it returned {got}.")
+    check_pixels(images, f"the images that {spec.kind} '{spec.name}' returns")

@@ -1,0 +1,161 @@
+"""Names and their arguments as data: what a suite file says, before anybody asks whether it makes sense.
+
+A node is what YAML or a command line gives: `fog`, `{fog: {severity: 3}}`. A list in an argument's place is an axis: one Spec for
+each of its values, and several axes multiply. `[[3, 6, 9]]` is one value that is itself a sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from robustvit.errors import BadParameter
+
+DIGEST_VERSION = 1
+
+Value: TypeAlias = "bool | int | float | str | Fraction | Spec | tuple[Value, ...] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A name and its arguments.
+
+    `kind` and `version` are set when the Spec is bound to a registered plug-in (`registry.bind`). `where` says where it was written
+    (`suites/linf.yaml:14`) and is no part of its identity.
+    """
+
+    name: str
+    params: tuple[tuple[str, Value], ...] = ()
+    kind: str = ""
+    version: int = 0
+    where: str = field(default="", compare=False)
+
+    def get(self, key: str, default: Value = None) -> Value:
+        """The argument `key`, or `default`."""
+        return dict(self.params).get(key, default)
+
+    def with_params(self, **params: Value) -> Spec:
+        """The same name with arguments added or replaced."""
+        merged = {**dict(self.params), **params}
+        return replace(self, params=tuple(sorted(merged.items())))
+
+    def __str__(self) -> str:
+        if not self.params:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={show(value)}' for key, value in self.params)})"
+
+
+def parse(node: object, where: str = "") -> list[Spec]:
+    """The Specs that a node stands for: one, or one for each combination of its axes.
+
+    node: a name, or a mapping of one name to its arguments. `where` is used in messages when the node does not know its own place.
+    Raises BadParameter for any other shape.
+    """
+    where = getattr(node, "where", "") or where
+    if isinstance(node, Spec):
+        return [node]
+    if isinstance(node, str):
+        return [Spec(str(node), where=where)]
+    if not isinstance(node, Mapping) or len(node) != 1:
+        raise BadParameter(f"{_at(where)}expected a name, or one name with its arguments like {{pgd: {{eps: 4/255}}}}; got {node!r}.")
+    ((name, arguments),) = node.items()
+    if arguments is None:
+        return [Spec(str(name), where=where)]
+    if not isinstance(arguments, Mapping):
+        raise BadParameter(f"{_at(where)}the arguments of '{name}' must be a mapping like {{severity: 3}}; got {arguments!r}.")
+    axes = [[(str(key), value) for value in _axis(argument, where)] for key, argument in arguments.items()]
+    return [Spec(str(name), tuple(sorted(point, key=lambda pair: pair[0])), where=where) for point in itertools.product(*axes)]
+
+
+def _axis(argument: object, where: str) -> Iterator[Value]:
+    values = argument if isinstance(argument, list) else [argument]
+    if not values:
+        raise BadParameter(f"{_at(where)}an empty list sweeps over nothing; give at least one value.")
+    for value in values:
+        if isinstance(value, Mapping):
+            yield from parse(value, where)
+        elif isinstance(value, list):
+            yield tuple(_one(item, where) for item in value)
+        else:
+            yield _one(value, where)
+
+
+def _one(value: object, where: str) -> Value:
+    if isinstance(value, Mapping):
+        specs = parse(value, where)
+        if len(specs) != 1:
+            raise BadParameter(f"{_at(where)}a sweep cannot stand inside a sequence: {value!r}.")
+        return specs[0]
+    if isinstance(value, list):
+        return tuple(_one(item, where) for item in value)
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | Fraction | Spec):
+        return value
+    raise BadParameter(f"{_at(where)}cannot use {value!r} (a {type(value).__name__}) as an argument.")
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def canonical(value: Any) -> Any:
+    """The one JSON form of a value: what `digest` hashes. Fractions stay fractions, a float keeps every digit."""
+    if isinstance(value, Spec):
+        params = {key: canonical(item) for key, item in value.params}
+        return {"name": value.name, "params": params, "kind": value.kind, "version": value.version}
+    if isinstance(value, Fraction):
+        return {"fraction": f"{value.numerator}/{value.denominator}"}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"no canonical form for a {type(value).__name__}")
+
+
+def revive(value: Any) -> Any:
+    """The inverse of `canonical`: Specs, Fractions and tuples from their JSON form."""
+    if isinstance(value, Mapping):
+        if set(value) == {"name", "params", "kind", "version"}:
+            params = tuple(sorted((key, revive(item)) for key, item in value["params"].items()))
+            return Spec(value["name"], params, value["kind"], value["version"])
+        if set(value) == {"fraction"}:
+            return Fraction(value["fraction"])
+        return {key: revive(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return tuple(revive(item) for item in value)
+    return value
+
+
+def digest(value: Any) -> str:
+    """A name for a value that is the same in every process: 20 hex digits of sha256 over its canonical JSON."""
+    text = json.dumps([DIGEST_VERSION, canonical(value)], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def show(value: Value) -> str:
+    """A value as a person writes it: `4/255`, `fog(severity=3)`, `[3, 6, 9]`."""
+    if isinstance(value, Fraction):
+        levels = value * 255
+        return f"{float(levels):g}/255" if levels.denominator in (1, 2, 4, 5, 10) else f"{value.numerator}/{value.denominator}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(show(item) for item in value) + "]"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
+
+
+def plain(value: Value) -> Any:
+    """A value as a function takes it: a Fraction becomes the nearest float, everything else stays."""
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, tuple):
+        return tuple(plain(item) for item in value)
+    return value

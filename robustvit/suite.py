@@ -1,0 +1,236 @@
+"""Suites and the Cells they ask for: a suite file, checked at the door, and the questions it multiplies out to."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustvit import document, registry
+from robustvit.errors import BadParameter, SuiteError, nearest
+from robustvit.spec import Spec, Value, digest, parse, show
+from robustvit.view import View
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One question: everything that changes its number. What only changes the rounding (device, tile, workers) is not here.
+
+    model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
+    arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version.
+    """
+
+    model: Spec
+    weights: str | None
+    data: Spec
+    data_fingerprint: str | None
+    view: View
+    scenario: Spec
+    transforms: tuple[Spec, ...] = ()
+    seed: int = 0
+    precision: str = "float32"
+
+    @cached_property
+    def id(self) -> str:
+        """The hash of the whole question, which names its Records. Raises BadParameter while a fingerprint is unresolved."""
+        if self.weights is None or self.data_fingerprint is None:
+            raise BadParameter(f"the cell '{self.scenario}' has no id yet: the fingerprint of its model or data is unresolved.")
+        return digest(self.as_dict())
+
+    @property
+    def resolved(self) -> bool:
+        """Whether both fingerprints are known."""
+        return self.weights is not None and self.data_fingerprint is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The canonical question."""
+        return {
+            "model": self.model, "weights": self.weights, "transforms": self.transforms, "data": self.data,
+            "data_fingerprint": self.data_fingerprint, "view": self.view.as_dict(), "scenario": self.scenario, "seed": self.seed,
+            "precision": self.precision,
+        }  # fmt: skip
+
+    @property
+    def severity(self) -> Value:
+        """The value of the parameter that the scenario calls its severity, or None."""
+        name = registry.scenario(self.scenario.name).severity
+        return self.scenario.get(name) if name else None
+
+    def __str__(self) -> str:
+        return f"{self.scenario.name}" + (f" {show(self.severity)}" if self.severity is not None else "")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Parts of the view that a suite or a user sets; None leaves the model's own."""
+
+    img_size: int | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+
+    def over(self, other: Overrides) -> Overrides:
+        """These, and the other's where these are silent."""
+        return Overrides(
+            other.img_size if self.img_size is None else self.img_size,
+            other.crop_pct if self.crop_pct is None else self.crop_pct,
+            other.interpolation if self.interpolation is None else self.interpolation,
+        )
+
+    def apply(self, view: View) -> View:
+        """The view with these values set."""
+        return view.with_overrides(self.img_size, self.crop_pct, self.interpolation)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of questions and the metrics asked of their answers. Everything in it is bound."""
+
+    name: str
+    title: str
+    version: int
+    data: Spec
+    scenarios: tuple[Spec, ...]
+    metrics: tuple[Spec, ...]
+    transforms: tuple[tuple[Spec, ...], ...] = ((),)
+    seeds: tuple[int, ...] = (0,)
+    view: Overrides = field(default_factory=Overrides)
+    limit: int | None = None
+    fixed_data: bool = False
+    paper: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    rules: str = ""
+    where: str = field(default="", compare=False)
+
+    def cells(self, model: Cell) -> list[Cell]:
+        """Every question to one model. `model`: a Cell that already knows its model, data, view and precision."""
+        return [
+            replace(model, transforms=pipeline, scenario=scenario, seed=seed)
+            for seed in self.seeds
+            for pipeline in self.transforms
+            for scenario in self.scenarios
+        ]
+
+    def with_seed(self, seed: int) -> Suite:
+        """The same suite at one seed."""
+        return replace(self, seeds=(seed,))
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    title: str
+    version: Annotated[int, Field(ge=1)] = 1
+    data: str | dict[str, Any]
+    scenarios: Annotated[list[Any], Field(min_length=1)]
+    metrics: Annotated[list[Any], Field(min_length=1)]
+    transforms: list[list[Any]] = []
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    view: dict[str, Any] = {}
+    limit: Annotated[int, Field(ge=1)] | None = None
+    fixed_data: bool = False
+    paper: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    rules: str = ""
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that ship with robustvit, by name."""
+    folder = importlib.resources.files("robustvit.suites")
+    return {Path(str(item)).stem: Path(str(item)) for item in sorted(folder.iterdir(), key=str) if str(item).endswith(".yaml")}
+
+
+def load_suite(name: str | Path) -> Suite:
+    """A suite by name (`imagenet-c`) or from a file (`mine.yaml`), every part of it bound.
+
+    Raises SuiteError, UnknownName or BadParameter, with file and line.
+    """
+    known = suite_files()
+    if str(name) in known:
+        return read_suite(known[str(name)], f"suites/{name}.yaml")
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        if not path.is_file():
+            raise SuiteError(f"{path}: there is no such suite file.")
+        return read_suite(path, str(name))
+    raise SuiteError(
+        f"no suite is called '{name}'.{nearest(str(name), known)} The suites are {', '.join(known)}; a file is given as PATH.yaml."
+    )
+
+
+def read_suite(path: Path, shown: str = "") -> Suite:
+    """The suite in a file; `shown` is its name in messages."""
+    page = document.load(path, shown)
+    file = _checked(page)
+    pipelines = [tuple(_bound("transform", pipeline, page.places["transforms"])) for pipeline in file.transforms] or [()]
+    suite = Suite(
+        name=file.name, title=file.title, version=file.version, data=bind_data(file.data, page.places["data"]),
+        scenarios=tuple(_scenarios(page["scenarios"])), metrics=tuple(_bound("metric", page["metrics"], page.where)),
+        transforms=tuple(pipelines), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
+        fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
+        where=page.where,
+    )  # fmt: skip
+    _refuse_repeats(suite)
+    return suite
+
+
+def bind_data(node: Any, where: str = "") -> Spec:
+    """The bound Spec of a data set: `digits`, `folder:PATH` (a path to images), or `{name: {…}}`."""
+    (spec,) = parse(node, where)
+    return registry.bind(registry.lookup("data", spec.name, spec.where), spec)
+
+
+def _checked(page: document.Map) -> _File:
+    try:
+        return _File.model_validate(dict(page))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        place = page.places.get(key, page.where)
+        if first["type"] == "extra_forbidden":
+            keys = list(_File.model_fields)
+            raise SuiteError(f"{place}: a suite has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.") from error
+        if first["type"] == "missing":
+            raise SuiteError(f"{place}: a suite needs the key '{key}'.") from error
+        path = ".".join(str(part) for part in first["loc"])
+        raise SuiteError(f"{place}: {path}: {first['msg']}; got {first['input']!r}.") from error
+
+
+def _scenarios(nodes: document.Seq) -> Iterable[Spec]:
+    for node, place in zip(nodes, nodes.places, strict=True):
+        for spec in parse(node, place):
+            yield registry.bind(registry.scenario(spec.name, spec.where or place), spec)
+
+
+def _bound(kind: str, nodes: Any, where: str) -> Iterable[Spec]:
+    places = getattr(nodes, "places", [where] * len(nodes))
+    for node, place in zip(nodes, places, strict=True):
+        for spec in parse(node, place):
+            yield registry.bind(registry.lookup(kind, spec.name, spec.where), spec)
+
+
+def _overrides(view: dict[str, Any], page: document.Map) -> Overrides:
+    keys = list(Overrides.__dataclass_fields__)
+    for key in view:
+        if key not in keys:
+            raise SuiteError(f"{page.places['view']}: a view has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.")
+    overrides = Overrides(**view)
+    overrides.apply(View())
+    return overrides
+
+
+def _refuse_repeats(suite: Suite) -> None:
+    seen: dict[Spec, str] = {}
+    for spec in suite.scenarios:
+        if spec in seen:
+            raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[spec]}).")
+        seen[spec] = spec.where

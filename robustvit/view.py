@@ -1,0 +1,102 @@
+"""How a picture of any size becomes the square a model looks at: resize, crop, interpolation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from robustvit.errors import BadParameter, nearest
+
+Crop = Literal["center", "squash", "none"]
+INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A model's way of looking, part of every Cell.
+
+    size: (height, width) of what the model sees, in pixels. resize: short side before the crop (center), or None to leave the picture's
+    size alone. crop: `center` cuts the middle; `squash` resizes both sides to `size`; `none` takes the picture as it is.
+    interpolation: a Pillow filter, antialiased as Pillow does it.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: int | None = 256
+    crop: Crop = "center"
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            hint = nearest(self.interpolation, INTERPOLATIONS)
+            raise BadParameter(f"interpolation '{self.interpolation}' is unknown.{hint} It takes {', '.join(INTERPOLATIONS)}.")
+        if min(self.size) < 1 or (self.resize is not None and self.resize < 1):
+            raise BadParameter(f"a view's sizes are positive pixels; got size {self.size}, resize {self.resize}.")
+
+    @classmethod
+    def of_timm(cls, config: dict[str, Any]) -> View:
+        """The evaluation view of a timm data configuration (`input_size`, `crop_pct`, `crop_mode`, `interpolation`)."""
+        _, height, width = config["input_size"]
+        crop: Crop = "squash" if config.get("crop_mode") == "squash" else "center"
+        resize = math.floor(min(height, width) / config["crop_pct"])
+        return cls((height, width), resize, crop, config["interpolation"])
+
+    @property
+    def crop_pct(self) -> float | None:
+        """The share of the resized short side that the crop keeps."""
+        return None if self.resize is None else min(self.size) / self.resize
+
+    def with_overrides(self, img_size: int | None = None, crop_pct: float | None = None, interpolation: str | None = None) -> View:
+        """This view with what a user set by hand; `crop_pct` in (0, 1]. The share kept stays when only the size changes."""
+        if crop_pct is not None and not 0 < crop_pct <= 1:
+            raise BadParameter(f"--crop-pct is {crop_pct:g}; it takes a share in (0, 1].")
+        if img_size is not None and img_size < 1:
+            raise BadParameter(f"--img-size is {img_size}; it takes a positive number of pixels.")
+        size = self.size if img_size is None else (img_size, img_size)
+        share = crop_pct if crop_pct is not None else self.crop_pct
+        resize = self.resize
+        if (img_size is not None or crop_pct is not None) and share is not None:
+            resize = math.floor(min(size) / share)
+        return replace(self, size=size, resize=resize, interpolation=interpolation or self.interpolation)
+
+    def look(self, image: Any) -> Any:
+        """The Pillow image as the model sees it, RGB, `size` pixels. The arithmetic is torchvision's Resize and CenterCrop.
+
+        Raises BadParameter where the view leaves another size than the model's.
+        """
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        height, width = self.size
+        resample = INTERPOLATIONS[self.interpolation]
+        if self.crop == "squash":
+            return image.resize((width, height), resample)
+        if self.resize is not None:
+            image = _resize_short(image, self.resize, resample)
+        if self.crop == "center":
+            image = _center(image, height, width)
+        if image.size != (width, height):
+            raise BadParameter(f"the view leaves a picture of {image.size[1]}x{image.size[0]}; the model takes {height}x{width}.")
+        return image
+
+    def as_dict(self) -> dict[str, Any]:
+        """The view as plain data."""
+        return asdict(self)
+
+
+def _resize_short(image: Any, short: int, resample: int) -> Any:
+    width, height = image.size
+    if min(width, height) == short:
+        return image
+    if width <= height:
+        return image.resize((short, int(short * height / width)), resample)
+    return image.resize((int(short * width / height), short), resample)
+
+
+def _center(image: Any, height: int, width: int) -> Any:
+    """The middle of the image; where it is smaller than asked, black fills the rest, as torchvision pads."""
+    w, h = image.size
+    if w < width or h < height:
+        left, top = max(width - w, 0) // 2, max(height - h, 0) // 2
+        image = image.crop((-left, -top, max(w, width) - left, max(h, height) - top))
+        w, h = image.size
+    left, top = round((w - width) / 2.0), round((h - height) / 2.0)
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,1 @@
+"""The declarative suites, found through importlib.resources in every kind of install."""
