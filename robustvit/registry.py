@@ -9,10 +9,13 @@ Positional arguments belong to the kind (images, labels, draws, …); keyword-on
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -222,7 +225,8 @@ def _imported(kind: str, name: str, where: str) -> Entry:
     module, _, function = name.partition(":")
     place = f"{where}: " if where else ""
     try:
-        found = getattr(importlib.import_module(module), function)
+        with importable_here():
+            found = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         raise UnknownName(f"{place}'{name}': there is no module '{error.name}' to import.") from error
     except AttributeError as error:
@@ -231,6 +235,17 @@ def _imported(kind: str, name: str, where: str) -> Entry:
         if live is found and kind in ("", k):
             return entry
     raise UnknownName(f"{place}'{name}' is not decorated as a {kind or 'scenario'}; put @robustvit.{kind or 'attack'}(…) on it.")
+
+
+@contextlib.contextmanager
+def importable_here() -> Iterator[None]:
+    """Makes modules in the current directory importable for the length of a block, as `python -m` does."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) -> Entry:

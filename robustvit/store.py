@@ -291,3 +291,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreDamaged(f"{path} does not hold a mapping. Restore it from a copy, or delete it and run the suite again.")
     return value
+
+
+def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
+    """The Records in a store, filtered by suite and models (labels), and read only when asked for.
+
+    Raises StoreError where there is no store, or none of that suite or model in it.
+    """
+    return Store(store).records(suite, models)

@@ -1,0 +1,89 @@
+"""A Cell and some of its samples in, their Records out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from robustvit import records, registry
+from robustvit.batch import Batch, Data, pixels, to_uint8
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.reading import judge
+from robustvit.scenario import Outcome, Scenario, scenario, stream
+from robustvit.suite import Cell
+
+_ATTACK_BYTES = 64 << 20  # images an attack works on at once: enough rows that the fallen make room, little enough for any machine
+
+
+class Answers(NamedTuple):
+    """The Records of some samples, and the first of them as the model saw them (uint8, (n, H, W, 3))."""
+
+    rows: pa.Table
+    seen: np.ndarray
+
+
+def evaluate(
+    cell: Cell,
+    model: Classifier,
+    data: Data,
+    pictures: np.ndarray,
+    positions: np.ndarray,
+    *,
+    plugins: dict[str, Any] | None = None,
+    keep: Sequence[str] = (),
+    show: int = 0,
+) -> Answers:
+    """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
+
+    model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
+    samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: how many images to
+    return as seen.
+    """
+    entry = registry.scenario(cell.scenario.name)
+    does = scenario(entry, cell.scenario, plugins)
+    rows = _rows_at_once(entry.kind, model)
+    tables, seen = [], []
+    for start in range(0, len(positions), rows):
+        batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
+        outcome = _outcome(does, model, batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
+        tables.append(records.table(_columns(outcome, model, data, batch, keep)))
+        if start < show and outcome.images is not None:
+            seen.append(to_uint8(outcome.images[: show - start]))
+    height, width = model.size
+    return Answers(pa.concat_tables(tables), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
+
+
+def _rows_at_once(kind: str, model: Classifier) -> int:
+    if kind != "attack":
+        return model.tile
+    bytes_a_row = 3 * 4 * model.size[0] * model.size[1]
+    return max(1, _ATTACK_BYTES // bytes_a_row // model.tile) * model.tile
+
+
+def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
+    labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(device)
+    return Batch(pixels(pictures, device), labels, tuple(data.ids[i] for i in positions))
+
+
+def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+    return does(model.bound(draws), batch, draws)
+
+
+def _columns(outcome: Outcome, model: Classifier, data: Data, batch: Batch, keep: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {"sample": list(batch.ids), "label": batch.labels}
+    columns.update(outcome.columns)
+    if outcome.images is not None:
+        with torch.no_grad():
+            logits = model(outcome.images)
+        first, *others = data.readings
+        columns.update(judge(first.read(logits), batch.labels))
+        columns.update({f"pred_{reading.name}": reading.read(logits).argmax(dim=1) for reading in others})
+        if "logits" in keep:
+            columns["logits"] = logits
+    return {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}

@@ -1,0 +1,54 @@
+"""Addresses to things: a model or a data set by the name a person writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustvit import registry
+from robustvit.address import parse_model
+from robustvit.batch import Data
+from robustvit.classifier import Classifier
+from robustvit.data_address import parse_data, resolve_root
+from robustvit.spec import Spec, plain
+
+_LARGE = 128  # pixels; above it a CPU is fastest at small tiles
+
+
+def load_model(
+    address: str | Spec, *, device: torch.device | str | None = None, tile: int | None = None, precision: str | None = None
+) -> Classifier:
+    """The model at an address, as a Classifier from [0, 1] pixels to logits.
+
+    address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
+    tile: rows the model sees at once (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
+    float16. Raises UnknownName, WeightsUnavailable, CheckpointMismatch or ModelError.
+    """
+    spec = parse_model(address) if isinstance(address, str) else address
+    bound = registry.bind(registry.lookup("model", spec.name, spec.where), spec)
+    model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
+    model.to(torch.device(device or "cpu"))
+    return model.configure(tile=tile or default_tile(model), precision=precision)
+
+
+def default_tile(model: Classifier) -> int:
+    """Rows per tile where the user names none."""
+    if model.device.type != "cpu":
+        return 256
+    return 16 if min(model.size) > _LARGE else 64
+
+
+def load_data(address: str | Spec, *, data_dir: Path | str | None = None, **params: Any) -> Data:
+    """The data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
+
+    data_dir: where its files are; default $ROBUSTVIT_DATA/NAME or ./data/NAME. params: its own, such as `split`.
+    Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
+    """
+    spec, place = parse_data(address) if isinstance(address, str) else (address, None)
+    entry = registry.lookup("data", spec.name, spec.where)
+    bound = registry.bind(entry, spec.with_params(**params))
+    root = resolve_root(spec.name, Path(data_dir) if data_dir is not None else place)
+    data: Data = entry.load()(root, **{key: plain(value) for key, value in bound.params})
+    return data

@@ -1,0 +1,53 @@
+"""Any corruption or attack by name, for people with a loop of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustvit import registry
+from robustvit.batch import Batch, check_pixels
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.errors import BadParameter
+from robustvit.scenario import scenario, stream
+from robustvit.spec import parse
+
+
+def perturb(
+    model: Classifier | None,
+    images: Tensor,
+    labels: Tensor | None,
+    name: str,
+    *,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    **params: Any,
+) -> Tensor:
+    """The images after the corruption or attack called `name`.
+
+    images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
+    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`). ids: names that key the random draws, default 0 … N − 1: the same
+    id gets the same numbers in any batch. An attack leaves images alone that the model already gets wrong. Raises UnknownName,
+    BadParameter, PixelRange or BudgetExceeded.
+    """
+    (spec,) = parse({name: dict(params)})
+    entry = registry.scenario(name)
+    bound = registry.bind(entry, spec)
+    if entry.kind not in ("corruption", "attack"):
+        raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
+    if entry.kind == "attack" and (model is None or labels is None):
+        raise BadParameter(f"the attack '{name}' needs a model and labels.")
+    check_pixels(images, "the images given to perturb")
+    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(images)))
+    if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
+        raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
+    targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
+    batch = Batch(images.float(), targets, names)
+    host: Any = None if model is None else model.to(images.device)
+    outcome = scenario(entry, bound)(host, batch, Draws(seed, stream(bound), names, images.device))
+    assert outcome.images is not None
+    return outcome.images

@@ -1,0 +1,255 @@
+"""A Suite, models and data in; a fuller Store out. Killed at any moment, the same call goes on where it stopped."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shlex
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from robustvit import __version__, environment, plan
+from robustvit.batch import Data
+from robustvit.classifier import Classifier
+from robustvit.data.cache import Pictures
+from robustvit.errors import DataError, RobustvitError, StoreError
+from robustvit.evaluate import Answers, evaluate
+from robustvit.executors import local
+from robustvit.order import SHARD
+from robustvit.plan import Ask, Plan, Settings
+from robustvit.store import Store
+from robustvit.suite import Cell, Suite, load_suite
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 4  # samples kept of each cell as the model saw them
+_CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+class Progress(Protocol):
+    """Called as a run goes on: rows done and wanted in all, and what is being computed."""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Takes note."""
+        ...
+
+
+@dataclass
+class Summary:
+    """What a run came to. computed: rows made by this call; failed: reasons by cell id; seconds: wall clock."""
+
+    store: Path
+    suite: str
+    cells: int
+    rows: int
+    computed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    repaired: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Task(NamedTuple):
+    """Rows of one shard of one cell that the Store lacks."""
+
+    ask: Ask
+    cell: Cell
+    shard: int
+    wanted: int
+
+
+def run(
+    suite: Suite | str | Path,
+    models: Sequence[str | Classifier] = ("demo",),
+    data: str | Data | None = None,
+    *,
+    store: Path | str | Store = "results",
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+    **options: Any,
+) -> Summary:
+    """Answers every question of a suite that the store does not answer yet.
+
+    suite: a Suite, its name, or a file. models: addresses or Classifiers. data: an address, a Data, or None for the suite's own. store: a
+    directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A cell whose
+    scenario or model fails is noted in the store and in the summary, and the others go on. Raises UsageError, DataError, ModelError or
+    StoreError before anything is computed, StoreError when the disk is full.
+    """
+    started = time.perf_counter()
+    chosen = replace(settings or Settings(), **options)
+    bound = suite if isinstance(suite, Suite) else load_suite(suite)
+    environment.determine()
+    made = plan.make(bound, models, data, chosen)
+    place = store if isinstance(store, Store) else Store(store, create=True)
+    summary = _Run(made, place, progress, command or _command(bound, models, data, chosen, place)).go()
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def _command(suite: Suite, models: Sequence[str | Classifier], data: str | Data | None, chosen: Settings, store: Store) -> str:
+    """The command line that asks the same."""
+    words = ["robustvit", "run"]
+    for model in models:
+        words += ["--model", model if isinstance(model, str) else model.card.label]
+    words += ["--suite", suite.name]
+    if data is not None:
+        words += ["--data", data if isinstance(data, str) else data.name]
+    options = (
+        ("--data-dir", chosen.data_dir), ("--limit", chosen.limit), ("--seed", chosen.seed), ("--img-size", chosen.view.img_size),
+        ("--crop-pct", chosen.view.crop_pct), ("--interpolation", chosen.view.interpolation),
+        ("--precision", None if chosen.precision == "float32" else chosen.precision), ("--batch-size", chosen.batch_size),
+        ("--store", store.path),
+    )  # fmt: skip
+    for flag, value in options:
+        if value is not None:
+            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join(words)
+
+
+class _Run:
+    def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str) -> None:
+        self.plan, self.store, self.progress, self.command = made, store, progress, command
+        self.pictures: dict[Any, Pictures] = {}
+        self.hosts: dict[tuple[str, Any], Classifier] = {}
+        self.total = made.asked * len(made.cells)
+        self.done = 0
+        self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total)
+
+    def go(self) -> Summary:
+        self.environment = self.store.write_environment(environment.describe(torch.device(self.plan.settings.device)))
+        self.note({"started": _now()})
+        try:
+            tasks = [task for ask in self.plan.asks for cell in ask.cells for task in self.missing(ask, cell)]
+            self.tell("reading images" if tasks else "nothing to do")
+            self.prepare(tasks)
+            local.run(tasks, self.attempt)
+        finally:
+            self.hosts.clear()
+        if self.summary.computed:
+            self.note({"finished": _now()})
+        return self.summary
+
+    def note(self, about: dict[str, Any]) -> None:
+        """Writes the manifest, keeping when it was first started."""
+        page = plan.manifest(self.plan, self.command)
+        earlier: dict[str, Any] = next((old for old in self.store.manifests() if old["id"] == page["id"]), {})
+        kept = {key: earlier[key] for key in ("started", "finished") if key in earlier}
+        if about.keys() - kept.keys() or not earlier:
+            self.store.write_manifest({**page, "environment": self.environment, **about, **kept})
+
+    def missing(self, ask: Ask, cell: Cell) -> list[Task]:
+        """The tasks of a cell that the Store lacks. Damaged pieces are set aside first, and said."""
+        self.store.declare(cell.id, plan.canonical(cell.as_dict()))
+        for moved in self.store.set_aside(cell.id):
+            log.warning("%s was not whole; it is set aside and its rows are computed anew.", moved)
+            self.summary.repaired.append(moved)
+        tasks = []
+        for shard, wanted in plan.shards(self.plan.asked):
+            reached = min(wanted, self.store.reached(cell.id, shard))
+            self.done += reached
+            if reached < wanted:
+                tasks.append(Task(ask, cell, shard, wanted))
+        return tasks
+
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Decodes what the tasks need, once for each view, with the workers asked for."""
+        for view in dict.fromkeys(task.cell.view for task in tasks):
+            pictures = Pictures(self.plan.data, view, workers=self.plan.settings.workers)
+            pictures.ensure(self.plan.asked, progress=lambda done, total: self.tell(f"reading images, {done} of {total}"))
+            self.pictures[view] = pictures
+
+    def attempt(self, task: Task) -> bool:
+        """Computes a task under its lease; False while another process holds it."""
+        if task.cell.id in self.summary.failed:
+            return True
+        with self.store.lease(task.cell.id, task.shard) as mine:
+            if not mine:
+                return False
+            reached = self.store.reached(task.cell.id, task.shard)
+            if reached < task.wanted:
+                self.compute(task, reached)
+            else:
+                self.done += task.wanted
+        return True
+
+    def compute(self, task: Task, start: int) -> None:
+        self.tell(f"{task.ask.label} · {task.cell}")
+        began = time.perf_counter()
+        try:
+            answers = self.answer(task, start)
+        except (StoreError, DataError):
+            raise
+        except _CELL_FAULTS as error:
+            self.fail(task, error)
+            return
+        about = {
+            "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__,
+            "tile": self.host(task).tile, "device": str(self.host(task).device),
+        }  # fmt: skip
+        self.store.write(task.cell.id, task.shard, start, answers.rows, about)
+        self.store.succeed(task.cell.id)
+        if len(answers.seen):
+            self.store.hang(task.cell.id, _hung(answers))
+        self.summary.computed += answers.rows.num_rows
+        self.done += task.wanted - start
+        self.tell(f"{task.ask.label} · {task.cell}")
+
+    def answer(self, task: Task, start: int) -> Answers:
+        first = task.shard * SHARD
+        rows = np.arange(first + start, first + task.wanted)
+        show = _SHOWN if task.shard == 0 and start == 0 else 0
+        return evaluate(
+            task.cell, self.host(task), self.plan.data, self.pictures[task.cell.view].rows(rows), self.plan.positions[rows],
+            plugins=plan.plugins_of(task.cell, self.plan), keep=self.plan.settings.keep, show=show,
+        )  # fmt: skip
+
+    def host(self, task: Task) -> Classifier:
+        """The task's model with its transforms; one pipeline of one model is kept at a time."""
+        key = (task.ask.label, task.cell.transforms)
+        if key not in self.hosts:
+            self.hosts.clear()
+            assert task.ask.model is not None
+            self.hosts[key] = plan.transformed(task.ask.model, task.cell.transforms)
+        return self.hosts[key]
+
+    def fail(self, task: Task, error: BaseException) -> None:
+        reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
+        log.warning("%s on %s failed: %s", task.cell, task.ask.label, reason)
+        if not isinstance(error, RobustvitError):
+            log.info("%s", "".join(traceback.format_exception(error)))
+        self.summary.failed[task.cell.id] = reason
+        self.store.fail(task.cell.id, reason)
+
+    def tell(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress(self.done, self.total, what)
+
+
+def _hung(answers: Answers) -> pa.Table:
+    rows = answers.rows.slice(0, len(answers.seen))
+    preds = rows["pred"] if "pred" in rows.column_names else pa.nulls(len(answers.seen), pa.int32())
+    return pa.table({"sample": rows["sample"], "label": rows["label"], "pred": preds, "image": [_encoded(image) for image in answers.seen]})
+
+
+def _encoded(image: np.ndarray) -> bytes:
+    """PNG for what is small, JPEG at quality 90 without chroma subsampling for what is not."""
+    sink = io.BytesIO()
+    if max(image.shape[:2]) <= 64:
+        Image.fromarray(image).save(sink, "PNG")
+    else:
+        Image.fromarray(image).save(sink, "JPEG", quality=90, subsampling=0)
+    return sink.getvalue()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
