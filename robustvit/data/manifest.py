@@ -1,0 +1,38 @@
+"""What a data set holds, told without decoding it: its fingerprint, and the refusal of two samples with one id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from robustvit.errors import DataUnreadable
+
+_NAMED = 5  # offenders that a message names before it counts the rest
+
+
+def fingerprint(ids: Sequence[str], labels: np.ndarray, classes: Sequence[str], marks: Iterable[object]) -> str:
+    """A name for a data set's content: 20 hex digits of sha256 over classes and (id, label, mark) in the order given.
+
+    marks: what stands for each picture's content, usually its size in bytes. Paths are no part of it.
+    """
+    lines = [f"{name}\t{label}\t{mark}" for name, label, mark in zip(ids, labels.tolist(), marks, strict=True)]
+    return hashlib.sha256("\n".join(("\t".join(classes), *lines)).encode()).hexdigest()[:20]
+
+
+def refuse_repeats(ids: Sequence[str], data: str) -> None:
+    """Raises DataUnreadable where two samples of `data` have one id."""
+    if len(set(ids)) == len(ids):
+        return
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    raise DataUnreadable(
+        f"data '{data}': {len(repeated)} sample ids stand for more than one image: {few(repeated)}. Rename or remove them."
+    )
+
+
+def few(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from robustvit.batch import Data
+from robustvit.data.digits import digits
+
+
+@pytest.fixture(scope="module")
+def test_split():
+    return digits(None)
+
+
+def test_digits_are_a_data_set_of_500_pictures_of_32_pixels(test_split):
+    assert isinstance(test_split, Data)
+    assert len(test_split) == 500
+    assert {test_split[i].image.shape for i in range(500)} == {(32, 32, 3)}
+    assert test_split[0].image.dtype == np.uint8
+
+
+def test_the_two_splits_share_no_digit_and_hold_all_of_them(test_split):
+    numbers = [int(name.rpartition("/")[2]) for name in (*test_split.ids, *digits(None, split="train").ids)]
+    assert sorted(numbers) == list(range(1797))
+
+
+def test_the_split_is_the_same_on_every_machine(test_split):
+    assert test_split.ids[:3] == ("digits/test/0005", "digits/test/0007", "digits/test/0013")
+    assert np.bincount(test_split.labels).tolist() == [59, 56, 45, 58, 43, 51, 53, 45, 38, 52]
+
+
+def test_an_id_names_its_place_in_scikit_learns_file(test_split):
+    original = load_digits()
+    sample = test_split[17]
+    number = int(sample.id.rpartition("/")[2])
+    grey = Image.fromarray(np.rint(original.images[number] * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
+    assert sample.label == original.target[number]
+    assert (sample.image == np.asarray(grey)[:, :, None]).all()
+
+
+def test_opening_the_digits_twice_gives_one_fingerprint(test_split):
+    assert digits(None).fingerprint == test_split.fingerprint
+    assert digits(None, split="train").fingerprint != test_split.fingerprint
