@@ -42,7 +42,7 @@ def arrays(
     """
     refuse_repeats(ids, name)
     labels = labels.astype(np.int64)
-    marks = (hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in images)
+    marks = (hashlib.sha256(image.tobytes()).hexdigest() for image in images)
     mark = fingerprint(ids, labels, classes, marks)
     images.flags.writeable = labels.flags.writeable = False
     return Arrays(name, mark, tuple(ids), labels, tuple(classes), readings or (Reading("all", len(classes)),), images)

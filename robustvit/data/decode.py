@@ -1,0 +1,50 @@
+"""Encoded bytes to pixels, or one clear reason why not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from robustvit.errors import DataUnreadable
+
+# What Pillow's decoders are known to raise for bytes that are not a whole, sane picture.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+_EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """The picture in `content` as (H, W, 3) uint8 RGB, by Pillow, the first frame where there are several.
+
+    Grey, palette, CMYK and transparent pictures are converted as Pillow converts them (transparency is dropped). The orientation that
+    EXIF tells is not applied: the labels and scores of ImageNet were made without it.
+    Raises DataUnreadable, naming `name`, for bytes that are no whole picture, for more than 8 bits a channel, and for sizes so large
+    that Pillow takes them for an attack.
+    """
+    if not content:
+        raise DataUnreadable(f"{name}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            _refuse_odd(image, name)
+            return np.asarray(image.convert("RGB"))
+    except _BROKEN as error:
+        raise DataUnreadable(f"{name}: {_first_line(error)}") from error
+
+
+def _refuse_odd(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise DataUnreadable(f"{name}: {width}x{height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that Pillow takes for safe")
+    if image.mode not in _EIGHT_BIT:
+        raise DataUnreadable(f"{name}: mode {image.mode} holds more than 8 bits a channel; convert it to 8 bits")
+
+
+def _first_line(error: BaseException) -> str:
+    text = "not an image that Pillow can read" if str(error).startswith("cannot identify image file") else str(error)
+    return text.splitlines()[0] if text else type(error).__name__
