@@ -77,7 +77,7 @@ class Plan:
 
 
 def make(
-    suite: Suite, models: Sequence[str | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
+    suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
 ) -> Plan:
     """Loads the data and the models, and lists the cells.
 
@@ -119,9 +119,9 @@ def wanted(limit: int | float | None, size: int) -> int:
     return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
 
 
-def _ask(plan: Plan, address: str | Classifier, need_weights: bool) -> Ask:
+def _ask(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> Ask:
     try:
-        model = load(address, plan.settings) if isinstance(address, str) else address
+        model = load(address, plan.settings) if isinstance(address, str | Spec) else address
     except WeightsUnavailable as error:
         if need_weights:
             raise
@@ -138,7 +138,7 @@ def _ask(plan: Plan, address: str | Classifier, need_weights: bool) -> Ask:
     return Ask(card.label, [_with_nested(cell, plan) for cell in plan.suite.cells(first)], model)
 
 
-def load(address: str, settings: Settings) -> Classifier:
+def load(address: str | Spec, settings: Settings) -> Classifier:
     """The model at an address under a run's settings."""
     return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
 

@@ -27,6 +27,7 @@ from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
 from robustvit.order import SHARD
 from robustvit.plan import Ask, Plan, Settings
+from robustvit.spec import Spec
 from robustvit.store import Store
 from robustvit.suite import Cell, Suite, load_suite
 
@@ -69,7 +70,7 @@ class Task(NamedTuple):
 
 def run(
     suite: Suite | str | Path,
-    models: Sequence[str | Classifier] = ("demo",),
+    models: Sequence[str | Spec | Classifier] = ("demo",),
     data: str | Data | None = None,
     *,
     store: Path | str | Store = "results",
@@ -96,11 +97,11 @@ def run(
     return summary
 
 
-def _command(suite: Suite, models: Sequence[str | Classifier], data: str | Data | None, chosen: Settings, store: Store) -> str:
+def _command(suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, chosen: Settings, store: Store) -> str:
     """The command line that asks the same."""
     words = ["robustvit", "run"]
     for model in models:
-        words += ["--model", model if isinstance(model, str) else model.card.label]
+        words += ["--model", model.card.label if isinstance(model, Classifier) else str(model)]
     words += ["--suite", suite.name]
     if data is not None:
         words += ["--data", data if isinstance(data, str) else data.name]

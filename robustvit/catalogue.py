@@ -1,0 +1,68 @@
+"""What there is: the rows behind `robustvit list`. Nothing is imported that a listing does not need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustvit import address, registry
+from robustvit.errors import UnknownName, nearest
+from robustvit.spec import Spec
+from robustvit.suite import Suite, load_suite, suite_files
+
+KINDS = ("suites", *(registry.PLURALS[kind] for kind in registry.KINDS))
+
+
+def index(kind: str) -> list[dict[str, Any]]:
+    """One row for each thing of a kind (`suites`, `corruptions`, …; the singular will do). Raises UnknownName."""
+    wanted = _kind(kind)
+    if wanted == "suites":
+        return [_suite_row(load_suite(name)) for name in suite_files()]
+    rows = [_row(entry) for entry in registry.entries(_singular(wanted)).values()]
+    if wanted == "models":
+        rows += [{"name": alias, "family": "alias", "what": f"timm's {arch}"} for alias, arch in sorted(address.ALIASES.items())]
+    return rows
+
+
+def about(kind: str, name: str) -> dict[str, Any]:
+    """Everything known of one thing: docstring, parameters, source, licence, citation. Raises UnknownName with the nearest names."""
+    wanted = _kind(kind)
+    if wanted == "suites":
+        known = suite_files()
+        if name not in known:
+            raise UnknownName(f"no suite is called '{name}'.{nearest(name, known)} The suites are {', '.join(known)}.")
+        return _suite_page(load_suite(name))
+    if wanted == "models" and name in address.ALIASES:
+        return {"kind": "model", "name": name, "doc": f"A short name for timm's {address.ALIASES[name]}."}
+    return registry.describe(registry.lookup(_singular(wanted), name))
+
+
+def _kind(kind: str) -> str:
+    singulars = {**{single: plural for single, plural in registry.PLURALS.items()}, "suite": "suites"}
+    wanted = singulars.get(kind, kind)
+    if wanted not in KINDS:
+        raise UnknownName(f"nothing to list is called '{kind}'.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.")
+    return wanted
+
+
+def _singular(plural: str) -> str:
+    return next(single for single, many in registry.PLURALS.items() if many == plural)
+
+
+def _row(entry: registry.Entry) -> dict[str, Any]:
+    return {"name": entry.name, "family": entry.family, "what": entry.summary}
+
+
+def _suite_row(suite: Suite) -> dict[str, Any]:
+    return {"name": suite.name, "data": suite.data.name, "cells": len(suite.scenarios) * len(suite.transforms) * len(suite.seeds), "what": suite.title}
+
+
+def _suite_page(suite: Suite) -> dict[str, Any]:
+    return {
+        "kind": "suite", "name": suite.name, "doc": suite.title, "rules": suite.rules, "data": str(suite.data), "version": suite.version,
+        "scenarios": _brief(suite.scenarios), "metrics": [spec.name for spec in suite.metrics], "paper": suite.paper, "url": suite.url,
+        "licence": suite.licence, "citation": suite.citation, "file": suite.where,
+    }  # fmt: skip
+
+
+def _brief(specs: tuple[Spec, ...]) -> list[str]:
+    return [str(spec) for spec in specs]

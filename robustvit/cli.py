@@ -1,0 +1,511 @@
+"""The command line: every verb a thin door to a function of the library. Only this module prints.
+
+Exit codes: 0 success, 1 something could not be done, 2 the request is wrong, 3 some cells failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from robustvit.errors import RobustvitError, UsageError
+
+if TYPE_CHECKING:
+    from robustvit.plan import Plan, Settings
+    from robustvit.runner import Progress
+    from robustvit.spec import Spec
+
+CELLS_FAILED = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="robustvit",
+    help="How robust is a vision transformer? A suite file, one command, a leaderboard with intervals.",
+    epilog="Start with robustvit run: the bundled demo model on real handwritten digits, in about a minute.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
+)
+out = Console()
+err = Console(stderr=True)
+
+StorePath = Annotated[Path, typer.Option("--store", help="The directory of Records.", envvar="ROBUSTVIT_STORE")]
+SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Only this suite.")]
+ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Only these models (labels); repeat for several.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What run and plan are asked."""
+
+    models: list[Spec]
+    suite: str
+    data: str | None
+    store: Path
+    settings: Settings
+    as_json: bool
+    quiet: bool
+    command: str
+
+
+def _request(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file that loads with weights only.")] = None,
+    model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for several.")] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file.")] = "quick",
+    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
+    store: StorePath = Path("results"),
+    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that decode images; 0 decodes in this one.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; default the suite's own.")] = None,
+    img_size: Annotated[int | None, typer.Option("--img-size", help="Side of what the model sees; part of the cell.")] = None,
+    crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized picture that the crop keeps; part of the cell.")] = None,
+    interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits.")] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> Request:  # fmt: skip
+    from robustvit.address import parse_model
+    from robustvit.plan import Settings
+    from robustvit.suite import Overrides
+
+    models = list(model or ["demo"])
+    named: list[Spec] = [parse_model(text) for text in models]
+    one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
+    if one and len(models) != 1:
+        raise UsageError(f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are named. Use file:PATH?arch=NAME.")
+    if one:
+        pairs = dict(_pair(text) for text in model_kwargs or [])
+        named = [parse_model(models[0], checkpoint=checkpoint, model_kwargs=pairs, num_classes=num_classes)]
+    share = limit if limit is None or (limit < 1 or not float(limit).is_integer()) else int(limit)
+    settings = Settings(
+        device=device, batch_size=batch_size, workers=workers, precision=precision, limit=share, seed=seed, keep=tuple(keep or ()),
+        view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
+    )  # fmt: skip
+    return Request(named, suite, data, store, settings, as_json, quiet, _typed())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--model-kwargs '{text}': write key=value, for instance patch_size=8.")
+    return key, value
+
+
+def _typed() -> str:
+    """The command as it was typed, after robustvit."""
+    import shlex
+
+    return " ".join(["robustvit", *(shlex.quote(word) for word in sys.argv[1:])])
+
+
+def _asking(verb: Callable[[Request], None]) -> Callable[..., None]:
+    """A command with the arguments of _request, so that plan and run cannot drift apart."""
+
+    @functools.wraps(_request)
+    def command(**given: Any) -> None:
+        verb(_request(**given))
+
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    return command
+
+
+@app.command()
+@_asking
+def run(asked: Request) -> None:
+    """Answer every question of a suite that the store does not answer yet, and show the leaderboard.
+
+    With nothing named: suite quick, model demo, data digits. Killed at any moment, the same command goes on where it stopped.
+
+    Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
+    """
+    from robustvit import runner
+
+    with _showing(asked.quiet or asked.as_json) as progress:
+        try:
+            done = runner.run(
+                asked.suite, asked.models, asked.data, store=asked.store, settings=asked.settings, progress=progress, command=asked.command
+            )
+        except KeyboardInterrupt:
+            err.print("\nInterrupted. What was finished is kept: the same command goes on from there.")
+            raise typer.Exit(INTERRUPTED) from None
+    _tell_run(done, asked)
+    if done.failed:
+        raise typer.Exit(CELLS_FAILED)
+
+
+def _tell_run(done: Any, asked: Request) -> None:
+    from robustvit.board import leaderboard, summary
+    from robustvit.report.page import write_report
+
+    board = leaderboard(done.store, suite=done.suite)
+    page = write_report(done.store, Path(done.store) / "report.html")
+    if asked.as_json:
+        told = {**asdict(done), "store": str(done.store), "repaired": [str(path) for path in done.repaired], "report": str(page)}
+        print(json.dumps({**told, "leaderboard": json.loads(board.to_json(orient="records"))}))
+        return
+    for path in done.repaired:
+        err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
+    _print_frame(summary(board), f"{done.suite} · {done.store}")
+    if done.computed:
+        out.print(f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there.", highlight=False)
+    else:
+        out.print(f"Nothing to do: all {done.rows:,} rows of {done.cells} cells were there.", highlight=False)
+    for cell, reason in done.failed.items():
+        err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
+    out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+@_asking
+def plan(asked: Request) -> None:
+    """What run would do with the same arguments: the cells, done or to do, and an estimate of time and disk.
+
+    Example: robustvit plan --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
+    """
+    import os
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan looks; it downloads nothing
+    from robustvit import estimate as estimates
+    from robustvit import plan as plans
+    from robustvit.errors import StoreError
+    from robustvit.store import Store
+    from robustvit.suite import load_suite
+
+    made = plans.make(load_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
+    place: Store | None
+    try:
+        place = Store(asked.store)
+    except StoreError:
+        if (asked.store / "store.json").exists():
+            raise
+        place = None
+    cost = estimates.estimate(made, place)
+    if asked.as_json:
+        print(json.dumps({"cells": _planned(made, place), **asdict(cost)}))
+        return
+    _print_plan(made, place, cost)
+
+
+def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
+    done = made.done(place)
+    return [
+        {
+            "model": ask.label, "scenario": str(cell), "data": made.data.name, "seed": cell.seed, "wanted": made.asked,
+            "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
+        }
+        for ask in made.asks
+        for cell in ask.cells
+    ]  # fmt: skip
+
+
+def _print_plan(made: Plan, place: Any, cost: Any) -> None:
+    table = Table(title=f"{made.suite.name} · {made.data.name} · {made.asked} samples per cell")
+    for heading in ("model", "scenario", "cell", "rows", "state"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for row in _planned(made, place):
+        state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
+        table.add_row(row["model"], row["scenario"], row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
+    out.print(table)
+    for ask in made.asks:
+        if ask.missing:
+            err.print(f"[yellow]{escape(ask.label)}:[/] {escape(ask.missing)}", soft_wrap=True)
+    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def leaderboard(
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Only these metrics; any registered one works on any store.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+) -> None:  # fmt: skip
+    """The tidy leaderboard of a store: one row per number, each with its interval.
+
+    Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
+    """
+    from robustvit import board as boards
+    from robustvit.export import FORMATS, export
+
+    if format != "table" and format not in FORMATS:
+        from robustvit.errors import nearest
+
+        choices = ["table", *FORMATS]
+        raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
+    board = boards.leaderboard(store, suite=suite, models=model, metrics=metric)
+    if format == "table" and output is None:
+        _print_frame(boards.summary(board), str(store))
+        return
+    text = export(board, "md" if format == "table" else format, output)
+    if output is None:
+        sys.stdout.write(text if isinstance(text, str) else "")
+    else:
+        err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def report(
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+) -> None:
+    """One self-contained HTML page of a store; it needs no network.
+
+    Example: robustvit report --store results -o report.html
+    """
+    from robustvit.report.page import write_report
+
+    out.print(f"Report: {write_report(store, output, suite=suite, models=model)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    model_a: Annotated[str, typer.Argument(help="A model's label in the store.")],
+    model_b: Annotated[str, typer.Argument(help="Another one.")],
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    flips: Annotated[bool, typer.Option("--flips", help="List the samples that one gets right and the other wrong.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Paired tests of two models, cell by cell, corrected for many comparisons.
+
+    Example: robustvit compare demo mine --suite imagenet-c
+    """
+    from robustvit import comparison
+
+    frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
+    _show(frame, f"{model_a} against {model_b}", as_json)
+
+
+@app.command()
+def diff(
+    store_a: Annotated[Path, typer.Argument(help="A store.")], store_b: Annotated[Path, typer.Argument(help="Another one.")], as_json: AsJson = False
+) -> None:  # fmt: skip
+    """What moved between two runs or versions, and whether it is more than chance.
+
+    Example: robustvit diff results-old results-new
+    """
+    from robustvit import comparison
+
+    _show(comparison.diff(store_a, store_b), f"{store_a} → {store_b}", as_json)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, defenses or metrics.")],
+    name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What there is.
+
+    Example: robustvit list corruptions fog
+    """
+    from robustvit import catalogue
+
+    if name is None:
+        rows = catalogue.index(kind)
+        if as_json:
+            print(json.dumps(rows))
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in rows[0] if rows else ("name",):
+            table.add_column(heading, no_wrap=heading == "name")
+        for row in rows:
+            table.add_row(*(escape(str(value)) for value in row.values()))
+        out.print(table if rows else f"no {kind} are registered.")
+        return
+    about = catalogue.about(kind, name)
+    print(json.dumps(about, default=str)) if as_json else _print_about(about)
+
+
+@app.command()
+def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default those that ship with robustvit.")] = None) -> None:
+    """Validate suite files: which line, what is wrong, the nearest valid name.
+
+    Example: robustvit check suites/*.yaml
+    """
+    from robustvit.suite import read_suite, suite_files
+
+    pages = {str(path): path for path in files} if files else {f"suites/{name}.yaml": path for name, path in suite_files().items()}
+    wrong = 0
+    for shown, path in pages.items():
+        try:
+            suite = read_suite(path, shown)
+        except RobustvitError as error:
+            wrong += 1
+            err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        else:
+            out.print(f"[green]✓[/] {shown}: {len(suite.scenarios)} scenarios, {len(suite.metrics)} metrics", highlight=False, soft_wrap=True)
+    if wrong:
+        raise typer.Exit(UsageError.exit_code)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="attack, corruption, metric or suite.")],
+    name: Annotated[str, typer.Argument(help="What to call it: letters, digits, underscores.")],
+    folder: Annotated[Path, typer.Option("--folder", help="Where to write it.")] = Path(),
+) -> None:
+    """A working scaffold with its contract test.
+
+    Example: robustvit new attack blur_attack
+    """
+    from robustvit import scaffold
+
+    made = scaffold.write(kind, name, folder)
+    for path in made.files:
+        out.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    out.print(made.next_step, highlight=False, soft_wrap=True)
+
+
+@app.command("data")
+def data_(
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Look here, too.")] = None,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Each known data set: found or not, where, how many images, and what to do to get it.
+
+    Example: robustvit data --data-dir /data/imagenet
+    """
+    from robustvit import catalogue
+
+    if clear_cache:
+        out.print(f"Freed {pictures.clear() / 2**20:.1f} MiB of decoded pictures.", highlight=False)
+        return
+    rows = catalogue.data_status(data_dir)
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
+        out.print(f"{mark} [bold]{row['name']}[/]: {escape(str(row['told']))}", highlight=False, soft_wrap=True)
+    out.print(f"Decoded pictures take {pictures.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
+
+
+def _print_about(about: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(str(about.pop('kind')))} {escape(str(about.pop('name')))}[/]\n", highlight=False)
+    out.print(escape(str(about.pop("doc", "") or "").strip()) + "\n", highlight=False)
+    for key, value in about.items():
+        if not value:
+            continue
+        if isinstance(value, dict):
+            out.print(f"[bold]{key}[/]", highlight=False)
+            for inner, told in value.items():
+                shown = f"{told['takes']}" + ("" if told["required"] else f"; default {told['default']}") if isinstance(told, dict) else told
+                out.print(f"  {escape(inner)}: {escape(str(shown))}", highlight=False, soft_wrap=True)
+        elif isinstance(value, list):
+            out.print(f"[bold]{key}[/]\n  " + "\n  ".join(escape(str(item)) for item in value), highlight=False, soft_wrap=True)
+        else:
+            gap = "\n" if "\n" in str(value).strip() else " "
+            out.print(f"[bold]{key}[/]{gap}{escape(str(value).strip())}", highlight=False, soft_wrap=True)
+
+
+def _show(frame: Any, title: str, as_json: bool) -> None:
+    if as_json:
+        print(frame.to_json(orient="records"))
+    else:
+        _print_frame(frame, title)
+
+
+def _print_frame(frame: Any, title: str) -> None:
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        numeric = frame[name].dtype.kind in "fiu"
+        table.add_column(escape(str(name)), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(_shown(value)) for value in row))
+    out.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:.1f}"
+    return "" if value is None else str(value)
+
+
+@contextmanager
+def _showing(quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+    if quiet:
+        yield None
+    elif err.is_terminal:
+        with _bar() as progress:
+            yield progress
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:40.40}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("loading")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=escape(what))
+
+
+class _Lines:
+    """Progress for logs: a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic() - 8.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now - self.last >= 10.0:
+            self.last = now
+            err.print(f"{done:,}/{total:,} rows · {what}", highlight=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more.")] = False,
+) -> None:
+    if version:
+        from robustvit import __version__
+
+        out.print(__version__, highlight=False)
+        raise typer.Exit()
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(message)s")
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one message and an exit code, never a traceback."""
+    try:
+        app()
+    except RobustvitError as error:
+        err.print(f"[red]robustvit:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)

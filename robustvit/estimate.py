@@ -1,0 +1,122 @@
+"""What a plan will take: seconds by timing a few rows here, bytes by what a row has been seen to take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from robustvit import registry
+from robustvit.batch import Batch
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.plan import Ask, Plan, transformed
+from robustvit.scenario import scenario, stream
+from robustvit.spec import Spec
+from robustvit.store import Store
+from robustvit.suite import Cell
+
+_ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples
+_GALLERY_BYTES = 60_000  # the pictures kept of a cell at 224 px
+_PROBED = 4  # rows a scenario is timed on
+_GRADIENT = 3.4  # an attack's step in forward passes: forward, backward to the pixels, arithmetic
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache."""
+
+    rows: int
+    rows_to_do: int
+    seconds: float | None
+    store_bytes: int
+    cache_bytes: int
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        disk = f"About {_size(self.store_bytes)} of records and {_size(self.cache_bytes)} of decoded pictures."
+        if self.rows_to_do == 0:
+            return "Nothing will be computed."
+        if self.seconds is None:
+            return f"No estimate of time: a model's weights are not at hand. {disk}"
+        return f"About {_duration(self.seconds)} on this machine. {disk}"
+
+
+def estimate(plan: Plan, store: Store | None) -> Estimate:
+    """Times each scenario on a few grey-noise rows (in the middle of its severities) and multiplies by the rows still to do."""
+    done = plan.done(store)
+    to_do = 0
+    seconds: float | None = 0.0
+    views = set()
+    for ask in plan.asks:
+        costs: dict[tuple[str, int], float] = {}
+        for cell in ask.cells:
+            rows = plan.asked - (done.get(cell.id, 0) if cell.resolved else 0)
+            to_do += rows
+            if rows:
+                views.add(cell.view)
+            if ask.model is None:
+                seconds = None
+            elif rows and seconds is not None:
+                key = (cell.scenario.name, int(_steps(cell.scenario)))
+                if key not in costs:
+                    costs[key] = _cost(ask, cell)
+                seconds += rows * costs[key]
+    pictures = sum(plan.asked * view.size[0] * view.size[1] * 3 for view in views)
+    kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
+    return Estimate(plan.asked * len(plan.cells), to_do, seconds, kept, pictures if to_do else 0)
+
+
+def _cost(ask: Ask, cell: Cell) -> float:
+    """Seconds a row."""
+    assert ask.model is not None
+    model = transformed(ask.model, cell.transforms)
+    forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile
+    entry = registry.scenario(cell.scenario.name)
+    if entry.kind == "attack":
+        return forward * (2 + _GRADIENT * _steps(cell.scenario))
+    if entry.kind != "corruption":
+        return forward
+    does = scenario(entry, cell.scenario)
+    batch = Batch(_noise(model, _PROBED), torch.zeros(_PROBED, dtype=torch.int64), tuple(str(i) for i in range(_PROBED)))
+    return forward + _seconds(lambda: does(model, batch, Draws(0, stream(cell.scenario), batch.ids, model.device))) / _PROBED
+
+
+def _steps(spec: Spec) -> float:
+    def count(name: str) -> float:
+        value = spec.get(name, 1)
+        return float(value) if isinstance(value, int | float) else 1.0
+
+    return count("steps") * count("restarts")
+
+
+def _noise(model: Classifier, rows: int) -> torch.Tensor:
+    return Draws(0, "estimate", [str(i) for i in range(rows)], model.device).uniform(3, *model.size)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The faster of two runs; the first may include the cost of starting up."""
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.no_grad():
+            work()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(1.0, seconds):.0f} seconds"
+
+
+def _size(count: int) -> str:
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count / 2**10:.0f} KiB"
