@@ -60,6 +60,7 @@ class Entry:
     over: str = "cell"
     higher_is_better: bool = True
     unit: str = ""
+    needs: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """The function itself; its module is imported now."""
@@ -83,7 +84,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     """A decorator that registers a function under `kind` and returns it unchanged.
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the name
-    of the parameter that tables show as severity); for metrics also `over`, `higher_is_better`, `unit`.
+    of the parameter that tables show as severity); for metrics also `over`, `higher_is_better`, `unit`,
+    `needs` (the columns of Records it reads).
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:

@@ -1,0 +1,268 @@
+"""The leaderboard: every number that a store's Records answer, one tidy row for each, and a summary of one row per model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustvit.answers import Answer, Asked, answer, asked, opened
+from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
+from robustvit.intervals import Resampler
+from robustvit.judging import CellErrors, Estimate, Metric, Wrong, joined, judge, metric
+from robustvit.spec import parse, revive
+from robustvit.store import Store
+
+COLUMNS = {
+    "model": "str", "transforms": "str", "suite": "str", "data": "str", "scenario": "str", "severity": "str", "metric": "str",
+    "value": "float64", "low": "float64", "high": "float64", "n": "int64", "status": "str", "reason": "str", "unit": "str",
+    "higher_is_better": "bool", "seconds": "float64", "cell": "str", "params": "str", "seed": "int64", "precision": "str",
+    "view": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
+}  # fmt: skip
+
+_GROUP = ("model", "transforms", "suite", "data", "seed", "precision", "view")  # what an average never mixes
+_MEANS = ("mean_corruption_error", "mean_err_15")
+_JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
+_EXPECTED = {"corruption": _JUDGED, "attack": _JUDGED | {"linf", "l2", "l0", "attacked"}}  # columns of a cell that has no rows yet
+
+
+@dataclass(frozen=True)
+class _Unknown:
+    """A metric of a suite that is not installed here, and what was said about it."""
+
+    label: str
+    reason: str
+
+
+@dataclass
+class _Heard:
+    """One cell and what is kept of its rows once they are judged."""
+
+    asked: Asked
+    answer: Answer
+    wrong: Wrong | None = None
+
+
+@dataclass
+class _Group:
+    """The cells of one model on one suite, which averages are taken over."""
+
+    heard: list[_Heard] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def leaderboard(
+    store: Store | Path | str,
+    *,
+    suite: str | None = None,
+    models: Iterable[str] | None = None,
+    metrics: Iterable[object] | None = None,
+) -> pd.DataFrame:
+    """One row per number: every metric of every cell, then what is averaged over a model's cells.
+
+    metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be asked of
+    any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
+    samples (a value over the n there are) or some cells (no value) are missing; `failed`; `n/a`, the metric has no value here. `reason`
+    says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
+    sum over its cells. `repro` is the command that makes the row again. The same store gives the same table every time.
+    Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
+    """
+    place = opened(store)
+    own = None if metrics is None else [metric(node) for node in metrics]
+    lists = _suite_metrics(place) if own is None else {}
+    resampler = Resampler()
+    groups: dict[tuple[Any, ...], _Group] = {}
+    for one in asked(place, suite, models):
+        wanted = own if own is not None else lists[one.question.suite]
+        group = groups.setdefault(tuple(getattr(one.question, name) for name in _GROUP), _Group())
+        group.rows += _cell_rows(place, one, wanted, group, resampler)
+    rows = []
+    for key, group in groups.items():
+        rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[_GROUP.index("suite")]], resampler))
+    board = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    board.attrs.update(_about(place, groups.values()))
+    return board
+
+
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """A leaderboard that was written as CSV. (Plain `pandas.read_csv` takes the status `n/a` for a missing value.)"""
+    text = [name for name, kind in COLUMNS.items() if kind == "str"]
+    found: pd.DataFrame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(text, "str"))
+    return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
+
+
+def summary(board: pd.DataFrame) -> pd.DataFrame:
+    """One row per model and suite: clean top-1, errors by corruption, what attacks left, averages, and a status; all as text.
+
+    A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
+    left out when one of them is missing.
+    """
+    keys = [name for name in _GROUP if name in ("model", "suite", "data") or board[name].nunique() > 1]
+    found = [_summed(dict(zip(keys, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
+    table = pd.DataFrame(found).fillna("")
+    last = ["status"] if "status" in table else []
+    return table[[name for name in table.columns if name not in last] + last]
+
+
+def shown(value: float, low: float, high: float) -> str:
+    """A number as tables print it: `97.8 [96.1, 98.8]`."""
+    return f"{_round(value)} [{_round(low)}, {_round(high)}]"
+
+
+def _suite_metrics(store: Store) -> dict[str, list[Metric | _Unknown]]:
+    return {manifest["suite"]["name"]: [_metric_of(node) for node in manifest["suite"]["metrics"]] for manifest in store.manifests()}
+
+
+def _metric_of(node: Any) -> Metric | _Unknown:
+    spec = parse(revive(node))[0]
+    try:
+        return metric(spec)
+    except (UnknownName, BadParameter) as error:
+        return _Unknown(str(spec), str(error))
+
+
+def _cell_rows(
+    store: Store, one: Asked, wanted: Sequence[Metric | _Unknown], group: _Group, resampler: Resampler
+) -> Iterator[dict[str, Any]]:
+    heard = _Heard(one, answer(store, one.question, _columns(wanted)))
+    group.heard.append(heard)
+    rows = heard.answer.rows
+    if heard.answer.status == "complete" and {"label", "pred"} <= set(rows.columns):
+        resamples = resampler(list(rows["sample"]))
+        heard.wrong = Wrong(resamples.key, np.asarray(rows["pred"] != rows["label"], dtype=np.float64)[resamples.order])
+    columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.kind, ()))
+    fitting = [ask for ask in wanted if isinstance(ask, Metric) and ask.entry.over == "cell" and ask.applies(columns)]
+    for ask in fitting:
+        yield _cell_row(heard, ask, resampler)
+    if not fitting and heard.answer.status == "failed":
+        yield _row([heard], None) | {"scenario": one.question.scenario, "severity": one.question.severity, "cell": one.question.cell}
+
+
+def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:
+    """The columns that metrics need, or None (all of them) where one does not say."""
+    metrics = [ask for ask in wanted if isinstance(ask, Metric)]
+    if any(not ask.entry.needs for ask in metrics if ask.entry.over == "cell"):
+        return None
+    return sorted({"label", "pred"}.union(*(ask.entry.needs for ask in metrics)))
+
+
+def _cell_row(heard: _Heard, ask: Metric, resampler: Resampler) -> dict[str, Any]:
+    question, rows = heard.asked.question, heard.answer.rows
+    row = _row([heard], ask) | {name: getattr(question, name) for name in ("scenario", "severity", "cell", "params")}
+    if len(rows) == 0:
+        return row
+    try:
+        return row | judge(ask, rows, resampler(list(rows["sample"])))._asdict()
+    except MetricUndefined as error:
+        return row | {"status": "n/a", "reason": str(error)}
+
+
+def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: Resampler) -> Iterator[dict[str, Any]]:
+    errors = _errors(group, resampler)
+    corruptions = list(
+        dict.fromkeys(h.asked.question.scenario for h in group.heard if h.asked.kind == "corruption" and h.asked.question.severity)
+    )
+    for ask in wanted:
+        if isinstance(ask, _Unknown):
+            yield _row(group.heard, None) | {"metric": ask.label, "status": "n/a", "reason": ask.reason}
+        elif ask.entry.over == "corruption":
+            for name in corruptions:
+                part = [heard for heard in group.heard if heard.asked.question.scenario == name]
+                yield _average(part, ask, errors, name) | {"scenario": name}
+        elif ask.entry.over == "model":
+            part = [heard for heard in group.heard if heard.asked.kind == "corruption"]
+            yield _average(part or group.heard, ask, errors)
+
+
+def _errors(group: _Group, resampler: Resampler) -> CellErrors:
+    first = group.heard[0].asked
+    cells: dict[tuple[str, str], Wrong | None] = {}
+    repeated = set()
+    for heard in group.heard:
+        if heard.asked.kind == "corruption":
+            repeated |= {heard.asked.variant} & cells.keys()
+            cells[heard.asked.variant] = heard.wrong
+    data = first.data
+    return CellErrors(first.question.suite, str(data["name"]), int(data["classes"]), cells, resampler, frozenset(repeated))
+
+
+def _average(part: Sequence[_Heard], ask: Metric, errors: CellErrors, *which: str) -> dict[str, Any]:
+    row = _row(part, ask) | {"status": "complete", "reason": ""}
+    try:
+        answered: Estimate = joined(ask, ask.ask(errors, *which), errors.n())
+    except MissingCells as error:
+        return row | {"status": "partial", "reason": str(error)}
+    except MetricUndefined as error:
+        return row | {"status": "n/a", "reason": str(error)}
+    return row | answered._asdict()
+
+
+def _row(part: Sequence[_Heard], ask: Metric | None) -> dict[str, Any]:
+    """A row about some cells, without a number yet."""
+    question = part[0].asked.question
+    answers = [heard.answer for heard in part]
+    return {
+        **{name: getattr(question, name) for name in _GROUP}, "scenario": "", "severity": "", "cell": "", "params": "",
+        "metric": ask.label if ask else "", "unit": ask.entry.unit if ask else "", "higher_is_better": not ask or ask.entry.higher_is_better,
+        "value": np.nan, "low": np.nan, "high": np.nan, "n": 0, "status": answers[0].status, "reason": answers[0].reason,
+        "seconds": round(sum(one.seconds for one in answers), 6), "weights": part[0].asked.weights, "repro": question.command,
+        "source": ", ".join(dict.fromkeys(heard.asked.question.source for heard in part)),
+        "version": ", ".join(sorted(frozenset[str]().union(*(one.versions for one in answers)))),
+        "environment": ", ".join(sorted(frozenset[str]().union(*(one.environments for one in answers)))),
+    }  # fmt: skip
+
+
+def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
+    """What exports tell besides the numbers: the models' cards and the views, by their labels."""
+    cards: dict[str, Any] = {str(card["fingerprint"]): card for manifest in store.manifests() for card in manifest["models"].values()}
+    models, views = {}, {}
+    for group in groups:
+        question = group.heard[0].asked.question
+        if question.cell in store.cells() and (store.path / "cells" / question.cell / "cell.json").is_file():
+            cell: Mapping[str, Any] = store.describe(question.cell)
+            models[question.model] = cards.get(str(cell.get("weights")), {})
+            views[question.view] = cell.get("view", {})
+    return {"models": models, "views": views}
+
+
+def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
+    row: dict[str, Any] = {**key, "n": str(int(part["n"].max()))}
+    for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
+        row["clean top-1"] = _cell_text(clean)
+    averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
+    if len(averages) > 6:
+        if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
+            row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
+    else:
+        row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
+    attacks = part[part["metric"] == "robust_accuracy"]
+    row |= {f"{one.scenario} {one.severity}".strip(): _number(one) for _, one in attacks.iterrows()}
+    for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
+        row[str(average["metric"])] = _cell_text(average)
+    return row | {"status": _status(part)}
+
+
+def _number(row: pd.Series) -> str:
+    return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
+
+
+def _cell_text(row: pd.Series) -> str:
+    return str(row["status"]) if np.isnan(row["value"]) else shown(row["value"], row["low"], row["high"])
+
+
+def _status(part: pd.DataFrame) -> str:
+    """`complete`, or how many cells are not."""
+    cells = part[part["cell"] != ""].drop_duplicates("cell")
+    counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
+    told = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
+    return ", ".join(told) or "complete"
+
+
+def _round(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"

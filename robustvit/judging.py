@@ -1,0 +1,220 @@
+"""From what a metric says to a value with its interval.
+
+A metric is a plain function of Records under `@metric(…)`; `over` says what it is asked of.
+
+over="cell" (the default): `(records) -> answer`, where records is the DataFrame of one cell, sorted by sample. The answer is
+
+* one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
+  other values a bootstrap;
+* a `Weighted`: a statistic that knows how to be resampled, (R, n) weights at a time;
+* a float: resampled by calling the metric again on drawn rows, which is slow and always right.
+
+over="corruption": `(errors: CellErrors, corruption: str) -> (1 + R,)`, once for every corruption with severities.
+over="model": `(errors: CellErrors) -> (1 + R,)`, once for all cells of a model. See CellErrors.
+
+`needs` names the columns a metric reads; a cell without them is not asked. Where the unit is %, metrics answer in fractions.
+A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from robustvit import registry
+from robustvit.errors import MissingCells, NotApplicable
+from robustvit.intervals import Interval, Resampler, Resamples, percentile, reflected, settled, wilson
+from robustvit.registry import Entry
+from robustvit.spec import Spec, parse, plain
+
+_SLOW_REPLICATES = 200  # of a metric that can only be called again
+_JUDGED = ("label", "pred")  # what a cell must have to be asked a metric that does not say what it needs
+
+
+class Estimate(NamedTuple):
+    """A value in its metric's unit, its 95 % interval, and the number of samples it stands on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values. low, high: the ends of its range."""
+
+    of: Callable[[np.ndarray], np.ndarray]
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric with its parameters filled in. `label` names it in tables: `ece`, `ece(bins=30)`."""
+
+    label: str
+    entry: Entry
+    ask: Callable[..., Any]
+
+    @property
+    def scale(self) -> float:
+        """What an answer is multiplied by to be in the metric's unit."""
+        return 100.0 if self.entry.unit == "%" else 1.0
+
+    def applies(self, columns: Sequence[str]) -> bool:
+        """Whether a cell with these columns can be asked."""
+        return set(self.entry.needs or _JUDGED) <= set(columns)
+
+
+def metric(node: object) -> Metric:
+    """The metric that a name, a `{name: {parameter: value}}` or a Spec stands for. Raises UnknownName or BadParameter."""
+    (spec,) = parse(node)
+    entry = registry.lookup("metric", spec.name, spec.where)
+    bound = registry.bind(entry, spec)
+    usual = {param.name: param.default for param in entry.params}
+    unusual = tuple((key, value) for key, value in bound.params if usual[key] != value)
+    arguments = {key: plain(value) for key, value in bound.params}
+    return Metric(str(Spec(entry.name, unusual)), entry, functools.partial(entry.load(), **arguments))
+
+
+def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples) -> Estimate:
+    """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
+
+    Raises NotApplicable where no sample counts.
+    """
+    rows = records.iloc[resamples.order].reset_index(drop=True)
+    answer = asked.ask(rows)
+    if isinstance(answer, Weighted):
+        estimate = _weighted(answer, resamples)
+    elif isinstance(answer, np.ndarray | pd.Series):
+        estimate = _mean(np.asarray(answer, dtype=np.float64), resamples)
+    else:
+        estimate = _called_again(asked, float(answer), rows, resamples)
+    return _in_unit(asked, estimate)
+
+
+def joined(asked: Metric, answer: np.ndarray, n: int) -> Estimate:
+    """The estimate behind a (1 + R,) answer of a metric over several cells."""
+    return _in_unit(asked, Estimate(float(answer[0]), *percentile(answer[1:]), n))
+
+
+def _in_unit(asked: Metric, estimate: Estimate) -> Estimate:
+    ends = settled(Interval(asked.scale * estimate.low, asked.scale * estimate.high))
+    return Estimate(asked.scale * estimate.value, *ends, estimate.n)
+
+
+def _mean(values: np.ndarray, resamples: Resamples) -> Estimate:
+    counted = ~np.isnan(values)
+    n = int(counted.sum())
+    if n == 0:
+        raise NotApplicable("no sample counts in its denominator")
+    kept = values[counted]
+    value = float(kept.mean())
+    if bool(np.isin(kept, (0.0, 1.0)).all()):
+        return Estimate(value, *wilson(float(kept.sum()), n), n)
+    weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
+    totals = weights.sum(axis=1)
+    drawn = totals > 0  # a replicate may miss every sample that counts
+    return Estimate(value, *percentile((weights @ kept.astype(weights.dtype))[drawn] / totals[drawn]), n)
+
+
+def _weighted(answer: Weighted, resamples: Resamples) -> Estimate:
+    value = float(answer.of(np.ones((1, resamples.n)))[0])
+    interval = reflected(value, answer.of(resamples.weights))
+    low, high = np.clip(interval, answer.low, answer.high)
+    return Estimate(value, float(low), float(high), resamples.n)
+
+
+def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> Estimate:
+    drawn = (np.repeat(np.arange(resamples.n), counts.astype(np.intp)) for counts in resamples.weights[:_SLOW_REPLICATES])
+    interval: Interval = reflected(value, np.array([float(asked.ask(rows.iloc[index].reset_index(drop=True))) for index in drawn]))
+    return Estimate(value, *interval, resamples.n)
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Whether each sample of a complete cell was answered wrongly, (n,) zeros and ones sorted by sample; key: of that set of samples."""
+
+    key: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class CellErrors:
+    """The errors of one model in every cell of a suite, for the value and for all bootstrap replicates at once.
+
+    Arrays of errors are fractions with 1 + R entries on their last axis: the value, then its replicates. All cells share their resamples,
+    so arithmetic on these arrays keeps what the cells have in common, and the interval of an average is right.
+
+    suite, data: names; classes: how many the data has. cells: by (scenario, severity), every cell the suite asks, None where it is not
+    complete. repeated: cells asked in several variants, which no average can choose from.
+    """
+
+    suite: str
+    data: str
+    classes: int
+    cells: Mapping[tuple[str, str], Wrong | None]
+    resampler: Resampler
+    repeated: frozenset[tuple[str, str]] = frozenset()
+
+    def severities(self, scenario: str) -> list[str]:
+        """The severities at which the suite asks a scenario, in its order."""
+        return [severity for name, severity in self.cells if name == scenario]
+
+    def of(self, scenario: str, severities: Sequence[str] | None = None) -> np.ndarray:
+        """(1 + R,) error of a scenario, averaged over its severities (default: all that the suite asks).
+
+        Raises NotApplicable where the suite does not ask them, MissingCells where they are not complete.
+        """
+        mean: np.ndarray = self.each([scenario], severities)[0]
+        return mean
+
+    def each(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
+        """(len(scenarios), 1 + R) errors, each averaged over its severities. Raises as `of` does."""
+        wanted = {name: list(severities if severities is not None else self.severities(name)) for name in scenarios}
+        self._check([(name, severity) for name, levels in wanted.items() for severity in levels])
+        return np.stack([np.mean([self._errors[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
+
+    def n(self) -> int:
+        """How many samples the complete cells share."""
+        return next((len(wrong.values) for wrong in self.cells.values() if wrong is not None), 0)
+
+    def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
+        unasked = [cell for cell in wanted if cell not in self.cells]
+        if unasked or not wanted:
+            raise NotApplicable(f"suite '{self.suite}' asks {len(wanted) - len(unasked)} of the {len(wanted)} cells it is made of")
+        repeated = [cell for cell in wanted if cell in self.repeated]
+        if repeated:
+            raise NotApplicable(f"suite '{self.suite}' asks {_listed(repeated)} in several variants")
+        lacking = [cell for cell in wanted if self.cells[cell] is None]
+        if lacking:
+            raise MissingCells(f"{len(wanted) - len(lacking)} of {len(wanted)} cells; lacking {_listed(lacking)}")
+        sizes = {wrong.key: len(wrong.values) for cell in wanted if (wrong := self.cells[cell]) is not None}
+        if len(sizes) > 1:
+            raise MissingCells(f"the cells answer different samples ({' and '.join(str(size) for size in sorted(sizes.values()))} of them)")
+
+    @cached_property
+    def _errors(self) -> dict[tuple[str, str], np.ndarray]:
+        sets: dict[str, list[tuple[str, str]]] = {}
+        for cell, wrong in self.cells.items():
+            if wrong is not None:
+                sets.setdefault(wrong.key, []).append(cell)
+        return {cell: row for key, cells in sets.items() for cell, row in zip(cells, self._means(key, cells), strict=True)}
+
+    def _means(self, key: str, cells: Sequence[tuple[str, str]]) -> np.ndarray:
+        values = np.stack([wrong.values for cell in cells if (wrong := self.cells[cell]) is not None])
+        weights = self.resampler.of(key).weights
+        replicates = (values.astype(weights.dtype) @ weights.T).astype(np.float64) / values.shape[1]
+        return np.concatenate([values.mean(axis=1, keepdims=True), replicates], axis=1)
+
+
+def _listed(cells: Sequence[tuple[str, str]]) -> str:
+    named = [f"{name} {severity}".strip() for name, severity in cells]
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

@@ -1,0 +1,110 @@
+"""Errors under common corruptions, plain and relative to AlexNet's.
+
+At least five numbers go by the name of mCE. Here each has a name of its own: `mce_alexnet` divides by AlexNet's errors, `mean_err_15` does
+not, `relative_mce_alexnet` subtracts the clean errors first. All take the fifteen test corruptions, never the four extra ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from typing import Any
+
+import numpy as np
+
+from robustvit.errors import NotApplicable
+from robustvit.judging import CellErrors
+from robustvit.registry import metric
+
+SEVERITIES = ("1", "2", "3", "4", "5")
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
+def corruption_error(errors: CellErrors, corruption: str) -> np.ndarray:
+    """Top-1 error under one corruption, averaged over the severities that the suite asks.
+
+    Denominator: all samples, the same n at every severity; the severities weigh equally. Undivided: no reference table. Bootstrap
+    interval over samples, shared by the severities.
+    """
+    return errors.of(corruption)
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
+def mean_corruption_error(errors: CellErrors) -> np.ndarray:
+    """`corruption_error` averaged over every corruption that the suite asks; comparable only within one suite.
+
+    Denominator: all samples, the same n in every cell; corruptions weigh equally, whatever their number of severities. No reference table.
+    """
+    corruptions = list(dict.fromkeys(name for name, severity in errors.cells if severity))
+    if not corruptions:
+        raise NotApplicable(f"suite '{errors.suite}' asks no corruption with severities")
+    mean: np.ndarray = errors.each(corruptions).mean(axis=0)
+    return mean
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
+def ce_alexnet(errors: CellErrors, corruption: str) -> np.ndarray:
+    """CE: top-1 error under one corruption, averaged over severities 1 to 5, divided by AlexNet's average over the same five.
+
+    Denominator: all samples, n; reference table `alexnet.json`, ce_mean (50,000 images of the released ImageNet-C). Defined on ImageNet's
+    thousand classes and for the fifteen corruptions of the table. The quotient is taken after averaging, not at each severity.
+    """
+    _on_imagenet(errors)
+    reference = alexnet()["ce_mean"]
+    if corruption not in reference:
+        raise NotApplicable(f"AlexNet's table has no '{corruption}'")
+    return errors.of(corruption, SEVERITIES) / float(reference[corruption])
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
+def mce_alexnet(errors: CellErrors) -> np.ndarray:
+    """mCE: the mean over the fifteen corruptions of their error, averaged over five severities, divided by AlexNet's. AlexNet has 100.
+
+    Denominator: all samples, the same n in all 75 cells; reference table `alexnet.json`, ce_mean. Defined on ImageNet's thousand classes.
+    The published numbers stand on 50,000 images of the released files; look at n and source before comparing.
+    """
+    _on_imagenet(errors)
+    reference = alexnet()["ce_mean"]
+    quotients = errors.each(list(reference), SEVERITIES) / np.array(list(reference.values()))[:, None]
+    mean: np.ndarray = quotients.mean(axis=0)
+    return mean
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
+def relative_mce_alexnet(errors: CellErrors) -> np.ndarray:
+    """Relative mCE: as mce_alexnet, of the errors above the clean error, for the model and for AlexNet alike. AlexNet has 100.
+
+    Denominator: all samples, the same n in the 75 cells and the clean one; reference tables `alexnet.json`, ce_mean and clean. Near 0 a
+    model loses nothing under corruption, which a bad clean accuracy makes easy: read it beside mce_alexnet.
+    """
+    _on_imagenet(errors)
+    reference = alexnet()["ce_mean"]
+    rise = errors.each(list(reference), SEVERITIES) - errors.of("clean", [""])
+    expected = np.array(list(reference.values())) - float(alexnet()["clean"])
+    mean: np.ndarray = (rise / expected[:, None]).mean(axis=0)
+    return mean
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
+def mean_err_15(errors: CellErrors) -> np.ndarray:
+    """Top-1 error averaged over five severities and over the fifteen test corruptions, not divided by anything.
+
+    Denominator: all samples, the same n in all 75 cells, which weigh equally. On any data. No reference table (AlexNet's own is 78.90 on
+    the released ImageNet-C).
+    """
+    mean: np.ndarray = errors.each(list(alexnet()["ce_mean"]), SEVERITIES).mean(axis=0)
+    return mean
+
+
+@functools.cache
+def alexnet() -> dict[str, Any]:
+    """AlexNet's errors on ImageNet and the released ImageNet-C, as fractions, and where each was published."""
+    text = importlib.resources.files("robustvit.metrics").joinpath("alexnet.json").read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)
+    return table
+
+
+def _on_imagenet(errors: CellErrors) -> None:
+    if errors.data != "imagenet" or errors.classes != 1000:
+        raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{errors.data}' with {errors.classes}")

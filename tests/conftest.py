@@ -1,0 +1,76 @@
+"""Stores made up for tests: known answers in, a Store out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from robustvit import records
+from robustvit.registry import bind, lookup
+from robustvit.spec import canonical, digest, parse
+from robustvit.store import Store
+
+Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]
+
+
+def answers(right: Iterable[bool], *, attacked: Iterable[bool] | None = None, ids: Iterable[str] | None = None) -> dict[str, Any]:
+    """The columns of a two-class cell whose samples are answered rightly or not; sample i has label 0."""
+    correct = np.asarray(list(right), dtype=bool)
+    n = len(correct)
+    confidence = np.linspace(0.55, 0.95, n).astype(np.float32)
+    p = np.where(correct, confidence, 1 - confidence)
+    columns = {
+        "sample": list(ids) if ids is not None else [f"s{i:05d}" for i in range(n)], "label": np.zeros(n, int), "pred": (~correct).astype(int),
+        "confidence": confidence, "nll": -np.log(p), "brier": 2 * (1 - p) ** 2, "rank": 2 - correct.astype(int), "margin": p - 0.5,
+        "top5": np.tile([0, 1, -1, -1, -1], (n, 1)),
+    }  # fmt: skip
+    return columns if attacked is None else {**columns, "attacked": np.asarray(list(attacked), dtype=bool)}
+
+
+def write_store(
+    path: Path, cells: Cells, *, suite: str = "made-up", metrics: Iterable[Any] = ("top1",), data: str = "digits", classes: int = 10,
+    asked: int | None = None, started: str = "2026-01-01T00:00:00+00:00", label: str = "", salt: str = "",
+) -> Store:  # fmt: skip
+    """A store that answers {(model, scenario, severity): columns, or None where nothing was computed}. salt changes the cells' ids."""
+    store = Store(path, create=True)
+    told, kinds = [], {}
+    for (model, scenario, severity), columns in cells.items():
+        kind = "attack" if columns is not None and "attacked" in columns else "corruption"
+        kinds[scenario] = kind
+        cell = digest([model, scenario, severity, suite, salt])
+        view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
+        store.declare(cell, {"weights": model, "view": view})
+        n = 0 if columns is None else len(columns["sample"])
+        if columns is not None and n:
+            store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})
+        told.append({
+            "cell": cell, "weights": model, "model": model, "data": label or data, "transforms": "", "scenario": scenario, "severity": severity,
+            "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32", "view": "32x32, center, bicubic",
+            "asked": asked or n or 1, "source": "on-the-fly",
+        })  # fmt: skip
+    scenarios = [{"name": name, "params": {}, "kind": kind, "version": 1} for name, kind in kinds.items()]
+    specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]
+    cards = {
+        model: {"weights_kind": "random" if model == "r" else "given", "fingerprint": model, "parameters": 5_700_000}
+        for model, _, _ in cells
+    }
+    body = {"suite": {"name": suite, "version": 1, "metrics": specs, "scenarios": scenarios}, "models": cards, "cells": told}
+    about = {"data": {"label": label or data, "name": data, "classes": classes, "n": 10}, "command": "robustvit run --model demo"}
+    store.write_manifest({"id": digest([suite, told, started]), **body, **about, "started": started})
+    return store
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., Store]:
+    """`write_store` into a folder of the test's own; `name` tells several apart."""
+    return lambda cells, *, name="results", **about: write_store(tmp_path / name, cells, **about)
+
+
+@pytest.fixture
+def answered() -> Callable[..., dict[str, Any]]:
+    """`answers`, for tests that cannot import this file."""
+    return answers
