@@ -74,7 +74,15 @@ class Batch:
 def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    return tensor.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255.0)
+    return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
+
+
+def of_levels(levels: Tensor) -> Tensor:
+    """Whole levels 0 … 255, of any dtype, as float32 pixels k/255, the same bits on every device.
+
+    The divisor is a tensor because a CUDA device multiplies by the reciprocal of a plain number, which is not always k/255.
+    """
+    return levels.to(torch.float32, copy=True).div_(torch.full((), 255.0, device=levels.device))
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -1,0 +1,169 @@
+"""Blur: defocus, frosted glass, motion and zoom."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from robustvit.batch import Severity
+from robustvit.corruptions import filters
+from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
+from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.sampling import zoomed
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+_DISKS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # radius, softening
+_GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, reach, passes
+_STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
+_ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # end, step
+
+
+@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def defocus_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """A lens out of focus: every point becomes a disk of radius 3 … 10 pixels with a soft rim."""
+    return _defocus_blur(images, severity)
+
+
+@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def glass_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Frosted glass: blurred, every pixel replaced by a neighbour, blurred again.
+
+    The released generator means to swap neighbours, but copies one over the other; so does this.
+    """
+    _, reach, passes = _GLASS[severity - 1]
+    rows, columns = (max(0, side - 2 * reach) for side in images.shape[-2:])
+    offsets = draws.at("offsets").integers(passes, rows, columns, 2, low=-reach, high=reach)
+    return in_parts(lambda part, given: _glass_blur(part, given, severity), images, offsets)
+
+
+@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def motion_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """A camera that moves while it looks, in a direction within 45° of the horizontal."""
+    angles = draws.at("angle").uniform(low=-45.0, high=45.0)
+    return in_parts(lambda part, given: _motion_blur(part, given, severity), images, angles)
+
+
+@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def zoom_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """A camera that zooms in while it looks: the mean of the picture and of enlargements of its middle."""
+    return in_parts(lambda part: _zoom_blur(part, severity), images)
+
+
+def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
+    radius = len(_disk(severity)) // 2
+    height, width = images.shape[-2:]
+    at = torch.arange(-radius, max(height, width) + radius, device=images.device)
+    rows = filters.reflected(at[: height + 2 * radius], height, twice=False)
+    columns = filters.reflected(at[: width + 2 * radius], width, twice=False)
+    spectrum = _spectrum(severity, height, width, images.device)
+    out = torch.empty_like(images)
+    for row, image in zip(out, images, strict=True):  # one transform for each image: its bits then depend on nothing else
+        padded = levels(image)[:, rows][:, :, columns]
+        product = torch.fft.rfft2(padded, s=_fast(height, width, radius)) * spectrum
+        blurred = torch.fft.irfft2(product, s=_fast(height, width, radius))
+        row.copy_(truncated(blurred[:, 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]))
+    return out
+
+
+@functools.lru_cache(maxsize=32)
+def _spectrum(severity: Severity, height: int, width: int, device: torch.device) -> Tensor:
+    kernel = torch.from_numpy(_disk(severity)).double()
+    spectrum: Tensor = torch.fft.rfft2(kernel, s=_fast(height, width, len(kernel) // 2))
+    return spectrum.to(device)
+
+
+def _fast(height: int, width: int, radius: int) -> tuple[int, int]:
+    """The sides of the transform: no smaller than the padded picture, and of small prime factors."""
+    return next_fast_len(height + 2 * radius, real=True), next_fast_len(width + 2 * radius, real=True)
+
+
+@functools.lru_cache(maxsize=8)
+def _disk(severity: Severity) -> NDArray[np.float32]:
+    """The float32 kernel, of odd side, made as the released generator makes it: its weights sum to one only nearly.
+
+    Truncation turns a sum of 1 − 3e-8 into flat regions one level darker, so the float32 steps count: the disk, then a small bell
+    along and across with mirrored borders (which cut and fold the rim of the two largest disks, 1.3 % and 1.1 % too bright).
+    """
+    radius, softening = _DISKS[severity - 1]
+    reach, side = (8, 3) if radius <= 8 else (radius, 5)
+    at = np.arange(-reach, reach + 1)
+    disk = (at[None] ** 2 + at[:, None] ** 2 <= radius**2).astype(np.float32)
+    bell = np.exp(-(np.arange(-(side // 2), side // 2 + 1) ** 2) / (2 * softening**2))
+    weights = (bell / bell.sum()).astype(np.float32)
+    across = _softened(disk / disk.sum(), weights, outwards=False)
+    return np.ascontiguousarray(_softened(across.T, weights, outwards=True).T)
+
+
+def _softened(disk: NDArray[np.float32], weights: NDArray[np.float32], *, outwards: bool) -> NDArray[np.float32]:
+    """Each row filtered by symmetric weights, from the middle one outwards or back; a product and its sum are rounded to float32 once."""
+    reach, side = len(weights) // 2, disk.shape[1]
+    padded = np.pad(disk, ((0, 0), (reach, reach)), mode="reflect")
+    total = np.zeros_like(disk)
+    for tap in range(reach + 1) if outwards else range(reach, -1, -1):
+        pair = padded[:, reach - tap :][:, :side] + padded[:, reach + tap :][:, :side] if tap else disk
+        total = (pair.astype(np.float64) * weights[reach + tap] + total).astype(np.float32)
+    return total
+
+
+def _glass_blur(images: Tensor, offsets: Tensor, severity: Severity) -> Tensor:
+    """offsets: (N, passes, H − 2·reach, W − 2·reach, 2) int64, right and down, for pixels from the last row's last to the first's first."""
+    sigma, _, _ = _GLASS[severity - 1]
+    first = filters.gaussian(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0).clamp_(0.0, 255.0).floor_()
+    sources = _copied(offsets, images.shape[-2], images.shape[-1])
+    moved = first.flatten(2).gather(2, sources[:, None].expand(-1, images.shape[1], -1)).view_as(first)
+    return truncated(filters.gaussian(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+
+
+def _copied(offsets: Tensor, height: int, width: int) -> Tensor:
+    """(N, H·W) int64: the pixel whose value each pixel holds after the passes of copying."""
+    here = torch.arange(height * width, device=offsets.device)
+    margin = (height - offsets.shape[2]) // 2 + 1
+    inside = here.view(height, width)[margin : margin + offsets.shape[2], margin : margin + offsets.shape[3]]
+    sources = here.expand(len(offsets), -1)
+    for turn in offsets.unbind(1):
+        right, down = turn.flip(1, 2).unbind(-1)
+        taken = here.repeat(len(offsets), 1)
+        taken[:, inside.flatten()] = (inside + down * width + right).flatten(1)
+        sources = sources.gather(1, _one_pass(taken, inside))
+    return sources
+
+
+def _one_pass(taken: Tensor, inside: Tensor) -> Tensor:
+    """Where each pixel's value comes from when pixels are overwritten one by one, from the last to the first.
+
+    taken: (N, P) the pixel that each copies. One that was itself overwritten before hands on what it took: chains to ever later
+    pixels, whose ends are found by doubling.
+    """
+    here = torch.arange(taken.shape[1], device=taken.device)
+    overwritten = torch.zeros_like(here, dtype=torch.bool)
+    overwritten[inside.flatten()] = True
+    end = torch.where((taken > here) & overwritten[taken], taken, here)
+    while True:
+        further = end.gather(1, end)
+        if torch.equal(further, end):
+            return taken.gather(1, end)
+        end = further
+
+
+def _motion_blur(images: Tensor, angles: Tensor, severity: Severity) -> Tensor:
+    """angles: (N,) degrees."""
+    radius, sigma = _STREAKS[severity - 1]
+    return truncated(filters.motion(levels(images), angles.tolist(), radius, sigma))
+
+
+def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
+    """The sums are in float32, as in the released generator."""
+    end, step = _ZOOMS[severity - 1]
+    factors = np.arange(1, end, step).tolist()
+    start = fractions(images).float()
+    wide = start.double()
+    total = torch.zeros_like(start)
+    for factor in factors:
+        total.add_(zoomed(wide, factor)[..., : total.shape[-2], : total.shape[-1]].float())
+    return truncated((start + total).div_(len(factors) + 1).mul_(255.0))

@@ -1,0 +1,95 @@
+"""Digital: contrast, elastic deformation, pixelation and JPEG compression."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robustvit.batch import Severity, pixels, to_uint8
+from robustvit.corruptions import filters
+from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
+from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.sampling import sampled
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+_KEPT = (0.4, 0.3, 0.2, 0.1, 0.05)
+_STRETCH = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
+_SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displacement before the stretch
+_SHRUNK = (0.6, 0.5, 0.4, 0.3, 0.25)
+_QUALITY = (25, 18, 15, 10, 7)
+_FINE = 1 << 24  # parts of a level that sums are counted in; 2**24 of them for 2**20 pixels stay within int64
+
+
+@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def contrast(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Less contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
+    return in_parts(lambda part: _contrast(part, severity), images)
+
+
+@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def elastic_transform(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """A picture on rubber: every pixel is fetched from a smooth random displacement away.
+
+    This is the algorithm of imagecorruptions, which has no affine part; that of the released ImageNet-C differs.
+    """
+    across, down = (draws.at(purpose).uniform(*images.shape[-2:]) for purpose in ("across", "down"))
+    return in_parts(lambda part, *given: _elastic_transform(part, *given, severity=severity), images, across, down)
+
+
+@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Fewer, larger pixels: shrunk by averaging to 0.6 … 0.25 of the sides, enlarged by repetition. By Pillow, on the CPU.
+
+    Pixels off the 8-bit grid are rounded to it first.
+    """
+    share = _SHRUNK[severity - 1]
+    return _each(images, lambda picture: _coarse(picture, share))
+
+
+@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Stored as JPEG of quality 25 … 7 and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
+    quality = _QUALITY[severity - 1]
+    return _each(images, lambda picture: _stored(picture, quality))
+
+
+def _contrast(images: Tensor, severity: Severity) -> Tensor:
+    """The mean is summed in whole numbers, so that no order of summation shows."""
+    total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
+    mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
+    return truncated((fractions(images) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0))
+
+
+def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity: Severity) -> Tensor:
+    """across, down: (N, H, W) uniform in [0, 1)."""
+    height, width = images.shape[-2:]
+    push = height * _PUSH
+    fields = torch.stack((down, across), dim=1).double().mul_(push - -push).add_(-push)
+    smooth = filters.gaussian(fields, (height * _SMOOTH, width * _SMOOTH), 3.0, "reflect")
+    moves = smooth.mul_(_STRETCH[severity - 1]).float().double()
+    rows = torch.arange(height, device=images.device)[:, None] + moves[:, 0]
+    columns = torch.arange(width, device=images.device) + moves[:, 1]
+    found = sampled(fractions(images).float().double(), rows, columns)
+    return truncated(found.float().mul_(255.0))
+
+
+def _each(images: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    changed = [np.asarray(change(Image.fromarray(picture))) for picture in to_uint8(images)]
+    return pixels(np.stack(changed), images.device) if changed else images.clone()
+
+
+def _coarse(picture: Image.Image, share: float) -> Image.Image:
+    small = picture.resize((max(1, int(picture.width * share)), max(1, int(picture.height * share))), Image.Resampling.BOX)
+    return small.resize(picture.size, Image.Resampling.NEAREST)
+
+
+def _stored(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(file)

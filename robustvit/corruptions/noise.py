@@ -1,0 +1,60 @@
+"""Noise: Gaussian, shot and impulse."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustvit.batch import Severity
+from robustvit.corruptions import poisson
+from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
+from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+_SIGMA = (0.08, 0.12, 0.18, 0.26, 0.38)
+_PHOTONS = (60.0, 25.0, 12.0, 5.0, 3.0)
+_AMOUNT = (0.03, 0.06, 0.09, 0.17, 0.27)
+
+
+@corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def gaussian_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Independent normal noise on every channel of every pixel."""
+    noise = draws.at("noise").normal(*images.shape[1:])
+    return in_parts(lambda part, given: _gaussian_noise(part, given, severity), images, noise)
+
+
+@corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def shot_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Every channel of every pixel counts photons: a Poisson number of mean 60 … 3 for white.
+
+    The counts invert the distribution function, so a brighter pixel or a lower severity with the same draw never counts fewer.
+    """
+    words = draws.at("photons").words(math.prod(images.shape[1:])).view(images.shape)
+    photons = _PHOTONS[severity - 1]
+    return in_parts(lambda part, given: _shot_noise(poisson.counts(levels(part), given, photons), severity), images, words)
+
+
+@corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def impulse_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Salt and pepper: a share of the channel values becomes 1 or 0, either with probability one half."""
+    hit, salt = (draws.at(purpose).uniform(*images.shape[1:]) for purpose in ("hit", "salt"))
+    return in_parts(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
+
+
+def _gaussian_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
+    """noise: standard normal, shaped like the images."""
+    return truncated(fractions(images).add_(noise.double().mul_(_SIGMA[severity - 1])).mul_(255.0))
+
+
+def _shot_noise(counts: Tensor, severity: Severity) -> Tensor:
+    """counts: photons, shaped like the images."""
+    return truncated(counts.double().div_(_PHOTONS[severity - 1]).mul_(255.0))
+
+
+def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Severity) -> Tensor:
+    """hit, salt: uniform in [0, 1), shaped like the images; a value is hit up to the amount, and salted up to one half."""
+    peak = (salt <= 0.5).double().mul_(255.0)
+    return truncated(torch.where(hit <= _AMOUNT[severity - 1], peak, levels(images)))
