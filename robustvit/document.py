@@ -81,6 +81,8 @@ class _Builder:
             raise SuiteError(f"{where}: the document unfolds to more than {_MOST_NODES} nodes.")
         if id(node) in self.open:
             raise SuiteError(f"{where}: an alias that contains itself.")
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"):
+            raise SuiteError(f"{where}: the tag {node.tag} is not allowed here.")
         self.open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):

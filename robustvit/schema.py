@@ -210,8 +210,9 @@ def _subscript(node: ast.Subscript, module: Module) -> Hint:
 
 def _bound(node: ast.expr, module: Module) -> tuple[str, float] | None:
     signs = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in signs and node.args:
-        return signs[node.func.id], float(module.literal(node.args[0]))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in signs:
+        limits = [*node.args, *(word.value for word in node.keywords)]
+        return signs[node.func.id], float(module.literal(limits[0]))
     return None
 
 

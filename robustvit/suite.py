@@ -193,7 +193,7 @@ def _checked(page: document.Map) -> _File:
     try:
         return _File.model_validate(dict(page))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key explains a missing one
         key = str(first["loc"][0]) if first["loc"] else ""
         place = page.places.get(key, page.where)
         if first["type"] == "extra_forbidden":

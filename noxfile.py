@@ -1,0 +1,92 @@
+"""The checks of robustvit: `nox` runs them all, `nox -s NAME` one, `nox -l` lists them. uv shares torch between the environments."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
+
+TEST = ["pytest", "hypothesis", "opencv-python-headless", "scikit-image"]
+BROWSER = ["selenium>=4.20"]
+
+
+def installed(session: nox.Session, *extra: str) -> None:
+    """robustvit in a wheel-like install, with what the session needs besides."""
+    session.install("-q", ".", *extra)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install("-q", "ruff")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    installed(session, "mypy", "types-PyYAML", "pandas-stubs")
+    session.run("mypy")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Who may import whom, what start-up costs, the façade."""
+    session.install("-q", "-e", ".", *TEST)
+    session.run("pytest", "-q", "tests/laws/test_layers.py", "tests/laws/test_facade.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    installed(session, *TEST)
+    session.run("pytest", "-q", "-m", "not browser", *session.posargs)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """The oldest dependencies that pyproject.toml promises (uv only)."""
+    session.install("-q", "--resolution", "lowest-direct", ".", *TEST)
+    session.run("pytest", "-q", "-m", "not browser and not slow", *session.posargs)
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Every suite that ships loads and binds without weights."""
+    installed(session)
+    session.run("robustvit", "check")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The commands of README.md, docs/ and examples/ do what they say."""
+    installed(session, "pytest")
+    session.run("pytest", "-q", "tests/docs")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report in headless Chromium; skipped with a reason where there is none."""
+    installed(session, *TEST, *BROWSER)
+    session.run("pytest", "-q", "-rs", "-m", "browser")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Speed, each against its peer in the same process. Timings decide nothing here."""
+    installed(session, "scikit-image", "opencv-python-headless")
+    for script in sorted(Path("benchmarks").glob("*.py")):
+        session.run("python", str(script), *session.posargs)
+
+
+@nox.session
+def reports(session: nox.Session) -> None:
+    """Regenerates reports/: the demo's boards and pages, and the picture in the README."""
+    installed(session, *BROWSER)
+    session.run(
+        "python", "reports/regenerate.py", *session.posargs, env={"CHROMIUM": os.environ.get("CHROMIUM", shutil.which("chromium") or "")}
+    )

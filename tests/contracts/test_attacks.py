@@ -1,0 +1,79 @@
+"""Laws of every registered attack: a new one is judged without being named."""
+
+import pytest
+import torch
+from exact import images, linear
+
+from robustvit import registry
+from robustvit.batch import Batch
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.norms import size
+from robustvit.registry import Entry, bind, entries
+from robustvit.scenario import Outcome, scenario
+from robustvit.spec import parse
+
+DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
+CASES = [
+    (entry, norm) for entry in entries("attack").values() for norm in ("linf", "l2", "l1") if any(p.name == "norm" for p in entry.params)
+]
+NAMES = [f"{entry.name}-{norm}" for entry, norm in CASES]
+
+
+def attacked(entry: Entry, norm: str, eps: float, model: Classifier, pixels: torch.Tensor, seed: int = 0) -> tuple[Batch, Outcome]:
+    spec = bind(entry, parse({entry.name: {"eps": eps, "norm": norm}})[0])
+    batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(len(pixels))))
+    return batch, scenario(entry, spec)(model, batch, Draws(seed, "x", batch.ids))
+
+
+@pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
+def test_range_and_budget_hold(entry: Entry, norm: str) -> None:
+    model, _ = linear()
+    batch, outcome = attacked(entry, norm, 0.2, model, images(8, low=0.0, high=1.0))
+    assert outcome.images is not None
+    assert 0.0 <= float(outcome.images.min()) <= float(outcome.images.max()) <= 1.0
+    assert float(size(outcome.images - batch.images, norm).max()) <= 0.2 + 1e-4  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
+def test_a_linear_model_flips_only_when_the_budget_exceeds_its_margin(entry: Entry, norm: str) -> None:
+    model, weight = linear()
+    pixels = images(32)
+    logits = model(pixels)
+    needed = (logits[:, 1] - logits[:, 0]).abs() / DUAL[norm](weight)
+    eps = float(needed.median())
+    batch, outcome = attacked(entry, norm, eps, model, pixels)
+    flipped = model(outcome.images).argmax(dim=1) != batch.labels
+    assert not bool(flipped[needed > eps * 1.001].any())
+    if entry.family == "white-box" and norm != "l1":
+        assert bool(flipped[needed < eps * 0.98].all())
+
+
+@pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
+def test_attacks_have_no_side_effects(entry: Entry, norm: str) -> None:
+    model, _ = linear()
+    pixels = images(8)
+    before, weights = pixels.clone(), {name: value.clone() for name, value in model.state_dict().items()}
+    attacked(entry, norm, 0.05, model, pixels)
+    assert torch.equal(pixels, before)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
+def test_samples_wrong_when_clean_are_left_alone(entry: Entry, norm: str) -> None:
+    model, _ = linear()
+    pixels = images(8)
+    spec = bind(entry, parse({entry.name: {"eps": 0.1, "norm": norm}})[0])
+    batch = Batch(pixels, 1 - model(pixels).argmax(dim=1), tuple(str(i) for i in range(8)))
+    outcome = scenario(entry, spec)(model, batch, Draws(0, "x", batch.ids))
+    assert outcome.images is not None
+    assert torch.equal(outcome.images, pixels)
+    assert not bool(outcome.columns["attacked"].any())
+
+
+def test_every_attack_has_a_severity_a_source_and_a_docstring() -> None:
+    for entry in registry.entries("attack").values():
+        assert entry.severity
+        assert entry.source
+        assert entry.doc

@@ -1,0 +1,41 @@
+"""Models whose right answer is known in closed form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.draws import Draws
+from robustvit.spec import Spec
+from robustvit.view import View
+
+
+class Linear(nn.Module):
+    """Two classes; the logit of class 1 minus that of class 0 is w·x + b."""
+
+    def __init__(self, weight: Tensor, bias: float) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.tensor(bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1) @ self.weight + self.bias
+        return torch.stack((torch.zeros_like(score), score), dim=1)
+
+
+def classifier(module: nn.Module, side: int = 4, tile: int = 4, label: str = "exact") -> Classifier:
+    """A Classifier around a module, without normalisation."""
+    card = Card(label, Spec("given"), fingerprint(module), "given")
+    view = View(size=(side, side), resize=None, crop="none")
+    return Classifier(module, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), view=view, card=card, tile=tile)
+
+
+def linear(side: int = 4) -> tuple[Classifier, Tensor]:
+    """A linear Classifier on (3, side, side) images and its weight."""
+    weight = Draws(0, "weight", ["w"]).normal(3 * side * side)[0]
+    return classifier(Linear(weight, -0.5 * float(weight.sum())), side), weight
+
+
+def images(count: int, side: int = 4, low: float = 0.3, high: float = 0.7) -> Tensor:
+    """Grey-noise images away from 0 and 1, so that small budgets meet no edge."""
+    return Draws(0, "images", [str(i) for i in range(count)]).uniform(3, side, side, low=low, high=high)

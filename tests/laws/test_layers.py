@@ -1,0 +1,108 @@
+"""Who may import whom: the table in docs/architecture.md, held to the code."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import robustvit
+
+ROOT = Path(robustvit.__file__).parent
+
+DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
+PRIMITIVES = {"batch", "classifier", "draws", "norms", "reading", "scenario", "training"}
+ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
+BELOW = DESCRIPTION | PRIMITIVES
+JUDGEMENT = {"metrics", "resampling", "records", "registry", "errors", "spec", "suite", "store", "schema"}
+ALLOWED = {
+    **{name: DESCRIPTION for name in DESCRIPTION},
+    **{name: BELOW for name in PRIMITIVES | ROOMS | {"pictures"}},
+    "store": DESCRIPTION,
+    "resampling": {"errors"},
+    "metrics": {"errors", "records", "registry", "resampling"},
+    "loading": BELOW,
+    "perturbation": BELOW,
+    "environment": set(),
+    "evaluate": BELOW,
+    "trainer": BELOW | {"loading"},
+    "plan": BELOW | {"loading", "store"},
+    "estimate": BELOW | {"plan", "store"},
+    "executors": set(),
+    "runner": BELOW | {"environment", "evaluate", "executors", "pictures", "plan", "store"},
+    "board": JUDGEMENT,
+    "comparison": JUDGEMENT,
+    "export": JUDGEMENT | {"board"},
+    "figures": JUDGEMENT | {"board"},
+    "report": JUDGEMENT | {"board", "figures"},
+    "catalogue": DESCRIPTION | {"sources"},
+    "sources": DESCRIPTION,
+    "scaffold": DESCRIPTION,
+}
+NO_TORCH = DESCRIPTION | {
+    "store",
+    "resampling",
+    "metrics",
+    "board",
+    "comparison",
+    "export",
+    "figures",
+    "report",
+    "catalogue",
+    "sources",
+    "scaffold",
+    "cli",
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names imported at run time: what stands under `if TYPE_CHECKING` is only for readers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py" or path.parent not in (ROOT,)]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) != "cli"], ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_layer_table(path: Path) -> None:
+    here = room(path)
+    assert here in ALLOWED, f"{here} has no place in the layer table"
+    inner = {name.split(".")[1] for name in imports(path) if name.startswith("robustvit.")} - {"__version__", here}
+    assert inner <= ALLOWED[here], f"{path.name} may not import {sorted(inner - ALLOWED[here])}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room(path) in NO_TORCH], ids=lambda path: str(path.relative_to(ROOT)))
+def test_description_and_judgement_never_import_torch(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in ("torch", "timm", "torchvision")}
+
+
+def test_no_relative_imports() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], path
+
+
+def test_every_package_is_listed_for_the_wheel() -> None:
+    import tomllib
+
+    listed = set(tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    present = {".".join(("robustvit", *path.parent.relative_to(ROOT).parts)) for path in ROOT.rglob("__init__.py")}
+    assert listed == present | {"robustvit.suites"}

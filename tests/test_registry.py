@@ -1,0 +1,86 @@
+from fractions import Fraction
+from typing import Annotated
+
+import pytest
+from annotated_types import Gt
+
+import robustvit as rv
+from robustvit import registry
+from robustvit.errors import BadParameter, UnknownName
+from robustvit.registry import bind, describe, entries, lookup, register, scenario
+from robustvit.spec import Spec, parse
+
+
+@rv.attack(severity="eps", source="nobody")
+def nudge(
+    model, images, labels, draws, *, eps: Annotated[float, Gt(0)], steps: int = 3, layers: tuple[int, ...] = (1, 2), loud: bool = False
+):  # type: ignore[no-untyped-def]
+    """Nudges."""
+    return images
+
+
+def bound(**params: object) -> Spec:
+    (spec,) = parse({"nudge": params}, "x.yaml:9")
+    return bind(lookup("attack", "nudge"), spec)
+
+
+def test_built_ins_are_found_without_importing_them() -> None:
+    assert {"fgsm", "pgd"} <= set(entries("attack"))
+
+
+def test_the_signature_is_the_schema() -> None:
+    assert dict(bound(eps="4/255").params) == {"eps": Fraction(4, 255), "steps": 3, "layers": (1, 2), "loud": False}
+
+
+def test_reading_the_source_gives_the_same_schema_as_importing_it() -> None:
+    announced = entries("attack")["pgd"]
+    live = registry._entry_of("attack", announced.load(), {"severity": "eps"})
+    assert {param.name: (param.hint, param.default) for param in live.params} == {
+        param.name: (param.hint, param.default) for param in announced.params
+    }
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"eps": 0.1, "step": 1}, "no parameter 'step'. Did you mean 'steps'"),
+    ({}, "needs 'eps'"),
+    ({"eps": 0}, "takes a number > 0"),
+    ({"eps": "much"}, "takes a number"),
+    ({"eps": 0.1, "steps": 2.5}, "takes a whole number"),
+    ({"eps": 0.1, "loud": 1}, "takes true or false"),
+    ({"eps": 0.1, "layers": 3}, r"Write one value as \[\[3\]\]"),
+    ({"eps": None}, "is null"),
+])  # fmt: skip
+def test_wrong_parameters_are_refused_at_the_door(given: dict[str, object], message: str) -> None:
+    with pytest.raises(BadParameter, match=message) as caught:
+        bound(**given)
+    assert str(caught.value).startswith("x.yaml:9: ")
+
+
+def test_a_choice_names_what_it_takes() -> None:
+    with pytest.raises(BadParameter, match=r"norm is linff; it takes one of linf, l2, l1. Did you mean 'linf'"):
+        bind(lookup("attack", "pgd"), parse({"pgd": {"eps": "1/255", "norm": "linff"}})[0])
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'fgsm'"):
+        scenario("fgms")
+
+
+def test_a_name_of_another_kind_is_told() -> None:
+    with pytest.raises(UnknownName, match="There is a attack of that name"):
+        lookup("metric", "pgd")
+
+
+def test_unknown_kinds_and_fields_are_refused() -> None:
+    with pytest.raises(BadParameter, match="Did you mean 'attack'"):
+        register("atack")
+    with pytest.raises(BadParameter, match="no field 'sevrity'"):
+        register("attack", sevrity="eps")
+
+
+def test_every_plug_in_describes_itself() -> None:
+    for kind in registry.KINDS:
+        for entry in entries(kind).values():
+            page = describe(entry)
+            assert page["doc"], entry.name
+            assert entry.load() is not None
