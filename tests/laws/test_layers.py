@@ -15,8 +15,8 @@ ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses",
 BELOW = DESCRIPTION | PRIMITIVES
 JUDGEMENT = {"metrics", "resampling", "records", "registry", "errors", "spec", "suite", "store", "schema"}
 ALLOWED = {
-    **{name: DESCRIPTION for name in DESCRIPTION},
-    **{name: BELOW for name in PRIMITIVES | ROOMS | {"pictures"}},
+    **dict.fromkeys(DESCRIPTION, DESCRIPTION),
+    **dict.fromkeys(PRIMITIVES | ROOMS | {"pictures"}, BELOW),
     "store": DESCRIPTION,
     "resampling": {"errors"},
     "metrics": {"errors", "records", "registry", "resampling"},

@@ -1,0 +1,149 @@
+"""Laws of a whole run: the same Records whatever the order, the workers, the interruptions and the company."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import robustvit as rv
+from robustvit import runner
+from robustvit.executors import local
+from robustvit.records import read
+from robustvit.store import Store
+from robustvit.suite import Suite, read_suite
+
+SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
+LARGE = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=depth=2"
+TEXT = """
+name: law
+title: A bit of everything
+data: digits
+scenarios:
+  - clean
+  - gaussian_noise: {severity: [1, 5]}
+  - elastic_transform: {severity: 3}
+  - fog: {severity: 3}
+  - pgd: {eps: 1/255, steps: 3}
+metrics: [top1]
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    (tmp_path / "law.yaml").write_text(TEXT)
+    return read_suite(tmp_path / "law.yaml", "law.yaml")
+
+
+def tables(store: Path) -> dict[str, pd.DataFrame]:
+    place = Store(store)
+    return {cell: read(place.pieces(cell)) for cell in place.cells()}
+
+
+def same(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame]) -> bool:
+    assert a.keys() == b.keys()
+    for cell in a:
+        pd.testing.assert_frame_equal(a[cell], b[cell], check_exact=True)
+    return True
+
+
+@pytest.mark.parametrize("model", [SMALL, LARGE], ids=["32px", "224px"])
+def test_growing_a_limit_gives_the_records_of_one_run(suite: Suite, tmp_path: Path, model: str) -> None:
+    runner.run(suite, [model], store=tmp_path / "once", limit=19)
+    for limit in (3, 11, 19):
+        runner.run(suite, [model], store=tmp_path / "grown", limit=limit)
+    assert same(tables(tmp_path / "once"), tables(tmp_path / "grown"))
+
+
+@pytest.mark.parametrize("model", [SMALL, LARGE], ids=["32px", "224px"])
+def test_workers_and_the_order_of_tasks_change_nothing(suite: Suite, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner.run(suite, [model], store=tmp_path / "plain", limit=19)
+    monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
+    forward = local.run
+    monkeypatch.setattr(local, "run", lambda tasks, attempt: forward(random.Random(7).sample(list(tasks), len(tasks)), attempt))
+    runner.run(suite, [model], store=tmp_path / "other", limit=19, workers=2)
+    assert same(tables(tmp_path / "plain"), tables(tmp_path / "other"))
+
+
+def test_another_tile_size_agrees_to_rounding(suite: Suite, tmp_path: Path) -> None:
+    """At 224 px in float32: logits, and with them nll and margin, within 2e-5; attacks may take another path and are left out."""
+    runner.run(suite, [LARGE], store=tmp_path / "a", limit=9, batch_size=16)
+    runner.run(suite, [LARGE], store=tmp_path / "b", limit=9, batch_size=5)
+    first, second = tables(tmp_path / "a"), tables(tmp_path / "b")
+    compared = 0
+    for cell, frame in first.items():
+        if "attacked" in frame:
+            continue
+        for name in ("nll", "margin", "confidence", "brier"):
+            assert float((frame[name] - second[cell][name]).abs().max()) <= 2e-5
+        compared += 1
+    assert compared == 5
+
+
+def test_a_second_run_computes_nothing(suite: Suite, tmp_path: Path) -> None:
+    first = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.parquet")}
+    second = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    assert (first.computed, second.computed) == (42, 0)
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.parquet")}
+
+
+def test_a_truncated_piece_is_set_aside_and_computed_anew(suite: Suite, tmp_path: Path) -> None:
+    runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    before = tables(tmp_path / "s")
+    victim = next(Store(tmp_path / "s").pieces(cell)[0].path for cell in before)
+    victim.write_bytes(victim.read_bytes()[:100])
+    done = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    assert done.computed == 7
+    assert done.repaired == [victim.with_suffix(".damaged")]
+    assert same(before, tables(tmp_path / "s"))
+
+
+def test_models_leave_a_run_as_they_came(suite: Suite, tmp_path: Path) -> None:
+    model = rv.load_model(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    runner.run(suite, [model], store=tmp_path / "s", limit=7)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def command(suite: Path, store: Path, cache: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "robustvit", "run", "-m", SMALL, "--suite", str(suite), "--store", str(store), "--quiet", "-L", "500"]
+    return subprocess.Popen(words, env={**os.environ, "ROBUSTVIT_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_resumes_to_the_same_table(suite: Suite, tmp_path: Path) -> None:
+    page = tmp_path / "law.yaml"
+    began = time.monotonic()
+    assert command(page, tmp_path / "whole", tmp_path / "cache").wait() == 0
+    length = time.monotonic() - began
+    moments = random.Random(0)
+    for _ in range(3):
+        process = command(page, tmp_path / "killed", tmp_path / "cache2")
+        time.sleep(moments.uniform(0.3, 0.95) * length)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert command(page, tmp_path / "killed", tmp_path / "cache2").wait() == 0
+    assert same(tables(tmp_path / "whole"), tables(tmp_path / "killed"))
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_store_compute_each_shard_once(suite: Suite, tmp_path: Path) -> None:
+    page = tmp_path / "law.yaml"
+    both = [command(page, tmp_path / "shared", tmp_path / "cache") for _ in range(2)]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    place = Store(tmp_path / "shared")
+    assert [len(place.pieces(cell)) for cell in place.cells()] == [1] * 6
+    assert not list((tmp_path / "shared").rglob("*.lock"))
+    computed = sum(int(line.split()[0].replace(",", "")) for text in told for line in text.splitlines() if "rows computed" in line)
+    assert computed == 6 * 500
