@@ -14,12 +14,13 @@ _NAMED = 5  # offenders that a message names before it counts the rest
 
 
 def fingerprint(ids: Sequence[str], labels: np.ndarray, classes: Sequence[str], marks: Iterable[object]) -> str:
-    """A name for a data set's content: 20 hex digits of sha256 over classes and (id, label, mark) in the order given.
+    """A name for a data set's content: 20 hex digits of sha256 over classes and the sorted (id, label, mark).
 
-    marks: what stands for each picture's content, usually its size in bytes. Paths are no part of it.
+    marks: what stands for each picture's content, usually its size in bytes. Neither paths nor the order of
+    listing are part of it.
     """
     lines = [f"{name}\t{label}\t{mark}" for name, label, mark in zip(ids, labels.tolist(), marks, strict=True)]
-    return hashlib.sha256("\n".join(("\t".join(classes), *lines)).encode()).hexdigest()[:20]
+    return hashlib.sha256("\n".join(("\t".join(classes), *sorted(lines))).encode()).hexdigest()[:20]
 
 
 def refuse_repeats(ids: Sequence[str], data: str) -> None:

@@ -1,0 +1,148 @@
+"""Data sets that are image files in folders: listed at the door, decoded when asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from robustvit.batch import Sample
+from robustvit.data.decode import decode
+from robustvit.data.manifest import few, fingerprint, refuse_repeats
+from robustvit.data_address import places
+from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.reading import Reading
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+class Picture(NamedTuple):
+    """An image file: its path below the folder that was listed, with `/` between names, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Listing(NamedTuple):
+    """The images below a folder, sorted by path, and how many other files lie beside them."""
+
+    pictures: list[Picture]
+    ignored: int
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Pictures in files: `paths` below `root`. `ignored` counts the files that are no images."""
+
+    name: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    root: Path
+    paths: tuple[str, ...]
+    ignored: int = 0
+    source: str = "original"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.ids[index]
+        try:
+            content = (self.root / self.paths[index]).read_bytes()
+        except OSError as error:
+            raise DataUnreadable(f"{name}: {error.strerror}") from error
+        return Sample(name, decode(content, name), int(self.labels[index]))
+
+
+def files(
+    name: str, root: Path, listing: Listing, *, ids: Sequence[str], labels: Sequence[int], classes: Sequence[str],
+    readings: tuple[Reading, ...],
+) -> Files:  # fmt: skip
+    """The data set of listed files. Its fingerprint covers ids, sizes and labels, so moving the tree changes nothing.
+
+    Raises DataMissing where there are no images, DataUnreadable where files are empty or two share an id.
+    """
+    if not listing.pictures:
+        raise DataMissing(f"data '{name}': {root} holds no images ({listing.ignored} other files). Images end in {', '.join(EXTENSIONS)}.")
+    empty = [picture.path for picture in listing.pictures if picture.size == 0]
+    if empty:
+        raise DataUnreadable(f"data '{name}': {len(empty)} image files in {root} are empty: {few(empty)}. Restore or remove them.")
+    refuse_repeats(ids, name)
+    array = np.array(labels, dtype=np.int64)
+    array.flags.writeable = False
+    mark = fingerprint(ids, array, classes, (picture.size for picture in listing.pictures))
+    paths = tuple(picture.path for picture in listing.pictures)
+    return Files(name, mark, tuple(ids), array, tuple(classes), readings, root, paths, listing.ignored)
+
+
+def need(root: Path | None, name: str) -> Path:
+    """The folder or file that a data set was given. Raises DataMissing where none was, or where it is not there."""
+    if root is None:
+        looked = " and ".join(f"{words} ({place.absolute()})" for words, place in places(name).items())
+        raise DataMissing(
+            f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; `robustvit data` says how to get them."
+        )
+    if not root.exists():
+        raise DataMissing(f"data '{name}': there is nothing at {root}. `robustvit data` says where data is looked for and how to get it.")
+    return root
+
+
+def need_folder(root: Path | None, name: str) -> Path:
+    """As `need`, and a folder. Raises DataMissing where it is a file."""
+    place = need(root, name)
+    if not place.is_dir():
+        raise DataMissing(f"data '{name}': {place} is a file; give the folder that holds the images.")
+    return place
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones and archive leftovers (`.…`, `__…`) are left out."""
+    return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith((".", "__")))
+
+
+def listing(folder: Path, *, below: bool = True) -> Listing:
+    """The images in a folder and, where `below`, in the folders below it. Links to folders are followed at the top only."""
+    found: list[Picture] = []
+    ignored = _collect(folder, "", found, below)
+    return Listing(sorted(found), ignored)
+
+
+def written(name: str) -> str:
+    """A file name as text that can be hashed and stored, whatever bytes it has on disk."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _collect(folder: Path, prefix: str, found: list[Picture], below: bool) -> int:
+    ignored = 0
+    for item in _scan(folder):
+        if item.name.startswith("."):
+            continue
+        if item.is_dir(follow_symlinks=False):
+            ignored += _collect(Path(item.path), f"{prefix}{item.name}/", found, below) if below else 0
+        elif item.name.lower().endswith(EXTENSIONS):
+            found.append(Picture(prefix + item.name, _size(item)))
+        else:
+            ignored += 1
+    return ignored
+
+
+def _size(item: os.DirEntry[str]) -> int:
+    try:
+        return item.stat().st_size
+    except OSError as error:
+        raise DataUnreadable(f"{item.path}: {error.strerror}. Restore or remove it.") from error
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except OSError as error:
+        raise DataUnreadable(f"the folder {folder} cannot be listed: {error.strerror}.") from error

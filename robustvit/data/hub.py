@@ -1,0 +1,129 @@
+"""Data sets of the Hugging Face Hub, through timm's reader."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from timm.data.readers.reader_factory import create_reader
+
+from robustvit.batch import Sample
+from robustvit.data.decode import decode
+from robustvit.data.files import need
+from robustvit.data.manifest import few, fingerprint
+from robustvit.data.wnids import readings
+from robustvit.errors import DataMissing, DataUnreadable, MissingExtra
+from robustvit.reading import Reading
+from robustvit.registry import data
+
+_AT_ONCE = 1000  # rows whose labels and sizes are read together
+
+
+@dataclass(frozen=True, eq=False)
+class Hub:
+    """The rows of one split, decoded when asked."""
+
+    name: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    reader: Any
+    source: str = "original"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.ids[index]
+        try:
+            stream, _ = self.reader[index]
+            with stream:
+                content = stream.read()
+        except OSError as error:
+            raise DataUnreadable(f"{name}: {error.strerror or error}") from error
+        return Sample(name, decode(content, name), int(self.labels[index]))
+
+
+@data(
+    source="the Hugging Face Hub",
+    licence="each data set tells its own",
+    url="https://huggingface.co/datasets",
+    rules="`--data hfds/ORG/NAME?split=…` fetches it from the Hub, or takes it from the Hub's cache; `--data hfds:FOLDER` reads parquet "
+    "or image files on this machine.",
+)
+def hfds(root: Path | None, *, name: str | None = None, split: str = "validation", image: str = "image", label: str = "label") -> Hub:
+    """A data set of the Hugging Face Hub, or a folder that the `datasets` package can load.
+
+    root: with a name, the folder that keeps what is fetched (default, the Hub's own cache); without one, the data itself. split: as
+    `datasets` writes it, slices included. image, label: the columns. Ids are `<name>/<split>/<row>`. The data's own code is never run.
+    Raises MissingExtra without the package, DataMissing where the data cannot be had, DataUnreadable for labels that are none.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise MissingExtra("data 'hfds' needs the package datasets: python -m pip install 'robustvit[datasets]'.")
+    reader = _reader(root, name, split, image, label)
+    rows = _rows(reader.dataset, image, label, f"data 'hfds' ({name or root}, split {split})")
+    classes = _classes(reader, rows.labels)
+    ids = tuple(f"{name or 'hfds'}/{split}/{row:08d}" for row in range(len(rows.labels)))
+    mark = fingerprint(ids, rows.labels, classes, rows.sizes)
+    return Hub("hfds" if name is None else f"hfds/{name}", mark, ids, rows.labels, classes, readings(classes), reader)
+
+
+def _reader(root: Path | None, name: str | None, split: str, image: str, label: str) -> Any:
+    place = str(need(root, "hfds")) if name is None else name
+    cache = str(root) if name is not None and root is not None else None
+    try:
+        return create_reader(f"hfds/{place}", root=cache, split=split, input_key=image, target_key=label)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataMissing(
+            f"data 'hfds': {place}, split '{split}', columns '{image}' and '{label}', cannot be had: {reason} "
+            "Other splits and columns are named like hfds/ORG/NAME?split=test&image=img&label=fine_label."
+        ) from error
+
+
+class _Rows(NamedTuple):
+    labels: np.ndarray
+    sizes: list[int]
+
+
+def _rows(dataset: Any, image: str, label: str, what: str) -> _Rows:
+    """Labels and encoded sizes of all rows, without reading a picture."""
+    labels: list[Any] = []
+    sizes: list[int] = []
+    for table in dataset.select_columns([image, label]).with_format("arrow").iter(batch_size=_AT_ONCE):
+        labels += table.column(label).to_pylist()
+        sizes += _sizes(table.column(image), image, what)
+    if not labels:
+        raise DataMissing(f"{what} has no rows.")
+    wrong = [row for row, value in enumerate(labels) if not isinstance(value, int) or value < 0]
+    if wrong:
+        shown = few([f"{row} ({labels[row]!r})" for row in wrong])
+        raise DataUnreadable(f"{what}: column '{label}' must hold class indices from 0; {len(wrong)} rows hold none: {shown}.")
+    array = np.array(labels, dtype=np.int64)
+    array.flags.writeable = False
+    return _Rows(array, sizes)
+
+
+def _sizes(images: pa.ChunkedArray, image: str, what: str) -> list[int]:
+    """Bytes of each encoded picture; one that is kept as a path is measured on disk."""
+    lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
+    paths = pc.struct_field(images, "path").to_pylist()
+    if any(size is None and path is None for size, path in zip(lengths, paths, strict=True)):
+        raise DataMissing(f"{what}: column '{image}' is absent, or has rows without an image. Name another with image=COLUMN.")
+    try:
+        return [os.stat(path).st_size if size is None else size for size, path in zip(lengths, paths, strict=True)]
+    except OSError as error:
+        raise DataUnreadable(f"{what}: an image file is gone: {error}.") from error
+
+
+def _classes(reader: Any, labels: np.ndarray) -> tuple[str, ...]:
+    named = sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__)
+    return tuple(named) or tuple(str(i) for i in range(int(labels.max()) + 1))

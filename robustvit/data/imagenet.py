@@ -1,0 +1,93 @@
+"""ImageNet-1k (ILSVRC 2012) as it lies on people's disks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
+from robustvit.data.folder import tree
+from robustvit.data.manifest import few
+from robustvit.data.validation_labels import find_labels
+from robustvit.data.wnids import wnids
+from robustvit.errors import DataMissing, DataUnreadable, nearest
+from robustvit.reading import Reading
+from robustvit.registry import data
+
+Split = Literal["val", "train"]
+
+
+@data(
+    source="Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge",
+    url="https://www.image-net.org/challenges/LSVRC/2012/",
+    licence="ImageNet terms of access: non-commercial research and education",
+    rules="Register at https://www.image-net.org, download ILSVRC2012_img_val.tar and sort it into val/<wnid>/, or leave it flat beside "
+    "the development kit or Kaggle's LOC_val_solution.csv. Then --data-dir FOLDER. Scores are by tradition on all 50,000 images of val.",
+    citation="""@article{russakovsky2015imagenet,
+  title={{ImageNet} Large Scale Visual Recognition Challenge},
+  author={Russakovsky, Olga and Deng, Jia and Su, Hao and Krause, Jonathan and Satheesh, Sanjeev and Ma, Sean and Huang, Zhiheng and
+          Karpathy, Andrej and Khosla, Aditya and Bernstein, Michael and Berg, Alexander C. and Fei-Fei, Li},
+  journal={International Journal of Computer Vision},
+  volume={115},
+  number={3},
+  pages={211--252},
+  year={2015}
+}""",
+)
+def imagenet(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
+    """ImageNet-1k, or any part of it; labels count the thousand wnids in sorted order whatever classes are present.
+
+    root: holds `<split>/`, `ILSVRC/Data/CLS-LOC/<split>/` or the images themselves, as `<wnid>/*.JPEG` or, for val, flat
+    (`ILSVRC2012_val_00000001.JPEG`, …) with one of the label files that `find_labels` knows, beside them or above.
+    Ids are `imagenet/<split>/<file name without its ending>`: the same in every layout.
+    """
+    place = _split_folder(need_folder(root, "imagenet"), split)
+    present = _classes(place)
+    found, labels = _sorted_by_class(place, present) if present else _flat(place, split)
+    ids = [f"imagenet/{split}/{written(PurePosixPath(picture.path).stem)}" for picture in found.pictures]
+    return files("imagenet", place, found, ids=ids, labels=labels, classes=wnids(), readings=(Reading("all", len(wnids())),))
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    inner = [root / split, root / "ILSVRC" / "Data" / "CLS-LOC" / split, root / "Data" / "CLS-LOC" / split]
+    here = next((place for place in inner if place.is_dir()), None)
+    if here is not None:
+        return here
+    if set(subfolders(root)) & set(wnids()) or listing(root, below=False).pictures:
+        return root
+    raise DataMissing(
+        f"data 'imagenet': {root} holds neither {split}/ nor ILSVRC/Data/CLS-LOC/{split}/ nor folders named by wnid (n01440764, …); "
+        f"it holds {few(subfolders(root)) or 'no folders'}."
+    )
+
+
+def _classes(place: Path) -> list[str]:
+    """The class folders in `place`; none where images lie flat. Raises DataUnreadable for folders that are no ImageNet class."""
+    names = subfolders(place)
+    unknown = [name for name in names if name not in set(wnids())]
+    if unknown and len(unknown) < len(names):
+        raise DataUnreadable(
+            f"data 'imagenet': {len(unknown)} of {len(names)} folders in {place} are not among ImageNet's thousand classes: {few(unknown)}."
+            f"{nearest(unknown[0], wnids())} For other classes use --data folder:{place}."
+        )
+    return [] if unknown else names
+
+
+def _sorted_by_class(place: Path, present: list[str]) -> tuple[Listing, list[int]]:
+    index = {wnid: label for label, wnid in enumerate(wnids())}
+    found, labels = tree(place, present)
+    return found, [index[present[label]] for label in labels]
+
+
+def _flat(place: Path, split: str) -> tuple[Listing, list[int]]:
+    found = listing(place, below=False)
+    if not found.pictures:
+        raise DataMissing(
+            f"data 'imagenet': {place} holds neither folders named by wnid (n01440764, …) nor images; "
+            f"it holds {few(subfolders(place)) or 'no folders'} and {found.ignored} files."
+        )
+    if split != "val":
+        raise DataMissing(f"data 'imagenet': the images of {split} must lie in folders named by wnid; those in {place} lie flat.")
+    label_of: Callable[[str], int] = find_labels(place)
+    return found, [label_of(PurePosixPath(picture.path).stem) for picture in found.pictures]

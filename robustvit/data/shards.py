@@ -1,0 +1,198 @@
+"""Images in tar files: webdataset shards, and tars of class folders.
+
+timm's reader of webdataset goes through shards in sequence only; samples here are asked for in the order of their ids' hashes. So the
+members of local shards are indexed once, by name and place in the tar, and read where they stand. Nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from annotated_types import Gt
+
+from robustvit.batch import Sample
+from robustvit.data.decode import decode
+from robustvit.data.files import EXTENSIONS, need
+from robustvit.data.manifest import few, fingerprint, refuse_repeats
+from robustvit.data.wnids import readings
+from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.reading import Reading
+from robustvit.registry import data
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+class Place(NamedTuple):
+    """Where an encoded image stands: its tar, and the bytes in it."""
+
+    shard: Path
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Pictures inside tar files, read where they stand."""
+
+    name: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    places: tuple[Place, ...]
+    source: str = "original"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        name, place = self.ids[index], self.places[index]
+        try:
+            with place.shard.open("rb") as file:
+                file.seek(place.start)
+                content = file.read(place.size)
+        except OSError as error:
+            raise DataUnreadable(f"{name}: {error.strerror}") from error
+        return Sample(name, decode(content, name), int(self.labels[index]))
+
+
+@data(
+    source="your own shards",
+    licence="as their owner says",
+    rules="Tar files on this machine: `--data wds/FOLDER`, `--data wds/FOLDER/val-{000..063}.tar` or a pattern with *.",
+)
+def wds(root: Path | None, *, label: str = "cls", classes: Annotated[int, Gt(0)] | None = None) -> Shards:
+    """Webdataset shards (`KEY.jpg` and `KEY.cls` side by side), or tars with one folder for each class.
+
+    root: a folder of .tar files, one such file, or a pattern. label: `cls`, or the field of `KEY.json` that holds the class index. Where
+    no sample has a label of its own, the folder that it lies in is its class, or the tar where it lies in none; classes are then sorted by
+    name. classes: how many there are, where only indices are told; default, the largest and one. Ids are `wds/<tar>/<key>`.
+    Raises DataMissing, DataUnreadable.
+    """
+    found = [sample for shard in _shards(need_pattern(root)) for sample in _samples(shard, label)]
+    if not found:
+        raise DataMissing(f"data 'wds': no images in the tars of {root}. Images end in {', '.join(EXTENSIONS)}.")
+    labels, names = _labels(found, label, classes)
+    ids = tuple(f"wds/{sample.place.shard.stem}/{sample.key}" for sample in found)
+    refuse_repeats(ids, "wds")
+    mark = fingerprint(ids, labels, names, (sample.place.size for sample in found))
+    return Shards("wds", mark, ids, labels, names, readings(names), tuple(sample.place for sample in found))
+
+
+def need_pattern(root: Path | None) -> Path:
+    """As `need`, but a pattern for several files need not exist itself."""
+    return root if root is not None and re.search(r"[*{]", root.name) else need(root, "wds")
+
+
+@dataclass
+class _Found:
+    """What was found under one key of a shard."""
+
+    key: str
+    place: Place
+    label: str | None
+
+
+@dataclass
+class _Parts:
+    image: tarfile.TarInfo | None = None
+    texts: dict[str, bytes] = field(default_factory=dict)
+
+
+def _shards(place: Path) -> list[Path]:
+    if place.is_dir():
+        shards = sorted(place.glob("*.tar"))
+    elif place.is_file():
+        shards = [place]
+    else:
+        shards = [Path(path) for name in _numbered(str(place)) for path in (sorted(glob.glob(name)) if "*" in name else [name])]
+    if not shards:
+        raise DataMissing(f"data 'wds': {place} holds no .tar files.")
+    absent = [str(shard) for shard in shards if not shard.is_file()]
+    if absent:
+        raise DataMissing(f"data 'wds': {len(absent)} of {len(shards)} shards are not there: {few(absent)}.")
+    return shards
+
+
+def _numbered(pattern: str) -> Iterator[str]:
+    """`val-{000..002}.tar` → val-000.tar, val-001.tar, val-002.tar."""
+    match = _RANGE.search(pattern)
+    if match is None:
+        yield pattern
+        return
+    first, last = match.groups()
+    for number in range(int(first), int(last) + 1):
+        yield from _numbered(f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}")
+
+
+def _samples(shard: Path, label: str) -> Iterator[_Found]:
+    """The images of one tar, in its order, with what it says of their labels."""
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            parts = _by_key(tar)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise DataUnreadable(f"{shard} is no whole, uncompressed tar file: {error}.") from error
+    for key, part in parts.items():
+        if part.image is not None:
+            yield _Found(key, Place(shard, part.image.offset_data, part.image.size), _said(part, label, f"{shard}: {key}"))
+
+
+def _by_key(tar: tarfile.TarFile) -> dict[str, _Parts]:
+    """Members by key: their path up to the first dot of its last name, as webdataset has it."""
+    found: dict[str, _Parts] = {}
+    for member in tar:
+        folder, slash, last = member.name.rpartition("/")
+        stem, _, ending = last.partition(".")
+        if not member.isreg() or not stem:
+            continue
+        part = found.setdefault(f"{folder}{slash}{stem}".removeprefix("./"), _Parts())
+        if last.lower().endswith(EXTENSIONS):
+            part.image = part.image or member
+        elif ending in ("cls", "json"):
+            content = tar.extractfile(member)
+            part.texts[ending] = content.read() if content else b""
+    return found
+
+
+def _said(part: _Parts, label: str, what: str) -> str | None:
+    """The class index that a sample carries, as text, or None."""
+    if label == "cls":
+        return part.texts["cls"].decode("ascii", "replace").strip() if "cls" in part.texts else None
+    try:
+        return str(json.loads(part.texts["json"])[label])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataUnreadable(f"{what}: its .json must hold a class index under '{label}'.") from error
+
+
+def _labels(found: list[_Found], label: str, classes: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    if all(sample.label is None for sample in found):
+        return _by_folder(found)
+    wrong = [sample.key for sample in found if sample.label is None or not sample.label.isdecimal()]
+    if wrong:
+        raise DataUnreadable(f"data 'wds': {len(wrong)} of {len(found)} samples have no class index under '{label}': {few(wrong)}.")
+    labels = np.array([int(sample.label or "") for sample in found], dtype=np.int64)
+    count = classes or int(labels.max()) + 1
+    if labels.max() >= count:
+        raise DataUnreadable(f"data 'wds': the largest class index is {labels.max()}; classes = {count} allows 0 … {count - 1}.")
+    return _frozen(labels), tuple(str(i) for i in range(count))
+
+
+def _by_folder(found: list[_Found]) -> tuple[np.ndarray, tuple[str, ...]]:
+    folders = [PurePosixPath(sample.key).parent.name or sample.place.shard.stem for sample in found]
+    names = tuple(sorted(set(folders)))
+    index = {name: i for i, name in enumerate(names)}
+    return _frozen(np.array([index[name] for name in folders], dtype=np.int64)), names
+
+
+def _frozen(labels: np.ndarray) -> np.ndarray:
+    labels.flags.writeable = False
+    return labels

@@ -1,0 +1,111 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustvit.batch import Data
+from robustvit.data.folder import folder
+from robustvit.errors import DataMissing, DataUnreadable
+
+TREE = ("cat/1.jpg", "cat/deep/er/2.PNG", "ape/3.jpeg", "bee/4.webp")
+
+
+def test_classes_are_the_sorted_folders_and_ids_the_paths_below(plant, tmp_path):
+    data = folder(plant(tmp_path, *TREE))
+    assert isinstance(data, Data)
+    assert data.classes == ("ape", "bee", "cat")
+    assert data.ids == ("folder/ape/3.jpeg", "folder/bee/4.webp", "folder/cat/1.jpg", "folder/cat/deep/er/2.PNG")
+    assert data.labels.tolist() == [0, 1, 2, 2]
+
+
+def test_a_sample_is_the_file_decoded(plant, tmp_path):
+    data = folder(plant(tmp_path, *TREE))
+    for index, path in enumerate(data.paths):
+        assert (data[index].image == np.asarray(Image.open(tmp_path / path).convert("RGB"))).all()
+
+
+def test_moving_the_tree_changes_neither_ids_nor_fingerprint(plant, tmp_path):
+    before = folder(plant(tmp_path / "here", *TREE))
+    after = folder(shutil.move(tmp_path / "here", tmp_path / "there") and tmp_path / "there")
+    assert (before.ids, before.fingerprint) == (after.ids, after.fingerprint)
+
+
+@pytest.mark.parametrize(("old", "new"), [("ape/3.jpeg", "bee/3.jpeg"), ("cat/1.jpg", "cat/one.jpg"), ("ape/3.jpeg", None)])
+def test_a_label_an_id_and_a_size_all_change_the_fingerprint(plant, tmp_path, old, new):
+    before = folder(plant(tmp_path, *TREE)).fingerprint
+    if new is None:
+        (tmp_path / old).write_bytes((tmp_path / old).read_bytes() + b"\0")
+    else:
+        (tmp_path / old).rename(tmp_path / new)
+    assert folder(tmp_path).fingerprint != before
+
+
+def test_files_that_are_no_images_are_counted_and_left_out(plant, tmp_path):
+    plant(tmp_path, *TREE)
+    (tmp_path / "cat" / "notes.txt").write_text("nine lives")
+    (tmp_path / "cat" / ".DS_Store").write_text("")
+    (tmp_path / ".hidden").mkdir()
+    data = folder(tmp_path)
+    assert (len(data), data.ignored, len(data.classes)) == (4, 1, 3)
+
+
+def test_files_are_not_opened_before_they_are_asked_for(plant, tmp_path):
+    plant(tmp_path, *TREE)
+    (tmp_path / "cat" / "broken.jpg").write_bytes(b"not a picture")
+    data = folder(tmp_path)
+    with pytest.raises(DataUnreadable, match=r"folder/cat/broken\.jpg: not an image"):
+        data[data.ids.index("folder/cat/broken.jpg")]
+
+
+def test_an_image_that_is_gone_is_named(plant, tmp_path):
+    data = folder(plant(tmp_path, *TREE))
+    (tmp_path / "bee" / "4.webp").unlink()
+    with pytest.raises(DataUnreadable, match=r"folder/bee/4\.webp: No such file"):
+        data[1]
+
+
+def test_empty_image_files_are_named_at_the_door_the_first_few_and_their_number(plant, tmp_path):
+    plant(tmp_path, *TREE)
+    for i in range(7):
+        (tmp_path / "cat" / f"{i}.png").touch()
+    with pytest.raises(DataUnreadable, match=r"7 image files .* are empty: cat/0\.png, .*cat/4\.png and 2 more"):
+        folder(tmp_path)
+
+
+def test_a_broken_link_is_named(plant, tmp_path):
+    plant(tmp_path, *TREE)
+    os.symlink(tmp_path / "nowhere.jpg", tmp_path / "cat" / "link.jpg")
+    with pytest.raises(DataUnreadable, match=r"link\.jpg: No such file"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [((), "no folders"), (("loose.jpg",), "no folders"), (("train/cat/1.jpg", "val/cat/2.jpg"), "look like splits")],
+)
+def test_a_folder_without_classes_is_refused_with_the_reason(plant, tmp_path, paths, reason):
+    with pytest.raises(DataMissing, match=reason):
+        folder(plant(tmp_path, *paths))
+
+
+def test_class_folders_without_images_are_refused(tmp_path):
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataMissing, match="holds no images"):
+        folder(tmp_path)
+
+
+def test_a_place_that_is_missing_or_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for place, reason in ((None, "--data-dir"), (tmp_path / "gone", "nothing at"), (tmp_path / "file", "is a file")):
+        with pytest.raises(DataMissing, match=reason):
+            folder(place)
+
+
+def test_a_name_that_is_no_utf8_still_makes_an_id(plant, tmp_path):
+    plant(tmp_path, *TREE)
+    shutil.copy(tmp_path / "cat" / "1.jpg", os.fsencode(tmp_path) + b"/cat/\xff.jpg")
+    data = folder(tmp_path)
+    assert "folder/cat/\\xff.jpg" in data.ids
+    assert data[data.ids.index("folder/cat/\\xff.jpg")].image.shape == (20, 24, 3)

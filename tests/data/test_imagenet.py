@@ -1,0 +1,139 @@
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from robustvit.data.imagenet import imagenet
+from robustvit.data.wnids import wnids
+from robustvit.errors import DataMissing, DataUnreadable
+
+DOG, FISH = wnids()[207], wnids()[1]
+SORTED = (f"{DOG}/ILSVRC2012_val_00000001.JPEG", f"{FISH}/ILSVRC2012_val_00000002.JPEG", f"{DOG}/ILSVRC2012_val_00000003.JPEG")
+FLAT = tuple(path.rpartition("/")[2] for path in SORTED)
+ANSWERS = {
+    "imagenet/val/ILSVRC2012_val_00000001": 207,
+    "imagenet/val/ILSVRC2012_val_00000002": 1,
+    "imagenet/val/ILSVRC2012_val_00000003": 207,
+}
+
+
+def answers(data):
+    return dict(zip(data.ids, data.labels.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("below", ["val", ".", "ILSVRC/Data/CLS-LOC/val", "Data/CLS-LOC/val"])
+def test_images_sorted_by_class_are_found_in_every_usual_place(plant, tmp_path, below):
+    plant(tmp_path / below, *SORTED)
+    data = imagenet(tmp_path)
+    assert answers(data) == ANSWERS
+    assert (len(data.classes), data.readings[0].classes) == (1000, 1000)
+    assert [data[i].label for i in range(3)] == data.labels.tolist()
+
+
+@pytest.mark.parametrize("name", ["val_labels.txt", "synset_labels.txt", "imagenet_2012_validation_synset_labels.txt"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_flat_images_take_their_labels_from_a_line_each(plant, tmp_path, name, beside):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / ("val" if beside else ".") / name).write_text(f"{DOG}\n{FISH}\n{DOG}\n")
+    assert answers(imagenet(tmp_path)) == ANSWERS
+
+
+def test_flat_images_take_their_labels_from_kaggles_table(plant, tmp_path):
+    plant(tmp_path / "ILSVRC/Data/CLS-LOC/val", *FLAT)
+    with (tmp_path / "LOC_val_solution.csv").open("w", newline="") as file:
+        rows = (
+            (path.removesuffix(".JPEG"), f"{said} 1 2 3 4 {said} 5 6 7 8") for path, said in zip(FLAT[::-1], (DOG, FISH, DOG), strict=True)
+        )
+        csv.writer(file).writerows([("ImageId", "PredictionString"), *rows])
+    assert answers(imagenet(tmp_path)) == ANSWERS
+
+
+@pytest.fixture
+def kit(plant, tmp_path):
+    """Flat images beside a development kit whose own numbers are not the sorted order."""
+    plant(tmp_path / "val", *FLAT)
+    folder = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    folder.mkdir(parents=True)
+    synsets = np.array([(1, DOG, "dog"), (2, FISH, "fish")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")])
+    savemat(folder / "meta.mat", {"synsets": synsets[:, None]})
+    (folder / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n1\n")
+    return folder
+
+
+def test_flat_images_take_their_labels_from_the_development_kit(kit, tmp_path):
+    assert answers(imagenet(tmp_path)) == ANSWERS
+
+
+def test_the_kits_numbers_without_its_table_are_refused_with_the_reason(kit, tmp_path):
+    (kit / "meta.mat").unlink()
+    with pytest.raises(DataMissing, match=r"an order of its own.*meta\.mat.*must lie beside it"):
+        imagenet(tmp_path)
+
+
+def test_a_kit_that_is_damaged_is_refused(kit, tmp_path):
+    (kit / "meta.mat").write_bytes(b"no matrix")
+    with pytest.raises(DataUnreadable, match=r"meta\.mat do not tell the labels"):
+        imagenet(tmp_path)
+
+
+def test_flat_images_that_nothing_labels_are_refused_with_what_would(plant, tmp_path):
+    with pytest.raises(DataMissing, match=r"LOC_val_solution\.csv, val_labels\.txt"):
+        imagenet(plant(tmp_path / "a/b/c/d/val", *FLAT).parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("val_labels.txt", f"{DOG}\n{FISH}\n", "has 2 lines.* none for the image ILSVRC2012_val_00000003"),
+        ("val_labels.txt", f"{DOG}\n{FISH[:-1]}\n{DOG}\n", "entry 2 is 'n0144353'.* Did you mean 'n01443537'"),
+        ("LOC_val_solution.csv", f"ImageId,PredictionString\nILSVRC2012_val_00000001,{DOG} 1 2 3 4\n", "says no label for"),
+        ("LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001\n", "1 rows are not ImageId,PredictionString"),
+    ],
+)
+def test_labels_that_cannot_be_right_are_refused_with_their_place(plant, tmp_path, name, content, reason):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataUnreadable, match=reason):
+        imagenet(tmp_path)
+
+
+def test_every_layout_has_the_same_ids_and_fingerprint(plant, tmp_path):
+    plant(tmp_path / "sorted" / "val", *SORTED)
+    (tmp_path / "flat").mkdir()
+    for path in SORTED:
+        shutil.copy(tmp_path / "sorted" / "val" / path, tmp_path / "flat")
+    (tmp_path / "flat" / "val_labels.txt").write_text(f"{DOG}\n{FISH}\n{DOG}\n")
+    one, other = imagenet(tmp_path / "sorted"), imagenet(tmp_path / "flat")
+    assert answers(one) == answers(other)
+    assert one.fingerprint == other.fingerprint
+
+
+def test_training_images_have_ids_of_their_own(plant, tmp_path):
+    plant(tmp_path, f"train/{FISH}/{FISH}_1.JPEG", *(f"val/{path}" for path in SORTED))
+    assert imagenet(tmp_path, split="train").ids == (f"imagenet/train/{FISH}_1",)
+    assert len(imagenet(tmp_path)) == 3
+
+
+def test_folders_that_are_no_class_are_counted_and_the_nearest_class_named(plant, tmp_path):
+    plant(tmp_path / "val", *SORTED, "n0144353/x.JPEG", "cats/y.JPEG")
+    with pytest.raises(DataUnreadable, match=r"2 of 4 folders .* cats, n0144353"):
+        imagenet(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(plant, tmp_path):
+    plant(tmp_path / "val", *SORTED, f"{FISH}/ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(DataUnreadable, match="1 sample ids stand for more than one image: imagenet/val/ILSVRC2012_val_00000001"):
+        imagenet(tmp_path)
+
+
+@pytest.mark.parametrize("paths", [("pictures/cats/1.JPEG",), ("val/cats/1.JPEG",)])
+def test_a_folder_that_is_not_imagenet_is_refused_with_what_it_holds(plant, tmp_path, paths):
+    with pytest.raises(DataMissing, match=r"it holds (cats|pictures)"):
+        imagenet(plant(tmp_path, *paths))
+
+
+def test_training_images_that_lie_flat_are_refused(plant, tmp_path):
+    with pytest.raises(DataMissing, match="must lie in folders"):
+        imagenet(plant(tmp_path, *(f"train/{name}" for name in FLAT)), split="train")

@@ -1,0 +1,103 @@
+import io
+import json
+import tarfile
+
+import pytest
+
+from robustvit.batch import Data
+from robustvit.data.decode import decode
+from robustvit.data.shards import wds
+from robustvit.errors import DataMissing, DataUnreadable
+
+
+@pytest.fixture
+def pack(tmp_path):
+    """Writes a tar of members, given as name and bytes; returns its path."""
+
+    def write(name, members):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for member, content in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def shards(pack, encoded, tmp_path):
+    """Two shards of three samples: a webdataset as its writer leaves it."""
+    for shard in range(2):
+        members = {}
+        for i in range(3):
+            members[f"{i:04d}.png"] = encoded(10 * shard + i)
+            members[f"{i:04d}.cls"] = str(i).encode()
+            members[f"{i:04d}.json"] = json.dumps({"fine": 2 - i}).encode()
+        pack(f"val-{shard:03d}.tar", members)
+    return tmp_path
+
+
+def test_shards_are_read_where_they_stand(shards, encoded):
+    data = wds(shards)
+    assert isinstance(data, Data)
+    assert data.ids[2:4] == ("wds/val-000/0002", "wds/val-001/0000")
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert (data[4].image == decode(encoded(11), "x")).all()
+
+
+@pytest.mark.parametrize(("pattern", "count"), [("val-{000..001}.tar", 6), ("val-*1.tar", 3), ("val-000.tar", 3)])
+def test_a_pattern_or_one_file_names_the_shards(shards, pattern, count):
+    assert len(wds(shards / pattern)) == count
+
+
+def test_a_field_of_the_json_beside_it_can_be_the_label(shards):
+    assert wds(shards, label="fine").labels.tolist() == [2, 1, 0, 2, 1, 0]
+
+
+def test_the_number_of_classes_can_be_told(shards):
+    assert len(wds(shards, classes=1000).classes) == 1000
+    with pytest.raises(DataUnreadable, match=r"largest class index is 2; classes = 2 allows 0 … 1"):
+        wds(shards, classes=2)
+
+
+def test_folders_in_a_tar_or_tars_by_class_are_labels_where_there_are_no_others(pack, encoded, tmp_path):
+    pack("mixed.tar", {"ape/1.png": encoded(1), "cat/2.png": encoded(2), "notes.txt": b"left out"})
+    pack("bee.tar", {"3.png": encoded(3)})
+    data = wds(tmp_path)
+    assert data.classes == ("ape", "bee", "cat")
+    assert dict(zip(data.ids, data.labels.tolist(), strict=True)) == {"wds/bee/3": 1, "wds/mixed/ape/1": 0, "wds/mixed/cat/2": 2}
+
+
+def test_samples_without_a_class_index_among_others_are_named(pack, encoded):
+    tar = pack("a.tar", {"1.png": encoded(1), "1.cls": b"0", "2.png": encoded(2), "3.png": encoded(3), "3.cls": b"three"})
+    with pytest.raises(DataUnreadable, match="2 of 3 samples have no class index under 'cls': 2, 3"):
+        wds(tar)
+
+
+def test_a_json_without_the_field_is_named(shards):
+    with pytest.raises(DataUnreadable, match=r"val-000\.tar: 0000: its \.json must hold a class index under 'coarse'"):
+        wds(shards, label="coarse")
+
+
+def test_a_shard_cut_short_is_named(shards):
+    whole = (shards / "val-001.tar").read_bytes()
+    (shards / "val-001.tar").write_bytes(whole[:3000])
+    with pytest.raises(DataUnreadable, match=r"val-001\.tar is no whole, uncompressed tar"):
+        wds(shards)
+
+
+def test_shards_that_are_not_there_are_named(shards, tmp_path):
+    with pytest.raises(DataMissing, match=r"1 of 3 shards are not there: .*val-002\.tar"):
+        wds(shards / "val-{000..002}.tar")
+    for place, reason in ((None, "--data-dir"), (tmp_path / "gone", "nothing at"), (tmp_path / "no-*.tar", "holds no .tar")):
+        with pytest.raises(DataMissing, match=reason):
+            wds(place)
+
+
+def test_moving_the_shards_changes_nothing_and_a_label_does(shards, pack, encoded):
+    before = wds(shards)
+    moved = wds((shards / "val-000.tar").rename(shards / "kept.tar").rename(shards / "val-000.tar").parent)
+    assert (before.ids, before.fingerprint) == (moved.ids, moved.fingerprint)
+    pack("val-001.tar", {f"{i:04d}.{end}": encoded(10 + i) if end == "png" else b"0" for i in range(3) for end in ("png", "cls")})
+    assert wds(shards).fingerprint != before.fingerprint
