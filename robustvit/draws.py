@@ -69,7 +69,8 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """(N, *shape) float32, standard normal, by Box and Muller from pairs of words; |z| < 5.8."""
         count = math.prod(shape)
-        pairs = self.words(2 * -(-count // 2)).view(len(self.ids), -1, 2)
+        half = -(-count // 2)
+        pairs = self.words(2 * half).view(len(self.ids), half, 2)
         radius = ((pairs[..., 0] >> 8) + 1).float().mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
         angle = (pairs[..., 1] >> 8).float().mul_(2.0**-24 * 2.0 * math.pi)
         both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)

@@ -1,0 +1,68 @@
+"""Digital corruptions against exact answers, Pillow and scipy."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from robustvit.batch import of_levels, pixels, to_uint8
+from robustvit.corruptions import digital
+
+EVERY = [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_contrast_leaves_a_flat_picture_alone(flat, severity) -> None:
+    for level in range(0, 256, 5):
+        assert torch.equal(digital._contrast(flat(level, 3, 7), severity), flat(level, 3, 7))
+
+
+def test_contrast_shrinks_towards_the_mean_of_each_channel() -> None:
+    image = of_levels(torch.tensor([[0, 100], [20, 220], [255, 255]])).view(1, 3, 1, 2)
+    assert to_uint8(digital._contrast(image, 1)).reshape(2, 3).T.tolist() == [[30, 70], [80, 160], [255, 255]]
+
+
+def test_contrast_of_any_floats_keeps_to_the_formula() -> None:
+    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mean = image.double().mean(dim=(2, 3), keepdim=True)
+    expected = ((image.double() - mean) * 0.2 + mean) * 255
+    assert bool(((digital._contrast(image, 3) * 255 - expected).abs() < 1 + 1e-5).all())
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_elastic_is_scipys_sampling_of_a_smooth_field(noise_picture, severity) -> None:
+    image, random = noise_picture(1, 36, 52), np.random.default_rng(0)
+    across, down = random.random((2, 36, 52))
+    push, stretch = 36 * 0.005, [12.5, 16.25, 21.25, 25.0, 30.0][severity - 1]
+    smooth = [ndimage.gaussian_filter((f * 2 - 1) * push, (0.36, 0.52), mode="reflect", truncate=3) * stretch for f in (down, across)]
+    at = [grid + move for grid, move in zip(np.mgrid[:36, :52], smooth, strict=True)]
+    expected = [ndimage.map_coordinates(channel, at, order=1, mode="reflect") * 255 for channel in image[0].double().numpy()]
+    given = (torch.from_numpy(field)[None] for field in (across, down))
+    found = digital._elastic_transform(image, *given, severity=severity)[0].double().numpy() * 255
+    assert np.abs(found - (np.floor(expected))).max() <= 1
+    assert (np.abs(found - np.floor(expected)) > 0.5).mean() < 0.005
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_pixelate_is_pillows_box(noise_picture, severity) -> None:
+    image, share = noise_picture(1, 30, 44), [0.6, 0.5, 0.4, 0.3, 0.25][severity - 1]
+    small = Image.fromarray(to_uint8(image)[0]).resize((int(44 * share), int(30 * share)), Image.Resampling.BOX)
+    expected = np.array(small.resize((44, 30), Image.Resampling.NEAREST))
+    assert torch.equal(digital.pixelate(image, None, severity=severity), pixels(expected[None]))
+
+
+def test_pixelate_repeats_the_mean_of_each_block() -> None:
+    image = of_levels(torch.arange(0, 128, 2).view(1, 1, 8, 8).expand(1, 3, 8, 8).contiguous())
+    blocks = digital.pixelate(image, None, severity=2)[0, 0].mul(255).round()
+    assert torch.equal(blocks, blocks[::2, ::2].repeat_interleave(2, 0).repeat_interleave(2, 1))
+    assert blocks[::2, ::2].flatten()[:2].tolist() == [9.0, 13.0]
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_jpeg_is_pillows_round_trip(noise_picture, severity) -> None:
+    image, file = noise_picture(1), io.BytesIO()
+    Image.fromarray(to_uint8(image)[0]).save(file, "JPEG", quality=[25, 18, 15, 10, 7][severity - 1])
+    assert torch.equal(digital.jpeg_compression(image, None, severity=severity), pixels(np.array(Image.open(file))[None]))

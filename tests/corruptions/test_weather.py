@@ -1,0 +1,55 @@
+"""Weather: exact answers on simple pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from robustvit.batch import of_levels, to_uint8
+from robustvit.corruptions import weather
+
+EVERY = [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("severity", EVERY)
+@pytest.mark.parametrize("level", [0, 77, 200, 255])
+def test_brightness_adds_to_grey(flat, severity, level) -> None:
+    expected = np.uint8(min(1.0, level / 255.0 + severity * 1.0 / 10) * 255)
+    assert torch.equal(weather._brightness(flat(level), severity), flat(int(expected)))
+
+
+def test_brightness_keeps_the_hue_of_a_colour() -> None:
+    colour = of_levels(torch.tensor([51, 102, 26])).view(1, 3, 1, 1)
+    assert to_uint8(weather._brightness(colour, 3)).ravel().tolist() == [89, 178, 45]  # all times 1.75
+
+
+def test_frost_adds_shares_of_the_picture_and_the_ice(flat) -> None:
+    ice = torch.full((1, 3, 24, 24), 100, dtype=torch.uint8)
+    assert torch.equal(weather._frost(flat(200), ice, 5), flat(195))
+    assert torch.equal(weather._frost(flat(200), ice, 1), flat(240))
+
+
+def test_frost_shows_different_ice_to_different_samples(flat, draws) -> None:
+    frozen = weather.frost(flat(0).expand(4, -1, -1, -1), draws(4), severity=3)
+    assert len({picture.numpy().tobytes() for picture in frozen}) == 4
+
+
+def test_fog_leaves_a_black_picture_black(flat, draws) -> None:
+    assert torch.equal(weather.fog(flat(0), draws(1), severity=5), flat(0))
+
+
+def test_fog_spans_its_thickness_on_a_flat_picture(flat, draws) -> None:
+    fogged = to_uint8(weather.fog(flat(255, 32, 32), draws(1), severity=1))
+    assert fogged.min() == int(1 / 2.5 * 255)
+    assert fogged.max() == 255
+
+
+def test_still_air_without_flakes_only_whitens(flat) -> None:
+    flakes = torch.full((1, 24, 24), -9.0)
+    whitened = weather._snow(flat(102), flakes, torch.tensor([-90.0]), severity=1)
+    assert to_uint8(whitened).ravel()[0] == int(255 * (0.8 * 0.4 + 0.2 * (1.5 * 0.4 + 0.5)))
+    assert torch.equal(whitened, whitened[..., :1, :1].expand_as(whitened))
+
+
+def test_snow_falls_twice_turned_by_half_a_turn(flat, draws) -> None:
+    fallen = weather.snow(flat(0, 40, 30), draws(1), severity=2)
+    assert torch.equal(fallen, fallen.flip(2, 3))
