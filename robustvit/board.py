@@ -230,7 +230,8 @@ def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
 
 
 def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {**key, "n": str(int(part["n"].max()))}
+    marked = " (random weights)" if (part["weights"] == "random").any() else ""
+    row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": str(int(part["n"].max()))}
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]

@@ -1,0 +1,88 @@
+"""Laws over every registered metric: a new one is judged here without being named."""
+
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustvit import registry
+from robustvit.errors import MetricUndefined
+from robustvit.intervals import Resampler, Resamples
+from robustvit.judging import CellErrors, Estimate, Metric, Wrong, joined, judge, metric
+from robustvit.metrics.corruption import SEVERITIES, alexnet
+
+NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
+PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]
+JOINED = [name for name in NAMES if registry.lookup("metric", name).over != "cell"]
+
+
+def records(n: int = 60) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
+    own = np.where(label == pred, confidence, (1 - confidence) / 2)
+    return pd.DataFrame({
+        "sample": [f"s{i}" for i in range(n)], "label": label, "pred": pred, "confidence": confidence, "nll": -np.log(own),
+        "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
+        "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
+    })  # fmt: skip
+
+
+def cells() -> CellErrors:
+    rng, resampler = np.random.default_rng(0), Resampler()
+    key = resampler([f"s{i}" for i in range(60)]).key
+    asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
+    return CellErrors("imagenet-c", "imagenet", 1000, {cell: Wrong(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
+
+
+def of_all(asked: Metric, errors: CellErrors) -> Estimate:
+    which = ["fog"] if asked.entry.over == "corruption" else []
+    return joined(asked, asked.ask(errors, *which), errors.n())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_says_where_it_is_from_and_what_it_divides_by(name: str) -> None:
+    entry = registry.lookup("metric", name)
+    assert entry.source
+    assert "Denominator" in inspect.cleandoc(entry.doc)
+    assert entry.over in ("cell", "corruption", "model")
+
+
+@pytest.mark.parametrize("name", PER_CELL)
+def test_a_metric_does_not_depend_on_the_order_of_rows(name: str) -> None:
+    rows = records()
+    shuffled = rows.sample(frac=1, random_state=1, ignore_index=True)
+    both = [judge(metric(name), table, Resamples(list(table["sample"]))) for table in (rows, shuffled)]
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("name", PER_CELL)
+def test_a_metric_leaves_its_records_alone_and_reads_what_it_needs(name: str) -> None:
+    asked, rows = metric(name), records()
+    needed = rows[["sample", *asked.entry.needs]] if asked.entry.needs else rows
+    before = needed.copy(deep=True)
+    judge(asked, needed, Resamples(list(needed["sample"])))
+    pd.testing.assert_frame_equal(needed, before)
+
+
+@pytest.mark.parametrize("name", PER_CELL)
+def test_a_value_is_finite_and_near_its_interval(name: str) -> None:
+    value, low, high, n = judge(metric(name), records(), Resamples(list(records()["sample"])))
+    assert low <= value <= high
+    assert np.isfinite([value, low, high]).all()
+    assert 0 < n <= 60
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_joined_metric_lies_in_its_interval(name: str) -> None:
+    value, low, high, n = of_all(metric(name), cells())
+    assert low <= value <= high
+    assert n == 60
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
+    whole = cells()
+    lacking = CellErrors(whole.suite, whole.data, whole.classes, {**whole.cells, ("fog", "2"): None}, whole.resampler)
+    with pytest.raises(MetricUndefined, match="fog 2"):
+        of_all(metric(name), lacking)

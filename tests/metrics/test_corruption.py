@@ -1,0 +1,92 @@
+"""The constants' own laws: AlexNet scores 100 by each of its measures."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from robustvit.errors import MissingCells, NotApplicable
+from robustvit.intervals import Resampler
+from robustvit.judging import CellErrors, Wrong
+from robustvit.metrics.corruption import (
+    SEVERITIES,
+    alexnet,
+    ce_alexnet,
+    corruption_error,
+    mce_alexnet,
+    mean_corruption_error,
+    mean_err_15,
+    relative_mce_alexnet,
+)  # fmt: skip
+
+
+def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellErrors:
+    """Cells whose mean errors are exactly the rates: 1 of n samples cannot say .69528, so each sample carries a share of it."""
+    resampler = Resampler()
+    key = resampler([str(i) for i in range(8)]).key
+    cells = {cell: Wrong(key, np.full(8, rate)) for cell, rate in rates.items()}
+    return CellErrors("imagenet-c", data, classes, cells, resampler)
+
+
+def of_alexnet() -> dict[tuple[str, str], float]:
+    table = alexnet()["ce_per_severity"]
+    return {(name, s): rate for name, rates in table.items() for s, rate in zip(SEVERITIES, rates, strict=True)} | {
+        ("clean", ""): alexnet()["clean"]
+    }
+
+
+def test_alexnet_has_an_mce_of_one_hundred() -> None:
+    errors = graded(of_alexnet())
+    assert 100 * mce_alexnet(errors)[0] == pytest.approx(100.0, abs=1e-9)
+    assert 100 * relative_mce_alexnet(errors)[0] == pytest.approx(100.0, abs=1e-9)
+    assert 100 * ce_alexnet(errors, "fog")[0] == pytest.approx(100.0, abs=1e-9)
+
+
+def test_the_fifteen_constants_average_to_the_published_mean() -> None:
+    assert len(alexnet()["ce_mean"]) == 15
+    assert mean_err_15(graded(of_alexnet()))[0] == pytest.approx(0.788993, abs=5e-7)
+
+
+def test_every_mean_is_the_mean_of_its_severities() -> None:
+    for name, rates in alexnet()["ce_per_severity"].items():
+        assert np.mean(rates) == pytest.approx(alexnet()["ce_mean"][name], abs=1e-12)
+
+
+def test_a_corruption_error_averages_the_severities_asked() -> None:
+    assert corruption_error(graded({("fog", "1"): 0.2, ("fog", "5"): 0.6}), "fog")[0] == pytest.approx(0.4)
+
+
+def test_the_suite_mean_weighs_corruptions_equally() -> None:
+    errors = graded({("clean", ""): 0.0, ("fog", "1"): 0.2, ("fog", "5"): 0.6, ("snow", "3"): 0.8})
+    assert mean_corruption_error(errors)[0] == pytest.approx(0.6)
+
+
+def test_the_quotient_is_taken_after_averaging() -> None:
+    rates = {("fog", s): rate for s, rate in zip(SEVERITIES, [0.1, 0.2, 0.3, 0.4, 0.5], strict=True)}
+    assert ce_alexnet(graded(rates), "fog")[0] == pytest.approx(0.3 / 0.819324)
+
+
+@pytest.mark.parametrize("ask", [mce_alexnet, relative_mce_alexnet])
+def test_off_imagenet_there_is_no_mce(ask: object) -> None:
+    with pytest.raises(NotApplicable, match="'digits' with 10"):
+        ask(graded(of_alexnet(), "digits", 10))  # type: ignore[operator]
+
+
+def test_a_missing_cell_leaves_no_mean() -> None:
+    whole = graded(of_alexnet())
+    lacking = CellErrors("imagenet-c", "imagenet", 1000, {**whole.cells, ("fog", "3"): None}, whole.resampler)
+    for ask in (mce_alexnet, mean_err_15, relative_mce_alexnet):
+        with pytest.raises(MissingCells, match="74 of 75 cells; lacking fog 3"):
+            ask(lacking)
+
+
+def test_the_relative_one_needs_the_clean_cell() -> None:
+    rates = of_alexnet()
+    del rates["clean", ""]
+    with pytest.raises(NotApplicable, match="0 of the 1 cells"):
+        relative_mce_alexnet(graded(rates))
+
+
+def test_a_corruption_outside_the_table_has_no_quotient() -> None:
+    with pytest.raises(NotApplicable, match="no 'spatter'"):
+        ce_alexnet(graded({("spatter", s): 0.5 for s in SEVERITIES}), "spatter")

@@ -1,0 +1,211 @@
+"""The leaderboard of stores whose answers are known."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustvit.board import COLUMNS, leaderboard, summary
+from robustvit.errors import StoreError, UnknownName
+from robustvit.records import table
+from robustvit.store import Store
+
+Make = Callable[..., Store]
+Answer = Callable[..., dict[str, Any]]
+CONTRACT = [
+    "model",
+    "transforms",
+    "suite",
+    "data",
+    "scenario",
+    "severity",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "status",
+    "reason",
+    "unit",
+    "higher_is_better",
+    "seconds",
+    "cell",
+    "params",
+    "seed",
+    "precision",
+    "view",
+    "weights",
+    "source",
+    "version",
+    "environment",
+    "repro",
+]
+
+
+def right(n: int, wrong: int) -> list[bool]:
+    return [i >= wrong for i in range(n)]
+
+
+def row(board: pd.DataFrame, **wanted: str) -> Mapping[str, Any]:
+    for name, value in wanted.items():
+        board = board[board[name] == value]
+    (found,) = board.to_dict(orient="records")
+    return found
+
+
+def test_the_columns_are_the_contract(make_store: Make, answered: Answer) -> None:
+    board = leaderboard(make_store({("m", "clean", ""): answered(right(10, 2))}))
+    assert list(board.columns) == CONTRACT
+    assert {name: str(kind) for name, kind in board.dtypes.items()} == COLUMNS
+
+
+def test_a_cell_is_judged_and_told_in_full(make_store: Make, answered: Answer) -> None:
+    found = row(leaderboard(make_store({("r", "fog", "3"): answered(right(10, 2))})), metric="top1")
+    told = {"value": 80.0, "n": 10, "status": "complete", "unit": "%", "seconds": 1.5, "version": "0.1.0", "environment": "abc"}
+    told |= {"weights": "random", "repro": "robustvit run --model demo", "source": "on-the-fly", "higher_is_better": True, "severity": "3"}
+    assert {name: found[name] for name in told} == told
+    assert found["low"] < 80 < found["high"]
+
+
+def test_the_same_store_gives_the_same_table(make_store: Make, answered: Answer) -> None:
+    store = make_store(
+        {("m", "fog", s): answered(right(40, 9 * int(s))) for s in "123"}, metrics=["top1", "nll", "ece", "corruption_error"]
+    )
+    pd.testing.assert_frame_equal(leaderboard(store), leaderboard(store.path))
+
+
+def test_too_few_samples_make_a_row_partial(make_store: Make, answered: Answer) -> None:
+    found = row(leaderboard(make_store({("m", "clean", ""): answered(right(10, 2))}, asked=25)), metric="top1")
+    assert (found["status"], found["reason"], found["n"], found["value"]) == ("partial", "10 of 25 samples", 10, 80.0)
+
+
+def test_a_partial_cell_is_never_averaged(make_store: Make, answered: Answer) -> None:
+    cells = {("m", "fog", "1"): answered(right(10, 2)), ("m", "fog", "2"): answered(right(5, 2))}
+    board = leaderboard(make_store(cells, asked=10, metrics=["corruption_error"]))
+    found = row(board, metric="corruption_error")
+    assert (found["status"], found["reason"]) == ("partial", "1 of 2 cells; lacking fog 2")
+    assert np.isnan(found["value"])
+
+
+def test_a_cell_without_rows_is_shown_without_a_number(make_store: Make) -> None:
+    found = row(leaderboard(make_store({("m", "clean", ""): None}, asked=10)), metric="top1")
+    assert (found["status"], found["reason"], found["n"]) == ("partial", "0 of 10 samples", 0)
+    assert np.isnan(found["value"])
+
+
+def test_a_failed_cell_says_why(make_store: Make) -> None:
+    store = make_store({("m", "fog", "1"): None})
+    store.fail(store.cells()[0], "out of memory")
+    found = row(leaderboard(store), metric="top1")
+    assert (found["status"], found["reason"]) == ("failed", "out of memory")
+
+
+def test_a_damaged_piece_fails_its_cell_and_no_other(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "fog", "1"): answered(right(10, 2)), ("m", "snow", "1"): answered(right(10, 2))})
+    path = store.pieces(store.cells()[0])[0].path
+    path.write_bytes(path.read_bytes()[:100])
+    board = leaderboard(store)
+    assert sorted(board["status"]) == ["complete", "failed"]
+    assert "is not whole" in board.loc[board["status"] == "failed", "reason"].item()
+
+
+def test_mce_off_imagenet_is_not_a_number(make_store: Make, answered: Answer) -> None:
+    found = row(leaderboard(make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["mce_alexnet"])), metric="mce_alexnet")
+    assert found["status"] == "n/a"
+    assert "ImageNet's 1000 classes" in found["reason"]
+    assert np.isnan(found["value"])
+
+
+def test_attack_metrics_stand_on_attack_cells_alone(make_store: Make, answered: Answer) -> None:
+    cells = {("m", "clean", ""): answered(right(8, 2)), ("m", "pgd", "1/255"): answered(right(8, 5), attacked=right(8, 2))}
+    board = leaderboard(make_store(cells, metrics=["robust_accuracy", "attack_success", "corruption_error"]))
+    assert set(board["scenario"]) == {"pgd"}
+    assert row(board, metric="robust_accuracy")["value"] == 37.5
+    found = row(board, metric="attack_success")
+    assert (found["value"], found["n"], found["params"]) == (50.0, 6, "steps=10")
+
+
+def test_an_average_over_severities_has_a_paired_interval(make_store: Make, answered: Answer) -> None:
+    """The same samples are wrong at both severities, so the average's interval is as wide as one severity's."""
+    cells = {("m", "fog", s): answered(right(100, 30)) for s in "12"} | {("m", "snow", "1"): answered(right(100, 30))}
+    board = leaderboard(make_store(cells, metrics=["corruption_error"]))
+    one, other = (row(board, scenario=name) for name in ("fog", "snow"))
+    assert (one["value"], one["low"], one["high"]) == (other["value"], other["low"], other["high"])
+    assert (one["seconds"], other["seconds"]) == (3.0, 1.5)
+
+
+def test_any_metric_can_be_asked_of_any_store(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "clean", ""): answered(right(10, 2))})
+    board = leaderboard(store, metrics=["brier", {"ece": {"bins": 5}}])
+    assert list(board["metric"]) == ["brier", "ece(bins=5)"]
+    with pytest.raises(UnknownName, match="brier"):
+        leaderboard(store, metrics=["brir"])
+
+
+def test_models_and_suites_are_chosen(make_store: Make, answered: Answer) -> None:
+    store = make_store({("a", "clean", ""): answered(right(4, 1)), ("b", "clean", ""): answered(right(4, 1))})
+    make_store({("a", "clean", ""): answered(right(4, 1))}, suite="other")
+    assert set(leaderboard(store, models=["b"])["model"]) == {"b"}
+    assert set(leaderboard(store, suite="other")["suite"]) == {"other"}
+    with pytest.raises(StoreError, match="no suite 'othr'"):
+        leaderboard(store, suite="othr")
+
+
+def test_rows_beyond_what_a_suite_asked_are_left_out(make_store: Make, answered: Answer) -> None:
+    found = row(leaderboard(make_store({("m", "clean", ""): answered(right(20, 5))}, asked=10)), metric="top1")
+    assert (found["n"], found["value"], found["status"]) == (10, 50.0, "complete")
+
+
+def test_a_gap_in_an_early_shard_is_not_filled_by_a_later_one(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "clean", ""): answered(right(300, 0))}, asked=600)
+    later = answered(right(400, 0), ids=[f"t{i}" for i in range(400)])
+    store.write(store.cells()[0], 1, 0, table(later), {})
+    found = row(leaderboard(store), metric="top1")
+    assert (found["status"], found["n"]) == ("partial", 300 + 600 - 512)
+
+
+def test_a_later_version_of_a_question_takes_its_place(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["top1", "corruption_error"])
+    newer = {("m", "fog", "1"): answered(right(10, 5))}
+    make_store(newer, metrics=["top1", "corruption_error"], salt="v2", started="2026-02-01T00:00:00+00:00")
+    board = leaderboard(store)
+    assert (row(board, metric="top1")["value"], row(board, metric="corruption_error")["value"]) == (50.0, 50.0)
+
+
+def test_an_uninstalled_metric_of_a_suite_is_told(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "clean", ""): answered(right(10, 2))})
+    manifest = store.manifests()[0]
+    manifest["suite"]["metrics"].append({"name": "theirs", "params": {}, "kind": "metric", "version": 1})
+    store.write_manifest(manifest)
+    found = row(leaderboard(store), metric="theirs")
+    assert found["status"] == "n/a"
+    assert "no metric is called 'theirs'" in found["reason"]
+
+
+def test_an_empty_store_has_an_empty_board(tmp_path: Any) -> None:
+    board = leaderboard(Store(tmp_path / "new", create=True))
+    assert len(board) == 0
+    assert list(board.columns) == CONTRACT
+    assert len(summary(board)) == 0
+
+
+def test_a_summary_has_one_row_per_model(make_store: Make, answered: Answer) -> None:
+    cells = {(m, "clean", ""): answered(right(10, 1)) for m in "mr"} | {("m", "fog", "1"): answered(right(10, 4)), ("r", "fog", "1"): None}
+    table = summary(leaderboard(make_store(cells, asked=10, metrics=["top1", "corruption_error", "mce_alexnet"])))
+    assert list(table["model"]) == ["m", "r (random weights)"]
+    assert table["clean top-1"][0].startswith("90.0 [")
+    assert list(table["fog error"]) == ["40.0", "partial"]
+    assert list(table["mce_alexnet"]) == ["n/a", "n/a"]
+    assert list(table["status"]) == ["complete", "1 of 2 cells partial"]
+
+
+def test_a_board_is_made_with_torch_blocked(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["top1", "ece", "corruption_error"])
+    code = "import sys; sys.modules['torch'] = None; from robustvit import board, comparison, export; "
+    code += f"b = board.leaderboard({str(store.path)!r}); print(len(b), len(export.export(b, 'md')) > 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["3", "True"], done.stderr

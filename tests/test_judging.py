@@ -1,0 +1,110 @@
+"""What metrics may answer, and what becomes of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import robustvit.registry as registry
+from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
+from robustvit.intervals import Resampler, Resamples
+from robustvit.judging import CellErrors, Metric, Weighted, Wrong, judge, metric
+
+
+def made(ask: object, **about: object) -> Metric:
+    entry = registry.Entry("metric", "made", "here", "made", (), "", "", 1, **about)  # type: ignore[arg-type]
+    return Metric("made", entry, ask)  # type: ignore[arg-type]
+
+
+RECORDS = pd.DataFrame({"sample": list("dcba"), "value_x": [4.0, 3.0, 2.0, 1.0]})
+
+
+def test_zeros_and_ones_get_a_wilson_interval_in_the_unit() -> None:
+    estimate = judge(made(lambda rows: np.array([1.0, 1.0, 0.0, 1.0]), unit="%"), RECORDS, Resamples(list("dcba")))
+    assert estimate == pytest.approx((75.0, 30.064, 95.441, 4))
+
+
+def test_samples_left_out_leave_the_denominator() -> None:
+    estimate = judge(made(lambda rows: np.array([1.0, np.nan, 0.0, np.nan])), RECORDS, Resamples(list("dcba")))
+    assert (estimate.value, estimate.n) == (0.5, 2)
+
+
+def test_leaving_every_sample_out_has_no_value() -> None:
+    with pytest.raises(NotApplicable, match="no sample counts"):
+        judge(made(lambda rows: np.full(4, np.nan)), RECORDS, Resamples(list("dcba")))
+
+
+def test_metrics_see_rows_sorted_by_sample() -> None:
+    seen = []
+    judge(made(lambda rows: seen.append(list(rows["sample"])) or np.ones(4)), RECORDS, Resamples(list("dcba")))
+    assert seen == [list("abcd")]
+
+
+def test_a_float_and_its_weighted_form_have_the_same_value_and_like_intervals() -> None:
+    rows = pd.DataFrame({"sample": [f"s{i:03d}" for i in range(300)], "value_x": np.random.default_rng(0).exponential(size=300)})
+    resamples = Resamples(list(rows["sample"]))
+    values = rows["value_x"].to_numpy()
+    slow = judge(made(lambda r: float(r["value_x"].mean() ** 2)), rows, resamples)
+    fast = judge(made(lambda r: Weighted(lambda w: (w @ values / w.sum(axis=1)) ** 2)), rows, resamples)
+    assert slow.value == pytest.approx(fast.value)
+    assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), rel=0.1)
+
+
+def test_a_weighted_answer_stays_in_its_range() -> None:
+    estimate = judge(made(lambda r: Weighted(lambda w: np.full(len(w), 0.1) + (len(w) > 1), low=0.0)), RECORDS, Resamples(list("dcba")))
+    assert estimate.low == 0.0
+
+
+def test_a_label_names_only_unusual_parameters() -> None:
+    assert metric("ece").label == "ece"
+    assert metric({"ece": {"bins": 15}}).label == "ece"
+    assert metric({"ece": {"bins": 30}}).label == "ece(bins=30)"
+
+
+def test_unknown_metrics_and_parameters_are_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="top1"):
+        metric("top11")
+    with pytest.raises(BadParameter, match="bins"):
+        metric({"ece": {"bin": 3}})
+
+
+def errors_of(n: int = 200, **share: float) -> CellErrors:
+    rng, resampler = np.random.default_rng(0), Resampler()
+    resamples = resampler([f"s{i}" for i in range(n)])
+    cells = {(name, "1"): Wrong(resamples.key, (rng.random(n) < chance).astype(float)) for name, chance in share.items()}
+    return CellErrors("made-up", "digits", 10, cells, resampler)
+
+
+def test_averages_share_their_resamples() -> None:
+    errors = errors_of(fog=0.3, snow=0.6)
+    weights = next(iter(errors.resampler._by_key.values())).weights
+    both = np.stack([weights @ errors.cells[name, "1"].values / 200 for name in ("fog", "snow")]).mean(axis=0)  # type: ignore[union-attr]
+    assert errors.each(["fog", "snow"]).mean(axis=0)[1:] == pytest.approx(both, abs=1e-12)
+
+
+def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:
+    """Cells that are wrong on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
+    errors = errors_of(fog=0.3)
+    key, values = errors.cells["fog", "1"].key, errors.cells["fog", "1"].values  # type: ignore[union-attr]
+    both = CellErrors("made-up", "digits", 10, {**errors.cells, ("snow", "1"): Wrong(key, 1 - values)}, errors.resampler)
+    assert both.each(["fog", "snow"]).mean(axis=0) == pytest.approx(np.full(501, 0.5))
+    assert np.ptp(both.of("fog")) > 0.1
+
+
+def test_a_missing_cell_is_named_and_counted() -> None:
+    errors = errors_of(fog=0.3)
+    lacking = CellErrors("made-up", "digits", 10, {**errors.cells, ("snow", "1"): None, ("snow", "2"): None}, errors.resampler)
+    with pytest.raises(MissingCells, match="1 of 3 cells; lacking snow 1, snow 2"):
+        lacking.each(["fog", "snow"])
+
+
+def test_a_cell_that_nobody_asked_is_not_applicable() -> None:
+    with pytest.raises(NotApplicable, match="asks 1 of the 2 cells"):
+        errors_of(fog=0.3).each(["fog"], ["1", "2"])
+
+
+def test_cells_with_other_samples_are_not_averaged() -> None:
+    one = errors_of(fog=0.3)
+    other = one.resampler(["x", "y"])
+    mixed = CellErrors("made-up", "digits", 10, {**one.cells, ("fog", "2"): Wrong(other.key, np.zeros(2))}, one.resampler)
+    with pytest.raises(MissingCells, match="different samples"):
+        mixed.of("fog")
