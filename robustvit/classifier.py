@@ -73,6 +73,7 @@ class Classifier(nn.Module):
         self.card = card
         self.tile: int = tile
         self.precision: str = precision
+        self._outputs: dict[tuple[int, int], int] = {}
         self.configure(tile=tile, precision=precision)
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
@@ -89,6 +90,22 @@ class Classifier(nn.Module):
     def size(self) -> tuple[int, int]:
         """(height, width) of the images it takes."""
         return self.view.size
+
+    @property
+    def outputs(self) -> int:
+        """How many logits it gives. Asked of the model itself, once for each size. Raises ModelError where it refuses images of its view."""
+        if self.size not in self._outputs:
+            blank = torch.zeros(self.tile, 3, *self.size, device=self.device)
+            try:
+                with torch.no_grad():
+                    self._outputs[self.size] = self._tile(blank).shape[1]
+            except (AssertionError, RuntimeError, ValueError) as error:
+                height, width = self.size
+                raise ModelError(
+                    f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view asks for: {error} "
+                    f"Choose the view's size with --img-size, or build the model for it with ?kwargs=img_size={height}."
+                ) from error
+        return self._outputs[self.size]
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +145,7 @@ class Classifier(nn.Module):
 
     def preprocess(self, image: Any) -> Tensor:
         """A Pillow image as (3, H, W) float32 in [0, 1], through this model's view."""
-        return pixels(np.asarray(self.view.look(image))[None], self.device)[0]
+        return pixels(np.array(self.view.look(image))[None], self.device)[0]
 
     def relabel(self, label: str) -> Classifier:
         """Sets the name that tables show; returns itself."""

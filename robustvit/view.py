@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from robustvit.errors import BadParameter, nearest
@@ -16,15 +16,18 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box"
 class View:
     """A model's way of looking, part of every Cell.
 
-    size: (height, width) of what the model sees, in pixels. resize: short side before the crop (center), or None to leave the picture's
-    size alone. crop: `center` cuts the middle; `squash` resizes both sides to `size`; `none` takes the picture as it is.
-    interpolation: a Pillow filter, antialiased as Pillow does it.
+    size: (height, width) of what the model sees, in pixels. resize: short side before the cut, or None to leave the picture's size alone.
+    crop: `center` resizes the short side, keeps the proportions and cuts the middle; `squash` resizes both sides, whatever their
+    proportions, and cuts the middle (with resize None: resizes to `size`); `none` takes the picture as it is. interpolation: a Pillow
+    filter, antialiased as Pillow does it. share: what `resize` was computed from (size / resize, unrounded); it only serves to compute
+    it again for another size.
     """
 
     size: tuple[int, int] = (224, 224)
     resize: int | None = 256
     crop: Crop = "center"
     interpolation: str = "bicubic"
+    share: float | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -35,16 +38,23 @@ class View:
 
     @classmethod
     def of_timm(cls, config: dict[str, Any]) -> View:
-        """The evaluation view of a timm data configuration (`input_size`, `crop_pct`, `crop_mode`, `interpolation`)."""
+        """The evaluation view of a timm data configuration (`input_size`, `crop_pct`, `crop_mode`, `interpolation`).
+
+        Raises BadParameter for what no classifier of timm asks for: a padded border, an oblong centre crop.
+        """
         _, height, width = config["input_size"]
-        crop: Crop = "squash" if config.get("crop_mode") == "squash" else "center"
+        mode: Crop = config.get("crop_mode") or "center"
+        if mode not in ("center", "squash") or (mode == "center" and height != width):
+            raise BadParameter(
+                f"a view of {height}x{width} pixels with crop mode '{mode}' is not supported; it takes center (square) or squash."
+            )
         resize = math.floor(min(height, width) / config["crop_pct"])
-        return cls((height, width), resize, crop, config["interpolation"])
+        return cls((height, width), resize, mode, config["interpolation"], config["crop_pct"])
 
     @property
     def crop_pct(self) -> float | None:
         """The share of the resized short side that the crop keeps."""
-        return None if self.resize is None else min(self.size) / self.resize
+        return self.share if self.share is not None or self.resize is None else min(self.size) / self.resize
 
     def with_overrides(self, img_size: int | None = None, crop_pct: float | None = None, interpolation: str | None = None) -> View:
         """This view with what a user set by hand; `crop_pct` in (0, 1]. The share kept stays when only the size changes."""
@@ -53,11 +63,13 @@ class View:
         if img_size is not None and img_size < 1:
             raise BadParameter(f"--img-size is {img_size}; it takes a positive number of pixels.")
         size = self.size if img_size is None else (img_size, img_size)
-        share = crop_pct if crop_pct is not None else self.crop_pct
+        share = crop_pct if crop_pct is not None else self.share
         resize = self.resize
-        if (img_size is not None or crop_pct is not None) and share is not None:
+        if share is not None and (img_size is not None or crop_pct is not None):
             resize = math.floor(min(size) / share)
-        return replace(self, size=size, resize=resize, interpolation=interpolation or self.interpolation)
+        elif resize is not None:
+            resize = resize * min(size) // min(self.size)
+        return replace(self, size=size, resize=resize, interpolation=interpolation or self.interpolation, share=share)
 
     def look(self, image: Any) -> Any:
         """The Pillow image as the model sees it, RGB, `size` pixels. The arithmetic is torchvision's Resize and CenterCrop.
@@ -68,18 +80,25 @@ class View:
         height, width = self.size
         resample = INTERPOLATIONS[self.interpolation]
         if self.crop == "squash":
-            return image.resize((width, height), resample)
-        if self.resize is not None:
+            image = image.resize(self._squashed(), resample)
+        elif self.resize is not None:
             image = _resize_short(image, self.resize, resample)
-        if self.crop == "center":
+        if self.crop != "none":
             image = _center(image, height, width)
         if image.size != (width, height):
             raise BadParameter(f"the view leaves a picture of {image.size[1]}x{image.size[0]}; the model takes {height}x{width}.")
         return image
 
+    def _squashed(self) -> tuple[int, int]:
+        """(width, height) that both sides are resized to."""
+        height, width = self.size
+        if self.resize is None:
+            return width, height
+        return width * self.resize // min(self.size), height * self.resize // min(self.size)
+
     def as_dict(self) -> dict[str, Any]:
         """The view as plain data."""
-        return asdict(self)
+        return {"size": self.size, "resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
 
 
 def _resize_short(image: Any, short: int, resample: int) -> Any:

@@ -1,0 +1,199 @@
+"""Models from a checkpoint: the tensors of a file in an architecture of timm. Nothing from the file is executed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import timm
+from torch import Tensor, nn
+
+from robustvit.address import ALIASES, parse_kwargs, write_kwargs, write_model
+from robustvit.checkpoint import HEADER, About
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
+from robustvit.models.tensors import read_tensors
+from robustvit.models.timm import Classes, Interpolation, Look, Share, build, check_architecture, identity, look_of, parameters
+from robustvit.registry import model
+from robustvit.spec import Spec
+
+_SHOWN = 3  # tensors of each sort that a message names
+
+
+class Misfit(NamedTuple):
+    """How the tensors of a file differ from those of a model, by name."""
+
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+
+
+@model(name="file", source="a checkpoint on this machine")
+def checkpoint_model(
+    *,
+    path: str,
+    arch: str | None = None,
+    num_classes: Classes | None = None,
+    kwargs: str = "",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    crop_pct: Share | None = None,
+    interpolation: Interpolation | None = None,
+) -> Classifier:
+    """A checkpoint in an architecture of timm: `file:mine.safetensors?arch=vit_small_patch16_224&mean=0.5&std=0.5`.
+
+    path: .safetensors, or what torch.save wrote (weights only: a file that needs more is refused). The usual nests (`state_dict`,
+    `model`, averaged weights first) and prefixes (`module.`) are removed; half precision becomes float32. arch, num_classes, kwargs,
+    mean, std: default what a safetensors header says under "robustvit", and then the architecture's own configuration.
+    Raises WeightsUnavailable for no file, CheckpointMismatch where the tensors do not fit, ModelError for a file that cannot be read.
+    """
+    file = existing(Path(path).expanduser())
+    about = _asked(read_about(file), file, arch, num_classes, kwargs)
+    check_architecture(about.arch)
+    built = build(about.arch, about.num_classes, about.kwargs)
+    load_tensors(built, read_tensors(file), file.name)
+    look = _look(built, about, mean, std, crop_pct, interpolation)
+    label = write_model(Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std))
+    card = Card(
+        label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, look), fingerprint=fingerprint(built),
+        weights="checkpoint", source=file.name, parameters=parameters(built), notes=_notes(about, mean, std, crop_pct),
+    )  # fmt: skip
+    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+
+
+def existing(file: Path) -> Path:
+    """The file itself. Raises WeightsUnavailable, with the nearest name beside it, unless there is one."""
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise WeightsUnavailable(f"{file} is a folder; a checkpoint is one file, such as {file / 'model.safetensors'}.")
+    beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+    raise WeightsUnavailable(f"{file}: there is no such checkpoint.{nearest(file.name, beside)}")
+
+
+def read_about(file: Path) -> About:
+    """What a safetensors header says of its model; nothing for other files. Raises ModelError for a header that is not as written."""
+    if file.suffix != ".safetensors":
+        return About()
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            text = (opened.metadata() or {}).get(HEADER)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(f"{file}: not a whole safetensors file: {error}") from error
+    if text is None:
+        return About()
+    try:
+        about = About(**json.loads(text))
+        about.own_view()
+        return about
+    except (json.JSONDecodeError, TypeError, KeyError, BadParameter) as error:
+        raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error}") from error
+
+
+def load_tensors(built: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
+    """Loads every tensor into the model, renamed and reshaped by timm's own filter for the architecture where they need it.
+
+    A filter may not resample: a checkpoint for another image size or number of classes does not fit. Raises CheckpointMismatch.
+    """
+    wanted = built.state_dict()
+    misfit = compare(wanted, tensors)
+    if any(misfit):
+        filtered = _filtered(built, tensors)
+        if any(compare(wanted, filtered)) or not _same_numbers(tensors, filtered):
+            raise CheckpointMismatch(_explained(misfit, wanted, tensors, built, name))
+        tensors = filtered
+    built.load_state_dict(tensors, strict=False)
+
+
+def compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misfit:
+    """What a model lacks, does not know, or has in another shape. Counters of batches, which no evaluation uses, may be missing."""
+    missing = [key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")]
+    reshaped = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
+    return Misfit(missing, [key for key in tensors if key not in wanted], reshaped)
+
+
+def _asked(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
+    """What the address says, and the header where the address is silent. A header of another architecture says nothing of this one."""
+    name = ALIASES.get(arch, arch) if arch else about.arch
+    if not name:
+        raise BadParameter(
+            f"{file} does not say which architecture it is for; write file:{file}?arch=NAME, for instance arch=vit_small_patch16_224."
+        )
+    told = about if name.partition(".")[0] == about.arch.partition(".")[0] else About()
+    merged = write_kwargs({**parse_kwargs(told.kwargs), **parse_kwargs(kwargs)})
+    return About(name, merged, num_classes if num_classes is not None else told.num_classes, told.mean, told.std, told.view)
+
+
+def _look(
+    built: nn.Module,
+    about: About,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    crop_pct: float | None,
+    interpolation: str | None,
+) -> Look:
+    look = look_of(built, about.kwargs, mean or about.mean, std or about.std, crop_pct, interpolation)
+    told = about.own_view()
+    return look if told is None else look._replace(view=told.with_overrides(None, crop_pct, interpolation))
+
+
+def _notes(about: About, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, crop_pct: float | None) -> dict[str, Any]:
+    notes: dict[str, Any] = {"timm": timm.__version__}
+    if (mean or about.mean) is None or (std or about.std) is None:
+        notes["normalisation"] = f"mean and std are {about.arch}'s own; the checkpoint does not say"
+    if about.view is None and crop_pct is None:
+        notes["view"] = f"resize and crop are {about.arch}'s own; the checkpoint does not say"
+    return notes
+
+
+def _filtered(built: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as timm converts them for this architecture; unchanged where it has no filter, or the filter knows nothing of them."""
+    convert = getattr(sys.modules[type(built).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return tensors
+    try:
+        return dict(convert(dict(tensors), built))
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError):  # the tensors are then told as they are
+        return tensors
+
+
+def _same_numbers(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
+    """Whether no tensor that kept its name changed in size, which is how resampling shows."""
+    return all(before[key].numel() == value.numel() for key, value in after.items() if key in before)
+
+
+def _explained(misfit: Misfit, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], built: nn.Module, name: str) -> str:
+    shapes = [f"{key} is {tuple(tensors[key].shape)}, the model's {tuple(wanted[key].shape)}" for key in misfit.reshaped]
+    parts = [
+        _counted(misfit.missing, "missing from it", ", "),
+        _counted(misfit.unexpected, "unknown to the model", ", "),
+        _counted(shapes, "of another shape", "; "),
+    ]
+    told = "; ".join(part for part in parts if part)
+    return f"{name} does not fit {type(built).__name__} '{_architecture(built)}': {told}. {_way_out(misfit, tensors, built)}"
+
+
+def _counted(names: list[str], what: str, joint: str) -> str:
+    if not names:
+        return ""
+    rest = f"{joint}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what} ({joint.join(names[:_SHOWN])}{rest})"
+
+
+def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module) -> str:
+    head = built.pretrained_cfg.get("classifier")  # type: ignore[union-attr, operator]
+    heads = (head,) if isinstance(head, str) else tuple(head or ())
+    outputs = {tensors[key].shape[0] for key in misfit.reshaped if key.rpartition(".")[0] in heads}
+    if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):
+        return f"Its head tells {outputs.pop()} classes apart: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
+    if "pos_embed" in misfit.reshaped and len(misfit.reshaped) == 1:
+        return "Its position embedding is for another image size: add kwargs=img_size=PIXELS."
+    return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."
+
+
+def _architecture(built: nn.Module) -> str:
+    return str(built.pretrained_cfg.get("architecture"))  # type: ignore[union-attr, operator]

@@ -1,0 +1,124 @@
+"""Models from a function of the user's own: `package.module:factory`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from torch import nn
+
+from robustvit.address import write_model
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.errors import ModelError, RobustvitError, nearest
+from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
+from robustvit.registry import model
+from robustvit.spec import Spec
+from robustvit.view import View
+
+
+@model(name="factory", source="a function of your own")
+def factory_model(
+    *,
+    target: str,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    img_size: Annotated[int, Ge(1)] | None = None,
+    crop_pct: Share | None = None,
+    interpolation: Interpolation | None = None,
+) -> Classifier:
+    """What a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
+
+    The function is called without arguments and returns a Classifier, which is taken as it is, or an nn.Module from normalised images to
+    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, say how to look. crop_pct: default
+    the configuration's, or 1. interpolation: the configuration's, or bicubic. The module is imported with the current folder on the path
+    for as long as the import and the call last, as `python -m` does. This is the one address that runs code.
+    """
+    built = _called(target)
+    if isinstance(built, Classifier):
+        return built
+    look = _look(built, target, mean, std, img_size, crop_pct, interpolation)
+    address = Spec("factory").with_params(
+        target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
+    )
+    named = Spec("factory", kind="model", version=1).with_params(target=target, mean=look.mean, std=look.std)
+    card = Card(write_model(address), named, fingerprint(built), "given", source=target, parameters=parameters(built))
+    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+
+
+def _called(target: str) -> nn.Module:
+    with _current_folder():
+        function = _imported(target)
+        try:
+            built = function()
+        except RobustvitError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the factory '{target}' raised {type(error).__name__}: {error}") from error
+    if not isinstance(built, nn.Module):
+        raise ModelError(f"the factory '{target}' must return an nn.Module or a Classifier; it returned a {type(built).__name__}.")
+    return built
+
+
+@contextlib.contextmanager
+def _current_folder() -> Iterator[None]:
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _imported(target: str) -> Callable[[], Any]:
+    name, _, function = target.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"the factory '{target}' cannot be imported: there is no module '{error.name}' on the path or in this folder."
+        ) from error
+    except Exception as error:
+        raise ModelError(f"the factory '{target}' cannot be imported: its module raised {type(error).__name__}: {error}") from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        raise ModelError(f"the factory '{target}': module '{name}' has no function '{function}'.{nearest(function, vars(module))}")
+    return found  # type: ignore[no-any-return]
+
+
+def _look(
+    built: nn.Module,
+    target: str,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    img_size: int | None,
+    crop_pct: float | None,
+    interpolation: str | None,
+) -> Look:
+    config = _config(built)
+    size = (img_size, img_size) if img_size else tuple(config.get("input_size", ()))[-2:]
+    found = {"mean": mean or config.get("mean"), "std": std or config.get("std"), "img_size": size}
+    lacking = [key for key, value in found.items() if not value]
+    if lacking:
+        raise ModelError(
+            f"the factory '{target}' returned a {type(built).__name__} that does not say how to look (no pretrained_cfg or default_cfg with "
+            f"mean, std and input_size). Give {' and '.join(lacking)}: {target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
+        )
+    merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}
+    given = {"crop_pct": crop_pct, "interpolation": interpolation}
+    merged |= {key: value for key, value in given.items() if value is not None}
+    return Look(channels(found["mean"], ()), channels(found["std"], ()), View.of_timm(merged))
+
+
+def _config(built: nn.Module) -> dict[str, Any]:
+    """timm's description of a model, as a dict; empty where it has none. Both a dict and timm's own class are understood."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        found: Any = getattr(built, name, None)
+        told = found.to_dict() if callable(getattr(found, "to_dict", None)) else found
+        if isinstance(told, dict) and told:
+            return {key: value for key, value in told.items() if value is not None}
+    return {}

@@ -1,0 +1,211 @@
+"""Image classifiers of transformers: from the Hugging Face hub, its cache, or a folder that save_pretrained wrote."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor, nn
+
+from robustvit.address import write_model
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
+from robustvit.models import hub
+from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
+from robustvit.registry import model
+from robustvit.spec import Spec, digest
+from robustvit.view import INTERPOLATIONS, View
+
+_CITATION = """@inproceedings{wolf2020transformers,
+  title={Transformers: State-of-the-Art Natural Language Processing},
+  author={Wolf, Thomas and Debut, Lysandre and Sanh, Victor and Chaumond, Julien and Delangue, Clement and Moi, Anthony and Cistac, Pierric
+          and Rault, Tim and Louf, Remi and Funtowicz, Morgan and others},
+  booktitle={EMNLP: System Demonstrations},
+  year={2020}
+}"""
+_PASSING = (
+    "_name_or_path",
+    "_commit_hash",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "id2label",
+    "label2id",
+)  # of no effect on logits
+_SAME_PIXELS = 0.01  # mean difference of pixels in [0, 1]; a shift by one pixel costs 0.005, another crop 0.03
+_CONVNEXT_SQUASHES = 384  # pixels from which processors with a crop_pct resize both sides and cut nothing
+
+
+@model(name="hf", source="Hugging Face transformers", url="https://huggingface.co/models", licence="each model's own", citation=_CITATION)
+def hf_model(
+    *,
+    name: str,
+    revision: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    crop_pct: Share | None = None,
+    interpolation: Interpolation | None = None,
+) -> Classifier:
+    """An image classifier of transformers: `hf/google/vit-base-patch16-224`, or `hf/PATH` of a folder that save_pretrained wrote.
+
+    revision: a branch, tag or commit of the hub's repository. mean, std, crop_pct, interpolation: default what its image processor says;
+    the crop is cut as torchvision cuts it, which is at most a pixel from where transformers does. Code from a repository is never run.
+    Raises MissingExtra without transformers, WeightsUnavailable, CheckpointMismatch where the repository holds no classifier's head.
+    """
+    transformers = _transformers()
+    config, built = _fetched(transformers, name, revision)
+    own = _look(_asked(transformers.AutoImageProcessor, name, revision), name)
+    look = Look(channels(mean, own.mean), channels(std, own.std), own.view.with_overrides(None, crop_pct, interpolation))
+    local = Path(name).is_dir()
+    card = Card(
+        label=write_model(Spec("hf").with_params(name=name, revision=revision, mean=mean, std=std)),
+        identity=_identity(config, built, look), fingerprint=fingerprint(built), weights="pretrained", tag=str(getattr(config, "_commit_hash", None) or ""),
+        source=Path(name).name if local else name, url="" if local else hub.page({"hf_hub_id": name}), citation=_CITATION,
+        parameters=parameters(built), notes={"transformers": transformers.__version__},
+    )  # fmt: skip
+    return Classifier(_Logits(built), mean=look.mean, std=look.std, view=look.view, card=card)
+
+
+class _Logits(nn.Module):
+    """A transformers classifier as a module from pixels to logits."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(pixel_values=images).logits
+        return logits
+
+
+def _transformers() -> ModuleType:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise MissingExtra("models of Hugging Face (hf/…) need transformers: python3 -m pip install 'robustvit[hf]'.") from error
+
+
+def _fetched(transformers: ModuleType, name: str, revision: str | None) -> tuple[Any, nn.Module]:
+    """The configuration and the classifier. Raises WeightsUnavailable, CheckpointMismatch or ModelError."""
+    config = _asked(transformers.AutoConfig, name, revision)
+    built, loaded = _asked(transformers.AutoModelForImageClassification, name, revision, output_loading_info=True, config=config)
+    lacking = [*loaded["missing_keys"], *loaded["mismatched_keys"]]
+    if lacking:
+        shown = ", ".join(sorted(str(key) for key in lacking)[:3])
+        raise CheckpointMismatch(
+            f"'hf/{name}' holds no whole {type(built).__name__}: {len(lacking)} tensors are missing ({shown}), and would be random. "
+            f"Name a repository that was trained as an image classifier."
+        )
+    return config, built.float()
+
+
+def _asked(auto: Any, name: str, revision: str | None, **more: Any) -> Any:
+    """What an Auto class of transformers reads from the folder or the cache, and only where it is in neither, from the hub."""
+    asked = {"revision": revision or "main", "trust_remote_code": False, **more}
+    try:
+        return auto.from_pretrained(name, local_files_only=True, **asked)
+    except OSError as error:
+        if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+            raise WeightsUnavailable(f"'hf/{name}': there is no such folder.") from error
+        if Path(name).is_dir():
+            raise WeightsUnavailable(f"the folder {name} is not one that save_pretrained wrote: {_first_line(error)}") from error
+        hub.require_answer(f"the files of 'hf/{name}'")
+    except (ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _unusable(name, error) from error
+    try:
+        return auto.from_pretrained(name, **asked)
+    except OSError as error:
+        raise WeightsUnavailable(f"'hf/{name}' cannot be had: {_first_line(error)}") from error
+    except (ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: str, error: Exception) -> ModelError:
+    return ModelError(f"'hf/{name}' is no image classifier that transformers can load without running its code: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _identity(config: Any, built: nn.Module, look: Look) -> Spec:
+    """The class and everything that its configuration says of the computation: the same from the hub, its cache or a folder."""
+    told = {key: value for key, value in config.to_dict().items() if key not in _PASSING}
+    return Spec("hf", kind="model", version=1).with_params(
+        arch=type(built).__name__, config=digest(told), num_classes=int(config.num_labels), mean=look.mean, std=look.std
+    )
+
+
+def _look(processor: Any, name: str) -> Look:
+    """The processor's arithmetic as a normalisation of [0, 1] pixels and a view. Raises ModelError for what cannot be said so."""
+    timm_config = getattr(processor, "data_config", None)
+    if timm_config is not None:
+        look = Look(channels(timm_config["mean"], ()), channels(timm_config["std"], ()), View.of_timm(timm_config))
+    else:
+        scale = 255.0 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0)
+        normalises = getattr(processor, "do_normalize", True)
+        mean = channels(processor.image_mean if normalises else None, (0.0,))
+        std = channels(processor.image_std if normalises else None, (1.0,))
+        look = Look(tuple(value / scale for value in mean), tuple(value / scale for value in std), _view(processor))
+    _require_agreement(processor, look, name)
+    return look
+
+
+def _require_agreement(processor: Any, look: Look, name: str) -> None:
+    """Raises ModelError where the processor and the look derived from it bring a smooth picture to different pixels."""
+    picture = _smooth_picture()
+    theirs = np.asarray(processor(images=picture, return_tensors="pt")["pixel_values"][0], dtype=np.float64)
+    mean, std = (np.asarray(values)[:, None, None] for values in (look.mean, look.std))
+    ours = np.asarray(look.view.look(picture), dtype=np.float64).transpose(2, 0, 1) / 255.0
+    if theirs.shape != ours.shape or float(np.abs(theirs * std + mean - ours).mean()) > _SAME_PIXELS:
+        raise ModelError(
+            f"the image processor of 'hf/{name}' ({type(processor).__name__}) brings pictures to the model in a way that robustvit cannot "
+            f"follow. Wrap the model in a function of your own: package.module:factory."
+        )
+
+
+def _smooth_picture() -> Any:
+    """A landscape picture whose channels rise in different directions: shifted by a pixel it changes little, otherwise it shows."""
+    down, across = np.linspace(0, 255, 400)[:, None], np.linspace(0, 255, 600)[None, :]
+    bands = (across + 0 * down, down + 0 * across, (across + 255 - down) / 2)
+    return Image.fromarray(np.stack(bands, axis=2).round().astype(np.uint8))
+
+
+def _view(processor: Any) -> View:
+    names = {value: name for name, value in INTERPOLATIONS.items()}
+    interpolation = names[int(getattr(processor, "resample", None) or 0)]
+    size = dict(getattr(processor, "size", None) or {})
+    cut = dict(getattr(processor, "crop_size", None) or {}) if getattr(processor, "do_center_crop", False) else {}
+    share = getattr(processor, "crop_pct", None)
+    short = size.get("shortest_edge")
+    if not getattr(processor, "do_resize", False):
+        return View(_pair(cut or size), None, "center" if cut else "none", interpolation)
+    if share and short:
+        squashes = short >= _CONVNEXT_SQUASHES
+        return View((short, short), None if squashes else int(short / share), "squash" if squashes else "center", interpolation, share)
+    if short and cut:
+        return View(_pair(cut), short, "center", interpolation)
+    if "height" in size:
+        return _squashing(size, cut, interpolation)
+    raise ModelError(f"the image processor {type(processor).__name__} leaves pictures of no fixed size: size {size}, crop {cut or 'none'}.")
+
+
+def _squashing(size: dict[str, int], cut: dict[str, int], interpolation: str) -> View:
+    if not cut or cut == size:
+        return View(_pair(size), None, "squash", interpolation)
+    view = View(_pair(cut), min(_pair(size)), "squash", interpolation)
+    if cut["height"] * size["width"] != cut["width"] * size["height"]:
+        raise BadParameter(
+            f"an image processor that resizes to {_pair(size)} and cuts {_pair(cut)}, in other proportions, is not supported."
+        )
+    return view
+
+
+def _pair(size: dict[str, int]) -> tuple[int, int]:
+    if "height" not in size or "width" not in size:
+        raise ModelError(f"the image processor says no height and width; it says {size}.")
+    return size["height"], size["width"]

@@ -1,0 +1,205 @@
+"""Models of timm: any architecture, with pretrained weights or, where asked by name, with random ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import timm
+import torch
+from annotated_types import Ge, Gt
+from timm.data.config import resolve_model_data_config
+from timm.models import get_arch_pretrained_cfgs, is_model
+from torch import nn
+
+from robustvit.address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
+from robustvit.models import hub
+from robustvit.registry import model
+from robustvit.spec import Spec
+from robustvit.view import View
+
+Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+Share = Annotated[float, Gt(0)]
+Classes = Annotated[int, Ge(1)]
+
+CITATION = """@misc{rw2019timm,
+  author={Wightman, Ross},
+  title={PyTorch Image Models},
+  year={2019},
+  publisher={GitHub},
+  doi={10.5281/zenodo.4414861},
+  url={https://github.com/huggingface/pytorch-image-models}
+}"""
+_HEADLESS = "'{arch}' gives features, not logits: it has no classifier. Give weights with a head by --checkpoint PATH and num_classes."
+_SEED = 0  # of weights=random: any number does, as long as it is always the same
+_NOT_KWARGS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "in_chans",
+                         "features_only", "scriptable", "exportable", "no_jit"})  # fmt: skip
+
+
+class Look(NamedTuple):
+    """How pictures are brought to a model: normalisation per channel, and the view."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    view: View
+
+
+@model(name="timm", source="timm", url="https://github.com/huggingface/pytorch-image-models", licence="each model's own", citation=CITATION)
+def timm_model(
+    *,
+    arch: str,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    num_classes: Classes | None = None,
+    kwargs: str = "",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    crop_pct: Share | None = None,
+    interpolation: Interpolation | None = None,
+) -> Classifier:
+    """A model of timm by its name, with or without a tag: `vit_base_patch16_224.augreg2_in21k_ft_in1k`. The resolved tag is recorded.
+
+    arch: timm's name or an alias. weights: `random` initialises with a fixed seed and marks the model's rows. kwargs: arguments of
+    timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct, interpolation: default the model's own configuration.
+    Raises UnknownName, or WeightsUnavailable where the weights are neither here nor to be fetched: never random ones in their place.
+    """
+    arch = ALIASES.get(arch, arch)
+    check_architecture(arch)
+    built = pretrained(arch, num_classes, kwargs) if weights == "pretrained" else random(arch, num_classes, kwargs)
+    look = look_of(built, kwargs, mean, std, crop_pct, interpolation)
+    card = _card(built, arch, weights, num_classes, kwargs, look)
+    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+
+
+def check_architecture(arch: str) -> None:
+    """Raises UnknownName, with the nearest names, unless timm knows the architecture and its tag."""
+    name, _, tag = arch.partition(".")
+    if not is_model(name):
+        raise unknown_model(arch, timm.list_models())
+    tags = list(get_arch_pretrained_cfgs(name))
+    if tag and arch not in tags:
+        known = [full.partition(".")[2] for full in tags]
+        raise UnknownName(
+            f"architecture '{name}' has no weights tagged '{tag}'.{nearest(tag, known)} Its tags are {', '.join(known) or 'none'}."
+        )
+
+
+def pretrained(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
+    """The architecture with its pretrained weights. Raises WeightsUnavailable or CheckpointMismatch; its head is never re-initialised."""
+    config = blank_config(arch)
+    answers = config.get("num_classes")
+    if answers == 0:
+        raise ModelError(_HEADLESS.format(arch=arch))
+    if num_classes is not None and num_classes != answers:
+        raise WeightsUnavailable(
+            f"the pretrained weights of '{arch}' tell {answers} classes apart, not {num_classes}: the head would be random. "
+            f"Give weights with --checkpoint, or ask for ?weights=random."
+        )
+    try:
+        return build(arch, None, kwargs, pretrained=True, pretrained_cfg_overlay=hub.located(arch, config))
+    except RuntimeError as error:
+        if "loading state_dict" in str(error):
+            raise CheckpointMismatch(f"the pretrained weights of '{arch}' do not fit it with kwargs={kwargs}: {error}") from error
+        raise _unavailable(arch, error) from error
+    except OSError as error:
+        raise _unavailable(arch, error) from error
+
+
+def random(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
+    """The architecture with random weights: the same in every process; the caller's random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_SEED)
+        return build(arch, num_classes, kwargs)
+
+
+def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.Module:
+    """The architecture as timm builds it. Raises BadParameter for arguments it does not take, ModelError where it has no classifier."""
+    given = parse_kwargs(kwargs)
+    create: Callable[..., nn.Module] = timm.create_model
+    for key in given:
+        if key in _NOT_KWARGS:
+            raise BadParameter(f"kwargs of '{arch}' cannot set '{key}'; robustvit sets it.")
+    if num_classes is not None:
+        source["num_classes"] = num_classes
+    try:
+        built: nn.Module = create(arch, **given, **source)
+    except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+        if not given:
+            raise
+        raise BadParameter(f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: {error}") from error
+    if not getattr(built, "num_classes", 0):
+        raise ModelError(_HEADLESS.format(arch=arch))
+    return built.float()
+
+
+def blank_config(arch: str) -> dict[str, Any]:
+    """timm's configuration of an architecture's (tagged) weights."""
+    found = timm.get_pretrained_cfg(arch)
+    return dict(found.to_dict()) if found is not None else {}  # type: ignore[no-untyped-call]
+
+
+def look_of(
+    built: nn.Module,
+    kwargs: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+) -> Look:
+    """The normalisation and view of the model's own configuration, at the size it was built for, and what was set by hand."""
+    config = resolve_model_data_config(built)  # type: ignore[no-untyped-call]
+    size = parse_kwargs(kwargs).get("img_size")
+    if isinstance(size, int):
+        config["input_size"] = (3, size, size)
+    config["crop_pct"] = crop_pct or config["crop_pct"]
+    config["interpolation"] = interpolation or config["interpolation"]
+    return Look(channels(mean, config["mean"]), channels(std, config["std"]), View.of_timm(config))
+
+
+def channels(given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:
+    """Three numbers: those given (one stands for all three), or the default."""
+    values = tuple(float(value) for value in (default if given is None else given))
+    if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
+        raise BadParameter(f"mean and std take a number, or three; got {list(values)}.")
+    return values * (3 // len(values))
+
+
+def identity(arch: str, built: nn.Module, kwargs: str, look: Look, **more: str) -> Spec:
+    """What names a timm model in a Cell beside its fingerprint: the same for an alias, another path, another spelling of kwargs."""
+    classes: Any = built.num_classes
+    named = Spec("timm", kind="model", version=1)
+    return named.with_params(
+        arch=arch, num_classes=int(classes), kwargs=write_kwargs(parse_kwargs(kwargs)), mean=look.mean, std=look.std, **more
+    )
+
+
+def parameters(built: nn.Module) -> int:
+    """How many trainable numbers it has."""
+    return sum(parameter.numel() for parameter in built.parameters())
+
+
+def _card(built: nn.Module, arch: str, weights: str, num_classes: int | None, kwargs: str, look: Look) -> Card:
+    config: dict[str, Any] = built.pretrained_cfg  # type: ignore[assignment]
+    name, tag = str(config.get("architecture") or arch.partition(".")[0]), str(config.get("tag") or "")
+    address = Spec("timm").with_params(arch=arch, num_classes=num_classes, kwargs=write_kwargs(parse_kwargs(kwargs)))
+    notes = {"timm": timm.__version__}
+    if weights == "random":
+        label = write_model(address.with_params(weights="random"))
+        named = identity(name, built, kwargs, look, weights="random")
+        return Card(label, named, fingerprint(built), "random", source="random initialisation", parameters=parameters(built), notes=notes)
+    full = f"{name}.{tag}" if tag else name
+    return Card(
+        label=write_model(address), identity=identity(full, built, kwargs, look), fingerprint=fingerprint(built), weights="pretrained", tag=tag,
+        source=str(config.get("paper_name") or f"timm {full}"), url=hub.page(config), licence=str(config.get("license") or ""),
+        citation=CITATION, parameters=parameters(built), notes=notes,
+    )  # fmt: skip
+
+
+def _unavailable(arch: str, error: Exception) -> WeightsUnavailable:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return WeightsUnavailable(
+        f"the pretrained weights of '{arch}' cannot be had: {first} Give them with --checkpoint PATH, or fetch them on a machine with a "
+        f"network and copy its Hugging Face cache (HF_HOME) here; ?weights=random asks for random ones."
+    )
