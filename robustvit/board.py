@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
-from robustvit.intervals import Resampler
+from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellErrors, Estimate, Metric, Wrong, joined, judge, metric
 from robustvit.spec import parse, revive
 from robustvit.store import Store
@@ -131,15 +131,14 @@ def _cell_rows(
     heard = _Heard(one, answer(store, one.question, _columns(wanted)))
     group.heard.append(heard)
     rows = heard.answer.rows
+    resamples = resampler(rows["sample"].tolist())
     if heard.answer.status == "complete" and {"label", "pred"} <= set(rows.columns):
-        resamples = resampler(list(rows["sample"]))
         heard.wrong = Wrong(resamples.key, np.asarray(rows["pred"] != rows["label"], dtype=np.float64)[resamples.order])
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.kind, ()))
-    fitting = [ask for ask in wanted if isinstance(ask, Metric) and ask.entry.over == "cell" and ask.applies(columns)]
-    for ask in fitting:
-        yield _cell_row(heard, ask, resampler)
-    if not fitting and heard.answer.status == "failed":
-        yield _row([heard], None) | {"scenario": one.question.scenario, "severity": one.question.severity, "cell": one.question.cell}
+    fitting: list[Metric | None] = [a for a in wanted if isinstance(a, Metric) and a.entry.over == "cell" and a.applies(columns)]
+    for ask in fitting or ([None] if heard.answer.status == "failed" else []):  # a failure is told even where no metric fits
+        yield _cell_row(heard, ask, resamples)
+    heard.answer = replace(heard.answer, rows=rows.iloc[:0])
 
 
 def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:
@@ -150,13 +149,13 @@ def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:
     return sorted({"label", "pred"}.union(*(ask.entry.needs for ask in metrics)))
 
 
-def _cell_row(heard: _Heard, ask: Metric, resampler: Resampler) -> dict[str, Any]:
+def _cell_row(heard: _Heard, ask: Metric | None, resamples: Resamples) -> dict[str, Any]:
     question, rows = heard.asked.question, heard.answer.rows
     row = _row([heard], ask) | {name: getattr(question, name) for name in ("scenario", "severity", "cell", "params")}
-    if len(rows) == 0:
+    if ask is None or len(rows) == 0:
         return row
     try:
-        return row | judge(ask, rows, resampler(list(rows["sample"])))._asdict()
+        return row | judge(ask, rows, resamples)._asdict()
     except MetricUndefined as error:
         return row | {"status": "n/a", "reason": str(error)}
 
