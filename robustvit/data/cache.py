@@ -3,8 +3,8 @@
     <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
 
 The key covers the data's fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by
-another of the same name and size is not noticed. A chunk is written beside its place, synced and renamed, so several processes may build
-the same one and nobody reads half of it.
+another of the same name and size is not noticed. A chunk is written beside its place and renamed, so several processes may build the
+same one and nobody reads half of it; it is not synced, because a chunk that a crash left damaged fails its checksum and is built again.
 """
 
 from __future__ import annotations
@@ -114,10 +114,7 @@ class Pictures:
         sink.write(zlib.crc32(pictures.data).to_bytes(_CHECKSUM, "little"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                file.write(sink.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
+            beside.write_bytes(sink.getbuffer())
             os.replace(beside, path)
         except OSError as error:
             _remove(beside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
@@ -45,7 +45,7 @@ def imagenet(root: Path | None, *, split: Literal["val", "train"] = "val") -> Fi
     place = _split_folder(need_folder(root, "imagenet"), split)
     present = _classes(place)
     found, labels = _sorted_by_class(place, present) if present else _flat(place, split)
-    ids = [f"imagenet/{split}/{written(PurePosixPath(picture.path).stem)}" for picture in found.pictures]
+    ids = [f"imagenet/{split}/{written(_stem(picture.path))}" for picture in found.pictures]
     return files("imagenet", place, found, ids=ids, labels=labels, classes=wnids(), readings=(Reading("all", len(wnids())),))
 
 
@@ -90,4 +90,8 @@ def _flat(place: Path, split: str) -> tuple[Listing, list[int]]:
     if split != "val":
         raise DataMissing(f"data 'imagenet': the images of {split} must lie in folders named by wnid; those in {place} lie flat.")
     label_of: Callable[[str], int] = find_labels(place)
-    return found, [label_of(PurePosixPath(picture.path).stem) for picture in found.pictures]
+    return found, [label_of(_stem(picture.path)) for picture in found.pictures]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]

@@ -100,10 +100,10 @@ def test_unreadable_images_of_all_chunks_are_named_together(data, tmp_path, work
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_half_written(data, tmp_path, monkeypatch, workers):
-    def full(descriptor):
+    def full(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DataError, match=rf"{tmp_path}.*No space left.*ROBUSTVIT_CACHE"):
         Pictures(data, VIEW, workers=workers, folder=tmp_path).ensure(150)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
