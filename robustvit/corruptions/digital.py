@@ -60,7 +60,10 @@ def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Ten
 
 
 def _contrast(images: Tensor, severity: Severity) -> Tensor:
-    """The mean is summed in whole numbers, so that no order of summation shows."""
+    """The mean is summed in whole numbers: no order of summation shows, and a flat picture stays as it is.
+
+    The released generator's mean carries rounding, by which a flat picture may come out a level darker.
+    """
     total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
     mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
     return truncated((fractions(images) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0))
@@ -70,7 +73,7 @@ def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity
     """across, down: (N, H, W) uniform in [0, 1)."""
     height, width = images.shape[-2:]
     push = height * _PUSH
-    fields = torch.stack((down, across), dim=1).double().mul_(push - -push).add_(-push)
+    fields = torch.stack((down, across), dim=1).double().mul_(2 * push).add_(-push)
     smooth = filters.gaussian(fields, (height * _SMOOTH, width * _SMOOTH), 3.0, "reflect")
     moves = smooth.mul_(_STRETCH[severity - 1]).float().double()
     rows = torch.arange(height, device=images.device)[:, None] + moves[:, 0]

@@ -35,7 +35,8 @@ def test_resizing_is_opencvs_to_a_level(tmp_path) -> None:
     assert difference.max() <= 1
 
 
-def test_textures_are_read_without_importing_their_package() -> None:
+def test_textures_are_read_without_importing_their_package(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "imagecorruptions", raising=False)
     textures.frost_texture(2, 32, 32)
     assert "imagecorruptions" not in sys.modules
 
