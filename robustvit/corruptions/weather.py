@@ -33,7 +33,7 @@ _BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 def snow(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Flakes streaked by the wind over a whitened picture; the layer falls twice, the second time turned by 180°.
 
-    Severity 2 is harder than 3 for many models: its flakes are small and dense.
+    Severities 2 and 3 differ in kind (many small flakes, fewer large ones): error need not rise between them.
     """
     flakes = draws.at("flakes").normal(*images.shape[-2:])
     angles = draws.at("wind").uniform(low=-135.0, high=-45.0)
