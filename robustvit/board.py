@@ -173,7 +173,7 @@ def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: R
                 part = [heard for heard in group.heard if heard.asked.question.scenario == name]
                 yield _average(part, ask, errors, name) | {"scenario": name}
         elif ask.entry.over == "model":
-            part = [heard for heard in group.heard if heard.asked.kind == "corruption"]
+            part = [heard for heard in group.heard if heard.asked.question.scenario in corruptions]
             yield _average(part or group.heard, ask, errors)
 
 

@@ -189,7 +189,9 @@ class CellErrors:
     def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
         unasked = [cell for cell in wanted if cell not in self.cells]
         if unasked or not wanted:
-            raise NotApplicable(f"suite '{self.suite}' asks {len(wanted) - len(unasked)} of the {len(wanted)} cells it is made of")
+            raise NotApplicable(
+                f"suite '{self.suite}' asks {len(wanted) - len(unasked)} of the {len(wanted)} cells that this average needs"
+            )
         repeated = [cell for cell in wanted if cell in self.repeated]
         if repeated:
             raise NotApplicable(f"suite '{self.suite}' asks {_listed(repeated)} in several variants")
