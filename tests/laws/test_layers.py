@@ -10,7 +10,7 @@ import robustvit
 ROOT = Path(robustvit.__file__).parent
 
 DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
-PRIMITIVES = {"batch", "classifier", "draws", "norms", "reading", "scenario", "training"}
+PRIMITIVES = {"batch", "checkpoint", "classifier", "defense", "draws", "norms", "reading", "recipe", "scenario"}
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
 JUDGEMENT = {"metrics", "resampling", "records", "registry", "errors", "spec", "suite", "store", "schema"}
@@ -24,7 +24,8 @@ ALLOWED = {
     "perturbation": BELOW,
     "environment": set(),
     "evaluate": BELOW,
-    "trainer": BELOW | {"loading"},
+    "trainer": BELOW,
+    "training_run": BELOW | {"loading", "trainer"},
     "plan": BELOW | {"loading", "store"},
     "estimate": BELOW | {"plan", "store"},
     "executors": set(),
