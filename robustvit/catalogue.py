@@ -37,7 +37,7 @@ def about(kind: str, name: str) -> dict[str, Any]:
 
 
 def _kind(kind: str) -> str:
-    singulars = {**{single: plural for single, plural in registry.PLURALS.items()}, "suite": "suites"}
+    singulars = {**registry.PLURALS, "suite": "suites"}
     wanted = singulars.get(kind, kind)
     if wanted not in KINDS:
         raise UnknownName(f"nothing to list is called '{kind}'.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.")
@@ -53,7 +53,12 @@ def _row(entry: registry.Entry) -> dict[str, Any]:
 
 
 def _suite_row(suite: Suite) -> dict[str, Any]:
-    return {"name": suite.name, "data": suite.data.name, "cells": len(suite.scenarios) * len(suite.transforms) * len(suite.seeds), "what": suite.title}
+    return {
+        "name": suite.name,
+        "data": suite.data.name,
+        "cells": len(suite.scenarios) * len(suite.transforms) * len(suite.seeds),
+        "what": suite.title,
+    }
 
 
 def _suite_page(suite: Suite) -> dict[str, Any]:

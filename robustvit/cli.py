@@ -94,7 +94,9 @@ def _request(
     named: list[Spec] = [parse_model(text) for text in models]
     one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
     if one and len(models) != 1:
-        raise UsageError(f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are named. Use file:PATH?arch=NAME.")
+        raise UsageError(
+            f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are named. Use file:PATH?arch=NAME."
+        )
     if one:
         pairs = dict(_pair(text) for text in model_kwargs or [])
         named = [parse_model(models[0], checkpoint=checkpoint, model_kwargs=pairs, num_classes=num_classes)]
@@ -359,7 +361,9 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
             wrong += 1
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         else:
-            out.print(f"[green]✓[/] {shown}: {len(suite.scenarios)} scenarios, {len(suite.metrics)} metrics", highlight=False, soft_wrap=True)
+            out.print(
+                f"[green]✓[/] {shown}: {len(suite.scenarios)} scenarios, {len(suite.metrics)} metrics", highlight=False, soft_wrap=True
+            )
     if wrong:
         raise typer.Exit(UsageError.exit_code)
 
@@ -392,12 +396,12 @@ def data_(
 
     Example: robustvit data --data-dir /data/imagenet
     """
-    from robustvit import catalogue
+    from robustvit import pictures, registry, sources
 
     if clear_cache:
         out.print(f"Freed {pictures.clear() / 2**20:.1f} MiB of decoded pictures.", highlight=False)
         return
-    rows = catalogue.data_status(data_dir)
+    rows = [sources.status(name, data_dir) for name in registry.entries("data")]
     if as_json:
         print(json.dumps(rows, default=str))
         return
@@ -416,7 +420,9 @@ def _print_about(about: dict[str, Any]) -> None:
         if isinstance(value, dict):
             out.print(f"[bold]{key}[/]", highlight=False)
             for inner, told in value.items():
-                shown = f"{told['takes']}" + ("" if told["required"] else f"; default {told['default']}") if isinstance(told, dict) else told
+                shown = (
+                    f"{told['takes']}" + ("" if told["required"] else f"; default {told['default']}") if isinstance(told, dict) else told
+                )
                 out.print(f"  {escape(inner)}: {escape(str(shown))}", highlight=False, soft_wrap=True)
         elif isinstance(value, list):
             out.print(f"[bold]{key}[/]\n  " + "\n  ".join(escape(str(item)) for item in value), highlight=False, soft_wrap=True)

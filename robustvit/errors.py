@@ -29,7 +29,7 @@ fact about their machine: the command line prints it without a traceback. Anythi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class RobustvitError(Exception):
@@ -126,3 +126,12 @@ def nearest(name: str, options: Iterable[str]) -> str:
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{option}'" for option in close) + "?"
+
+
+_NAMED = 5  # names a message spells out
+
+
+def few(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are: "a.png, b.png and 17 more"."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

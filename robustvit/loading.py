@@ -12,6 +12,7 @@ from robustvit.address import parse_model
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.data_address import parse_data, resolve_root
+from robustvit.errors import BadParameter
 from robustvit.spec import Spec, plain
 
 _LARGE = 128  # pixels; above it a CPU is fastest at small tiles
@@ -49,6 +50,8 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, **para
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
     entry = registry.lookup("data", spec.name, spec.where)
     bound = registry.bind(entry, spec.with_params(**params))
+    if data_dir is not None and place is not None:
+        raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
     root = resolve_root(spec.name, Path(data_dir) if data_dir is not None else place)
     data: Data = entry.load()(root, **{key: plain(value) for key, value in bound.params})
     return data

@@ -14,12 +14,14 @@ from robustvit.errors import ModelError
 class Reading:
     """A way of reading logits. `columns` names the logits that answer label 0, 1, 2, …; None takes them all, in their order.
 
-    classes: how many labels the data has; with `columns=None` the model must give exactly that many logits.
+    classes: how many answers compete; with `columns=None` the model must give exactly that many logits. outputs: with `columns`, how many
+    logits the model must give; None lets any model that has the columns answer.
     """
 
     name: str
     classes: int
     columns: tuple[int, ...] | None = None
+    outputs: int | None = None
 
     def check(self, outputs: int, model: str, data: str) -> None:
         """Raises ModelError where a model with `outputs` logits cannot answer."""
@@ -27,6 +29,8 @@ class Reading:
             raise ModelError(
                 f"model '{model}' tells {outputs} classes apart, data '{data}' has {self.classes}: their answers cannot be compared."
             )
+        if self.outputs is not None and outputs != self.outputs:
+            raise ModelError(f"data '{data}' is read from {self.outputs} logits (reading '{self.name}'); model '{model}' gives {outputs}.")
         if self.columns is not None and outputs <= max(self.columns):
             raise ModelError(
                 f"data '{data}' reads logit {max(self.columns)} (reading '{self.name}'); model '{model}' gives only {outputs}."

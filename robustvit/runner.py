@@ -21,13 +21,13 @@ from PIL import Image
 from robustvit import __version__, environment, plan
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
-from robustvit.data.cache import Pictures
 from robustvit.errors import DataError, RobustvitError, StoreError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
 from robustvit.order import SHARD
+from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
-from robustvit.spec import Spec
+from robustvit.spec import Spec, canonical
 from robustvit.store import Store
 from robustvit.suite import Cell, Suite, load_suite
 
@@ -144,13 +144,13 @@ class _Run:
         """Writes the manifest, keeping when it was first started."""
         page = plan.manifest(self.plan, self.command)
         earlier: dict[str, Any] = next((old for old in self.store.manifests() if old["id"] == page["id"]), {})
-        kept = {key: earlier[key] for key in ("started", "finished") if key in earlier}
+        kept: dict[str, Any] = {key: earlier[key] for key in ("started", "finished") if key in earlier}
         if about.keys() - kept.keys() or not earlier:
             self.store.write_manifest({**page, "environment": self.environment, **about, **kept})
 
     def missing(self, ask: Ask, cell: Cell) -> list[Task]:
         """The tasks of a cell that the Store lacks. Damaged pieces are set aside first, and said."""
-        self.store.declare(cell.id, plan.canonical(cell.as_dict()))
+        self.store.declare(cell.id, canonical(cell.as_dict()))
         for moved in self.store.set_aside(cell.id):
             log.warning("%s was not whole; it is set aside and its rows are computed anew.", moved)
             self.summary.repaired.append(moved)

@@ -184,7 +184,7 @@ def read_suite(path: Path, shown: str = "") -> Suite:
 
 
 def bind_data(node: Any, where: str = "") -> Spec:
-    """The bound Spec of a data set: `digits`, `folder:PATH` (a path to images), or `{name: {…}}`."""
+    """The bound Spec of a data set as a suite names it: `digits` or `{digits: {split: train}}`. Places are the user's: `--data-dir`."""
     (spec,) = parse(node, where)
     return registry.bind(registry.lookup("data", spec.name, spec.where), spec)
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from robustvit.batch import Sample
 from robustvit.data.decode import decode
-from robustvit.data.manifest import few, fingerprint, refuse_repeats
+from robustvit.data.manifest import fingerprint, refuse_repeats
 from robustvit.data_address import places
-from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.reading import Reading
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")

@@ -16,9 +16,9 @@ from timm.data.readers.reader_factory import create_reader
 from robustvit.batch import Sample
 from robustvit.data.decode import decode
 from robustvit.data.files import need
-from robustvit.data.manifest import few, fingerprint
+from robustvit.data.manifest import fingerprint
 from robustvit.data.wnids import readings
-from robustvit.errors import DataMissing, DataUnreadable, MissingExtra
+from robustvit.errors import DataMissing, DataUnreadable, MissingExtra, few
 from robustvit.reading import Reading
 from robustvit.registry import data
 

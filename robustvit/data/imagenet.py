@@ -8,10 +8,9 @@ from typing import Literal
 
 from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.data.folder import tree
-from robustvit.data.manifest import few
 from robustvit.data.validation_labels import find_labels
 from robustvit.data.wnids import wnids
-from robustvit.errors import DataMissing, DataUnreadable, nearest
+from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.reading import Reading
 from robustvit.registry import data
 

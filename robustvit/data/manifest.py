@@ -8,9 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from robustvit.errors import DataUnreadable
-
-_NAMED = 5  # offenders that a message names before it counts the rest
+from robustvit.errors import DataUnreadable, few
 
 
 def fingerprint(ids: Sequence[str], labels: np.ndarray, classes: Sequence[str], marks: Iterable[object]) -> str:
@@ -31,9 +29,3 @@ def refuse_repeats(ids: Sequence[str], data: str) -> None:
     raise DataUnreadable(
         f"data '{data}': {len(repeated)} sample ids stand for more than one image: {few(repeated)}. Rename or remove them."
     )
-
-
-def few(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,9 +12,8 @@ from annotated_types import Gt
 
 from robustvit.data.arrays import Arrays, arrays
 from robustvit.data.files import need
-from robustvit.data.manifest import few
 from robustvit.data.wnids import readings
-from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.registry import data
 
 _KEYS = ("images", "labels", "ids", "classes")

@@ -21,9 +21,9 @@ from annotated_types import Gt
 from robustvit.batch import Sample
 from robustvit.data.decode import decode
 from robustvit.data.files import EXTENSIONS, need
-from robustvit.data.manifest import few, fingerprint, refuse_repeats
+from robustvit.data.manifest import fingerprint, refuse_repeats
 from robustvit.data.wnids import readings
-from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.reading import Reading
 from robustvit.registry import data
 

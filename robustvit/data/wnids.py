@@ -27,4 +27,4 @@ def readings(classes: Sequence[str]) -> tuple[Reading, ...]:
         return (Reading("all", len(classes)),)
     present = tuple(index[wnid] for wnid in classes)
     absent = tuple(i for wnid, i in index.items() if wnid not in set(classes))
-    return Reading("mask", len(present), present), Reading("1000way", len(index), present + absent)
+    return Reading("mask", len(present), present, len(index)), Reading("1000way", len(index), present + absent, len(index))

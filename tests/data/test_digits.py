@@ -29,13 +29,40 @@ def test_the_split_is_the_same_on_every_machine(test_split):
     assert np.bincount(test_split.labels).tolist() == [59, 56, 45, 58, 43, 51, 53, 45, 38, 52]
 
 
-def test_an_id_names_its_place_in_scikit_learns_file(test_split):
-    original = load_digits()
-    sample = test_split[17]
+def test_an_id_names_its_place_in_scikit_learns_file():
+    original, grey = load_digits(), digits(None, ink="grey")
+    sample = grey[17]
     number = int(sample.id.rpartition("/")[2])
-    grey = Image.fromarray(np.rint(original.images[number] * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
+    expected = Image.fromarray(np.rint(original.images[number] * 255 / 16).astype(np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
     assert sample.label == original.target[number]
-    assert (sample.image == np.asarray(grey)[:, :, None]).all()
+    assert (sample.image == np.asarray(expected)[:, :, None]).all()
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_every_digit_is_lighter_than_its_ground_by_the_contrast(split):
+    coloured, grey = digits(None, split=split).images, digits(None, split=split, ink="grey").images[..., 0]
+    light = (coloured @ np.array([0.299, 0.587, 0.114]) / 255).reshape(len(grey), -1)
+    share = grey.reshape(len(grey), -1) / 255
+    rows, least, most = np.arange(len(grey)), share.argmin(axis=1), share.argmax(axis=1)
+    contrast = (light[rows, most] - light[rows, least]) / (share[rows, most] - share[rows, least])
+    assert contrast.min() > 0.3 - 2 / 255
+
+
+def test_a_coloured_digit_has_two_colours_and_what_lies_between(test_split):
+    picture, share = test_split.images[3].astype(float), digits(None, ink="grey").images[3, ..., :1] / 255
+    ground, ink = picture[share[..., 0] == 0][0], picture[share[..., 0] == 1][0]
+    assert np.abs(picture - (ground + share * (ink - ground))).max() <= 1
+
+
+def test_colours_are_the_same_on_every_machine(test_split):
+    assert test_split.images[0, 0, 0].tolist() == [106, 43, 107]
+    assert test_split.images[1, 0, 0].tolist() == [175, 18, 11]
+
+
+def test_ink_changes_pictures_and_not_ids(test_split):
+    grey = digits(None, ink="grey")
+    assert grey.ids == test_split.ids
+    assert grey.fingerprint != test_split.fingerprint
 
 
 def test_opening_the_digits_twice_gives_one_fingerprint(test_split):

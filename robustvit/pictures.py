@@ -26,8 +26,7 @@ import platformdirs
 from PIL import Image
 
 from robustvit.batch import Data
-from robustvit.data.manifest import few
-from robustvit.errors import DataError, DataUnreadable
+from robustvit.errors import DataError, DataUnreadable, few
 from robustvit.order import order
 from robustvit.spec import digest
 from robustvit.view import View

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.data import cache
+from robustvit import pictures as cache
 from robustvit.data.arrays import arrays
-from robustvit.data.cache import Pictures
 from robustvit.errors import DataError, DataUnreadable
+from robustvit.pictures import Pictures
 from robustvit.view import View
 
 VIEW = View(size=(24, 24), resize=28)

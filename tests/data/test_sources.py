@@ -1,8 +1,8 @@
 import pytest
 
 from robustvit import registry
-from robustvit.data.catalogue import status
 from robustvit.loading import load_data
+from robustvit.sources import status
 
 
 def test_the_digits_are_found_everywhere():
