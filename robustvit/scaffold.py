@@ -89,11 +89,11 @@ import robustvit as rv
 
 @rv.metric(unit="%", higher_is_better=True, source="your paper, year")
 def $name(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples whose label is among the two best answers, in per cent. Denominator: every sample of the cell.
+    """Share of samples whose label is among the two best answers. Denominator: every sample of the cell.
 
-    Returns one value per sample; the metric is their mean, and its interval follows.
+    Returns one value per sample, here 0 or 1; the metric is their mean, shown in per cent, and its interval follows.
     """
-    return 100.0 * (records["rank"] <= 2).to_numpy()
+    return (records["rank"] <= 2).to_numpy().astype(float)
 '''
 
 _SUITE = """name: $name
@@ -201,7 +201,7 @@ RECORDS = pd.DataFrame({"label": [0, 1, 2, 3], "pred": [0, 1, 2, 0], "rank": [1,
 
 
 def test_a_hand_computed_table() -> None:
-    assert np.isclose(np.mean(plugin.$name(RECORDS)), 75.0)
+    assert np.isclose(np.mean(plugin.$name(RECORDS)), 0.75)
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
