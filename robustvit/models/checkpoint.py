@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +59,8 @@ def checkpoint_model(
     built = build(about.arch, about.num_classes, about.kwargs)
     load_tensors(built, read_tensors(file), file.name)
     look = _look(built, about, mean, std, crop_pct, interpolation)
-    label = write_model(Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std))
+    address = Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std)
+    label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation))
     card = Card(
         label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, look), fingerprint=fingerprint(built),
         weights="checkpoint", source=file.name, parameters=parameters(built), notes=_notes(about, mean, std, crop_pct),
@@ -87,9 +90,7 @@ def read_about(file: Path) -> About:
     if text is None:
         return About()
     try:
-        about = About(**json.loads(text))
-        about.own_view()
-        return about
+        return _checked(About(**json.loads(text)))
     except (json.JSONDecodeError, TypeError, KeyError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error}") from error
 
@@ -116,6 +117,15 @@ def compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misf
     return Misfit(missing, [key for key in tensors if key not in wanted], reshaped)
 
 
+def _checked(about: About) -> About:
+    """The same. Raises TypeError, KeyError or BadParameter for what a header cannot mean."""
+    if not (isinstance(about.arch, str) and isinstance(about.kwargs, str) and isinstance(about.num_classes, int | None)):
+        raise TypeError("arch and kwargs are text, num_classes is a whole number")
+    parse_kwargs(about.kwargs)
+    about.own_view()
+    return about
+
+
 def _asked(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
     """What the address says, and the header where the address is silent. A header of another architecture says nothing of this one."""
     name = ALIASES.get(arch, arch) if arch else about.arch
@@ -125,7 +135,7 @@ def _asked(about: About, file: Path, arch: str | None, num_classes: int | None, 
         )
     told = about if name.partition(".")[0] == about.arch.partition(".")[0] else About()
     merged = write_kwargs({**parse_kwargs(told.kwargs), **parse_kwargs(kwargs)})
-    return About(name, merged, num_classes if num_classes is not None else told.num_classes, told.mean, told.std, told.view)
+    return replace(told, arch=name, kwargs=merged, num_classes=told.num_classes if num_classes is None else num_classes)
 
 
 def _look(
@@ -143,6 +153,7 @@ def _look(
 
 def _notes(about: About, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, crop_pct: float | None) -> dict[str, Any]:
     notes: dict[str, Any] = {"timm": timm.__version__}
+    notes |= {key: value for key, value in (("accuracy", about.accuracy), ("command", about.command)) if value}
     if (mean or about.mean) is None or (std or about.std) is None:
         notes["normalisation"] = f"mean and std are {about.arch}'s own; the checkpoint does not say"
     if about.view is None and crop_pct is None:
@@ -162,8 +173,13 @@ def _filtered(built: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def _same_numbers(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor that kept its name changed in size, which is how resampling shows."""
-    return all(before[key].numel() == value.numel() for key, value in after.items() if key in before)
+    """Whether tensors were only renamed, reshaped and left out, or joined and split: resampling changes how many numbers there are."""
+    sizes, others = (Counter(tensor.numel() for tensor in tensors.values()) for tensors in (before, after))
+    return not others - sizes or _numbers(others - sizes) == _numbers(sizes - others)
+
+
+def _numbers(sizes: Counter[int]) -> int:
+    return sum(size * count for size, count in sizes.items())
 
 
 def _explained(misfit: Misfit, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], built: nn.Module, name: str) -> str:

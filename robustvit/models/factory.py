@@ -14,7 +14,7 @@ from torch import nn
 
 from robustvit.address import write_model
 from robustvit.classifier import Card, Classifier, fingerprint
-from robustvit.errors import ModelError, RobustvitError, nearest
+from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
 from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
 from robustvit.registry import model
 from robustvit.spec import Spec
@@ -39,7 +39,9 @@ def factory_model(
     for as long as the import and the call last, as `python -m` does. This is the one address that runs code.
     """
     built = _called(target)
+    given: dict[str, Any] = {"mean": mean, "std": std, "img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
     if isinstance(built, Classifier):
+        _refuse(target, given)
         return built
     look = _look(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
@@ -90,6 +92,12 @@ def _imported(target: str) -> Callable[[], Any]:
     return found  # type: ignore[no-any-return]
 
 
+def _refuse(target: str, given: dict[str, Any]) -> None:
+    said = [key for key, value in given.items() if value is not None]
+    if said:
+        raise BadParameter(f"the factory '{target}' returned a Classifier, which knows its own {', '.join(said)}; leave ?{said[0]}=… out.")
+
+
 def _look(
     built: nn.Module,
     target: str,
@@ -109,8 +117,8 @@ def _look(
             f"mean, std and input_size). Give {' and '.join(lacking)}: {target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
         )
     merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}
-    given = {"crop_pct": crop_pct, "interpolation": interpolation}
-    merged |= {key: value for key, value in given.items() if value is not None}
+    chosen = {"crop_pct": crop_pct, "interpolation": interpolation}
+    merged |= {key: value for key, value in chosen.items() if value is not None}
     return Look(channels(found["mean"], ()), channels(found["std"], ()), View.of_timm(merged))
 
 

@@ -61,8 +61,9 @@ def hf_model(
     own = _look(_asked(transformers.AutoImageProcessor, name, revision), name)
     look = Look(channels(mean, own.mean), channels(std, own.std), own.view.with_overrides(None, crop_pct, interpolation))
     local = Path(name).is_dir()
+    address = Spec("hf").with_params(name=name, revision=revision, mean=mean, std=std)
     card = Card(
-        label=write_model(Spec("hf").with_params(name=name, revision=revision, mean=mean, std=std)),
+        label=write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation)),
         identity=_identity(config, built, look), fingerprint=fingerprint(built), weights="pretrained", tag=str(getattr(config, "_commit_hash", None) or ""),
         source=Path(name).name if local else name, url="" if local else hub.page({"hf_hub_id": name}), citation=_CITATION,
         parameters=parameters(built), notes={"transformers": transformers.__version__},

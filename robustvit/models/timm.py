@@ -69,7 +69,11 @@ def timm_model(
     check_architecture(arch)
     built = pretrained(arch, num_classes, kwargs) if weights == "pretrained" else random(arch, num_classes, kwargs)
     look = look_of(built, kwargs, mean, std, crop_pct, interpolation)
-    card = _card(built, arch, weights, num_classes, kwargs, look)
+    address = Spec("timm").with_params(arch=arch, num_classes=num_classes, kwargs=write_kwargs(parse_kwargs(kwargs)), mean=mean, std=std)
+    label = write_model(
+        address.with_params(crop_pct=crop_pct, interpolation=interpolation, weights=weights if weights == "random" else None)
+    )
+    card = _card(built, label, weights, kwargs, look)
     return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
 
 
@@ -180,20 +184,21 @@ def parameters(built: nn.Module) -> int:
     return sum(parameter.numel() for parameter in built.parameters())
 
 
-def _card(built: nn.Module, arch: str, weights: str, num_classes: int | None, kwargs: str, look: Look) -> Card:
+def _card(built: nn.Module, label: str, weights: str, kwargs: str, look: Look) -> Card:
     config: dict[str, Any] = built.pretrained_cfg  # type: ignore[assignment]
-    name, tag = str(config.get("architecture") or arch.partition(".")[0]), str(config.get("tag") or "")
-    address = Spec("timm").with_params(arch=arch, num_classes=num_classes, kwargs=write_kwargs(parse_kwargs(kwargs)))
-    notes = {"timm": timm.__version__}
+    name, tag = str(config["architecture"]), str(config.get("tag") or "")
+    shared: dict[str, Any] = {
+        "fingerprint": fingerprint(built),
+        "weights": weights,
+        "parameters": parameters(built),
+        "notes": {"timm": timm.__version__},
+    }
     if weights == "random":
-        label = write_model(address.with_params(weights="random"))
-        named = identity(name, built, kwargs, look, weights="random")
-        return Card(label, named, fingerprint(built), "random", source="random initialisation", parameters=parameters(built), notes=notes)
+        return Card(label, identity(name, built, kwargs, look, weights="random"), source="random initialisation", **shared)
     full = f"{name}.{tag}" if tag else name
     return Card(
-        label=write_model(address), identity=identity(full, built, kwargs, look), fingerprint=fingerprint(built), weights="pretrained", tag=tag,
-        source=str(config.get("paper_name") or f"timm {full}"), url=hub.page(config), licence=str(config.get("license") or ""),
-        citation=CITATION, parameters=parameters(built), notes=notes,
+        label, identity(full, built, kwargs, look), tag=tag, source=str(config.get("paper_name") or f"timm {full}"), url=hub.page(config),
+        licence=str(config.get("license") or ""), citation=CITATION, **shared,
     )  # fmt: skip
 
 

@@ -1,0 +1,131 @@
+"""Models from a function of the user's own."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from robustvit import registry
+from robustvit.address import parse_model
+from robustvit.classifier import Classifier
+from robustvit.errors import BadParameter, ModelError
+from robustvit.spec import plain
+
+SOURCE = """
+import torch
+from torch import nn
+from robustvit.classifier import Card, Classifier
+from robustvit.errors import DataMissing
+from robustvit.spec import Spec
+from robustvit.view import View
+
+def bare():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+
+def configured():
+    model = bare()
+    model.default_cfg = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "input_size": (3, 8, 8), "crop_pct": 0.8}
+    return model
+
+def whole():
+    return Classifier(bare(), mean=(0.5,) * 3, std=(0.5,) * 3, view=View((8, 8), 8), card=Card("mine", Spec("mine"), "f", "given"))
+
+def text():
+    return "weights"
+
+def failing():
+    raise ZeroDivisionError("no luck")
+
+def refusing():
+    raise DataMissing("fetch the weights first.")
+
+number = 3
+"""
+
+
+def load(address: str) -> Classifier:
+    spec = parse_model(address)
+    entry = registry.lookup("model", spec.name)
+    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "my_own_models.py").write_text(SOURCE)
+    (tmp_path / "my_broken_models.py").write_text("import no_such_module_anywhere")
+    (tmp_path / "my_loud_models.py").write_text("raise OSError('disk on fire')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield
+    for name in ("my_own_models", "my_broken_models", "my_loud_models"):
+        sys.modules.pop(name, None)
+
+
+def test_a_bare_module_takes_its_look_from_the_address():
+    model = load("my_own_models:bare?mean=0.5&std=0.25&img_size=8")
+    assert (model.size, model.view.resize, model.outputs) == ((8, 8), 8, 5)
+    assert (model.card.weights, model.card.label) == ("given", "my_own_models:bare?img_size=8&mean=0.5,0.5,0.5&std=0.25,0.25,0.25")
+
+
+def test_a_bare_module_without_a_look_is_refused_never_guessed():
+    with pytest.raises(ModelError, match="Give std and img_size"):
+        load("my_own_models:bare?mean=0.5")
+
+
+def test_a_configuration_on_the_module_is_its_look():
+    model = load("my_own_models:configured")
+    assert (model.size, model.view.resize) == ((8, 8), 10)
+    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_the_address_comes_before_the_configuration():
+    model = load("my_own_models:configured?mean=0.5&crop_pct=1&interpolation=box")
+    assert (model.view.resize, model.view.interpolation) == (8, "box")
+    assert model.card.identity.get("mean") == (0.5, 0.5, 0.5)
+
+
+def test_a_classifier_is_taken_as_it_is():
+    assert load("my_own_models:whole").card.label == "mine"
+
+
+def test_what_a_classifier_says_itself_cannot_be_said_again():
+    with pytest.raises(BadParameter, match="mean"):
+        load("my_own_models:whole?mean=0.5")
+
+
+def test_the_current_folder_is_on_the_path_only_while_it_is_needed():
+    before = list(sys.path)
+    load("my_own_models:configured")
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("my_own_models:text", r"must return an nn.Module or a Classifier; it returned a str"),
+        ("my_own_models:failing", r"'my_own_models:failing' raised ZeroDivisionError: no luck"),
+        ("my_own_models:bear", r"has no function 'bear'. Did you mean 'bare'"),
+        ("my_own_models:number", r"has no function 'number'"),
+        ("my_other_models:bare", r"no module 'my_other_models'"),
+        ("my_broken_models:bare", r"no module 'no_such_module_anywhere'"),
+        ("my_loud_models:bare", r"its module raised OSError: disk on fire"),
+    ],
+)
+def test_a_factory_that_gives_no_model_is_named(address, told):
+    with pytest.raises(ModelError, match=told):
+        load(address)
+
+
+def test_an_error_of_robustvit_inside_a_factory_is_shown_as_it_is():
+    with pytest.raises(Exception, match=r"^fetch the weights first\.$"):
+        load("my_own_models:refusing")
+
+
+def test_the_same_weights_have_the_same_fingerprint():
+    state = torch.get_rng_state()
+    one, two = load("my_own_models:configured").card, load("my_own_models:configured").card
+    torch.set_rng_state(state)
+    assert one == two

@@ -1,0 +1,150 @@
+"""Image classifiers of transformers, from a folder that a test wrote."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from robustvit import registry
+from robustvit.address import parse_model
+from robustvit.classifier import Classifier
+from robustvit.errors import CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
+from robustvit.models import hf, hub
+from robustvit.spec import plain
+from robustvit.view import View
+
+transformers = pytest.importorskip("transformers", reason="transformers (the extra [hf]) is not installed")
+
+
+def load(address: str) -> Classifier:
+    spec = parse_model(address)
+    entry = registry.lookup("model", spec.name)
+    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    config = transformers.ViTConfig(
+        image_size=32, patch_size=8, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=48, num_labels=7
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.ViTForImageClassification(config).eval()
+
+
+@pytest.fixture
+def folder(tmp_path, classifier):
+    classifier.save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    return tmp_path / "vit"
+
+
+def test_logits_equal_those_of_transformers(folder, classifier):
+    pixels = torch.rand(3, 3, 32, 32)
+    with torch.no_grad():
+        wanted = classifier(pixel_values=(pixels - 0.5) / 0.5).logits
+    assert torch.allclose(load(f"hf/{folder}")(pixels), wanted, atol=1e-6)
+
+
+def test_a_picture_gets_nearly_the_logits_that_transformers_gives_it(folder, classifier):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
+    model = load(f"hf/{folder}")
+    with torch.no_grad():
+        wanted = classifier(**transformers.AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")).logits
+    assert torch.allclose(model(model.preprocess(image)[None]), wanted, atol=2e-3)
+
+
+def test_the_card_names_the_configuration_and_not_the_folder(folder, tmp_path):
+    card = load(f"hf/{folder}").card
+    folder.rename(tmp_path / "elsewhere")
+    moved = load(f"hf/{tmp_path / 'elsewhere'}").card
+    assert (card.identity, card.fingerprint) == (moved.identity, moved.fingerprint)
+    assert card.label != moved.label
+
+
+def test_a_setting_that_changes_the_computation_changes_the_identity(folder):
+    card = load(f"hf/{folder}").card
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_attention_heads": 3}))
+    other = load(f"hf/{folder}").card
+    assert other.fingerprint == card.fingerprint
+    assert other.identity != card.identity
+
+
+def test_the_look_can_be_set_by_hand(folder):
+    model = load(f"hf/{folder}?mean=0.25&interpolation=box")
+    assert model.card.identity.get("mean") == (0.25, 0.25, 0.25)
+    assert model.view.interpolation == "box"
+
+
+PROCESSORS = [
+    ("ViTImageProcessor", {}, View((224, 224), None, "squash", "bilinear")),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 224}}, View((224, 224), 256, "center")),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}, View((384, 384), None, "squash")),
+    ("CLIPImageProcessor", {}, View((224, 224), 224, "center")),
+    ("DeiTImageProcessor", {}, View((224, 224), 256, "squash")),
+    ("PoolFormerImageProcessor", {}, View((224, 224), 248, "center")),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "view"), PROCESSORS)
+def test_an_image_processor_becomes_a_view(name, given, view):
+    look = hf._look(getattr(transformers, name)(**given), "a")
+    assert (look.view.size, look.view.resize, look.view.crop) == (view.size, view.resize, view.crop)
+
+
+def test_another_scale_of_pixels_becomes_part_of_the_normalisation():
+    processor = transformers.ViTImageProcessor(rescale_factor=1 / 127.5, image_mean=[1.0] * 3, image_std=[0.5] * 3)
+    look = hf._look(processor, "a")
+    assert (look.mean, look.std) == (pytest.approx((0.5,) * 3), pytest.approx((0.25,) * 3))
+
+
+@pytest.mark.parametrize("name", ["MobileViTImageProcessor", "LevitImageProcessor"])
+def test_a_processor_that_does_something_else_is_refused(name):
+    with pytest.raises(ModelError, match="cannot follow"):
+        hf._look(getattr(transformers, name)(), "a")
+
+
+def test_a_model_without_a_head_is_refused(folder, classifier):
+    classifier.vit.save_pretrained(folder)
+    with pytest.raises(CheckpointMismatch, match="classifier"):
+        load(f"hf/{folder}")
+
+
+def test_a_folder_without_a_processor_is_refused(folder):
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises((WeightsUnavailable, ModelError), match="vit"):
+        load(f"hf/{folder}")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(WeightsUnavailable, match="no such folder"):
+        load(f"hf/{tmp_path / 'none'}")
+
+
+def test_a_repository_out_of_reach_is_refused(monkeypatch):
+    monkeypatch.setattr(hub, "answers", lambda url: False)
+    with pytest.raises(WeightsUnavailable, match="cache"):
+        load("hf/nobody/such-a-model")
+
+
+def test_code_of_a_repository_is_never_run(folder):
+    config = json.loads((folder / "config.json").read_text())
+    custom = {**config, "model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (folder / "config.json").write_text(json.dumps(custom))
+    (folder / "mine.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(ModelError, match="without running its code"):
+        load(f"hf/{folder}")
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(hf.importlib, "import_module", absent)
+    with pytest.raises(MissingExtra, match=r"robustvit\[hf\]"):
+        hf.hf_model(name="a/b")
