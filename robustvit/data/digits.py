@@ -10,12 +10,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from robustvit.data.arrays import Arrays, arrays
+from robustvit.draws import Draws
 from robustvit.order import order
 from robustvit.registry import data
 
 _TEST = 500
 _SIDE = 32
 _LEVELS = 16  # the digits' pixels count inked points of 4x4 blocks: 0 … 16
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # Rec. 601
+_CONTRAST = 0.3  # least difference of luminance between a digit and its ground
+_TRIES = 64  # pairs of colours drawn for a digit; three in ten have the contrast, so none lacks one
 
 
 @data(
@@ -31,23 +35,37 @@ _LEVELS = 16  # the digits' pixels count inked points of 4x4 blocks: 0 … 16
   doi={10.24432/C50P49}
 }""",
 )
-def digits(root: Path | None, *, split: Literal["test", "train"] = "test") -> Arrays:
-    """1797 handwritten digits, 8×8 grey, enlarged to 32×32 RGB by Pillow's bicubic filter.
+def digits(root: Path | None, *, split: Literal["test", "train"] = "test", ink: Literal["coloured", "grey"] = "coloured") -> Arrays:
+    """1797 handwritten digits, 8×8 grey, enlarged to 32×32 RGB by Pillow's bicubic filter and printed in colour.
 
     test holds 500 of them, train the other 1297. Which is fixed by the hash of each digit's number in scikit-learn's file, so the
-    classes are near balance and not exactly in it. All three channels are equal: corruptions of colour alone do nothing here.
-    root is not used.
+    classes are near balance and not exactly in it. ink: `coloured` gives each digit two colours of its own, always the same, uniform
+    in RGB, the digit lighter than its ground by at least 0.3 of luminance; `grey` leaves white on black, where corruptions of colour
+    alone do nothing. root is not used.
     """
     bunch = load_digits()
     count = len(bunch.target)
     ranked = order([f"digits/{i:04d}" for i in range(count)])
     chosen = np.sort(ranked[:_TEST] if split == "test" else ranked[_TEST:])
-    images = np.stack([_enlarged(bunch.images[i]) for i in chosen])
     ids = [f"digits/{split}/{i:04d}" for i in chosen]
+    shares = np.stack([_enlarged(bunch.images[i]) for i in chosen])
+    images = _coloured(shares, ids) if ink == "coloured" else np.repeat(shares[..., None], 3, axis=3)
     return arrays("digits", images, bunch.target[chosen], ids=ids, classes=[str(digit) for digit in range(10)])
 
 
 def _enlarged(digit: np.ndarray) -> np.ndarray:
-    """(8, 8) float in 0 … 16 → (32, 32, 3) uint8."""
+    """(8, 8) float in 0 … 16 → (32, 32) uint8."""
     grey = Image.fromarray(np.rint(digit * (255 / _LEVELS)).astype(np.uint8))
-    return np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).convert("RGB"))
+    return np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
+
+
+def _coloured(shares: np.ndarray, ids: list[str]) -> np.ndarray:
+    """(N, H, W) uint8, how much ink, → (N, H, W, 3) uint8 between each sample's ground and its ink."""
+    rows = np.arange(len(ids))
+    pairs = Draws(0, "digits/colours", ids).uniform(_TRIES, 2, 3).double().numpy()
+    light = (pairs * _LUMINANCE).sum(axis=3)
+    first = (np.abs(light[..., 0] - light[..., 1]) >= _CONTRAST).argmax(axis=1)
+    pair, darker = pairs[rows, first], light[rows, first].argmin(axis=1)
+    ground, ink = pair[rows, darker][:, None, None], pair[rows, 1 - darker][:, None, None]
+    images: np.ndarray = np.rint(255 * ground + shares[..., None] * (ink - ground)).astype(np.uint8)
+    return images
