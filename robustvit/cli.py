@@ -41,6 +41,8 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
 )
+_DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=4,embed_dim=96,depth=4,num_heads=3"
+
 out = Console()
 err = Console(stderr=True)
 
@@ -411,6 +413,61 @@ def data_(
     out.print(f"Decoded pictures take {pictures.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
 
 
+@app.command()
+def train(
+    out_file: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write, NAME.safetensors.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="An address with fresh weights, or a checkpoint to go on from.")] = _DEMO,
+    data: Annotated[str, typer.Option("--data", "-d", help="Its training split is learned, its usual split judged.")] = "digits",
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
+    defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME?key=value; repeat to combine. Default: plain.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Times over the training split.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option("--weight-decay")] = None,
+    warmup: Annotated[float | None, typer.Option("--warmup", help="Share of the steps in which the rate rises.")] = None,
+    rotation: Annotated[float | None, typer.Option("--rotation", help="The most a picture is turned, in degrees.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="The most a picture is resized, as a share.")] = None,
+    shift: Annotated[float | None, typer.Option("--shift", help="The most a picture is moved, as a share of its side.")] = None,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    device: Annotated[str, typer.Option("--device")] = "cpu",
+    stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:  # fmt: skip
+    """Train a model: the loop that made the demo's weights, with or without a defense.
+
+    Example: robustvit train --data digits --defense plain --epochs 40 --out mine.safetensors
+    """
+    from dataclasses import replace
+
+    from robustvit import environment
+    from robustvit.recipe import RECIPE
+    from robustvit.training_run import train_from_spec
+
+    given = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "rotation": rotation,
+        "scale": scale, "shift": shift,
+    }  # fmt: skip
+    recipe = replace(RECIPE, **{name: value for name, value in given.items() if value is not None})
+    if stored not in ("float16", "float32"):
+        raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
+    environment.determine()
+
+    def tell(now: Any) -> None:
+        if not quiet:
+            err.print(f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  {now.seconds:.0f} s", highlight=False)
+
+    try:
+        done = train_from_spec(
+            model, data, out=out_file, defenses=tuple(defense or ["plain"]), recipe=recipe, seed=seed,
+            device=environment.device(device), stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=tell,
+        )  # fmt: skip
+    except KeyboardInterrupt as interrupted:
+        err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    told = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
+    out.print(f"Wrote {out_file} after {done.seconds:.0f} s.{told}", highlight=False, soft_wrap=True)
+
+
 def _print_about(about: dict[str, Any]) -> None:
     out.print(f"[bold]{escape(str(about.pop('kind')))} {escape(str(about.pop('name')))}[/]\n", highlight=False)
     out.print(escape(str(about.pop("doc", "") or "").strip()) + "\n", highlight=False)
@@ -442,7 +499,7 @@ def _print_frame(frame: Any, title: str) -> None:
     table = Table(title=title, title_justify="left")
     for name in frame.columns:
         numeric = frame[name].dtype.kind in "fiu"
-        table.add_column(escape(str(name)), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(escape(str(name).replace("_", " ")), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_shown(value)) for value in row))
     out.print(table)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from robustvit.errors import BadParameter
+
 _PACKAGES = (
     "robustvit",
     "torch",
@@ -33,6 +35,17 @@ def determine() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def device(name: str) -> torch.device:
+    """The device called `name` (cpu, cuda, cuda:1, mps). Raises BadParameter where torch knows none of that name or it is not here."""
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise BadParameter(f"no device '{name}' is here ({str(error).splitlines()[0]}). There is {', '.join(here)}.") from error
+    return found
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def run(
     chosen = replace(settings or Settings(), **options)
     bound = suite if isinstance(suite, Suite) else load_suite(suite)
     environment.determine()
+    environment.device(chosen.device)
     made = plan.make(bound, models, data, chosen)
     place = store if isinstance(store, Store) else Store(store, create=True)
     summary = _Run(made, place, progress, command or _command(bound, models, data, chosen, place)).go()

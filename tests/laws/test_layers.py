@@ -25,7 +25,7 @@ ALLOWED = {
     "metrics": {"errors", "records", "registry", "judging"},
     "loading": BELOW,
     "perturbation": BELOW,
-    "environment": set(),
+    "environment": {"errors"},
     "evaluate": BELOW,
     "trainer": BELOW,
     "training_run": BELOW | {"loading", "trainer"},
