@@ -56,7 +56,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 class Request:
     """What run and plan are asked."""
 
-    models: list[Spec]
+    models: list[str | Spec]
     suite: str
     data: str | None
     store: Path
@@ -93,7 +93,7 @@ def _request(
     from robustvit.suite import Overrides
 
     models = list(model or ["demo"])
-    named: list[Spec] = [parse_model(text) for text in models]
+    named: list[str | Spec] = list(models)
     one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
     if one and len(models) != 1:
         raise UsageError(
@@ -443,7 +443,7 @@ def train(
     from robustvit.recipe import RECIPE
     from robustvit.training_run import train_from_spec
 
-    given = {
+    given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "rotation": rotation,
         "scale": scale, "shift": shift,
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from robustvit import registry
-from robustvit.address import parse_model
+from robustvit.address import parse_model, write_model
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.data_address import parse_data, resolve_root
@@ -30,8 +30,16 @@ def load_model(
     spec = parse_model(address) if isinstance(address, str) else address
     bound = registry.bind(registry.lookup("model", spec.name, spec.where), spec)
     model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
-    model.to(torch.device(device or "cpu"))
+    model.relabel(label(address)).to(torch.device(device or "cpu"))
     return model.configure(tile=tile or default_tile(model), precision=precision)
+
+
+def label(address: str | Spec) -> str:
+    """The name that tables show: the address as it was written; for a checkpoint the name of its file, without folder and ending."""
+    spec = parse_model(address) if isinstance(address, str) else address
+    if spec.name == "file":
+        return Path(str(spec.get("path"))).name.partition(".")[0] or str(spec.get("path"))
+    return address if isinstance(address, str) else write_model(spec)
 
 
 def default_tile(model: Classifier) -> int:
