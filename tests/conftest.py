@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +74,11 @@ def make_store(tmp_path: Path) -> Callable[..., Store]:
 def answered() -> Callable[..., dict[str, Any]]:
     """`answers`, for tests that cannot import this file."""
     return answers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pictures_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests decode into a folder of their own, never the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTVIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
