@@ -1,0 +1,55 @@
+"""Makes the committed boards again: `nox -s reports`.
+
+`records/` is a store: what it holds is not computed again, so a fresh clone needs no GPU and a minute. Delete it to start from nothing.
+The boards follow from it: `NAME.csv` (tidy), `NAME.md` (compact), `demo.html` (the report) and its picture `demo.png`, which needs Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import robustvit as rv
+from robustvit.export import export
+
+HERE = Path(__file__).resolve().parent
+SUITES = ("quick", "imagenet-c")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1.5", "--window-size=1280,1500",
+)  # fmt: skip
+
+
+def picture(page: Path, target: Path) -> None:
+    """A screenshot of the page, where there is a Chromium; otherwise says why not."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        print("no Chromium: the picture is left as it is", file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as profile:
+        words = [chromium, *FLAGS, f"--user-data-dir={profile}", f"--screenshot={target}", page.as_uri()]
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.parse_args()
+    store = HERE / "records"
+    for suite in SUITES:
+        command = f"robustvit run --model demo --suite {suite} --data digits"
+        done = rv.run(suite, models=["demo"], data="digits", store=store, command=command)
+        print(f"{suite}: {done.computed} of {done.rows} rows computed")
+        board = rv.leaderboard(store, suite=suite)
+        export(board, "csv", HERE / f"{suite}.csv")
+        export(board, "md", HERE / f"{suite}.md")
+    page = rv.write_report(store, HERE / "demo.html")
+    picture(page, HERE / "demo.png")
+
+
+if __name__ == "__main__":
+    main()
