@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, ModelError
@@ -58,11 +57,12 @@ def save(model: nn.Module, path: Path, about: About, stored: Stored = "float16")
     tensors = {name: as_stored(name, tensor, stored).cpu().contiguous() for name, tensor in model.state_dict().items()}
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        save_file(tensors, unfinished, metadata=about.header())
+        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=about.header()))
         os.replace(unfinished, path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise BadParameter(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
         unfinished.unlink(missing_ok=True)
-        raise BadParameter(f"{path} cannot be written: {error}.") from error
 
 
 def rounded(model: nn.Module, stored: Stored) -> nn.Module:

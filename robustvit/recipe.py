@@ -17,7 +17,7 @@ class Recipe:
     three zeros leave it alone.
     """
 
-    epochs: int = 100
+    epochs: int = 200
     batch_size: int = 64
     lr: float = 2e-3
     weight_decay: float = 0.05

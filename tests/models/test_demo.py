@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from robustvit.classifier import Classifier
+from robustvit.data.digits import digits
+from robustvit.loading import load_model
+from robustvit.models.checkpoint import read_about
+from robustvit.models.demo import WEIGHTS, demo
+from robustvit.training_run import accuracy
+from robustvit.view import View
+
+CARD = WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return demo()
+
+
+def test_it_answers_as_many_held_out_digits_as_its_card_says(model: Classifier) -> None:
+    told = read_about(WEIGHTS).accuracy
+    assert accuracy(model, digits(None)) == told
+    assert told is not None
+    assert told >= 0.97
+
+
+def test_the_card_tells_what_the_file_tells() -> None:
+    about = read_about(WEIGHTS)
+    assert about.command in CARD
+    assert f"{100 * (about.accuracy or 0):.1f} %" in CARD
+
+
+def test_the_card_tells_the_size_of_the_model(model: Classifier) -> None:
+    assert f"{model.card.parameters:,} parameters" in CARD
+    assert f"{WEIGHTS.stat().st_size:,} bytes" in CARD
+
+
+def test_the_file_is_small() -> None:
+    assert WEIGHTS.stat().st_size <= 1_500_000
+
+
+def test_digits_pass_its_view_untouched(model: Classifier) -> None:
+    assert model.view == View(size=(32, 32), resize=32, crop="center", interpolation="bicubic")
+
+
+def test_its_card_says_that_it_is_bundled_and_under_which_licence(model: Classifier) -> None:
+    assert (model.card.label, model.card.weights, model.card.licence) == ("demo", "bundled", "Apache-2.0")
+
+
+def test_a_copy_of_the_file_is_the_same_model(model: Classifier) -> None:
+    copy = load_model(f"file:{WEIGHTS}")
+    assert (copy.card.identity, copy.card.fingerprint) == (model.card.identity, model.card.fingerprint)
+
+
+def test_it_gives_ten_finite_logits(model: Classifier) -> None:
+    logits = model(torch.zeros(3, 3, 32, 32))
+    assert logits.shape == (3, 10)
+    assert bool(logits.isfinite().all())
