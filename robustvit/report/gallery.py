@@ -1,0 +1,187 @@
+"""A few real samples as the models saw them, with their answers."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+from PIL import Image, UnidentifiedImageError
+
+from robustvit.errors import StoreDamaged
+from robustvit.figures import in_order
+from robustvit.report.charts import spaced
+from robustvit.report.entrants import Entrant, Place
+from robustvit.store import Store
+
+BUDGET = 48  # pictures of one entrant
+_ALL = 144  # pictures of a whole page
+_LEVELS = 3  # severities shown of each scenario
+_SAMPLES = 4
+_CRISP = 64  # pictures up to this side are shown pixel by pixel
+_SIDE = 160  # larger ones are reduced to this
+_QUALITY = 80
+_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample in one cell. uri is "" where its bytes are no picture; right is None where there was no answer."""
+
+    uri: str
+    crisp: bool
+    level: str
+    answer: str
+    right: bool | None
+    tip: str
+
+
+class Seen(NamedTuple):
+    """A row of a cell's gallery. pred is None where there was no answer."""
+
+    sample: str
+    label: int
+    pred: int | None
+    image: bytes
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One sample through one scenario."""
+
+    title: str
+    label: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The strips of one entrant, the clean one first, and what could not be read."""
+
+    entrant: Entrant
+    strips: tuple[Strip, ...]
+    reduced: bool
+    damaged: str
+
+
+def gallery(store: Store, entrant: Entrant, classes: Sequence[str], budget: int = BUDGET) -> Gallery | None:
+    """The same few samples, clean and through every scenario at up to three severities; None where the store keeps no picture.
+
+    classes: names of the labels; a label without a name is shown as its number. budget: how many pictures at most, clean ones aside.
+    """
+    cells, damaged = _frames(store, entrant)
+    if not any(cells.values()):
+        return None
+    shown = _chosen_levels(cells)
+    count = max(1, min(_SAMPLES, budget // max(1, sum(len(levels) for levels in shown.values()))))
+    samples = _samples(cells)[:count]
+    strips = [
+        Strip(_title(key, shown), _name(_label(cells, sample), classes), pictures)
+        for key, levels in shown.items()
+        for sample in samples
+        if (pictures := tuple(_pictures(cells, key, levels, sample, classes)))
+    ]
+    return Gallery(entrant, tuple(strips[: budget + _SAMPLES]), not all(one.crisp for strip in strips for one in strip.pictures), damaged)
+
+
+def share(entrants: int) -> int:
+    """How many pictures each of so many entrants may show."""
+    return max(12, min(BUDGET, _ALL // max(1, entrants)))
+
+
+def _frames(store: Store, entrant: Entrant) -> tuple[dict[Place, list[Seen]], str]:
+    found, damaged = {}, ""
+    for row in entrant.cells.drop_duplicates("cell").itertuples():
+        try:
+            found[Place(str(row.scenario), str(row.params), str(row.severity))] = _seen(store.gallery(str(row.cell)))
+        except StoreDamaged as error:
+            damaged = str(error)
+    return found, damaged
+
+
+def _seen(pictures: pd.DataFrame) -> list[Seen]:
+    return [
+        Seen(str(row["sample"]), int(row["label"]), None if pd.isna(row["pred"]) else int(row["pred"]), bytes(row["image"]))
+        for row in pictures.to_dict("records")
+    ]
+
+
+def _chosen_levels(cells: Mapping[Place, list[Seen]]) -> dict[tuple[str, str], list[str]]:
+    """Up to three severities of each scenario: first, middle, last."""
+    levels: dict[tuple[str, str], list[str]] = {}
+    for place in sorted(cells, key=lambda place: place.scenario != "clean"):
+        if cells[place]:
+            levels.setdefault((place.scenario, place.params), []).append(place.severity)
+    return {key: _spread(in_order(found)) for key, found in levels.items()}
+
+
+def _spread(levels: list[str]) -> list[str]:
+    if len(levels) <= _LEVELS:
+        return levels
+    return [levels[0], levels[(len(levels) - 1) // 2], levels[-1]]
+
+
+def _samples(cells: Mapping[Place, list[Seen]]) -> list[str]:
+    """Samples by how many cells keep them; of equals those that were right when clean, which show what is lost."""
+    first = next((rows for place, rows in cells.items() if place.scenario == "clean" and rows), [])
+    right = {row.sample for row in first if row.pred == row.label}
+    counts = Counter(row.sample for rows in cells.values() for row in rows)
+    return sorted(counts, key=lambda sample: (-counts[sample], sample not in right))
+
+
+def _label(cells: Mapping[Place, list[Seen]], sample: str) -> int:
+    return next(row.label for rows in cells.values() for row in rows if row.sample == sample)
+
+
+def _pictures(
+    cells: Mapping[Place, list[Seen]], key: tuple[str, str], levels: Sequence[str], sample: str, classes: Sequence[str]
+) -> list[Picture]:
+    return [_picture(row, key[0], level, classes) for level in levels for row in cells[Place(*key, level)] if row.sample == sample]
+
+
+def _picture(row: Seen, scenario: str, level: str, classes: Sequence[str]) -> Picture:
+    uri, crisp = embedded(row.image)
+    label, answer = _name(row.label, classes), "" if row.pred is None else _name(row.pred, classes)
+    tip = "\n".join((f"{spaced(scenario)} {level}".strip(), row.sample, f"label: {label}", f"answer: {answer or 'none'}"))
+    return Picture(uri, crisp, level, answer, None if row.pred is None else row.pred == row.label, tip)
+
+
+def embedded(content: bytes) -> tuple[str, bool]:
+    """A `data:` address of a PNG or JPEG, reduced to 160 px where it is larger, and whether it is small enough to show its pixels.
+
+    The address is "" where the bytes are no picture.
+    """
+    kind = next((name for magic, name in _FORMATS.items() if content.startswith(magic)), "")
+    if not kind:
+        return "", False
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
+            if max(image.size) > _SIDE:
+                return _reduced(image), False
+            image.load()
+            crisp = max(image.size) <= _CRISP
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return "", False
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", crisp
+
+
+def _reduced(image: Image.Image) -> str:
+    small = image.convert("RGB")
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    sink = io.BytesIO()
+    small.save(sink, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
+
+
+def _title(key: tuple[str, str], keys: Mapping[tuple[str, str], list[str]]) -> str:
+    several = sum(scenario == key[0] for scenario, _ in keys) > 1
+    return f"{spaced(key[0])} ({key[1]})" if several and key[1] else spaced(key[0])
+
+
+def _name(label: int, classes: Sequence[str]) -> str:
+    """The first of a class's names (ImageNet's have several), its number where it has none."""
+    return classes[label].split(",")[0] if 0 <= label < len(classes) else str(label)

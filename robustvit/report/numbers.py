@@ -1,0 +1,72 @@
+"""Every row of the leaderboard, packed for the page's script: repeated text once, what is the same in all rows aside."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+_ALWAYS = ("model", "suite", "scenario", "severity", "metric", "value", "low", "high", "n", "status")
+_TYPED = ("value", "low", "high", "n", "seconds", "seed")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """json: the packed table, safe inside a script element. same: (column, value) pairs that all rows share."""
+
+    json: Markup
+    rows: int
+    same: tuple[tuple[str, str], ...]
+    filters: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def numbers(board: pd.DataFrame) -> Numbers:
+    """A board as the page's table: columns that differ, in the board's order, and the choices of its filters."""
+    same = [name for name in board.columns if name not in _ALWAYS and board[name].nunique(dropna=False) <= 1]
+    columns = [name for name in board.columns if name not in same]
+    packed = {
+        "columns": columns,
+        "all": list(board.columns),
+        "same": {name: _first(board, name) for name in same},
+        "data": [_packed(board[name]) for name in columns],
+    }
+    filters = tuple((name, tuple(choices)) for name in ("suite", "model", "metric", "status") if len(choices := _choices(board, name)) > 1)
+    shown = tuple((name, str(_first(board, name))) for name in same if _first(board, name) not in ("", None))
+    return Numbers(Markup(script_json(packed)), len(board), shown, filters)
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _packed(column: pd.Series) -> dict[str, Any]:
+    """{"v": values} of numbers, or {"t": texts, "i": indices} of text."""
+    if column.name in _TYPED:
+        return {"v": [_plain(value) for value in column]}
+    texts = list(dict.fromkeys(str(value) for value in column))
+    places = {text: i for i, text in enumerate(texts)}
+    return {"t": texts, "i": [places[str(value)] for value in column]}
+
+
+def _plain(value: Any) -> float | int | None:
+    number = float(value)
+    if math.isnan(number):
+        return None
+    return int(number) if number.is_integer() else float(f"{number:.6g}")
+
+
+def _first(board: pd.DataFrame, name: str) -> Any:
+    if not len(board):
+        return ""
+    value = board[name].iloc[0]
+    return _plain(value) if name in _TYPED else str(value)
+
+
+def _choices(board: pd.DataFrame, name: str) -> list[str]:
+    return [str(value) for value in board[name].unique() if str(value)]

@@ -1,0 +1,208 @@
+"use strict";
+
+// Sorting: numbers by value, text as people sort it, what is missing last.
+const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+
+function compare(a, b, sign) {
+  const missing = (x) => x === "" || x === null || x === undefined;
+  if (missing(a) || missing(b)) return missing(a) - missing(b);
+  return sign * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(a, b));
+}
+
+function turn(head) {
+  const first = head.dataset.first || "ascending";
+  const other = first === "ascending" ? "descending" : "ascending";
+  const next = head.getAttribute("aria-sort") === first ? other : first;
+  for (const one of head.parentElement.children) if (one.hasAttribute("aria-sort")) one.setAttribute("aria-sort", "none");
+  head.setAttribute("aria-sort", next);
+  return next === "ascending" ? 1 : -1;
+}
+
+function wanted(form) {
+  const fields = Object.fromEntries(new FormData(form));
+  const words = (fields.text || "").toLowerCase().split(/\s+/).filter(Boolean);
+  delete fields.text;
+  return { words, fields: Object.entries(fields).filter(([, value]) => value) };
+}
+
+function onFilter(form, apply) {
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+}
+
+function standings(table) {
+  const body = table.tBodies[0];
+  const form = document.querySelector('form[data-for="standings"]');
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    if (!("sort" in cell.dataset)) return cell.textContent.trim();
+    return cell.dataset.sort === "" ? "" : Number(cell.dataset.sort);
+  };
+  table.tHead.addEventListener("click", (event) => {
+    const head = event.target.closest("button") && event.target.closest("th");
+    if (!head) return;
+    const sign = turn(head);
+    const rows = [...body.rows].sort((a, b) => compare(key(a, head.cellIndex), key(b, head.cellIndex), sign));
+    body.append(...rows);
+  });
+  onFilter(form, () => {
+    const { words, fields } = wanted(form);
+    let shown = 0;
+    for (const row of body.rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !(words.every((word) => text.includes(word)) && fields.every(([name, value]) => row.dataset[name] === value));
+      shown += !row.hidden;
+    }
+    form.querySelector("output").textContent = shown === body.rows.length ? "" : `${shown} of ${body.rows.length}`;
+  });
+}
+
+// The table of all numbers is kept as columns and drawn a page at a time.
+function tidy(table, packed) {
+  const PAGE = 100;
+  const form = document.querySelector('form[data-for="tidy"]');
+  const pager = document.querySelector(".pager");
+  const columns = packed.data.map((one) => one.v || one.i.map((i) => one.t[i]));
+  const at = Object.fromEntries(packed.columns.map((name, i) => [name, i]));
+  const numeric = packed.data.map((one) => Boolean(one.v));
+  const count = columns.length ? columns[0].length : 0;
+  const all = Array.from({ length: count }, (_, i) => i);
+  let found = all;
+  let page = 0;
+  let sorted = null;
+
+  const show = (value) => (typeof value !== "number" ? value ?? "" : Number.isInteger(value) ? value : value.toFixed(Math.abs(value) >= 1 ? 2 : 4));
+  const make = (name, text, ...kinds) => {
+    const element = document.createElement(name);
+    element.textContent = text;
+    element.classList.add(...kinds);
+    return element;
+  };
+
+  const heads = table.tHead.insertRow();
+  packed.columns.forEach((name, i) => {
+    const head = make("th", "", ...(numeric[i] ? ["num"] : []));
+    head.scope = "col";
+    head.setAttribute("aria-sort", "none");
+    const button = make("button", name);
+    button.type = "button";
+    head.append(button);
+    heads.append(head);
+  });
+
+  function draw() {
+    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    page = Math.min(Math.max(page, 0), pages - 1);
+    const rows = found.slice(page * PAGE, (page + 1) * PAGE).map((i) => {
+      const row = document.createElement("tr");
+      columns.forEach((column, c) => {
+        const text = String(show(column[i]));
+        const cell = make("td", text, ...(numeric[c] ? ["num"] : text.length > 40 ? ["long"] : []));
+        if (!numeric[c] && text.length > 40) cell.title = text;
+        row.append(cell);
+      });
+      return row;
+    });
+    table.tBodies[0].replaceChildren(...rows);
+    form.querySelector("output").textContent = `${found.length.toLocaleString("en")} of ${count.toLocaleString("en")} rows`;
+    pager.hidden = pages === 1;
+    pager.querySelector("span").textContent = `${page + 1} of ${pages}`;
+    pager.querySelector('[data-step="-1"]').disabled = page === 0;
+    pager.querySelector('[data-step="1"]').disabled = page === pages - 1;
+  }
+
+  function choose() {
+    const { words, fields } = wanted(form);
+    found = all.filter(
+      (i) =>
+        fields.every(([name, value]) => columns[at[name]][i] === value) &&
+        words.every((word) => columns.some((column) => String(column[i] ?? "").toLowerCase().includes(word))),
+    );
+    if (sorted) found.sort((a, b) => compare(columns[sorted.column][a], columns[sorted.column][b], sorted.sign));
+    page = 0;
+    draw();
+  }
+
+  table.tHead.addEventListener("click", (event) => {
+    const head = event.target.closest("button") && event.target.closest("th");
+    if (!head) return;
+    sorted = { column: head.cellIndex, sign: turn(head) };
+    choose();
+  });
+  pager.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    page += Number(button.dataset.step);
+    draw();
+    table.parentElement.scrollTop = 0;
+  });
+  form.querySelector(".csv").addEventListener("click", () => {
+    const cell = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
+    const line = (i) => packed.all.map((name) => cell(String((name in at ? columns[at[name]][i] : packed.same[name]) ?? ""))).join(",");
+    const text = [packed.all.join(","), ...found.map(line)].join("\n") + "\n";
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    link.download = "leaderboard.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+  onFilter(form, choose);
+  draw();
+}
+
+function tips(tip) {
+  const place = (x, y) => {
+    const box = tip.getBoundingClientRect();
+    const left = Math.min(Math.max(8, x + 14), window.innerWidth - box.width - 8);
+    const below = y + 18 + box.height < window.innerHeight;
+    tip.style.left = `${left}px`;
+    tip.style.top = `${below ? y + 18 : Math.max(8, y - box.height - 12)}px`;
+  };
+  document.addEventListener("pointerover", (event) => {
+    const source = event.target.closest("[data-tip]");
+    tip.hidden = !source;
+    if (source) {
+      tip.textContent = source.dataset.tip;
+      place(event.clientX, event.clientY);
+    }
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!tip.hidden) place(event.clientX, event.clientY);
+  });
+  document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
+}
+
+function legends() {
+  for (const button of document.querySelectorAll(".legend button")) {
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") === "false";
+      button.setAttribute("aria-pressed", String(on));
+      const curves = button.closest("section").querySelectorAll(`.curve[data-slot="${button.dataset.slot}"]`);
+      for (const curve of curves) curve.classList.toggle("off", !on);
+    });
+  }
+}
+
+function copies() {
+  for (const button of document.querySelectorAll(".copy")) {
+    button.addEventListener("click", () => {
+      const text = button.nextElementSibling;
+      const done = () => {
+        button.textContent = "copied";
+        setTimeout(() => (button.textContent = "copy"), 1500);
+      };
+      const select = () => getSelection().selectAllChildren(text);
+      if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done, select);
+      else select();
+    });
+  }
+}
+
+if (document.getElementById("standings")) {
+  standings(document.getElementById("standings"));
+  tidy(document.getElementById("tidy"), JSON.parse(document.getElementById("tidy-data").textContent));
+}
+tips(document.getElementById("tip"));
+legends();
+copies();
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => (one.open = true)));
