@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.batch import Batch, Data, pixels
-from robustvit.defense import Closure, Defense
 from robustvit.draws import Draws
 from robustvit.errors import ModelError
 from robustvit.reading import Reading
 from robustvit.recipe import RECIPE, Recipe
+from robustvit.training import Closure, Defense
 from robustvit.view import View
 
 _BETAS = (0.9, 0.95)

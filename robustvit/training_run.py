@@ -18,11 +18,11 @@ from robustvit.batch import Data
 from robustvit.checkpoint import About, Stored, rounded, save
 from robustvit.classifier import Classifier, fingerprint
 from robustvit.data_address import parse_data
-from robustvit.defense import Defense, compose
 from robustvit.errors import BadParameter
 from robustvit.recipe import RECIPE, Recipe
 from robustvit.spec import Spec, plain
 from robustvit.trainer import Device, Progress, shown, train
+from robustvit.training import Defense, compose
 
 _ENDING = ".safetensors"
 

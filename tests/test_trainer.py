@@ -5,11 +5,11 @@ from torch import nn
 
 from robustvit.batch import Batch
 from robustvit.data.arrays import Arrays, arrays
-from robustvit.defense import Defense
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter, ModelError
 from robustvit.recipe import Recipe
 from robustvit.trainer import Progress, Trained, jitter, train
+from robustvit.training import Defense
 from robustvit.view import View
 
 VIEW = View(size=(8, 8), resize=8)

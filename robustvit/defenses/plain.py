@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.batch import Batch
-from robustvit.defense import Defense
 from robustvit.draws import Draws
 from robustvit.registry import defense
+from robustvit.training import Defense
 
 
 @defense(family="baseline", source="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision (label smoothing)")

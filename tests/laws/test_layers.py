@@ -10,7 +10,7 @@ import robustvit
 ROOT = Path(robustvit.__file__).parent
 
 DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
-PRIMITIVES = {"batch", "checkpoint", "classifier", "defense", "draws", "norms", "reading", "recipe", "scenario"}
+PRIMITIVES = {"batch", "checkpoint", "classifier", "draws", "norms", "reading", "recipe", "scenario", "training"}
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
 STATISTICS = {"intervals", "judging", "answers"}

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from robustvit.batch import Batch
-from robustvit.defense import Defense, compose
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
+from robustvit.training import Defense, compose
 
 
 def _batch() -> Batch:
