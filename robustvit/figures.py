@@ -15,7 +15,7 @@ SLOTS = 7  # colours told apart by people with any colour vision; an eighth mode
 
 _RAMP = ("00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "dbc75b", "efd94a", "fee838")  # dark to light
 _STEPS = 20
-_DARK_INK, _LIGHT_INK = "#16181d", "#ffffff"
+_DARK_INK, _LIGHT_INK = "#000000", "#ffffff"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 22.0
 _INSET = 8.0
 _MARK = 3.1
@@ -222,7 +222,7 @@ def shortened(levels: Sequence[str]) -> tuple[list[str], str]:
 def symbol(slot: int, x: float, y: float, radius: float = _MARK) -> str:
     """The path of a slot's symbol: disc, square, triangle or diamond."""
     r = radius
-    shape = (slot // SLOTS + slot) % 4
+    shape = slot % 4
     if shape == 0:
         return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z"
     if shape == 1:

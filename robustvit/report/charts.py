@@ -65,11 +65,11 @@ def attack_panels(stage: Stage) -> list[Panel]:
 
 
 def heat_map(entrant: Entrant) -> HeatMap | None:
-    """The numbers of one entrant by scenario and severity; None where no scenario has severities."""
+    """The numbers of one entrant by scenario and severity; None where no scenario with severities has a number."""
     metric = entrant.metric()
     points = entrant.points(metric)
     graded = _graded(Stage(entrant.suite, entrant.data, (entrant,)), metric)
-    if not graded:
+    if not any(point.known for place, point in points.items() if (place.scenario, place.params) in graded):
         return None
     levels = in_order([place.severity for place in points if (place.scenario, place.params) in graded])
     percent = Stage(entrant.suite, entrant.data, (entrant,)).unit(metric) == "%"
@@ -117,7 +117,9 @@ def _panels(
     unit = stage.unit(metric)
     values = [point.value for points in data.values() for point in points.values()]
     top = 100.0 if unit == "%" else ceiling(values)
-    made = []
+    made: list[Panel] = []
+    if not any(math.isfinite(value) for value in values):
+        return made
     for key in keys:
         levels = in_order([place.severity for points in data.values() for place in points if (place.scenario, place.params) == key])
         clean = any(place.scenario == "clean" for points in data.values() for place in points)

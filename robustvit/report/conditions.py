@@ -90,7 +90,7 @@ def _card(title: str, subtitle: str, about: Mapping[str, Any], keys: Sequence[st
 def _machine(name: str, environment: Mapping[str, Any]) -> Card:
     facts = []
     for topic, value in environment.items():
-        inner = value.items() if isinstance(value, Mapping) else [(topic, value)]
+        inner = value.items() if isinstance(value, Mapping) and topic != "versions" else [(topic, value)]
         facts += [(_SAID.get(str(key), str(key)), _told(one)) for key, one in inner if one not in (None, "")]
     return Card(name, "", tuple(facts), "", "")
 
@@ -110,6 +110,8 @@ def _run(manifest: Mapping[str, Any]) -> Run:
 def _told(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
     if isinstance(value, int) and value >= 10_000:
         return f"{value:,}"
     return str(value).strip()

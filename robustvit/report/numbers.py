@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-_ALWAYS = ("model", "suite", "scenario", "severity", "metric", "value", "low", "high", "n", "status")
+_FIRST = ("model", "suite", "data", "scenario", "severity", "metric", "value", "low", "high", "n", "status", "reason", "seconds")
+_ALWAYS = ("scenario", "metric", "value", "low", "high", "n", "status")
 _TYPED = ("value", "low", "high", "n", "seconds", "seed")
 
 
@@ -25,9 +26,9 @@ class Numbers:
 
 
 def numbers(board: pd.DataFrame) -> Numbers:
-    """A board as the page's table: columns that differ, in the board's order, and the choices of its filters."""
+    """A board as the page's table: columns that differ, the telling ones first, and the choices of its filters."""
     same = [name for name in board.columns if name not in _ALWAYS and board[name].nunique(dropna=False) <= 1]
-    columns = [name for name in board.columns if name not in same]
+    columns = [name for name in (*_FIRST, *(other for other in board.columns if other not in _FIRST)) if name not in same]
     packed = {
         "columns": columns,
         "all": list(board.columns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import uuid
@@ -44,7 +45,8 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
         draft.write_text(page, encoding="utf-8")
         os.replace(draft, target)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise StoreFull(f"cannot write the report {target}: {error.strerror or error}. Give another place with --output.") from error
     return target
 

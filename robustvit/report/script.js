@@ -27,6 +27,7 @@ function wanted(form) {
 
 function onFilter(form, apply) {
   form.addEventListener("input", apply);
+  form.addEventListener("change", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
@@ -158,17 +159,15 @@ function tips(tip) {
     tip.style.left = `${left}px`;
     tip.style.top = `${below ? y + 18 : Math.max(8, y - box.height - 12)}px`;
   };
-  document.addEventListener("pointerover", (event) => {
+  const tell = (event) => {
     const source = event.target.closest("[data-tip]");
     tip.hidden = !source;
-    if (source) {
-      tip.textContent = source.dataset.tip;
-      place(event.clientX, event.clientY);
-    }
-  });
-  document.addEventListener("pointermove", (event) => {
-    if (!tip.hidden) place(event.clientX, event.clientY);
-  });
+    if (!source) return;
+    tip.textContent = source.dataset.tip;
+    place(event.clientX, event.clientY);
+  };
+  document.addEventListener("pointerover", tell);
+  document.addEventListener("pointermove", tell);
   document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 }
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import pandas as pd
 
 from robustvit.figures import Point, in_order, number
 from robustvit.report.charts import spaced
@@ -50,11 +49,7 @@ def notices(stages: list[Stage]) -> list[Notice]:
     found = []
     for stage in stages:
         for entrant in stage.entrants:
-            cells = entrant.cells.drop_duplicates("cell")
-            found += _gathered(cells, stage, entrant.name)
-            found += _gathered(entrant.rows[entrant.rows["cell"] == ""], stage, entrant.name)
-            unanswered = entrant.cells[entrant.cells["status"] == "n/a"]
-            found += _gathered(unanswered, stage, entrant.name) if not (cells["status"] == "n/a").any() else []
+            found += [*_of_cells(stage, entrant), *_of_averages(stage, entrant), *_undefined(stage, entrant)]
     order = {"failed": 0, "partial": 1, "n/a": 2}
     return sorted(_merged(found), key=lambda notice: order[notice.status])
 
@@ -69,7 +64,11 @@ def _clean(stage: Stage, entrant: Entrant) -> str:
 
 def _corrupted(entrant: Entrant) -> str:
     overall, errors = mean_error(entrant), corruption_errors(entrant)
-    told = f"errs on {_percent(overall)} over {len(errors)} corruptions" if overall is not None and overall.known and errors else ""
+    told = (
+        f"errs on {_percent(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
+        if overall is not None and overall.known and errors
+        else ""
+    )
     known = {name: point.value for name, point in errors.items() if point.known}
     if len(known) < 2 or entrant.random:
         return told
@@ -97,14 +96,28 @@ def _percent(point: Point) -> str:
     return f"{number(point.value)}\u00a0%{interval}"
 
 
-def _gathered(rows: pd.DataFrame, stage: Stage, name: str) -> list[Notice]:
-    found = []
-    missing = rows[rows["status"] != "complete"]
-    for (status, reason), part in missing.groupby(["status", "reason"], sort=False):
-        whole = bool((part["cell"] == "").all()) or status == "n/a"
-        what = list(dict.fromkeys(part["metric"])) if whole else [_cell(str(r.scenario), str(r.severity)) for r in part.itertuples()]
-        found.append(Notice(str(status), stage.suite, name, _listed([str(one) for one in what if one]), str(reason)))
-    return found
+def _of_cells(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
+    rows = entrant.cells[entrant.cells["status"].isin(["failed", "partial"])].drop_duplicates("cell")
+    for (status, reason), part in rows.groupby(["status", "reason"], sort=False):
+        cells = [_cell(str(row.scenario), str(row.severity)) for row in part.itertuples()]
+        yield Notice(str(status), stage.suite, entrant.name, _listed(cells), str(reason))
+
+
+def _of_averages(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
+    rows = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["status"] == "partial")]
+    for metric, part in rows.groupby("metric", sort=False):
+        corruptions = [spaced(name) for name in part["scenario"] if name]
+        of = f" of {_listed(corruptions)}" if corruptions else ""
+        reason = (
+            part["reason"].iloc[0] if len(part) == 1 else "cells above are missing, and what is there is not averaged as if it were all"
+        )
+        yield Notice("partial", stage.suite, entrant.name, f"{metric}{of}", str(reason))
+
+
+def _undefined(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
+    rows = entrant.rows[entrant.rows["status"] == "n/a"]
+    for reason, part in rows.groupby("reason", sort=False):
+        yield Notice("n/a", stage.suite, entrant.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
 
 
 def _merged(found: list[Notice]) -> list[Notice]:

@@ -1,0 +1,124 @@
+"""The page in a real browser: sorting, filtering, tips, and silence on the console and the network."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = os.environ.get("CHROMEDRIVER") or shutil.which("chromedriver")
+QUIET = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-default-apps", "--window-size=1280,900", "--force-prefers-reduced-motion",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("no Chromium with its chromedriver on PATH (Debian: chromium chromium-driver), or in $CHROMIUM and $CHROMEDRIVER")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(chromium: Any, html: Path) -> Any:
+    chromium.get_log("browser")
+    chromium.get_log("performance")
+    chromium.get(html.as_uri())
+    return chromium
+
+
+def find(page: Any, selector: str) -> Any:
+    return page.find_element("css selector", selector)
+
+
+def rows(page: Any) -> list[str]:
+    shown = page.find_elements("css selector", "#standings tbody tr")
+    return [row.find_element("css selector", "th").text.splitlines()[0] for row in shown if row.is_displayed()]
+
+
+def test_a_click_on_a_heading_sorts_and_says_so(page: Any) -> None:
+    heading = find(page, "#standings thead th:nth-child(3)")
+    heading.find_element("css selector", "button").click()
+    assert (rows(page), heading.get_attribute("aria-sort")) == (["demo", "rival"], "descending")
+    heading.find_element("css selector", "button").click()
+    assert (rows(page), heading.get_attribute("aria-sort")) == (["rival", "demo"], "ascending")
+
+
+def test_the_keyboard_sorts_too(page: Any) -> None:
+    button = find(page, "#standings thead th:nth-child(1) button")
+    button.send_keys("\ue007")
+    button.send_keys("\ue007")
+    assert rows(page) == ["rival", "demo"]
+
+
+def test_typing_in_the_filter_leaves_the_rows_that_match(page: Any) -> None:
+    field = find(page, '[data-for="standings"] input')
+    field.send_keys("RIV")
+    assert rows(page) == ["rival"]
+    assert find(page, '[data-for="standings"] output').text == "1 of 2"
+
+
+def test_the_table_of_all_numbers_sorts_and_filters(page: Any) -> None:
+    find(page, "#numbers summary").click()
+    count = len(page.find_elements("css selector", "#tidy tbody tr"))
+    find(page, '[data-for="tidy"] select[name="metric"] option:nth-child(3)').click()
+    assert 0 < len(page.find_elements("css selector", "#tidy tbody tr")) < count
+    button = next(one for one in page.find_elements("css selector", "#tidy thead button") if one.text.startswith("value"))
+    button.click()
+    place = page.execute_script("return arguments[0].closest('th').cellIndex", button)
+    found = [row.find_elements("css selector", "td")[place].text for row in page.find_elements("css selector", "#tidy tbody tr")]
+    known = [float(text) for text in found if text]
+    assert known == sorted(known)
+    assert "" not in found[: len(known)]
+
+
+def test_the_pointer_gets_the_numbers_of_a_curve(page: Any) -> None:
+    from selenium.webdriver import ActionChains
+
+    spot = find(page, ".panel .hit")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", spot)
+    ActionChains(page).move_to_element(spot).pause(0.2).move_by_offset(1, 1).perform()
+    assert "demo: 95.0" in find(page, "#tip").text
+
+
+def test_a_model_can_be_hidden_from_the_curves(page: Any) -> None:
+    button = find(page, ".legend button")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert not [curve for curve in page.find_elements("css selector", '.curve[data-slot="0"]') if curve.is_displayed()]
+
+
+def test_nothing_is_said_on_the_console_and_nothing_is_fetched(page: Any) -> None:
+    find(page, "#standings thead button").click()
+    assert page.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert any(url.startswith("file:") for url in asked)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_its_window(page: Any, width: int) -> None:
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    )
+    page.refresh()
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

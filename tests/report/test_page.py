@@ -1,0 +1,203 @@
+"""The page: whole, closed to the network, and nobody's names run in it."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from robustvit.board import leaderboard
+from robustvit.errors import StoreError, StoreFull
+from robustvit.report.page import render, write_report
+from robustvit.store import Store
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"></td><img src=x onerror=alert(1)>',
+    "</script><script>alert(1)",
+    "'><svg/onload=alert(1)>",
+    "{{ 7*7 }}",
+)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of the page without style and scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside in ("script", "style"):
+            self.scripts.append(data)
+        else:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_the_page_asks_nothing_of_the_network(html: Path) -> None:
+    page = Page(html.read_text())
+    sources = [
+        value
+        for _, attrs in page.tags
+        for key, value in attrs.items()
+        if key in ("src", "srcset", "poster", "data", "action", "background")
+    ]
+    assert sources
+    assert all(str(source).startswith("data:image/") for source in sources)
+    assert not {"link", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    assert "@import" not in html.read_text()
+    assert "url(" not in html.read_text()
+
+
+def test_the_policy_allows_exactly_the_pages_own_style_and_script(html: Path) -> None:
+    text = html.read_text()
+    (policy,) = [attrs["content"] for tag, attrs in Page(text).tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in str(policy)
+    assert "unsafe" not in str(policy)
+    for tag in ("style", "script"):
+        (body,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in str(policy)
+
+
+def test_there_are_no_inline_styles_or_handlers(html: Path) -> None:
+    names = {key for _, attrs in Page(html.read_text()).tags for key in attrs}
+    assert "style" not in names
+    assert not [name for name in names if name.startswith("on")]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_hostile_names_are_shown_and_not_run(
+    hostile: str,
+    make_store: Callable[..., Store],
+    questions: Callable[..., Any],
+    pictured: Callable[..., None],
+    encoded: Callable[..., bytes],
+) -> None:
+    store = make_store(questions(hostile), label=hostile, metrics=("top1", "robust_accuracy"))
+    pictured(store, encoded(), hostile)
+    tame = make_store(questions("demo"), name="tame", metrics=("top1", "robust_accuracy"))
+    pictured(tame, encoded())
+    page, plain = (Page(render(leaderboard(one), one)) for one in (store, tame))
+    assert hostile in page.text
+    assert [(tag, sorted(attrs)) for tag, attrs in page.tags] == [(tag, sorted(attrs)) for tag, attrs in plain.tags]
+
+
+def test_hostile_reasons_and_commands_are_shown_and_not_run(store: Store) -> None:
+    board = leaderboard(store)
+    row = board.index[board["scenario"] == "fog"][0]
+    told = board.assign(reason=HOSTILE[2], repro=HOSTILE[2], environment=HOSTILE[0])
+    told.loc[row, ["status", "value", "low", "high"]] = ["failed", float("nan"), float("nan"), float("nan")]
+    page = Page(render(told, store))
+    assert HOSTILE[2] in page.text
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+    assert not [tag for tag, _ in page.tags if tag == "img" and not _["src"]]
+
+
+def test_addresses_lead_to_web_pages_only(make_store: Callable[..., Store], questions: Callable[..., Any]) -> None:
+    store = make_store(questions("demo"))
+    (path,) = (store.path / "runs").glob("*.json")
+    manifest = json.loads(path.read_text())
+    manifest["suite"]["url"] = "javascript:alert(1)"
+    manifest["data"]["url"] = "https://example.org/data"
+    path.write_text(json.dumps(manifest))
+    links = [str(attrs["href"]) for tag, attrs in Page(render(leaderboard(store), store)).tags if tag == "a"]
+    assert [link for link in links if not link.startswith("#")] == ["https://example.org/data"]
+
+
+def test_every_row_of_the_leaderboard_is_in_the_page(html: Path, store: Store) -> None:
+    board = leaderboard(store)
+    packed = json.loads(re.findall(r'id="tidy-data">(.*?)</script>', html.read_text(), re.DOTALL)[0])
+    columns = {name: one.get("v") or [one["t"][i] for i in one["i"]] for name, one in zip(packed["columns"], packed["data"], strict=True)}
+    found = pd.DataFrame({name: columns.get(name, [packed["same"].get(name)] * len(board)) for name in packed["all"]})
+    assert list(found.columns) == list(board.columns)
+    assert list(found["metric"]) == list(board["metric"])
+    assert list(found["value"].astype(float).round(4).fillna(-1)) == list(board["value"].round(4).fillna(-1))
+
+
+def test_the_same_store_gives_the_same_page(html: Path, store: Store, tmp_path: Path) -> None:
+    assert write_report(store.path, tmp_path / "again.html").read_bytes() == html.read_bytes()
+
+
+def test_the_page_is_small(html: Path) -> None:
+    assert html.stat().st_size < 200_000
+
+
+def test_a_report_can_be_of_one_model(store: Store, tmp_path: Path) -> None:
+    text = write_report(store, tmp_path / "one.html", models=["demo"]).read_text()
+    assert "Robustness of demo" in text
+    assert "rival" not in Page(text).text.replace("demo, rival", "")
+
+
+def test_an_unknown_suite_is_refused_and_nothing_is_written(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="has no suite 'made-down'"):
+        write_report(store, tmp_path / "report.html", suite="made-down")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFull, match=r"cannot write the report .*report\.html"):
+        write_report(store, tmp_path / "file" / "report.html")
+
+
+def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+    page = Page(write_report(Store(tmp_path / "empty", create=True), tmp_path / "report.html").read_text())
+    assert "Nothing has been asked" in page.text
+    assert "robustvit run --store" in page.text
+
+
+def test_a_store_of_failures_alone_shows_their_reason(make_store: Callable[..., Store]) -> None:
+    store = make_store({("demo", "clean", ""): None, ("demo", "fog", "3"): None})
+    for cell in store.cells():
+        store.fail(cell, "out of memory")
+    page = Page(render(leaderboard(store), store))
+    assert "has no number yet" in page.text
+    assert "clean, fog 3 for demo: out of memory" in page.text
+
+
+def test_one_clean_cell_makes_a_page_without_curves(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    store = make_store({("demo", "clean", ""): answered([True, False])})
+    page = Page(render(leaderboard(store), store))
+    assert "no number of that kind is here" in page.text
+    assert "keeps no pictures" in page.text
+
+
+def test_random_weights_are_marked_wherever_their_numbers_stand(make_store: Callable[..., Store], questions: Callable[..., Any]) -> None:
+    store = make_store(questions("r"))
+    page = Page(render(leaderboard(store), store))
+    assert page.text.count("random weights") == 3  # leaderboard, legend, heat map
+    assert "Its weights are random" in page.text
+
+
+def test_the_report_needs_no_torch(store: Store, tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['timm'] = None\n"
+        "from robustvit.report.page import write_report\n"
+        f"print(write_report({str(store.path)!r}, {str(tmp_path / 'report.html')!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
