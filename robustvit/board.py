@@ -240,7 +240,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
     attacks = part[part["metric"] == "robust_accuracy"]
-    row |= {f"{one.scenario} {one.severity}".strip(): _number(one) for _, one in attacks.iterrows()}
+    row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
     return row | {"status": _status(part)}

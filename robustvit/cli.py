@@ -171,7 +171,7 @@ def _tell_run(done: Any, asked: Request) -> None:
         return
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
-    _print_frame(summary(board), f"{done.suite} · {done.store}")
+    _print_board(summary(board), f"{done.suite} · {done.store}")
     if done.computed:
         out.print(f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there.", highlight=False)
     else:
@@ -261,13 +261,25 @@ def leaderboard(
         raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
     board = boards.leaderboard(store, suite=suite, models=model, metrics=metric)
     if format == "table" and output is None:
-        _print_frame(boards.summary(board), str(store))
-        return
-    text = export(board, "md" if format == "table" else format, output)
-    if output is None:
-        sys.stdout.write(text if isinstance(text, str) else "")
+        _print_board(boards.summary(board), str(store))
     else:
-        err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
+        text = export(board, "md" if format == "table" else format, output)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
+    _leave_if_failed(board)
+
+
+def _leave_if_failed(board: Any) -> None:
+    """Names the cells that have no answer, each once, and leaves with their exit code."""
+    failed = board[(board["status"] == "failed") & (board["cell"] != "")].drop_duplicates("cell")
+    for row in failed.itertuples():
+        err.print(
+            f"[red]failed:[/] {escape(f'{row.model} · {row.scenario} {row.severity}: {row.reason}')}", highlight=False, soft_wrap=True
+        )
+    if len(failed):
+        raise typer.Exit(CELLS_FAILED)
 
 
 @app.command()
@@ -493,6 +505,24 @@ def _show(frame: Any, title: str, as_json: bool) -> None:
         print(frame.to_json(orient="records"))
     else:
         _print_frame(frame, title)
+
+
+def _print_board(summary: Any, title: str) -> None:
+    """One line per model where that fits the terminal; else one line per number and a column per model, in groups that fit."""
+    texts = [[str(value) for value in row] for row in summary.itertuples(index=False)]
+    lengths = [max(map(len, column)) for column in zip(map(str, summary.columns), *texts, strict=True)]
+    if sum(lengths) + 3 * len(lengths) < out.width:
+        _print_frame(summary, title)
+        return
+    fitting = max(1, (out.width - 30) // (max(map(len, (text for row in texts for text in row))) + 3))
+    for start in range(0, len(texts), fitting):
+        table = Table(title=title, title_justify="left", show_header=False)
+        for _ in range(1 + len(texts[start : start + fitting])):
+            table.add_column(overflow="fold")
+        for place, name in enumerate(summary.columns):
+            values = [escape(row[place]) for row in texts[start : start + fitting]]
+            table.add_row(escape(str(name).replace("_", " ")), *values, end_section=name == "n", style="bold" if place == 0 else None)
+        out.print(table)
 
 
 def _print_frame(frame: Any, title: str) -> None:

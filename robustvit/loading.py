@@ -31,7 +31,7 @@ def load_model(
     bound = registry.bind(registry.lookup("model", spec.name, spec.where), spec)
     model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
     model.relabel(label(address)).to(torch.device(device or "cpu"))
-    return model.configure(tile=tile or default_tile(model), precision=precision)
+    return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
 
 
 def label(address: str | Spec) -> str:
