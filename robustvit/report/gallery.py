@@ -60,23 +60,26 @@ class Strip:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The strips of one entrant, the clean one first, and what could not be read."""
+    """The strips of one entrant, the clean one first; how many scenarios had no room, and what could not be read."""
 
     entrant: Entrant
     strips: tuple[Strip, ...]
     reduced: bool
+    left_out: int
     damaged: str
 
 
 def gallery(store: Store, entrant: Entrant, classes: Sequence[str], budget: int = BUDGET) -> Gallery | None:
     """The same few samples, clean and through every scenario at up to three severities; None where the store keeps no picture.
 
-    classes: names of the labels; a label without a name is shown as its number. budget: how many pictures at most, clean ones aside.
+    classes: names of the labels; a label without a name is shown as its number. budget: how many pictures at most; where it is
+    short, fewer samples, then fewer severities, then fewer scenarios are shown.
     """
     cells, damaged = _frames(store, entrant)
     if not any(cells.values()):
         return None
-    shown = _chosen_levels(cells)
+    every = _chosen_levels(cells, budget)
+    shown = dict(list(every.items())[:budget])
     count = max(1, min(_SAMPLES, budget // max(1, sum(len(levels) for levels in shown.values()))))
     samples = _samples(cells)[:count]
     strips = [
@@ -85,12 +88,13 @@ def gallery(store: Store, entrant: Entrant, classes: Sequence[str], budget: int 
         for sample in samples
         if (pictures := tuple(_pictures(cells, key, levels, sample, classes)))
     ]
-    return Gallery(entrant, tuple(strips[: budget + _SAMPLES]), not all(one.crisp for strip in strips for one in strip.pictures), damaged)
+    reduced = not all(one.crisp for strip in strips for one in strip.pictures if one.uri)
+    return Gallery(entrant, tuple(strips), reduced, len(every) - len(shown), damaged)
 
 
 def share(entrants: int) -> int:
     """How many pictures each of so many entrants may show."""
-    return max(12, min(BUDGET, _ALL // max(1, entrants)))
+    return max(16, min(BUDGET, _ALL // max(1, entrants)))
 
 
 def _frames(store: Store, entrant: Entrant) -> tuple[dict[Place, list[Seen]], str]:
@@ -110,19 +114,24 @@ def _seen(pictures: pd.DataFrame) -> list[Seen]:
     ]
 
 
-def _chosen_levels(cells: Mapping[Place, list[Seen]]) -> dict[tuple[str, str], list[str]]:
-    """Up to three severities of each scenario: first, middle, last."""
+def _chosen_levels(cells: Mapping[Place, list[Seen]], budget: int) -> dict[tuple[str, str], list[str]]:
+    """Up to three severities of each scenario, fewer where the budget is short; the clean images come first."""
     levels: dict[tuple[str, str], list[str]] = {}
     for place in sorted(cells, key=lambda place: place.scenario != "clean"):
         if cells[place]:
             levels.setdefault((place.scenario, place.params), []).append(place.severity)
-    return {key: _spread(in_order(found)) for key, found in levels.items()}
+    for count in range(_LEVELS, 1, -1):
+        chosen = {key: _spread(in_order(found), count) for key, found in levels.items()}
+        if sum(map(len, chosen.values())) <= budget:
+            return chosen
+    return {key: _spread(in_order(found), 1) for key, found in levels.items()}
 
 
-def _spread(levels: list[str]) -> list[str]:
-    if len(levels) <= _LEVELS:
-        return levels
-    return [levels[0], levels[(len(levels) - 1) // 2], levels[-1]]
+def _spread(levels: list[str], count: int) -> list[str]:
+    """So many of the levels: the middle one, the outer two, or these and the middle."""
+    middle = levels[(len(levels) - 1) // 2]
+    wanted = {1: [middle], 2: [levels[0], levels[-1]], 3: [levels[0], middle, levels[-1]]}[count]
+    return list(dict.fromkeys(wanted))
 
 
 def _samples(cells: Mapping[Place, list[Seen]]) -> list[str]:

@@ -145,9 +145,22 @@ def test_bytes_that_are_no_picture_are_not_embedded(content: bytes) -> None:
     assert embedded(content) == ("", False)
 
 
-def test_many_models_share_the_page(encoded: Callable[..., bytes]) -> None:
+def test_many_models_share_the_page() -> None:
     assert share(1) == 48
-    assert share(100) == 12
+    assert share(100) == 16
+
+
+@pytest.mark.parametrize(("budget", "levels", "left_out"), [(6, ["1", "3", "5"], 0), (4, ["1", "5"], 0), (2, ["3"], 0), (1, ["3"], 1)])
+def test_a_short_budget_takes_severities_before_scenarios(
+    budget: int, levels: list[str], left_out: int,
+    make_store: Callable[..., Store], answered: Callable[..., Any], pictured: Callable[..., None], encoded: Callable[..., bytes],
+) -> None:  # fmt: skip
+    store = make_store({("demo", name, str(level)): answered([True, False]) for name in ("fog", "snow") for level in range(1, 6)})
+    pictured(store, encoded())
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], [], budget)
+    assert found is not None
+    assert [picture.level for picture in found.strips[0].pictures] == levels
+    assert found.left_out == left_out
 
 
 @pytest.mark.parametrize(
