@@ -61,6 +61,7 @@ def train_from_spec(
     defense = compose([_defense(text) for text in defenses])
     split = _split(data, data_dir)
     start = loading.load_model(model, device=device)
+    split.learned.readings[0].check(_outputs(start), model, split.learned.name)
     about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored))
     reached = 0
 
@@ -159,12 +160,17 @@ def _about(address: str, start: Classifier, made_by: str) -> About:
     return About(
         arch=str(named.get("arch")),
         kwargs=str(named.get("kwargs") or ""),
-        num_classes=int(str(named.get("num_classes"))),
+        num_classes=_outputs(start),
         mean=_channels(start.mean),
         std=_channels(start.std),
         view=start.view.as_dict(),
         command=made_by,
     )
+
+
+def _outputs(start: Classifier) -> int:
+    with torch.no_grad():
+        return int(start(torch.zeros(1, 3, *start.size, device=start.device)).shape[1])
 
 
 def _classifier(model: nn.Module, start: Classifier) -> Classifier:
