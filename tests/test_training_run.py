@@ -72,7 +72,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_learning(tmp_path: Pat
 
 
 def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="num_classes=7.*tells 7 classes apart, data 'digits' has 10"):
+    with pytest.raises(ModelError, match=r"num_classes=7.*tells 7 classes apart, data 'digits' has 10"):
         _run(tmp_path / "a.safetensors", ADDRESS.replace("=10&", "=7&"))
 
 
