@@ -144,7 +144,11 @@ def show(value: Value) -> str:
     """A value as a person writes it: `4/255`, `fog(severity=3)`, `[3, 6, 9]`."""
     if isinstance(value, Fraction):
         levels = value * 255
-        return f"{float(levels):g}/255" if levels <= 64 and levels.denominator in (1, 2, 4, 5, 10) else f"{value.numerator}/{value.denominator}"
+        return (
+            f"{float(levels):g}/255"
+            if levels <= 64 and levels.denominator in (1, 2, 4, 5, 10)
+            else f"{value.numerator}/{value.denominator}"
+        )
     if isinstance(value, tuple):
         return "[" + ", ".join(show(item) for item in value) + "]"
     if isinstance(value, float):
