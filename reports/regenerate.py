@@ -37,6 +37,7 @@ def picture(page: Path, target: Path) -> None:
 
 
 def main() -> None:
+    """Runs the suites where the records lack anything, then writes boards, page and picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
     store = HERE / "records"

@@ -73,7 +73,7 @@ class Batch:
 
 def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    tensor = torch.from_numpy(np.array(images, order="C")).to(device)
     return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
 
 

@@ -41,7 +41,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
 )
-_DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=4,embed_dim=96,depth=4,num_heads=3"
+_DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
 
 out = Console()
 err = Console(stderr=True)

@@ -91,7 +91,9 @@ def make(
             raise BadParameter(f"--keep '{name}' is unknown; it takes logits.")
     pictures = open_data(suite, data, settings)
     bound = suite if settings.seed is None else suite.with_seed(settings.seed)
-    plan = Plan(bound, pictures, order(pictures.ids), wanted(suite.limit if settings.limit is None else settings.limit, len(pictures)), [], settings)
+    plan = Plan(
+        bound, pictures, order(pictures.ids), wanted(suite.limit if settings.limit is None else settings.limit, len(pictures)), [], settings
+    )
     for address in models:
         plan.asks.append(_ask(plan, address, need_weights))
     labels = [ask.label for ask in plan.asks]

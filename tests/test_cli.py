@@ -106,9 +106,27 @@ def test_plan_shows_missing_weights_as_unresolved(robustvit, tmp_path: Path, mon
 def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert robustvit("leaderboard", "--store", store, "--format", "csv", "-o", tmp_path / "b.csv").code == 0
     board = pd.read_csv(tmp_path / "b.csv")
-    wanted = (
-        "model transforms suite data scenario severity metric value low high n status seconds cell params seed source version repro".split()
-    )
+    wanted = [
+        "model",
+        "transforms",
+        "suite",
+        "data",
+        "scenario",
+        "severity",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n",
+        "status",
+        "seconds",
+        "cell",
+        "params",
+        "seed",
+        "source",
+        "version",
+        "repro",
+    ]
     assert set(wanted) <= set(board.columns)
     assert set(board["status"]) <= {"complete", "partial", "failed", "n/a"}
 

@@ -47,7 +47,7 @@ def test_a_truncated_piece_is_named_and_can_be_set_aside(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
     path = store.pieces(CELL)[0].path
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(StoreDamaged, match="000000-000-010.parquet is not whole"):
+    with pytest.raises(StoreDamaged, match=r"000000-000-010\.parquet is not whole"):
         read(store.pieces(CELL))
     assert store.set_aside(CELL) == [path.with_suffix(".damaged")]
     assert store.pieces(CELL) == []
@@ -76,7 +76,7 @@ def test_a_missing_store_and_a_folder_of_something_else_are_refused(tmp_path: Pa
 
 
 def test_an_unknown_column_is_refused() -> None:
-    with pytest.raises(BadParameter, match="no column 'lable'. Did you mean 'label'"):
+    with pytest.raises(BadParameter, match=r"no column 'lable'\. Did you mean 'label'"):
         table({"lable": [1]})
 
 

@@ -74,7 +74,9 @@ def imports(path: Path) -> set[str]:
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.name != "__init__.py" or path.parent not in (ROOT,)]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room(path) not in ("cli", "__main__")], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if room(path) not in ("cli", "__main__")], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_imports_follow_the_layer_table(path: Path) -> None:
     here = room(path)
     assert here in ALLOWED, f"{here} has no place in the layer table"
