@@ -44,7 +44,7 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     installed(session, *TEST)
-    session.run("pytest", "-q", "-m", "not browser", *session.posargs)
+    session.run("pytest", "-q", "-m", "not browser", "--ignore", "tests/docs", *session.posargs)
 
 
 @nox.session

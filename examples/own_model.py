@@ -10,10 +10,10 @@ import robustvit as rv
 
 
 def tiny() -> torch.nn.Module:
-    """A module that says in `default_cfg` how its pictures are prepared."""
+    """A module that says in `pretrained_cfg` how its pictures are prepared."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=10)
-    model.default_cfg = {
+    model.pretrained_cfg = {
         "input_size": (3, 32, 32),
         "mean": (0.5, 0.5, 0.5),
         "std": (0.5, 0.5, 0.5),

@@ -145,8 +145,15 @@ class _File(BaseModel):
 
 def suite_files() -> dict[str, Path]:
     """The suites that ship with robustvit, by name."""
-    folder = importlib.resources.files("robustvit.suites")
-    return {Path(str(item)).stem: Path(str(item)) for item in sorted(folder.iterdir(), key=str) if str(item).endswith(".yaml")}
+    return {path.stem: path for path in sorted(_suites_folder().glob("*.yaml"))}
+
+
+def _suites_folder() -> Path:
+    """Where the suites are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    try:
+        return Path(str(importlib.resources.files("robustvit.suites")))
+    except ModuleNotFoundError:
+        return Path(__file__).resolve().parent.parent / "suites"
 
 
 def load_suite(name: str | Path) -> Suite:
