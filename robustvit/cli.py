@@ -36,7 +36,7 @@ app = typer.Typer(
     help="How robust is a vision transformer? A suite file, one command, a leaderboard with intervals.",
     epilog="Start with robustvit run: the bundled demo model on real handwritten digits, in about a minute.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help starts in half the time
     pretty_exceptions_enable=False,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
@@ -77,7 +77,7 @@ def _request(
     store: StorePath = Path("results"),
     limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that decode images; 0 decodes in this one.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images beside each other.")] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
     precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
     seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; default the suite's own.")] = None,
@@ -138,9 +138,9 @@ def _asking(verb: Callable[[Request], None]) -> Callable[..., None]:
 @app.command()
 @_asking
 def run(asked: Request) -> None:
-    """Answer every question of a suite that the store does not answer yet, and show the leaderboard.
+    """Run a suite; what the store has is not computed again.
 
-    With nothing named: suite quick, model demo, data digits. Killed at any moment, the same command goes on where it stopped.
+    Ends with the leaderboard and the report. With nothing named: suite quick, model demo, data digits. Killed at any moment, the same command goes on where it stopped.
 
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
@@ -184,7 +184,9 @@ def _tell_run(done: Any, asked: Request) -> None:
 @app.command()
 @_asking
 def plan(asked: Request) -> None:
-    """What run would do with the same arguments: the cells, done or to do, and an estimate of time and disk.
+    """What run would do: cells, time, disk. Nothing is computed.
+
+    Takes the arguments of run.
 
     Example: robustvit plan --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
@@ -247,7 +249,9 @@ def leaderboard(
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
 ) -> None:  # fmt: skip
-    """The tidy leaderboard of a store: one row per number, each with its interval.
+    """The leaderboard of a store, each number with its interval.
+
+    The table is a summary; every other format but md and latex is tidy, one row per number.
 
     Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
     """
@@ -307,7 +311,9 @@ def compare(
     flips: Annotated[bool, typer.Option("--flips", help="List the samples that one gets right and the other wrong.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Paired tests of two models, cell by cell, corrected for many comparisons.
+    """Paired tests of two models, cell by cell.
+
+    McNemar's exact test on the samples both saw, corrected by Holm for the many comparisons.
 
     Example: robustvit compare demo mine --suite imagenet-c
     """
@@ -321,7 +327,7 @@ def compare(
 def diff(
     store_a: Annotated[Path, typer.Argument(help="A store.")], store_b: Annotated[Path, typer.Argument(help="Another one.")], as_json: AsJson = False
 ) -> None:  # fmt: skip
-    """What moved between two runs or versions, and whether it is more than chance.
+    """What moved between two stores, and whether by chance.
 
     Example: robustvit diff results-old results-new
     """
@@ -360,7 +366,7 @@ def list_(
 
 @app.command()
 def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default those that ship with robustvit.")] = None) -> None:
-    """Validate suite files: which line, what is wrong, the nearest valid name.
+    """Validate suite files: the line, the mistake, the nearest name.
 
     Example: robustvit check suites/*.yaml
     """
@@ -406,7 +412,7 @@ def data_(
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Each known data set: found or not, where, how many images, and what to do to get it.
+    """The known data sets: found or not, and how to get them.
 
     Example: robustvit data --data-dir /data/imagenet
     """
@@ -445,7 +451,9 @@ def train(
     stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:  # fmt: skip
-    """Train a model: the loop that made the demo's weights, with or without a defense.
+    """Train a model, with or without a defense.
+
+    The loop that made the demo's weights.
 
     Example: robustvit train --data digits --defense plain --epochs 40 --out mine.safetensors
     """

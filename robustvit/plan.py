@@ -27,7 +27,7 @@ from robustvit.view import View
 class Settings:
     """What changes only where and how fast a run computes, and what it keeps besides: no part of a cell but `precision` and `view`.
 
-    batch_size: rows per tile. workers: processes that decode images. limit: samples per cell, a count, or a share in (0, 1).
+    batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
     keep: `logits`. view: overrides of the models' own view.
     """
 
