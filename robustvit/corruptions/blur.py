@@ -1,4 +1,4 @@
-"""Blur: defocus, frosted glass, motion and zoom."""
+"""Blur: defocus, frosted glass, motion, zoom and Gaussian."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _DISKS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # radius, softenin
 _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, reach, passes
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
 _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # end, step
+_SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -53,6 +54,12 @@ def motion_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 def zoom_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """A camera that zooms in while it looks: the mean of the picture and of enlargements of its middle."""
     return in_parts(lambda part: _zoom_blur(part, severity), images)
+
+
+@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def gaussian_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """A Gaussian of sigma 1 … 6 pixels. One of the four extra corruptions."""
+    return in_parts(lambda part: _gaussian_blur(part, severity), images)
 
 
 def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
@@ -167,3 +174,8 @@ def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
     for factor in factors:
         total.add_(zoomed(wide, factor)[..., : total.shape[-2], : total.shape[-1]].float())
     return truncated((start + total).div_(len(factors) + 1).mul_(255.0))
+
+
+def _gaussian_blur(images: Tensor, severity: Severity) -> Tensor:
+    sigma = _SIGMAS[severity - 1]
+    return truncated(filters.gaussian(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0))

@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic deformation, pixelation and JPEG compression."""
+"""Digital: contrast, elastic deformation, pixelation, JPEG compression and saturation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit.batch import Severity, pixels, to_uint8
-from robustvit.corruptions import filters
+from robustvit.corruptions import colour, filters
 from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
 from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.sampling import sampled
@@ -23,6 +23,7 @@ _STRETCH = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
 _SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displacement before the stretch
 _SHRUNK = (0.6, 0.5, 0.4, 0.3, 0.25)
 _QUALITY = (25, 18, 15, 10, 7)
+_SATURATION = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))  # factor, addend
 _FINE = 1 << 24  # parts of a level that sums are counted in; 2**24 of them for 2**20 pixels stay within int64
 
 
@@ -48,15 +49,19 @@ def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 
     Pixels off the 8-bit grid are rounded to it first.
     """
-    share = _SHRUNK[severity - 1]
-    return _each(images, lambda picture: _coarse(picture, share))
+    return _pixelate(images, severity)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Stored as JPEG of quality 25 … 7 and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
-    quality = _QUALITY[severity - 1]
-    return _each(images, lambda picture: _stored(picture, quality))
+    return _jpeg_compression(images, severity)
+
+
+@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def saturate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Other saturation: colours fade towards grey (severities 1 and 2), or become as strong as they can. One of the four extra corruptions."""
+    return in_parts(lambda part: _saturate(part, severity), images)
 
 
 def _contrast(images: Tensor, severity: Severity) -> Tensor:
@@ -82,6 +87,14 @@ def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity
     return truncated(found.float().mul_(255.0))
 
 
+def _pixelate(images: Tensor, severity: Severity) -> Tensor:
+    return _each(images, lambda picture: _coarse(picture, _SHRUNK[severity - 1]))
+
+
+def _jpeg_compression(images: Tensor, severity: Severity) -> Tensor:
+    return _each(images, lambda picture: _stored(picture, _QUALITY[severity - 1]))
+
+
 def _each(images: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     changed = [np.asarray(change(Image.fromarray(picture))) for picture in to_uint8(images)]
     return pixels(np.stack(changed), images.device) if changed else images.clone()
@@ -96,3 +109,9 @@ def _stored(picture: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=quality)
     return Image.open(file)
+
+
+def _saturate(images: Tensor, severity: Severity) -> Tensor:
+    factor, addend = _SATURATION[severity - 1]
+    hue, saturation, value = colour.to_hsv(fractions(images))
+    return truncated(colour.to_rgb(hue, saturation.mul_(factor).add_(addend).clamp_(0.0, 1.0), value).mul_(255.0))

@@ -18,14 +18,16 @@ from torch.nn import functional
 Border = Literal["nearest", "reflect"]
 
 
-def gaussian(images: Tensor, sigmas: tuple[float, float], truncate: float, border: Border) -> Tensor:
+def gaussian(
+    images: Tensor, sigmas: tuple[float, float], truncate: float, border: Border, *, rounded: torch.dtype = torch.float64
+) -> Tensor:
     """Gaussian blur of (N, C, H, W) float64 down the rows, then along them.
 
     sigmas: for rows and columns, in pixels. truncate: radius in sigmas, rounded. border: `nearest` repeats the edge pixel, `reflect`
-    mirrors the picture with the edge pixel twice (`d c b a | a b c d | d c b a`).
+    mirrors the picture with the edge pixel twice (`d c b a | a b c d | d c b a`). rounded: what either pass is rounded to.
     """
     for dim, sigma in ((-2, sigmas[0]), (-1, sigmas[1])):
-        images = _correlate(images, _bell(sigma, truncate), dim, border)
+        images = _correlate(images, _bell(sigma, truncate), dim, border).to(rounded).double()
     return images
 
 

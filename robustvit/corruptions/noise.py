@@ -1,4 +1,4 @@
-"""Noise: Gaussian, shot and impulse."""
+"""Noise: Gaussian, shot, impulse and speckle."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from robustvit.registry import corruption
 _SIGMA = (0.08, 0.12, 0.18, 0.26, 0.38)
 _PHOTONS = (60.0, 25.0, 12.0, 5.0, 3.0)
 _AMOUNT = (0.03, 0.06, 0.09, 0.17, 0.27)
+_SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -44,6 +45,13 @@ def impulse_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor
     return in_parts(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
 
 
+@corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def speckle_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Independent normal noise on every channel of every pixel, in proportion to its brightness. One of the four extra corruptions."""
+    noise = draws.at("noise").normal(*images.shape[1:])
+    return in_parts(lambda part, given: _speckle_noise(part, given, severity), images, noise)
+
+
 def _gaussian_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
     """noise: standard normal, shaped like the images."""
     return truncated(fractions(images).add_(noise.double().mul_(_SIGMA[severity - 1])).mul_(255.0))
@@ -58,3 +66,9 @@ def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Sever
     """hit, salt: uniform in [0, 1), shaped like the images; a value is hit up to the amount, and salted up to one half."""
     peak = (salt <= 0.5).double().mul_(255.0)
     return truncated(torch.where(hit <= _AMOUNT[severity - 1], peak, levels(images)))
+
+
+def _speckle_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
+    """noise: standard normal, shaped like the images."""
+    start = fractions(images)
+    return truncated(start.add_(noise.double().mul_(_SPECKLE[severity - 1]).mul_(start)).mul_(255.0))

@@ -1,4 +1,4 @@
-"""Where the fifteen corruptions come from: the words that every one of them carries."""
+"""Where the corruptions of ImageNet-C, fifteen and four more, come from: the words that every one of them carries."""
 
 SOURCE = "Hendrycks & Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (ICLR)"
 URL = "https://github.com/hendrycks/robustness"

@@ -1,4 +1,4 @@
-"""Weather: snow, frost, fog and brightness."""
+"""Weather: snow, frost, fog, brightness and spatter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from robustvit.batch import Severity
-from robustvit.corruptions import colour, filters
+from robustvit.corruptions import colour, edges, filters
 from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
 from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.plasma import clouds
@@ -27,6 +27,18 @@ _SNOW = (  # mean, deviation, enlargement, threshold, streak radius, streak sigm
 _FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # shares of the picture and of the ice
 _FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))  # thickness, decay of the roughness
 _BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
+_LIQUID = (  # mean, deviation, sigma of the drops, threshold
+    (0.65, 0.3, 4.0, 0.69),
+    (0.65, 0.3, 3.0, 0.68),
+    (0.65, 0.3, 2.0, 0.68),
+    (0.65, 0.3, 1.0, 0.65),
+    (0.67, 0.4, 1.0, 0.65),
+)
+_WATER, _DENSITY = (175 / 255.0, 238 / 255.0, 238 / 255.0), (0.6, 0.6, 0.5)  # pale turquoise; share of it at severities 1 … 3
+_MUD, _SPLASH, _THICK = (63 / 255.0, 42 / 255.0, 20 / 255.0), 1.5, 0.8  # brown; sigma and threshold of what sticks at 4 and 5
+_REACH = 20.0  # pixels from its edge at which water is deepest
+_BOX = ((1, 1, 1), (1, 1, 1), (1, 1, 1))
+_RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 
 @corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -45,14 +57,14 @@ def frost(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """A random part of one of five photographs of ice, laid over the picture."""
     indices = draws.at("texture").integers(low=0, high=len(FILES)).tolist()
     places = draws.at("place").words(2).tolist()
-    ice = [_cut(frost_texture(index, *images.shape[-2:]), place, images) for index, place in zip(indices, places, strict=True)]
+    ice = [_ice(frost_texture(index, *images.shape[-2:]), place, images) for index, place in zip(indices, places, strict=True)]
     return in_parts(lambda part, given: _frost(part, given, severity), images, torch.stack(ice)) if ice else images.clone()
 
 
 @corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def fog(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Clouds in front of the picture, as bright as its brightest value."""
-    size = 1 << (max(images.shape[-2:]) - 1).bit_length()
+    size = _map_size(images)
     noise = draws.at("clouds").uniform(size * size - 1)
     return in_parts(lambda part, given: _fog(part, given, severity), images, noise)
 
@@ -61,6 +73,16 @@ def fog(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 def brightness(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """More light: the value of hue, saturation and value grows by 0.1 … 0.5."""
     return in_parts(lambda part: _brightness(part, severity), images)
+
+
+@corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def spatter(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Rain (severities 1 to 3) or mud (4 and 5) on the lens. One of the four extra corruptions.
+
+    Where no drop falls, which happens to small pictures, the picture stays as it is; the released generator divides by zero there.
+    """
+    liquid = draws.at("liquid").normal(*images.shape[-2:])
+    return in_parts(lambda part, given: _spatter(part, given, severity), images, liquid)
 
 
 def _snow(images: Tensor, flakes: Tensor, angles: Tensor, *, severity: Severity) -> Tensor:
@@ -77,10 +99,19 @@ def _snow(images: Tensor, flakes: Tensor, angles: Tensor, *, severity: Severity)
     return truncated((picture + layer + layer.flip(2, 3)).mul_(255.0))
 
 
-def _cut(texture: Tensor, place: list[int], images: Tensor) -> Tensor:
+def _ice(texture: Tensor, place: list[int], images: Tensor) -> Tensor:
     """The part of a texture, as large as an image, that two random words place."""
+    top, left = ((word * room) >> 32 for word, room in zip(place, _room(texture, images), strict=True))
+    return _cut(texture, top, left, images)
+
+
+def _room(texture: Tensor, images: Tensor) -> tuple[int, int]:
+    """How many rows and columns a cut as large as an image can be moved by."""
+    return texture.shape[1] - images.shape[-2], texture.shape[2] - images.shape[-1]
+
+
+def _cut(texture: Tensor, top: int, left: int, images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
-    top, left = ((word * room) >> 32 for word, room in zip(place, (texture.shape[1] - height, texture.shape[2] - width), strict=True))
     return texture[:, top : top + height, left : left + width].to(images.device)
 
 
@@ -88,6 +119,11 @@ def _frost(images: Tensor, ice: Tensor, severity: Severity) -> Tensor:
     """ice: (N, 3, H, W) uint8."""
     own, frozen = _FROST[severity - 1]
     return truncated(levels(images).mul_(own).add_(ice.double().mul_(frozen)))
+
+
+def _map_size(images: Tensor) -> int:
+    """The power of two that holds the longer side."""
+    return 1 << (max(images.shape[-2:]) - 1).bit_length()
 
 
 def _fog(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
@@ -103,3 +139,35 @@ def _fog(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
 def _brightness(images: Tensor, severity: Severity) -> Tensor:
     hue, saturation, value = colour.to_hsv(fractions(images))
     return truncated(colour.to_rgb(hue, saturation, (value + _BRIGHTER[severity - 1]).clamp_(max=1.0)).mul_(255.0))
+
+
+def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:
+    """liquid: (N, H, W) standard normal. The picture is in float32, as in the released generator."""
+    mean, deviation, sigma, threshold = _LIQUID[severity - 1]
+    layer = filters.gaussian((liquid.double() * deviation + mean)[:, None], (sigma, sigma), 4.0, "nearest")[:, 0]
+    start = fractions(images).float()
+    if severity <= len(_DENSITY):
+        return _rain(start, torch.where(layer < threshold, 0.0, layer), _DENSITY[severity - 1])
+    return _splashed(start, layer > threshold)
+
+
+def _rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
+    """layer: (N, H, W) float64, how much water there is. Drops are bright where they are high, and high away from their edges."""
+    levels = layer.mul_(255.0).floor_()
+    near = edges.distances(edges.edges(levels), _REACH).double()
+    height = edges.equalized(edges.around(near, _BOX).mul_(1 / 9.0).floor_())
+    relief = edges.around(height, _RELIEF).clamp_(0.0, 255.0)
+    water = levels.float() * edges.around(relief, _BOX).div_(9.0).round_()
+    share = water.div_(water.amax(dim=(1, 2), keepdim=True).clamp_(min=1.0)).mul_(density)
+    return truncated((start + share[:, None] * _colour(_WATER, start)).clamp_(0.0, 1.0).mul_(255.0))
+
+
+def _splashed(start: Tensor, mud: Tensor) -> Tensor:
+    """mud: (N, H, W) bool. It sticks where there is much of it."""
+    share = filters.gaussian(mud[:, None].double(), (_SPLASH, _SPLASH), 4.0, "nearest", rounded=torch.float32).float()
+    share = torch.where(share < _THICK, 0.0, share)
+    return truncated((start * (1 - share) + share.double() * _colour(_MUD, share.double())).mul_(255.0))
+
+
+def _colour(levels: tuple[float, float, float], like: Tensor) -> Tensor:
+    return torch.tensor(levels, dtype=like.dtype, device=like.device)[:, None, None]

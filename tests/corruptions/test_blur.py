@@ -98,3 +98,11 @@ def test_motion_leaves_a_flat_picture_flat_to_a_level(flat) -> None:
     found = blur._motion_blur(flat(200, 64, 64), torch.tensor([30.0]), 2)
     assert bool((found >= of_levels(torch.tensor(199))).all())
     assert bool((found <= of_levels(torch.tensor(200))).all())
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_gaussian_is_scipys_filter(noise_picture, severity) -> None:
+    image = noise_picture(1, 40, 33)
+    sigma = (1, 2, 3, 4, 6)[severity - 1]
+    expected = ndimage.gaussian_filter(picture(image) / 255.0, (sigma, sigma, 0), mode="nearest").clip(0, 1) * 255
+    assert np.array_equal(picture(blur._gaussian_blur(image, severity)), np.uint8(expected))

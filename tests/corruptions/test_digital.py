@@ -66,3 +66,13 @@ def test_jpeg_is_pillows_round_trip(noise_picture, severity) -> None:
     image, file = noise_picture(1), io.BytesIO()
     Image.fromarray(to_uint8(image)[0]).save(file, "JPEG", quality=[25, 18, 15, 10, 7][severity - 1])
     assert torch.equal(digital.jpeg_compression(image, None, severity=severity), pixels(np.array(Image.open(file))[None]))
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_saturation_is_scaled_moved_and_kept_within_its_range(severity) -> None:
+    factor, addend = [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)][severity - 1]
+    red, grey = 200 / 255.0, 150 / 255.0
+    less = min(1.0, (1 - grey / red) * factor + addend)
+    colour = of_levels(torch.tensor([200, 150, 150])).view(1, 3, 1, 1)
+    found = to_uint8(digital._saturate(colour, severity)).ravel().tolist()
+    assert found == [200, *[pytest.approx(int(200 * (1 - less)), abs=1)] * 2]

@@ -55,3 +55,11 @@ def test_impulse_noise_agrees_with_scikit_image(noise_picture) -> None:
     hit, salt = (torch.from_numpy(random.random(picture.shape)).permute(2, 0, 1)[None] for _ in range(2))
     expected_levels = torch.from_numpy(np.uint8(expected * 255)).permute(2, 0, 1)[None]
     assert torch.equal(noise._impulse_noise(image, hit, salt, severity=3), of_levels(expected_levels))
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_speckle_leaves_black_alone_and_grows_with_the_light(flat, draws, severity) -> None:
+    assert torch.equal(noise.speckle_noise(flat(0), draws(1), severity=severity), flat(0))
+    given = torch.full((1, 3, 24, 24), -1.0)
+    expected = np.uint8((100 / 255.0 - 100 / 255.0 * (0.15, 0.2, 0.35, 0.45, 0.6)[severity - 1]) * 255)
+    assert torch.equal(noise._speckle_noise(flat(100), given, severity), flat(int(expected)))

@@ -31,7 +31,7 @@ def test_resizing_is_opencvs_to_a_level(tmp_path) -> None:
     cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     picture = np.random.default_rng(0).integers(0, 256, (40, 31, 3), dtype=np.uint8)
     expected = cv2.resize(picture, dsize=(35, 44), interpolation=cv2.INTER_CUBIC)
-    difference = np.abs(textures._resized(picture, 44, 35).astype(int) - expected)
+    difference = np.abs(textures.resized(picture, 44, 35).astype(int) - expected)
     assert difference.max() <= 1
 
 

@@ -53,3 +53,20 @@ def test_still_air_without_flakes_only_whitens(flat) -> None:
 def test_snow_falls_twice_turned_by_half_a_turn(flat, draws) -> None:
     fallen = weather.snow(flat(0, 40, 30), draws(1), severity=2)
     assert torch.equal(fallen, fallen.flip(2, 3))
+
+
+@pytest.mark.parametrize("severity", EVERY)
+def test_where_no_drop_falls_the_picture_stays(noise_picture, severity) -> None:
+    image = noise_picture(2)
+    assert torch.equal(weather._spatter(image, torch.full((2, 24, 31), -9.0), severity), image)
+
+
+def test_mud_is_brown_where_it_is_thick(flat) -> None:
+    found = to_uint8(weather._spatter(flat(200), torch.full((1, 24, 24), 9.0), 5))
+    assert found.reshape(-1, 3).min(axis=0).tolist() == found.reshape(-1, 3).max(axis=0).tolist() == [63, 42, 20]
+
+
+def test_water_only_brightens_and_never_past_its_colour(flat, draws) -> None:
+    found = to_uint8(weather.spatter(flat(0, 64, 64), draws(1), severity=1))
+    assert 0 < found[..., 0].max() <= int(0.6 * 175)
+    assert found[..., 2].max() == int(0.6 * 238)
