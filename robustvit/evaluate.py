@@ -14,6 +14,7 @@ from robustvit import records, registry
 from robustvit.batch import Batch, Data, pixels, to_uint8
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.errors import ModelError
 from robustvit.reading import judge
 from robustvit.scenario import Outcome, Scenario, scenario, stream
 from robustvit.suite import Cell
@@ -75,12 +76,23 @@ def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> O
     return does(model.bound(draws), batch, draws)
 
 
+def _finite(logits: Tensor, model: Classifier, batch: Batch) -> Tensor:
+    """The logits; raises ModelError where one is not a finite number, since every answer read from it would be nonsense."""
+    broken = ~torch.isfinite(logits).all(dim=1)
+    if bool(broken.any()):
+        first = batch.ids[int(broken.nonzero()[0])]
+        raise ModelError(
+            f"model '{model.card.label}' gives logits that are not finite numbers for {int(broken.sum())} samples, first {first}."
+        )
+    return logits
+
+
 def _columns(outcome: Outcome, model: Classifier, data: Data, batch: Batch, keep: Sequence[str]) -> dict[str, Any]:
     columns: dict[str, Any] = {"sample": list(batch.ids), "label": batch.labels}
     columns.update(outcome.columns)
     if outcome.images is not None:
         with torch.no_grad():
-            logits = model(outcome.images)
+            logits = _finite(model(outcome.images), model, batch)
         first, *others = data.readings
         columns.update(judge(first.read(logits), batch.labels))
         columns.update({f"pred_{reading.name}": reading.read(logits).argmax(dim=1) for reading in others})
