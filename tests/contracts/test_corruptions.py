@@ -1,4 +1,9 @@
-"""Laws of every registered corruption: a new one is judged without being named."""
+"""Laws of every registered corruption: a new one is judged without being named.
+
+A severity that is one of a few levels stands for files that someone stores: such a corruption answers on the 8-bit grid, moves pixels
+further at its last level, and names its source in full. A severity that is a number (a radius, a share) is a scale without an end:
+the laws take two values of it that its bounds allow, and what comes back need only be an image.
+"""
 
 import pytest
 import torch
@@ -9,12 +14,19 @@ from robustvit.batch import pixels, to_uint8
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
 from robustvit.registry import Entry, bind, entries
+from robustvit.schema import Param
 from robustvit.spec import Spec, parse, plain
 
 ALL = entries("corruption")
-GRADED = {name: entry for name, entry in ALL.items() if entry.severity}
+SCALED = {name: entry for name, entry in ALL.items() if entry.severity}
+GRADED = {
+    name: entry for name, entry in SCALED.items() if any(param.name == entry.severity and param.hint.choices for param in entry.params)
+}
 every = pytest.mark.parametrize("entry", ALL.values(), ids=ALL)
+scaled = pytest.mark.parametrize("entry", SCALED.values(), ids=SCALED)
 graded = pytest.mark.parametrize("entry", GRADED.values(), ids=GRADED)
+FREE = {name: entry for name, entry in SCALED.items() if name not in GRADED}
+free = pytest.mark.parametrize("entry", FREE.values(), ids=FREE)
 
 
 def textured(count: int, height: int, width: int) -> Tensor:
@@ -25,27 +37,36 @@ def textured(count: int, height: int, width: int) -> Tensor:
     return pixels(to_uint8((mixed - mixed.amin()) / (mixed.amax() - mixed.amin())))
 
 
+def inside(param: Param) -> tuple[object, object]:
+    """Two values that a parameter takes: the first and the last choice, or a quarter and a half of its range, or 2 and 5."""
+    if param.hint.choices:
+        return param.hint.choices[0], param.hint.choices[-1]
+    top = dict(param.hint.bounds).get("<=")
+    return (2, 5) if top is None else (0.25 * top, 0.5 * top)
+
+
 def steps(entry: Entry) -> tuple[object, ...]:
-    """The first and the last severity, or nothing where there are none."""
-    choices = next((param.hint.choices for param in entry.params if param.name == entry.severity), (None,))
-    return (choices[0], choices[-1])
+    """Two severities, or nothing where there are none."""
+    return next((inside(param) for param in entry.params if param.name == entry.severity), (None, None))
 
 
 def corrupted(entry: Entry, images: Tensor, severity: object, ids: list[str] | None = None) -> Tensor:
-    spec = Spec(entry.name) if severity is None else parse({entry.name: {entry.severity: severity}})[0]
+    given = {param.name: inside(param)[0] for param in entry.params if param.required} | {entry.severity: severity}
+    spec = Spec(entry.name) if severity is None else parse({entry.name: given})[0]
     arguments = {key: plain(value) for key, value in bind(entry, spec).params}
     return entry.load()(images, Draws(7, entry.name, ids or [f"img/{i}" for i in range(len(images))]), **arguments)
 
 
 @every
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 41, 64), (1, 64, 41), (2, 9, 7)], ids=str)
-def test_what_comes_back_is_an_image_on_the_8_bit_grid(entry: Entry, shape: tuple[int, int, int]) -> None:
+def test_what_comes_back_is_an_image(entry: Entry, shape: tuple[int, int, int]) -> None:
     images = textured(*shape)
     for severity in steps(entry):
         result = corrupted(entry, images, severity)
         assert result.shape == images.shape
         assert result.dtype == torch.float32
-        assert torch.equal(result, pixels(to_uint8(result)))
+        assert 0.0 <= float(result.amin()) <= float(result.amax()) <= 1.0
+        assert entry.name not in GRADED or torch.equal(result, pixels(to_uint8(result)))
 
 
 @graded
@@ -95,6 +116,20 @@ def test_a_severity_out_of_range_is_refused_before_anything_runs(entry: Entry, s
         bind(entry, parse({entry.name: {entry.severity: severity}})[0])
 
 
+@free
+def test_a_severity_that_is_no_number_is_refused_before_anything_runs(entry: Entry) -> None:
+    given = {param.name: inside(param)[0] for param in entry.params if param.required} | {entry.severity: "hard"}
+    with pytest.raises(BadParameter, match=f"{entry.name}.*{entry.severity}"):
+        bind(entry, parse({entry.name: given})[0])
+
+
+@free
+def test_another_severity_gives_another_image(entry: Entry) -> None:
+    images = textured(4, 64, 64)
+    near, far = (corrupted(entry, images, severity) for severity in steps(entry))
+    assert not torch.equal(near, far)
+
+
 @graded
 def test_the_last_severity_moves_pixels_further_than_the_first(entry: Entry) -> None:
     images = textured(4, 64, 64)
@@ -102,7 +137,7 @@ def test_the_last_severity_moves_pixels_further_than_the_first(entry: Entry) -> 
     assert 0 < near < far
 
 
-@graded
+@scaled
 def test_a_corruption_names_its_source(entry: Entry) -> None:
     assert entry.summary
     assert entry.family

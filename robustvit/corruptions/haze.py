@@ -1,0 +1,42 @@
+"""Haze: the same air everywhere between the camera and the picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+
+@corruption(
+    severity="beta",
+    family="weather",
+    source="Song et al. 2023, Vision Transformers for Single Image Dehazing (IEEE TIP); the atmospheric scattering model",
+    url="https://github.com/IDKiro/DehazeFormer",
+    licence="MIT",
+    citation="""@article{song2023dehazeformer,
+  title={Vision Transformers for Single Image Dehazing},
+  author={Song, Yuda and He, Zhuqing and Qian, Hui and Du, Xin},
+  journal={IEEE Transactions on Image Processing},
+  year={2023}
+}""",
+    rules="One depth for the whole picture, so only the product of beta and depth counts. Not cut to the 8-bit grid.",
+)
+def haze(
+    images: Tensor,
+    draws: Draws,
+    *,
+    beta: Annotated[float, Ge(0)],
+    depth: Annotated[float, Ge(0)] = 1.0,
+    airlight: Annotated[float, Ge(0), Le(1)] = 1.0,
+) -> Tensor:
+    """I = J·t + A·(1 − t) with t = exp(−β·d): all pixels move towards the airlight, white by default. beta 0 is the identity.
+
+    beta: the scattering per unit of depth. airlight: a level in [0, 1], the same for the three channels.
+    """
+    clear = math.exp(-beta * depth)
+    return images * clear + airlight * (1.0 - clear)

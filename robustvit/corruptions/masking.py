@@ -1,0 +1,81 @@
+"""Masking: square holes anywhere, and patches of a grid. What is not masked keeps its bits."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Le
+from torch import Tensor
+
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+_SLACK = 1e-9  # patches; 0.29 of 100 is 29, whatever the product's last bit says
+_LICENCE = "a published definition; no code is used"
+
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+@corruption(
+    severity="fraction",
+    family="masking",
+    source="Paul & Chen 2022, Vision Transformers are Robust Learners (AAAI), section on masking; after DeVries & Taylor 2017",
+    url="https://github.com/sayakpaul/robustness-vit",
+    licence=_LICENCE,
+    citation="""@inproceedings{paul2022vision,
+  title={Vision Transformers are Robust Learners},
+  author={Paul, Sayak and Chen, Pin-Yu},
+  booktitle={AAAI Conference on Artificial Intelligence},
+  year={2022}
+}""",
+    rules="The paper's: one black hole of 0.05, 0.1, 0.2 and 0.5 of the picture at 224 px. Not cut to the 8-bit grid.",
+)
+def holes(images: Tensor, draws: Draws, *, fraction: Share, count: Annotated[int, Ge(1)] = 1, fill: Share = 0.0) -> Tensor:
+    """Square holes whose middles are uniform over the picture, cut off at its right and lower edge. Fraction 0 is the identity.
+
+    fraction: of the picture, for each hole where nothing is cut off; the side is √(fraction · H · W), rounded down. At the upper and left
+    edge a hole is pushed inside, as albumentations' Cutout has it. fill: a level in [0, 1] for the three channels.
+    """
+    height, width = images.shape[-2:]
+    side = int(math.sqrt(fraction * height * width))
+    down = _covered(draws.at("rows").integers(count, low=0, high=height + 1), side, height)
+    across = _covered(draws.at("columns").integers(count, low=0, high=width + 1), side, width)
+    hidden = (down[:, :, :, None] & across[:, :, None, :]).any(dim=1)
+    return torch.where(hidden[:, None], fill, images)
+
+
+@corruption(
+    severity="fraction",
+    family="masking",
+    source="Naseer et al. 2021, Intriguing Properties of Vision Transformers (NeurIPS), random PatchDrop",
+    url="https://github.com/Muzammal-Naseer/IPViT",
+    licence=_LICENCE,
+    citation="""@inproceedings{naseer2021intriguing,
+  title={Intriguing Properties of Vision Transformers},
+  author={Naseer, Muzammal and Ranasinghe, Kanchana and Khan, Salman and Hayat, Munawar and Khan, Fahad Shahbaz and Yang, Ming-Hsuan},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2021}
+}""",
+    rules="The paper's: black patches of 16 px at 224 px, 0.1 … 0.9 of the 196. Drawn per image here, per batch there.",
+)
+def patch_drop(images: Tensor, draws: Draws, *, fraction: Share, patch: Annotated[int, Ge(1)] = 16, fill: Share = 0.0) -> Tensor:
+    """Patches of the grid that starts in the upper left corner are filled, each set of them alike likely. Fraction 0 is the identity.
+
+    fraction: of the patches, rounded down to a whole number. patch: the side in pixels; at the right and lower edge patches may be cut off.
+    fill: a level in [0, 1] for the three channels.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (-(-side // patch) for side in (height, width))
+    dropped = math.floor(fraction * rows * columns + _SLACK)
+    grid = (draws.at("patches").permutation(rows * columns) < dropped).view(-1, rows, columns)
+    hidden = grid.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)[:, :height, :width]
+    return torch.where(hidden[:, None], fill, images)
+
+
+def _covered(middles: Tensor, side: int, size: int) -> Tensor:
+    """(N, count, size) bool: what a hole covers of one axis."""
+    first = (middles - side // 2).clamp_(min=0)[:, :, None]
+    at = torch.arange(size, device=middles.device)
+    return (at >= first) & (at < first + side)

@@ -1,0 +1,66 @@
+"""Noise of a given spectrum, of ImageNet-C̄: a blue one that blackens pixels, and a brownish one that is added."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustvit.batch import Severity
+from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.grid import in_parts, levels, truncated
+from robustvit.corruptions.plane import longer
+from robustvit.draws import Draws
+from robustvit.registry import corruption
+
+_THRESHOLD = (-2.26, -2.02, -1.78, -1.3, -0.82)  # deviations: the strengths 0.8, 1.6, 2.4, 4, 5.6 of ten times 3, less 2.5
+_DEVIATION = (6.4, 12.8, 19.2, 25.6, 32.0)  # levels: 1 … 5 of ten times 64
+
+
+@corruption(severity="severity", family="c-bar", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def blue_noise_sample(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Black pixels, well apart: where noise whose amplitude grows with the frequency lies far below its mean."""
+    return in_parts(lambda part, given: _blue_noise_sample(part, given, severity), images, _phases(images, draws, 1), rows=1)
+
+
+@corruption(severity="severity", family="c-bar", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+def brownish_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Coloured noise in large patches: its amplitude falls with the square of the frequency."""
+    return in_parts(lambda part, given: _brownish_noise(part, given, severity), images, _phases(images, draws, 3), rows=1)
+
+
+def _phases(images: Tensor, draws: Draws, fields: int) -> Tensor:
+    """(N, fields, side, side / 2) radians; the side is even and holds the longer one of the picture."""
+    half = (longer(images) + 1) // 2
+    return draws.at("phases").uniform(fields, 2 * half, half, high=2.0 * math.pi)
+
+
+def _blue_noise_sample(images: Tensor, phases: Tensor, severity: Severity) -> Tensor:
+    noise = _field(_distance(phases), phases)[..., : images.shape[-2], : images.shape[-1]]
+    return truncated(levels(images).mul_(noise > _THRESHOLD[severity - 1]))
+
+
+def _brownish_noise(images: Tensor, phases: Tensor, severity: Severity) -> Tensor:
+    noise = _field(1.0 / (_distance(phases).square() + 1.0), phases)[..., : images.shape[-2], : images.shape[-1]]
+    return truncated(levels(images).add_(noise * _DEVIATION[severity - 1]))
+
+
+def _distance(phases: Tensor) -> Tensor:
+    """(side, side) float64: how far each entry of the spectrum is from its middle, in cycles per side."""
+    half = phases.shape[-1]
+    at = torch.arange(-half, half, dtype=torch.float64, device=phases.device)
+    return (at[:, None].square() + at[None, :].square()).sqrt_()
+
+
+def _field(amplitude: Tensor, phases: Tensor) -> Tensor:
+    """The real part of the inverse transform, scaled to the deviation 1; (N, fields, side, side) float64.
+
+    The phases are mirrored through the corner between the four middle entries, as in the released generator: half an entry off the
+    frequency 0, so that the field keeps an imaginary part, which is dropped.
+    """
+    half = phases.shape[-1]
+    mirrored = torch.cat((phases, phases.flip(-2, -1)), dim=-1).double()
+    spectrum = torch.polar(amplitude.expand_as(mirrored).contiguous(), mirrored).roll((half, half), (-2, -1))
+    noise: Tensor = torch.fft.ifft2(spectrum).real
+    return noise / noise.std(dim=(-2, -1), correction=0, keepdim=True)
