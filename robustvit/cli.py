@@ -432,6 +432,41 @@ def data_(
 
 
 @app.command()
+def corrupt(
+    source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a tree of class folders.")],
+    target: Annotated[Path, typer.Argument(help="Where to write CORRUPTION/SEVERITY/…; what is finished there is kept.")],
+    corruption: Annotated[list[str] | None, typer.Option("--corruption", "-c", help="Repeat for several. Default: the fifteen of ImageNet-C.")] = None,
+    severity: Annotated[list[int] | None, typer.Option("--severity", help="1 to 5; repeat for several. Default: all five.")] = None,
+    resize: Annotated[int | None, typer.Option("--resize", help="Short side before the crop; needs --size. Default: as it is.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side of the square cut from the middle. Default: pictures as they are.")] = None,
+    imagenet: Annotated[bool, typer.Option("--imagenet", help="As the released files: --resize 256 --size 224, bilinear.")] = False,
+    form: Annotated[str, typer.Option("--format", help="png, jpeg (quality 95) or jpeg85 (as the released files).")] = "png",
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that make pictures; 0 makes them in this one.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:  # fmt: skip
+    """Write corrupted copies of images, one or a whole tree like that of ImageNet-C. Stopped, it goes on where it was.
+
+    Example: robustvit corrupt photos corrupted --corruption fog --severity 3
+    """
+    from robustvit.generate import IMAGENET, SEVERITIES, generate
+    from robustvit.view import View
+
+    if (imagenet and (size or resize)) or (resize and not size):
+        raise UsageError("--resize needs --size, and --imagenet is both: give --imagenet, or --size with or without --resize.")
+    view = IMAGENET if imagenet else View((size, size), resize, "center", "bilinear") if size is not None else None
+    with _showing(quiet) as progress:
+        made = generate(
+            source, target, corruption, severity or SEVERITIES, view=view, form=form, seed=seed, workers=workers, progress=progress
+        )  # fmt: skip
+    out.print(f"Wrote {made.written:,} pictures to {target}; {made.kept:,} were there.", highlight=False, soft_wrap=True)
+    for reason in made.unreadable:
+        err.print(f"[red]unreadable:[/] {escape(reason)}", highlight=False, soft_wrap=True)
+    if made.unreadable:
+        raise typer.Exit(RobustvitError.exit_code)
+
+
+@app.command()
 def train(
     out_file: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write, NAME.safetensors.")],
     model: Annotated[str, typer.Option("--model", "-m", help="An address with fresh weights, or a checkpoint to go on from.")] = _DEMO,

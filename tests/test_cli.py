@@ -56,7 +56,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_shows_every_verb_and_each_verb_an_example(robustvit) -> None:  # type: ignore[no-untyped-def]
-    verbs = ["run", "plan", "leaderboard", "report", "compare", "diff", "list", "check", "new", "data", "train"]
+    verbs = ["run", "plan", "leaderboard", "report", "compare", "diff", "list", "check", "new", "data", "corrupt", "train"]
     page = robustvit("--help")
     assert page.code == 0
     for verb in verbs:
@@ -290,3 +290,18 @@ def test_clearing_the_cache_says_how_much(robustvit, tmp_path: Path, monkeypatch
     assert any((tmp_path / "cache").rglob("*.npy"))
     assert "Freed" in robustvit("data", "--clear-cache").out
     assert not any((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_corrupt_writes_a_tree_and_names_what_cannot_be_read(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from PIL import Image
+
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "one.png")
+    asked = ("corrupt", tmp_path / "one.png", tmp_path / "out", "--corruption", "fog", "--severity", 3, "--size", 32)
+    assert "Wrote 1 pictures" in robustvit(*asked).out
+    assert "1 were there" in robustvit(*asked).out
+    assert Image.open(tmp_path / "out/fog/3/one.png").size == (32, 32)
+    (tmp_path / "bad.png").write_bytes(b"")
+    told = robustvit("corrupt", tmp_path / "bad.png", tmp_path / "out2", "-c", "fog")
+    assert told.code == 1
+    assert "bad.png: the file is empty" in told.err
+    assert robustvit("corrupt", tmp_path / "one.png", tmp_path / "out3", "--resize", 64).code == 2

@@ -39,6 +39,7 @@ ALLOWED = {
     "catalogue": DESCRIPTION,
     "sources": BELOW,
     "scaffold": DESCRIPTION,
+    "generate": BELOW | {"data"},
 }
 NO_TORCH = (
     DESCRIPTION | STATISTICS | {"store", "metrics", "board", "comparison", "export", "figures", "report", "catalogue", "scaffold", "cli"}
