@@ -1,0 +1,35 @@
+"""The published parity table, held to what the reference generators gave."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import parity
+import pytest
+
+from robustvit.corruptions import get_corruption_names
+
+
+def test_no_corruption_is_left_out() -> None:
+    names = [(name, severity) for name in get_corruption_names("all") for severity in range(1, 6)]
+    assert [(row.corruption, row.severity) for row in parity.told() if row.reference == "hendrycks"] == names
+    assert {row.found for row in parity.told()} <= set(parity.CLASSES)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cv2") is None, reason="the drop-in's frost needs OpenCV")
+def test_every_rows_class_is_what_the_compact_set_shows() -> None:
+    for row, told in zip(parity.small(), parity.told(), strict=True):
+        machine = row.corruption in parity.BY_MACHINE and row.found == parity.NEAR and told.found == parity.EXACT
+        assert row[:4] == told[:4] or machine
+
+
+def test_the_drop_in_gives_imagecorruptions_bytes_but_for_one_value() -> None:
+    apart = [row for row in parity.told() if row.reference == "imagecorruptions" and row.found != parity.EXACT]
+    assert [(row.corruption, row.severity, row.found) for row in apart] == [("motion_blur", 3, parity.NEAR)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ROBUSTVIT_GOLDEN" not in os.environ, reason="ROBUSTVIT_GOLDEN names no folder of full-size golden files")
+def test_the_page_is_what_the_full_size_comparison_gives() -> None:
+    rows = parity.full(Path(os.environ["ROBUSTVIT_GOLDEN"]))
+    assert parity.page(rows) == parity.PAGE.read_text(encoding="utf-8")
