@@ -103,6 +103,7 @@ def _distance(images: Tensor) -> Tensor:
 
 
 def _but_the_mean(stopped: Tensor) -> Tensor:
+    stopped = stopped.clone()
     stopped[0, 0] = False
     return stopped
 
