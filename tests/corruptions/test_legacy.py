@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 
 from robustvit.batch import pixels, to_uint8
-from robustvit.corruptions import corrupt, digital, get_corruption_names, salt_and_pepper
+from robustvit.corruptions import corrupt, digital, get_corruption_names, legacy, salt_and_pepper
+from robustvit.errors import MissingExtra
 
 EVERY = get_corruption_names("all")
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _opencv(request: pytest.FixtureRequest) -> None:
+    """Skips the drop-in's frost, which is resized by OpenCV, where there is none."""
+    if "frost" in request.node.name:
+        pytest.importorskip("cv2", exc_type=ImportError)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -88,6 +96,13 @@ def test_a_corruption_must_be_asked_and_known() -> None:
         corrupt(PHOTO, 1, "gausian_blur")
     with pytest.raises(IndexError, match="19"):
         corrupt(PHOTO, 1, corruption_number=19)
+
+
+def test_frost_without_opencv_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    legacy.frost_texture.cache_clear()
+    with pytest.raises(MissingExtra, match="opencv-python-headless"):
+        corrupt(PHOTO, 1, "frost")
 
 
 def test_importing_the_room_imports_nothing_heavy() -> None:
