@@ -73,8 +73,10 @@ def asked(store: Store, suite: str | None = None, models: Iterable[str] | None =
 
 
 def place(question: Question) -> tuple[Any, ...]:
-    """What makes two models' cells answers to the same question: their transforms, data, scenario, severity, parameters and seed."""
-    return question.transforms, question.data, question.scenario, question.severity, question.params, question.seed
+    """What makes two models' cells answers to the same question: their transforms, data, scenario, severity, parameters, seed and precision."""
+    return (
+        question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
+    )  # fmt: skip
 
 
 def answer(store: Store, question: Question, columns: Sequence[str] | None = None) -> Answer:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from robustvit.batch import check_pixels, pixels
@@ -20,6 +21,7 @@ from robustvit.view import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Classifier(nn.Module):
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
         """Sets rows per tile and arithmetic precision; returns itself."""
-        if tile is not None and tile < 1:
-            raise BadParameter(f"--batch-size is {tile}; it takes a positive number of rows.")
+        if tile is not None and not 1 <= tile <= _LARGEST_TILE:
+            raise BadParameter(f"--batch-size is {tile}; it takes 1 to {_LARGEST_TILE} rows.")
         if precision is not None and precision not in PRECISIONS:
             raise BadParameter(f"precision '{precision}' is unknown; it takes {', '.join(PRECISIONS)}.")
         self.tile = tile or self.tile
@@ -95,10 +97,10 @@ class Classifier(nn.Module):
     def outputs(self) -> int:
         """How many logits it gives. Asked of the model itself, once for each size. Raises ModelError where it refuses images of its view."""
         if self.size not in self._outputs:
-            blank = torch.zeros(self.tile, 3, *self.size, device=self.device)
+            blank = torch.zeros(min(self.tile, 2), 3, *self.size, device=self.device)
             try:
                 with torch.no_grad():
-                    self._outputs[self.size] = self._tile(blank).shape[1]
+                    self._outputs[self.size] = self._logits(blank).shape[1]
             except (AssertionError, RuntimeError, ValueError) as error:
                 height, width = self.size
                 raise ModelError(
@@ -134,6 +136,9 @@ class Classifier(nn.Module):
         missing = self.tile - len(images)
         if missing:
             images = torch.cat((images, images.new_zeros(missing, *images.shape[1:])))
+        return self._logits(images)
+
+    def _logits(self, images: Tensor) -> Tensor:
         normal = (images.float() - self.mean) / self.std  # type: ignore[operator]
         dtype = PRECISIONS[self.precision]
         cast = torch.autocast(self.device.type, dtype=dtype) if dtype is not torch.float32 else contextlib.nullcontext()
@@ -144,7 +149,8 @@ class Classifier(nn.Module):
         return logits.float()
 
     def preprocess(self, image: Any) -> Tensor:
-        """A Pillow image as (3, H, W) float32 in [0, 1], through this model's view."""
+        """A picture as (3, H, W) float32 in [0, 1], through this model's view: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         return pixels(np.array(self.view.look(image))[None], self.device)[0]
 
     def relabel(self, label: str) -> Classifier:

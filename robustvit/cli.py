@@ -52,6 +52,10 @@ ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Onl
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+_TOLD = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
+_TOLD_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision")
+
+
 @dataclass(frozen=True)
 class Request:
     """What run and plan are asked."""
@@ -121,7 +125,8 @@ def _typed() -> str:
     """The command as it was typed, after robustvit."""
     import shlex
 
-    return " ".join(["robustvit", *(shlex.quote(word) for word in sys.argv[1:])])
+    shown_only = ("-q", "--quiet", "--json", "-v", "--verbose")
+    return " ".join(["robustvit", *(shlex.quote(word) for word in sys.argv[1:] if word not in shown_only)])
 
 
 def _asking(verb: Callable[[Request], None]) -> Callable[..., None]:
@@ -544,10 +549,16 @@ def _print_about(about: dict[str, Any]) -> None:
 
 
 def _show(frame: Any, title: str, as_json: bool) -> None:
+    """JSON with everything, or a table of what a terminal has room for: what differs from row to row, the numbers, the verdict."""
     if as_json:
         print(frame.to_json(orient="records"))
-    else:
-        _print_frame(frame, title)
+        return
+    several = [name for name in _TOLD_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
+    shown = [name for name in frame.columns if name in _TOLD or name in several]
+    _print_frame(frame[shown], title)
+    if "verdict" in frame:
+        verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())
+        out.print(f"{len(frame)} cells: {verdicts}. --json has every column.", highlight=False, soft_wrap=True)
 
 
 def _print_board(summary: Any, title: str) -> None:

@@ -62,6 +62,8 @@ def loads(text: str, shown: str) -> Map:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise SuiteError(f"{shown}{line}: not YAML: {getattr(error, 'problem', None) or error}.") from error
+    except RecursionError as error:
+        raise SuiteError(f"{shown}: nested too deeply to be a suite.") from error
     value = _Builder(shown).build(node) if node is not None else None
     if not isinstance(value, Map):
         raise SuiteError(f"{shown}: expected a mapping with keys like name, data, scenarios, metrics.")

@@ -45,6 +45,8 @@ def perturb(
     names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(images)))
     if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
         raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
+    if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
+        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model tells classes 0 … {model.outputs - 1} apart.")
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)

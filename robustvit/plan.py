@@ -84,11 +84,15 @@ def make(
     models: addresses, or Classifiers. data: an address or a Data; None takes the suite's own. need_weights=False lists models whose
     weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
     """
+    if isinstance(models, str | Spec | Classifier):
+        raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
     if not models:
         raise BadParameter("no model was named; give one with --model, for instance --model demo.")
     for name in settings.keep:
         if name != "logits":
             raise BadParameter(f"--keep '{name}' is unknown; it takes logits.")
+    if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
+        raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
     pictures = open_data(suite, data, settings)
     bound = suite if settings.seed is None else suite.with_seed(settings.seed)
     plan = Plan(
@@ -116,7 +120,7 @@ def wanted(limit: int | float | None, size: int) -> int:
     """How many samples a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
     if limit is None:
         return size
-    if limit <= 0 or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
+    if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
         raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1).")
     return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
 

@@ -129,11 +129,13 @@ class Records:
             yield question, read(pieces)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Every row, with its cell, suite, model, scenario and severity in front. columns: only these of the schema's (default all)."""
+        """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, seed and precision in front. columns: only these of the schema's (default all)."""
         frames = []
         for question, pieces in self._found:
             frame = read(pieces, columns)
-            for place, name in enumerate(("cell", "suite", "model", "data", "scenario", "severity")):
+            for place, name in enumerate(
+                ("cell", "suite", "model", "transforms", "data", "scenario", "severity", "params", "seed", "precision")
+            ):
                 frame.insert(place, name, getattr(question, name))
             frames.append(frame)
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -169,7 +169,7 @@ def lookup(kind: str, name: str, where: str = "") -> Entry:
         return _imported(kind, name, where)
     place = f"{where}: " if where else ""
     elsewhere = [other for other in KINDS if other != kind and name in entries(other)]
-    hint = f" There is a {elsewhere[0]} of that name." if elsewhere else nearest(name, known)
+    hint = f" That is the name of {_a(elsewhere[0])}." if elsewhere else nearest(name, known)
     raise UnknownName(f"{place}no {kind} is called '{name}'.{hint} `robustvit list {PLURALS[kind]}` names all {len(known)}.")
 
 
@@ -221,6 +221,10 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     if hint.plugin == "model":
         return inner
     return bind(lookup(hint.plugin, inner.name, where), inner)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _imported(kind: str, name: str, where: str) -> Entry:

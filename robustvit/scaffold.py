@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from pathlib import Path
 from string import Template
@@ -25,10 +26,10 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
     """
     if kind not in _TEMPLATES:
         raise UnknownName(f"no scaffold for '{kind}'.{nearest(kind, _TEMPLATES)} There is one for {', '.join(_TEMPLATES)}.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise BadParameter(f"'{name}' cannot be used as a name; take lower-case letters, digits and underscores, a letter first.")
     if kind != "suite" and name in registry.entries(kind):
-        raise BadParameter(f"a {kind} called '{name}' exists already; take another name.")
+        raise BadParameter(f"the name is taken: a {kind} called '{name}' exists already; take another name.")
     pages = {folder / Template(path).substitute(name=name): text for path, text in _TEMPLATES[kind].items()}
     for path in pages:
         if path.exists():

@@ -191,14 +191,11 @@ class Store:
         for manifest in self.manifests():
             for cell in manifest["cells"]:
                 key = (str(manifest["suite"]["name"]), str(cell["cell"]))
-                asked = max(int(cell["asked"]), found.get(key, {}).get("asked", 0))
-                found[key] = {
-                    **cell,
-                    "suite": key[0],
-                    "suite_version": manifest["suite"]["version"],
-                    "asked": asked,
-                    "command": manifest["command"],
-                }
+                earlier = found.get(key, {"asked": 0, "command": ""})
+                told = {**cell, "suite": key[0], "suite_version": manifest["suite"]["version"], "command": manifest["command"]}
+                if int(cell["asked"]) < earlier["asked"]:  # the rows here are those that the larger run asked for: its command makes them
+                    told |= {"asked": earlier["asked"], "command": earlier["command"]}
+                found[key] = told
         _tell_apart(list(found.values()))
         questions = [Question(**{name: cell[name] for name in Question.__dataclass_fields__}) for cell in found.values()]
         return _chosen(questions, suite, None if models is None else list(models), self.path)

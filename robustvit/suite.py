@@ -230,12 +230,19 @@ def _overrides(view: dict[str, Any], page: document.Map) -> Overrides:
     for key in view:
         if key not in keys:
             raise SuiteError(f"{page.places['view']}: a view has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.")
-    overrides = Overrides(**view)
-    overrides.apply(View())
+    try:
+        overrides = Overrides(**view)
+        overrides.apply(View())
+    except (BadParameter, TypeError) as error:
+        raise SuiteError(f"{page.places['view']}: {error}") from error
     return overrides
 
 
 def _refuse_repeats(suite: Suite) -> None:
+    if len(set(suite.seeds)) < len(suite.seeds) or min(suite.seeds) < 0:
+        raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
+    if len(set(suite.metrics)) < len(suite.metrics):
+        raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
     seen: dict[Spec, str] = {}
     for spec in suite.scenarios:
         if spec in seen:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+import robustvit as rv
 from robustvit.classifier import Card, Classifier, fingerprint, frozen
 from robustvit.errors import BadParameter, ModelError, PixelRange
 from robustvit.spec import Spec
@@ -203,3 +204,8 @@ def test_frozen_restores_after_an_error():
     with pytest.raises(RuntimeError), frozen(module):
         module(torch.zeros(1, 7))
     assert module.training
+
+
+def test_preprocess_takes_what_a_sample_holds() -> None:
+    model, picture = rv.load_model("demo"), rv.load_data("digits")[0].image
+    assert torch.equal(model.preprocess(picture), model.preprocess(Image.fromarray(picture)))

@@ -42,3 +42,8 @@ def test_aliases_that_multiply_are_refused() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 7)]
     with pytest.raises(SuiteError, match="unfolds to more than"):
         loads("\n".join(lines), "x.yaml")
+
+
+def test_a_document_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(SuiteError, match="nested too deeply"):
+        loads("a: " + "[" * 5000 + "]" * 5000, "x.yaml")

@@ -67,7 +67,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 
 def test_a_name_of_another_kind_is_told() -> None:
-    with pytest.raises(UnknownName, match="There is a attack of that name"):
+    with pytest.raises(UnknownName, match="That is the name of an attack"):
         lookup("metric", "pgd")
 
 

@@ -111,3 +111,18 @@ def test_no_draft_is_left_behind_and_none_is_read(store: Store) -> None:
     (folder / ".000000-010-020.parquet.abc").write_bytes(b"half")
     assert len(store.pieces(CELL)) == 1
     assert sum(path.name.startswith(".") for path in folder.iterdir()) == 1
+
+
+def asked(store: Store, name: str, count: int, command: str) -> None:
+    cell = {
+        "cell": CELL, "weights": "w", "model": "demo", "data": "digits", "transforms": "", "scenario": "clean", "severity": "", "params": "",
+        "seed": 0, "precision": "float32", "view": "", "asked": count, "source": "original",
+    }  # fmt: skip
+    store.write_manifest({"id": name, "started": name, "suite": {"name": "s", "version": 1}, "cells": [cell], "command": command})
+
+
+def test_a_question_keeps_the_command_of_the_run_that_asked_for_most(store: Store) -> None:
+    for name, count, command in (("1", 40, "small"), ("2", 150, "large"), ("3", 90, "middle")):
+        asked(store, name, count, command)
+    (question,) = store.questions()
+    assert (question.asked, question.command) == (150, "large")

@@ -76,3 +76,12 @@ def test_a_cell_id_changes_with_every_field(change: dict[str, object]) -> None:
 def test_an_unresolved_cell_has_no_id() -> None:
     with pytest.raises(BadParameter, match="unresolved"):
         _ = replace(CELL, weights=None).id
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("seeds: [0, 0]", "seeds are different whole numbers"), ("seeds: [-1]", "seeds are different whole numbers"),
+    ("view: {img_size: 0}", r"mine\.yaml:9: --img-size is 0"), ("view: {size: 3}", "a view has no key 'size'"),
+])  # fmt: skip
+def test_seeds_and_views_are_checked_at_the_door(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        suite(tmp_path, GOOD + line + "\n")
