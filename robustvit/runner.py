@@ -21,7 +21,7 @@ from PIL import Image
 from robustvit import __version__, environment, plan
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
-from robustvit.errors import DataError, RobustvitError, StoreError
+from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
 from robustvit.order import SHARD
@@ -155,6 +155,7 @@ class _Run:
         for moved in self.store.set_aside(cell.id):
             log.warning("%s was not whole; it is set aside and its rows are computed anew.", moved)
             self.summary.repaired.append(moved)
+        self.refuse_half_kept(cell)
         tasks = []
         for shard, wanted in plan.shards(self.plan.asked):
             reached = min(wanted, self.store.reached(cell.id, shard))
@@ -162,6 +163,14 @@ class _Run:
             if reached < wanted:
                 tasks.append(Task(ask, cell, shard, wanted))
         return tasks
+
+    def refuse_half_kept(self, cell: Cell) -> None:
+        """Raises UsageError where logits are to be kept of rows that are here without them: they would not be computed again."""
+        pieces = self.store.pieces(cell.id)
+        if "logits" in self.plan.settings.keep and any("logits" not in piece.read(["logits"]).column_names for piece in pieces):
+            raise UsageError(
+                f"--keep logits: rows of '{cell}' are in {self.store.path} without their logits. Give a new place with --store."
+            )
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Decodes what the tasks need, once for each view, with the workers asked for."""

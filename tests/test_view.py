@@ -62,7 +62,8 @@ def test_every_classifier_of_timm_has_a_view():
     for name in timm.list_pretrained():
         own = timm.get_pretrained_cfg(name)
         if own.num_classes:
-            View.of_timm(config(own.input_size[1], own.crop_pct, own.crop_mode, own.interpolation))
+            view = View.of_timm(config(own.input_size[1], own.crop_pct, own.crop_mode, own.interpolation))
+            assert view.size == (own.input_size[1], own.input_size[1])
 
 
 @pytest.mark.parametrize("share", [0.875, 0.887, 0.9, 0.95, 0.965])

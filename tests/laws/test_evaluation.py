@@ -16,6 +16,7 @@ import torch
 
 import robustvit as rv
 from robustvit import runner
+from robustvit.errors import UsageError
 from robustvit.executors import local
 from robustvit.records import read
 from robustvit.store import Store
@@ -94,6 +95,15 @@ def test_a_second_run_computes_nothing(suite: Suite, tmp_path: Path) -> None:
     second = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
     assert (first.computed, second.computed) == (42, 0)
     assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*.parquet")}
+
+
+def test_logits_are_kept_from_the_start_or_refused(suite: Suite, tmp_path: Path) -> None:
+    runner.run(suite, [SMALL], store=tmp_path / "kept", limit=7, keep=("logits",))
+    assert runner.run(suite, [SMALL], store=tmp_path / "kept", limit=7, keep=("logits",)).computed == 0
+    assert all(frame["logits"].map(len).eq(10).all() for frame in tables(tmp_path / "kept").values())
+    runner.run(suite, [SMALL], store=tmp_path / "bare", limit=7)
+    with pytest.raises(UsageError, match="without their logits"):
+        runner.run(suite, [SMALL], store=tmp_path / "bare", limit=7, keep=("logits",))
 
 
 def test_a_truncated_piece_is_set_aside_and_computed_anew(suite: Suite, tmp_path: Path) -> None:
