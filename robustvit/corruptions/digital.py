@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from PIL import Image
 from torch import Tensor
 
@@ -56,6 +58,19 @@ def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Stored as JPEG of quality 25 … 7 and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
     return _jpeg_compression(images, severity)
+
+
+@corruption(
+    severity="quality",
+    family="digital",
+    source="ITU-T T.81 (JPEG)",
+    url="https://www.w3.org/Graphics/JPEG/itu-t81.pdf",
+    licence="Pillow and libjpeg-turbo: permissive",
+    rules="4:2:0 subsampling, Pillow's tables. The released files of ImageNet-C were stored at quality 85.",
+)
+def jpeg(images: Tensor, draws: Draws, *, quality: Annotated[int, Ge(1), Le(95)] = 85) -> Tensor:
+    """Stored as JPEG of a quality and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
+    return _each(images, lambda picture: _stored(picture, quality))
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
