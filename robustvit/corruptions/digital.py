@@ -63,10 +63,18 @@ def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Ten
 @corruption(
     severity="quality",
     family="digital",
-    source="ITU-T T.81 (JPEG)",
+    source="Wallace 1992, The JPEG Still Picture Compression Standard (ITU-T T.81)",
     url="https://www.w3.org/Graphics/JPEG/itu-t81.pdf",
     licence="Pillow and libjpeg-turbo: permissive",
     rules="4:2:0 subsampling, Pillow's tables. The released files of ImageNet-C were stored at quality 85.",
+    citation="""@article{wallace1992jpeg,
+  title={The {JPEG} Still Picture Compression Standard},
+  author={Wallace, Gregory K.},
+  journal={IEEE Transactions on Consumer Electronics},
+  volume={38},
+  number={1},
+  year={1992}
+}""",
 )
 def jpeg(images: Tensor, draws: Draws, *, quality: Annotated[int, Ge(1), Le(95)] = 85) -> Tensor:
     """Stored as JPEG of a quality and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""

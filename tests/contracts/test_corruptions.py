@@ -42,7 +42,9 @@ def inside(param: Param) -> tuple[object, object]:
     if param.hint.choices:
         return param.hint.choices[0], param.hint.choices[-1]
     top = dict(param.hint.bounds).get("<=")
-    return (2, 5) if top is None else (0.25 * top, 0.5 * top)
+    if top is None:
+        return 2, 5
+    return (int(top) // 4, int(top) // 2) if param.hint.base == "int" else (0.25 * top, 0.5 * top)
 
 
 def steps(entry: Entry) -> tuple[object, ...]:
