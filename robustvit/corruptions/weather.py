@@ -147,13 +147,16 @@ def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:
     layer = filters.gaussian((liquid.double() * deviation + mean)[:, None], (sigma, sigma), 4.0, "nearest")[:, 0]
     start = fractions(images).float()
     if severity <= len(_DENSITY):
-        return _rain(start, torch.where(layer < threshold, 0.0, layer), _DENSITY[severity - 1])
+        return rain(start, torch.where(layer < threshold, 0.0, layer), _DENSITY[severity - 1])
     return _splashed(start, layer > threshold)
 
 
-def _rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
-    """layer: (N, H, W) float64, how much water there is. Drops are bright where they are high, and high away from their edges."""
-    levels = layer.mul_(255.0).floor_()
+def rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
+    """Pixels of `start` (N, 3, H, W) float32 under water; `layer`: (N, H, W) float64, how much there is; `density`: of its colour, at most.
+
+    Drops are bright where they are high, and high away from their edges.
+    """
+    levels = (layer * 255.0).floor_()
     near = edges.distances(edges.edges(levels), _REACH).double()
     height = edges.equalized(edges.around(near, _BOX).mul_(1 / 9.0).floor_())
     relief = edges.around(height, _RELIEF).clamp_(0.0, 255.0)
