@@ -14,10 +14,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from robustvit import compiled
+
 _MASK = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _ROUNDS = 10
+_LOOPS = "robustvit.philox"
 _BLOCK = 1 << 14  # counters worked on at once on a CPU: the ten rounds then stay in cache
 
 
@@ -52,43 +55,75 @@ class Draws:
 
     def words(self, count: int) -> Tensor:
         """(N, count) int64 in [0, 2**32)."""
-        keys = self._keys()
-        blocks = -(-count // 4)
-        out = torch.empty(len(self.ids), blocks, 4, dtype=torch.int64, device=self.device)
-        step = blocks if self.device.type != "cpu" else max(1, _BLOCK // max(1, len(self.ids)))
-        for start in range(0, blocks, max(1, step)):
-            stop = min(start + step, blocks)
-            _philox(keys, torch.arange(start, stop, device=self.device), out[:, start:stop])
-        return out.flatten(1)[:, :count]
+        return self.integers(count, low=0, high=1 << 32)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(N, *shape) float32, uniform in [low, high); multiples of 2**-24 of the span."""
-        unit = (self.words(math.prod(shape)) >> 8).float().mul_(2.0**-24)
-        return unit.mul_(high - low).add_(low).view(len(self.ids), *shape)
+        return self._units(math.prod(shape)).mul_(high - low).add_(low).reshape(len(self.ids), *shape)
 
     def normal(self, *shape: int) -> Tensor:
         """(N, *shape) float32, standard normal, by Box and Muller from pairs of words; |z| < 5.8."""
         count = math.prod(shape)
         half = -(-count // 2)
-        pairs = self.words(2 * half).view(len(self.ids), half, 2)
-        radius = ((pairs[..., 0] >> 8) + 1).float().mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
-        angle = (pairs[..., 1] >> 8).float().mul_(2.0**-24 * 2.0 * math.pi)
-        both = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)
-        return both.flatten(1)[:, :count].reshape(len(self.ids), *shape)
+        pairs = self._units(2 * half).reshape(len(self.ids), half, 2)
+        for part in torch.split(pairs, self._rows(count)):
+            part.copy_(_normals(part))
+        return pairs.flatten(1)[:, :count].reshape(len(self.ids), *shape)
 
     def integers(self, *shape: int, low: int, high: int) -> Tensor:
-        """(N, *shape) int64, uniform in low … high − 1 (bias below (high − low) / 2**32)."""
-        return ((self.words(math.prod(shape)) * (high - low)) >> 32).add_(low).view(len(self.ids), *shape)
+        """(N, *shape) int64, uniform in low … high − 1 (bias below (high − low) / 2**32). high − low: at most 2**32."""
+        count, span = math.prod(shape), high - low
+        if self._compiled():
+            found = self._blocks(count, torch.int64)
+            compiled.loops(_LOOPS).integers(self._keys().numpy(), span, low, found.numpy())
+            return found.flatten(1)[:, :count].reshape(len(self.ids), *shape)
+        words = self._words(count)
+        return (words if span == 1 << 32 else (words * span) >> 32).add_(low).view(len(self.ids), *shape)
 
     def permutation(self, n: int) -> Tensor:
         """(N, n) int64: a uniform permutation of 0 … n − 1 for each sample."""
         words = self.words(2 * n).view(len(self.ids), n, 2)
         return ((words[..., 0] << 31) | (words[..., 1] >> 1)).argsort(dim=1, stable=True)
 
+    def _units(self, count: int) -> Tensor:
+        """(N, count) float32 in [0, 1), a new tensor: the leading 24 bits of each word."""
+        if self._compiled():
+            found = self._blocks(count, torch.float32)
+            compiled.loops(_LOOPS).units(self._keys().numpy(), found.numpy())
+            return found.flatten(1)[:, :count]
+        return (self._words(count) >> 8).float().mul_(2.0**-24)
+
+    def _words(self, count: int) -> Tensor:
+        keys, out = self._keys(), self._blocks(count, torch.int64)
+        blocks = out.shape[1]
+        step = blocks if self.device.type != "cpu" else max(1, _BLOCK // max(1, len(self.ids)))
+        for start in range(0, blocks, max(1, step)):
+            stop = min(start + step, blocks)
+            _philox(keys, torch.arange(start, stop, device=self.device), out[:, start:stop])
+        return out.flatten(1)[:, :count]
+
+    def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for `count` numbers of each sample, four to a counter."""
+        return torch.empty(len(self.ids), -(-count // 4), 4, dtype=dtype, device=self.device)
+
+    def _rows(self, count: int) -> int:
+        """How many samples of `count` numbers to work on at once: what they need should stay in a CPU's cache."""
+        return max(1, len(self.ids) if self.device.type != "cpu" else 4 * _BLOCK // max(1, count))
+
+    def _compiled(self) -> bool:
+        return self.device.type == "cpu" and compiled.serve()
+
     def _keys(self) -> Tensor:
         raw = [hashlib.blake2b(f"{self.seed}\0{self.stream}\0{name}".encode(), digest_size=8).digest() for name in self.ids]
         pairs = [(int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little")) for key in raw]
         return torch.tensor(pairs, dtype=torch.int64, device=self.device).view(-1, 2)
+
+
+def _normals(pairs: Tensor) -> Tensor:
+    """Standard normals (N, half, 2), by Box and Muller, of pairs of units (N, half, 2)."""
+    radius = (pairs[..., 0] + 2.0**-24).log_().mul_(-2.0).sqrt_()
+    angle = pairs[..., 1] * (2.0 * math.pi)
+    return torch.view_as_real(torch.complex(radius * angle.cos(), radius * angle.sin()))
 
 
 def _philox(keys: Tensor, counters: Tensor, out: Tensor) -> None:

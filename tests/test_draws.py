@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from robustvit import compiled
 from robustvit.draws import Draws, _philox
 
 IDS = ["a", "b", "c", "d", "e"]
@@ -67,3 +68,17 @@ def test_no_samples_give_no_numbers() -> None:
     none = Draws(0, "s", [])
     assert none.uniform(2, 3).shape == none.normal(2, 3).shape == (0, 2, 3)
     assert none.permutation(4).shape == (0, 4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 127, 513, 70_001])
+def test_numbers_are_the_same_bits_with_numba_and_without(count) -> None:
+    def numbers(draws: Draws) -> list[torch.Tensor]:
+        return [draws.words(count), draws.integers(count, low=-3, high=5), draws.uniform(count, low=-45.0, high=45.0), draws.normal(count)]
+
+    pytest.importorskip("numba")
+    found = numbers(Draws(3, "s", IDS))
+    with compiled.without():
+        expected = numbers(Draws(3, "s", IDS))
+    for here, there in zip(found, expected, strict=True):
+        assert here.dtype == there.dtype
+        assert torch.equal(here, there)

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "robustvit"  # the checkout: what is installed is a copy of it
 
 DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
-PRIMITIVES = {"batch", "checkpoint", "classifier", "draws", "norms", "reading", "recipe", "scenario", "training"}
+PRIMITIVES = {"batch", "checkpoint", "classifier", "compiled", "draws", "norms", "philox", "reading", "recipe", "scenario", "training"}
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
 STATISTICS = {"intervals", "judging", "answers"}

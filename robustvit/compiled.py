@@ -1,0 +1,51 @@
+"""Loops that numba compiles, where it is installed: the very bits of the torch operations that they stand for, sooner.
+
+A module of loops imports numba, by its decorator `loop`; so it is imported here, when the first tensor is worked on. Loops serve
+tensors on a CPU. Everything they do is there in torch as well, for other devices and for machines without numba.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+_Loop = TypeVar("_Loop", bound=Callable[..., Any])
+_wanted: ContextVar[bool] = ContextVar("_wanted", default=True)
+
+
+def serve(*tensors: Tensor) -> bool:
+    """Whether loops may work on these tensors: numba is there, they lie on the CPU, and no gradient is asked for."""
+    return _wanted.get() and _installed() and all(tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors)
+
+
+def loops(module: str) -> Any:
+    """The module of that full name, whose functions are compiled at their first call. Numba must be installed."""
+    return importlib.import_module(module)
+
+
+def loop(function: _Loop) -> _Loop:
+    """The function as machine code, made when it is first called and kept on disk; a product and a sum are never fused."""
+    compiled: _Loop = importlib.import_module("numba").njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Inside, loops serve nothing: to compare with them."""
+    token = _wanted.set(False)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+@functools.lru_cache(maxsize=1)
+def _installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
