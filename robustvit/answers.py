@@ -21,10 +21,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of the latest run that asked it. kind: corruption, attack, …; weights: pretrained, random, …; data: the manifest's."""
+    """A question of the latest run that asked it. weights: pretrained, random, …; data: what the manifest tells of it."""
 
     question: Question
-    kind: str
     weights: str
     data: Mapping[str, Any]
 
@@ -117,22 +116,20 @@ def _positions(pieces: Sequence[Piece]) -> np.ndarray:
 @dataclass(frozen=True)
 class _Facts:
     run: int
-    kind: str
     weights: str
     data: Mapping[str, Any]
 
     def of(self, question: Question) -> Asked:
-        return Asked(question, self.kind, self.weights, self.data)
+        return Asked(question, self.weights, self.data)
 
 
 def _facts(store: Store) -> dict[tuple[str, str], _Facts]:
     """What the last manifest that asked a cell says about it, by (suite, cell)."""
     found: dict[tuple[str, str], _Facts] = {}
     for run, manifest in enumerate(store.manifests()):
-        kinds = {str(spec["name"]): str(spec["kind"]) for spec in manifest["suite"]["scenarios"]}
         for cell in manifest["cells"]:
             card = manifest["models"].get(cell["model"], {})
             found[str(manifest["suite"]["name"]), str(cell["cell"])] = _Facts(
-                run, kinds.get(cell["scenario"], ""), str(card.get("weights_kind", "")), manifest["data"]
+                run, str(card.get("weights_kind", "")), manifest["data"][cell["data_fingerprint"]]
             )
     return found

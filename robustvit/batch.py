@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustvit.errors import PixelRange
 from robustvit.reading import Reading
+from robustvit.spec import Value
 
 Severity = Literal[1, 2, 3, 4, 5]
 
@@ -30,7 +31,7 @@ class Data(Protocol):
 
     `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
     wnids that labels index; `readings` say how a model's logits answer these labels, the first being the one that scores.
-    `source` is `original`, `generated` or `released`.
+    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits.
     """
 
     name: str
@@ -43,6 +44,32 @@ class Data(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is special about a data set's pictures; most have nothing.
+
+    base: the data set whose pictures these are variants of, whose name tables group them by; "" means itself. scenario, severity: what was
+    done to the pictures before they came here, as tables call it (`fog`, `3`). params: what else tells this data from its siblings. cut:
+    the pictures are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting:
+    there are too many pictures to keep decoded copies, or they are as quickly made again. against: (N,) for frames of clips, the number of
+    the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
+    """
+
+    base: str = ""
+    scenario: str = ""
+    severity: str = ""
+    params: tuple[tuple[str, Value], ...] = ()
+    cut: int | None = None
+    fleeting: bool = False
+    against: np.ndarray | None = field(default=None, compare=False)
+
+
+def traits(data: Data) -> Traits:
+    """The traits of a data set, those of an ordinary one where it tells none."""
+    told: Traits = getattr(data, "traits", Traits())
+    return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pandas as pd
 from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellErrors, Estimate, Metric, Wrong, joined, judge, metric
+from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, values_of
 from robustvit.spec import parse, revive
 from robustvit.store import Store
 
@@ -21,10 +21,10 @@ COLUMNS = {
     "model": "str", "transforms": "str", "suite": "str", "data": "str", "scenario": "str", "severity": "str", "metric": "str",
     "value": "float64", "low": "float64", "high": "float64", "n": "int64", "status": "str", "reason": "str", "unit": "str",
     "higher_is_better": "bool", "seconds": "float64", "cell": "str", "params": "str", "seed": "int64", "precision": "str",
-    "view": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
+    "view": "str", "base": "str", "model_view": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
 }  # fmt: skip
 
-_GROUP = ("model", "transforms", "suite", "data", "seed", "precision", "view")  # what an average never mixes
+_GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view")  # what an average never mixes
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
 _EXPECTED = {"corruption": _JUDGED, "attack": _JUDGED | {"linf", "l2", "l0", "attacked"}}  # columns of a cell that has no rows yet
@@ -40,11 +40,11 @@ class _Unknown:
 
 @dataclass
 class _Heard:
-    """One cell and what is kept of its rows once they are judged."""
+    """One cell and what is kept of its rows once they are judged: of the metrics that averages are of, by name, where it is complete."""
 
     asked: Asked
     answer: Answer
-    wrong: Wrong | None = None
+    values: dict[str, Values] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,8 +101,9 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
     left out when one of them is missing.
     """
-    keys = [name for name in _GROUP if name in ("model", "suite", "data") or board[name].nunique() > 1]
-    found = [_summed(dict(zip(keys, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
+    keys = [name for name in _GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
+    names = ["data" if name == "base" else name for name in keys]
+    found = [_summed(dict(zip(names, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
     table = pd.DataFrame(found).fillna("")
     last = ["status"] if "status" in table else []
     return table[[name for name in table.columns if name not in last] + last]
@@ -132,67 +133,72 @@ def _cell_rows(
     group.heard.append(heard)
     rows = heard.answer.rows
     resamples = resampler(rows["sample"].tolist())
-    if heard.answer.status == "complete" and {"label", "pred"} <= set(rows.columns):
-        heard.wrong = Wrong(resamples.key, np.asarray(rows["pred"] != rows["label"], dtype=np.float64)[resamples.order])
-    columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.kind, ()))
+    columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
+    for of in _averaged(wanted):
+        if heard.answer.status == "complete" and of.applies(columns):
+            heard.values[of.entry.name] = values_of(of, rows, resamples, resampler)
     fitting: list[Metric | None] = [a for a in wanted if isinstance(a, Metric) and a.entry.over == "cell" and a.applies(columns)]
     for ask in fitting or ([None] if heard.answer.status == "failed" else []):  # a failure is told even where no metric fits
-        yield _cell_row(heard, ask, resamples)
+        yield _cell_row(heard, ask, resamples, resampler)
     heard.answer = replace(heard.answer, rows=rows.iloc[:0])
 
 
 def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:
     """The columns that metrics need, or None (all of them) where one does not say."""
-    metrics = [ask for ask in wanted if isinstance(ask, Metric)]
+    metrics = [*(ask for ask in wanted if isinstance(ask, Metric)), *_averaged(wanted)]
     if any(not ask.entry.needs for ask in metrics if ask.entry.over == "cell"):
         return None
     return sorted({"label", "pred"}.union(*(ask.entry.needs for ask in metrics)))
 
 
-def _cell_row(heard: _Heard, ask: Metric | None, resamples: Resamples) -> dict[str, Any]:
+def _averaged(wanted: Sequence[Metric | _Unknown]) -> list[Metric]:
+    """The metrics of cells that the wanted averages are of."""
+    return [metric(name) for name in dict.fromkeys(a.entry.of for a in wanted if isinstance(a, Metric) and a.entry.over != "cell")]
+
+
+def _cell_row(heard: _Heard, ask: Metric | None, resamples: Resamples, resampler: Resampler) -> dict[str, Any]:
     question, rows = heard.asked.question, heard.answer.rows
     row = _row([heard], ask) | {name: getattr(question, name) for name in ("scenario", "severity", "cell", "params")}
     if ask is None or len(rows) == 0:
         return row
     try:
-        return row | judge(ask, rows, resamples)._asdict()
+        return row | judge(ask, rows, resamples, resampler)._asdict()
     except MetricUndefined as error:
         return row | {"status": "n/a", "reason": str(error)}
 
 
 def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: Resampler) -> Iterator[dict[str, Any]]:
-    errors = _errors(group, resampler)
-    corruptions = list(
-        dict.fromkeys(h.asked.question.scenario for h in group.heard if h.asked.kind == "corruption" and h.asked.question.severity)
-    )
+    means = {of.entry.name: _means(group, of, resampler) for of in _averaged(wanted)}
+    questions = [heard.asked.question for heard in group.heard]
+    corruptions = list(dict.fromkeys(one.scenario for one in questions if one.kind == "corruption" and one.severity))
     for ask in wanted:
         if isinstance(ask, _Unknown):
             yield _row(group.heard, None) | {"metric": ask.label, "status": "n/a", "reason": ask.reason}
         elif ask.entry.over == "corruption":
             for name in corruptions:
                 part = [heard for heard in group.heard if heard.asked.question.scenario == name]
-                yield _average(part, ask, errors, name) | {"scenario": name}
+                yield _average(part, ask, means[ask.entry.of], name) | {"scenario": name}
         elif ask.entry.over == "model":
             part = [heard for heard in group.heard if heard.asked.question.scenario in corruptions]
-            yield _average(part or group.heard, ask, errors)
+            yield _average(part or group.heard, ask, means[ask.entry.of])
 
 
-def _errors(group: _Group, resampler: Resampler) -> CellErrors:
+def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:
     first = group.heard[0].asked
-    cells: dict[tuple[str, str], Wrong | None] = {}
+    cells: dict[tuple[str, str], Values | None] = {}
     repeated = set()
     for heard in group.heard:
-        if heard.asked.kind == "corruption":
+        if heard.asked.question.kind == "corruption":
             repeated |= {heard.asked.variant} & cells.keys()
-            cells[heard.asked.variant] = heard.wrong
-    data = first.data
-    return CellErrors(first.question.suite, str(data["name"]), int(data["classes"]), cells, resampler, frozenset(repeated))
+            cells[heard.asked.variant] = heard.values.get(of.entry.name)
+    classes = int(first.data["classes"])
+    return CellMeans(first.question.suite, first.question.base, classes, cells, resampler, frozenset(repeated))
 
 
-def _average(part: Sequence[_Heard], ask: Metric, errors: CellErrors, *which: str) -> dict[str, Any]:
+def _average(part: Sequence[_Heard], ask: Metric, means: CellMeans, *which: str) -> dict[str, Any]:
     row = _row(part, ask) | {"status": "complete", "reason": ""}
     try:
-        answered: Estimate = joined(ask, ask.ask(errors, *which), errors.n())
+        answered: Estimate = joined(ask, ask.ask(means, *which), means.n())
     except MissingCells as error:
         return row | {"status": "partial", "reason": str(error)}
     except MetricUndefined as error:
@@ -205,23 +211,27 @@ def _row(part: Sequence[_Heard], ask: Metric | None) -> dict[str, Any]:
     question = part[0].asked.question
     answers = [heard.answer for heard in part]
     return {
-        **{name: getattr(question, name) for name in _GROUP}, "scenario": "", "severity": "", "cell": "", "params": "",
+        **{name: getattr(question, name) for name in _GROUP}, **{name: _listed(part, name) for name in ("data", "view", "source")}, "scenario": "", "severity": "", "cell": "", "params": "",
         "metric": ask.label if ask else "", "unit": ask.entry.unit if ask else "", "higher_is_better": not ask or ask.entry.higher_is_better,
         "value": np.nan, "low": np.nan, "high": np.nan, "n": 0, "status": answers[0].status, "reason": answers[0].reason,
         "seconds": round(sum(one.seconds for one in answers), 6), "weights": part[0].asked.weights, "repro": question.command,
-        "source": ", ".join(dict.fromkeys(heard.asked.question.source for heard in part)),
         "version": ", ".join(sorted(frozenset[str]().union(*(one.versions for one in answers)))),
         "environment": ", ".join(sorted(frozenset[str]().union(*(one.environments for one in answers)))),
     }  # fmt: skip
+
+
+def _listed(part: Sequence[_Heard], name: str) -> str:
+    """What the questions of some cells say under a name, each thing once."""
+    return ", ".join(dict.fromkeys(str(getattr(heard.asked.question, name)) for heard in part))
 
 
 def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
     """What exports tell besides the numbers: the models' cards and the views, by their labels."""
     cards: dict[str, Any] = {str(card["fingerprint"]): card for manifest in store.manifests() for card in manifest["models"].values()}
     models, views = {}, {}
-    for group in groups:
-        question = group.heard[0].asked.question
-        if question.cell in store.cells() and (store.path / "cells" / question.cell / "cell.json").is_file():
+    for question in (heard.asked.question for group in groups for heard in group.heard):
+        known = question.view in views and question.model in models
+        if not known and (store.path / "cells" / question.cell / "cell.json").is_file():
             cell: Mapping[str, Any] = store.describe(question.cell)
             models[question.model] = cards.get(str(cell.get("weights")), {})
             views[question.view] = cell.get("view", {})

@@ -55,15 +55,15 @@ def _row(entry: registry.Entry) -> dict[str, Any]:
 def _suite_row(suite: Suite) -> dict[str, Any]:
     return {
         "name": suite.name,
-        "data": suite.data.name,
-        "cells": len(suite.scenarios) * len(suite.transforms) * len(suite.seeds),
+        "data": ", ".join(dict.fromkeys(spec.name for spec in suite.data)),
+        "cells": len(suite.data) * len(suite.scenarios) * len(suite.transforms) * len(suite.seeds),
         "what": suite.title,
     }
 
 
 def _suite_page(suite: Suite) -> dict[str, Any]:
     return {
-        "kind": "suite", "name": suite.name, "doc": suite.title, "rules": suite.rules, "data": str(suite.data), "version": suite.version,
+        "kind": "suite", "name": suite.name, "doc": suite.title, "rules": suite.rules, "data": _brief(suite.data), "version": suite.version,
         "scenarios": _brief(suite.scenarios), "metrics": [spec.name for spec in suite.metrics], "paper": suite.paper, "url": suite.url,
         "licence": suite.licence, "citation": suite.citation, "file": suite.where,
     }  # fmt: skip

@@ -124,13 +124,16 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float in [0, 1] → (N, K) float32 logits."""
+        self._check(images)
+        if len(images) == 0:
+            return self._tile(images.new_zeros(self.tile, *images.shape[1:]))[:0]
+        return torch.cat([self._tile(part)[: len(part)] for part in torch.split(images, self.tile)])
+
+    def _check(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.size:
             wanted = f"(N, 3, {self.size[0]}, {self.size[1]})"
             raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
         check_pixels(images, f"the images given to model '{self.card.label}'")
-        if len(images) == 0:
-            return self._tile(images.new_zeros(self.tile, *images.shape[1:]))[:0]
-        return torch.cat([self._tile(part)[: len(part)] for part in torch.split(images, self.tile)])
 
     def _tile(self, images: Tensor) -> Tensor:
         missing = self.tile - len(images)
@@ -157,6 +160,40 @@ class Classifier(nn.Module):
         """Sets the name that tables show; returns itself."""
         self.card = replace(self.card, label=label)
         return self
+
+
+class Enlarging(Classifier):
+    """A classifier that is shown pictures enlarged: it takes `view.size` and answers at `view.shown`, its host's size.
+
+    Bicubic with Pillow's kernel (a = −0.5), clipped to [0, 1]; gradients pass through.
+    """
+
+    def __init__(self, host: Classifier, view: View) -> None:
+        super().__init__(
+            host.model,
+            mean=_channels(host.mean),
+            std=_channels(host.std),
+            view=view,
+            card=host.card,
+            tile=host.tile,
+            precision=host.precision,
+        )
+        self.host = host
+
+    def bound(self, draws: Draws) -> Classifier:
+        """Its host bound to the draws, shown pictures likewise."""
+        return Enlarging(self.host.bound(draws), self.view)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, *view.size) float in [0, 1] → (N, K) float32 logits."""
+        self._check(images)
+        shown = nn.functional.interpolate(images.float(), self.view.shown, mode="bicubic", antialias=True)
+        logits: Tensor = self.host(shown.clamp(0.0, 1.0))
+        return logits
+
+
+def _channels(buffer: Any) -> tuple[float, ...]:
+    return tuple(buffer.flatten().tolist())
 
 
 def _shape(value: object) -> str:

@@ -77,7 +77,7 @@ def _request(
     num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
     suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file.")] = "quick",
     data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are; for a suite on several data sets, the folder that holds theirs by name.")] = None,
     store: StorePath = Path("results"),
     limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
@@ -88,13 +88,14 @@ def _request(
     img_size: Annotated[int | None, typer.Option("--img-size", help="Side of what the model sees; part of the cell.")] = None,
     crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized picture that the crop keeps; part of the cell.")] = None,
     interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
+    storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: store corrupted pictures as the released files are; part of the cell.")] = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> Request:  # fmt: skip
     from robustvit.address import parse_model
     from robustvit.plan import Settings
-    from robustvit.suite import Overrides
+    from robustvit.suite import Overrides, bind_storage
 
     models = list(model or ["demo"])
     named: list[str | Spec] = list(models)
@@ -110,6 +111,7 @@ def _request(
     settings = Settings(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=share, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
+        storage=None if storage is None else bind_storage(storage, "--storage"),
     )  # fmt: skip
     return Request(named, suite, data, store, settings, as_json, quiet, _typed())
 
@@ -220,10 +222,13 @@ def plan(asked: Request) -> None:
 
 
 def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
+    from robustvit import plan as plans
+
     done = made.done(place)
     return [
         {
-            "model": ask.label, "scenario": str(cell), "data": made.data.name, "seed": cell.seed, "wanted": made.asked,
+            "model": ask.label, "scenario": plans.title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
+            "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
         }
         for ask in made.asks
@@ -232,16 +237,17 @@ def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
 
 
 def _print_plan(made: Plan, place: Any, cost: Any) -> None:
-    table = Table(title=f"{made.suite.name} · {made.data.name} · {made.asked} samples per cell")
+    data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
+    asked = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
+    table = Table(title=f"{made.suite.name} · {data} · {asked} samples per cell")
     for heading in ("model", "scenario", "cell", "rows", "state"):
         table.add_column(heading, justify="right" if heading == "rows" else "left")
     for row in _planned(made, place):
         state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
         table.add_row(row["model"], row["scenario"], row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
-    for ask in made.asks:
-        if ask.missing:
-            err.print(f"[yellow]{escape(ask.label)}:[/] {escape(ask.missing)}", soft_wrap=True)
+    for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
+        err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}", highlight=False, soft_wrap=True)
 
 

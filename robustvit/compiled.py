@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
@@ -34,6 +36,17 @@ def loop(function: _Loop) -> _Loop:
     """The function as machine code, made when it is first called and kept on disk; a product and a sum are never fused."""
     compiled: _Loop = importlib.import_module("numba").njit(cache=True, nogil=True, error_model="numpy")(function)
     return compiled
+
+
+def array(tensor: Tensor, *shape: int) -> NDArray[Any]:
+    """The tensor as an array of that shape, for a loop. It shares the memory of a contiguous tensor, so that a loop may fill it."""
+    found: NDArray[Any] = tensor.detach().contiguous().view(shape).numpy()
+    return found
+
+
+def planes(tensor: Tensor) -> NDArray[Any]:
+    """`array` of a tensor (…, H, W) as (P, H, W)."""
+    return array(tensor, math.prod(tensor.shape[:-2]), *tensor.shape[-2:])
 
 
 @contextmanager

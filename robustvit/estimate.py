@@ -12,11 +12,12 @@ from robustvit import registry
 from robustvit.batch import Batch
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.plan import Ask, Plan, transformed
+from robustvit.plan import Ask, Plan, host
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec
 from robustvit.store import Store
 from robustvit.suite import Cell
+from robustvit.view import View
 
 _ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples
 _GALLERY_BYTES = 60_000  # the pictures kept of a cell at 224 px
@@ -50,30 +51,29 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     done = plan.done(store)
     to_do = 0
     seconds: float | None = 0.0
-    views = set()
+    decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
-        costs: dict[tuple[str, int], float] = {}
+        costs: dict[tuple[str, int, View], float] = {}
         for cell in ask.cells:
-            rows = plan.asked - (done.get(cell.id, 0) if cell.resolved else 0)
+            rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
-            if rows:
-                views.add(cell.view)
+            if rows and not ask.samples.traits.fleeting:
+                decoded[ask.samples.data.fingerprint, cell.view] = ask.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
             if ask.model is None:
                 seconds = None
             elif rows and seconds is not None:
-                key = (cell.scenario.name, int(_steps(cell.scenario)))
+                key = (cell.scenario.name, int(_steps(cell.scenario)), cell.view)
                 if key not in costs:
                     costs[key] = _cost(ask, cell)
                 seconds += rows * costs[key]
-    pictures = sum(plan.asked * view.size[0] * view.size[1] * 3 for view in views)
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
-    return Estimate(plan.asked * len(plan.cells), to_do, seconds, kept, pictures if to_do else 0)
+    return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0)
 
 
 def _cost(ask: Ask, cell: Cell) -> float:
     """Seconds a row."""
     assert ask.model is not None
-    model = transformed(ask.model, cell.transforms)
+    model = host(ask.model, cell)
     forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile
     entry = registry.scenario(cell.scenario.name)
     if entry.kind == "attack":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robustvit import records, registry
-from robustvit.batch import Batch, Data, pixels, to_uint8
+from robustvit.batch import Batch, Data, pixels, to_uint8, traits
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import ModelError
@@ -48,12 +49,17 @@ def evaluate(
     """
     entry = registry.scenario(cell.scenario.name)
     does = scenario(entry, cell.scenario, plugins)
+    against = traits(data).against
     rows = _rows_at_once(entry.kind, model)
     tables, seen = [], []
     for start in range(0, len(positions), rows):
         batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
         outcome = _outcome(does, model, batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
-        tables.append(records.table(_columns(outcome, model, data, batch, keep)))
+        outcome = _stored(outcome, cell, model, batch)
+        columns = _columns(outcome, model, data, batch, keep)
+        if against is not None:
+            columns["against"] = against[positions[start : start + rows]]
+        tables.append(records.table(columns))
         if start < show and outcome.images is not None:
             seen.append(to_uint8(outcome.images[: show - start]))
     height, width = model.size
@@ -74,6 +80,15 @@ def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torc
 
 def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
     return does(model.bound(draws), batch, draws)
+
+
+def _stored(outcome: Outcome, cell: Cell, model: Classifier, batch: Batch) -> Outcome:
+    """The outcome after the storage that the cell asks for."""
+    if cell.storage is None or outcome.images is None:
+        return outcome
+    does = scenario(registry.lookup("corruption", cell.storage.name), cell.storage)
+    after = does(model, batch.with_images(outcome.images), Draws(cell.seed, stream(cell.storage), batch.ids, model.device))
+    return replace(outcome, images=after.images)
 
 
 def _finite(logits: Tensor, model: Classifier, batch: Batch) -> Tensor:

@@ -97,7 +97,7 @@ def _tex(text: object) -> str:
 
 def _robustbench(board: pd.DataFrame) -> str:
     """One object per model: the keys of RobustBench's model_info files, null where a store cannot know (authors, venue, extra data)."""
-    keys = ["model", "transforms", "suite", "data"]
+    keys = ["model", "transforms", "suite", "base"]
     found = []
     for (model, transforms, suite, data), part in board.groupby(keys, sort=False):
         under_attack = _one(part, metric="robust_accuracy", scenario="autoattack")

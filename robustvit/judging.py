@@ -7,10 +7,12 @@ over="cell" (the default): `(records) -> answer`, where records is the DataFrame
 * one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
   other values a bootstrap;
 * a `Weighted`: a statistic that knows how to be resampled, (R, n) weights at a time;
+* a `Clustered`: one value for each cluster of samples (a clip of frames), which are resampled whole;
 * a float: resampled by calling the metric again on drawn rows, which is slow and always right.
 
-over="corruption": `(errors: CellErrors, corruption: str) -> (1 + R,)`, once for every corruption with severities.
-over="model": `(errors: CellErrors) -> (1 + R,)`, once for all cells of a model. See CellErrors.
+over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for every corruption with severities.
+over="model": `(errors: CellMeans) -> (1 + R,)`, once for all cells of a model. `of` names the metric of a cell that the means are of,
+default `error`; it answers one value per sample, or clustered. See CellMeans.
 
 `needs` names the columns a metric reads; a cell without them is not asked. Where the unit is %, metrics answer in fractions.
 A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
@@ -56,6 +58,14 @@ class Weighted:
 
 
 @dataclass(frozen=True)
+class Clustered:
+    """One value for each cluster of samples, (n,), and the clusters' names. NaN leaves a cluster out."""
+
+    ids: Sequence[str]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class Metric:
     """A registered metric with its parameters filled in. `label` names it in tables: `ece`, `ece(bins=30)`."""
 
@@ -84,20 +94,35 @@ def metric(node: object) -> Metric:
     return Metric(str(Spec(entry.name, unusual)), entry, functools.partial(entry.load(), **arguments))
 
 
-def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples) -> Estimate:
+def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> Estimate:
     """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
 
-    Raises NotApplicable where no sample counts.
+    resampler: hands out the resamples of clusters. Raises NotApplicable where no sample counts.
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
     answer = asked.ask(rows)
-    if isinstance(answer, Weighted):
+    if isinstance(answer, Clustered):
+        clusters = (resampler or Resampler())(answer.ids)
+        estimate = _mean(answer.values[clusters.order], clusters)
+    elif isinstance(answer, Weighted):
         estimate = _weighted(answer, resamples)
     elif isinstance(answer, np.ndarray | pd.Series):
         estimate = _mean(np.asarray(answer, dtype=np.float64), resamples)
     else:
         estimate = _called_again(asked, float(answer), rows, resamples)
     return _in_unit(asked, estimate)
+
+
+def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler) -> Values:
+    """The values of one cell that a per-cell metric is the mean of. Raises NotApplicable where it is no mean, or leaves samples out."""
+    answer = asked.ask(records.iloc[resamples.order].reset_index(drop=True))
+    found = Values(resamples.key, answer)
+    if isinstance(answer, Clustered):
+        clusters = resampler(answer.ids)
+        found = Values(clusters.key, answer.values[clusters.order])
+    if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
+        raise NotApplicable(f"'{asked.label}' is no mean over all samples of a cell")
+    return found
 
 
 def joined(asked: Metric, answer: np.ndarray, n: int) -> Estimate:
@@ -139,28 +164,28 @@ def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Re
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """Whether each sample of a complete cell was answered wrongly, (n,) zeros and ones sorted by sample; key: of that set of samples."""
+class Values:
+    """What a metric gives each sample (or clip) of a complete cell, (n,) sorted by id; key: of that set of ids."""
 
     key: str
     values: np.ndarray
 
 
 @dataclass(frozen=True)
-class CellErrors:
-    """The errors of one model in every cell of a suite, for the value and for all bootstrap replicates at once.
+class CellMeans:
+    """The mean of one metric (error, where a metric names no other in `of`) in every cell of a suite, and all its bootstrap replicates.
 
-    Arrays of errors are fractions with 1 + R entries on their last axis: the value, then its replicates. All cells share their resamples,
+    Arrays of means are fractions with 1 + R entries on their last axis: the value, then its replicates. All cells share their resamples,
     so arithmetic on these arrays keeps what the cells have in common, and the interval of an average is right.
 
-    suite, data: names; classes: how many the data has. cells: by (scenario, severity), every cell the suite asks, None where it is not
+    suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell the suite asks, None where it is not
     complete. repeated: cells asked in several variants, which no average can choose from.
     """
 
     suite: str
     data: str
     classes: int
-    cells: Mapping[tuple[str, str], Wrong | None]
+    cells: Mapping[tuple[str, str], Values | None]
     resampler: Resampler
     repeated: frozenset[tuple[str, str]] = frozenset()
 
@@ -169,7 +194,7 @@ class CellErrors:
         return [severity for name, severity in self.cells if name == scenario]
 
     def of(self, scenario: str, severities: Sequence[str] | None = None) -> np.ndarray:
-        """(1 + R,) error of a scenario, averaged over its severities (default: all that the suite asks).
+        """(1 + R,) mean of a scenario, averaged over its severities (default: all that the suite asks).
 
         Raises NotApplicable where the suite does not ask them, MissingCells where they are not complete.
         """
@@ -177,14 +202,14 @@ class CellErrors:
         return mean
 
     def each(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
-        """(len(scenarios), 1 + R) errors, each averaged over its severities. Raises as `of` does."""
+        """(len(scenarios), 1 + R) means, each averaged over its severities. Raises as `of` does."""
         wanted = {name: list(severities if severities is not None else self.severities(name)) for name in scenarios}
         self._check([(name, severity) for name, levels in wanted.items() for severity in levels])
-        return np.stack([np.mean([self._errors[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
+        return np.stack([np.mean([self._rates[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
 
     def n(self) -> int:
         """How many samples the complete cells share."""
-        return next((len(wrong.values) for wrong in self.cells.values() if wrong is not None), 0)
+        return next((len(found.values) for found in self.cells.values() if found is not None), 0)
 
     def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
         unasked = [cell for cell in wanted if cell not in self.cells]
@@ -198,20 +223,20 @@ class CellErrors:
         lacking = [cell for cell in wanted if self.cells[cell] is None]
         if lacking:
             raise MissingCells(f"{len(wanted) - len(lacking)} of {len(wanted)} cells; lacking {_listed(lacking)}")
-        sizes = {wrong.key: len(wrong.values) for cell in wanted if (wrong := self.cells[cell]) is not None}
+        sizes = {found.key: len(found.values) for cell in wanted if (found := self.cells[cell]) is not None}
         if len(sizes) > 1:
             raise MissingCells(f"the cells answer different samples ({' and '.join(str(size) for size in sorted(sizes.values()))} of them)")
 
     @cached_property
-    def _errors(self) -> dict[tuple[str, str], np.ndarray]:
+    def _rates(self) -> dict[tuple[str, str], np.ndarray]:
         sets: dict[str, list[tuple[str, str]]] = {}
-        for cell, wrong in self.cells.items():
-            if wrong is not None:
-                sets.setdefault(wrong.key, []).append(cell)
+        for cell, found in self.cells.items():
+            if found is not None:
+                sets.setdefault(found.key, []).append(cell)
         return {cell: row for key, cells in sets.items() for cell, row in zip(cells, self._means(key, cells), strict=True)}
 
     def _means(self, key: str, cells: Sequence[tuple[str, str]]) -> np.ndarray:
-        values = np.stack([wrong.values for cell in cells if (wrong := self.cells[cell]) is not None])
+        values = np.stack([found.values for cell in cells if (found := self.cells[cell]) is not None])
         weights = self.resampler.of(key).weights
         replicates = (values.astype(weights.dtype) @ weights.T).astype(np.float64) / values.shape[1]
         return np.concatenate([values.mean(axis=1, keepdims=True), replicates], axis=1)

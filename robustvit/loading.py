@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.data_address import parse_data, resolve_root
 from robustvit.errors import BadParameter
-from robustvit.spec import Spec, plain
+from robustvit.spec import Spec, Value, plain
 
 _LARGE = 128  # pixels; above it a CPU is fastest at small tiles
 
@@ -49,10 +50,11 @@ def default_tile(model: Classifier) -> int:
     return 16 if min(model.size) > _LARGE else 64
 
 
-def load_data(address: str | Spec, *, data_dir: Path | str | None = None, **params: Any) -> Data:
+def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner: Data | None = None, **params: Any) -> Data:
     """The data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
 
-    data_dir: where its files are; default $ROBUSTVIT_DATA/NAME or ./data/NAME. params: its own, such as `split`.
+    data_dir: where its files are; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: what stands for a data set nested in the Spec,
+    whose files `data_dir` holds otherwise. params: its own, such as `split`.
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
@@ -60,6 +62,19 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, **para
     bound = registry.bind(entry, spec.with_params(**params))
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
-    root = resolve_root(spec.name, Path(data_dir) if data_dir is not None else place)
-    data: Data = entry.load()(root, **{key: plain(value) for key, value in bound.params})
+    nested = {param.name for param in entry.params if param.hint.plugin == "data"}
+    root = None if nested else resolve_root(spec.name, Path(data_dir) if data_dir is not None else place)
+    arguments = {
+        key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)
+        for key, value in bound.params
+    }
+    data: Data = entry.load()(root, **arguments)
     return data
+
+
+def resolve(value: Value) -> Any:
+    """What a function takes for a value: a nested corruption or attack becomes the function with its arguments filled in."""
+    if isinstance(value, Spec) and value.kind not in ("", "data", "model"):
+        arguments = {key: resolve(item) for key, item in value.params}
+        return functools.partial(registry.lookup(value.kind, value.name).load(), **arguments)
+    return plain(value)

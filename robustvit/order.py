@@ -1,4 +1,4 @@
-"""The order in which samples are evaluated: by the hash of their id.
+"""The order in which samples are evaluated: by the hash of their id, the frames of a clip together.
 
 Any prefix is then a fair sample of the data (the first hundred ids of ImageNet are the first hundred classes; the first hundred hashes
 are not), and shards, limits and restarts agree on who comes next.
@@ -15,6 +15,23 @@ SHARD = 512
 
 
 def order(ids: Sequence[str]) -> np.ndarray:
-    """Positions of `ids` in evaluation order, (N,) int64."""
-    keys = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids]
-    return np.array(sorted(range(len(ids)), key=lambda i: (keys[i], ids[i])), dtype=np.int64)
+    """Positions of `ids` in evaluation order, (N,) int64. Frames of one clip follow each other in time."""
+    keys = [_key(name) for name in ids]
+    return np.array(sorted(range(len(ids)), key=keys.__getitem__), dtype=np.int64)
+
+
+def clip(name: str) -> tuple[str, int]:
+    """The clip that a sample is a frame of, and the frame's number: `cat#12` is frame 12 of `cat`. Any other sample is a clip of its own."""
+    stem, mark, frame = name.rpartition("#")
+    return (stem, int(frame)) if mark and frame.isdecimal() else (name, 0)
+
+
+def starts(ids: Sequence[str], positions: np.ndarray) -> np.ndarray:
+    """Where each clip begins among samples in evaluation order, and their number at the end, (clips + 1,)."""
+    clips = [clip(ids[position])[0] for position in positions.tolist()]
+    return np.array([i for i, name in enumerate(clips) if i == 0 or name != clips[i - 1]] + [len(clips)], dtype=np.int64)
+
+
+def _key(name: str) -> tuple[bytes, str, int]:
+    stem, frame = clip(name)
+    return hashlib.blake2b(stem.encode(), digest_size=8).digest(), stem, frame

@@ -2,6 +2,8 @@
 
     <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
 
+Pictures of data that is fleeting (see batch.Traits) are not kept: they are decoded anew for whoever asks.
+
 The key covers the data's fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by
 another of the same name and size is not noticed. A chunk is written beside its place and renamed, so several processes may build the
 same one and nobody reads half of it; it is not synced, because a chunk that a crash left damaged fails its checksum and is built again.
@@ -25,7 +27,7 @@ import PIL
 import platformdirs
 from PIL import Image
 
-from robustvit.batch import Data
+from robustvit.batch import Data, traits
 from robustvit.errors import DataError, DataUnreadable, few
 from robustvit.order import order
 from robustvit.spec import digest
@@ -50,6 +52,7 @@ class Pictures:
         self.workers = workers
         self.order = order(data.ids)
         self.folder = _room(folder) / _key(data, view)
+        self.fleeting = traits(data).fleeting
         self._sound: set[int] = set()
 
     def __len__(self) -> int:
@@ -60,6 +63,8 @@ class Pictures:
 
         Raises DataUnreadable naming the images that cannot be read, DataError where the cache folder cannot be written.
         """
+        if self.fleeting:
+            return self._decoded(ranks)
         chunks = ranks // CHUNK
         self._build(np.unique(chunks).tolist(), None)
         out = np.empty((len(ranks), *self.view.size, 3), np.uint8)
@@ -71,9 +76,10 @@ class Pictures:
     def ensure(self, stop: int, progress: Progress | None = None) -> None:
         """Decodes every chunk of the first `stop` rows that is not there yet. progress: called with rows there and rows wanted.
 
-        Raises as `rows` does, after trying all of them: unreadable images are named together.
+        Raises as `rows` does, after trying all of them: unreadable images are named together. Does nothing for data that is fleeting.
         """
-        self._build(range(-(-min(stop, len(self)) // CHUNK)), progress)
+        if not self.fleeting:
+            self._build(range(-(-min(stop, len(self)) // CHUNK)), progress)
 
     def _build(self, chunks: Iterable[int], progress: Progress | None) -> None:
         wanted = list(chunks)
@@ -86,6 +92,31 @@ class Pictures:
             done += self._rows_of(built.chunk)
             if progress is not None:
                 progress(done, total)
+        self._refuse(failures, total)
+
+    def _decoded(self, ranks: np.ndarray) -> np.ndarray:
+        """The pictures at these ranks, decoded by the workers and kept nowhere."""
+        parts = [ranks[start : start + CHUNK] for start in range(0, len(ranks), CHUNK)]
+        if self.workers < 1 or len(parts) < 2:
+            looked = [self._look(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                looked = list(pool.map(self._look, parts))
+        self._refuse([failure for one in looked for failure in one.failures], len(ranks))
+        return np.concatenate([one.pictures for one in looked]) if looked else np.empty((0, *self.view.size, 3), np.uint8)
+
+    def _look(self, ranks: np.ndarray) -> _Looked:
+        """The pictures at some ranks, and why some cannot be read."""
+        pictures = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+        failures = []
+        for row, position in enumerate(self.order[ranks].tolist()):
+            try:
+                pictures[row] = np.asarray(self.view.look(Image.fromarray(self.data[position].image)))
+            except DataUnreadable as error:
+                failures.append(str(error))
+        return _Looked(pictures, failures)
+
+    def _refuse(self, failures: list[str], total: int) -> None:
         if failures:
             raise DataUnreadable(
                 f"data '{self.data.name}': {len(failures)} of {total} images cannot be read: {few(failures)}. Restore or remove them."
@@ -93,17 +124,11 @@ class Pictures:
 
     def _decode(self, chunk: int) -> _Built:
         """Decodes and writes one chunk, unless an image in it cannot be read."""
-        pictures = np.empty((self._rows_of(chunk), *self.view.size, 3), np.uint8)
-        failures = []
-        for row, position in enumerate(self.order[chunk * CHUNK : (chunk + 1) * CHUNK].tolist()):
-            try:
-                pictures[row] = np.asarray(self.view.look(Image.fromarray(self.data[position].image)))
-            except DataUnreadable as error:
-                failures.append(str(error))
-        if not failures:
-            self._write(chunk, pictures)
+        looked = self._look(np.arange(chunk * CHUNK, chunk * CHUNK + self._rows_of(chunk)))
+        if not looked.failures:
+            self._write(chunk, looked.pictures)
             self._sound.add(chunk)
-        return _Built(chunk, failures)
+        return _Built(chunk, looked.failures)
 
     def _write(self, chunk: int, pictures: np.ndarray) -> None:
         path = self._path(chunk)
@@ -148,6 +173,11 @@ class Pictures:
 
     def _path(self, chunk: int) -> Path:
         return self.folder / f"{chunk:06d}.npy"
+
+
+class _Looked(NamedTuple):
+    pictures: np.ndarray
+    failures: list[str]
 
 
 class _Built(NamedTuple):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from robustvit import registry
-from robustvit.batch import Data
-from robustvit.classifier import Card, Classifier
+from robustvit.batch import Data, Traits, traits
+from robustvit.classifier import Card, Classifier, Enlarging
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
-from robustvit.loading import load_data, load_model
-from robustvit.order import SHARD, order
+from robustvit.loading import load_data, load_model, resolve
+from robustvit.order import SHARD, order, starts
 from robustvit.records import rows
 from robustvit.spec import Spec, canonical, digest, plain, show
 from robustvit.store import Store
@@ -28,7 +27,8 @@ class Settings:
     """What changes only where and how fast a run computes, and what it keeps besides: no part of a cell but `precision` and `view`.
 
     batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
-    keep: `logits`. view: overrides of the models' own view.
+    keep: `logits`. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
+    suite on several data sets, the folder that holds theirs by name.
     """
 
     device: str = "cpu"
@@ -39,14 +39,43 @@ class Settings:
     seed: int | None = None
     keep: tuple[str, ...] = ()
     view: Overrides = field(default_factory=Overrides)
+    storage: Spec | None = None
     data_dir: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A data set in evaluation order. positions: of its samples, (N,); asked: how many rows are wanted, from the first on."""
+
+    data: Data
+    positions: np.ndarray
+    asked: int
+
+    @classmethod
+    def of(cls, data: Data, limit: int | float | None) -> Samples:
+        """The first `limit` samples, a count or a share below 1; of clips, all their frames. Raises BadParameter as `wanted` does."""
+        positions = order(data.ids)
+        bounds = starts(data.ids, positions)
+        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]))
+
+    @property
+    def traits(self) -> Traits:
+        """The data's."""
+        return traits(self.data)
+
+    @property
+    def spec(self) -> Spec:
+        """The data's part of a Cell: its name, and what tells it from its siblings."""
+        told = {key: value for key, value in (("scenario", self.traits.scenario), ("severity", self.traits.severity)) if value}
+        return Spec(self.data.name).with_params(**told, **dict(self.traits.params))
 
 
 @dataclass
 class Ask:
-    """A suite's questions to one model. `model` is None while its weights are not at hand (`missing` says why)."""
+    """A suite's questions to one model on one data set. `model` is None while its weights are not at hand (`missing` says why)."""
 
     label: str
+    samples: Samples
     cells: list[Cell]
     model: Classifier | None
     missing: str = ""
@@ -54,12 +83,10 @@ class Ask:
 
 @dataclass
 class Plan:
-    """A suite, its data in evaluation order, and the questions to every model. `asked` samples are wanted of each cell."""
+    """A suite, its data, and the questions to every model on every data set."""
 
     suite: Suite
-    data: Data
-    positions: np.ndarray
-    asked: int
+    samples: list[Samples]
     asks: list[Ask]
     settings: Settings
     plugins: dict[Spec, Any] = field(default_factory=dict)
@@ -73,7 +100,12 @@ class Plan:
         """Rows already here, by cell id; nothing for cells whose id is unresolved."""
         if store is None:
             return {}
-        return {cell.id: min(self.asked, rows(store.pieces(cell.id))) for cell in self.cells if cell.resolved}
+        return {cell.id: min(ask.samples.asked, rows(store.pieces(cell.id))) for ask in self.asks for cell in ask.cells if cell.resolved}
+
+    @property
+    def rows(self) -> int:
+        """Rows wanted in all."""
+        return sum(ask.samples.asked * len(ask.cells) for ask in self.asks)
 
 
 def make(
@@ -93,27 +125,47 @@ def make(
             raise BadParameter(f"--keep '{name}' is unknown; it takes logits.")
     if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
         raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
-    pictures = open_data(suite, data, settings)
-    bound = suite if settings.seed is None else suite.with_seed(settings.seed)
-    plan = Plan(
-        bound, pictures, order(pictures.ids), wanted(suite.limit if settings.limit is None else settings.limit, len(pictures)), [], settings
-    )
+    limit = suite.limit if settings.limit is None else settings.limit
+    plan = Plan(_asked(suite, settings), [Samples.of(one, limit) for one in open_data(suite, data, settings)], [], settings)
     for address in models:
-        plan.asks.append(_ask(plan, address, need_weights))
-    labels = [ask.label for ask in plan.asks]
+        plan.asks += _asks(plan, address, need_weights)
+    labels = [ask.label for ask in plan.asks if ask.samples is plan.samples[0]]
     for label in labels:
         if labels.count(label) > 1:
             raise BadParameter(f"the model '{label}' is named twice.")
     return plan
 
 
-def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> Data:
-    """The data that the suite's questions are asked on. Raises UsageError where the suite's data is its question and another is named."""
+def _asked(suite: Suite, settings: Settings) -> Suite:
+    """The suite as the settings bend it."""
+    bent = suite if settings.seed is None else suite.with_seed(settings.seed)
+    return bent if settings.storage is None else replace(bent, storage=settings.storage)
+
+
+def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> list[Data]:
+    """The data sets that the suite's questions are asked on; `data` takes the place of the suite's own, or of what is nested in it.
+
+    Raises UsageError where the suite's data is its question and another is named.
+    """
     if data is not None and suite.fixed_data:
-        raise UsageError(f"suite '{suite.name}' is about its own data ({suite.data}); leave --data out.")
-    if data is None:
-        return load_data(suite.data, data_dir=settings.data_dir)
-    return load_data(data, data_dir=settings.data_dir) if isinstance(data, str) else data
+        names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
+        raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
+    given = load_data(data, data_dir=settings.data_dir) if isinstance(data, str) else data
+    if given is None:
+        return [load_data(spec, data_dir=_place(suite, spec, settings)) for spec in suite.data]
+    if not any(_nests(spec) for spec in suite.data):
+        return [given]
+    return [load_data(spec, inner=given) if _nests(spec) else given for spec in suite.data]
+
+
+def _nests(spec: Spec) -> bool:
+    return any(param.hint.plugin == "data" for param in registry.lookup("data", spec.name).params)
+
+
+def _place(suite: Suite, spec: Spec, settings: Settings) -> Path | None:
+    """Where a data set's files are: --data-dir, or the folder of its name in it where the suite names several data sets."""
+    several = len({one.name for one in suite.data}) > 1
+    return settings.data_dir / spec.name if several and settings.data_dir is not None else settings.data_dir
 
 
 def wanted(limit: int | float | None, size: int) -> int:
@@ -125,23 +177,31 @@ def wanted(limit: int | float | None, size: int) -> int:
     return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
 
 
-def _ask(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> Ask:
+def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[Ask]:
+    """The questions to one model, on every data set."""
     try:
         model = load(address, plan.settings) if isinstance(address, str | Spec) else address
     except WeightsUnavailable as error:
         if need_weights:
             raise
-        blank = Cell(Spec(str(address)), None, Spec(plan.data.name), plan.data.fingerprint, plan.settings.view.apply(View()), Spec("clean"))
-        return Ask(str(address), plan.suite.cells(blank), None, str(error))
+        blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
+        return [Ask(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
-    for reading in plan.data.readings:
-        reading.check(model.outputs, model.card.label, plan.data.name)
+    for samples in plan.samples:
+        for reading in samples.data.readings:
+            reading.check(model.outputs, model.card.label, samples.data.name)
     card = model.card
-    first = Cell(
-        model=card.identity, weights=card.fingerprint, data=Spec(plan.data.name), data_fingerprint=plan.data.fingerprint, view=model.view,
-        scenario=Spec("clean"), precision=model.precision,
-    )  # fmt: skip
-    return Ask(card.label, [_with_nested(cell, plan) for cell in plan.suite.cells(first)], model)
+    first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
+    return [
+        Ask(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model) for samples in plan.samples
+    ]
+
+
+def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
+    """The suite's cells on one data set. `model`: a Cell that knows its model, that model's own view and precision."""
+    cut = samples.traits.cut
+    view = model.view if cut is None else model.view.of_cut(cut)
+    return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view))
 
 
 def load(address: str | Spec, settings: Settings) -> Classifier:
@@ -161,15 +221,8 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
             plan.plugins[named] = model
             changed[param.name] = named
         elif param.hint.plugin and isinstance(value, Spec):
-            plan.plugins[value] = _function(value)
+            plan.plugins[value] = load_data(value) if value.kind == "data" else resolve(value)
     return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell
-
-
-def _function(spec: Spec) -> Any:
-    if spec.kind == "data":
-        return load_data(spec)
-    arguments = {key: plain(value) for key, value in spec.params}
-    return functools.partial(registry.lookup(spec.kind, spec.name).load(), **arguments)
 
 
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
@@ -177,49 +230,68 @@ def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
     return {key: plan.plugins[value] for key, value in cell.scenario.params if isinstance(value, Spec) and value in plan.plugins}
 
 
-def transformed(model: Classifier, pipeline: Iterable[Spec]) -> Classifier:
-    """The model with a cell's transforms applied in order; the argument is untouched."""
-    for spec in pipeline:
+def host(model: Classifier, cell: Cell) -> Classifier:
+    """The model as a cell's scenario meets it: its transforms applied in order, behind what its view shows. The argument is untouched."""
+    for spec in cell.transforms:
         function = registry.lookup("transform", spec.name).load()
         model = function(model, **{key: plain(value) for key, value in spec.params})
         if not isinstance(model, Classifier):
             raise ModelError(f"transform '{spec.name}' must return a Classifier; it returned a {type(model).__name__}.")
-    return model
+    return model if cell.view.shown is None else Enlarging(model, cell.view)
 
 
 def manifest(plan: Plan, command: str) -> dict[str, Any]:
     """What this run asks, as the Store keeps it. Its id depends on the questions alone: asking again overwrites, and adds nothing."""
-    suite, data = plan.suite, plan.data
-    cells = [_told(cell, ask.label, plan) for ask in plan.asks for cell in ask.cells]
+    suite = plan.suite
+    cells = [_told(cell, ask) for ask in plan.asks for cell in ask.cells]
     body = {
         "suite": {
             "name": suite.name, "title": suite.title, "version": suite.version, "paper": suite.paper, "url": suite.url, "rules": suite.rules,
-            "licence": suite.licence, "citation": suite.citation, "data": canonical(suite.data),
+            "licence": suite.licence, "citation": suite.citation, "data": [canonical(spec) for spec in suite.data],
             "metrics": [canonical(spec) for spec in suite.metrics], "scenarios": [canonical(spec) for spec in suite.scenarios],
         },
         "models": {ask.label: _card(ask.model.card) for ask in plan.asks if ask.model is not None},
-        "data": _about_data(data),
-        "limit": plan.settings.limit, "asked": plan.asked, "cells": cells,
+        "data": {samples.data.fingerprint: _about_data(samples) for samples in plan.samples},
+        "limit": plan.settings.limit, "cells": cells,
     }  # fmt: skip
     return {"id": digest(body), **body, "command": command}
 
 
-def _told(cell: Cell, label: str, plan: Plan) -> dict[str, Any]:
-    entry = registry.scenario(cell.scenario.name)
-    rest = {key: show(value) for key, value in cell.scenario.params if key != entry.severity}
+def _told(cell: Cell, ask: Ask) -> dict[str, Any]:
+    assert ask.model is not None
+    data, own = ask.samples.data, ask.samples.traits
     return {
-        "cell": cell.id, "weights": cell.weights, "model": label, "data": plan.data.name, "scenario": cell.scenario.name,
-        "severity": show(cell.severity) if cell.severity is not None else "", "params": ", ".join(f"{key}={value}" for key, value in rest.items()),
-        "transforms": " → ".join(str(spec) for spec in cell.transforms), "seed": cell.seed, "precision": cell.precision,
-        "view": _shown_view(cell), "asked": plan.asked, "kind": entry.kind, "family": entry.family,
-        "source": "on-the-fly" if entry.kind == "corruption" and entry.severity else plan.data.source,
+        "cell": cell.id, "weights": cell.weights, "model": ask.label, "data": data.name, "base": own.base or data.name,
+        "data_fingerprint": data.fingerprint, **_told_scenario(cell, own), "transforms": " → ".join(str(spec) for spec in cell.transforms),
+        "seed": cell.seed, "precision": cell.precision, "view": str(cell.view), "model_view": str(ask.model.view),
+        "asked": ask.samples.asked, "source": _told_source(cell, data),
     }  # fmt: skip
 
 
-def _shown_view(cell: Cell) -> str:
-    view = cell.view
-    resize = f", resize {view.resize}" if view.resize is not None and view.crop == "center" else ""
-    return f"{view.size[0]}x{view.size[1]}{resize}, {view.crop}, {view.interpolation}"
+def title(cell: Cell, ask: Ask) -> str:
+    """A cell as people call it: `fog 3`, whether the fog is made here or came with the data; with the data's name where there are several."""
+    told = _told_scenario(cell, ask.samples.traits)
+    data = f" of {ask.samples.data.name}" if ask.samples.traits.base else ""
+    return f"{told['scenario']} {told['severity']}".strip() + data
+
+
+def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
+    """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
+    entry = registry.scenario(cell.scenario.name)
+    told = {key: show(value) for key, value in (*own.params, *cell.scenario.params) if key != entry.severity}
+    scenario, severity = cell.scenario.name, "" if cell.severity is None else show(cell.severity)
+    if scenario == "clean" and own.scenario:
+        scenario, severity = own.scenario, own.severity
+    elif own.scenario:
+        told |= {"on": f"{own.scenario} {own.severity}".strip()}
+    params = ", ".join(f"{key}={value}" for key, value in told.items())
+    return {"scenario": scenario, "severity": severity, "params": params, "kind": entry.kind, "family": entry.family}
+
+
+def _told_source(cell: Cell, data: Data) -> str:
+    entry = registry.scenario(cell.scenario.name)
+    made = "on-the-fly" if entry.kind == "corruption" and entry.severity else data.source
+    return made if cell.storage is None else f"{made}, {cell.storage}"
 
 
 def _card(card: Card) -> dict[str, Any]:
@@ -229,10 +301,12 @@ def _card(card: Card) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _about_data(data: Data) -> dict[str, Any]:
+def _about_data(samples: Samples) -> dict[str, Any]:
+    data, own = samples.data, samples.traits
     known = registry.entries("data").get(data.name.partition(":")[0])
-    about = {"label": data.name, "name": data.name, "fingerprint": data.fingerprint, "classes": len(data.classes), "n": len(data)}
-    about["class_names"] = list(data.classes) if len(data.classes) <= 1000 else []
+    about: dict[str, Any] = {"label": data.name, "name": data.name, "base": own.base or data.name, "fingerprint": data.fingerprint}
+    about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked}
+    about["class_names"] = list(data.classes) if len(data.classes) <= 1000 and not own.scenario else []
     if known is not None:
         about |= {"source": known.source, "url": known.url, "licence": known.licence, "citation": known.citation, "rules": known.rules}
     return about

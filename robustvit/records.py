@@ -3,7 +3,8 @@
 Columns that a kind of scenario does not have are absent from its files and null where tables are joined. `sample` is the sample's id;
 label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
 robustvit.reading.judge's. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was right when clean (an
-attack leaves the others alone, and both denominators exist). Further readings add `pred_NAME`; `--keep logits` adds `logits`.
+attack leaves the others alone, and both denominators exist). A frame of a clip (`clip#3`) says the number of the frame that it is compared
+with, `against`, −1 for none. Further readings add `pred_NAME`; `--keep logits` adds `logits`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import pyarrow.parquet as pq
 
 from robustvit.errors import BadParameter, StoreDamaged, nearest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FIELDS: dict[str, pa.DataType] = {
     "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
     "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
     "linf": pa.float32(), "l2": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "steps": pa.int32(), "queries": pa.int32(),
-    "gradient": pa.string(), "votes_first": pa.int32(), "votes_second": pa.int32(), "radius": pa.float32(), "tokens": pa.int32(),
+    "against": pa.int32(), "gradient": pa.string(), "votes_first": pa.int32(), "votes_second": pa.int32(), "radius": pa.float32(), "tokens": pa.int32(),
 }  # fmt: skip
 
 
@@ -88,13 +89,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class Question:
-    """A cell as a suite asked it: its labels, and how many samples were wanted."""
+    """A cell as a suite asked it: its labels, and how many samples were wanted.
+
+    data: where the pictures are from; base: the data set they are variants of. view: what the pictures went through; model_view: the
+    model's own in that run, which a cell's data or suite may replace.
+    """
 
     cell: str
     suite: str
     suite_version: int
     model: str
     data: str
+    base: str
     transforms: str
     scenario: str
     severity: str
@@ -102,6 +108,8 @@ class Question:
     seed: int
     precision: str
     view: str
+    model_view: str
+    kind: str
     asked: int
     source: str
     command: str

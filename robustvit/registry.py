@@ -58,6 +58,7 @@ class Entry:
     version: int = 1
     severity: str = ""
     over: str = "cell"
+    of: str = "error"
     higher_is_better: bool = True
     unit: str = ""
     needs: tuple[str, ...] = ()
@@ -84,8 +85,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     """A decorator that registers a function under `kind` and returns it unchanged.
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the name
-    of the parameter that tables show as severity); for metrics also `over`, `higher_is_better`, `unit`,
-    `needs` (the columns of Records it reads).
+    of the parameter that tables show as severity); for metrics also `over`, `of` (the metric that one over
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads).
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:

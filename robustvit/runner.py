@@ -30,6 +30,7 @@ from robustvit.plan import Ask, Plan, Settings
 from robustvit.spec import Spec, canonical
 from robustvit.store import Store
 from robustvit.suite import Cell, Suite, load_suite
+from robustvit.view import View
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def _command(suite: Suite, models: Sequence[str | Spec | Classifier], data: str 
     options = (
         ("--data-dir", chosen.data_dir), ("--limit", chosen.limit), ("--seed", chosen.seed), ("--img-size", chosen.view.img_size),
         ("--crop-pct", chosen.view.crop_pct), ("--interpolation", chosen.view.interpolation),
+        ("--storage", None if chosen.storage is None else _words(chosen.storage)),
         ("--precision", None if chosen.precision == "float32" else chosen.precision), ("--batch-size", chosen.batch_size),
         ("--store", store.path),
     )  # fmt: skip
@@ -118,12 +120,17 @@ def _command(suite: Suite, models: Sequence[str | Spec | Classifier], data: str 
     return shlex.join(words)
 
 
+def _words(storage: Spec) -> str:
+    """A storage as the command line takes it."""
+    return f"jpeg{storage.get('quality')}" if storage.name == "jpeg" else storage.name
+
+
 class _Run:
     def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str) -> None:
         self.plan, self.store, self.progress, self.command = made, store, progress, command
-        self.pictures: dict[Any, Pictures] = {}
-        self.hosts: dict[tuple[str, Any], Classifier] = {}
-        self.total = made.asked * len(made.cells)
+        self.pictures: dict[tuple[str, View], Pictures] = {}
+        self.hosts: dict[tuple[Any, ...], Classifier] = {}
+        self.total = made.rows
         self.done = 0
         self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total)
 
@@ -157,7 +164,7 @@ class _Run:
             self.summary.repaired.append(moved)
         self.refuse_half_kept(cell)
         tasks = []
-        for shard, wanted in plan.shards(self.plan.asked):
+        for shard, wanted in plan.shards(ask.samples.asked):
             reached = min(wanted, self.store.reached(cell.id, shard))
             self.done += reached
             if reached < wanted:
@@ -173,11 +180,11 @@ class _Run:
             )
 
     def prepare(self, tasks: Sequence[Task]) -> None:
-        """Decodes what the tasks need, once for each view, with the workers asked for."""
-        for view in dict.fromkeys(task.cell.view for task in tasks):
-            pictures = Pictures(self.plan.data, view, workers=self.plan.settings.workers)
-            pictures.ensure(self.plan.asked, progress=lambda done, total: self.tell(f"reading images, {done} of {total}"))
-            self.pictures[view] = pictures
+        """Decodes what the tasks need, once for each data set and view, with the workers asked for."""
+        for samples, view in dict.fromkeys((task.ask.samples, task.cell.view) for task in tasks):
+            pictures = Pictures(samples.data, view, workers=self.plan.settings.workers)
+            pictures.ensure(samples.asked, progress=lambda done, total: self.tell(f"reading images, {done} of {total}"))
+            self.pictures[samples.data.fingerprint, view] = pictures
 
     def attempt(self, task: Task) -> bool:
         """Computes a task under its lease; False while another process holds it."""
@@ -194,7 +201,7 @@ class _Run:
         return True
 
     def compute(self, task: Task, start: int) -> None:
-        self.tell(f"{task.ask.label} · {task.cell}")
+        self.tell(f"{task.ask.label} · {plan.title(task.cell, task.ask)}")
         began = time.perf_counter()
         try:
             answers = self.answer(task, start)
@@ -213,29 +220,31 @@ class _Run:
             self.store.hang(task.cell.id, _hung(answers))
         self.summary.computed += answers.rows.num_rows
         self.done += task.wanted - start
-        self.tell(f"{task.ask.label} · {task.cell}")
+        self.tell(f"{task.ask.label} · {plan.title(task.cell, task.ask)}")
 
     def answer(self, task: Task, start: int) -> Answers:
         first = task.shard * SHARD
         rows = np.arange(first + start, first + task.wanted)
         show = _SHOWN if task.shard == 0 and start == 0 else 0
+        samples = task.ask.samples
+        pictures = self.pictures[samples.data.fingerprint, task.cell.view].rows(rows)
         return evaluate(
-            task.cell, self.host(task), self.plan.data, self.pictures[task.cell.view].rows(rows), self.plan.positions[rows],
+            task.cell, self.host(task), samples.data, pictures, samples.positions[rows],
             plugins=plan.plugins_of(task.cell, self.plan), keep=self.plan.settings.keep, show=show,
         )  # fmt: skip
 
     def host(self, task: Task) -> Classifier:
         """The task's model with its transforms; one pipeline of one model is kept at a time."""
-        key = (task.ask.label, task.cell.transforms)
+        key = (task.ask.label, task.cell.transforms, task.cell.view if task.cell.view.shown else None)
         if key not in self.hosts:
             self.hosts.clear()
             assert task.ask.model is not None
-            self.hosts[key] = plan.transformed(task.ask.model, task.cell.transforms)
+            self.hosts[key] = plan.host(task.ask.model, task.cell)
         return self.hosts[key]
 
     def fail(self, task: Task, error: BaseException) -> None:
         reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
-        log.warning("%s on %s failed: %s", task.cell, task.ask.label, reason)
+        log.warning("%s on %s failed: %s", plan.title(task.cell, task.ask), task.ask.label, reason)
         if not isinstance(error, RobustvitError):
             log.info("%s", "".join(traceback.format_exception(error)))
         self.summary.failed[task.cell.id] = reason

@@ -1,6 +1,6 @@
 """Records on disk: a directory in which everything is named by what it answers, so that stores merge by copying.
 
-    store.json                          {"schema": 1}
+    store.json                          {"schema": 2}
     cells/<cell id>/cell.json           the question
     cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
     cells/<cell id>/gallery.parquet     a few samples as the model saw them
@@ -41,7 +41,7 @@ _META = b"robustvit"
 class Store:
     """A directory of Records. Opening one for reading needs it to exist; `create=True` makes it.
 
-    Raises StoreError where there is none, StoreTooNew where a newer robustvit wrote it.
+    Raises StoreError where there is none or an older robustvit wrote it, StoreTooNew where a newer one did.
     """
 
     def __init__(self, path: Path | str, *, create: bool = False) -> None:
@@ -57,7 +57,13 @@ class Store:
         if not isinstance(schema, int):
             raise StoreDamaged(f'{marker} does not say its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
         if schema > SCHEMA_VERSION:
-            raise StoreTooNew(f"the store {self.path} has schema {schema}; this robustvit reads up to {SCHEMA_VERSION}. Upgrade robustvit.")
+            raise StoreTooNew(f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
+        if schema < SCHEMA_VERSION:
+            raise StoreError(
+                f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Its rows are worth keeping: delete "
+                f'{self.path / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
+                "computed anew."
+            )
 
     # cells and their pieces
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,8 @@ class Cell:
     """One question: everything that changes its number. What only changes the rounding (device, tile, workers) is not here.
 
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
-    arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version.
+    arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
+    the scenario's outcome goes through before the model sees it, as if it had been stored in a file.
     """
 
     model: Spec
@@ -34,6 +36,7 @@ class Cell:
     transforms: tuple[Spec, ...] = ()
     seed: int = 0
     precision: str = "float32"
+    storage: Spec | None = None
 
     @cached_property
     def id(self) -> str:
@@ -49,11 +52,12 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """The canonical question."""
-        return {
+        told = {
             "model": self.model, "weights": self.weights, "transforms": self.transforms, "data": self.data,
             "data_fingerprint": self.data_fingerprint, "view": self.view.as_dict(), "scenario": self.scenario, "seed": self.seed,
             "precision": self.precision,
         }  # fmt: skip
+        return told if self.storage is None else {**told, "storage": self.storage}
 
     @property
     def severity(self) -> Value:
@@ -67,11 +71,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Parts of the view that a suite or a user sets; None leaves the model's own."""
+    """Parts of the view that a suite or a user sets; None leaves the model's own.
+
+    corrupt_at: the pixels at which corruptions act on behalf of larger models, which are shown the outcome enlarged.
+    """
 
     img_size: int | None = None
     crop_pct: float | None = None
     interpolation: str | None = None
+    corrupt_at: int | None = None
 
     def over(self, other: Overrides) -> Overrides:
         """These, and the other's where these are silent."""
@@ -79,27 +87,32 @@ class Overrides:
             other.img_size if self.img_size is None else self.img_size,
             other.crop_pct if self.crop_pct is None else self.crop_pct,
             other.interpolation if self.interpolation is None else self.interpolation,
+            other.corrupt_at if self.corrupt_at is None else self.corrupt_at,
         )
 
     def apply(self, view: View) -> View:
-        """The view with these values set."""
+        """The view with these values set. `corrupt_at` is the scenario's affair, see Cell.view."""
         return view.with_overrides(self.img_size, self.crop_pct, self.interpolation)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of questions and the metrics asked of their answers. Everything in it is bound."""
+    """A named list of questions and the metrics asked of their answers. Everything in it is bound.
+
+    data: the data sets on which every scenario is asked. storage: what corrupted pictures go through, see Cell.
+    """
 
     name: str
     title: str
     version: int
-    data: Spec
+    data: tuple[Spec, ...]
     scenarios: tuple[Spec, ...]
     metrics: tuple[Spec, ...]
     transforms: tuple[tuple[Spec, ...], ...] = ((),)
     seeds: tuple[int, ...] = (0,)
     view: Overrides = field(default_factory=Overrides)
     limit: int | None = None
+    storage: Spec | None = None
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -109,13 +122,21 @@ class Suite:
     where: str = field(default="", compare=False)
 
     def cells(self, model: Cell) -> list[Cell]:
-        """Every question to one model. `model`: a Cell that already knows its model, data, view and precision."""
+        """Every question to one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
         return [
-            replace(model, transforms=pipeline, scenario=scenario, seed=seed)
+            self._corrupted(replace(model, transforms=pipeline, scenario=scenario, seed=seed))
             for seed in self.seeds
             for pipeline in self.transforms
             for scenario in self.scenarios
         ]
+
+    def _corrupted(self, cell: Cell) -> Cell:
+        """The cell with what the suite says of corruptions; what leaves the pictures alone, or attacks them, stays as it is."""
+        entry = registry.scenario(cell.scenario.name)
+        if entry.kind != "corruption" or not entry.severity:
+            return cell
+        view = cell.view if self.view.corrupt_at is None else cell.view.acted_at(self.view.corrupt_at)
+        return replace(cell, view=view, storage=self.storage)
 
     def with_seed(self, seed: int) -> Suite:
         """The same suite at one seed."""
@@ -128,13 +149,14 @@ class _File(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     title: str
     version: Annotated[int, Field(ge=1)] = 1
-    data: str | dict[str, Any]
+    data: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
     scenarios: Annotated[list[Any], Field(min_length=1)]
     metrics: Annotated[list[Any], Field(min_length=1)]
     transforms: list[list[Any]] = []
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     view: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
+    storage: str | dict[str, Any] | None = None
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -180,20 +202,34 @@ def read_suite(path: Path, shown: str = "") -> Suite:
     file = _checked(page)
     pipelines = [tuple(_bound("transform", pipeline, page.places["transforms"])) for pipeline in file.transforms] or [()]
     suite = Suite(
-        name=file.name, title=file.title, version=file.version, data=bind_data(file.data, page.places["data"]),
+        name=file.name, title=file.title, version=file.version, data=tuple(bind_data(page["data"], page.places["data"])),
         scenarios=tuple(_scenarios(page["scenarios"])), metrics=tuple(_bound("metric", page["metrics"], page.where)),
         transforms=tuple(pipelines), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
-        fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
+        storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
         where=page.where,
     )  # fmt: skip
     _refuse_repeats(suite)
     return suite
 
 
-def bind_data(node: Any, where: str = "") -> Spec:
-    """The bound Spec of a data set as a suite names it: `digits` or `{digits: {split: train}}`. Places are the user's: `--data-dir`."""
-    (spec,) = parse(node, where)
-    return registry.bind(registry.lookup("data", spec.name, spec.where), spec)
+def bind_data(node: Any, where: str = "") -> list[Spec]:
+    """The bound Specs of the data sets a suite names: `digits`, `{digits: {split: train}}`, or a list of such. Places are the user's.
+
+    A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
+    """
+    return list(_bound("data", node if isinstance(node, list) else [node], where))
+
+
+def bind_storage(node: Any, where: str = "") -> Spec:
+    """The bound corruption that storing stands for: `jpeg85`, or any corruption in a suite's words.
+
+    Raises UnknownName or BadParameter.
+    """
+    short = re.fullmatch(r"jpeg(\d+)", node) if isinstance(node, str) else None
+    specs = parse({"jpeg": {"quality": int(short[1])}} if short else node, where)
+    if len(specs) != 1:
+        raise BadParameter(f"{where}: storage is one corruption, as jpeg85; got {len(specs)}.")
+    return registry.bind(registry.lookup("corruption", specs[0].name, where), specs[0])
 
 
 def _checked(page: document.Map) -> _File:

@@ -19,8 +19,9 @@ class View:
     size: (height, width) of what the model sees, in pixels. resize: short side before the cut, or None to leave the picture's size alone.
     crop: `center` resizes the short side, keeps the proportions and cuts the middle; `squash` resizes both sides, whatever their
     proportions, and cuts the middle (with resize None: resizes to `size`); `none` takes the picture as it is. interpolation: a Pillow
-    filter, antialiased as Pillow does it. share: what `resize` was computed from (size / resize, unrounded); it only serves to compute
-    it again for another size.
+    filter, antialiased as Pillow does it. shown: the (height, width) that pictures are enlarged to once the scenario is done with them,
+    before the model sees them; None leaves their size. share: what `resize` was computed from (size / resize, unrounded); it only serves
+    to compute it again for another size.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -28,6 +29,7 @@ class View:
     crop: Crop = "center"
     interpolation: str = "bicubic"
     share: float | None = field(default=None, compare=False, repr=False)
+    shown: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
@@ -71,6 +73,16 @@ class View:
             resize = resize * min(size) // min(self.size)
         return replace(self, size=size, resize=resize, interpolation=interpolation or self.interpolation, share=share)
 
+    def of_cut(self, pixels: int) -> View:
+        """This view of pictures that are squares of `pixels` already: as they are where the model takes that size, resized where not."""
+        return replace(self, resize=None, crop="center" if self.size == (pixels, pixels) else "squash", share=None)
+
+    def acted_at(self, pixels: int) -> View:
+        """This view where scenarios act at `pixels` px and the model is shown the outcome enlarged. A smaller model's view stays."""
+        if min(self.size) <= pixels:
+            return self
+        return replace(self.with_overrides(img_size=pixels), shown=self.size)
+
     def look(self, image: Any) -> Any:
         """The Pillow image as the model sees it, RGB, `size` pixels. The arithmetic is torchvision's Resize and CenterCrop.
 
@@ -98,7 +110,13 @@ class View:
 
     def as_dict(self) -> dict[str, Any]:
         """The view as plain data."""
-        return {"size": self.size, "resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        told = {"size": self.size, "resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        return told if self.shown is None else {**told, "shown": self.shown}
+
+    def __str__(self) -> str:
+        resize = f", resize {self.resize}" if self.resize is not None and self.crop == "center" else ""
+        shown = f", shown at {self.shown[0]}x{self.shown[1]}" if self.shown is not None else ""
+        return f"{self.size[0]}x{self.size[1]}{resize}, {self.crop}, {self.interpolation}{shown}"
 
 
 def _resize_short(image: Any, short: int, resample: int) -> Any:

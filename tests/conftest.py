@@ -37,10 +37,9 @@ def write_store(
 ) -> Store:  # fmt: skip
     """A store that answers {(model, scenario, severity): columns, or None where nothing was computed}. salt changes the cells' ids."""
     store = Store(path, create=True)
-    told, kinds = [], {}
+    told = []
     for (model, scenario, severity), columns in cells.items():
         kind = "attack" if columns is not None and "attacked" in columns else "corruption"
-        kinds[scenario] = kind
         cell = digest([model, scenario, severity, suite, salt])
         view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
         store.declare(cell, {"weights": model, "view": view})
@@ -50,17 +49,18 @@ def write_store(
         told.append({
             "cell": cell, "weights": model, "model": model, "data": label or data, "transforms": "", "scenario": scenario, "severity": severity,
             "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32", "view": "32x32, center, bicubic",
-            "asked": asked or n or 1, "source": "on-the-fly",
+            "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "asked": asked or n or 1,
+            "source": "on-the-fly",
         })  # fmt: skip
-    scenarios = [{"name": name, "params": {}, "kind": kind, "version": 1} for name, kind in kinds.items()]
     specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]
     cards = {
         model: {"weights_kind": "random" if model == "r" else "given", "fingerprint": model, "parameters": 5_700_000}
         for model, _, _ in cells
     }
-    body = {"suite": {"name": suite, "version": 1, "metrics": specs, "scenarios": scenarios}, "models": cards, "cells": told}
-    about = {"data": {"label": label or data, "name": data, "classes": classes, "n": 10}, "command": "robustvit run --model demo"}
-    store.write_manifest({"id": digest([suite, told, started]), **body, **about, "started": started})
+    body = {"suite": {"name": suite, "version": 1, "metrics": specs}, "models": cards, "cells": told}
+    about = {"label": label or data, "name": data, "base": label or data, "classes": classes, "n": 10, "asked": asked or 10}
+    told_once = {"data": {"f": about}, "command": "robustvit run --model demo", "started": started}
+    store.write_manifest({"id": digest([suite, told, started]), **body, **told_once})
     return store
 
 

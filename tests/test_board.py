@@ -38,6 +38,8 @@ CONTRACT = [
     "seed",
     "precision",
     "view",
+    "base",
+    "model_view",
     "weights",
     "source",
     "version",

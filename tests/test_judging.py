@@ -7,7 +7,7 @@ import pytest
 import robustvit.registry as registry
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellErrors, Metric, Weighted, Wrong, judge, metric
+from robustvit.judging import CellMeans, Metric, Values, Weighted, judge, metric
 
 
 def made(ask: object, **about: object) -> Metric:
@@ -67,11 +67,11 @@ def test_unknown_metrics_and_parameters_are_refused_with_the_nearest_name() -> N
         metric({"ece": {"bin": 3}})
 
 
-def errors_of(n: int = 200, **share: float) -> CellErrors:
+def errors_of(n: int = 200, **share: float) -> CellMeans:
     rng, resampler = np.random.default_rng(0), Resampler()
     resamples = resampler([f"s{i}" for i in range(n)])
-    cells = {(name, "1"): Wrong(resamples.key, (rng.random(n) < chance).astype(float)) for name, chance in share.items()}
-    return CellErrors("made-up", "digits", 10, cells, resampler)
+    cells = {(name, "1"): Values(resamples.key, (rng.random(n) < chance).astype(float)) for name, chance in share.items()}
+    return CellMeans("made-up", "digits", 10, cells, resampler)
 
 
 def test_averages_share_their_resamples() -> None:
@@ -85,14 +85,14 @@ def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:
     """Cells that are wrong on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
     errors = errors_of(fog=0.3)
     key, values = errors.cells["fog", "1"].key, errors.cells["fog", "1"].values  # type: ignore[union-attr]
-    both = CellErrors("made-up", "digits", 10, {**errors.cells, ("snow", "1"): Wrong(key, 1 - values)}, errors.resampler)
+    both = CellMeans("made-up", "digits", 10, {**errors.cells, ("snow", "1"): Values(key, 1 - values)}, errors.resampler)
     assert both.each(["fog", "snow"]).mean(axis=0) == pytest.approx(np.full(501, 0.5))
     assert np.ptp(both.of("fog")) > 0.1
 
 
 def test_a_missing_cell_is_named_and_counted() -> None:
     errors = errors_of(fog=0.3)
-    lacking = CellErrors("made-up", "digits", 10, {**errors.cells, ("snow", "1"): None, ("snow", "2"): None}, errors.resampler)
+    lacking = CellMeans("made-up", "digits", 10, {**errors.cells, ("snow", "1"): None, ("snow", "2"): None}, errors.resampler)
     with pytest.raises(MissingCells, match="1 of 3 cells; lacking snow 1, snow 2"):
         lacking.each(["fog", "snow"])
 
@@ -105,6 +105,6 @@ def test_a_cell_that_nobody_asked_is_not_applicable() -> None:
 def test_cells_with_other_samples_are_not_averaged() -> None:
     one = errors_of(fog=0.3)
     other = one.resampler(["x", "y"])
-    mixed = CellErrors("made-up", "digits", 10, {**one.cells, ("fog", "2"): Wrong(other.key, np.zeros(2))}, one.resampler)
+    mixed = CellMeans("made-up", "digits", 10, {**one.cells, ("fog", "2"): Values(other.key, np.zeros(2))}, one.resampler)
     with pytest.raises(MissingCells, match="different samples"):
         mixed.of("fog")

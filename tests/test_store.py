@@ -116,7 +116,8 @@ def test_no_draft_is_left_behind_and_none_is_read(store: Store) -> None:
 def asked(store: Store, name: str, count: int, command: str) -> None:
     cell = {
         "cell": CELL, "weights": "w", "model": "demo", "data": "digits", "transforms": "", "scenario": "clean", "severity": "", "params": "",
-        "seed": 0, "precision": "float32", "view": "", "asked": count, "source": "original",
+        "seed": 0, "precision": "float32", "view": "", "model_view": "", "base": "digits",
+        "kind": "corruption", "asked": count, "source": "original",
     }  # fmt: skip
     store.write_manifest({"id": name, "started": name, "suite": {"name": "s", "version": 1}, "cells": [cell], "command": command})
 
@@ -126,3 +127,9 @@ def test_a_question_keeps_the_command_of_the_run_that_asked_for_most(store: Stor
         asked(store, name, count, command)
     (question,) = store.questions()
     assert (question.asked, question.command) == (150, "large")
+
+
+def test_an_older_schema_is_refused_with_the_way_out(store: Store) -> None:
+    (store.path / "store.json").write_text(json.dumps({"schema": 1}))
+    with pytest.raises(StoreError, match=r"schema 1.*delete .*runs"):
+        Store(store.path)

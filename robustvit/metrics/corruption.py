@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import CellErrors
+from robustvit.judging import CellMeans
 from robustvit.registry import metric
 
 SEVERITIES = ("1", "2", "3", "4", "5")
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
-def corruption_error(errors: CellErrors, corruption: str) -> np.ndarray:
+def corruption_error(errors: CellMeans, corruption: str) -> np.ndarray:
     """Top-1 error under one corruption, averaged over the severities that the suite asks.
 
     Denominator: all samples, the same n at every severity; the severities weigh equally. Undivided: no reference table. Bootstrap
@@ -31,7 +31,7 @@ def corruption_error(errors: CellErrors, corruption: str) -> np.ndarray:
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
-def mean_corruption_error(errors: CellErrors) -> np.ndarray:
+def mean_corruption_error(errors: CellMeans) -> np.ndarray:
     """`corruption_error` averaged over every corruption that the suite asks; comparable only within one suite.
 
     Denominator: all samples, the same n in every cell; corruptions weigh equally, whatever their number of severities. No reference table.
@@ -44,7 +44,7 @@ def mean_corruption_error(errors: CellErrors) -> np.ndarray:
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
-def ce_alexnet(errors: CellErrors, corruption: str) -> np.ndarray:
+def ce_alexnet(errors: CellMeans, corruption: str) -> np.ndarray:
     """CE: top-1 error under one corruption, averaged over severities 1 to 5, divided by AlexNet's average over the same five.
 
     Denominator: all samples, n; reference table `alexnet.json`, ce_mean (50,000 images of the released ImageNet-C). Defined on ImageNet's
@@ -58,7 +58,7 @@ def ce_alexnet(errors: CellErrors, corruption: str) -> np.ndarray:
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
-def mce_alexnet(errors: CellErrors) -> np.ndarray:
+def mce_alexnet(errors: CellMeans) -> np.ndarray:
     """mCE: the mean over the fifteen corruptions of their error, averaged over five severities, divided by AlexNet's. AlexNet has 100.
 
     Denominator: all samples, the same n in all 75 cells; reference table `alexnet.json`, ce_mean. Defined on ImageNet's thousand classes.
@@ -72,7 +72,7 @@ def mce_alexnet(errors: CellErrors) -> np.ndarray:
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
-def relative_mce_alexnet(errors: CellErrors) -> np.ndarray:
+def relative_mce_alexnet(errors: CellMeans) -> np.ndarray:
     """Relative mCE: as mce_alexnet, of the errors above the clean error, for the model and for AlexNet alike. AlexNet has 100.
 
     Denominator: all samples, the same n in the 75 cells and the clean one; reference tables `alexnet.json`, ce_mean and clean. Near 0 a
@@ -87,7 +87,7 @@ def relative_mce_alexnet(errors: CellErrors) -> np.ndarray:
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
-def mean_err_15(errors: CellErrors) -> np.ndarray:
+def mean_err_15(errors: CellMeans) -> np.ndarray:
     """Top-1 error averaged over five severities and over the fifteen test corruptions, not divided by anything.
 
     Denominator: all samples, the same n in all 75 cells, which weigh equally. On any data. No reference table (AlexNet's own is 78.90 on
@@ -105,6 +105,6 @@ def alexnet() -> dict[str, Any]:
     return table
 
 
-def _on_imagenet(errors: CellErrors) -> None:
+def _on_imagenet(errors: CellMeans) -> None:
     if errors.data != "imagenet" or errors.classes != 1000:
         raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{errors.data}' with {errors.classes}")

@@ -51,7 +51,7 @@ def conditions(store: Store, board: pd.DataFrame) -> Conditions:
     """The conditions of the numbers on a board."""
     told = manifests(store, board)
     suites = {str(manifest["suite"]["name"]): manifest["suite"] for manifest in told}
-    data = {str(manifest["data"]["label"]): manifest["data"] for manifest in told}
+    data = {str(one["label"]): one for manifest in told for one in manifest["data"].values()}
     shown = {str(model).rpartition("#")[0] or str(model) for model in board["model"]} | set(map(str, board["model"]))
     models = {label: card for manifest in told for label, card in manifest["models"].items() if label in shown}
     return Conditions(
@@ -96,10 +96,10 @@ def _machine(name: str, environment: Mapping[str, Any]) -> Card:
 
 
 def _run(manifest: Mapping[str, Any]) -> Run:
-    facts = [
+    facts: list[tuple[str, Any]] = [
         ("models", ", ".join(map(str, manifest.get("models", {})))),
-        ("data", manifest["data"].get("label")),
-        ("samples of each cell", manifest.get("asked")),
+        ("data", ", ".join(dict.fromkeys(str(one["label"]) for one in manifest["data"].values()))),
+        ("samples of each cell", ", ".join(dict.fromkeys(_told(one["asked"]) for one in manifest["data"].values()))),
     ]
     facts += [("started", manifest.get("started")), ("finished", manifest.get("finished")), ("environment", manifest.get("environment"))]
     return Run(

@@ -11,8 +11,8 @@ import pandas as pd
 
 from robustvit.figures import SLOTS, Point
 
-_SELF = ("model", "transforms", "seed", "precision", "view")  # what makes one entrant another
-_STAGE = ("suite", "data")
+_SELF = ("model", "transforms", "seed", "precision", "model_view")  # what makes one entrant another
+_STAGE = ("suite", "base")
 
 
 class Place(NamedTuple):

@@ -78,8 +78,10 @@ def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
 
 
 def _about_data(stage: Stage, store: Store, board: pd.DataFrame) -> Mapping[str, Any]:
-    told = [m["data"] for m in manifests(store, board) if m["suite"]["name"] == stage.suite and m["data"].get("label") == stage.data]
-    return told[-1] if told else {}
+    """What is told of the data that a stage is grouped by, or of the first of its variants."""
+    asked = [m["data"].values() for m in manifests(store, board) if m["suite"]["name"] == stage.suite]
+    told = [one for data in asked for one in data if one.get("base") == stage.data]
+    return next((one for one in reversed(told) if one.get("label") == stage.data), told[-1] if told else {})
 
 
 def _environment() -> jinja2.Environment:

@@ -9,7 +9,7 @@ import pytest
 from robustvit import registry
 from robustvit.errors import MetricUndefined
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellErrors, Estimate, Metric, Wrong, joined, judge, metric
+from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
 from robustvit.metrics.corruption import SEVERITIES, alexnet
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
@@ -28,14 +28,14 @@ def records(n: int = 60) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def cells() -> CellErrors:
+def cells() -> CellMeans:
     rng, resampler = np.random.default_rng(0), Resampler()
     key = resampler([f"s{i}" for i in range(60)]).key
     asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
-    return CellErrors("imagenet-c", "imagenet", 1000, {cell: Wrong(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
+    return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 
 
-def of_all(asked: Metric, errors: CellErrors) -> Estimate:
+def of_all(asked: Metric, errors: CellMeans) -> Estimate:
     which = ["fog"] if asked.entry.over == "corruption" else []
     return joined(asked, asked.ask(errors, *which), errors.n())
 
@@ -83,6 +83,6 @@ def test_a_joined_metric_lies_in_its_interval(name: str) -> None:
 @pytest.mark.parametrize("name", JOINED)
 def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
     whole = cells()
-    lacking = CellErrors(whole.suite, whole.data, whole.classes, {**whole.cells, ("fog", "2"): None}, whole.resampler)
+    lacking = CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, ("fog", "2"): None}, whole.resampler)
     with pytest.raises(MetricUndefined, match="fog 2"):
         of_all(metric(name), lacking)

@@ -7,7 +7,7 @@ import pytest
 
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.intervals import Resampler
-from robustvit.judging import CellErrors, Wrong
+from robustvit.judging import CellMeans, Values
 from robustvit.metrics.corruption import (
     SEVERITIES,
     alexnet,
@@ -20,12 +20,12 @@ from robustvit.metrics.corruption import (
 )  # fmt: skip
 
 
-def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellErrors:
+def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellMeans:
     """Cells whose mean errors are exactly the rates: 1 of n samples cannot say .69528, so each sample carries a share of it."""
     resampler = Resampler()
     key = resampler([str(i) for i in range(8)]).key
-    cells = {cell: Wrong(key, np.full(8, rate)) for cell, rate in rates.items()}
-    return CellErrors("imagenet-c", data, classes, cells, resampler)
+    cells = {cell: Values(key, np.full(8, rate)) for cell, rate in rates.items()}
+    return CellMeans("imagenet-c", data, classes, cells, resampler)
 
 
 def of_alexnet() -> dict[tuple[str, str], float]:
@@ -74,7 +74,7 @@ def test_off_imagenet_there_is_no_mce(ask: object) -> None:
 
 def test_a_missing_cell_leaves_no_mean() -> None:
     whole = graded(of_alexnet())
-    lacking = CellErrors("imagenet-c", "imagenet", 1000, {**whole.cells, ("fog", "3"): None}, whole.resampler)
+    lacking = CellMeans("imagenet-c", "imagenet", 1000, {**whole.cells, ("fog", "3"): None}, whole.resampler)
     for ask in (mce_alexnet, mean_err_15, relative_mce_alexnet):
         with pytest.raises(MissingCells, match="74 of 75 cells; lacking fog 3"):
             ask(lacking)

@@ -122,7 +122,7 @@ def test_addresses_lead_to_web_pages_only(make_store: Callable[..., Store], ques
     (path,) = (store.path / "runs").glob("*.json")
     manifest = json.loads(path.read_text())
     manifest["suite"]["url"] = "javascript:alert(1)"
-    manifest["data"]["url"] = "https://example.org/data"
+    manifest["data"]["f"]["url"] = "https://example.org/data"
     path.write_text(json.dumps(manifest))
     links = [str(attrs["href"]) for tag, attrs in Page(render(leaderboard(store), store)).tags if tag == "a"]
     assert [link for link in links if not link.startswith("#")] == ["https://example.org/data"]
