@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from robustvit import compiled
 from robustvit.batch import Severity
 from robustvit.corruptions import filters
 from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
 from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.sampling import zoomed
+from robustvit.corruptions.sampling import add_zoomed
 from robustvit.draws import Draws
 from robustvit.registry import corruption
 
+_LOOPS = "robustvit.corruptions.loops"
 _DISKS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # radius, softening
 _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, reach, passes
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
@@ -129,6 +131,10 @@ def _glass_blur(images: Tensor, offsets: Tensor, severity: Severity) -> Tensor:
 
 def _copied(offsets: Tensor, height: int, width: int) -> Tensor:
     """(N, H·W) int64: the pixel whose value each pixel holds after the passes of copying."""
+    if compiled.serve(offsets):
+        out = torch.empty(len(offsets), height * width, dtype=torch.int64)
+        compiled.loops(_LOOPS).copied(offsets.numpy(), height, width, out.numpy())
+        return out
     here = torch.arange(height * width, device=offsets.device)
     margin = (height - offsets.shape[2]) // 2 + 1
     inside = here.view(height, width)[margin : margin + offsets.shape[2], margin : margin + offsets.shape[3]]
@@ -169,10 +175,9 @@ def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
     end, step = _ZOOMS[severity - 1]
     factors = np.arange(1, end, step).tolist()
     start = fractions(images).float()
-    wide = start.double()
-    total = torch.zeros_like(start)
-    for factor in factors:
-        total.add_(zoomed(wide, factor)[..., : total.shape[-2], : total.shape[-1]].float())
+    total = start.clone()  # the first factor is 1
+    for factor in factors[1:]:
+        add_zoomed(total, start, factor)
     return truncated((start + total).div_(len(factors) + 1).mul_(255.0))
 
 

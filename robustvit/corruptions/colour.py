@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from robustvit import compiled
+
+_LOOPS = "robustvit.corruptions.loops"
+
 
 def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hue, saturation and value of RGB in [0, 1], each (N, H, W) in [0, 1]; grey has hue and saturation 0."""
+    if compiled.serve(images):
+        out = torch.empty(3, len(images), *images.shape[2:], dtype=torch.float64)
+        compiled.loops(_LOOPS).to_hsv(compiled.array(images, len(images), 3, -1), compiled.array(out, 3, len(images), -1))
+        return out[0], out[1], out[2]
     red, green, blue = images.unbind(1)
     value = images.amax(dim=1)
     spread = value - images.amin(dim=1)
@@ -23,6 +31,11 @@ def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """RGB (N, 3, H, W) of hue, saturation and value, each (N, H, W) in [0, 1]."""
+    if compiled.serve(hue, saturation, value):
+        out = torch.empty(len(hue), 3, *hue.shape[1:], dtype=torch.float64)
+        given = (compiled.array(part, len(hue), -1) for part in (hue, saturation, value))
+        compiled.loops(_LOOPS).to_rgb(*given, compiled.array(out, len(hue), 3, -1))
+        return out
     turn = hue * 6.0
     sextant = turn.floor()
     part = turn.sub_(sextant)

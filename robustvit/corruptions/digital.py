@@ -106,7 +106,7 @@ def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity
     moves = smooth.mul_(_STRETCH[severity - 1]).float().double()
     rows = torch.arange(height, device=images.device)[:, None] + moves[:, 0]
     columns = torch.arange(width, device=images.device) + moves[:, 1]
-    found = sampled(fractions(images).float().double(), rows, columns)
+    found = sampled(fractions(images).float(), rows, columns)
     return truncated(found.float().mul_(255.0))
 
 

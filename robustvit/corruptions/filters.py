@@ -6,14 +6,18 @@ Every tap is a product and then a sum, never fused: flat regions sit exactly on 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from robustvit import compiled
+
+_LOOPS = "robustvit.corruptions.filter_loops"
 
 Border = Literal["nearest", "reflect"]
 
@@ -36,7 +40,12 @@ def motion(images: Tensor, angles: Sequence[float], radius: int, sigma: float) -
 
     Edge pixels are repeated. Taps from where the streak leaves the picture are dropped, and the picture is darker for them.
     """
-    return torch.stack([_streak(image, angle, radius, sigma) for image, angle in zip(images, angles, strict=True)])
+    streak = _streaked if compiled.serve(images) else _streak
+    weights = _tail(radius, sigma)
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for row, image, taps in zip(out, images, _taps(angles, radius, *images.shape[-2:]), strict=True):
+        streak(image, taps, weights, row)
+    return out
 
 
 def reflected(index: Tensor, size: int, *, twice: bool) -> Tensor:
@@ -60,6 +69,12 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
     radius, size = len(weights) - 1, images.shape[dim]
     index = torch.arange(-radius, size + radius, device=images.device)
     index = index.clamp(0, size - 1) if border == "nearest" else reflected(index, size, twice=True)
+    if compiled.serve(images):
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        loops = compiled.loops(_LOOPS)
+        correlate = loops.correlated_down if dim == -2 else loops.correlated_along
+        correlate(compiled.planes(images), np.array(weights), index.numpy(), compiled.planes(out))
+        return out
     padded = images.index_select(dim, index)
     out = images * weights[0]
     for tap in range(radius, 0, -1):
@@ -68,30 +83,43 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
     return out
 
 
-def _streak(image: Tensor, angle: float, radius: int, sigma: float) -> Tensor:
-    height, width = image.shape[-2:]
-    taps = _taps(angle, radius, sigma, height, width)
-    tops, lefts = [top for top, _, _ in taps], [left for _, left, _ in taps]
-    edges = (-min(lefts), max(lefts), -min(tops), max(tops))
-    padded = functional.pad(image[None], edges, mode="replicate")[0]
-    out, scaled = torch.zeros_like(image), torch.empty_like(image)
-    for top, left, weight in taps:
-        window = padded.narrow(1, top + edges[2], height).narrow(2, left + edges[0], width)
-        out.add_(torch.mul(window, weight, out=scaled))
-    return out
+class _Taps(NamedTuple):
+    """How many rows down and columns right of a pixel its streak gathers, nearest first."""
+
+    tops: NDArray[np.int64]
+    lefts: NDArray[np.int64]
 
 
-def _taps(angle: float, radius: int, sigma: float, height: int, width: int) -> list[tuple[int, int, float]]:
-    """(rows down, columns right, weight) of the pixels that a streak gathers, nearest first."""
+def _taps(angles: Sequence[float], radius: int, height: int, width: int) -> list[_Taps]:
+    """Each image's taps, as far as they lie inside a picture of that size."""
+    count = 2 * radius + 1
+    turns = np.deg2rad(np.array(angles, dtype=np.float64))[:, None]
+    rise, run = count * np.sin(turns), count * np.cos(turns)
+    length = np.hypot(rise, run)
+    tops, lefts = (np.ceil(np.arange(count) * part / length - 0.5).astype(np.int64) for part in (rise, run))
+    kept = ((np.abs(tops) < height) & (np.abs(lefts) < width)).sum(axis=1)
+    return [_Taps(top[:some], left[:some]) for top, left, some in zip(tops, lefts, kept.tolist(), strict=True)]
+
+
+@functools.lru_cache(maxsize=64)
+def _tail(radius: int, sigma: float) -> NDArray[np.float64]:
+    """The weights of a streak's taps: half a Gaussian."""
     count = 2 * radius + 1
     bell = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    bell = bell / np.sum(bell)
-    rise, run = count * np.sin(np.deg2rad(angle)), count * np.cos(np.deg2rad(angle))
-    length = math.hypot(rise, run)
-    taps = []
-    for i in range(count):
-        top, left = math.ceil(i * rise / length - 0.5), math.ceil(i * run / length - 0.5)
-        if abs(top) >= height or abs(left) >= width:
-            break
-        taps.append((top, left, float(bell[i])))
-    return taps
+    tail: NDArray[np.float64] = bell / np.sum(bell)
+    return tail
+
+
+def _streaked(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+    compiled.loops(_LOOPS).streaked(compiled.planes(image), taps.tops, taps.lefts, weights, compiled.planes(out))
+
+
+def _streak(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+    height, width = image.shape[-2:]
+    edges = [max(0, -taps.lefts.min()), max(0, taps.lefts.max()), max(0, -taps.tops.min()), max(0, taps.tops.max())]
+    padded = functional.pad(image[None], edges, mode="replicate")[0]
+    scaled = torch.empty_like(image)
+    out.zero_()
+    for top, left, weight in zip(taps.tops.tolist(), taps.lefts.tolist(), weights.tolist(), strict=False):
+        window = padded.narrow(1, top + edges[2], height).narrow(2, left + edges[0], width)
+        out.add_(torch.mul(window, weight, out=scaled))

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from robustvit import compiled
+
+_LOOPS = "robustvit.corruptions.loops"
 _ROUGHNESS = 100.0  # of the first step; it cancels when the map is scaled to [0, 1], but for rounding
 
 
@@ -17,7 +20,17 @@ def clouds(noise: Tensor, size: int, decay: float) -> Tensor:
     size: a power of two. decay: what the roughness is divided by at each step; it counts twice, as in the released generator.
     """
     heights = torch.zeros(len(noise), size, size, dtype=torch.float64, device=noise.device)
-    shares, roughness, step = _shares(noise), _ROUGHNESS, size
+    if compiled.serve(noise):
+        compiled.loops(_LOOPS).clouds(compiled.array(noise, len(noise), -1), decay, _ROUGHNESS, heights.numpy())
+    else:
+        _rise(heights, noise, decay)
+    heights -= heights.amin(dim=(1, 2), keepdim=True)
+    return heights.div_(heights.amax(dim=(1, 2), keepdim=True))
+
+
+def _rise(heights: Tensor, noise: Tensor, decay: float) -> None:
+    """Fills heights (N, size, size), zero before."""
+    shares, roughness, step = _shares(noise), _ROUGHNESS, heights.shape[-1]
     while step >= 2:
         half = step // 2
         corners = heights[:, ::step, ::step]
@@ -29,8 +42,6 @@ def clouds(noise: Tensor, size: int, decay: float) -> Tensor:
         above = (centres + centres.roll(1, 2)) + (corners + corners.roll(-1, 1))
         heights[:, half::step, ::step] = _around(above, shares, roughness)
         step, roughness = half, roughness / decay
-    heights -= heights.amin(dim=(1, 2), keepdim=True)
-    return heights / heights.amax(dim=(1, 2), keepdim=True)
 
 
 def _shares(noise: Tensor) -> Iterator[Tensor]:

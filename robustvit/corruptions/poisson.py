@@ -14,16 +14,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from robustvit import compiled
+
+_LOOPS = "robustvit.corruptions.loops"
 _CERTAIN = 1 << 32
 _BITS = 12  # of a word that the guide table looks at: 2**20 entries of two bytes
-_SPLIT = -1  # stands in the guide where the leading bits do not settle the count
 
 
 def counts(levels: Tensor, words: Tensor, photons: float) -> Tensor:
     """Poisson counts (int64) of mean photons · level / 255. levels: float64 in [0, 255]; words: int64 in [0, 2**32), same shape."""
-    whole = levels.long()
-    found = _looked_up(whole, words, _table(photons, levels.device))
-    between = whole != levels
+    found = _looked_up(levels, words, _table(photons, levels.device))
+    between = levels != levels.floor()
     if bool(between.any()):
         found[between] = _summed(levels[between] / 255.0 * photons, words[between])
     return found
@@ -32,7 +33,7 @@ def counts(levels: Tensor, words: Tensor, photons: float) -> Tensor:
 class _Table(NamedTuple):
     thresholds: Tensor  # sorted, all levels one after another: level · 2**33 + threshold
     width: int  # thresholds of each level
-    guide: Tensor  # (256 · 2**_BITS,) int16
+    guide: Tensor  # (256 · 2**_BITS,) int16: the count n, or ~n where the leading bits do not settle it and n is the least
 
 
 @functools.lru_cache(maxsize=16)
@@ -47,14 +48,22 @@ def _table(photons: float, device: torch.device) -> _Table:
     low = torch.arange(1 << _BITS)[None, :] << (32 - _BITS)
     first = torch.searchsorted(flat, (level << 33) + low, right=True)
     last = torch.searchsorted(flat, (level << 33) + low + ((1 << (32 - _BITS)) - 1), right=True)
-    guide = torch.where(first == last, first - level * len(columns), _SPLIT).to(torch.int16)
+    least = first - level * len(columns)
+    guide = torch.where(first == last, least, ~least).to(torch.int16)
     return _Table(flat.to(device), len(columns), guide.flatten().to(device))
 
 
 def _looked_up(levels: Tensor, words: Tensor, table: _Table) -> Tensor:
-    found = table.guide[((levels << _BITS) | (words >> (32 - _BITS)))].long()
-    split = (found == _SPLIT).nonzero(as_tuple=True)
-    level = levels[split]
+    """The counts of levels cut to whole ones."""
+    if compiled.serve(levels, words):
+        out = torch.empty(words.shape, dtype=torch.int64)
+        given = (compiled.array(part, -1) for part in (levels, words, table.guide))
+        compiled.loops(_LOOPS).counts(*given, _BITS, table.thresholds.numpy(), table.width, compiled.array(out, -1))
+        return out
+    whole = levels.long()
+    found = table.guide[((whole << _BITS) | (words >> (32 - _BITS)))].long()
+    split = (found < 0).nonzero(as_tuple=True)
+    level = whole[split]
     found[split] = torch.searchsorted(table.thresholds, (level << 33) + words[split], right=True) - level * table.width
     return found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from robustvit import compiled
 from robustvit.batch import pixels, to_uint8
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
@@ -50,6 +51,12 @@ def inside(param: Param) -> tuple[object, object]:
 def steps(entry: Entry) -> tuple[object, ...]:
     """Two severities, or nothing where there are none."""
     return next((inside(param) for param in entry.params if param.name == entry.severity), (None, None))
+
+
+def choices(entry: Entry) -> tuple[object, ...]:
+    """All severities where there are a few, else two of them."""
+    levels = next((param.hint.choices for param in entry.params if param.name == entry.severity), None)
+    return levels or steps(entry)
 
 
 def corrupted(entry: Entry, images: Tensor, severity: object, ids: list[str] | None = None) -> Tensor:
@@ -109,6 +116,19 @@ def test_reordered_samples_get_reordered_results(entry: Entry) -> None:
     for severity in steps(entry):
         whole = corrupted(entry, images, severity)
         assert torch.equal(whole[order], corrupted(entry, images[order], severity, [f"img/{i}" for i in order]))
+
+
+@every
+@pytest.mark.parametrize("shape", [(2, 41, 64), (2, 64, 41), (1, 9, 7)], ids=str)
+def test_numba_changes_no_bit(entry: Entry, shape: tuple[int, int, int]) -> None:
+    pytest.importorskip("numba")
+    on_grid = textured(*shape)
+    off_grid = torch.rand(on_grid.shape, generator=torch.Generator().manual_seed(1))
+    for severity in choices(entry):
+        for images in (on_grid, off_grid):
+            found = corrupted(entry, images, severity)
+            with compiled.without():
+                assert torch.equal(found, corrupted(entry, images, severity))
 
 
 @graded
