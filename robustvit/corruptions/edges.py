@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
+from robustvit import compiled
 from robustvit.corruptions.filters import reflected
 
-_WEAK, _STRONG = 50, 150
-_TANGENT = 13573  # of 22.5°, in parts of 2**15
+_LOOPS = "robustvit.corruptions.edge_loops"
+WEAK, STRONG = 50, 150
+TANGENT = 13573  # of 22.5°, in parts of 2**15
 _STRAIGHT, _DIAGONAL, _KNIGHT = 1.0, 1.4, 2.1969  # the lengths of steps that OpenCV takes
-_STEPS = (  # down, right, length
+STEPS = (  # that distances take: down, right, length
     (0, 1, _STRAIGHT), (1, 0, _STRAIGHT), (1, 1, _DIAGONAL), (1, -1, _DIAGONAL),
     (1, 2, _KNIGHT), (1, -2, _KNIGHT), (2, 1, _KNIGHT), (2, -1, _KNIGHT),
 )  # fmt: skip
@@ -22,10 +24,14 @@ _STEPS = (  # down, right, length
 
 def edges(levels: Tensor) -> Tensor:
     """Canny's edges (1986) as bool: Sobel gradients, |x| + |y| above 50, thinned across the edge, joined to some value above 150."""
+    if compiled.serve(levels):
+        out = torch.zeros(levels.shape, dtype=torch.bool)
+        compiled.loops(_LOOPS).edges(compiled.planes(levels.long()), compiled.planes(out))
+        return out
     across, down = _gradients(levels.int())
     strength = across.abs() + down.abs()
-    thin = (strength > _WEAK) & _crests(across, down, strength)
-    reached = thin & (strength > _STRONG)
+    thin = (strength > WEAK) & _crests(across, down, strength)
+    reached = thin & (strength > STRONG)
     while not torch.equal(reached, thin):
         grown = (max_pool2d(reached.float(), 3, stride=1, padding=1) > 0) & thin
         if torch.equal(grown, reached):
@@ -39,18 +45,26 @@ def distances(marks: Tensor, limit: float) -> Tensor:
 
     First all that steps to the right and down reach, then all that steps to the left and up reach; every sum is rounded to float32.
     """
+    if compiled.serve(marks):
+        out = torch.empty(marks.shape)
+        compiled.loops(_LOOPS).distances(compiled.planes(marks), limit, compiled.planes(out))
+        return out
     far = torch.where(marks, 0.0, limit).float()
     for sign in (1, -1):
         before = torch.empty_like(far)
         while not torch.equal(before, far):
             before.copy_(far)
-            for down, right, length in _STEPS:
+            for down, right, length in STEPS:
                 _step(far, sign * down, sign * right, length)
     return far
 
 
 def equalized(levels: Tensor) -> Tensor:
     """float32 levels whose histogram is as even as a table can make it; the darkest level becomes 0, a flat picture stays."""
+    if compiled.serve(levels):
+        out = torch.empty(levels.shape)
+        compiled.loops(_LOOPS).equalized(compiled.planes(levels.long()), compiled.planes(out))
+        return out
     count = levels[0].numel()
     rows = torch.arange(len(levels), device=levels.device)[:, None] * 256
     places = levels.long().flatten(1) + rows
@@ -68,6 +82,11 @@ def around(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Tensor:
     """Each pixel's 3×3 neighbourhood weighed and summed, in the values' dtype; the picture is mirrored at its edge pixels."""
     height, width = values.shape[-2:]
     rows, columns = (reflected(torch.arange(-1, side + 1, device=values.device), side, twice=False) for side in (height, width))
+    if compiled.serve(values):
+        out, given = torch.empty(values.shape, dtype=values.dtype), torch.tensor(weights, dtype=values.dtype)
+        arrays = (compiled.planes(values), given.numpy(), rows.numpy(), columns.numpy(), compiled.planes(out))
+        compiled.loops(_LOOPS).around(*arrays)
+        return out
     padded = values[:, rows][:, :, columns]
     total = torch.zeros_like(values)
     for row, line in enumerate(weights):
@@ -101,7 +120,7 @@ def _crests(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
     falling = (strength > beside(-1, -1)) & (strength > beside(1, 1))
     rising = (strength > beside(-1, 1)) & (strength > beside(1, -1))
     slanted = torch.where((across ^ down) < 0, rising, falling)
-    return torch.where(y < x * _TANGENT, level, torch.where(y > x * (_TANGENT + (1 << 16)), upright, slanted))
+    return torch.where(y < x * TANGENT, level, torch.where(y > x * (TANGENT + (1 << 16)), upright, slanted))
 
 
 def _step(far: Tensor, down: int, right: int, length: float) -> None:
