@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -36,7 +36,7 @@ class Data(Protocol):
 
     name: str
     fingerprint: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: np.ndarray
     classes: tuple[str, ...]
     readings: tuple[Reading, ...]

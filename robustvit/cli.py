@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -392,11 +392,15 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
             wrong += 1
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         else:
-            out.print(
-                f"[green]✓[/] {shown}: {len(suite.scenarios)} scenarios, {len(suite.metrics)} metrics", highlight=False, soft_wrap=True
-            )
+            data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
+            told = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
+            out.print(f"[green]✓[/] {shown}: {told}", highlight=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(UsageError.exit_code)
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 @app.command()

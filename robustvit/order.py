@@ -8,14 +8,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 SHARD = 512
 
 
+class Frames(Sequence[str]):
+    """The ids of the frames of clips, `each` of them, made when asked for: `cat#0`, `cat#1`, …, `dog#0`, …"""
+
+    def __init__(self, clips: Sequence[str], each: int) -> None:
+        self.clips = clips
+        self.each = each
+
+    def __len__(self) -> int:
+        return len(self.clips) * self.each
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        clip, frame = divmod(index % len(self), self.each)
+        return f"{self.clips[clip]}#{frame}"
+
+
 def order(ids: Sequence[str]) -> np.ndarray:
     """Positions of `ids` in evaluation order, (N,) int64. Frames of one clip follow each other in time."""
+    if isinstance(ids, Frames):
+        return (order(ids.clips)[:, None] * ids.each + np.arange(ids.each)).reshape(-1)
     keys = [_key(name) for name in ids]
     return np.array(sorted(range(len(ids)), key=keys.__getitem__), dtype=np.int64)
 
@@ -28,6 +50,8 @@ def clip(name: str) -> tuple[str, int]:
 
 def starts(ids: Sequence[str], positions: np.ndarray) -> np.ndarray:
     """Where each clip begins among samples in evaluation order, and their number at the end, (clips + 1,)."""
+    if isinstance(ids, Frames):
+        return np.arange(0, len(ids) + 1, ids.each)
     clips = [clip(ids[position])[0] for position in positions.tolist()]
     return np.array([i for i, name in enumerate(clips) if i == 0 or name != clips[i - 1]] + [len(clips)], dtype=np.int64)
 

@@ -21,6 +21,8 @@ def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     entry = registry.lookup("data", name)
     root = resolve_root(name, data_dir)
     looked = [str(data_dir)] if data_dir is not None else [str(place.absolute()) for place in places(name).values()]
+    if any(param.hint.plugin for param in entry.params):  # made of another data set, whose files are looked for under its own name
+        looked = []
     about: dict[str, Any] = {
         "name": name, "found": False, "where": None if root is None else str(root), "looked": looked, "images": None, "classes": None,
         "fingerprint": None, "get": entry.rules, "url": entry.url, "licence": entry.licence,
@@ -29,7 +31,7 @@ def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
         arguments = dict(registry.bind(entry, Spec(name)).params)
         found: Data = entry.load()(root, **arguments)
     except RobustvitError as error:
-        reason = str(error) if root is not None else f"not found; looked in {' and '.join(looked)}."
+        reason = str(error) if root is not None or not looked else f"not found; looked in {' and '.join(looked)}."
         return {**about, "told": f"{reason} {entry.rules}".strip()}
     size = {"images": len(found), "classes": len(found.classes), "fingerprint": found.fingerprint}
     return {**about, **size, "found": True, "told": _told(found, root)}

@@ -94,7 +94,7 @@ class View:
         if self.crop == "squash":
             image = image.resize(self._squashed(), resample)
         elif self.resize is not None:
-            image = _resize_short(image, self.resize, resample)
+            image = resize_short(image, self.resize, resample)
         if self.crop != "none":
             image = _center(image, height, width)
         if image.size != (width, height):
@@ -119,7 +119,8 @@ class View:
         return f"{self.size[0]}x{self.size[1]}{resize}, {self.crop}, {self.interpolation}{shown}"
 
 
-def _resize_short(image: Any, short: int, resample: int) -> Any:
+def resize_short(image: Any, short: int, resample: int) -> Any:
+    """The Pillow image with its short side `short` px long, as torchvision's Resize makes it."""
     width, height = image.size
     if min(width, height) == short:
         return image

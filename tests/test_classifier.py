@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import robustvit as rv
-from robustvit.classifier import Card, Classifier, fingerprint, frozen
+from robustvit.classifier import Card, Classifier, Enlarging, fingerprint, frozen
 from robustvit.errors import BadParameter, ModelError, PixelRange
 from robustvit.spec import Spec
 from robustvit.view import View
@@ -209,3 +210,35 @@ def test_frozen_restores_after_an_error():
 def test_preprocess_takes_what_a_sample_holds() -> None:
     model, picture = rv.load_model("demo"), rv.load_data("digits")[0].image
     assert torch.equal(model.preprocess(picture), model.preprocess(Image.fromarray(picture)))
+
+
+class _Means(nn.Module):
+    """Logits that are the means of the channels."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def test_an_enlarging_classifier_answers_at_its_hosts_size() -> None:
+    host = wrap(_Means(), side=12)
+    small = Enlarging(host, View((8, 8), None, shown=(12, 12)))
+    flat = torch.full((5, 3, 8, 8), 0.25)
+    assert torch.allclose(small(flat), host(torch.full((5, 3, 12, 12), 0.25)), atol=1e-6)
+    assert (small.size, small.card) == ((8, 8), host.card)
+    with pytest.raises(ModelError, match=r"\(N, 3, 8, 8\)"):
+        small(torch.zeros(1, 3, 12, 12))
+
+
+def test_enlarging_is_pillows_bicubic() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    ours = nn.functional.interpolate(torch.tensor(image)[None, None] / 255.0, (12, 12), mode="bicubic", antialias=True).clamp(0, 1)
+    pillow = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BICUBIC))
+    assert np.abs(255 * ours[0, 0].numpy() - pillow).max() < 1.01
+
+
+def test_gradients_pass_through_the_enlargement() -> None:
+    small = Enlarging(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
+    images = torch.full((2, 3, 8, 8), 0.5, requires_grad=True)
+    small(images)[:, 0].sum().backward()
+    assert images.grad is not None
+    assert images.grad.sum(dim=(1, 2, 3)).tolist() == pytest.approx([2.0, 2.0], abs=1e-4)  # 1 / std

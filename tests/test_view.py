@@ -112,3 +112,25 @@ def test_an_impossible_override_is_refused(wrong):
 def test_padded_borders_are_refused():
     with pytest.raises(BadParameter, match="border"):
         View.of_timm(config(crop_mode="border"))
+
+
+def test_pictures_that_are_cut_already_are_neither_resized_nor_cropped_for_their_size() -> None:
+    view = View((224, 224), 248, "center", "bicubic").of_cut(224)
+    assert (view.resize, view.crop) == (None, "center")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.look(picture), picture)
+
+
+def test_a_model_of_another_size_is_shown_them_resized() -> None:
+    view = View((384, 384), 384).of_cut(224)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.look(picture), picture.resize((384, 384), Image.Resampling.BICUBIC))
+
+
+def test_a_scenario_acts_at_224_for_larger_models_alone() -> None:
+    large, usual = View((384, 384), 438, share=0.875), View((224, 224), 256)
+    acted = large.acted_at(224)
+    assert (acted.size, acted.resize, acted.shown) == ((224, 224), 256, (384, 384))
+    assert usual.acted_at(224) == usual
+    assert "shown" not in usual.as_dict()
+    assert str(acted) == "224x224, resize 256, center, bicubic, shown at 384x384"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from robustvit.batch import Sample
+from robustvit.batch import Sample, Traits
 from robustvit.data.decode import decode
 from robustvit.data.manifest import fingerprint, refuse_repeats
 from robustvit.data_address import places
@@ -48,6 +48,7 @@ class Files:
     paths: tuple[str, ...]
     ignored: int = 0
     source: str = "original"
+    traits: Traits = field(default_factory=Traits)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,10 +108,13 @@ def subfolders(folder: Path) -> list[str]:
     return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith((".", "__")))
 
 
-def listing(folder: Path, *, below: bool = True) -> Listing:
-    """The images in a folder and, where `below`, in the folders below it. Links to folders are followed at the top only."""
+def listing(folder: Path, *, below: bool = True, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
+    """The images in a folder and, where `below`, in the folders below it. Links to folders are followed at the top only.
+
+    endings: of the names of files that count.
+    """
     found: list[Picture] = []
-    ignored = _collect(folder, "", found, below)
+    ignored = _collect(folder, "", found, below, endings)
     return Listing(sorted(found), ignored)
 
 
@@ -119,14 +123,14 @@ def written(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _collect(folder: Path, prefix: str, found: list[Picture], below: bool) -> int:
+def _collect(folder: Path, prefix: str, found: list[Picture], below: bool, endings: tuple[str, ...]) -> int:
     ignored = 0
     for item in _scan(folder):
         if item.name.startswith("."):
             continue
         if item.is_dir(follow_symlinks=False):
-            ignored += _collect(Path(item.path), f"{prefix}{item.name}/", found, below) if below else 0
-        elif item.name.lower().endswith(EXTENSIONS):
+            ignored += _collect(Path(item.path), f"{prefix}{item.name}/", found, below, endings) if below else 0
+        elif item.name.lower().endswith(endings):
             found.append(Picture(prefix + item.name, _size(item)))
         else:
             ignored += 1

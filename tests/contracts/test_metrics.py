@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 
 from robustvit import registry
-from robustvit.errors import MetricUndefined
+from robustvit.errors import MetricUndefined, NotApplicable
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
 from robustvit.metrics.corruption import SEVERITIES, alexnet
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]
-JOINED = [name for name in NAMES if registry.lookup("metric", name).over != "cell"]
+DEMANDING = [name for name in NAMES if any(param.default is None for param in registry.lookup("metric", name).params)]
+JOINED = [name for name in NAMES if registry.lookup("metric", name).over != "cell" and name not in DEMANDING]
 
 
 def records(n: int = 60) -> pd.DataFrame:
@@ -22,8 +23,9 @@ def records(n: int = 60) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     return pd.DataFrame({
-        "sample": [f"s{i}" for i in range(n)], "label": label, "pred": pred, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
+        "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
     })  # fmt: skip
 
@@ -32,6 +34,7 @@ def cells() -> CellMeans:
     rng, resampler = np.random.default_rng(0), Resampler()
     key = resampler([f"s{i}" for i in range(60)]).key
     asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
+    asked += [(name, "1") for name in alexnet()["flip_rate"]]
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 
 
@@ -83,6 +86,12 @@ def test_a_joined_metric_lies_in_its_interval(name: str) -> None:
 @pytest.mark.parametrize("name", JOINED)
 def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
     whole = cells()
-    lacking = CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, ("fog", "2"): None}, whole.resampler)
-    with pytest.raises(MetricUndefined, match="fog 2"):
-        of_all(metric(name), lacking)
+    missing = {cell: None for cell in whole.cells if cell[1]}
+    with pytest.raises(MetricUndefined, match="lacking"):
+        of_all(metric(name), CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, **missing}, whole.resampler))
+
+
+@pytest.mark.parametrize("name", DEMANDING)
+def test_a_metric_says_which_parameter_it_cannot_do_without(name: str) -> None:
+    with pytest.raises(NotApplicable, match=next(param.name for param in registry.lookup("metric", name).params if param.default is None)):
+        of_all(metric(name), cells())

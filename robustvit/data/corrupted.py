@@ -1,0 +1,155 @@
+"""Corrupted copies of ImageNet's validation images, as they were released: one folder for each corruption and severity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from sys import intern
+from typing import Literal
+
+from robustvit.batch import Severity, Traits
+from robustvit.data.files import Files, Listing, Picture, files, need_folder, subfolders, written
+from robustvit.data.folder import tree
+from robustvit.data.wnids import wnids
+from robustvit.errors import DataMissing, DataUnreadable, few, nearest
+from robustvit.reading import Reading
+from robustvit.registry import data
+
+_SIDE = 224  # pixels of every released picture
+_GROUPS = ("", "noise", "blur", "weather", "digital", "extra")  # folders that the archives of ImageNet-C unpack to
+_LICENCE = "images under the terms of ImageNet: non-commercial research and education"
+
+
+@data(
+    name="imagenet-c",
+    source="Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    url="https://zenodo.org/records/2235448",
+    licence=_LICENCE,
+    rules="Unpack blur.tar, digital.tar, extra.tar, noise.tar and weather.tar of the released files into one folder, then --data-dir "
+    "FOLDER. 50,000 JPEGs of 224 px for each corruption and severity: cut out, not resized, for models of 224 px.",
+    citation="""@inproceedings{hendrycks2019benchmarking,
+  title={Benchmarking Neural Network Robustness to Common Corruptions and Perturbations},
+  author={Hendrycks, Dan and Dietterich, Thomas},
+  booktitle={International Conference on Learning Representations},
+  year={2019}
+}""",
+)
+def imagenet_c(
+    root: Path | None,
+    *,
+    corruption: Literal[
+        "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog",
+        "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter", "saturate",
+    ] = "gaussian_noise",
+    severity: Severity = 1,
+) -> Files:  # fmt: skip
+    """One corruption at one severity of the released ImageNet-C.
+
+    root: holds `<corruption>/<severity>/<wnid>/*.JPEG`, or the archives' folders noise, blur, weather, digital and extra with those. Any
+    part of the classes may be present. Ids are those of the validation images, so that cells are paired with clean ones.
+    """
+    return _released("imagenet-c", root, corruption, severity)
+
+
+@data(
+    name="imagenet-cbar",
+    source="Mintun, Kirillov and Xie 2021, On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
+    url="https://github.com/facebookresearch/augmentation-corruption",
+    licence=_LICENCE,
+    rules="Unpack the authors' imagenet_c_bar.tar.gz, then --data-dir FOLDER. 50,000 JPEGs of 224 px for each corruption and severity.",
+    citation="""@inproceedings{mintun2021interaction,
+  title={On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness},
+  author={Mintun, Eric and Kirillov, Alexander and Xie, Saining},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2021}
+}""",
+)
+def imagenet_cbar(
+    root: Path | None,
+    *,
+    corruption: Literal[
+        "blue_noise_sample", "brownish_noise", "caustic_refraction", "checkerboard_cutout", "cocentric_sine_waves", "inverse_sparkles",
+        "perlin_noise", "plasma_noise", "single_frequency_greyscale", "sparkles",
+    ] = "blue_noise_sample",
+    severity: Severity = 1,
+) -> Files:  # fmt: skip
+    """One corruption at one severity of the released ImageNet-C̄.
+
+    root: holds `<corruption>/<severity>/<wnid>/*.JPEG`. Ids are those of the validation images.
+    """
+    return _released("imagenet-cbar", root, corruption, severity)
+
+
+@data(
+    name="imagenet-3dcc",
+    source="Kar, Yeo, Atanov and Zamir 2022, 3D Common Corruptions and Data Augmentation",
+    url="https://datasets.epfl.ch/3dcc/index.html",
+    licence=_LICENCE,
+    rules="Unpack the twelve archives imagenet_3dcc/<corruption>.tar.gz of the released data into one folder, then --data-dir FOLDER.",
+    citation="""@inproceedings{kar20223d,
+  title={{3D} Common Corruptions and Data Augmentation},
+  author={Kar, O{\\u{g}}uzhan Fatih and Yeo, Teresa and Atanov, Andrei and Zamir, Amir},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2022}
+}""",
+)
+def imagenet_3dcc(
+    root: Path | None,
+    *,
+    corruption: Literal[
+        "near_focus", "far_focus", "fog_3d", "flash", "color_quant", "low_light", "xy_motion_blur", "z_motion_blur", "iso_noise",
+        "bit_error", "h265_abr", "h265_crf",
+    ] = "near_focus",
+    severity: Severity = 1,
+) -> Files:  # fmt: skip
+    """One corruption at one severity of the released ImageNet-3DCC.
+
+    root: holds `<corruption>/<severity>/<wnid>/*.JPEG`. Ids are those of the validation images.
+    """
+    return _released("imagenet-3dcc", root, corruption, severity)
+
+
+def _released(name: str, root: Path | None, corruption: str, severity: int) -> Files:
+    place = _place(name, need_folder(root, name), corruption, severity)
+    present = _classes(name, place)
+    index = {wnid: label for label, wnid in enumerate(wnids())}
+    found, labels = tree(place, present)
+    shared = Listing([Picture(intern(picture.path), picture.size) for picture in found.pictures], found.ignored)
+    ids = [intern(f"imagenet/val/{_stem(picture.path)}") for picture in shared.pictures]
+    readings = (Reading("all", len(wnids())),)
+    opened = files(name, place, shared, ids=ids, labels=[index[present[i]] for i in labels], classes=wnids(), readings=readings)
+    traits = Traits(base="imagenet", scenario=corruption, severity=str(severity), cut=_SIDE, fleeting=True)
+    return replace(opened, source="released", traits=traits)
+
+
+def _place(name: str, root: Path, corruption: str, severity: int) -> Path:
+    """The folder of one severity, wherever the archives put it."""
+    above = [root / group / corruption for group in _GROUPS]
+    here = next((place for place in above if place.is_dir()), None)
+    if here is None:
+        held = subfolders(root)
+        raise DataMissing(
+            f"data '{name}': {root} holds no folder '{corruption}', nor does any of {', '.join(filter(None, _GROUPS))} in it."
+            f"{nearest(corruption, held)} It holds {few(held) or 'no folders'}."
+        )
+    if not (here / str(severity)).is_dir():
+        raise DataMissing(
+            f"data '{name}': {here} has no folder '{severity}' for that severity; it holds {few(subfolders(here)) or 'no folders'}."
+        )
+    return here / str(severity)
+
+
+def _classes(name: str, place: Path) -> list[str]:
+    """The class folders in `place`. Raises DataUnreadable for folders that are no ImageNet class."""
+    names = subfolders(place)
+    unknown = [one for one in names if one not in set(wnids())]
+    if unknown:
+        raise DataUnreadable(
+            f"data '{name}': {len(unknown)} of {len(names)} folders in {place} are not among ImageNet's thousand classes: {few(unknown)}."
+            f"{nearest(unknown[0], wnids())}"
+        )
+    return names
+
+
+def _stem(path: str) -> str:
+    return written(path.rpartition("/")[2].rpartition(".")[0])

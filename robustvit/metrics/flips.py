@@ -1,0 +1,180 @@
+"""How steady answers are while a picture changes little by little: flip rates and top-5 distances of clips.
+
+Frames are samples; `against` in their Records names the frame of the same clip that each is compared with. No label is used, so a model
+that always gives one answer has the best score: read these beside its accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from robustvit.errors import BadParameter, NotApplicable
+from robustvit.judging import CellMeans, Clustered
+from robustvit.metrics.corruption import alexnet
+from robustvit.registry import metric
+
+_TOP = 5
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.3", unit="%", higher_is_better=False, needs=("pred", "against"))
+def flip_rate(records: pd.DataFrame) -> Clustered:
+    """FP: how often the answer to a frame differs from the answer to the frame that it is compared with.
+
+    Denominator: the clips, n; each is the mean over its comparisons. Noise is compared with the clean first frame, everything else with the
+    frame before, by the difficulty. Bootstrap interval over clips. No reference table.
+    """
+    pairs = _pairs(records)
+    return _of_clips(pairs, records["pred"].to_numpy()[pairs.now] != records["pred"].to_numpy()[pairs.then])
+
+
+@metric(source="Hendrycks and Dietterich 2019, section 4.3", unit="", higher_is_better=False, needs=("top5", "against"))
+def top5_distance(records: pd.DataFrame) -> Clustered:
+    """T5D: how far the five best classes of a frame have moved in the order of the frame it is compared with, 0 to 15.
+
+    The sum over the five best of the earlier frame of how many of the places 1 to 5 each has lost or gained; beyond the fifth place counts
+    as the sixth. Denominator: the clips, n; each is the mean over its comparisons. Bootstrap interval over clips. No reference table.
+    """
+    pairs = _pairs(records)
+    top = np.stack(list(records["top5"])) if len(records) else np.zeros((0, _TOP), dtype=np.int64)
+    return _of_clips(pairs, distances(top[pairs.then], top[pairs.now]))
+
+
+@metric(
+    source="Hendrycks and Dietterich 2019, section 4.3",
+    unit="%",
+    higher_is_better=False,
+    over="model",
+    of="flip_rate",
+    needs=("pred", "against"),
+)
+def mean_flip_rate(means: CellMeans) -> np.ndarray:
+    """mFP: the flip rate averaged over every sequence that the suite asks, not divided by anything; comparable only within one suite.
+
+    Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
+    """
+    mean: np.ndarray = means.each(_sequences(means)).mean(axis=0)
+    return mean
+
+
+@metric(
+    source="Hendrycks and Dietterich 2019, section 4.3",
+    unit="%",
+    higher_is_better=False,
+    over="model",
+    of="flip_rate",
+    needs=("pred", "against"),
+)
+def mfr_alexnet(means: CellMeans) -> np.ndarray:
+    """mFR: the mean over ImageNet-P's ten test sequences at difficulty 1 of their flip rate, divided by AlexNet's. AlexNet has 100.
+
+    Denominator: the clips, the same n in all ten; reference table `alexnet.json`, flip_rate (50,000 clips of the released videos). Defined on
+    ImageNet's thousand classes. Look at n and source before comparing with published numbers.
+    """
+    return _divided(means, alexnet()["flip_rate"])
+
+
+@metric(
+    source="Hendrycks and Dietterich 2019, section 4.3",
+    unit="",
+    higher_is_better=False,
+    over="model",
+    of="top5_distance",
+    needs=("top5", "against"),
+)
+def mean_top5_distance(means: CellMeans) -> np.ndarray:
+    """T5D averaged over every sequence that the suite asks, not divided by anything; comparable only within one suite.
+
+    Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
+    """
+    mean: np.ndarray = means.each(_sequences(means)).mean(axis=0)
+    return mean
+
+
+@metric(
+    source="Hendrycks and Dietterich 2019, section 4.3",
+    unit="%",
+    higher_is_better=False,
+    over="model",
+    of="top5_distance",
+    needs=("top5", "against"),
+)
+def mt5d(means: CellMeans, *, baseline: str | None = None) -> np.ndarray:
+    """mT5D: the mean over ImageNet-P's ten test sequences at difficulty 1 of their T5D, divided by a baseline's; published ones use AlexNet's.
+
+    AlexNet's T5Ds were never published as text, so none ship here. baseline: a JSON file of yours, {"gaussian_noise": 4.1, …}, with one number
+    for each of the ten, as `top5_distance` gives them for your AlexNet. Denominator: the clips, the same n in all ten. Without a baseline: n/a.
+    """
+    if baseline is None:
+        raise NotApplicable("AlexNet's T5Ds were never published as text; give yours: mt5d: {baseline: FILE.json}")
+    return _divided(means, _read(Path(baseline)))
+
+
+def distances(then: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(N,) top-5 distances of (N, 5) class indices, best first; −1 where a model has fewer classes."""
+    met = then[:, :, None] == now[:, None, :]
+    place = np.where(met.any(axis=2), met.argmax(axis=2), _TOP)
+    moved = np.abs(place - np.arange(_TOP)) * (then >= 0)
+    total: np.ndarray = moved.sum(axis=1)
+    return total
+
+
+class _Pairs(NamedTuple):
+    """Rows that are compared, and the clips they belong to."""
+
+    now: np.ndarray
+    then: np.ndarray
+    clips: np.ndarray
+
+
+def _pairs(records: pd.DataFrame) -> _Pairs:
+    """Every frame whose counterpart is there too."""
+    named = records["sample"].astype("str").str.rsplit("#", n=1, expand=True)
+    clips, frames = named[0], named[1].astype("int64") if len(records) else named.get(1)
+    rows = pd.DataFrame({"clip": clips, "frame": frames, "then": np.arange(len(records))})
+    asked = pd.DataFrame({"clip": clips, "frame": records["against"].to_numpy(), "now": np.arange(len(records))})
+    both = asked[asked["frame"] >= 0].merge(rows, on=["clip", "frame"])
+    return _Pairs(both["now"].to_numpy(), both["then"].to_numpy(), both["clip"].to_numpy())
+
+
+def _of_clips(pairs: _Pairs, values: np.ndarray) -> Clustered:
+    if len(values) == 0:
+        raise NotApplicable("no frame has the frame that it is compared with")
+    means = pd.Series(values, dtype="float64").groupby(pairs.clips, sort=True).mean()
+    return Clustered([str(name) for name in means.index], means.to_numpy())
+
+
+def _sequences(means: CellMeans) -> list[str]:
+    names = list(dict.fromkeys(name for name, severity in means.cells if severity))
+    if not names:
+        raise NotApplicable(f"suite '{means.suite}' asks no sequence")
+    return names
+
+
+def _divided(means: CellMeans, reference: dict[str, float]) -> np.ndarray:
+    if means.data != "imagenet" or means.classes != 1000:
+        raise NotApplicable(f"the reference is for ImageNet's 1000 classes; this is '{means.data}' with {means.classes}")
+    names = list(alexnet()["flip_rate"])
+    quotients = means.each(names, ["1"]) / np.array([reference[name] for name in names])[:, None]
+    mean: np.ndarray = quotients.mean(axis=0)
+    return mean
+
+
+def _read(path: Path) -> dict[str, float]:
+    """The numbers in a user's file. Raises BadParameter where it is not one positive number for each of the ten sequences."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadParameter(f"metric 'mt5d': the baseline {path} cannot be read as JSON: {error}.") from error
+    lacking = [
+        name
+        for name in alexnet()["flip_rate"]
+        if not isinstance(table, dict) or not isinstance(table.get(name), int | float) or not table[name] > 0
+    ]
+    if lacking:
+        raise BadParameter(f"metric 'mt5d': the baseline {path} has no positive number for {', '.join(lacking)}.")
+    return {str(name): float(value) for name, value in table.items() if name in alexnet()["flip_rate"]}

@@ -1,0 +1,196 @@
+"""Suites on several data sets: released copies beside clean images, clips beside each other, one table for all of it."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustvit import runner
+from robustvit.board import leaderboard, summary
+from robustvit.data.wnids import wnids
+from robustvit.errors import DataMissing, UsageError
+from robustvit.metrics.corruption import alexnet
+from robustvit.plan import Settings
+from robustvit.plan import make as planned
+from robustvit.store import Store
+from robustvit.suite import Overrides, Suite, bind_storage, load_suite, read_suite
+
+TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
+LARGE = "vit_tiny_patch16_224?weights=random&kwargs=img_size=256,depth=1,embed_dim=24,num_heads=2"
+DIGITS = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
+NAMES = tuple(f"{wnids()[i]}/ILSVRC2012_val_{i:08}.JPEG" for i in (1, 207, 999))
+
+
+def draw(path: Path, seed: int, size: tuple[int, int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three images of ImageNet and the released copies of all fifteen corruptions, in their real layouts."""
+    root = tmp_path_factory.mktemp("disk")
+    for seed, name in enumerate(NAMES):
+        draw(root / "imagenet" / "val" / name, seed, (300, 260))
+        for corruption in alexnet()["ce_mean"]:
+            for severity in range(1, 6):
+                draw(root / "imagenet-c" / corruption / str(severity) / name, seed, (224, 224))
+    return root
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Suite]:
+    def written(text: str) -> Suite:
+        path = tmp_path / "mine.yaml"
+        path.write_text(f"name: mine\ntitle: Mine\n{text}\n")
+        return read_suite(path, "mine.yaml")
+
+    return written
+
+
+def test_the_released_files_make_one_group_with_the_clean_images(disk: Path, tmp_path: Path) -> None:
+    runner.run("imagenet-c-released", [TINY], store=tmp_path / "s", data_dir=disk)
+    board = leaderboard(tmp_path / "s")
+    cells = board[board["cell"] != ""].drop_duplicates("cell")
+    assert sorted(cells["source"].unique()) == ["original", "released"]
+    assert set(cells.loc[cells["source"] == "released", "view"]) == {"224x224, center, bicubic"}
+    assert set(zip(cells["data"], cells["base"], strict=True)) == {("imagenet", "imagenet"), ("imagenet-c", "imagenet")}
+    averages = board[(board["cell"] == "") & (board["scenario"] == "")].set_index("metric")
+    assert set(averages["status"]) == {"complete"}
+    assert averages.loc["mce_alexnet", "source"] == "released"
+    assert len(summary(board)) == 1
+
+
+def test_a_cell_of_a_released_file_is_called_by_its_corruption(disk: Path, tmp_path: Path) -> None:
+    runner.run("imagenet-c-released", [TINY], store=tmp_path / "s", data_dir=disk)
+    questions = Store(tmp_path / "s").questions()
+    assert ("fog", "3", "corruption") in {(one.scenario, one.severity, one.kind) for one in questions}
+    assert len({one.cell for one in questions}) == 76
+
+
+def test_released_and_generated_corruptions_never_share_a_group(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    generated = write("data: imagenet\nscenarios: [clean, fog: {severity: 3}]\nmetrics: [corruption_error]")
+    both = write("data: [imagenet, imagenet-c: {corruption: fog, severity: 3}]\nscenarios: [clean]\nmetrics: [corruption_error]")
+    runner.run(generated, [TINY], store=tmp_path / "a", data_dir=disk / "imagenet")
+    runner.run(both, [TINY], store=tmp_path / "b", data_dir=disk)
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    board = leaderboard(tmp_path / "a")
+    fog = board[(board["metric"] == "corruption_error") & (board["scenario"] == "fog")]
+    assert list(fog["status"]) == ["n/a"]  # asked twice over, and never averaged
+    assert "several variants" in fog["reason"].iloc[0]
+
+
+def test_a_larger_model_is_shown_the_released_files_enlarged(disk: Path, write: Callable[[str], Suite]) -> None:
+    suite = write("data: {imagenet-c: {corruption: fog, severity: 3}}\nscenarios: [clean]\nmetrics: [top1]")
+    (cell,) = planned(suite, [LARGE], None, Settings(data_dir=disk / "imagenet-c")).cells
+    assert str(cell.view) == "256x256, squash, bicubic"
+
+
+def test_data_that_is_the_question_takes_no_other(disk: Path) -> None:
+    with pytest.raises(UsageError, match="about its own data"):
+        planned(load_suite("imagenet-c-released"), [TINY], "digits", Settings(data_dir=disk))
+
+
+def test_the_folder_of_a_data_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "imagenet").mkdir()
+    with pytest.raises(DataMissing):
+        planned(load_suite("imagenet-c-released"), [TINY], None, Settings(data_dir=tmp_path))
+
+
+def test_corruptions_act_at_224_and_clean_images_keep_the_models_view(disk: Path) -> None:
+    made = planned(load_suite("imagenet-c"), [LARGE], None, Settings(data_dir=disk / "imagenet"))
+    views = {cell.scenario.name: cell.view for cell in made.cells}
+    assert (views["clean"].size, views["clean"].shown) == ((256, 256), None)
+    assert (views["fog"].size, views["fog"].shown) == ((224, 224), (256, 256))
+    native = planned(load_suite("imagenet-c-native"), [LARGE], None, Settings(data_dir=disk / "imagenet"))
+    assert {cell.view for cell in native.cells} == {views["clean"]}
+
+
+def test_the_size_a_corruption_acts_at_changes_the_answers(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    text = "data: imagenet\nscenarios: [fog: {severity: 3}]\nmetrics: [top1]"
+    for name, more in (("native", ""), ("standard", "\nview: {corrupt_at: 224}")):
+        runner.run(write(text + more), [LARGE], store=tmp_path / name, data_dir=disk / "imagenet")
+    (a,), (b,) = (list(Store(tmp_path / name).records()) for name in ("native", "standard"))
+    assert (a[1]["nll"] != b[1]["nll"]).all()
+
+
+def test_storage_changes_corrupted_cells_and_no_other(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    suite = write("data: digits\nscenarios: [clean, fog: {severity: 3}, pgd: {eps: 1/255, steps: 2}]\nmetrics: [top1]")
+    plain = planned(suite, [DIGITS], None, Settings())
+    stored = planned(suite, [DIGITS], None, Settings(storage=bind_storage("jpeg85")))
+    same = [a.id == b.id for a, b in zip(plain.cells, stored.cells, strict=True)]
+    assert same == [True, False, True]
+
+
+def test_storage_is_the_jpeg_of_the_corrupted_picture(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    text = "data: digits\nmetrics: [top1]\nscenarios: [{}]"
+    runner.run(write(text.format("fog: {severity: 3}") + "\nstorage: jpeg85"), [DIGITS], store=tmp_path / "s", limit=4)
+    runner.run(write(text.format("fog: {severity: 3}")), [DIGITS], store=tmp_path / "t", limit=4)
+    for stored, plain in zip(hung(tmp_path / "s"), hung(tmp_path / "t"), strict=True):
+        sink = io.BytesIO()
+        Image.fromarray(plain).save(sink, "JPEG", quality=85)
+        assert np.array_equal(stored, np.asarray(Image.open(sink)))
+    assert leaderboard(tmp_path / "s")["source"].unique().tolist() == ["on-the-fly, jpeg(quality=85)"]
+
+
+def hung(store: Path) -> list[np.ndarray]:
+    """The pictures kept of a store's one cell."""
+    (cell,) = Store(store).cells()
+    return [np.asarray(Image.open(io.BytesIO(image))) for image in Store(store).gallery(cell)["image"]]
+
+
+SEQUENCES = """
+data:
+  - sequences: {data: digits, corruption: [gaussian_noise_frame, brightness_frame], size: 32}
+  - sequences: {data: digits, corruption: translate_frame, size: 32, cut: last}
+scenarios: [clean]
+metrics: [flip_rate, top5_distance, mean_flip_rate]
+"""
+
+
+def test_clips_are_sampled_whole_and_judged_by_clip(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    runner.run(write(SEQUENCES), ["demo"], store=tmp_path / "s", limit=3)
+    board = leaderboard(tmp_path / "s")
+    assert set(board["status"]) == {"complete"}
+    assert set(board["n"]) == {3}
+    lengths = {question.scenario: len(rows) for question, rows in Store(tmp_path / "s").records()}
+    assert lengths == {"gaussian_noise": 93, "brightness": 93, "translate": 123}
+
+
+def test_flip_rates_are_those_of_the_records_by_hand(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    runner.run(write(SEQUENCES), ["demo"], store=tmp_path / "s", limit=5)
+    board = leaderboard(tmp_path / "s").set_index(["scenario", "metric"])
+    for question, rows in Store(tmp_path / "s").records():
+        rates = []
+        for _, clip in rows.groupby(rows["sample"].str.partition("#")[0]):
+            answers = [clip.loc[clip["sample"].str.endswith(f"#{t}"), "pred"].item() for t in range(len(clip))]
+            before = [answers[0]] * len(answers) if question.scenario == "gaussian_noise" else [answers[0], *answers]
+            rates.append(np.mean([a != b for a, b in zip(answers[1:], before[1:], strict=False)]))
+        assert board.loc[(question.scenario, "flip_rate"), "value"] == pytest.approx(100 * np.mean(rates))
+
+
+def test_growing_a_limit_of_clips_gives_the_records_of_one_run(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    for limit in (1, 4):
+        runner.run(write(SEQUENCES), [DIGITS], store=tmp_path / "grown", limit=limit)
+    runner.run(write(SEQUENCES), [DIGITS], store=tmp_path / "once", limit=4, workers=2)
+    for (_, a), (_, b) in zip(Store(tmp_path / "grown").records(), Store(tmp_path / "once").records(), strict=True):
+        assert a.equals(b)
+
+
+def test_another_data_set_takes_the_place_of_what_sequences_are_made_of() -> None:
+    made = planned(load_suite("imagenet-p"), [DIGITS], "digits", Settings(limit=2))
+    assert {samples.data.name for samples in made.samples} == {"digits-p"}
+    assert [samples.asked for samples in made.samples].count(62) == 9
+    assert {ask.samples.traits.base for ask in made.asks} == {"digits"}
+
+
+def test_a_view_that_a_user_sets_holds_for_clean_images(disk: Path) -> None:
+    settings = Settings(data_dir=disk / "imagenet", view=Overrides(crop_pct=1.0))
+    made = planned(load_suite("imagenet-c"), [TINY], None, settings)
+    assert {cell.view.resize for cell in made.cells} == {224}
