@@ -70,13 +70,13 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     at = torch.arange(-radius, max(height, width) + radius, device=images.device)
     rows = filters.reflected(at[: height + 2 * radius], height, twice=False)
     columns = filters.reflected(at[: width + 2 * radius], width, twice=False)
-    spectrum = _spectrum(severity, height, width, images.device)
+    spectrum, sides = _spectrum(severity, height, width, images.device), _fast(height, width, radius)
+    padded = torch.zeros(images.shape[1], *sides, dtype=torch.float64, device=images.device)
     out = torch.empty_like(images)
     for row, image in zip(out, images, strict=True):  # one transform for each image: its bits then depend on nothing else
-        padded = levels(image)[:, rows][:, :, columns]
-        product = torch.fft.rfft2(padded, s=_fast(height, width, radius)) * spectrum
-        blurred = torch.fft.irfft2(product, s=_fast(height, width, radius))
-        row.copy_(truncated(blurred[:, 2 * radius : 2 * radius + height, 2 * radius : 2 * radius + width]))
+        filters.spread(levels(image), rows, columns, padded)
+        across = torch.fft.ifft(torch.fft.rfft2(padded).mul_(spectrum), dim=-2)[:, 2 * radius : 2 * radius + height]
+        row.copy_(truncated(torch.fft.irfft(across, n=sides[1])[..., 2 * radius : 2 * radius + width]))
     return out
 
 

@@ -16,6 +16,16 @@ Integers = NDArray[np.int64]
 
 
 @loop
+def spread(planes: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
+    """Fills the upper left of out (P, h, w)."""
+    for plane in range(planes.shape[0]):
+        for row in range(rows.size):
+            line = planes[plane, rows[row]]
+            for column in range(columns.size):
+                out[plane, row, column] = line[columns[column]]
+
+
+@loop
 def correlated_down(planes: Doubles, weights: Doubles, rows: Integers, out: Doubles) -> None:
     """Symmetric weights, from the centre outwards, laid down the columns; rows: (H + 2 · radius,) where each padded row comes from."""
     radius, line = len(weights) - 1, np.empty(planes.shape[2])

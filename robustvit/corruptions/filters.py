@@ -57,6 +57,14 @@ def reflected(index: Tensor, size: int, *, twice: bool) -> Tensor:
     return torch.minimum(folded, 2 * size - 2 - folded)
 
 
+def spread(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Fills the upper left of `out` (P, h, w) with the rows and columns of planes (P, H, W) that are named, as often as they are."""
+    if compiled.serve(planes, out):
+        compiled.loops(_LOOPS).spread(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
+    else:
+        out[:, : len(rows), : len(columns)] = planes[:, rows][:, :, columns]
+
+
 @functools.lru_cache(maxsize=64)
 def _bell(sigma: float, truncate: float) -> tuple[float, ...]:
     """The weights from the centre outwards."""
