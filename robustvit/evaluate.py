@@ -24,9 +24,10 @@ _ATTACK_BYTES = 64 << 20  # images an attack works on at once: enough rows that 
 
 
 class Answers(NamedTuple):
-    """The Records of some samples, and the first of them as the model saw them (uint8, (n, H, W, 3))."""
+    """The Records of some samples, and those that were to be shown, as the model saw them: their rows, and (n, H, W, 3) uint8."""
 
     rows: pa.Table
+    shown: tuple[int, ...]
     seen: np.ndarray
 
 
@@ -39,19 +40,20 @@ def evaluate(
     *,
     plugins: dict[str, Any] | None = None,
     keep: Sequence[str] = (),
-    show: int = 0,
+    show: Sequence[int] = (),
 ) -> Answers:
     """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
 
     model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
-    samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: how many images to
-    return as seen.
+    samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: rows, in
+    ascending order, to return as seen.
     """
     entry = registry.scenario(cell.scenario.name)
     does = scenario(entry, cell.scenario, plugins)
     against = traits(data).against
     rows = _rows_at_once(entry.kind, model)
     tables, seen = [], []
+    shown: list[int] = []
     for start in range(0, len(positions), rows):
         batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
         outcome = _outcome(does, model, batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
@@ -60,10 +62,12 @@ def evaluate(
         if against is not None:
             columns["against"] = against[positions[start : start + rows]]
         tables.append(records.table(columns))
-        if start < show and outcome.images is not None:
-            seen.append(to_uint8(outcome.images[: show - start]))
+        here = [row for row in show if start <= row < start + len(batch)]
+        if here and outcome.images is not None:
+            shown += here
+            seen.append(to_uint8(outcome.images[[row - start for row in here]]))
     height, width = model.size
-    return Answers(pa.concat_tables(tables), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
+    return Answers(pa.concat_tables(tables), tuple(shown), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
 
 
 def _rows_at_once(kind: str, model: Classifier) -> int:

@@ -51,7 +51,7 @@ def clip(name: str) -> tuple[str, int]:
 def starts(ids: Sequence[str], positions: np.ndarray) -> np.ndarray:
     """Where each clip begins among samples in evaluation order, and their number at the end, (clips + 1,)."""
     if isinstance(ids, Frames):
-        return np.arange(0, len(ids) + 1, ids.each)
+        return np.append(np.arange(0, len(positions), ids.each), len(positions))
     clips = [clip(ids[position])[0] for position in positions.tolist()]
     return np.array([i for i, name in enumerate(clips) if i == 0 or name != clips[i - 1]] + [len(clips)], dtype=np.int64)
 

@@ -24,7 +24,7 @@ from robustvit.classifier import Classifier
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
-from robustvit.order import SHARD
+from robustvit.order import SHARD, starts
 from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
 from robustvit.spec import Spec, canonical
@@ -225,7 +225,7 @@ class _Run:
     def answer(self, task: Task, start: int) -> Answers:
         first = task.shard * SHARD
         rows = np.arange(first + start, first + task.wanted)
-        show = _SHOWN if task.shard == 0 and start == 0 else 0
+        show = _shown(task) if task.shard == 0 and start == 0 else ()
         samples = task.ask.samples
         pictures = self.pictures[samples.data.fingerprint, task.cell.view].rows(rows)
         return evaluate(
@@ -255,8 +255,16 @@ class _Run:
             self.progress(self.done, self.total, what)
 
 
+def _shown(task: Task) -> Sequence[int]:
+    """The rows that are kept as pictures: the first few, or a few of the first clip from its beginning to its end."""
+    ids, positions = task.ask.samples.data.ids, task.ask.samples.positions
+    length = int(starts(ids, positions[: min(task.wanted, SHARD)])[1])
+    rows = range(task.wanted) if length == 1 else np.linspace(0, length - 1, min(_SHOWN, length), dtype=int).tolist()
+    return rows[:_SHOWN]
+
+
 def _hung(answers: Answers) -> pa.Table:
-    rows = answers.rows.slice(0, len(answers.seen))
+    rows = answers.rows.take(list(answers.shown))
     preds = rows["pred"] if "pred" in rows.column_names else pa.nulls(len(answers.seen), pa.int32())
     return pa.table({"sample": rows["sample"], "label": rows["label"], "pred": preds, "image": [_encoded(image) for image in answers.seen]})
 

@@ -23,7 +23,7 @@ class Few:
     readings = (Reading("all", 2),)
 
 
-def answered(model: Classifier, node: object = "clean", keep: tuple[str, ...] = (), show: int = 0):  # type: ignore[no-untyped-def]
+def answered(model: Classifier, node: object = "clean", keep: tuple[str, ...] = (), show: tuple[int, ...] = ()):  # type: ignore[no-untyped-def]
     (spec,) = parse(node)
     cell = Cell(Spec("given"), "w", Spec("few"), "f", model.view, bind(scenario(spec.name), spec))
     return evaluate(cell, model, Few(), to_uint8(images(8)), np.arange(8), keep=keep, show=show)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ def test_an_attack_records_its_sizes_and_whom_it_left_alone() -> None:
 
 def test_logits_are_kept_when_asked_and_pictures_shown() -> None:
     model, _ = linear()
-    found = answered(model, keep=("logits",), show=3)
+    found = answered(model, keep=("logits",), show=(0, 2, 5))
     assert np.allclose(np.stack(found.rows.to_pandas()["logits"]), model(images(8).mul(255).round().div(255)), atol=1e-6)
     assert found.seen.shape == (3, 4, 4, 3)
 

@@ -50,10 +50,12 @@ class HeatMap:
 
 
 def corruption_panels(stage: Stage, guess: float | None) -> list[Panel]:
-    """A panel of every scenario with severities, attacks aside; the clean number stands at severity 0."""
+    """A panel of every scenario with severities, attacks aside; the clean number stands at severity 0. None where each has one number."""
     metric = stage.metric
     data = {entrant: entrant.points(metric) for entrant in stage.entrants}
-    return _panels(stage, metric, data, _graded(stage, metric), guess)
+    panels = _panels(stage, metric, data, _graded(stage, metric), guess)
+    several = len({(place.scenario == "clean") or place.severity for points in data.values() for place in points}) > 1
+    return panels if several else []
 
 
 def attack_panels(stage: Stage) -> list[Panel]:

@@ -35,7 +35,7 @@ class Notice:
 
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
-    parts = [part for part in (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant)) if part]
+    parts = [part for part in (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant)) if part] or _averages(stage, entrant)
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
     reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
@@ -89,6 +89,16 @@ def _attacked(entrant: Entrant) -> str:
         f"{spaced(attack)} at {eps} leaves {_percent(point)}" for (attack, eps), point in strongest_attacks(entrant).items() if point.known
     ]
     return ", ".join(parts)
+
+
+def _averages(stage: Stage, entrant: Entrant) -> list[str]:
+    """What there is to say of a suite that asks neither clean images nor corruptions with errors."""
+    rows = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["scenario"] == "") & (entrant.rows["status"] == "complete")]
+    told = []
+    for row in rows.itertuples():
+        unit = "\u00a0%" if row.unit == "%" else ""
+        told.append(f"{spaced(str(row.metric))} {number(row.value)}{unit} [{number(row.low)},\u00a0{number(row.high)}]")
+    return [f"has {', '.join(told)} on {stage.data}"] if told else []
 
 
 def _percent(point: Point) -> str:
