@@ -450,7 +450,7 @@ def data_(
 def corrupt(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a tree of class folders.")],
     target: Annotated[Path, typer.Argument(help="Where to write CORRUPTION/SEVERITY/…; what is finished there is kept.")],
-    corruption: Annotated[list[str] | None, typer.Option("--corruption", "-c", help="Repeat for several. Default: the fifteen of ImageNet-C.")] = None,
+    corruption: Annotated[list[str] | None, typer.Option("--corruption", "-c", help="NAME or NAME?key=value; repeat for several. Default: the fifteen of ImageNet-C.")] = None,
     severity: Annotated[list[int] | None, typer.Option("--severity", help="1 to 5; repeat for several. Default: all five.")] = None,
     resize: Annotated[int | None, typer.Option("--resize", help="Short side before the crop; needs --size. Default: as it is.")] = None,
     size: Annotated[int | None, typer.Option("--size", help="Side of the square cut from the middle. Default: pictures as they are.")] = None,

@@ -28,7 +28,7 @@ from robustvit.data.files import EXTENSIONS, listing, written
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
 from robustvit.scenario import scenario, stream
-from robustvit.spec import Spec, parse
+from robustvit.spec import Spec, called
 from robustvit.suite import load_suite
 from robustvit.view import View
 
@@ -68,15 +68,14 @@ def generate(
     """Writes `source` under every corruption and severity into `target`.
 
     source: an image, a folder of images, or a tree of class folders; it is only read. corruptions: names, default the fifteen of
-    ImageNet-C; one without severities gets no folder for them. view: how pictures are resized and cropped first, default not at all;
+    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. view: how pictures are resized and cropped first, default not at all;
     `IMAGENET` is that of the released files. form: `png` loses nothing, `jpeg` has quality 95, `jpeg85` is stored as the released files
     are. Draws are keyed by (seed, the picture's path below source): no order, neighbour or number of workers shows. workers: processes
     beside this one. progress: called with (pictures done, all, the last one's path).
     Raises UnknownName or BadParameter for what does not fit, DataMissing where there are no pictures.
     """
     place, paths = _pictures(Path(source))
-    variants = [_variant(name, severity) for name, severity in _asked(corruptions, severities)]
-    order = _Order(place, Path(target), tuple(variants), view, _form(form), seed)
+    order = _Order(place, Path(target), tuple(_asked(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(order, Path(source))
     _refuse_twins(paths)
     _agree(order)
@@ -121,17 +120,25 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
     return source, [picture.path for picture in found.pictures]
 
 
-def _asked(corruptions: Sequence[str] | None, severities: Sequence[int]) -> Iterator[tuple[str, int | None]]:
-    names = corruptions or [spec.name for spec in load_suite("imagenet-c").scenarios if spec.name != "clean"]
-    for name in dict.fromkeys(names):
-        graded = registry.lookup("corruption", name).severity
-        yield from ((name, severity) for severity in (dict.fromkeys(severities) if graded else [None]))
+def _asked(corruptions: Sequence[str] | None, severities: Sequence[int]) -> Iterator[_Variant]:
+    for text in dict.fromkeys(corruptions or [spec.name for spec in load_suite("imagenet-c").scenarios if spec.name != "clean"]):
+        spec = called(text, "corruption")
+        entry = registry.lookup("corruption", spec.name)
+        graded = any(param.name == entry.severity and param.hint.choices == SEVERITIES for param in entry.params)
+        if graded and spec.get(entry.severity) is None:
+            yield from (_variant(entry, spec, severity) for severity in dict.fromkeys(severities))
+        elif spec.params or not entry.severity:
+            yield _variant(entry, spec, None)
+        else:
+            raise BadParameter(
+                f"corruption '{entry.name}' has no severities 1 to 5; its scale is '{entry.severity}'. Write {entry.name}?{entry.severity}=VALUE."
+            )
 
 
-def _variant(name: str, severity: int | None) -> _Variant:
-    entry = registry.lookup("corruption", name)
-    spec = Spec(name) if severity is None else parse({name: {entry.severity: severity}})[0]
-    return _Variant(name if severity is None else f"{name}/{severity}", registry.bind(entry, spec))
+def _variant(entry: registry.Entry, spec: Spec, severity: int | None) -> _Variant:
+    told = ",".join(f"{key}={value}" for key, value in spec.params)
+    folder = "/".join(part for part in (entry.name, told, "" if severity is None else str(severity)) if part)
+    return _Variant(folder, registry.bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
 
 
 def _form(form: str) -> Format:

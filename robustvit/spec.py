@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 from robustvit.errors import BadParameter
 
@@ -70,6 +71,16 @@ def parse(node: object, where: str = "") -> list[Spec]:
         raise BadParameter(f"{_at(where)}the arguments of '{name}' must be a mapping like {{severity: 3}}; got {arguments!r}.")
     axes = [[(str(key), value) for value in _axis(argument, where)] for key, argument in arguments.items()]
     return [Spec(str(name), tuple(sorted(point, key=lambda pair: pair[0])), where=where) for point in itertools.product(*axes)]
+
+
+def called(text: str, what: str) -> Spec:
+    """The Spec that `NAME` or `NAME?key=value&key=value` stands for on a command line. `what` begins the message of a BadParameter."""
+    name, mark, query = text.partition("?")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
+    except ValueError as error:
+        raise BadParameter(f"{what} '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
+    return Spec(name, tuple(sorted(dict(pairs).items())))
 
 
 def _axis(argument: object, where: str) -> Iterator[Value]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from robustvit.classifier import Classifier, fingerprint
 from robustvit.data_address import parse_data
 from robustvit.errors import BadParameter
 from robustvit.recipe import RECIPE, Recipe
-from robustvit.spec import Spec, plain
+from robustvit.spec import called, plain
 from robustvit.trainer import Device, Progress, shown, train
 from robustvit.training import Defense, compose
 
@@ -127,13 +126,9 @@ def _partial(out: Path) -> Path:
 
 
 def _defense(text: str) -> Defense:
-    name, mark, query = text.partition("?")
-    try:
-        params = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark)))
-    except ValueError as error:
-        raise BadParameter(f"defense '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
-    entry = registry.lookup("defense", name)
-    bound = registry.bind(entry, Spec(name).with_params(**params))
+    spec = called(text, "defense")
+    entry = registry.lookup("defense", spec.name)
+    bound = registry.bind(entry, spec)
     made: Defense = entry.load()(**{key: plain(value) for key, value in bound.params})
     return made
 

@@ -131,3 +131,15 @@ def test_a_corruption_without_severities_gets_no_folder_for_them(tree, tmp_path)
     generate(tree, tmp_path / "out", ["clean"])
     copied = np.asarray(Image.open(tmp_path / "out/clean/cat/b.png"))
     assert np.array_equal(copied, photo(1))
+
+
+def test_a_scale_without_severities_is_asked_by_name(tree, tmp_path) -> None:
+    with pytest.raises(BadParameter, match=r"'haze' has no severities 1 to 5; its scale is 'beta'. Write haze\?beta=VALUE"):
+        generate(tree, tmp_path / "out", ["haze"], [3])
+    generate(tree, tmp_path / "out", ["haze?beta=0.8"])
+    assert files(tmp_path / "out") == [f"haze/beta=0.8/{name}" for name in ("cat/a.png", "cat/b.png", "dog/a.png")]
+
+
+def test_parameters_that_are_no_pairs_are_refused(tree, tmp_path) -> None:
+    with pytest.raises(BadParameter, match=r"corruption 'haze\?beta': the part after '\?'"):
+        generate(tree, tmp_path / "out", ["haze?beta"])

@@ -95,9 +95,11 @@ def _averages(stage: Stage, entrant: Entrant) -> list[str]:
     """What there is to say of a suite that asks neither clean images nor corruptions with errors."""
     rows = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["scenario"] == "") & (entrant.rows["status"] == "complete")]
     told = []
-    for row in rows.itertuples():
-        unit = "\u00a0%" if row.unit == "%" else ""
-        told.append(f"{spaced(str(row.metric))} {number(row.value)}{unit} [{number(row.low)},\u00a0{number(row.high)}]")
+    for metric in rows["metric"]:
+        point = entrant.average(str(metric))
+        if point is not None and point.known:
+            unit = "\u00a0%" if stage.unit(str(metric)) == "%" else ""
+            told.append(f"{spaced(str(metric))} {number(point.value)}{unit} [{number(point.low)},\u00a0{number(point.high)}]")
     return [f"has {', '.join(told)} on {stage.data}"] if told else []
 
 
