@@ -105,7 +105,7 @@ def brightness_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tenso
     return in_parts(lambda part: _brightness(part, frame), images)
 
 
-@corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + FIRST)
+@corruption(severity="frame", family="sequence", version=2, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + FIRST)
 def spatter_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tensor:
     """The same drops of water through the whole clip, which slowly run. One of the four for validation.
 

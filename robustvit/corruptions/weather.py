@@ -75,7 +75,7 @@ def brightness(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     return in_parts(lambda part: _brightness(part, severity), images)
 
 
-@corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(severity="severity", family="weather", version=2, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def spatter(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Rain (severities 1 to 3) or mud (4 and 5) on the lens. One of the four extra corruptions.
 
@@ -154,9 +154,10 @@ def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:
 def rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
     """Pixels of `start` (N, 3, H, W) float32 under water; `layer`: (N, H, W) float64, how much there is; `density`: of its colour, at most.
 
-    Drops are bright where they are high, and high away from their edges.
+    Drops are bright where they are high, and high away from their edges. Water is counted in bytes, as in the released generator, where
+    what is more than 255 begins anew at 0: near the rim of one picture in a hundred, at most.
     """
-    levels = (layer * 255.0).floor_()
+    levels = (layer * 255.0).floor_().remainder_(256.0)
     near = edges.distances(edges.edges(levels), _REACH).double()
     height = edges.equalized(edges.around(near, _BOX).mul_(1 / 9.0).floor_())
     relief = edges.around(height, _RELIEF).clamp_(0.0, 255.0)

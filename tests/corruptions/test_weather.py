@@ -70,3 +70,11 @@ def test_water_only_brightens_and_never_past_its_colour(flat, draws) -> None:
     found = to_uint8(weather.spatter(flat(0, 64, 64), draws(1), severity=1))
     assert 0 < found[..., 0].max() <= int(0.6 * 175)
     assert found[..., 2].max() == int(0.6 * 238)
+
+
+def test_water_past_a_byte_begins_anew(noise_picture) -> None:
+    drop = torch.zeros(1, 24, 31, dtype=torch.float64)
+    drop[:, 4:18, 5:20], drop[:, 8:12, 9:14] = 200.5 / 255, 260.5 / 255
+    wrapped = torch.where(drop > 1, 4.5 / 255, drop)
+    start = noise_picture(1)
+    assert torch.equal(weather.rain(start, drop, 0.5), weather.rain(start, wrapped, 0.5))
