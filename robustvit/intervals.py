@@ -17,7 +17,7 @@ Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 class Interval(NamedTuple):
-    """The ends of a 95 % interval."""
+    """The ends of an interval: of 95 % where nothing else is said."""
 
     low: float
     high: float
@@ -51,14 +51,16 @@ def reflected(value: float, replicates: np.ndarray) -> Interval:
     return Interval(2 * value - high, 2 * value - low)
 
 
-def paired(only_a: int, only_b: int, n: int) -> Interval:
+def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
     """The interval of a difference of two shares of the same n samples, as fractions.
 
-    only_a, only_b: how many samples one has and the other has not. Bonett and Price 2012, adjusted Wald: one pseudo-count for each side, so
-    that it has a width where nothing differs.
+    only_a, only_b: how many samples one has and the other has not. level: how often it is to hold the truth; 1 − 0.05/m for each of m
+    intervals that are to hold it all together. Bonett and Price 2012, adjusted Wald: one pseudo-count for each side, so that it has a width
+    where nothing differs.
     """
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    half = Z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    half = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
     return Interval(max(-1.0, a - b - half), min(1.0, a - b + half))
 
 

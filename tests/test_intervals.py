@@ -76,3 +76,9 @@ def test_a_paired_interval_holds_its_estimate_and_has_width_without_differences(
 def test_a_paired_interval_agrees_with_a_case_worked_by_hand() -> None:
     # (31 - 11) / 202 = .0990099; half = 1.959964 * sqrt((42/202 - .0990099**2) / 202) = .0613810
     assert paired(30, 10, 200) == pytest.approx((0.0376289, 0.1603909), abs=1e-6)
+
+
+def test_a_paired_interval_of_another_level_is_as_much_wider_as_its_quantile() -> None:
+    (low, high), (lower, higher) = paired(30, 10, 200), paired(30, 10, 200, level=0.99)
+    assert (higher - lower) / (high - low) == pytest.approx(2.575829 / 1.959964, abs=1e-6)
+    assert low + high == pytest.approx(lower + higher)
