@@ -256,7 +256,7 @@ def leaderboard(
     store: StorePath = Path("results"),
     suite: SuiteName = None,
     model: ModelNames = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="Only these metrics; any registered one works on any store.")] = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="NAME or NAME?key=value: only these; any registered one works on any store.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
 ) -> None:  # fmt: skip
@@ -268,13 +268,15 @@ def leaderboard(
     """
     from robustvit import board as boards
     from robustvit.export import FORMATS, export
+    from robustvit.spec import called
 
     if format != "table" and format not in FORMATS:
         from robustvit.errors import nearest
 
         choices = ["table", *FORMATS]
         raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
-    board = boards.leaderboard(store, suite=suite, models=model, metrics=metric)
+    asked = None if metric is None else [called(text, "metric") for text in metric]
+    board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
     if format == "table" and output is None:
         _print_board(boards.summary(board), str(store))
     else:

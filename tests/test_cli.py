@@ -310,3 +310,9 @@ def test_corrupt_writes_a_tree_and_names_what_cannot_be_read(robustvit, tmp_path
     assert told.code == 1
     assert "bad.png: the file is empty" in told.err
     assert robustvit("corrupt", tmp_path / "one.png", tmp_path / "out3", "--resize", 64).code == 2
+
+
+def test_a_metric_takes_parameters(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    robustvit("run", "--limit", "5", "--store", str(tmp_path / "s"), "-q")
+    told = robustvit("leaderboard", "--store", str(tmp_path / "s"), "--metric", "ece?bins=5", "--format", "csv")
+    assert (told.code, "ece(bins=5)" in told.out) == (0, True)
