@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustvit.compiled import loop
+from robustvit.corruptions.blocks import Shrinking
 
 Singles = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _WHITE = np.float32(255.0)
+_BITS = 22  # of the weights that Pillow shrinks with
+_HALF = 1 << (_BITS - 1)
 
 
 @loop
@@ -29,6 +32,14 @@ def truncated(values: Doubles, out: Singles) -> None:
     for at in range(values.size):
         value = 0.0 if values[at] < 0.0 else values[at]
         out[at] = np.float32(np.floor(255.0 if value > 255.0 else value)) / _WHITE
+
+
+@loop
+def rounded(images: Singles, out: NDArray[np.uint8]) -> None:
+    """out: the nearest of the levels 0 … 255, of two the even one. Both flat."""
+    for at in range(images.size):
+        level = np.rint(images[at] * _WHITE)
+        out[at] = np.uint8(min(max(level, np.float32(0.0)), _WHITE))
 
 
 @loop
@@ -100,6 +111,42 @@ def to_rgb(hues: Doubles, saturations: Doubles, values: Doubles, out: Doubles) -
             out[image, 0, at] = value if sextant == 0.0 or sextant == 5.0 else red
             out[image, 1, at] = value if sextant == 1.0 or sextant == 2.0 else green
             out[image, 2, at] = value if sextant == 3.0 or sextant == 4.0 else blue
+
+
+@loop
+def coarse(images: Singles, across: Shrinking, along: Shrinking, out: Singles) -> None:
+    """out: planes (P, H, W) shrunk along the rows and then down the columns, rounded after either, and enlarged by repetition.
+
+    across, along: for the columns and for the rows.
+    """
+    height, width, columns = images.shape[1], images.shape[2], across.firsts.size
+    line, narrow, total = np.empty(width, np.int32), np.empty((height, columns), np.int32), np.empty(columns, np.int32)
+    small = np.empty(columns, np.float32)
+    for plane in range(len(images)):
+        for row in range(height):
+            for at in range(width):
+                line[at] = np.int32(np.rint(images[plane, row, at] * _WHITE))
+            total[:] = _HALF
+            for tap in range(len(across.weights)):
+                weights, first = across.weights[tap], across.firsts
+                for at in range(columns):
+                    total[at] += weights[at] * line[first[at] + tap]
+            for at in range(columns):
+                narrow[row, at] = total[at] >> _BITS
+        for row in range(height):
+            place = along.places[row]
+            if row and place == along.places[row - 1]:
+                out[plane, row] = out[plane, row - 1]
+                continue
+            total[:] = _HALF
+            for tap in range(len(along.weights)):
+                weight, given = along.weights[tap, place], narrow[along.firsts[place] + tap]
+                for at in range(columns):
+                    total[at] += weight * given[at]
+            for at in range(columns):
+                small[at] = np.float32(total[at] >> _BITS) / _WHITE
+            for at in range(width):
+                out[plane, row, at] = small[across.places[at]]
 
 
 @loop

@@ -49,7 +49,7 @@ def snow(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """
     flakes = draws.at("flakes").normal(*images.shape[-2:])
     angles = draws.at("wind").uniform(low=-135.0, high=-45.0)
-    return in_parts(lambda part, *given: _snow(part, *given, severity=severity), images, flakes, angles, rows=1)
+    return in_parts(lambda part, *given: _snow(part, *given, severity=severity), images, flakes, angles)
 
 
 @corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
