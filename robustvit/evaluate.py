@@ -16,11 +16,13 @@ from robustvit.batch import Batch, Data, pixels, to_uint8, traits
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import ModelError
-from robustvit.reading import judge
+from robustvit.reading import Reading, judge
 from robustvit.scenario import Outcome, Scenario, scenario, stream
 from robustvit.suite import Cell
 
 _ATTACK_BYTES = 64 << 20  # images an attack works on at once: enough rows that the fallen make room, little enough for any machine
+
+_JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 
 
 class Answers(NamedTuple):
@@ -50,24 +52,23 @@ def evaluate(
     """
     entry = registry.scenario(cell.scenario.name)
     does = scenario(entry, cell.scenario, plugins)
-    against = traits(data).against
     rows = _rows_at_once(entry.kind, model)
-    tables, seen = [], []
+    told, logits, seen = [], [], []
     shown: list[int] = []
     for start in range(0, len(positions), rows):
         batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
         outcome = _outcome(does, model, batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
         outcome = _stored(outcome, cell, model, batch)
-        columns = _columns(outcome, model, data, batch, keep)
-        if against is not None:
-            columns["against"] = against[positions[start : start + rows]]
-        tables.append(records.table(columns))
-        here = [row for row in show if start <= row < start + len(batch)]
-        if here and outcome.images is not None:
-            shown += here
-            seen.append(to_uint8(outcome.images[[row - start for row in here]]))
+        told.append(outcome.columns)
+        if outcome.images is not None:
+            logits.append(_logits(outcome.images, model, batch))
+            here = [row for row in show if start <= row < start + len(batch)]
+            if here:
+                shown += here
+                seen.append(to_uint8(outcome.images[[row - start for row in here]]))
+    table = records.table(_columns(data, positions, told, logits, keep))
     height, width = model.size
-    return Answers(pa.concat_tables(tables), tuple(shown), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
+    return Answers(table, tuple(shown), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
 
 
 def _rows_at_once(kind: str, model: Classifier) -> int:
@@ -95,8 +96,10 @@ def _stored(outcome: Outcome, cell: Cell, model: Classifier, batch: Batch) -> Ou
     return replace(outcome, images=after.images)
 
 
-def _finite(logits: Tensor, model: Classifier, batch: Batch) -> Tensor:
-    """The logits; raises ModelError where one is not a finite number, since every answer read from it would be nonsense."""
+def _logits(images: Tensor, model: Classifier, batch: Batch) -> Tensor:
+    """The model's logits; raises ModelError where one is not a finite number, since every answer read from it would be nonsense."""
+    with torch.no_grad():
+        logits: Tensor = model(images)
     broken = ~torch.isfinite(logits).all(dim=1)
     if bool(broken.any()):
         first = batch.ids[int(broken.nonzero()[0])]
@@ -106,15 +109,30 @@ def _finite(logits: Tensor, model: Classifier, batch: Batch) -> Tensor:
     return logits
 
 
-def _columns(outcome: Outcome, model: Classifier, data: Data, batch: Batch, keep: Sequence[str]) -> dict[str, Any]:
-    columns: dict[str, Any] = {"sample": list(batch.ids), "label": batch.labels}
-    columns.update(outcome.columns)
-    if outcome.images is not None:
-        with torch.no_grad():
-            logits = _finite(model(outcome.images), model, batch)
-        first, *others = data.readings
-        columns.update(judge(first.read(logits), batch.labels))
-        columns.update({f"pred_{reading.name}": reading.read(logits).argmax(dim=1) for reading in others})
+def _columns(
+    data: Data, positions: np.ndarray, told: Sequence[dict[str, Tensor]], logits: Sequence[Tensor], keep: Sequence[str]
+) -> dict[str, Any]:
+    """The columns of the Records: what the scenario told, and what the logits say."""
+    labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64))
+    columns: dict[str, Any] = {"sample": [data.ids[i] for i in positions], "label": labels}
+    columns.update({name: torch.cat([part[name] for part in told]) for name in told[0]})
+    against = traits(data).against
+    if against is not None:
+        columns["against"] = against[positions]
+    if logits:
+        columns.update(_judged(data.readings, torch.cat(list(logits)), labels))
         if "logits" in keep:
-            columns["logits"] = logits
+            columns["logits"] = torch.cat(list(logits))
     return {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+
+
+def _judged(readings: Sequence[Reading], logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What the logits say by each reading, a few million numbers at a time."""
+    first, *others = readings
+    rows = max(1, _JUDGED_NUMBERS // logits.shape[1])
+    parts = []
+    for some, right in zip(torch.split(logits, rows), torch.split(labels.to(logits.device), rows), strict=True):
+        answers = judge(first.read(some), right)
+        answers.update({f"pred_{reading.name}": reading.read(some).argmax(dim=1) for reading in others})
+        parts.append(answers)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
