@@ -106,7 +106,7 @@ def ours(model: rv.Classifier, data: rv.Data, names: list[str], count: int) -> f
     chosen = [spec for spec in load_suite("imagenet-c").scenarios if spec.name in names and spec.get("severity") in SEVERITIES]
     suite = load_suite("imagenet-c")
     part = type(suite)(
-        **{**{name: getattr(suite, name) for name in suite.__dataclass_fields__}, "scenarios": tuple(chosen), "data": Spec("folder")}
+        **{**{name: getattr(suite, name) for name in suite.__dataclass_fields__}, "scenarios": tuple(chosen), "data": (Spec("folder"),)}
     )
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ROBUSTVIT_CACHE"] = f"{folder}/cache"
