@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit import compiled
-from robustvit.batch import Severity, of_levels, pixels, to_uint8
+from robustvit.batch import Severity, pixels, to_uint8
 from robustvit.corruptions import colour, filters
 from robustvit.corruptions.blocks import shrinking
 from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
@@ -60,7 +60,7 @@ def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Stored as JPEG of quality 25 … 7 and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
-    return in_parts(lambda part: _jpeg_compression(part, severity), images)
+    return _jpeg_compression(images, severity)
 
 
 @corruption(
@@ -81,7 +81,7 @@ def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Ten
 )
 def jpeg(images: Tensor, draws: Draws, *, quality: Annotated[int, Ge(1), Le(95)] = 85) -> Tensor:
     """Stored as JPEG of a quality and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
-    return in_parts(lambda part: _stored(part, quality), images)
+    return _stored(images, quality)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -133,22 +133,14 @@ def _jpeg_compression(images: Tensor, severity: Severity) -> Tensor:
 
 
 def _stored(images: Tensor, quality: int) -> Tensor:
-    return of_levels(torch.from_numpy(np.stack([_reopened(planes, quality) for planes in _rounded(images)]))).to(images.device)
+    reopened = [_reopened(picture, quality) for picture in to_uint8(images)]
+    return pixels(np.stack(reopened), images.device) if reopened else images.clone()
 
 
-def _rounded(images: Tensor) -> NDArray[np.uint8]:
-    """The nearest levels, (N, 3, H, W): pictures go to Pillow plane by plane, which is sooner than pixel by pixel."""
-    if not compiled.serve(images):
-        return np.ascontiguousarray(to_uint8(images).transpose(0, 3, 1, 2))
-    out = torch.empty(images.shape, dtype=torch.uint8)
-    compiled.loops(_LOOPS).rounded(compiled.array(images, -1), compiled.array(out, -1))
-    return out.numpy()
-
-
-def _reopened(planes: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+def _reopened(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     file = io.BytesIO()
-    Image.merge("RGB", [Image.fromarray(plane) for plane in planes]).save(file, "JPEG", quality=quality)
-    return np.stack([np.asarray(plane) for plane in Image.open(file).split()])
+    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
 
 
 def _saturate(images: Tensor, severity: Severity) -> Tensor:

@@ -35,14 +35,6 @@ def truncated(values: Doubles, out: Singles) -> None:
 
 
 @loop
-def rounded(images: Singles, out: NDArray[np.uint8]) -> None:
-    """out: the nearest of the levels 0 … 255, of two the even one. Both flat."""
-    for at in range(images.size):
-        level = np.rint(images[at] * _WHITE)
-        out[at] = np.uint8(min(max(level, np.float32(0.0)), _WHITE))
-
-
-@loop
 def copied(offsets: Integers, height: int, width: int, out: Integers) -> None:
     """out: (N, H · W) the pixel whose value each pixel holds after the copies, done one after another.
 
