@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from torch import Tensor
 
+_log = logging.getLogger(__name__)
 _Loop = TypeVar("_Loop", bound=Callable[..., Any])
 _wanted: ContextVar[bool] = ContextVar("_wanted", default=True)
 
@@ -34,7 +36,12 @@ def loops(module: str) -> Any:
 
 def loop(function: _Loop) -> _Loop:
     """The function as machine code, made when it is first called and kept on disk; a product and a sum are never fused."""
-    compiled: _Loop = importlib.import_module("numba").njit(cache=True, nogil=True, error_model="numpy")(function)
+    numba = importlib.import_module("numba")
+    try:
+        compiled: _Loop = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError as error:  # neither the folder of the package nor the user's cache can be written
+        _log.warning("%s; it is compiled anew in every process. NUMBA_CACHE_DIR may name a folder to keep it in.", error)
+        compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return compiled
 
 
@@ -61,4 +68,11 @@ def without() -> Iterator[None]:
 
 @functools.lru_cache(maxsize=1)
 def _installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
+    if importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("numba")
+    except ImportError as error:
+        _log.warning("numba is installed but cannot be imported, so the slower torch operations do its work: %s", error)
+        return False
+    return True
