@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustvit import compiled
-from robustvit.draws import Draws, _philox
+from robustvit.draws import Draws, _philox, _philox_by_numpy
 
 IDS = ["a", "b", "c", "d", "e"]
 
@@ -13,6 +13,15 @@ def test_philox_gives_its_known_answer() -> None:
     out = torch.empty(1, 1, 4, dtype=torch.int64)
     _philox(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), out)
     assert [f"{word:08x}" for word in out.flatten().tolist()] == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+@pytest.mark.parametrize("start", [0, 5, (1 << 32) - 2])
+def test_torch_and_numpy_make_the_same_words(start) -> None:
+    keys, counters = Draws(3, "s", IDS)._keys(), torch.arange(start, start + 9)
+    found, expected = torch.empty(5, 9, 4, dtype=torch.int64), torch.empty(5, 9, 4, dtype=torch.int64)
+    _philox(keys, counters, expected)
+    _philox_by_numpy(keys.numpy(), counters.numpy(), found.numpy())
+    assert torch.equal(found, expected)
 
 
 def test_a_prefix_does_not_depend_on_the_length_asked_for() -> None:
