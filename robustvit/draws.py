@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -79,8 +79,8 @@ class Draws:
             found = self._blocks(count, torch.int64)
             compiled.loops(_LOOPS).integers(self._keys().numpy(), span, low, found.numpy())
             return found.flatten(1)[:, :count].reshape(len(self.ids), *shape)
-        words = self._words(count)
-        return (words if span == 1 << 32 else (words * span) >> 32).add_(low).view(len(self.ids), *shape)
+        found = self._made(count, torch.int64, lambda words: (words if span == 1 << 32 else (words * span) >> 32) + low)
+        return found.reshape(len(self.ids), *shape)
 
     def permutation(self, n: int) -> Tensor:
         """(N, n) int64: a uniform permutation of 0 … n − 1 for each sample."""
@@ -93,17 +93,21 @@ class Draws:
             found = self._blocks(count, torch.float32)
             compiled.loops(_LOOPS).units(self._keys().numpy(), found.numpy())
             return found.flatten(1)[:, :count]
-        return (self._words(count) >> 8).float().mul_(2.0**-24)
+        return self._made(count, torch.float32, lambda words: (words >> 8).float().mul_(2.0**-24))
 
-    def _words(self, count: int) -> Tensor:
-        keys, out = self._keys(), self._blocks(count, torch.int64)
+    def _made(self, count: int, dtype: torch.dtype, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """(N, count) of what `of` makes of words, on a CPU a part at a time."""
+        keys, out = self._keys(), self._blocks(count, dtype)
         if self.device.type != "cpu":
-            _philox(keys, torch.arange(out.shape[1], device=self.device), out)
-            return out.flatten(1)[:, :count]
+            words = torch.empty_like(out, dtype=torch.int64)
+            _philox(keys, torch.arange(out.shape[1], device=self.device), words)
+            return of(words).flatten(1)[:, :count]
         step = max(1, _BLOCK // max(1, len(self.ids)))
         for start in range(0, out.shape[1], step):
-            part = out[:, start : start + step].numpy()
-            _philox_by_numpy(keys.numpy(), np.arange(start, start + part.shape[1]), part)
+            counters = np.arange(start, min(start + step, out.shape[1]))
+            words = torch.empty(len(self.ids), len(counters), 4, dtype=torch.int64)
+            _philox_by_numpy(keys.numpy(), counters, words.numpy())
+            out[:, start : start + step] = of(words)
         return out.flatten(1)[:, :count]
 
     def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
