@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
 
-TEST = ["pytest", "hypothesis", "numba", "opencv-python-headless", "scikit-image"]
+TEST = ["pytest", "hypothesis", "numba>=0.60", "opencv-python-headless", "scikit-image"]
 BROWSER = ["selenium>=4.20"]
 
 
@@ -78,7 +78,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speed, each against its peer in the same process. Timings decide nothing here."""
-    installed(session, "numba", "scikit-image", "opencv-python-headless")
+    installed(session, "numba>=0.60", "scikit-image", "opencv-python-headless")
     for script in sorted(Path("benchmarks").glob("*.py")):
         session.run("python", str(script), *session.posargs)
 
