@@ -198,7 +198,7 @@ def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:
 def _average(part: Sequence[_Heard], ask: Metric, means: CellMeans, *which: str) -> dict[str, Any]:
     row = _row(part, ask) | {"status": "complete", "reason": ""}
     try:
-        answered: Estimate = joined(ask, ask.ask(means, *which), means.n())
+        answered: Estimate = joined(ask, means, *which)
     except MissingCells as error:
         return row | {"status": "partial", "reason": str(error)}
     except MetricUndefined as error:

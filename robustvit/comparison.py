@@ -24,7 +24,7 @@ ALPHA = 0.05
 _PLACE = ("transforms", "data", "scenario", "severity", "params", "seed", "precision")
 _ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision"]
 _NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "cell_a", "cell_b"]
-_JUDGED = ("label", "pred")
+_JUDGED = ("label", "pred", "against")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model looks through its own view.
     acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a paired 95 % interval (Bonett and Price's adjusted Wald). only_a,
     only_b: samples that one alone got right; p is McNemar's exact test on them, p_holm the same corrected over all cells of the suite.
-    verdict: `a better`, `b better`, `no difference shown`, or `no shared samples`. Raises StoreError for a model that is not there, and where
+    verdict: `a better`, `b better`, `no difference shown`, `no shared samples`, or `clips` (frames are no independent samples, and no label is
+    asked of them: see flip_rate on the leaderboard). Raises StoreError for a model that is not there, and where
     the two share no cell.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in _pairs(opened(store), a, b, suite)]
@@ -117,6 +118,11 @@ def _pair(key: tuple[Any, ...], a: tuple[Store, Asked], b: tuple[Store, Asked], 
     return _Pair(key, a[1], b[1], rows)
 
 
+def _of_clips(pair: _Pair) -> bool:
+    """Whether the samples are frames of clips: they are no independent samples, and their labels are not what is asked."""
+    return bool({"against", "against_a"} & set(pair.rows.columns))
+
+
 def _right(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
     rows = pair.rows
     return np.asarray(rows["pred_a"] == rows["label_a"]), np.asarray(rows["pred_b"] == rows["label_a"])
@@ -127,7 +133,9 @@ def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
     ids = {"cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
     n = len(pair.rows)
     if n == 0 or "pred_a" not in pair.rows or "pred_b" not in pair.rows:
-        return {**ids, "n": n, "only_a": 0, "only_b": 0}
+        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no shared samples"}
+    if _of_clips(pair):
+        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "clips"}
     a, b = _right(pair)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     low, high = paired(only_a, only_b, n) if sign == 1 else paired(only_b, only_a, n)
@@ -139,7 +147,7 @@ def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with p_holm over each suite, and verdicts."""
-    table["verdict"] = "no shared samples"
+    table["verdict"] = table["verdict"].astype(object)
     for _, part in table[table["p"].notna()].groupby("suite", sort=False):
         corrected = holm(part["p"].to_list())
         better = np.where(part["difference"].to_numpy(float) > 0, "a better", "b better")
@@ -156,7 +164,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flipped(pair: _Pair) -> pd.DataFrame:
     question = pair.a.question
-    if "pred_a" not in pair.rows or "pred_b" not in pair.rows:
+    if "pred_a" not in pair.rows or "pred_b" not in pair.rows or _of_clips(pair):
         rows = pd.DataFrame({"sample": [], "label": [], "pred_a": [], "pred_b": []})
     else:
         a, b = _right(pair)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ import pandas as pd
 
 from robustvit import registry
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.intervals import Interval, Resampler, Resamples, percentile, reflected, settled, wilson
+from robustvit.intervals import LEVEL, Interval, Resampler, Resamples, percentile, reflected, settled, wilson
 from robustvit.registry import Entry
 from robustvit.spec import Spec, parse, plain
 
@@ -125,9 +125,15 @@ def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resamp
     return found
 
 
-def joined(asked: Metric, answer: np.ndarray, n: int) -> Estimate:
-    """The estimate behind a (1 + R,) answer of a metric over several cells."""
-    return _in_unit(asked, Estimate(float(answer[0]), *percentile(answer[1:]), n))
+def joined(asked: Metric, means: CellMeans, *which: str) -> Estimate:
+    """What a metric over several cells makes of them; `which`: the corruption it is asked of.
+
+    Where nothing varies, since every sample has the same value in every cell, resampling knows no interval: the cells' Wilson intervals give one.
+    """
+    answer = asked.ask(means, *which)
+    if np.ptp(answer) == 0.0:
+        answer = np.append(answer[:1], asked.ask(replace(means, spread=True), *which)[1:])
+    return _in_unit(asked, Estimate(float(answer[0]), *percentile(answer[1:]), means.n()))
 
 
 def _in_unit(asked: Metric, estimate: Estimate) -> Estimate:
@@ -179,7 +185,8 @@ class CellMeans:
     so arithmetic on these arrays keeps what the cells have in common, and the interval of an average is right.
 
     suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell the suite asks, None where it is not
-    complete. repeated: cells asked in several variants, which no average can choose from.
+    complete. repeated: cells asked in several variants, which no average can choose from. spread: a cell whose samples all have the value 0, or
+    all 1, has its Wilson interval for replicates, and not the one value.
     """
 
     suite: str
@@ -188,6 +195,7 @@ class CellMeans:
     cells: Mapping[tuple[str, str], Values | None]
     resampler: Resampler
     repeated: frozenset[tuple[str, str]] = frozenset()
+    spread: bool = False
 
     def severities(self, scenario: str) -> list[str]:
         """The severities at which the suite asks a scenario, in its order."""
@@ -223,9 +231,19 @@ class CellMeans:
         lacking = [cell for cell in wanted if self.cells[cell] is None]
         if lacking:
             raise MissingCells(f"{len(wanted) - len(lacking)} of {len(wanted)} cells; lacking {_listed(lacking)}")
-        sizes = {found.key: len(found.values) for cell in wanted if (found := self.cells[cell]) is not None}
+        sizes: dict[str, list[tuple[str, str]]] = {}
+        for cell in wanted:
+            sizes.setdefault(self.cells[cell].key, []).append(cell)  # type: ignore[union-attr]
         if len(sizes) > 1:
-            raise MissingCells(f"the cells answer different samples ({' and '.join(str(size) for size in sorted(sizes.values()))} of them)")
+            odd = min(sizes.values(), key=len)
+            rest = next(cells for cells in sizes.values() if cells is not odd)
+            raise MissingCells(
+                f"the cells answer different samples: {_listed(odd)} {self._size(odd[0])} of them, {_listed(rest)} {self._size(rest[0])}"
+            )
+
+    def _size(self, cell: tuple[str, str]) -> int:
+        found = self.cells[cell]
+        return 0 if found is None else len(found.values)
 
     @cached_property
     def _rates(self) -> dict[tuple[str, str], np.ndarray]:
@@ -239,7 +257,17 @@ class CellMeans:
         values = np.stack([found.values for cell in cells if (found := self.cells[cell]) is not None])
         weights = self.resampler.of(key).weights
         replicates = (values.astype(weights.dtype) @ weights.T).astype(np.float64) / values.shape[1]
+        if self.spread:
+            flat = np.isin(values, (0.0, 1.0)).all(axis=1) & (np.ptp(values, axis=1) == 0)
+            for i in np.flatnonzero(flat):
+                replicates[i] = _ramp(wilson(float(values[i].sum()), values.shape[1]), replicates.shape[1])
         return np.concatenate([values.mean(axis=1, keepdims=True), replicates], axis=1)
+
+
+def _ramp(interval: Interval, count: int) -> np.ndarray:
+    """Evenly spaced replicates whose middle 95 % is the interval, to the bit."""
+    edge = (1 - LEVEL) / 2 + 1 / count
+    return np.interp(np.linspace(0.0, 1.0, count), [edge, 1 - edge], interval)
 
 
 def _listed(cells: Sequence[tuple[str, str]]) -> str:

@@ -74,13 +74,17 @@ def parse(node: object, where: str = "") -> list[Spec]:
 
 
 def called(text: str, what: str) -> Spec:
-    """The Spec that `NAME` or `NAME?key=value&key=value` stands for on a command line. `what` begins the message of a BadParameter."""
+    """The Spec that `NAME` or `NAME?key=value&key=value` stands for on a command line; `1,2,3` is one value that is a sequence.
+
+    what: begins the message of a BadParameter.
+    """
     name, mark, query = text.partition("?")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
     except ValueError as error:
         raise BadParameter(f"{what} '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
-    return Spec(name, tuple(sorted(dict(pairs).items())))
+    values: dict[str, Value] = {key: tuple(value.split(",")) if "," in value else value for key, value in pairs}
+    return Spec(name, tuple(sorted(values.items())))
 
 
 def _axis(argument: object, where: str) -> Iterator[Value]:

@@ -6,8 +6,8 @@ import pytest
 
 import robustvit.registry as registry
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
-from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellMeans, Metric, Values, Weighted, judge, metric
+from robustvit.intervals import Resampler, Resamples, percentile, settled, wilson
+from robustvit.judging import CellMeans, Metric, Values, Weighted, joined, judge, metric
 
 
 def made(ask: object, **about: object) -> Metric:
@@ -108,3 +108,16 @@ def test_cells_with_other_samples_are_not_averaged() -> None:
     mixed = CellMeans("made-up", "digits", 10, {**one.cells, ("fog", "2"): Values(other.key, np.zeros(2))}, one.resampler)
     with pytest.raises(MissingCells, match="different samples"):
         mixed.of("fog")
+
+
+def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() -> None:
+    errors = errors_of(fog=0.0, snow=0.0)
+    value, low, high, n = joined(metric("corruption_error"), errors, "fog")
+    assert (value, low, n) == (0.0, 0.0, 200)
+    assert high == pytest.approx(100 * wilson(0.0, 200).high, rel=1e-2)
+    assert joined(metric("mean_corruption_error"), errors).high == pytest.approx(high)
+
+
+def test_where_something_varies_resampling_gives_the_interval() -> None:
+    errors = errors_of(fog=0.3)
+    assert joined(metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))

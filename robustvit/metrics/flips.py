@@ -6,14 +6,13 @@ that always gives one answer has the best score: read these beside its accuracy.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import BadParameter, NotApplicable
+from robustvit.errors import NotApplicable
 from robustvit.judging import CellMeans, Clustered
 from robustvit.metrics.corruption import alexnet
 from robustvit.registry import metric
@@ -75,6 +74,8 @@ def mfr_alexnet(means: CellMeans) -> np.ndarray:
     Denominator: the clips, the same n in all ten; reference table `alexnet.json`, flip_rate (50,000 clips of the released videos). Defined on
     ImageNet's thousand classes. Look at n and source before comparing with published numbers.
     """
+    if means.data != "imagenet" or means.classes != 1000:
+        raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{means.data}' with {means.classes}")
     return _divided(means, alexnet()["flip_rate"])
 
 
@@ -103,15 +104,19 @@ def mean_top5_distance(means: CellMeans) -> np.ndarray:
     of="top5_distance",
     needs=("top5", "against"),
 )
-def mt5d(means: CellMeans, *, baseline: str | None = None) -> np.ndarray:
+def mt5d(means: CellMeans, *, baseline: tuple[float, ...] | None = None) -> np.ndarray:
     """mT5D: the mean over ImageNet-P's ten test sequences at difficulty 1 of their T5D, divided by a baseline's; published ones use AlexNet's.
 
-    AlexNet's T5Ds were never published as text, so none ship here. baseline: a JSON file of yours, {"gaussian_noise": 4.1, …}, with one number
-    for each of the ten, as `top5_distance` gives them for your AlexNet. Denominator: the clips, the same n in all ten. Without a baseline: n/a.
+    AlexNet's T5Ds were never published as text, so none ship here. baseline: ten numbers of yours, as `top5_distance` gives them, in the order
+    gaussian_noise, shot_noise, motion_blur, zoom_blur, snow, brightness, translate, rotate, tilt, scale. Denominator: the clips, the same n in
+    all ten. Without a baseline: n/a.
     """
+    names = list(alexnet()["flip_rate"])
     if baseline is None:
-        raise NotApplicable("AlexNet's T5Ds were never published as text; give yours: mt5d: {baseline: FILE.json}")
-    return _divided(means, _read(Path(baseline)))
+        raise NotApplicable("AlexNet's T5Ds were never published as text; give a baseline of ten numbers (docs/imagenet-c.md)")
+    if len(baseline) != len(names) or min(baseline) <= 0:
+        raise NotApplicable(f"its baseline takes ten positive numbers, for {', '.join(names)}; it has {len(baseline)}")
+    return _divided(means, dict(zip(names, baseline, strict=True)))
 
 
 def distances(then: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -155,26 +160,7 @@ def _sequences(means: CellMeans) -> list[str]:
     return names
 
 
-def _divided(means: CellMeans, reference: dict[str, float]) -> np.ndarray:
-    if means.data != "imagenet" or means.classes != 1000:
-        raise NotApplicable(f"the reference is for ImageNet's 1000 classes; this is '{means.data}' with {means.classes}")
-    names = list(alexnet()["flip_rate"])
-    quotients = means.each(names, ["1"]) / np.array([reference[name] for name in names])[:, None]
+def _divided(means: CellMeans, reference: Mapping[str, float]) -> np.ndarray:
+    quotients = means.each(list(reference), ["1"]) / np.array(list(reference.values()))[:, None]
     mean: np.ndarray = quotients.mean(axis=0)
     return mean
-
-
-def _read(path: Path) -> dict[str, float]:
-    """The numbers in a user's file. Raises BadParameter where it is not one positive number for each of the ten sequences."""
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadParameter(f"metric 'mt5d': the baseline {path} cannot be read as JSON: {error}.") from error
-    lacking = [
-        name
-        for name in alexnet()["flip_rate"]
-        if not isinstance(table, dict) or not isinstance(table.get(name), int | float) or not table[name] > 0
-    ]
-    if lacking:
-        raise BadParameter(f"metric 'mt5d': the baseline {path} has no positive number for {', '.join(lacking)}.")
-    return {str(name): float(value) for name, value in table.items() if name in alexnet()["flip_rate"]}

@@ -40,7 +40,7 @@ def cells() -> CellMeans:
 
 def of_all(asked: Metric, errors: CellMeans) -> Estimate:
     which = ["fog"] if asked.entry.over == "corruption" else []
-    return joined(asked, asked.ask(errors, *which), errors.n())
+    return joined(asked, errors, *which)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,16 +1,15 @@
 """Flip rates and top-5 distances by hand, and against the definition in ranks of all classes."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.errors import BadParameter, NotApplicable
+from robustvit.errors import NotApplicable
 from robustvit.intervals import Resampler
-from robustvit.judging import CellMeans, Values, judge, metric
+from robustvit.judging import CellMeans, Values, joined, judge, metric
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
+from robustvit.spec import called
 
 
 def swapped(*places: tuple[int, int], classes: int = 1000) -> np.ndarray:
@@ -101,13 +100,15 @@ def test_off_imagenet_there_is_no_mfr() -> None:
         mfr_alexnet(graded(alexnet()["flip_rate"], "digits"))
 
 
-def test_there_is_no_mt5d_without_a_table(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    means = graded(dict.fromkeys(alexnet()["flip_rate"], 2.0))
-    with pytest.raises(NotApplicable, match="give yours"):
+def test_there_is_no_mt5d_without_a_baseline() -> None:
+    means = graded(dict.fromkeys(alexnet()["flip_rate"], 2.0), "digits")
+    with pytest.raises(NotApplicable, match="give a baseline"):
         mt5d(means)
-    table = tmp_path / "alexnet.json"
-    table.write_text(json.dumps(dict.fromkeys(alexnet()["flip_rate"], 4.0)))
-    assert mt5d(means, baseline=str(table))[0] == pytest.approx(0.5)
-    table.write_text('{"rotate": 1}')
-    with pytest.raises(BadParameter, match="no positive number for gaussian_noise"):
-        mt5d(means, baseline=str(table))
+    with pytest.raises(NotApplicable, match="it has 3"):
+        mt5d(means, baseline=(1.0, 2.0, 3.0))
+    assert mt5d(means, baseline=(4.0,) * 10)[0] == pytest.approx(0.5)
+
+
+def test_a_baseline_is_given_in_a_line() -> None:
+    asked = metric(called("mt5d?baseline=4,4,4,4,4,4,4,4,4,4", "metric"))
+    assert joined(asked, graded(dict.fromkeys(alexnet()["flip_rate"], 2.0))).value == pytest.approx(50.0)
