@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustvit import compiled
 from robustvit.batch import Severity, pixels, to_uint8
-from robustvit.corruptions import colour, filters
+from robustvit.corruptions import codec, colour, filters
 from robustvit.corruptions.blocks import shrinking
 from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
 from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
@@ -23,6 +23,7 @@ from robustvit.draws import Draws
 from robustvit.registry import corruption
 
 _LOOPS = "robustvit.corruptions.loops"
+_CODEC_LOOPS = "robustvit.corruptions.codec_loops"
 _KEPT = (0.4, 0.3, 0.2, 0.1, 0.05)
 _STRETCH = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
 _SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displacement before the stretch
@@ -59,7 +60,7 @@ def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Stored as JPEG of quality 25 … 7 and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
+    """Stored as JPEG of quality 25 … 7 and read again, to Pillow's bits on any device. Pixels off the 8-bit grid are rounded to it first."""
     return _jpeg_compression(images, severity)
 
 
@@ -80,7 +81,7 @@ def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Ten
 }""",
 )
 def jpeg(images: Tensor, draws: Draws, *, quality: Annotated[int, Ge(1), Le(95)] = 85) -> Tensor:
-    """Stored as JPEG of a quality and read again. By Pillow, on the CPU; pixels off the 8-bit grid are rounded to it first."""
+    """Stored as JPEG of a quality and read again, to Pillow's bits on any device. Pixels off the 8-bit grid are rounded to it first."""
     return _stored(images, quality)
 
 
@@ -133,6 +134,15 @@ def _jpeg_compression(images: Tensor, severity: Severity) -> Tensor:
 
 
 def _stored(images: Tensor, quality: int) -> Tensor:
+    """By loops or on a CUDA device where that gives Pillow's bits, else by Pillow, which on a CPU is sooner than torch."""
+    if images.shape[-1] > codec.NARROW and compiled.serve(images):
+        out = torch.empty(images.shape)
+        compiled.loops(_CODEC_LOOPS).reopened(
+            compiled.array(images, *images.shape), codec.quantisers(quality), compiled.array(out, *images.shape)
+        )
+        return out
+    if images.shape[-1] > codec.NARROW and images.device.type == "cuda":
+        return in_parts(lambda part: codec.reopened(part, quality), images)
     reopened = [_reopened(picture, quality) for picture in to_uint8(images)]
     return pixels(np.stack(reopened), images.device) if reopened else images.clone()
 
