@@ -75,6 +75,7 @@ def place(question: Question) -> tuple[Any, ...]:
     """What makes two models' cells answers to the same question: their transforms, data, scenario, severity, parameters, seed and precision."""
     return (
         question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
+        question.storage,
     )  # fmt: skip
 
 

@@ -21,10 +21,10 @@ COLUMNS = {
     "model": "str", "transforms": "str", "suite": "str", "data": "str", "scenario": "str", "severity": "str", "metric": "str",
     "value": "float64", "low": "float64", "high": "float64", "n": "int64", "status": "str", "reason": "str", "unit": "str",
     "higher_is_better": "bool", "seconds": "float64", "cell": "str", "params": "str", "seed": "int64", "precision": "str",
-    "view": "str", "base": "str", "model_view": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
+    "view": "str", "base": "str", "model_view": "str", "storage": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
 }  # fmt: skip
 
-_GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view")  # what an average never mixes
+_GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
 _EXPECTED = {"corruption": _JUDGED, "attack": _JUDGED | {"linf", "l2", "l0", "attacked"}}  # columns of a cell that has no rows yet
@@ -269,6 +269,9 @@ def _status(part: pd.DataFrame) -> str:
     cells = part[part["cell"] != ""].drop_duplicates("cell")
     counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
     told = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
+    averages = int(((part["cell"] == "") & (part["status"] == "partial")).sum())
+    if averages and not told:
+        told.append(f"{averages} average{'' if averages == 1 else 's'} partial")
     return ", ".join(told) or "complete"
 
 

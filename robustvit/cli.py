@@ -53,7 +53,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 _TOLD = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
-_TOLD_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision")
+_TOLD_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision", "storage")
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,7 @@ def _tell_run(done: Any, asked: Request) -> None:
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
     _print_board(summary(board), f"{done.suite} · {done.store}")
+    _tell_partial_averages(board)
     if done.computed:
         out.print(f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there.", highlight=False)
     else:
@@ -295,8 +296,17 @@ def _leave_if_failed(board: Any) -> None:
         err.print(
             f"[red]failed:[/] {escape(f'{row.model} · {row.scenario} {row.severity}: {row.reason}')}", highlight=False, soft_wrap=True
         )
+    _tell_partial_averages(board)
     if len(failed):
         raise typer.Exit(CELLS_FAILED)
+
+
+def _tell_partial_averages(board: Any) -> None:
+    """Why averages have no value, each reason once."""
+    partial = board[(board["cell"] == "") & (board["status"] == "partial")]
+    for (model, reason), rows in partial.groupby(["model", "reason"], sort=False):
+        names = ", ".join(dict.fromkeys(rows["metric"]))
+        err.print(f"[yellow]partial:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -466,7 +476,7 @@ def corrupt(
 
     Example: robustvit corrupt photos corrupted --corruption fog --severity 3
     """
-    from robustvit.generate import IMAGENET, SEVERITIES, generate
+    from robustvit.generate import IMAGENET, generate
     from robustvit.view import View
 
     if (imagenet and (size or resize)) or (resize and not size):
@@ -474,9 +484,13 @@ def corrupt(
     view = IMAGENET if imagenet else View((size, size), resize, "center", "bilinear") if size is not None else None
     with _showing(quiet) as progress:
         made = generate(
-            source, target, corruption, severity or SEVERITIES, view=view, form=form, seed=seed, workers=workers, progress=progress
+            source, target, corruption, severity, view=view, form=form, seed=seed, workers=workers, progress=progress
         )  # fmt: skip
-    out.print(f"Wrote {made.written:,} pictures to {target}; {made.kept:,} were there.", highlight=False, soft_wrap=True)
+    out.print(
+        f"Wrote {made.written:,} picture{'' if made.written == 1 else 's'} to {target}; {made.kept:,} were there.",
+        highlight=False,
+        soft_wrap=True,
+    )
     for reason in made.unreadable:
         err.print(f"[red]unreadable:[/] {escape(reason)}", highlight=False, soft_wrap=True)
     if made.unreadable:

@@ -21,8 +21,8 @@ from robustvit.intervals import holm, paired
 from robustvit.store import Store
 
 ALPHA = 0.05
-_PLACE = ("transforms", "data", "scenario", "severity", "params", "seed", "precision")
-_ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision"]
+_PLACE = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
+_ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision", "storage"]
 _NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "cell_a", "cell_b"]
 _JUDGED = ("label", "pred", "against")
 

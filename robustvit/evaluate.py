@@ -88,8 +88,9 @@ def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> O
 
 
 def _stored(outcome: Outcome, cell: Cell, model: Classifier, batch: Batch) -> Outcome:
-    """The outcome after the storage that the cell asks for."""
-    if cell.storage is None or outcome.images is None:
+    """What a corruption made, after the storage that the cell asks for."""
+    made = registry.scenario(cell.scenario.name)
+    if cell.storage is None or outcome.images is None or made.kind != "corruption" or not made.severity:
         return outcome
     does = scenario(registry.lookup("corruption", cell.storage.name), cell.storage)
     after = does(model, batch.with_images(outcome.images), Draws(cell.seed, stream(cell.storage), batch.ids, model.device))

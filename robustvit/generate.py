@@ -57,7 +57,7 @@ def generate(
     source: Path | str,
     target: Path | str,
     corruptions: Sequence[str] | None = None,
-    severities: Sequence[int] = SEVERITIES,
+    severities: Sequence[int] | None = None,
     *,
     view: View | None = None,
     form: str = "png",
@@ -68,7 +68,7 @@ def generate(
     """Writes `source` under every corruption and severity into `target`.
 
     source: an image, a folder of images, or a tree of class folders; it is only read. corruptions: names, default the fifteen of
-    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. view: how pictures are resized and cropped first, default not at all;
+    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. severities: default all five. view: how pictures are resized and cropped first, default not at all;
     `IMAGENET` is that of the released files. form: `png` loses nothing, `jpeg` has quality 95, `jpeg85` is stored as the released files
     are. Draws are keyed by (seed, the picture's path below source): no order, neighbour or number of workers shows. workers: processes
     beside this one. progress: called with (pictures done, all, the last one's path).
@@ -120,15 +120,19 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
     return source, [picture.path for picture in found.pictures]
 
 
-def _asked(corruptions: Sequence[str] | None, severities: Sequence[int]) -> Iterator[_Variant]:
+def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) -> Iterator[_Variant]:
     for text in dict.fromkeys(corruptions or [spec.name for spec in load_suite("imagenet-c").scenarios if spec.name != "clean"]):
         spec = called(text, "corruption")
         entry = registry.lookup("corruption", spec.name)
         graded = any(param.name == entry.severity and param.hint.choices == SEVERITIES for param in entry.params)
-        if graded and spec.get(entry.severity) is None:
-            yield from (_variant(entry, spec, severity) for severity in dict.fromkeys(severities))
-        elif spec.params or not entry.severity:
+        if graded and spec.get(entry.severity) is not None:
+            raise BadParameter(f"corruption '{text}': give its severity with --severity, so that it gets the folder of that name.")
+        if graded:
+            yield from (_variant(entry, spec, severity) for severity in dict.fromkeys(severities or SEVERITIES))
+        elif severities is None and (spec.params or not entry.severity):
             yield _variant(entry, spec, None)
+        elif spec.params or not entry.severity:
+            raise BadParameter(f"corruption '{text}' has no severities 1 to 5, and --severity is given; make it in a call of its own.")
         else:
             raise BadParameter(
                 f"corruption '{entry.name}' has no severities 1 to 5; its scale is '{entry.severity}'. Write {entry.name}?{entry.severity}=VALUE."
@@ -198,9 +202,15 @@ def _make(order: _Order, path: str) -> Made:
     except DataUnreadable as error:
         return Made(0, kept, [str(error)])
     batch = Batch(pixels(picture[None]), torch.zeros(1, dtype=torch.int64), (written(path),))
+    unmade = []
     for variant in missing:
-        _write(order.file(variant, path), _encoded(_corrupted(variant.spec, batch, order.seed), order.form))
-    return Made(len(missing), kept, [])
+        try:
+            made = _encoded(_corrupted(variant.spec, batch, order.seed), order.form)
+        except RobustvitError as error:  # a picture that this corruption cannot do, such as a single pixel
+            unmade.append(f"{written(path)}: {variant.folder}: {error}")
+        else:
+            _write(order.file(variant, path), made)
+    return Made(len(missing) - len(unmade), kept, unmade)
 
 
 def _seen(order: _Order, path: str) -> np.ndarray:

@@ -34,7 +34,12 @@ def perturb(
     id gets the same numbers in any batch. An attack leaves images alone that the model already gets wrong. Raises UnknownName,
     BadParameter, PixelRange or BudgetExceeded.
     """
-    (spec,) = parse({name: dict(params)})
+    specs = parse({name: dict(params)})
+    if len(specs) != 1:
+        raise BadParameter(
+            f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
+        )
+    (spec,) = specs
     entry = registry.scenario(name)
     bound = registry.bind(entry, spec)
     if entry.kind not in ("corruption", "attack"):

@@ -116,7 +116,8 @@ class Pictures:
                 failures.append(str(error))
         return _Looked(pictures, failures)
 
-    def _refuse(self, failures: list[str], total: int) -> None:
+    def _refuse(self, told: list[str], total: int) -> None:
+        failures = list(dict.fromkeys(told))  # the frames of a clip fail together
         if failures:
             raise DataUnreadable(
                 f"data '{self.data.name}': {len(failures)} of {total} images cannot be read: {few(failures)}. Restore or remove them."

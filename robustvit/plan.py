@@ -12,9 +12,9 @@ import numpy as np
 from robustvit import registry
 from robustvit.batch import Data, Traits, traits
 from robustvit.classifier import Card, Classifier, Enlarging
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
+from robustvit.errors import BadParameter, DataUnreadable, ModelError, UsageError, WeightsUnavailable, few
 from robustvit.loading import load_data, load_model, resolve
-from robustvit.order import SHARD, order, starts
+from robustvit.order import SHARD, Frames, order, starts
 from robustvit.records import rows
 from robustvit.spec import Spec, canonical, digest, plain, show
 from robustvit.store import Store
@@ -127,6 +127,7 @@ def make(
         raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
     limit = suite.limit if settings.limit is None else settings.limit
     plan = Plan(_asked(suite, settings), [Samples.of(one, limit) for one in open_data(suite, data, settings)], [], settings)
+    _refuse_contradictions(plan.samples)
     for address in models:
         plan.asks += _asks(plan, address, need_weights)
     labels = [ask.label for ask in plan.asks if ask.samples is plan.samples[0]]
@@ -136,10 +137,29 @@ def make(
     return plan
 
 
+def _refuse_contradictions(many: Sequence[Samples]) -> None:
+    """Raises DataUnreadable where variants of one data set give the same sample different labels."""
+    known: dict[str, tuple[str, dict[str, int]]] = {}
+    for data, own in ((samples.data, samples.traits) for samples in many):
+        if isinstance(data.ids, Frames):
+            continue
+        shown = f"{data.name} {own.scenario} {own.severity}".strip()
+        labels = dict(zip(data.ids, data.labels.tolist(), strict=True))
+        first, before = known.setdefault(own.base or data.name, (shown, labels))
+        other = [name for name, label in labels.items() if before.get(name, label) != label]
+        if other:
+            raise DataUnreadable(f"'{first}' and '{shown}' give {len(other)} of the same samples different labels: {few(other)}.")
+
+
 def _asked(suite: Suite, settings: Settings) -> Suite:
     """The suite as the settings bend it."""
     bent = suite if settings.seed is None else suite.with_seed(settings.seed)
-    return bent if settings.storage is None else replace(bent, storage=settings.storage)
+    if settings.storage is None:
+        return bent
+    entries = [registry.scenario(spec.name) for spec in suite.scenarios]
+    if not any(entry.kind == "corruption" and entry.severity for entry in entries):
+        raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
+    return replace(bent, storage=settings.storage)
 
 
 def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> list[Data]:
@@ -264,7 +284,7 @@ def _told(cell: Cell, ask: Ask) -> dict[str, Any]:
         "cell": cell.id, "weights": cell.weights, "model": ask.label, "data": data.name, "base": own.base or data.name,
         "data_fingerprint": data.fingerprint, **_told_scenario(cell, own), "transforms": " → ".join(str(spec) for spec in cell.transforms),
         "seed": cell.seed, "precision": cell.precision, "view": str(cell.view), "model_view": str(ask.model.view),
-        "asked": ask.samples.asked, "source": _told_source(cell, data),
+        "storage": "" if cell.storage is None else str(cell.storage), "asked": ask.samples.asked, "source": _told_source(cell, data),
     }  # fmt: skip
 
 
@@ -290,8 +310,9 @@ def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
 
 def _told_source(cell: Cell, data: Data) -> str:
     entry = registry.scenario(cell.scenario.name)
-    made = "on-the-fly" if entry.kind == "corruption" and entry.severity else data.source
-    return made if cell.storage is None else f"{made}, {cell.storage}"
+    if entry.kind != "corruption" or not entry.severity:
+        return data.source
+    return "on-the-fly" if cell.storage is None else f"on-the-fly, {cell.storage}"
 
 
 def _card(card: Card) -> dict[str, Any]:

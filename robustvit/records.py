@@ -110,6 +110,7 @@ class Question:
     view: str
     model_view: str
     kind: str
+    storage: str
     asked: int
     source: str
     command: str

@@ -34,6 +34,7 @@ from robustvit.view import View
 
 log = logging.getLogger(__name__)
 
+_FRAMES_APART = 10  # of the frames of a clip that are kept
 _SHOWN = 4  # samples kept of each cell as the model saw them
 _CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
@@ -259,8 +260,7 @@ def _shown(task: Task) -> Sequence[int]:
     """The rows that are kept as pictures: the first few, or a few of the first clip from its beginning to its end."""
     ids, positions = task.ask.samples.data.ids, task.ask.samples.positions
     length = int(starts(ids, positions[: min(task.wanted, SHARD)])[1])
-    rows = range(task.wanted) if length == 1 else np.linspace(0, length - 1, min(_SHOWN, length), dtype=int).tolist()
-    return rows[:_SHOWN]
+    return range(task.wanted)[:_SHOWN] if length == 1 else range(0, length, _FRAMES_APART)[:_SHOWN]
 
 
 def _hung(answers: Answers) -> pa.Table:

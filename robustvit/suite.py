@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustvit import document, registry
 from robustvit.errors import BadParameter, SuiteError, nearest
-from robustvit.spec import Spec, Value, digest, parse, show
+from robustvit.spec import Spec, Value, called, digest, parse, show
 from robustvit.view import View
 
 
@@ -24,7 +24,7 @@ class Cell:
 
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
     arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
-    the scenario's outcome goes through before the model sees it, as if it had been stored in a file.
+    what another corruption made goes through before the model sees it, as if it had been stored in a file.
     """
 
     model: Spec
@@ -131,12 +131,12 @@ class Suite:
         ]
 
     def _corrupted(self, cell: Cell) -> Cell:
-        """The cell with what the suite says of corruptions; what leaves the pictures alone, or attacks them, stays as it is."""
+        """The cell with what the suite says of corruptions. Storage names every cell, so that groups with and without it stay apart."""
         entry = registry.scenario(cell.scenario.name)
-        if entry.kind != "corruption" or not entry.severity:
-            return cell
-        view = cell.view if self.view.corrupt_at is None else cell.view.acted_at(self.view.corrupt_at)
-        return replace(cell, view=view, storage=self.storage)
+        stored = replace(cell, storage=self.storage)
+        if entry.kind != "corruption" or not entry.severity or self.view.corrupt_at is None:
+            return stored
+        return replace(stored, view=cell.view.acted_at(self.view.corrupt_at))
 
     def with_seed(self, seed: int) -> Suite:
         """The same suite at one seed."""
@@ -156,7 +156,7 @@ class _File(BaseModel):
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
     view: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
-    storage: str | dict[str, Any] | None = None
+    storage: str | None = None
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -213,23 +213,23 @@ def read_suite(path: Path, shown: str = "") -> Suite:
 
 
 def bind_data(node: Any, where: str = "") -> list[Spec]:
-    """The bound Specs of the data sets a suite names: `digits`, `{digits: {split: train}}`, or a list of such. Places are the user's.
+    """The bound Specs of the data sets a suite names: `digits`, `digits?split=train`, `{digits: {split: train}}`, or a list of such.
 
-    A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
+    Places are the user's. A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
     """
-    return list(_bound("data", node if isinstance(node, list) else [node], where))
+    nodes = node if isinstance(node, list) else [node]
+    places = getattr(nodes, "places", [where] * len(nodes))
+    told = [called(one, f"{place}: data") if isinstance(one, str) and "?" in one else one for one, place in zip(nodes, places, strict=True)]
+    return [spec for one, place in zip(told, places, strict=True) for spec in _bound("data", [one], place)]
 
 
 def bind_storage(node: Any, where: str = "") -> Spec:
-    """The bound corruption that storing stands for: `jpeg85`, or any corruption in a suite's words.
-
-    Raises UnknownName or BadParameter.
-    """
-    short = re.fullmatch(r"jpeg(\d+)", node) if isinstance(node, str) else None
-    specs = parse({"jpeg": {"quality": int(short[1])}} if short else node, where)
-    if len(specs) != 1:
-        raise BadParameter(f"{where}: storage is one corruption, as jpeg85; got {len(specs)}.")
-    return registry.bind(registry.lookup("corruption", specs[0].name, where), specs[0])
+    """The bound corruption that storing stands for: `jpeg85`, or JPEG of another quality. Raises BadParameter for anything else."""
+    short = re.fullmatch(r"jpeg(\d{1,3})", node) if isinstance(node, str) else None
+    if short is None:
+        raise BadParameter(f"{where}: storage is {node!r}; it takes jpeg85, as the released files were stored, or jpeg1 to jpeg95.")
+    (spec,) = parse({"jpeg": {"quality": int(short[1])}}, where)
+    return registry.bind(registry.lookup("corruption", spec.name, where), spec)
 
 
 def _checked(page: document.Map) -> _File:
@@ -280,7 +280,7 @@ def _refuse_repeats(suite: Suite) -> None:
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
     seen: dict[Spec, str] = {}
-    for spec in suite.scenarios:
+    for spec in (*suite.data, *suite.scenarios):
         if spec in seen:
             raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[spec]}).")
         seen[spec] = spec.where

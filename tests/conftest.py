@@ -49,7 +49,7 @@ def write_store(
         told.append({
             "cell": cell, "weights": model, "model": model, "data": label or data, "transforms": "", "scenario": scenario, "severity": severity,
             "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32", "view": "32x32, center, bicubic",
-            "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "asked": asked or n or 1,
+            "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "storage": "", "asked": asked or n or 1,
             "source": "on-the-fly",
         })  # fmt: skip
     specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]

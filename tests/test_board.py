@@ -40,6 +40,7 @@ CONTRACT = [
     "view",
     "base",
     "model_view",
+    "storage",
     "weights",
     "source",
     "version",

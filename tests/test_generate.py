@@ -143,3 +143,21 @@ def test_a_scale_without_severities_is_asked_by_name(tree, tmp_path) -> None:
 def test_parameters_that_are_no_pairs_are_refused(tree, tmp_path) -> None:
     with pytest.raises(BadParameter, match=r"corruption 'haze\?beta': the part after '\?'"):
         generate(tree, tmp_path / "out", ["haze?beta"])
+
+
+def test_a_severity_is_given_once_and_to_what_has_one(tree, tmp_path) -> None:
+    with pytest.raises(BadParameter, match="give its severity with --severity"):
+        generate(tree, tmp_path / "out", ["fog?severity=2"])
+    with pytest.raises(BadParameter, match="has no severities 1 to 5, and --severity is given"):
+        generate(tree, tmp_path / "out", ["haze?beta=0.8"], [2])
+
+
+def test_a_picture_that_a_corruption_cannot_do_is_named_and_the_others_are_made(tmp_path) -> None:
+    for name, size in (("a", (40, 48)), ("b", (1, 1))):
+        Image.fromarray(photo(0, *size)).save(tmp_path / f"{name}.png")
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        (tmp_path / f"{name}.png").rename(tmp_path / "in" / f"{name}.png")
+    made = generate(tmp_path / "in", tmp_path / "out", ["fog"], [3])
+    assert (made.written, len(made.unreadable)) == (1, 1)
+    assert made.unreadable[0].startswith("b.png: fog/3: ")

@@ -117,7 +117,7 @@ def asked(store: Store, name: str, count: int, command: str) -> None:
     cell = {
         "cell": CELL, "weights": "w", "model": "demo", "data": "digits", "transforms": "", "scenario": "clean", "severity": "", "params": "",
         "seed": 0, "precision": "float32", "view": "", "model_view": "", "base": "digits",
-        "kind": "corruption", "asked": count, "source": "original",
+        "kind": "corruption", "storage": "", "asked": count, "source": "original",
     }  # fmt: skip
     store.write_manifest({"id": name, "started": name, "suite": {"name": "s", "version": 1}, "cells": [cell], "command": command})
 

@@ -54,12 +54,17 @@ class Files:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        name = self.ids[index]
+        path = self.root / self.paths[index]
+        shown = str(path) if self.traits.base else self.ids[index]  # a variant shares the ids of what it is a variant of
         try:
-            content = (self.root / self.paths[index]).read_bytes()
+            content = path.read_bytes()
         except OSError as error:
-            raise DataUnreadable(f"{name}: {error.strerror}") from error
-        return Sample(name, decode(content, name), int(self.labels[index]))
+            raise DataUnreadable(f"{shown}: {error.strerror}") from error
+        image = decode(content, shown)
+        if self.traits.cut is not None and image.shape[:2] != (self.traits.cut, self.traits.cut):
+            height, width = image.shape[:2]
+            raise DataUnreadable(f"{shown}: {height}x{width} pixels; the pictures of '{self.name}' are {self.traits.cut}x{self.traits.cut}")
+        return Sample(self.ids[index], image, int(self.labels[index]))
 
 
 def files(

@@ -65,6 +65,8 @@ class Clips:
 
     def __init__(self, stills: Data, corruption: Corruption, difficulty: Difficulty, cut: str, size: int, seed: int) -> None:
         name, given = _of_frame(corruption)
+        if isinstance(stills.ids, Frames):
+            raise BadParameter(f"data 'sequences': clips cannot be made of clips ('{stills.name}').")
         self.stills, self.size, self.seed, self.cut = stills, size, seed, cut
         self.sequence = Sequence(name.removesuffix("_frame"), difficulty)
         self.make = functools.partial(corruption, difficulty=difficulty) if "difficulty" in given else corruption

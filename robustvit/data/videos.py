@@ -77,14 +77,24 @@ class Videos:
         self.traits = sequence.traits("imagenet", len(clips), SIDE)
         marks = (f"{sequence.name} {sequence.difficulty} {picture.size}" for picture in found.pictures)
         self.fingerprint = fingerprint(clips, labels, self.classes, marks)
-        self._video = functools.lru_cache(maxsize=_KEPT)(self._decoded)
+        self._video = functools.lru_cache(maxsize=_KEPT)(self._tried)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
         clip, frame = divmod(index, self.sequence.frames)
-        return Sample(self.ids[index], self._video(clip)[frame], int(self.labels[index]))
+        video = self._video(clip)
+        if isinstance(video, str):
+            raise DataUnreadable(video)
+        return Sample(self.ids[index], video[frame], int(self.labels[index]))
+
+    def _tried(self, clip: int) -> np.ndarray | str:
+        """A video, or why it cannot be read: tried once, not for each of its frames."""
+        try:
+            return self._decoded(clip)
+        except DataUnreadable as error:
+            return str(error)
 
     def _decoded(self, clip: int) -> np.ndarray:
         """(frames, 224, 224, 3) uint8 RGB. Raises DataUnreadable for another number or size of frames."""
@@ -129,7 +139,7 @@ def _place(root: Path, sequence: Sequence) -> Path:
     above = [root, *(root / inner for inner in subfolders(root))]
     here = next((place / name for place in above if (place / name).is_dir()), None)
     if here is None:
-        held = subfolders(root)
+        held = list(dict.fromkeys(inner for place in above for inner in subfolders(place)))
         raise DataMissing(
             f"data 'imagenet-p': neither {root} nor a folder in it holds '{name}'.{nearest(name, held)} It holds {few(held) or 'no folders'}."
         )

@@ -207,7 +207,10 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module) ->
     if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):
         return f"Its head tells {outputs.pop()} classes apart: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
     if "pos_embed" in misfit.reshaped and len(misfit.reshaped) == 1:
-        return "Its position embedding is for another image size: add kwargs=img_size=PIXELS."
+        return (
+            "Its position embedding is for another image size: give kwargs=img_size= the size it was trained at, or, to look at other "
+            "sizes with it, kwargs=dynamic_img_size=true and --img-size."
+        )
     return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."
 
 

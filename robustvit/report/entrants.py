@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustvit.figures import SLOTS, Point
 
-_SELF = ("model", "transforms", "seed", "precision", "model_view")  # what makes one entrant another
+_SELF = ("model", "transforms", "seed", "precision", "model_view", "storage")  # what makes one entrant another
 _STAGE = ("suite", "base")
 
 
@@ -123,4 +123,6 @@ def _details(selves: pd.DataFrame) -> dict[tuple[Any, ...], str]:
 def _part(name: str, value: object) -> str:
     if name == "transforms":
         return str(value) or "as it is"
+    if name == "storage":
+        return str(value) or "not stored"
     return f"seed {value}" if name == "seed" else str(value)

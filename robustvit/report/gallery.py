@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from robustvit.errors import StoreDamaged
 from robustvit.figures import in_order
+from robustvit.order import clip
 from robustvit.report.charts import spaced
 from robustvit.report.entrants import Entrant, Place
 from robustvit.store import Store
@@ -154,6 +155,8 @@ def _pictures(
 
 def _picture(row: Seen, scenario: str, level: str, classes: Sequence[str]) -> Picture:
     uri, crisp = embedded(row.image)
+    stem, frame = clip(row.sample)
+    level = level if stem == row.sample else f"frame {frame}"
     label, answer = _name(row.label, classes), "" if row.pred is None else _name(row.pred, classes)
     tip = "\n".join((f"{spaced(scenario)} {level}".strip(), row.sample, f"label: {label}", f"answer: {answer or 'none'}"))
     return Picture(uri, crisp, level, answer, None if row.pred is None else row.pred == row.label, tip)

@@ -13,11 +13,14 @@ from PIL import Image
 
 from robustvit import runner
 from robustvit.board import leaderboard, summary
+from robustvit.comparison import compare
 from robustvit.data.wnids import wnids
-from robustvit.errors import DataMissing, UsageError
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, SuiteError, UsageError
+from robustvit.loading import load_data
 from robustvit.metrics.corruption import alexnet
 from robustvit.plan import Settings
 from robustvit.plan import make as planned
+from robustvit.spec import parse
 from robustvit.store import Store
 from robustvit.suite import Overrides, Suite, bind_storage, load_suite, read_suite
 
@@ -86,6 +89,79 @@ def test_released_and_generated_corruptions_never_share_a_group(disk: Path, tmp_
     assert "several variants" in fog["reason"].iloc[0]
 
 
+def test_stored_corruptions_and_others_stand_beside_each_other(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    text = "data: digits\nscenarios: [clean, fog: {severity: 3}]\nmetrics: [top1, corruption_error]"
+    for more in ("\nstorage: jpeg85", "", "\nstorage: jpeg20"):
+        runner.run(write(text + more), [DIGITS], store=tmp_path / "s", limit=4)
+    board = leaderboard(tmp_path / "s")
+    averages = board[board["metric"] == "corruption_error"]
+    assert dict(zip(averages["storage"], averages["status"], strict=True)) == dict.fromkeys(
+        ("jpeg(quality=85)", "", "jpeg(quality=20)"), "complete"
+    )
+    assert len(summary(board)) == 3
+
+
+@pytest.mark.parametrize("words", ["jpeg", "clean", "png", "", "jpeg99"])
+def test_storage_is_jpeg_of_a_quality(words: str) -> None:
+    with pytest.raises(BadParameter, match=r"jpeg85|quality"):
+        bind_storage(words, "--storage")
+
+
+def test_storage_where_nothing_is_made_is_refused(disk: Path) -> None:
+    with pytest.raises(UsageError, match="makes no corruptions"):
+        planned(load_suite("imagenet-c-released"), [TINY], None, Settings(data_dir=disk, storage=bind_storage("jpeg85")))
+
+
+def test_labels_that_contradict_the_clean_images_are_refused(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    shutil.copytree(disk, tmp_path / "d")
+    fog = tmp_path / "d" / "imagenet-c" / "fog" / "3"
+    (fog / wnids()[5]).mkdir()
+    (fog / NAMES[0]).rename(fog / wnids()[5] / NAMES[0].rpartition("/")[2])
+    suite = write("data: [imagenet, imagenet-c: {corruption: fog, severity: 3}]\nscenarios: [clean]\nmetrics: [top1]")
+    with pytest.raises(DataUnreadable, match="'imagenet' and 'imagenet-c fog 3' give 1 of the same samples different labels"):
+        planned(suite, [TINY], None, Settings(data_dir=tmp_path / "d"))
+
+
+def test_a_released_picture_of_another_size_is_named_by_its_file(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    shutil.copytree(disk / "imagenet-c" / "fog", tmp_path / "fog")
+    draw(tmp_path / "fog" / "3" / NAMES[1], 0, (100, 80))
+    suite = write("data: {imagenet-c: {corruption: fog, severity: 3}}\nscenarios: [clean]\nmetrics: [top1]")
+    with pytest.raises(DataUnreadable, match=r"fog/3/.*00000207\.JPEG: 80x100 pixels; the pictures of 'imagenet-c' are 224x224"):
+        runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path)
+
+
+def test_an_average_over_cells_of_other_samples_names_the_odd_one(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    shutil.copytree(disk / "imagenet-c", tmp_path / "c")
+    (tmp_path / "c" / "fog" / "3" / NAMES[0]).unlink()
+    suite = write("data: {imagenet-c: {corruption: [fog, snow], severity: [2, 3]}}\nscenarios: [clean]\nmetrics: [mean_corruption_error]")
+    runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path / "c")
+    board = leaderboard(tmp_path / "s")
+    assert board["reason"].iloc[-1] == "the cells answer different samples: fog 3 2 of them, fog 2, snow 2, snow 3 3"
+    assert summary(board)["status"].tolist() == ["1 average partial"]
+
+
+def test_an_address_is_data_in_a_suite_too(write: Callable[[str], Suite]) -> None:
+    suite = write('data: ["digits?ink=grey", digits]\nscenarios: [clean]\nmetrics: [top1]')
+    assert [spec.get("ink") for spec in suite.data] == ["grey", "coloured"]
+
+
+def test_data_that_stands_twice_is_refused(write: Callable[[str], Suite]) -> None:
+    with pytest.raises(SuiteError, match="stands twice"):
+        write("data: [digits, digits]\nscenarios: [clean]\nmetrics: [top1]")
+
+
+def test_clips_of_clips_are_refused() -> None:
+    with pytest.raises(BadParameter, match="cannot be made of clips"):
+        load_data(
+            parse({"sequences": {"data": {"sequences": {"data": "digits", "corruption": "snow_frame"}}, "corruption": "snow_frame"}})[0]
+        )
+
+
+def test_two_models_on_clips_are_not_compared_frame_by_frame(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    runner.run(write(SEQUENCES), ["demo", DIGITS], store=tmp_path / "s", limit=2)
+    assert set(compare(tmp_path / "s", "demo", DIGITS)["verdict"]) == {"clips"}
+
+
 def test_a_larger_model_is_shown_the_released_files_enlarged(disk: Path, write: Callable[[str], Suite]) -> None:
     suite = write("data: {imagenet-c: {corruption: fog, severity: 3}}\nscenarios: [clean]\nmetrics: [top1]")
     (cell,) = planned(suite, [LARGE], None, Settings(data_dir=disk / "imagenet-c")).cells
@@ -120,12 +196,13 @@ def test_the_size_a_corruption_acts_at_changes_the_answers(disk: Path, tmp_path:
     assert (a[1]["nll"] != b[1]["nll"]).all()
 
 
-def test_storage_changes_corrupted_cells_and_no_other(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+def test_storage_is_part_of_every_cell(tmp_path: Path, write: Callable[[str], Suite]) -> None:
     suite = write("data: digits\nscenarios: [clean, fog: {severity: 3}, pgd: {eps: 1/255, steps: 2}]\nmetrics: [top1]")
     plain = planned(suite, [DIGITS], None, Settings())
     stored = planned(suite, [DIGITS], None, Settings(storage=bind_storage("jpeg85")))
     same = [a.id == b.id for a, b in zip(plain.cells, stored.cells, strict=True)]
-    assert same == [True, False, True]
+    assert same == [False, False, False]  # all are named by it, so that groups stay apart
+    assert [cell.storage is not None for cell in stored.cells] == [True] * 3
 
 
 def test_storage_is_the_jpeg_of_the_corrupted_picture(tmp_path: Path, write: Callable[[str], Suite]) -> None:
