@@ -1,4 +1,7 @@
-"""Compiled loops of the JPEG codec, which `codec` says in torch: 32-bit integers, on tiles of blocks that stay in a core's nearest cache."""
+"""Compiled loops of the JPEG codec, which `codec` says in torch, on tiles of four blocks that stay in a core's nearest cache.
+
+Numba makes sums of int32 wider, by which half as many fit a vector: hence `np.int32(…)` around each, before it is shifted.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ Eight = tuple[np.int32, np.int32, np.int32, np.int32, np.int32, np.int32, np.int
 _WHITE = np.float32(255.0)
 _TILE = 32  # columns that are worked on at once: four blocks
 _VALUES = 8 * _TILE
+_CENTRE = (128 << 16) + (1 << 15) - 1  # of chroma; all but half a level is added, as libjpeg does
 
 
 @loop
@@ -58,8 +62,8 @@ def _row_to_ycc(reds: Singles, greens: Singles, blues: Singles, luma: Bytes, blu
     for at in range(reds.size):
         r, g, b = _level(reds[at]), _level(greens[at]), _level(blues[at])
         luma[at] = np.int32(19595 * r + 38470 * g + 7471 * b + 32768) >> 16
-        blue[at] += np.int32(-11059 * r - 21709 * g + 32768 * b + 8421375) >> 16
-        red[at] += np.int32(32768 * r - 27439 * g - 5329 * b + 8421375) >> 16
+        blue[at] += np.int32(-11059 * r - 21709 * g + 32768 * b + _CENTRE) >> 16
+        red[at] += np.int32(32768 * r - 27439 * g - 5329 * b + _CENTRE) >> 16
 
 
 @loop
@@ -88,17 +92,27 @@ def _requantised(plane: Bytes, steps: Integers) -> None:
         shares[at] = np.float32(1.0) / np.float32(8 * whole[at])
     for top in range(0, plane.shape[0], 8):
         for left in range(0, plane.shape[1], _TILE):
-            for row in range(8):
-                given = plane[top + row, left : left + _TILE]
-                for at in range(_TILE):
-                    tile[row * _TILE + at] = np.int32(given[at]) - 128
+            square = plane[top : top + 8, left : left + _TILE]
+            _loaded(square, tile)
             _rows_to_frequencies(tile)
             _columns_requantised(tile, whole, shares)
             _rows_to_levels(tile)
-            for row in range(8):
-                taken = plane[top + row, left : left + _TILE]
-                for at in range(_TILE):
-                    taken[at] = _byte(np.int32(tile[row * _TILE + at] + 128))
+            _stored(tile, square)
+
+
+@loop
+def _loaded(levels: Bytes, tile: Integers) -> None:
+    for row in range(8):
+        given = levels[row]
+        for at in range(_TILE):
+            tile[row * _TILE + at] = np.int32(given[at]) - 128
+
+
+@loop
+def _stored(tile: Integers, levels: Bytes) -> None:
+    for row in range(8):
+        for at in range(_TILE):
+            levels[row, at] = _byte(np.int32(tile[row * _TILE + at] + 128))
 
 
 @loop

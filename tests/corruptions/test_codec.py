@@ -46,10 +46,9 @@ def corners() -> Callable[[int, int, int], Tensor]:
 
 
 @turbo
-@pytest.mark.parametrize("quality", [7, 85])
-def test_sides_of_any_length_are_padded_as_in_a_file(reopened, noise_picture, quality) -> None:
-    for height, width in itertools.product((*range(1, 19), 31, 40), (*range(5, 23), 33)):
-        images = noise_picture(1, height, width, seed=height * width)
+def test_sides_of_any_length_are_padded_as_in_a_file(reopened, noise_picture) -> None:
+    for height, width in itertools.product((*range(1, 18), 40), (*range(5, 22), 33)):
+        images, quality = noise_picture(1, height, width, seed=height * width), 7 + (height + width) % 80
         assert torch.equal(reopened(images, quality), by_file(images, quality)), (height, width)
 
 
