@@ -40,30 +40,32 @@ def reopened(images: Singles, steps: Integers, out: Singles) -> None:
 def _to_ycc(image: Singles, luma: Bytes, chroma: Bytes) -> None:
     """Fills whole blocks of luma (H, W) and of the halved chroma planes from an image (3, H, W)."""
     height, width = image.shape[1], image.shape[2]
-    half, whole = (height + 1) // 2, -(-width // 16) * 8
-    blue, red = np.empty(2 * whole, np.int32), np.empty(2 * whole, np.int32)
+    half = (height + 1) // 2
+    blue, red = np.empty((2, -(-width // 16) * 16), np.int32), np.empty((2, -(-width // 16) * 16), np.int32)
     for row in range(half):
-        blue[:], red[:] = 0, 0
-        for at in (2 * row, min(2 * row + 1, height - 1)):
-            _row_to_ycc(image[0, at], image[1, at], image[2, at], luma[at], blue, red)
-            luma[at, width : -(-width // 8) * 8] = luma[at, width - 1]
-        blue[width:], red[width:] = blue[width - 1], red[width - 1]
+        for turn in range(2):
+            at = min(2 * row + turn, height - 1)
+            _row_to_ycc(image[0, at], image[1, at], image[2, at], luma[at], blue[turn], red[turn])
         _halved(blue, chroma[0, row])
         _halved(red, chroma[1, row])
-    for row in range(height, len(luma)):
-        luma[row] = luma[height - 1]
-    for row in range(half, chroma.shape[1]):
-        chroma[0, row], chroma[1, row] = chroma[0, half - 1], chroma[1, half - 1]
+    _repeated(luma, height)
+    _repeated(chroma[0], half)
+    _repeated(chroma[1], half)
 
 
 @loop
 def _row_to_ycc(reds: Singles, greens: Singles, blues: Singles, luma: Bytes, blue: Integers, red: Integers) -> None:
-    """Fills a row of luma, and adds the chroma of the row to blue and red."""
+    """Fills a row of luma and of either chroma at full size."""
     for at in range(reds.size):
         r, g, b = _level(reds[at]), _level(greens[at]), _level(blues[at])
         luma[at] = np.int32(19595 * r + 38470 * g + 7471 * b + 32768) >> 16
-        blue[at] += np.int32(-11059 * r - 21709 * g + 32768 * b + _CENTRE) >> 16
-        red[at] += np.int32(32768 * r - 27439 * g - 5329 * b + _CENTRE) >> 16
+        blue[at] = np.int32(-11059 * r - 21709 * g + 32768 * b + _CENTRE) >> 16
+        red[at] = np.int32(32768 * r - 27439 * g - 5329 * b + _CENTRE) >> 16
+    last = reds.size - 1
+    for at in range(reds.size, -(-reds.size // 8) * 8):
+        luma[at] = luma[last]
+    for at in range(reds.size, blue.size):
+        blue[at], red[at] = blue[last], red[last]
 
 
 @loop
@@ -77,10 +79,19 @@ def _byte(value: np.int32) -> np.int32:
 
 
 @loop
-def _halved(sums: Integers, out: Bytes) -> None:
-    """out: means of four from sums of two, rounded up and down by turns."""
-    for at in range(sums.size // 2):
-        out[at] = np.int32(sums[2 * at] + sums[2 * at + 1] + 1 + (at & 1)) >> 2
+def _halved(pair: Integers, out: Bytes) -> None:
+    """out: means of squares of four in a pair of rows, rounded up and down by turns."""
+    above, below = pair[0], pair[1]
+    for at in range(above.size // 2):
+        out[at] = np.int32(above[2 * at] + above[2 * at + 1] + below[2 * at] + below[2 * at + 1] + 1 + (at & 1)) >> 2
+
+
+@loop
+def _repeated(plane: Bytes, height: int) -> None:
+    """Fills the rows from the height on with the one before."""
+    for row in range(height, plane.shape[0]):
+        for at in range(plane.shape[1]):
+            plane[row, at] = plane[height - 1, at]
 
 
 @loop
