@@ -302,7 +302,7 @@ def test_corrupt_writes_a_tree_and_names_what_cannot_be_read(robustvit, tmp_path
 
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "one.png")
     asked = ("corrupt", tmp_path / "one.png", tmp_path / "out", "--corruption", "fog", "--severity", 3, "--size", 32)
-    assert "Wrote 1 pictures" in robustvit(*asked).out
+    assert "Wrote 1 picture to" in robustvit(*asked).out
     assert "1 were there" in robustvit(*asked).out
     assert Image.open(tmp_path / "out/fog/3/one.png").size == (32, 32)
     (tmp_path / "bad.png").write_bytes(b"")

@@ -1,0 +1,134 @@
+"""ImageNet's classes in other pictures: natural adversarial ones, renditions, sketches, a second validation set."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from robustvit.batch import Traits
+from robustvit.data.files import Files, files, need_folder, subfolders, written
+from robustvit.data.folder import tree
+from robustvit.data.wnids import readings, wnids
+from robustvit.errors import DataMissing, DataUnreadable, few, nearest
+from robustvit.registry import data
+
+
+@data(
+    name="imagenet-a",
+    source="Hendrycks et al. 2021, Natural Adversarial Examples",
+    url="https://github.com/hendrycks/natural-adv-examples",
+    licence="MIT (list and code); the images' own terms",
+    rules="Unpack imagenet-a.tar (7,500 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes (`mask`, "
+    "the authors' rule) and among all thousand (`1000way`).",
+    citation="""@inproceedings{hendrycks2021natural,
+  title={Natural Adversarial Examples},
+  author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2021}
+}""",
+)
+def imagenet_a(root: Path | None) -> Files:
+    """ImageNet-A: photographs that a ResNet-50 gets wrong. root: holds `<wnid>/*`, itself or in `imagenet-a/`."""
+    return _subset("imagenet-a", root, listed("imagenet_a"))
+
+
+@data(
+    name="imagenet-r",
+    source="Hendrycks et al. 2021, The Many Faces of Robustness",
+    url="https://github.com/hendrycks/imagenet-r",
+    licence="MIT (list and code); the images' own terms",
+    rules="Unpack imagenet-r.tar (30,000 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes (`mask`, "
+    "the authors' rule) and among all thousand (`1000way`).",
+    citation="""@inproceedings{hendrycks2021many,
+  title={The Many Faces of Robustness: A Critical Analysis of Out-of-Distribution Generalization},
+  author={Hendrycks, Dan and Basart, Steven and Mu, Norman and Kadavath, Saurav and others},
+  booktitle={IEEE/CVF International Conference on Computer Vision},
+  year={2021}
+}""",
+)
+def imagenet_r(root: Path | None) -> Files:
+    """ImageNet-R: paintings, toys, tattoos and other renditions. root: holds `<wnid>/*`, itself or in `imagenet-r/`."""
+    return _subset("imagenet-r", root, listed("imagenet_r"))
+
+
+@data(
+    name="imagenet-sketch",
+    source="Wang et al. 2019, Learning Robust Global Representations by Penalizing Local Predictive Power",
+    url="https://github.com/HaohanWang/ImageNet-Sketch",
+    licence="the images' own terms; research use",
+    rules="Unpack ImageNet-Sketch.zip (50,889 images, 1,000 classes), then --data-dir FOLDER.",
+    citation="""@inproceedings{wang2019learning,
+  title={Learning Robust Global Representations by Penalizing Local Predictive Power},
+  author={Wang, Haohan and Ge, Songwei and Lipton, Zachary and Xing, Eric P.},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2019}
+}""",
+)
+def imagenet_sketch(root: Path | None) -> Files:
+    """ImageNet-Sketch: black and white drawings of all thousand classes. root: holds `<wnid>/*`, itself or in `sketch/`."""
+    return _subset("imagenet-sketch", root, wnids())
+
+
+@data(
+    name="imagenet-v2",
+    source="Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?",
+    url="https://huggingface.co/datasets/vaishaal/ImageNetV2",
+    licence="MIT (code); the images' own terms",
+    rules="Unpack imagenetv2-matched-frequency.tar.gz and its two siblings into one folder (10,000 images each, folders named 0 to 999 by class), "
+    "then --data-dir FOLDER.",
+    citation="""@inproceedings{recht2019imagenet,
+  title={Do {ImageNet} Classifiers Generalize to {ImageNet}?},
+  author={Recht, Benjamin and Roelofs, Rebecca and Schmidt, Ludwig and Shankar, Vaishaal},
+  booktitle={International Conference on Machine Learning},
+  year={2019}
+}""",
+)
+def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "threshold-0.7", "top-images"] = "matched-frequency") -> Files:
+    """ImageNetV2, one of its three sets.
+
+    root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or the folders 0 … 999 themselves; a folder's name is the class index
+    as a number, whatever the order of names.
+    """
+    place = need_folder(root, "imagenet-v2")
+    inner = [place / f"imagenetv2-{split}-format-val", place / f"imagenetv2-{split}"]
+    here = next((folder for folder in inner if folder.is_dir()), place)
+    names = subfolders(here)
+    odd = [name for name in names if not (name.isdecimal() and int(name) < len(wnids()))]
+    if odd or not names:
+        raise DataMissing(
+            f"data 'imagenet-v2': {here} holds {few(odd or names) or 'no folders'}; its folders are named by class index, 0 to 999, in "
+            f"imagenetv2-{split}."
+        )
+    return _opened("imagenet-v2", here, names, [int(name) for name in names], wnids(), split)
+
+
+@functools.cache
+def listed(name: str) -> tuple[str, ...]:
+    """The wnids of a list that ships, sorted: the order of their logits among the thousand."""
+    return tuple((resources.files("robustvit.data") / f"{name}.txt").read_text(encoding="ascii").split())
+
+
+def _subset(name: str, root: Path | None, classes: Sequence[str]) -> Files:
+    place = need_folder(root, name)
+    inner = next((place / one for one in (name, name.removeprefix("imagenet-")) if (place / one).is_dir()), place)
+    names = subfolders(inner)
+    unknown = [one for one in names if one not in set(classes)]
+    if unknown or not names:
+        raise DataUnreadable(
+            f"data '{name}': {len(unknown)} of {len(names)} folders in {inner} are not among its {len(classes)} classes: "
+            f"{few(unknown) or 'there are none'}.{nearest(unknown[0], classes) if unknown else ''}"
+        )
+    index = {wnid: i for i, wnid in enumerate(classes)}
+    return _opened(name, inner, names, [index[one] for one in names], classes)
+
+
+def _opened(name: str, place: Path, names: list[str], labels: list[int], classes: Sequence[str], part: str = "") -> Files:
+    found, folder_of = tree(place, names)
+    within = "/".join(one for one in (name, part) if one)
+    ids = [f"{within}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
+    opened = files(name, place, found, ids=ids, labels=[labels[i] for i in folder_of], classes=classes, readings=readings(classes))
+    return replace(opened, traits=Traits(base="imagenet", scenario="-".join(one for one in (name, part) if one)))
