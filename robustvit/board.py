@@ -96,7 +96,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
 
 
 def summary(board: pd.DataFrame) -> pd.DataFrame:
-    """One row per model and suite: clean top-1, errors by corruption, what attacks left, averages, and a status; all as text.
+    """One row per model and suite: clean and shifted top-1, errors by corruption, what attacks left, averages, and a status; all as text.
 
     A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
     left out when one of them is missing.
@@ -243,6 +243,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": str(int(part["n"].max()))}
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
+    shifts = part[(part["metric"] == "top1") & (part["data"] != part["base"]) & (part["severity"] == "") & (part["cell"] != "")]
+    row |= {f"{one.scenario} top-1": _cell_text(shifts.loc[i]) for i, one in zip(shifts.index, shifts.itertuples(), strict=True)}
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
         if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():

@@ -139,12 +139,12 @@ def make(
 
 def _refuse_contradictions(many: Sequence[Samples]) -> None:
     """Raises DataUnreadable where variants of one data set give the same sample different labels."""
-    known: dict[str, tuple[str, dict[str, int]]] = {}
+    known: dict[str, tuple[str, dict[str, str]]] = {}
     for data, own in ((samples.data, samples.traits) for samples in many):
         if isinstance(data.ids, Frames):
             continue
         shown = f"{data.name} {own.scenario} {own.severity}".strip()
-        labels = dict(zip(data.ids, data.labels.tolist(), strict=True))
+        labels = {name: data.classes[label] for name, label in zip(data.ids, data.labels.tolist(), strict=True)}
         first, before = known.setdefault(own.base or data.name, (shown, labels))
         other = [name for name, label in labels.items() if before.get(name, label) != label]
         if other:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from robustvit.batch import Traits
 from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.data.folder import tree
 from robustvit.data.validation_labels import find_labels
-from robustvit.data.wnids import wnids
+from robustvit.data.wnids import listed, readings, wnids
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
-from robustvit.reading import Reading
 from robustvit.registry import data
 
 Split = Literal["val", "train"]
@@ -34,18 +35,41 @@ Split = Literal["val", "train"]
   year={2015}
 }""",
 )
-def imagenet(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
+def imagenet(
+    root: Path | None,
+    *,
+    split: Literal["val", "train"] = "val",
+    classes: Literal["all", "imagenet-a", "imagenet-r", "imagenet-o"] = "all",
+) -> Files:
     """ImageNet-1k, or any part of it; labels count the thousand wnids in sorted order whatever classes are present.
 
     root: holds `<split>/`, `ILSVRC/Data/CLS-LOC/<split>/` or the images themselves, as `<wnid>/*.JPEG` or, for val, flat
     (`ILSVRC2012_val_00000001.JPEG`, …) with one of the label files that `find_labels` knows, beside them or above.
-    Ids are `imagenet/<split>/<file name without its ending>`: the same in every layout.
+    Ids are `imagenet/<split>/<file name without its ending>`: the same in every layout. classes: only the images of the 200 classes of a
+    shifted set, read as that set is, so that the two can be compared.
     """
     place = _split_folder(need_folder(root, "imagenet"), split)
     present = _classes(place)
     found, labels = _sorted_by_class(place, present) if present else _flat(place, split)
-    ids = [f"imagenet/{split}/{written(_stem(picture.path))}" for picture in found.pictures]
-    return files("imagenet", place, found, ids=ids, labels=labels, classes=wnids(), readings=(Reading("all", len(wnids())),))
+    if classes != "all":
+        return _of_classes(place, found, labels, split, classes)
+    return files("imagenet", place, found, ids=_ids(found, split), labels=labels, classes=wnids(), readings=readings(wnids()))
+
+
+def _ids(found: Listing, split: str) -> list[str]:
+    return [f"imagenet/{split}/{written(_stem(picture.path))}" for picture in found.pictures]
+
+
+def _of_classes(place: Path, found: Listing, labels: list[int], split: str, classes: str) -> Files:
+    """The images whose classes a shifted set has, labelled as it labels them."""
+    chosen = listed(classes.replace("-", "_"))
+    index = {wnid: i for i, wnid in enumerate(chosen)}
+    kept = [(picture, index[wnids()[label]]) for picture, label in zip(found.pictures, labels, strict=True) if wnids()[label] in index]
+    part = Listing([picture for picture, _ in kept], found.ignored)
+    told = files(
+        "imagenet", place, part, ids=_ids(part, split), labels=[label for _, label in kept], classes=chosen, readings=readings(chosen)
+    )
+    return replace(told, traits=Traits(base="imagenet", scenario=f"{split}-of-{classes}"))
 
 
 def _split_folder(root: Path, split: str) -> Path:

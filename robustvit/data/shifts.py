@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 from robustvit.batch import Traits
 from robustvit.data.files import Files, files, need_folder, subfolders, written
 from robustvit.data.folder import tree
-from robustvit.data.wnids import readings, wnids
+from robustvit.data.wnids import listed, readings, wnids
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.registry import data
 
@@ -53,6 +51,25 @@ def imagenet_a(root: Path | None) -> Files:
 def imagenet_r(root: Path | None) -> Files:
     """ImageNet-R: paintings, toys, tattoos and other renditions. root: holds `<wnid>/*`, itself or in `imagenet-r/`."""
     return _subset("imagenet-r", root, listed("imagenet_r"))
+
+
+@data(
+    name="imagenet-o",
+    source="Hendrycks et al. 2021, Natural Adversarial Examples",
+    url="https://github.com/hendrycks/natural-adv-examples",
+    licence="MIT (list and code); the images' own terms",
+    rules="Unpack imagenet-o.tar (2,000 images in 200 folders), then --data-dir FOLDER. Its images belong to none of the thousand classes: a folder "
+    "is named by the class that a ResNet-50 takes them for. Judged by how confident a model is, beside validation images of those 200 classes.",
+    citation="""@inproceedings{hendrycks2021natural,
+  title={Natural Adversarial Examples},
+  author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2021}
+}""",
+)
+def imagenet_o(root: Path | None) -> Files:
+    """ImageNet-O: pictures of none of the thousand classes. root: holds `<wnid>/*`, itself or in `imagenet-o/`."""
+    return _subset("imagenet-o", root, listed("imagenet_o"))
 
 
 @data(
@@ -104,12 +121,6 @@ def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "thres
             f"imagenetv2-{split}."
         )
     return _opened("imagenet-v2", here, names, [int(name) for name in names], wnids(), split)
-
-
-@functools.cache
-def listed(name: str) -> tuple[str, ...]:
-    """The wnids of a list that ships, sorted: the order of their logits among the thousand."""
-    return tuple((resources.files("robustvit.data") / f"{name}.txt").read_text(encoding="ascii").split())
 
 
 def _subset(name: str, root: Path | None, classes: Sequence[str]) -> Files:

@@ -28,3 +28,9 @@ def readings(classes: Sequence[str]) -> tuple[Reading, ...]:
     present = tuple(index[wnid] for wnid in classes)
     absent = tuple(i for wnid, i in index.items() if wnid not in set(classes))
     return Reading("mask", len(present), present, len(index)), Reading("1000way", len(index), present + absent, len(index))
+
+
+@functools.cache
+def listed(name: str) -> tuple[str, ...]:
+    """The wnids of a list that ships, sorted: the order of their logits among the thousand."""
+    return tuple((resources.files("robustvit.data") / f"{name}.txt").read_text(encoding="ascii").split())

@@ -23,7 +23,7 @@ def records(n: int = 60) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     return pd.DataFrame({
-        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
@@ -35,6 +35,7 @@ def cells() -> CellMeans:
     key = resampler([f"s{i}" for i in range(60)]).key
     asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
     asked += [(name, "1") for name in alexnet()["flip_rate"]]
+    asked += [(f"{part}imagenet-{letter}", "") for letter in "aor" for part in ("", "val-of-")]
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 
 
@@ -86,7 +87,7 @@ def test_a_joined_metric_lies_in_its_interval(name: str) -> None:
 @pytest.mark.parametrize("name", JOINED)
 def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
     whole = cells()
-    missing = {cell: None for cell in whole.cells if cell[1]}
+    missing = {cell: None for cell in whole.cells if cell[0] != "clean"}
     with pytest.raises(MetricUndefined, match="lacking"):
         of_all(metric(name), CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, **missing}, whole.resampler))
 

@@ -1,11 +1,12 @@
 import pytest
 
 from robustvit.batch import traits
-from robustvit.data.shifts import imagenet_a, imagenet_r, imagenet_sketch, imagenet_v2, listed
-from robustvit.data.wnids import wnids
+from robustvit.data.imagenet import imagenet
+from robustvit.data.shifts import imagenet_a, imagenet_o, imagenet_r, imagenet_sketch, imagenet_v2
+from robustvit.data.wnids import listed, wnids
 from robustvit.errors import DataMissing, DataUnreadable
 
-SUBSETS = {"imagenet_a": imagenet_a, "imagenet_r": imagenet_r}
+SUBSETS = {"imagenet_a": imagenet_a, "imagenet_o": imagenet_o, "imagenet_r": imagenet_r}
 
 
 @pytest.mark.parametrize("name", SUBSETS)
@@ -51,3 +52,12 @@ def test_sketches_are_of_all_classes(plant, tmp_path):
     data = imagenet_sketch(tmp_path)
     assert sorted(data.labels.tolist()) == [3, 999]
     assert len(data.readings) == 1
+
+
+def test_validation_images_of_the_same_classes_are_labelled_as_the_shifted_set_labels_them(plant, tmp_path):
+    inside, outside = listed("imagenet_r")[7], next(wnid for wnid in wnids() if wnid not in listed("imagenet_r"))
+    plant(tmp_path / "val", f"{inside}/ILSVRC2012_val_00000001.JPEG", f"{outside}/ILSVRC2012_val_00000002.JPEG")
+    data = imagenet(tmp_path, classes="imagenet-r")
+    assert (data.ids, data.labels.tolist()) == (("imagenet/val/ILSVRC2012_val_00000001",), [7])
+    assert [one.name for one in data.readings] == ["mask", "1000way"]
+    assert traits(data).scenario == "val-of-imagenet-r"

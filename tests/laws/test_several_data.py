@@ -14,7 +14,7 @@ from PIL import Image
 from robustvit import runner
 from robustvit.board import leaderboard, summary
 from robustvit.comparison import compare
-from robustvit.data.wnids import wnids
+from robustvit.data.wnids import listed, wnids
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, SuiteError, UsageError
 from robustvit.loading import load_data
 from robustvit.metrics.corruption import alexnet
@@ -271,3 +271,26 @@ def test_a_view_that_a_user_sets_holds_for_clean_images(disk: Path) -> None:
     settings = Settings(data_dir=disk / "imagenet", view=Overrides(crop_pct=1.0))
     made = planned(load_suite("imagenet-c"), [TINY], None, settings)
     assert {cell.view.resize for cell in made.cells} == {224}
+
+
+def test_shifted_sets_stand_in_one_row_with_the_clean_images(tmp_path: Path) -> None:
+    a, r, o = (listed(f"imagenet_{letter}")[3] for letter in "aro")
+    for seed, name in enumerate((a, r, o)):
+        draw(tmp_path / "imagenet" / "val" / name / f"ILSVRC2012_val_{seed:08}.JPEG", seed, (260, 240))
+    draw(tmp_path / "imagenet-a" / a / "x.jpg", 5, (300, 300))
+    draw(tmp_path / "imagenet-r" / "imagenet-r" / r / "x.jpg", 6, (300, 300))
+    draw(tmp_path / "imagenet-o" / o / "x.jpg", 7, (300, 300))
+    draw(tmp_path / "imagenet-sketch" / "sketch" / o / "x.JPEG", 8, (300, 300))
+    for split in ("matched-frequency", "threshold-0.7", "top-images"):
+        draw(tmp_path / "imagenet-v2" / f"imagenetv2-{split}-format-val" / "10" / "x.jpeg", 9, (300, 300))
+    for suite in ("imagenet-shift", "imagenet-o"):
+        runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path)
+    board = leaderboard(tmp_path / "s")
+    assert set(board["status"]) == {"complete"}
+    shift, ood = (summary(board[board["suite"] == suite]).iloc[0] for suite in ("imagenet-shift", "imagenet-o"))
+    assert {"clean top-1", "imagenet-a top-1", "imagenet-r top-1", "imagenet-v2-top-images top-1", "imagenet-sketch top-1"} <= set(
+        shift.index
+    )
+    assert {"ood_aupr", "ood_auroc", "ood_fpr95"} <= {name for name, value in ood.items() if value}
+    readings = board[board["metric"] == "top1_1000way"]["scenario"].tolist()
+    assert sorted(readings) == ["imagenet-a", "imagenet-r", "val-of-imagenet-a", "val-of-imagenet-r"]

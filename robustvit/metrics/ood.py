@@ -1,0 +1,107 @@
+"""Telling pictures of no known class from the others, by how confident a model is.
+
+The score of a picture is minus its largest probability among the 200 classes of ImageNet-O (masked first, softmax second); pictures of no class
+are the positives. The other way round the numbers look splendid and mean something else.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from robustvit.errors import MissingCells, NotApplicable
+from robustvit.judging import CellMeans
+from robustvit.registry import metric
+
+_OUT, _IN = ("imagenet-o", ""), ("val-of-imagenet-o", "")
+_RECALL = 0.95
+
+
+@metric(source="definition", unit="%", higher_is_better=True, needs=("confidence",))
+def confidence(records: pd.DataFrame) -> np.ndarray:
+    """Mean of the largest probability among the classes of the data's first reading.
+
+    Denominator: all samples of the cell, n. Higher is not better by itself: see ece where labels are known, and ood_aupr where there are none.
+    Bootstrap interval. No reference table.
+    """
+    return np.asarray(records["confidence"], dtype=np.float64)
+
+
+@metric(
+    source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=True, over="model", of="confidence",
+    needs=("confidence",),
+)  # fmt: skip
+def ood_aupr(means: CellMeans) -> np.ndarray:
+    """AUPR of ImageNet-O (positives) against validation images of its 200 classes: average precision, step by step, not by trapezoids.
+
+    Denominators: 2,000 and 10,000 images where all are there; chance is the share of positives, 16.7 %, not 50. Both sets are resampled. No reference
+    table.
+    """
+    ranked = _ranked(means)
+    precision = ranked.hits / np.maximum(ranked.hits + ranked.alarms, 1e-300)
+    recall = ranked.hits / ranked.hits[:, -1:]
+    area: np.ndarray = (np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1)
+    return area
+
+
+@metric(
+    source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=True, over="model", of="confidence",
+    needs=("confidence",),
+)  # fmt: skip
+def ood_auroc(means: CellMeans) -> np.ndarray:
+    """AUROC of ImageNet-O (positives) against validation images of its 200 classes: how often a positive has the higher score, ties one half.
+
+    Denominators: the images of either set, both resampled. Chance is 50 %. No reference table.
+    """
+    ranked = _ranked(means)
+    recall, fallout = ranked.hits / ranked.hits[:, -1:], ranked.alarms / ranked.alarms[:, -1:]
+    before = np.hstack([np.zeros((len(recall), 1)), recall[:, :-1]])
+    area: np.ndarray = (np.diff(fallout, axis=1, prepend=0.0) * (recall + before) / 2).sum(axis=1)
+    return area
+
+
+@metric(
+    source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=False, over="model", of="confidence",
+    needs=("confidence",),
+)  # fmt: skip
+def ood_fpr95(means: CellMeans) -> np.ndarray:
+    """False positive rate where the recall of ImageNet-O is nearest to 95 %; of two equally near ones the higher.
+
+    Denominators: the images of either set, both resampled. No reference table.
+    """
+    ranked = _ranked(means)
+    recall, fallout = ranked.hits / ranked.hits[:, -1:], ranked.alarms / ranked.alarms[:, -1:]
+    last = recall.shape[1] - 1
+    place = last - np.abs(recall[:, ::-1] - _RECALL).argmin(axis=1)
+    rate: np.ndarray = fallout[np.arange(len(place)), place]
+    return rate
+
+
+class _Ranked(NamedTuple):
+    """By falling score, (1 + R, thresholds): how many positives, and how many others, lie at or above each distinct score."""
+
+    hits: np.ndarray
+    alarms: np.ndarray
+
+
+def _ranked(means: CellMeans) -> _Ranked:
+    (out, w_out), (inside, w_in) = _weighted(means, _OUT), _weighted(means, _IN)
+    scores = -np.concatenate([out, inside])
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of each run of equal scores
+    blank_out, blank_in = np.zeros_like(w_out), np.zeros_like(w_in)
+    hits, alarms = (np.cumsum(np.hstack(pair)[:, order], axis=1)[:, last] for pair in ((w_out, blank_in), (blank_out, w_in)))
+    return _Ranked(hits, alarms)
+
+
+def _weighted(means: CellMeans, cell: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """The confidences of a cell, (n,), and their weights: once each, then as the resamples drew them, (1 + R, n)."""
+    if cell not in means.cells:
+        raise NotApplicable(f"suite '{means.suite}' does not ask '{cell[0]}'")
+    found = means.cells[cell]
+    if found is None:
+        raise MissingCells(f"lacking {cell[0]}")
+    weights = means.resampler.of(found.key).weights.astype(np.float64)
+    return found.values, np.vstack([np.ones((1, weights.shape[1])), weights])

@@ -1,0 +1,33 @@
+"""Distribution shifts: accuracy in both readings, and what it loses against the same classes of the validation set."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from robustvit.judging import CellMeans
+from robustvit.registry import metric
+
+
+@metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))
+def top1_1000way(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples whose label is the most likely of all thousand classes, on data that is labelled with some of them.
+
+    Denominator: all samples of the cell, n. `top1` of the same rows lets only the data's own classes compete (the reading `mask`), and is never
+    lower. On data of all thousand classes there is only one reading, which is top1. Wilson interval. No reference table.
+    """
+    return np.asarray(records["pred_1000way"] == records["label"], dtype=np.float64)
+
+
+@metric(
+    source="Hendrycks et al. 2021, The Many Faces of Robustness", unit="%", higher_is_better=False, over="model", needs=("label", "pred")
+)
+def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"] = "imagenet-r") -> np.ndarray:
+    """Accuracy on the validation images of a shifted set's 200 classes minus accuracy on the shifted set, both read among the 200.
+
+    Denominators: the images of either; they are different images, so their resamples are independent. No reference table.
+    """
+    gap: np.ndarray = means.of(shift, [""]) - means.of(f"val-of-{shift}", [""])
+    return gap
