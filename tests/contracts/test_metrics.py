@@ -18,7 +18,7 @@ DEMANDING = [name for name in NAMES if any(param.default is None for param in re
 JOINED = [name for name in NAMES if registry.lookup("metric", name).over != "cell" and name not in DEMANDING]
 
 
-def records(n: int = 60) -> pd.DataFrame:
+def records(n: int = 240) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
@@ -74,7 +74,7 @@ def test_a_value_is_finite_and_near_its_interval(name: str) -> None:
     value, low, high, n = judge(metric(name), records(), Resamples(list(records()["sample"])))
     assert low <= value <= high
     assert np.isfinite([value, low, high]).all()
-    assert 0 < n <= 60
+    assert 0 < n <= 240
 
 
 @pytest.mark.parametrize("name", JOINED)

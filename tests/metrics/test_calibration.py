@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.metrics.calibration import ece
+from robustvit.errors import NotApplicable
+from robustvit.metrics.calibration import aurra, ece, rms_calibration_error
 
 
 def table(confidence: list[float], right: list[int]) -> pd.DataFrame:
@@ -45,3 +46,31 @@ def test_weights_stand_for_repeated_rows() -> None:
 def test_one_bin_gives_the_gap_of_means() -> None:
     records = table([0.9, 0.7, 0.8], [1, 0, 0])
     assert value(records, bins=1) == pytest.approx(abs(1 / 3 - 0.8), abs=1e-6)
+
+
+def likely(n: int, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.2, 1.0, n)
+    return pd.DataFrame({"label": 0, "pred": (rng.random(n) > confidence).astype(int), "confidence": confidence})
+
+
+def test_the_rms_error_skips_the_last_bin_as_its_authors_do() -> None:
+    """Bin by bin, in the words of the definition: n // beta bins, the last one running to the end and left out."""
+    rows = likely(1050)
+    ranked = rows.sort_values("confidence", kind="stable")
+    total = 0.0
+    for start in range(0, 900, 100):
+        part = ranked.iloc[start : start + 100]
+        total += 100 / 1050 * (part["confidence"].mean() - (part["pred"] == part["label"]).mean()) ** 2
+    assert rms_calibration_error(rows) == pytest.approx(np.sqrt(total), abs=1e-12)
+
+
+def test_the_rms_error_needs_two_bins() -> None:
+    with pytest.raises(NotApplicable, match="at least 200 samples"):
+        rms_calibration_error(likely(199))
+
+
+def test_the_response_rate_area_by_hand() -> None:
+    rows = pd.DataFrame({"label": [0, 0, 0, 0], "pred": [0, 1, 0, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
+    assert aurra(rows) == pytest.approx((1 + 1 / 2 + 2 / 3 + 2 / 4) / 4)
+    assert aurra(rows.iloc[::-1]) == pytest.approx(aurra(rows))
