@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,18 +15,23 @@ from robustvit.errors import ModelError
 class Reading:
     """A way of reading logits. `columns` names the logits that answer label 0, 1, 2, …; None takes them all, in their order.
 
-    classes: how many answers compete; with `columns=None` the model must give exactly that many logits. outputs: with `columns`, how many
-    logits the model must give; None lets any model that has the columns answer.
+    classes: how many answers compete; without `columns` or `groups` the model must give exactly that many logits. outputs: with either, how
+    many logits the model must give; None lets any model that has them answer. groups: instead of columns, the logits that together answer label
+    0, 1, 2, …, by `pool`: `max` lets the best of a group speak for it, so that the answer is the group of the best logit (ImageNet-9); `mean`
+    takes the logarithm of the mean of their softmax probabilities over all logits (the sixteen categories of model-vs-human). A group beyond
+    the labels may gather what answers none of them.
     """
 
     name: str
     classes: int
     columns: tuple[int, ...] | None = None
     outputs: int | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
+    pool: Literal["max", "mean"] = "max"
 
     def check(self, outputs: int, model: str, data: str) -> None:
         """Raises ModelError where a model with `outputs` logits cannot answer."""
-        if self.columns is None and outputs != self.classes:
+        if self.columns is None and self.groups is None and outputs != self.classes:
             raise ModelError(
                 f"model '{model}' tells {outputs} classes apart, data '{data}' has {self.classes}: their answers cannot be compared."
             )
@@ -38,6 +44,10 @@ class Reading:
 
     def read(self, logits: Tensor) -> Tensor:
         """(N, outputs) → (N, classes)."""
+        if self.groups is not None:
+            scores = logits if self.pool == "max" else torch.softmax(logits.double(), dim=1)
+            parts = [scores[:, torch.tensor(group, device=logits.device)] for group in self.groups]
+            return torch.stack([p.amax(dim=1) if self.pool == "max" else p.mean(dim=1).log() for p in parts], dim=1)
         return logits if self.columns is None else logits[:, torch.tensor(self.columns, device=logits.device)]
 
 

@@ -31,3 +31,13 @@ def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"]
     """
     gap: np.ndarray = means.of(shift, [""]) - means.of(f"val-of-{shift}", [""])
     return gap
+
+
+@metric(source="Xiao et al. 2021, Noise or Signal", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
+def background_gap(means: CellMeans) -> np.ndarray:
+    """BG-Gap: accuracy where backgrounds come from pictures of the same class (mixed_same) minus that where they come from any (mixed_rand).
+
+    Denominator: the images of either variant, 4,050 where all are there; their resamples are independent. No reference table.
+    """
+    gap: np.ndarray = means.of("mixed_rand", [""]) - means.of("mixed_same", [""])
+    return gap

@@ -35,6 +35,7 @@ def cells() -> CellMeans:
     key = resampler([f"s{i}" for i in range(60)]).key
     asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
     asked += [(name, "1") for name in alexnet()["flip_rate"]]
+    asked += [("mixed_same", ""), ("mixed_rand", "")]
     asked += [(f"{part}imagenet-{letter}", "") for letter in "aor" for part in ("", "val-of-")]
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 

@@ -1,0 +1,74 @@
+"""ImageNet-9: nine coarse classes, with their backgrounds kept, swapped or taken away."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from robustvit.batch import Traits
+from robustvit.data.files import Files, files, need_folder, subfolders, written
+from robustvit.data.folder import tree
+from robustvit.data.wnids import wnids
+from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.reading import Reading
+from robustvit.registry import data
+
+_CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
+
+
+@data(
+    name="imagenet-9",
+    source="Xiao, Engstrom, Ilyas and Madry 2021, Noise or Signal: The Role of Image Backgrounds in Object Recognition",
+    url="https://github.com/MadryLab/backgrounds_challenge",
+    licence="images under the terms of ImageNet",
+    rules="Unpack backgrounds_challenge_data.tar.gz and original.tar.gz of the authors' release (4,050 images of 224 px a variant), then --data-dir FOLDER. "
+    "A model of a thousand classes answers the coarse class of its best class; a best class that belongs to none of the nine is wrong.",
+    citation="""@inproceedings{xiao2021noise,
+  title={Noise or Signal: The Role of Image Backgrounds in Object Recognition},
+  author={Xiao, Kai and Engstrom, Logan and Ilyas, Andrew and Madry, Aleksander},
+  booktitle={International Conference on Learning Representations},
+  year={2021}
+}""",
+)
+def imagenet_9(
+    root: Path | None,
+    *,
+    variant: Literal[
+        "original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t"
+    ] = "original",
+) -> Files:  # fmt: skip
+    """One variant of ImageNet-9. root: holds `<variant>/val/<class>/*`, itself or one folder further down; classes are `00_dog` … `08_fish`."""
+    place = _place(need_folder(root, "imagenet-9"), variant)
+    names = subfolders(place)
+    odd = [name for name in names if not (name[:2].isdecimal() and int(name[:2]) < len(_CLASSES))]
+    if odd or not names:
+        raise DataUnreadable(
+            f"data 'imagenet-9': {place} holds {few(odd) or 'no folders'}; its folders are 00_dog, 01_bird, … 08_fish, in that order."
+        )
+    found, folder_of = tree(place, names)
+    ids = [f"imagenet-9/{variant}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
+    labels = [int(names[i][:2]) for i in folder_of]
+    opened = files("imagenet-9", place, found, ids=ids, labels=labels, classes=_CLASSES, readings=(reading(),))
+    return replace(opened, traits=Traits(base="imagenet-9", scenario=variant, cut=224))
+
+
+@functools.cache
+def reading() -> Reading:
+    """The best of a thousand classes speaks for its coarse class, or for none of the nine."""
+    lines = (resources.files("robustvit.data") / "imagenet_9.txt").read_text(encoding="ascii").splitlines()
+    groups = tuple(tuple(int(word) for word in line.split()) for line in lines)
+    none = tuple(sorted(set(range(len(wnids()))) - {index for group in groups for index in group}))
+    return Reading("nine", len(groups) + 1, outputs=len(wnids()), groups=(*groups, none))
+
+
+def _place(root: Path, variant: str) -> Path:
+    above = [root, *(root / inner for inner in subfolders(root))]
+    here = next((place / variant / "val" for place in above if (place / variant / "val").is_dir()), None)
+    if here is None:
+        raise DataMissing(
+            f"data 'imagenet-9': neither {root} nor a folder in it holds {variant}/val. It holds {few(subfolders(root)) or 'no folders'}."
+        )
+    return here

@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+from robustvit.errors import ModelError
+from robustvit.reading import Reading
+
+
+def test_a_group_is_answered_by_the_mean_of_its_probabilities() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0, 0.5]])
+    p = torch.softmax(logits.double(), dim=1)[0]
+    read = Reading("two", 2, groups=((0, 2), (1, 3)), pool="mean").read(logits)
+    assert read[0].exp().tolist() == pytest.approx([float(p[0] + p[2]) / 2, float(p[1] + p[3]) / 2])
+
+
+def test_a_group_is_answered_by_its_best_logit() -> None:
+    read = Reading("two", 2, groups=((0, 2), (1, 3))).read(torch.tensor([[0.1, 3.0, 0.2, -1.0]]))
+    assert read.tolist() == [[pytest.approx(0.2), pytest.approx(3.0)]]
+
+
+def test_a_reading_of_groups_says_how_many_logits_it_takes() -> None:
+    with pytest.raises(ModelError, match="read from 4 logits"):
+        Reading("two", 2, outputs=4, groups=((0, 2), (1, 3))).check(5, "m", "d")
