@@ -243,15 +243,15 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": str(int(part["n"].max()))}
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
-    shifts = part[(part["metric"] == "top1") & (part["data"] != part["base"]) & (part["severity"] == "") & (part["cell"] != "")]
-    row |= {f"{one.scenario} top-1": _cell_text(shifts.loc[i]) for i, one in zip(shifts.index, shifts.itertuples(), strict=True)}
+    attacks = part[part["metric"] == "robust_accuracy"]
+    own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~part["cell"].isin(attacks["cell"])
+    row |= {f"{one['scenario']} top-1": _cell_text(one) for _, one in part[own & (part["metric"] == "top1")].iterrows()}
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
         if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    attacks = part[part["metric"] == "robust_accuracy"]
     row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
