@@ -1,0 +1,76 @@
+"""Ten easy and ten hard classes of ImageNet that anybody may download: real numbers in minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from robustvit.data.files import Files, files, need_folder, subfolders, written
+from robustvit.data.folder import tree
+from robustvit.data.wnids import readings
+from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.registry import data
+
+_IMAGENETTE = (
+    "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+)  # fmt: skip
+_IMAGEWOOF = (
+    "n02086240", "n02087394", "n02088364", "n02089973", "n02093754", "n02096294", "n02099601", "n02105641", "n02111889", "n02115641",
+)  # fmt: skip
+
+
+@data(
+    source="Howard, Imagenette",
+    url="https://github.com/fastai/imagenette",
+    licence="Apache-2.0 (lists); images under the terms of ImageNet",
+    rules="Unpack imagenette2.tgz (or its 320 px version), then --data-dir FOLDER. Ten classes, read among the ten (`mask`) and among the thousand; "
+    "a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
+    citation="""@misc{howard2019imagenette,
+  title={Imagenette},
+  author={Howard, Jeremy},
+  year={2019},
+  url={https://github.com/fastai/imagenette}
+}""",
+)
+def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
+    """Ten easily told classes of ImageNet. root: holds `<split>/<wnid>/*`, itself or in `imagenette2*/`."""
+    return _ten("imagenette", root, split, _IMAGENETTE)
+
+
+@data(
+    source="Howard, Imagewoof",
+    url="https://github.com/fastai/imagenette",
+    licence="Apache-2.0 (lists); images under the terms of ImageNet",
+    rules="Unpack imagewoof2.tgz (or its 320 px version), then --data-dir FOLDER. Ten breeds of dog, read among the ten (`mask`) and among the "
+    "thousand; a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
+    citation="""@misc{howard2019imagewoof,
+  title={Imagewoof: a subset of 10 classes from Imagenet that aren't so easy to classify},
+  author={Howard, Jeremy},
+  year={2019},
+  url={https://github.com/fastai/imagenette}
+}""",
+)
+def imagewoof(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
+    """Ten breeds of dog. root: holds `<split>/<wnid>/*`, itself or in `imagewoof2*/`."""
+    return _ten("imagewoof", root, split, _IMAGEWOOF)
+
+
+def _ten(name: str, root: Path | None, split: str, classes: Sequence[str]) -> Files:
+    place = need_folder(root, name)
+    above = [place, *(place / inner for inner in subfolders(place) if inner.startswith(name))]
+    here = next((folder / split for folder in above if (folder / split).is_dir()), None)
+    if here is None:
+        raise DataMissing(
+            f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {few(subfolders(place)) or 'no folders'}."
+        )
+    names = subfolders(here)
+    if set(names) != set(classes):
+        extra, lacking = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
+        told = [f"{len(extra)} of another set ({few(extra)})"] * bool(extra) + [
+            f"{len(lacking)} of its ten missing ({few(lacking)})"
+        ] * bool(lacking)
+        raise DataUnreadable(f"data '{name}': the class folders in {here} do not match: {', '.join(told)}.")
+    found, labels = tree(here, list(classes))
+    ids = [f"{name}/{split}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
+    return files(name, here, found, ids=ids, labels=labels, classes=classes, readings=readings(classes))
