@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -136,7 +137,8 @@ def _cell_rows(
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
     for of in _averaged(wanted):
         if heard.answer.status == "complete" and of.applies(columns):
-            heard.values[of.entry.name] = values_of(of, rows, resamples, resampler)
+            with contextlib.suppress(MetricUndefined):  # then the averages that need it say what they lack
+                heard.values[of.entry.name] = values_of(of, rows, resamples, resampler)
     fitting: list[Metric | None] = [a for a in wanted if isinstance(a, Metric) and a.entry.over == "cell" and a.applies(columns)]
     for ask in fitting or ([None] if heard.answer.status == "failed" else []):  # a failure is told even where no metric fits
         yield _cell_row(heard, ask, resamples, resampler)

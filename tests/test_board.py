@@ -212,3 +212,12 @@ def test_a_board_is_made_with_torch_blocked(make_store: Make, answered: Answer) 
     code += f"b = board.leaderboard({str(store.path)!r}); print(len(b), len(export.export(b, 'md')) > 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "True"], done.stderr
+
+
+def test_an_average_of_values_that_a_cell_does_not_have_says_what_it_lacks(make_store: Make, answered: Answer) -> None:
+    """A cell of one lone frame has no pair: the leaderboard goes on, and the average is partial."""
+    lone = {**answered([True], ids=["cat#3"]), "against": np.array([2])}
+    board = leaderboard(make_store({("m", "rotate", "1"): lone}, metrics=["flip_rate", "mean_flip_rate"]))
+    told = board.set_index("metric")[["status", "reason"]]
+    assert told.loc["flip_rate", "status"] == "n/a"
+    assert tuple(told.loc["mean_flip_rate"]) == ("partial", "0 of 1 cells; lacking rotate 1")

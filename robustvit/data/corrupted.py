@@ -10,6 +10,7 @@ from typing import Literal
 from robustvit.batch import Severity, Traits
 from robustvit.data.files import Files, Listing, Picture, files, need_folder, subfolders, written
 from robustvit.data.folder import tree
+from robustvit.data.paper import CITATION, SOURCE
 from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.reading import Reading
@@ -22,17 +23,12 @@ _LICENCE = "images under the terms of ImageNet: non-commercial research and educ
 
 @data(
     name="imagenet-c",
-    source="Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    source=SOURCE,
     url="https://zenodo.org/records/2235448",
     licence=_LICENCE,
     rules="Unpack blur.tar, digital.tar, extra.tar, noise.tar and weather.tar of the released files into one folder, then --data-dir "
     "FOLDER. 50,000 JPEGs of 224 px for each corruption and severity: cut out, not resized, for models of 224 px.",
-    citation="""@inproceedings{hendrycks2019benchmarking,
-  title={Benchmarking Neural Network Robustness to Common Corruptions and Perturbations},
-  author={Hendrycks, Dan and Dietterich, Thomas},
-  booktitle={International Conference on Learning Representations},
-  year={2019}
-}""",
+    citation=CITATION,
 )
 def imagenet_c(
     root: Path | None,

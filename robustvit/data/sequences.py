@@ -15,6 +15,7 @@ from torch import Tensor
 from robustvit import registry
 from robustvit.batch import Data, Sample, pixels, to_uint8
 from robustvit.data.clips import Difficulty, Sequence
+from robustvit.data.paper import CITATION, SOURCE
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
 from robustvit.order import Frames
@@ -27,17 +28,12 @@ _KEPT = 4  # pictures at hand for the frames that follow
 
 
 @data(
-    source="Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    source=SOURCE,
     url="https://github.com/hendrycks/robustness",
     licence="as that of the data set they are made of",
     rules="Made of another data set: `{sequences: {data: imagenet, corruption: rotate_frame}}` in a suite. The released ImageNet-P is "
     "lossy video, which these frames are not; the two are told apart as `generated` and `released`.",
-    citation="""@inproceedings{hendrycks2019benchmarking,
-  title={Benchmarking Neural Network Robustness to Common Corruptions and Perturbations},
-  author={Hendrycks, Dan and Dietterich, Thomas},
-  booktitle={International Conference on Learning Representations},
-  year={2019}
-}""",
+    citation=CITATION,
 )
 def sequences(
     root: Path | None,

@@ -14,6 +14,13 @@ from robustvit.data.wnids import listed, readings, wnids
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.registry import data
 
+_NATURAL = """@inproceedings{hendrycks2021natural,
+  title={Natural Adversarial Examples},
+  author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2021}
+}"""
+
 
 @data(
     name="imagenet-a",
@@ -22,12 +29,7 @@ from robustvit.registry import data
     licence="MIT (list and code); the images' own terms",
     rules="Unpack imagenet-a.tar (7,500 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes (`mask`, "
     "the authors' rule) and among all thousand (`1000way`).",
-    citation="""@inproceedings{hendrycks2021natural,
-  title={Natural Adversarial Examples},
-  author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
-  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year={2021}
-}""",
+    citation=_NATURAL,
 )
 def imagenet_a(root: Path | None) -> Files:
     """ImageNet-A: photographs that a ResNet-50 gets wrong. root: holds `<wnid>/*`, itself or in `imagenet-a/`."""
@@ -60,12 +62,7 @@ def imagenet_r(root: Path | None) -> Files:
     licence="MIT (list and code); the images' own terms",
     rules="Unpack imagenet-o.tar (2,000 images in 200 folders), then --data-dir FOLDER. Its images belong to none of the thousand classes: a folder "
     "is named by the class that a ResNet-50 takes them for. Judged by how confident a model is, beside validation images of those 200 classes.",
-    citation="""@inproceedings{hendrycks2021natural,
-  title={Natural Adversarial Examples},
-  author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
-  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year={2021}
-}""",
+    citation=_NATURAL,
 )
 def imagenet_o(root: Path | None) -> Files:
     """ImageNet-O: pictures of none of the thousand classes. root: holds `<wnid>/*`, itself or in `imagenet-o/`."""

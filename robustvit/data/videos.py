@@ -14,6 +14,7 @@ from robustvit.batch import Sample
 from robustvit.data.clips import SIDE, Difficulty, Sequence
 from robustvit.data.files import Listing, listing, need_folder, subfolders, written
 from robustvit.data.manifest import fingerprint, refuse_repeats
+from robustvit.data.paper import CITATION, SOURCE
 from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.order import Frames
@@ -26,17 +27,12 @@ _ENDINGS = (".mp4",)
 
 @data(
     name="imagenet-p",
-    source="Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+    source=SOURCE,
     url="https://zenodo.org/records/3565846",
     licence="images under the terms of ImageNet: non-commercial research and education",
     rules="Unpack blur.tar, digital.tar, noise.tar, weather.tar (and validation.tar) of the released files into one folder, then "
     "--data-dir FOLDER. One MP4 for each validation image, 31 frames of 224 px (translate: 41), as they are; read by OpenCV.",
-    citation="""@inproceedings{hendrycks2019benchmarking,
-  title={Benchmarking Neural Network Robustness to Common Corruptions and Perturbations},
-  author={Hendrycks, Dan and Dietterich, Thomas},
-  booktitle={International Conference on Learning Representations},
-  year={2019}
-}""",
+    citation=CITATION,
 )
 def imagenet_p(
     root: Path | None,

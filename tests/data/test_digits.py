@@ -8,25 +8,25 @@ from robustvit.data.digits import digits
 
 
 @pytest.fixture(scope="module")
-def test_split():
+def held_out():
     return digits(None)
 
 
-def test_digits_are_a_data_set_of_500_pictures_of_32_pixels(test_split):
-    assert isinstance(test_split, Data)
-    assert len(test_split) == 500
-    assert {test_split[i].image.shape for i in range(500)} == {(32, 32, 3)}
-    assert test_split[0].image.dtype == np.uint8
+def test_digits_are_a_data_set_of_500_pictures_of_32_pixels(held_out):
+    assert isinstance(held_out, Data)
+    assert len(held_out) == 500
+    assert {held_out[i].image.shape for i in range(500)} == {(32, 32, 3)}
+    assert held_out[0].image.dtype == np.uint8
 
 
-def test_the_two_splits_share_no_digit_and_hold_all_of_them(test_split):
-    numbers = [int(name.rpartition("/")[2]) for name in (*test_split.ids, *digits(None, split="train").ids)]
+def test_the_two_splits_share_no_digit_and_hold_all_of_them(held_out):
+    numbers = [int(name.rpartition("/")[2]) for name in (*held_out.ids, *digits(None, split="train").ids)]
     assert sorted(numbers) == list(range(1797))
 
 
-def test_the_split_is_the_same_on_every_machine(test_split):
-    assert test_split.ids[:3] == ("digits/test/0005", "digits/test/0007", "digits/test/0013")
-    assert np.bincount(test_split.labels).tolist() == [59, 56, 45, 58, 43, 51, 53, 45, 38, 52]
+def test_the_split_is_the_same_on_every_machine(held_out):
+    assert held_out.ids[:3] == ("digits/test/0005", "digits/test/0007", "digits/test/0013")
+    assert np.bincount(held_out.labels).tolist() == [59, 56, 45, 58, 43, 51, 53, 45, 38, 52]
 
 
 def test_an_id_names_its_place_in_scikit_learns_file():
@@ -48,23 +48,23 @@ def test_every_digit_is_lighter_than_its_ground_by_the_contrast(split):
     assert contrast.min() > 0.3 - 2 / 255
 
 
-def test_a_coloured_digit_has_two_colours_and_what_lies_between(test_split):
-    picture, share = test_split.images[3].astype(float), digits(None, ink="grey").images[3, ..., :1] / 255
+def test_a_coloured_digit_has_two_colours_and_what_lies_between(held_out):
+    picture, share = held_out.images[3].astype(float), digits(None, ink="grey").images[3, ..., :1] / 255
     ground, ink = picture[share[..., 0] == 0][0], picture[share[..., 0] == 1][0]
     assert np.abs(picture - (ground + share * (ink - ground))).max() <= 1
 
 
-def test_colours_are_the_same_on_every_machine(test_split):
-    assert test_split.images[0, 0, 0].tolist() == [106, 43, 107]
-    assert test_split.images[1, 0, 0].tolist() == [175, 18, 11]
+def test_colours_are_the_same_on_every_machine(held_out):
+    assert held_out.images[0, 0, 0].tolist() == [106, 43, 107]
+    assert held_out.images[1, 0, 0].tolist() == [175, 18, 11]
 
 
-def test_ink_changes_pictures_and_not_ids(test_split):
+def test_ink_changes_pictures_and_not_ids(held_out):
     grey = digits(None, ink="grey")
-    assert grey.ids == test_split.ids
-    assert grey.fingerprint != test_split.fingerprint
+    assert grey.ids == held_out.ids
+    assert grey.fingerprint != held_out.fingerprint
 
 
-def test_opening_the_digits_twice_gives_one_fingerprint(test_split):
-    assert digits(None).fingerprint == test_split.fingerprint
-    assert digits(None, split="train").fingerprint != test_split.fingerprint
+def test_opening_the_digits_twice_gives_one_fingerprint(held_out):
+    assert digits(None).fingerprint == held_out.fingerprint
+    assert digits(None, split="train").fingerprint != held_out.fingerprint

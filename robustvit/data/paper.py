@@ -1,0 +1,9 @@
+"""Where ImageNet-C and ImageNet-P are from: what their data sets, released and made here, say of themselves."""
+
+SOURCE = "Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
+CITATION = """@inproceedings{hendrycks2019benchmarking,
+  title={Benchmarking Neural Network Robustness to Common Corruptions and Perturbations},
+  author={Hendrycks, Dan and Dietterich, Thomas},
+  booktitle={International Conference on Learning Representations},
+  year={2019}
+}"""
