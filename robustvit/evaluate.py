@@ -117,9 +117,7 @@ def _columns(
     labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64))
     columns: dict[str, Any] = {"sample": [data.ids[i] for i in positions], "label": labels}
     columns.update({name: torch.cat([part[name] for part in told]) for name in told[0]})
-    against = traits(data).against
-    if against is not None:
-        columns["against"] = against[positions]
+    columns.update({name: [values[i] for i in positions.tolist()] for name, values in traits(data).facts.items()})
     if logits:
         columns.update(_judged(data.readings, torch.cat(list(logits)), labels))
         if "logits" in keep:

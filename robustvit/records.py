@@ -4,7 +4,8 @@ Columns that a kind of scenario does not have are absent from its files and null
 label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
 robustvit.reading.judge's. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was right when clean (an
 attack leaves the others alone, and both denominators exist). A frame of a clip (`clip#3`) says the number of the frame that it is compared
-with, `against`, −1 for none. Further readings add `pred_NAME`; `--keep logits` adds `logits`.
+with, `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
+`pred_NAME`; `--keep logits` adds `logits`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,18 @@ def _open_type(name: str, values: Any) -> pa.DataType:
         return pa.list_(pa.float32(), np.asarray(values).shape[1])
     if name.startswith("value_"):
         return pa.float32()
+    if name.startswith("fact_"):
+        return _fact_type(name, values)
     raise BadParameter(f"Records have no column '{name}'.{nearest(name, FIELDS)} A measurement of your own is called value_{name}.")
+
+
+def _fact_type(name: str, values: Any) -> pa.DataType:
+    found = pa.array(values).type
+    if pa.types.is_list(found):
+        return pa.list_(pa.int32())
+    if pa.types.is_string(found) or pa.types.is_integer(found):
+        return pa.string() if pa.types.is_string(found) else pa.int32()
+    raise BadParameter(f"the column '{name}' holds {found}; facts are whole numbers, text or lists of whole numbers.")
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

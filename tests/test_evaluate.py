@@ -4,7 +4,7 @@ import torch
 from exact import classifier, images, linear
 from torch import nn
 
-from robustvit.batch import to_uint8
+from robustvit.batch import Traits, to_uint8
 from robustvit.classifier import Classifier
 from robustvit.errors import ModelError
 from robustvit.evaluate import evaluate
@@ -54,6 +54,16 @@ def test_logits_are_kept_when_asked_and_pictures_shown() -> None:
     found = answered(model, keep=("logits",), show=(0, 2, 5))
     assert np.allclose(np.stack(found.rows.to_pandas()["logits"]), model(images(8).mul(255).round().div(255)), atol=1e-6)
     assert found.seen.shape == (3, 4, 4, 3)
+
+
+def test_what_the_data_knows_of_a_sample_stands_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"fact_texture": [f"t{i}" for i in range(8)], "fact_real": [[i] * (i % 3) for i in range(8)], "fact_shot": np.arange(8)}
+    monkeypatch.setattr(Few, "traits", Traits(facts=facts), raising=False)
+    model, _ = linear()
+    rows = answered(model).rows.to_pandas()
+    assert rows["fact_texture"].tolist() == facts["fact_texture"]
+    assert [list(some) for some in rows["fact_real"]] == facts["fact_real"]
+    assert rows["fact_shot"].tolist() == list(range(8))
 
 
 def test_logits_that_are_no_numbers_are_refused() -> None:

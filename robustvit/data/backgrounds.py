@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.reading import Reading
 from robustvit.registry import data
 
+_COUNT = 4050  # pictures of a variant
 _CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 
 
@@ -51,8 +51,8 @@ def imagenet_9(
     found, folder_of = tree(place, names)
     ids = [f"imagenet-9/{variant}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
     labels = [int(names[i][:2]) for i in folder_of]
-    opened = files("imagenet-9", place, found, ids=ids, labels=labels, classes=_CLASSES, readings=(reading(),))
-    return replace(opened, traits=Traits(base="imagenet-9", scenario=variant, cut=224))
+    own = Traits(base="imagenet-9", scenario=variant, cut=224, expected=_COUNT)
+    return files("imagenet-9", place, found, ids=ids, labels=labels, classes=_CLASSES, readings=(reading(),), traits=own)
 
 
 @functools.cache

@@ -44,5 +44,5 @@ class Sequence:
 
     def traits(self, base: str, clips: int, side: int) -> Traits:
         """The traits of data that consists of such clips of `base`, squares of `side` px."""
-        against = self.against(clips)
-        return Traits(base=base, scenario=self.name, severity=str(self.difficulty), cut=side, fleeting=True, against=against)
+        facts = {"against": self.against(clips)}
+        return Traits(base=base, scenario=self.name, severity=str(self.difficulty), cut=side, fleeting=True, facts=facts)

@@ -114,7 +114,7 @@ def _released(name: str, root: Path | None, corruption: str, severity: int) -> F
     ids = [intern(f"imagenet/val/{_stem(picture.path)}") for picture in shared.pictures]
     readings = (Reading("all", len(wnids())),)
     opened = files(name, place, shared, ids=ids, labels=[index[present[i]] for i in labels], classes=wnids(), readings=readings)
-    traits = Traits(base="imagenet", scenario=corruption, severity=str(severity), cut=_SIDE, fleeting=True)
+    traits = Traits(base="imagenet", scenario=corruption, severity=str(severity), cut=_SIDE, fleeting=True, expected=50_000)
     return replace(opened, source="released", traits=traits)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -69,9 +69,9 @@ class Files:
 
 def files(
     name: str, root: Path, listing: Listing, *, ids: Sequence[str], labels: Sequence[int], classes: Sequence[str],
-    readings: tuple[Reading, ...],
+    readings: tuple[Reading, ...], traits: Traits | None = None,
 ) -> Files:  # fmt: skip
-    """The data set of listed files. Its fingerprint covers ids, sizes and labels, so moving the tree changes nothing.
+    """The data set of listed files. Its fingerprint covers ids, sizes, labels and facts, so moving the tree changes nothing.
 
     Raises DataMissing where there are no images, DataUnreadable where files are empty or two share an id.
     """
@@ -83,9 +83,17 @@ def files(
     refuse_repeats(ids, name)
     array = np.array(labels, dtype=np.int64)
     array.flags.writeable = False
-    mark = fingerprint(ids, array, classes, (picture.size for picture in listing.pictures))
+    own = traits or Traits()
     paths = tuple(picture.path for picture in listing.pictures)
-    return Files(name, mark, tuple(ids), array, tuple(classes), readings, root, paths, listing.ignored)
+    mark = fingerprint(ids, array, classes, _marks(listing.pictures, own))
+    return Files(name, mark, tuple(ids), array, tuple(classes), readings, root, paths, listing.ignored, traits=own)
+
+
+def _marks(pictures: Sequence[Picture], own: Traits) -> Iterator[object]:
+    """What stands for each picture's content: its size, and the facts told of it."""
+    facts = [own.facts[name] for name in sorted(own.facts)]
+    for i, picture in enumerate(pictures):
+        yield (picture.size, *(values[i] for values in facts)) if facts else picture.size
 
 
 def need(root: Path | None, name: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.registry import data
 
 Split = Literal["val", "train"]
+_COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
 @data(
@@ -53,7 +53,8 @@ def imagenet(
     found, labels = _sorted_by_class(place, present) if present else _flat(place, split)
     if classes != "all":
         return _of_classes(place, found, labels, split, classes)
-    return files("imagenet", place, found, ids=_ids(found, split), labels=labels, classes=wnids(), readings=readings(wnids()))
+    own = Traits(expected=_COUNTS[split])
+    return files("imagenet", place, found, ids=_ids(found, split), labels=labels, classes=wnids(), readings=readings(wnids()), traits=own)
 
 
 def _ids(found: Listing, split: str) -> list[str]:
@@ -66,10 +67,10 @@ def _of_classes(place: Path, found: Listing, labels: list[int], split: str, clas
     index = {wnid: i for i, wnid in enumerate(chosen)}
     kept = [(picture, index[wnids()[label]]) for picture, label in zip(found.pictures, labels, strict=True) if wnids()[label] in index]
     part = Listing([picture for picture, _ in kept], found.ignored)
-    told = files(
-        "imagenet", place, part, ids=_ids(part, split), labels=[label for _, label in kept], classes=chosen, readings=readings(chosen)
-    )
-    return replace(told, traits=Traits(base="imagenet", scenario=f"{split}-of-{classes}"))
+    own = Traits(base="imagenet", scenario=f"{split}-of-{classes}", expected=10_000 if split == "val" else None)
+    return files(
+        "imagenet", place, part, ids=_ids(part, split), labels=[label for _, label in kept], classes=chosen, readings=readings(chosen), traits=own,
+    )  # fmt: skip
 
 
 def _split_folder(root: Path, split: str) -> Path:

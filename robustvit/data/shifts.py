@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +32,7 @@ _NATURAL = """@inproceedings{hendrycks2021natural,
 )
 def imagenet_a(root: Path | None) -> Files:
     """ImageNet-A: photographs that a ResNet-50 gets wrong. root: holds `<wnid>/*`, itself or in `imagenet-a/`."""
-    return _subset("imagenet-a", root, listed("imagenet_a"))
+    return _subset("imagenet-a", root, listed("imagenet_a"), 7_500)
 
 
 @data(
@@ -52,7 +51,7 @@ def imagenet_a(root: Path | None) -> Files:
 )
 def imagenet_r(root: Path | None) -> Files:
     """ImageNet-R: paintings, toys, tattoos and other renditions. root: holds `<wnid>/*`, itself or in `imagenet-r/`."""
-    return _subset("imagenet-r", root, listed("imagenet_r"))
+    return _subset("imagenet-r", root, listed("imagenet_r"), 30_000)
 
 
 @data(
@@ -66,7 +65,7 @@ def imagenet_r(root: Path | None) -> Files:
 )
 def imagenet_o(root: Path | None) -> Files:
     """ImageNet-O: pictures of none of the thousand classes. root: holds `<wnid>/*`, itself or in `imagenet-o/`."""
-    return _subset("imagenet-o", root, listed("imagenet_o"))
+    return _subset("imagenet-o", root, listed("imagenet_o"), 2_000)
 
 
 @data(
@@ -84,7 +83,7 @@ def imagenet_o(root: Path | None) -> Files:
 )
 def imagenet_sketch(root: Path | None) -> Files:
     """ImageNet-Sketch: black and white drawings of all thousand classes. root: holds `<wnid>/*`, itself or in `sketch/`."""
-    return _subset("imagenet-sketch", root, wnids())
+    return _subset("imagenet-sketch", root, wnids(), 50_889)
 
 
 @data(
@@ -117,10 +116,10 @@ def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "thres
             f"data 'imagenet-v2': {here} holds {few(odd or names) or 'no folders'}; its folders are named by class index, 0 to 999, in "
             f"imagenetv2-{split}."
         )
-    return _opened("imagenet-v2", here, names, [int(name) for name in names], wnids(), split)
+    return _opened("imagenet-v2", here, names, [int(name) for name in names], wnids(), 10_000, split)
 
 
-def _subset(name: str, root: Path | None, classes: Sequence[str]) -> Files:
+def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> Files:
     place = need_folder(root, name)
     inner = next((place / one for one in (name, name.removeprefix("imagenet-")) if (place / one).is_dir()), place)
     names = subfolders(inner)
@@ -131,12 +130,13 @@ def _subset(name: str, root: Path | None, classes: Sequence[str]) -> Files:
             f"{few(unknown) or 'there are none'}.{nearest(unknown[0], classes) if unknown else ''}"
         )
     index = {wnid: i for i, wnid in enumerate(classes)}
-    return _opened(name, inner, names, [index[one] for one in names], classes)
+    return _opened(name, inner, names, [index[one] for one in names], classes, expected)
 
 
-def _opened(name: str, place: Path, names: list[str], labels: list[int], classes: Sequence[str], part: str = "") -> Files:
+def _opened(name: str, place: Path, names: list[str], labels: list[int], classes: Sequence[str], expected: int, part: str = "") -> Files:
     found, folder_of = tree(place, names)
     within = "/".join(one for one in (name, part) if one)
     ids = [f"{within}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    opened = files(name, place, found, ids=ids, labels=[labels[i] for i in folder_of], classes=classes, readings=readings(classes))
-    return replace(opened, traits=Traits(base="imagenet", scenario="-".join(one for one in (name, part) if one)))
+    own = Traits(base="imagenet", scenario="-".join(one for one in (name, part) if one), expected=expected)
+    labelled = [labels[i] for i in folder_of]
+    return files(name, place, found, ids=ids, labels=labelled, classes=classes, readings=readings(classes), traits=own)

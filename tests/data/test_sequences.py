@@ -22,7 +22,7 @@ def test_a_clip_of_noise_begins_with_the_still_picture_and_is_compared_with_it()
     clips = made("gaussian_noise_frame")
     assert (len(clips), clips[32].id, clips.ids[32]) == (500 * 31, clips.ids[32], f"{clips.stills.ids[1]}#1")
     assert np.abs(clips[31].image.astype(int) - clips[32].image.astype(int)).mean() > 2
-    assert traits(clips).against[:4].tolist() == [-1, 0, 0, 0]
+    assert traits(clips).facts["against"][:4].tolist() == [-1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("difficulty", "expected"), [(1, [-1, 0, 1, 2, 3]), (2, [-1, -1, 0, 1, 2]), (3, [-1, -1, -1, 0, 1])])
