@@ -12,7 +12,7 @@ over="cell" (the default): `(records) -> answer`, where records is the DataFrame
 
 over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for every corruption with severities.
 over="model": `(errors: CellMeans) -> (1 + R,)`, once for all cells of a model. `of` names the metric of a cell that the means are of,
-default `error`; it answers one value per sample, or clustered. See CellMeans.
+default `error`; it answers one value per sample, clustered, or a `Weighted`. See CellMeans.
 
 `needs` names the columns a metric reads; a cell without them is not asked. Where the unit is %, metrics answer in fractions.
 A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
@@ -114,8 +114,10 @@ def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler:
 
 
 def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler) -> Values:
-    """The values of one cell that a per-cell metric is the mean of. Raises NotApplicable where it is no mean, or leaves samples out."""
+    """What a per-cell metric makes of one cell, for averages. Raises NotApplicable where it leaves samples out, or cannot be resampled."""
     answer = asked.ask(records.iloc[resamples.order].reset_index(drop=True))
+    if isinstance(answer, Weighted):
+        return Values(resamples.key, answer)
     found = Values(resamples.key, answer)
     if isinstance(answer, Clustered):
         clusters = resampler(answer.ids)
@@ -171,10 +173,10 @@ def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Re
 
 @dataclass(frozen=True)
 class Values:
-    """What a metric gives each sample (or clip) of a complete cell, (n,) sorted by id; key: of that set of ids."""
+    """What a metric gives each sample (or clip) of a complete cell, (n,) sorted by id, or their `Weighted`; key: of that set of ids."""
 
     key: str
-    values: np.ndarray
+    values: np.ndarray | Weighted
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class CellMeans:
 
     def n(self) -> int:
         """How many samples the complete cells share."""
-        return next((len(found.values) for found in self.cells.values() if found is not None), 0)
+        return next((self.resampler.of(found.key).n for found in self.cells.values() if found is not None), 0)
 
     def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
         unasked = [cell for cell in wanted if cell not in self.cells]
@@ -243,7 +245,7 @@ class CellMeans:
 
     def _size(self, cell: tuple[str, str]) -> int:
         found = self.cells[cell]
-        return 0 if found is None else len(found.values)
+        return 0 if found is None else self.resampler.of(found.key).n
 
     @cached_property
     def _rates(self) -> dict[tuple[str, str], np.ndarray]:
@@ -254,7 +256,15 @@ class CellMeans:
         return {cell: row for key, cells in sets.items() for cell, row in zip(cells, self._means(key, cells), strict=True)}
 
     def _means(self, key: str, cells: Sequence[tuple[str, str]]) -> np.ndarray:
-        values = np.stack([found.values for cell in cells if (found := self.cells[cell]) is not None])
+        found = [one.values for cell in cells if (one := self.cells[cell]) is not None]
+        plain = iter(self._plain_means(key, [one for one in found if isinstance(one, np.ndarray)]))
+        weights = self.resampler.of(key).weights
+        return np.stack([_statistic(one, weights) if isinstance(one, Weighted) else next(plain) for one in found])
+
+    def _plain_means(self, key: str, many: Sequence[np.ndarray]) -> np.ndarray:
+        if not many:
+            return np.zeros((0, 0))
+        values = np.stack(many)
         weights = self.resampler.of(key).weights
         replicates = (values.astype(weights.dtype) @ weights.T).astype(np.float64) / values.shape[1]
         if self.spread:
@@ -262,6 +272,11 @@ class CellMeans:
             for i in np.flatnonzero(flat):
                 replicates[i] = _ramp(wilson(float(values[i].sum()), values.shape[1]), replicates.shape[1])
         return np.concatenate([values.mean(axis=1, keepdims=True), replicates], axis=1)
+
+
+def _statistic(answer: Weighted, weights: np.ndarray) -> np.ndarray:
+    """(1 + R,) the statistic of all samples, once each, and of the resamples."""
+    return np.concatenate([answer.of(np.ones((1, weights.shape[1]))), answer.of(weights)])
 
 
 def _ramp(interval: Interval, count: int) -> np.ndarray:

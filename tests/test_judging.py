@@ -1,5 +1,7 @@
 """What metrics may answer, and what becomes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +81,15 @@ def test_averages_share_their_resamples() -> None:
     weights = next(iter(errors.resampler._by_key.values())).weights
     both = np.stack([weights @ errors.cells[name, "1"].values / 200 for name in ("fog", "snow")]).mean(axis=0)  # type: ignore[union-attr]
     assert errors.each(["fog", "snow"]).mean(axis=0)[1:] == pytest.approx(both, abs=1e-12)
+
+
+def test_an_average_of_a_weighted_statistic_is_that_of_its_mean() -> None:
+    errors = errors_of(fog=0.3, snow=0.6)
+    key, values = errors.cells["snow", "1"].key, errors.cells["snow", "1"].values  # type: ignore[union-attr]
+    weighted = Values(key, Weighted(lambda weights: (weights @ values) / weights.sum(axis=1)))
+    mixed = replace(errors, cells={**errors.cells, ("snow", "1"): weighted})
+    assert mixed.each(["fog", "snow"]) == pytest.approx(errors.each(["fog", "snow"]), abs=1e-6)
+    assert mixed.n() == 200
 
 
 def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:

@@ -104,4 +104,4 @@ def _weighted(means: CellMeans, cell: tuple[str, str]) -> tuple[np.ndarray, np.n
     if found is None:
         raise MissingCells(f"lacking {cell[0]}")
     weights = means.resampler.of(found.key).weights.astype(np.float64)
-    return found.values, np.vstack([np.ones((1, weights.shape[1])), weights])
+    return np.asarray(found.values), np.vstack([np.ones((1, weights.shape[1])), weights])
