@@ -56,7 +56,7 @@ def _suite_row(suite: Suite) -> dict[str, Any]:
     return {
         "name": suite.name,
         "data": ", ".join(dict.fromkeys(spec.name for spec in suite.data)),
-        "cells": len(suite.data) * len(suite.scenarios) * len(suite.transforms) * len(suite.seeds),
+        "cells": sum(len(part.data) * len(part.scenarios) for part in suite.parts) * len(suite.transforms) * len(suite.seeds),
         "what": suite.title,
     }
 

@@ -45,18 +45,19 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set in evaluation order. positions: of its samples, (N,); asked: how many rows are wanted, from the first on."""
+    """A data set in evaluation order, and what is asked on it. positions: of its samples, (N,); asked: how many rows are wanted, from the first on."""
 
     data: Data
     positions: np.ndarray
     asked: int
+    scenarios: tuple[Spec, ...]
 
     @classmethod
-    def of(cls, data: Data, limit: int | float | None) -> Samples:
+    def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
         """The first `limit` samples, a count or a share below 1; of clips, all their frames. Raises BadParameter as `wanted` does."""
         positions = order(data.ids)
         bounds = starts(data.ids, positions)
-        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]))
+        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
 
     @property
     def traits(self) -> Traits:
@@ -126,7 +127,7 @@ def make(
     if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
         raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
     limit = suite.limit if settings.limit is None else settings.limit
-    plan = Plan(_asked(suite, settings), [Samples.of(one, limit) for one in open_data(suite, data, settings)], [], settings)
+    plan = Plan(_asked(suite, settings), [Samples.of(one, limit, asked) for one, asked in open_data(suite, data, settings)], [], settings)
     _refuse_contradictions(plan.samples)
     for address in models:
         plan.asks += _asks(plan, address, need_weights)
@@ -162,8 +163,8 @@ def _asked(suite: Suite, settings: Settings) -> Suite:
     return replace(bent, storage=settings.storage)
 
 
-def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> list[Data]:
-    """The data sets that the suite's questions are asked on; `data` takes the place of the suite's own, or of what is nested in it.
+def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> list[tuple[Data, tuple[Spec, ...]]]:
+    """The data sets that the suite's questions are asked on, and which these are; `data` takes the place of the suite's own, or of what is nested in it.
 
     Raises UsageError where the suite's data is its question and another is named.
     """
@@ -172,10 +173,10 @@ def open_data(suite: Suite, data: str | Data | None, settings: Settings) -> list
         raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
     given = load_data(data, data_dir=settings.data_dir) if isinstance(data, str) else data
     if given is None:
-        return [load_data(spec, data_dir=_place(suite, spec, settings)) for spec in suite.data]
+        return [(load_data(spec, data_dir=_place(suite, spec, settings)), suite.asked_on(spec)) for spec in suite.data]
     if not any(_nests(spec) for spec in suite.data):
-        return [given]
-    return [load_data(spec, inner=given) if _nests(spec) else given for spec in suite.data]
+        return [(given, suite.scenarios)]
+    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.asked_on(spec)) for spec in suite.data]
 
 
 def _nests(spec: Spec) -> bool:
@@ -184,7 +185,8 @@ def _nests(spec: Spec) -> bool:
 
 def _place(suite: Suite, spec: Spec, settings: Settings) -> Path | None:
     """Where a data set's files are: --data-dir, or the folder of its name in it where the suite names several data sets."""
-    several = len({one.name for one in suite.data}) > 1
+    nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
+    several = len({one.name for one in (*suite.data, *nested)}) > 1
     return settings.data_dir / spec.name if several and settings.data_dir is not None else settings.data_dir
 
 
@@ -221,7 +223,7 @@ def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
     """The suite's cells on one data set. `model`: a Cell that knows its model, that model's own view and precision."""
     cut = samples.traits.cut
     view = model.view if cut is None else model.view.of_cut(cut)
-    return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view))
+    return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
 
 
 def load(address: str | Spec, settings: Settings) -> Classifier:
@@ -240,8 +242,13 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
             named = model.card.identity.with_params(fingerprint=model.card.fingerprint)
             plan.plugins[named] = model
             changed[param.name] = named
+        elif param.hint.plugin == "data" and isinstance(value, Spec):
+            data = load_data(value, data_dir=_place(plan.suite, value, plan.settings))
+            named = value.with_params(fingerprint=data.fingerprint)
+            plan.plugins[named] = data
+            changed[param.name] = named
         elif param.hint.plugin and isinstance(value, Spec):
-            plan.plugins[value] = load_data(value) if value.kind == "data" else resolve(value)
+            plan.plugins[value] = resolve(value)
     return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustvit import document, registry
 from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import Spec, Value, called, digest, parse, show
-from robustvit.view import View
+from robustvit.view import Crop, View
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ class Cell:
 class Overrides:
     """Parts of the view that a suite or a user sets; None leaves the model's own.
 
-    corrupt_at: the pixels at which corruptions act on behalf of larger models, which are shown the outcome enlarged.
+    crop: `squash` resizes pictures to the model's size whatever their proportions; `center` and `none` as View has them. corrupt_at: the pixels
+    at which corruptions act on behalf of larger models, which are shown the outcome enlarged.
     """
 
     img_size: int | None = None
     crop_pct: float | None = None
     interpolation: str | None = None
     corrupt_at: int | None = None
+    crop: Crop | None = None
 
     def over(self, other: Overrides) -> Overrides:
         """These, and the other's where these are silent."""
@@ -88,25 +90,33 @@ class Overrides:
             other.crop_pct if self.crop_pct is None else self.crop_pct,
             other.interpolation if self.interpolation is None else self.interpolation,
             other.corrupt_at if self.corrupt_at is None else self.corrupt_at,
+            other.crop if self.crop is None else self.crop,
         )
 
     def apply(self, view: View) -> View:
         """The view with these values set. `corrupt_at` is the scenario's affair, see Cell.view."""
-        return view.with_overrides(self.img_size, self.crop_pct, self.interpolation)
+        return view.with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Data sets, and the scenarios asked on each of them."""
+
+    data: tuple[Spec, ...]
+    scenarios: tuple[Spec, ...]
 
 
 @dataclass(frozen=True)
 class Suite:
     """A named list of questions and the metrics asked of their answers. Everything in it is bound.
 
-    data: the data sets on which every scenario is asked. storage: what corrupted pictures go through, see Cell.
+    parts: most suites have one. storage: what corrupted pictures go through, see Cell.
     """
 
     name: str
     title: str
     version: int
-    data: tuple[Spec, ...]
-    scenarios: tuple[Spec, ...]
+    parts: tuple[Part, ...]
     metrics: tuple[Spec, ...]
     transforms: tuple[tuple[Spec, ...], ...] = ((),)
     seeds: tuple[int, ...] = (0,)
@@ -121,13 +131,27 @@ class Suite:
     rules: str = ""
     where: str = field(default="", compare=False)
 
-    def cells(self, model: Cell) -> list[Cell]:
+    @property
+    def data(self) -> tuple[Spec, ...]:
+        """Every data set, once."""
+        return tuple(dict.fromkeys(spec for part in self.parts for spec in part.data))
+
+    @property
+    def scenarios(self) -> tuple[Spec, ...]:
+        """Every scenario, once."""
+        return tuple(dict.fromkeys(spec for part in self.parts for spec in part.scenarios))
+
+    def asked_on(self, data: Spec) -> tuple[Spec, ...]:
+        """The scenarios asked on one of its data sets."""
+        return tuple(dict.fromkeys(spec for part in self.parts if data in part.data for spec in part.scenarios))
+
+    def cells(self, model: Cell, scenarios: Iterable[Spec]) -> list[Cell]:
         """Every question to one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
         return [
             self._corrupted(replace(model, transforms=pipeline, scenario=scenario, seed=seed))
             for seed in self.seeds
             for pipeline in self.transforms
-            for scenario in self.scenarios
+            for scenario in scenarios
         ]
 
     def _corrupted(self, cell: Cell) -> Cell:
@@ -143,14 +167,26 @@ class Suite:
         return replace(self, seeds=(seed,))
 
 
+_Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+_Scenarios = Annotated[list[Any], Field(min_length=1)]
+
+
+class _PartFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: _Data
+    scenarios: _Scenarios
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     title: str
     version: Annotated[int, Field(ge=1)] = 1
-    data: str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
-    scenarios: Annotated[list[Any], Field(min_length=1)]
+    data: _Data | None = None
+    scenarios: _Scenarios | None = None
+    parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
     metrics: Annotated[list[Any], Field(min_length=1)]
     transforms: list[list[Any]] = []
     seeds: Annotated[list[int], Field(min_length=1)] = [0]
@@ -202,14 +238,28 @@ def read_suite(path: Path, shown: str = "") -> Suite:
     file = _checked(page)
     pipelines = [tuple(_bound("transform", pipeline, page.places["transforms"])) for pipeline in file.transforms] or [()]
     suite = Suite(
-        name=file.name, title=file.title, version=file.version, data=tuple(bind_data(page["data"], page.places["data"])),
-        scenarios=tuple(_scenarios(page["scenarios"])), metrics=tuple(_bound("metric", page["metrics"], page.where)),
+        name=file.name, title=file.title, version=file.version, parts=_parts(page), metrics=tuple(_bound("metric", page["metrics"], page.where)),
         transforms=tuple(pipelines), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
         where=page.where,
     )  # fmt: skip
     _refuse_repeats(suite)
     return suite
+
+
+def _parts(page: document.Map) -> tuple[Part, ...]:
+    """What the file asks: its `parts`, or the one part that stands at its top."""
+    blocks = list(zip(page["parts"], page["parts"].places, strict=True)) if "parts" in page else [(page, page.where)]
+    if "parts" in page and {"data", "scenarios"} & page.keys():
+        raise SuiteError(f"{page.places['parts']}: a suite has parts, or data and scenarios of its own; this one has both.")
+    return tuple(_part(block, place) for block, place in blocks)
+
+
+def _part(block: document.Map, where: str) -> Part:
+    for key in ("data", "scenarios"):
+        if key not in block:
+            raise SuiteError(f"{where}: a suite needs the key '{key}'.")
+    return Part(tuple(bind_data(block["data"], block.places["data"])), tuple(_scenarios(block["scenarios"])))
 
 
 def bind_data(node: Any, where: str = "") -> list[Spec]:
@@ -233,17 +283,20 @@ def bind_storage(node: Any, where: str = "") -> Spec:
 
 
 def _checked(page: document.Map) -> _File:
+    model: type[BaseModel]
     try:
         return _File.model_validate(dict(page))
     except ValidationError as error:
         first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key explains a missing one
         key = str(first["loc"][0]) if first["loc"] else ""
-        place = page.places.get(key, page.where)
+        what, model, place = "suite", _File, page.places.get(key, page.where)
+        if key == "parts" and len(first["loc"]) == 3:
+            what, model, place, key = "part of a suite", _PartFile, page["parts"].places[first["loc"][1]], str(first["loc"][2])
         if first["type"] == "extra_forbidden":
-            keys = list(_File.model_fields)
-            raise SuiteError(f"{place}: a suite has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.") from error
+            keys = list(model.model_fields)
+            raise SuiteError(f"{place}: a {what} has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.") from error
         if first["type"] == "missing":
-            raise SuiteError(f"{place}: a suite needs the key '{key}'.") from error
+            raise SuiteError(f"{place}: a {what} needs the key '{key}'.") from error
         path = ".".join(str(part) for part in first["loc"])
         raise SuiteError(f"{place}: {path}: {first['msg']}; got {first['input']!r}.") from error
 
@@ -279,8 +332,14 @@ def _refuse_repeats(suite: Suite) -> None:
         raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
-    seen: dict[Spec, str] = {}
-    for spec in (*suite.data, *suite.scenarios):
-        if spec in seen:
-            raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[spec]}).")
-        seen[spec] = spec.where
+    for part in suite.parts:
+        _refuse_twins((spec, spec) for spec in (*part.data, *part.scenarios))
+    _refuse_twins(((data, spec), spec) for part in suite.parts for data in part.data for spec in part.scenarios)
+
+
+def _refuse_twins(keyed: Iterable[tuple[object, Spec]]) -> None:
+    seen: dict[object, str] = {}
+    for key, spec in keyed:
+        if key in seen:
+            raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[key]}).")
+        seen[key] = spec.where

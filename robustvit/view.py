@@ -9,6 +9,7 @@ from typing import Any, Literal
 from robustvit.errors import BadParameter, nearest
 
 Crop = Literal["center", "squash", "none"]
+CROPS = ("center", "squash", "none")
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -58,8 +59,14 @@ class View:
         """The share of the resized short side that the crop keeps."""
         return self.share if self.share is not None or self.resize is None else min(self.size) / self.resize
 
-    def with_overrides(self, img_size: int | None = None, crop_pct: float | None = None, interpolation: str | None = None) -> View:
-        """This view with what a user set by hand; `crop_pct` in (0, 1]. The share kept stays when only the size changes."""
+    def with_overrides(
+        self, img_size: int | None = None, crop_pct: float | None = None, interpolation: str | None = None, crop: Crop | None = None
+    ) -> View:
+        """This view with what a user set by hand; `crop_pct` in (0, 1]. The share kept stays when only the size changes; a crop set to `squash` keeps all."""
+        if crop not in (None, *CROPS):
+            raise BadParameter(f"crop is '{crop}'.{nearest(str(crop), CROPS)} It takes {', '.join(CROPS)}.")
+        if crop == "squash" and crop_pct is None:
+            return replace(self.with_overrides(img_size, None, interpolation), resize=None, crop=crop, share=None)
         if crop_pct is not None and not 0 < crop_pct <= 1:
             raise BadParameter(f"--crop-pct is {crop_pct:g}; it takes a share in (0, 1].")
         if img_size is not None and img_size < 1:
@@ -71,7 +78,9 @@ class View:
             resize = math.floor(min(size) / share)
         elif resize is not None:
             resize = resize * min(size) // min(self.size)
-        return replace(self, size=size, resize=resize, interpolation=interpolation or self.interpolation, share=share)
+        return replace(
+            self, size=size, resize=resize, crop=crop or self.crop, interpolation=interpolation or self.interpolation, share=share
+        )
 
     def of_cut(self, pixels: int) -> View:
         """This view of pictures that are squares of `pixels` already: as they are where the model takes that size, resized where not."""

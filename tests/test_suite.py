@@ -38,9 +38,40 @@ def test_every_suite_that_ships_loads_and_names_its_source(name: str) -> None:
 
 
 def test_axes_multiply_into_cells(tmp_path: Path) -> None:
-    cells = suite(tmp_path, GOOD).cells(CELL)
+    found = suite(tmp_path, GOOD)
+    cells = found.cells(CELL, found.scenarios)
     assert [str(cell) for cell in cells] == ["clean", "pgd 1/255", "pgd 4/255"]
     assert len({cell.id for cell in cells}) == 3
+
+
+PARTS = (
+    GOOD[: GOOD.index("data:")]
+    + """parts:
+  - data: {digits: {split: train}}
+    scenarios: [clean, {fog: {severity: [1, 2]}}]
+  - data: [{digits: {ink: grey}}, {digits: {ink: coloured}}]
+    scenarios: [clean]
+metrics: [top1]
+"""
+)
+
+
+def test_parts_ask_each_data_set_its_own_scenarios(tmp_path: Path) -> None:
+    found = suite(tmp_path, PARTS)
+    assert [len(found.asked_on(data)) for data in found.data] == [3, 1, 1]
+    assert [spec.name for spec in found.scenarios] == ["clean", "fog", "fog"]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("scenarios: [clean]", "scenario: [clean]", r"mine\.yaml:7: a part of a suite has no key 'scenario'. Did you mean 'scenarios'"),
+    ("    scenarios: [clean]\n", "", r"mine\.yaml:7: a part of a suite needs the key 'scenarios'"),
+    ("parts:", "data: digits\nparts:", "has both"),
+    ("ink: coloured", "ink: grey", "stands twice"),
+    ("[clean, {fog", "[clean, clean, {fog", "stands twice"),
+])  # fmt: skip
+def test_parts_that_cannot_be_right_are_refused_with_their_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        suite(tmp_path, PARTS.replace(old, new))
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [

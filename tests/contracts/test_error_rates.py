@@ -8,6 +8,7 @@ import pytest
 from error_rates import FIXED, INSIDE, NAMES, OUTSIDE, SAME, SEVERITIES
 
 import robustvit as rv
+from robustvit.suite import Part
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_digits_that_either_side_has_no_picture_of_are_not_judged(shown) -> None
 def test_what_is_judged_is_what_a_run_judges(shown, tmp_path) -> None:
     suite = rv.load_suite("imagenet-c")
     chosen = tuple(spec for spec in suite.scenarios if (spec.name, spec.get("severity")) in {("fog", 3), ("snow", 2)})
-    rv.run(replace(suite, scenarios=chosen), ["demo"], "digits", store=tmp_path)
+    rv.run(replace(suite, parts=(Part(suite.data, chosen),)), ["demo"], "digits", store=tmp_path)
     for question, frame in rv.load_records(tmp_path):
         answered = dict(zip(frame["sample"], frame["pred"], strict=True))
         pictures = error_rates.ours(shown, question.scenario, int(question.severity))

@@ -294,3 +294,15 @@ def test_shifted_sets_stand_in_one_row_with_the_clean_images(tmp_path: Path) -> 
     assert {"ood_aupr", "ood_auroc", "ood_fpr95"} <= {name for name, value in ood.items() if value}
     readings = board[board["metric"] == "top1_1000way"]["scenario"].tolist()
     assert sorted(readings) == ["imagenet-a", "imagenet-r", "val-of-imagenet-a", "val-of-imagenet-r"]
+
+
+def test_parts_of_a_suite_ask_each_data_set_its_own_scenarios(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+    suite = write(
+        "parts:\n  - data: digits\n    scenarios: [clean, {fog: {severity: [1, 2]}}]\n  - data: digits?ink=grey\n    scenarios: [clean]\n"
+        "metrics: [top1]\nview: {crop: squash}"
+    )
+    runner.run(suite, [DIGITS], store=tmp_path / "s", settings=Settings(limit=3))
+    asked = [(one.scenario, one.severity, one.view.partition(",")[0]) for one in Store(tmp_path / "s").questions()]
+    assert asked == [("clean", "", "32x32"), ("fog", "1", "32x32"), ("fog", "2", "32x32"), ("clean", "", "32x32")]
+    runner.run(suite, [DIGITS], "digits", store=tmp_path / "t", settings=Settings(limit=3))
+    assert [one.scenario for one in Store(tmp_path / "t").questions()] == ["clean", "fog", "fog"]
