@@ -41,10 +41,11 @@ class _Unknown:
 
 @dataclass
 class _Heard:
-    """One cell and what is kept of its rows once they are judged: of the metrics that averages are of, by name, where it is complete."""
+    """One cell and what is kept of its rows once they are judged: their columns, and of the metrics that averages are of, by name, the values."""
 
     asked: Asked
     answer: Answer
+    columns: list[str]
     values: dict[str, Values] = field(default_factory=dict)
 
 
@@ -130,11 +131,12 @@ def _metric_of(node: Any) -> Metric | _Unknown:
 def _cell_rows(
     store: Store, one: Asked, wanted: Sequence[Metric | _Unknown], group: _Group, resampler: Resampler
 ) -> Iterator[dict[str, Any]]:
-    heard = _Heard(one, answer(store, one.question, _columns(wanted)))
-    group.heard.append(heard)
-    rows = heard.answer.rows
-    resamples = resampler(rows["sample"].tolist())
+    found = answer(store, one.question, _columns(wanted))
+    rows = found.rows
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
+    heard = _Heard(one, found, columns)
+    group.heard.append(heard)
+    resamples = resampler(rows["sample"].tolist())
     for of in _averaged(wanted):
         if heard.answer.status == "complete" and of.applies(columns):
             with contextlib.suppress(MetricUndefined):  # then the averages that need it say what they lack
@@ -176,6 +178,10 @@ def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: R
     for ask in wanted:
         if isinstance(ask, _Unknown):
             yield _row(group.heard, None) | {"metric": ask.label, "status": "n/a", "reason": ask.reason}
+        elif ask.entry.over == "cell":
+            lacking = _lacking(group, ask)
+            if lacking:
+                yield _row(group.heard, ask) | {"status": "n/a", "reason": lacking}
         elif ask.entry.over == "corruption":
             for name in corruptions:
                 part = [heard for heard in group.heard if heard.asked.question.scenario == name]
@@ -183,6 +189,15 @@ def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: R
         elif ask.entry.over == "model":
             part = [heard for heard in group.heard if heard.asked.question.scenario in corruptions]
             yield _average(part or group.heard, ask, means[ask.entry.of])
+
+
+def _lacking(group: _Group, ask: Metric) -> str:
+    """Why none of a group's cells could be asked a metric; nothing where one could."""
+    lacks: list[str] = min((ask.lacks(heard.columns) for heard in group.heard if heard.columns), key=len, default=[])
+    if not lacks:
+        return ""
+    hint = " Run with --keep logits." if "logits" in lacks else ""
+    return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
 
 def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:

@@ -50,11 +50,15 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighted:
-    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values. low, high: the ends of its range."""
+    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values.
+
+    low, high: the ends of its range. counted: the samples it stands on, where these are not all.
+    """
 
     of: Callable[[np.ndarray], np.ndarray]
     low: float = -np.inf
     high: float = np.inf
+    counted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,13 @@ class Metric:
         """What an answer is multiplied by to be in the metric's unit."""
         return 100.0 if self.entry.unit == "%" else 1.0
 
+    def lacks(self, columns: Sequence[str]) -> list[str]:
+        """The columns it needs that a cell with these does not have."""
+        return sorted(set(self.entry.needs or _JUDGED) - set(columns))
+
     def applies(self, columns: Sequence[str]) -> bool:
         """Whether a cell with these columns can be asked."""
-        return set(self.entry.needs or _JUDGED) <= set(columns)
+        return not self.lacks(columns)
 
 
 def metric(node: object) -> Metric:
@@ -162,7 +170,7 @@ def _weighted(answer: Weighted, resamples: Resamples) -> Estimate:
     value = float(answer.of(np.ones((1, resamples.n)))[0])
     interval = reflected(value, answer.of(resamples.weights))
     low, high = np.clip(interval, answer.low, answer.high)
-    return Estimate(value, float(low), float(high), resamples.n)
+    return Estimate(value, float(low), float(high), resamples.n if answer.counted is None else answer.counted)
 
 
 def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> Estimate:

@@ -221,3 +221,9 @@ def test_an_average_of_values_that_a_cell_does_not_have_says_what_it_lacks(make_
     told = board.set_index("metric")[["status", "reason"]]
     assert told.loc["flip_rate", "status"] == "n/a"
     assert tuple(told.loc["mean_flip_rate"]) == ("partial", "0 of 1 cells; lacking rotate 1")
+
+
+def test_a_metric_that_no_cell_can_be_asked_says_what_they_lack(make_store: Make, answered: Answer) -> None:
+    store = make_store({("m", "clean", ""): answered(right(10, 2))})
+    found = row(leaderboard(store, metrics=["top1", "ece_temperature"]), metric="ece_temperature")
+    assert (found["status"], found["reason"]) == ("n/a", "no cell has the column logits. Run with --keep logits.")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from annotated_types import Ge
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from robustvit.errors import NotApplicable
 from robustvit.judging import Weighted
@@ -27,13 +30,48 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     probability over the classes of the data's first reading. With few samples the value is too high on average, and so are its
     resamples: the interval is the bootstrap's mirrored at the value, cut at 0. No reference table.
     """
-    confidence = np.asarray(records["confidence"])
-    edges = np.linspace(0.0, 1.0, bins + 1).astype(confidence.dtype)  # in the stored precision, so that 0.2 lies on the edge 0.2
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)
-    gaps = np.zeros((len(records), bins))
-    gaps[np.arange(len(records)), place] = right - confidence
+    gaps = _gaps(np.asarray(records["confidence"]), np.asarray(records["pred"] == records["label"]), bins)
     return Weighted(lambda weights: np.abs(weights @ gaps.astype(weights.dtype)).sum(axis=1) / weights.sum(axis=1), low=0.0, high=1.0)
+
+
+@metric(
+    source="Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2",
+    url="https://arxiv.org/abs/1706.04599",
+    unit="%",
+    higher_is_better=False,
+    needs=("label", "pred", "logits"),
+)
+def ece_temperature(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+    """ece after temperature scaling: logits are divided by the T that makes the likelihood of one half of the samples largest; the other half is judged.
+
+    It needs kept logits (`--keep logits`), read as they are: n/a on data whose first reading masks or groups them. Halves are drawn by a hash of
+    the sample's id, so that a sample is always on the same side. bins: as for ece. Denominator: the judged half, n. Bootstrap interval over
+    the judged half with T held fixed. No reference table.
+    """
+    logits = np.stack(records["logits"].to_list()).astype(np.float64)
+    if bool((logits.argmax(axis=1) != records["pred"]).any()):
+        raise NotApplicable("the answers are not those of the kept logits as they stand: the data's reading masks or groups them")
+    label = np.asarray(records["label"])
+    judged = np.array([_coin(name) for name in records["sample"]])
+    if not 0 < judged.sum() < len(judged):
+        raise NotApplicable(f"it takes samples in both halves; here are {len(judged)} samples in one")
+    log_p = log_softmax(logits / temperature(logits[~judged], label[~judged]), axis=1)
+    gaps = _gaps(np.exp(log_p.max(axis=1)), logits.argmax(axis=1) == label, bins) * judged[:, None]
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        error: np.ndarray = np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * judged).sum(axis=1), 1e-300)
+        return error
+
+    return Weighted(of, low=0.0, high=1.0, counted=int(judged.sum()))
+
+
+def temperature(logits: np.ndarray, label: np.ndarray) -> float:
+    """The T in [0.01, 100] that makes the mean negative log-likelihood of labels (n,) under softmax(logits / T) least; logits (n, K)."""
+    rows = np.arange(len(label))
+    found = minimize_scalar(
+        lambda log_t: -float(log_softmax(logits / np.exp(log_t), axis=1)[rows, label].mean()), bounds=(np.log(0.01), np.log(100.0)), method="bounded"
+    )  # fmt: skip
+    return float(np.exp(found.x))
 
 
 @metric(
@@ -74,3 +112,17 @@ def aurra(records: pd.DataFrame) -> float:
     order = np.argsort(-np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)[order]
     return float((np.cumsum(right) / np.arange(1, len(right) + 1)).mean())
+
+
+def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
+    """(n, bins): in the bin of its confidence, how far a sample's answer (1 right, 0 wrong) lies above it; 0 in the others."""
+    edges = np.linspace(0.0, 1.0, bins + 1).astype(confidence.dtype)  # in the stored precision, so that 0.2 lies on the edge 0.2
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    gaps = np.zeros((len(confidence), bins))
+    gaps[np.arange(len(confidence)), place] = right.astype(np.float64) - confidence
+    return gaps
+
+
+def _coin(name: str) -> bool:
+    """One of two sides, by the sample's id alone."""
+    return bool(hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1)

@@ -11,6 +11,7 @@ from robustvit.errors import MetricUndefined, NotApplicable
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
 from robustvit.metrics.corruption import SEVERITIES, alexnet
+from robustvit.metrics.human import SETS
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]
@@ -26,7 +27,9 @@ def records(n: int = 240) -> pd.DataFrame:
         "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
-        "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
+        "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),
+        "fact_condition": np.where(np.arange(n) % 3, "c50", "c10"), "fact_counted": 1, "fact_texture": (label + np.arange(n) % 2) % 3,
+        "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
     })  # fmt: skip
 
 
@@ -35,7 +38,7 @@ def cells() -> CellMeans:
     key = resampler([f"s{i}" for i in range(60)]).key
     asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
     asked += [(name, "1") for name in alexnet()["flip_rate"]]
-    asked += [("mixed_same", ""), ("mixed_rand", "")]
+    asked += [("mixed_same", ""), ("mixed_rand", ""), *((name, "") for name in SETS)]
     asked += [(f"{part}imagenet-{letter}", "") for letter in "aor" for part in ("", "val-of-")]
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 

@@ -1,9 +1,14 @@
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.calibration import aurra, ece, rms_calibration_error
+from robustvit.intervals import Resamples
+from robustvit.judging import judge, metric
+from robustvit.metrics.calibration import aurra, ece, rms_calibration_error, temperature
 
 
 def table(confidence: list[float], right: list[int]) -> pd.DataFrame:
@@ -74,3 +79,42 @@ def test_the_response_rate_area_by_hand() -> None:
     rows = pd.DataFrame({"label": [0, 0, 0, 0], "pred": [0, 1, 0, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
     assert aurra(rows) == pytest.approx((1 + 1 / 2 + 2 / 3 + 2 / 4) / 4)
     assert aurra(rows.iloc[::-1]) == pytest.approx(aurra(rows))
+
+
+def scored(n: int = 4000, true: float = 2.5, seed: int = 0) -> pd.DataFrame:
+    """Labels drawn from softmax(logits / true): divided by that, the logits are calibrated."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, 5)) * 4
+    p = np.exp(logits / true)
+    p /= p.sum(axis=1, keepdims=True)
+    label = (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    shown = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return pd.DataFrame({
+        "sample": [f"s{i:05d}" for i in range(n)], "label": label, "pred": logits.argmax(axis=1),
+        "confidence": (shown / shown.sum(axis=1, keepdims=True)).max(axis=1), "logits": list(logits.astype(np.float32)),
+    })  # fmt: skip
+
+
+def test_temperature_scaling_finds_the_temperature_the_labels_were_drawn_at() -> None:
+    rows = scored()
+    assert temperature(np.stack(rows["logits"]).astype(float), rows["label"].to_numpy()) == pytest.approx(2.5, rel=0.05)
+    plain, scaled = (judge(metric(name), rows, Resamples(rows["sample"].tolist())) for name in ("ece", "ece_temperature"))
+    assert plain.value > 15
+    assert scaled.value < 4
+    assert 1800 < scaled.n < 2200
+
+
+def test_the_judged_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
+    """By a loop: T from the samples of one side, bins of the other."""
+    rows = scored(600)
+    side = np.array([hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1 for name in rows["sample"]], dtype=bool)
+    logits, label = np.stack(rows["logits"]).astype(float), rows["label"].to_numpy()
+    p = softmax(logits[side] / temperature(logits[~side], label[~side]), axis=1)
+    own = pd.DataFrame({"label": label[side], "pred": p.argmax(axis=1), "confidence": p.max(axis=1)})
+    assert judge(metric("ece_temperature"), rows, Resamples(rows["sample"].tolist())).value == pytest.approx(100 * value(own), abs=1e-9)
+
+
+def test_temperature_scaling_refuses_logits_that_are_not_what_answered() -> None:
+    rows = scored(50).assign(pred=0)
+    with pytest.raises(NotApplicable, match="masks or groups"):
+        judge(metric("ece_temperature"), rows, Resamples(rows["sample"].tolist()))
