@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated
 
 import numpy as np
@@ -81,20 +82,24 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> float:
     higher_is_better=False,
     needs=("label", "pred", "confidence"),
 )
-def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] = 100) -> float:
+def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] = 100) -> Weighted:
     """Root mean square calibration error over bins of `beta` samples of like confidence, as the authors' code computes it.
 
     That code lets the last bin run to the end and then skips it, so the most confident samples do not count: kept, since published numbers have it.
     Denominator: all samples of the cell, n; n/a below two bins. Bootstrap interval. No reference table.
     """
     order = np.argsort(np.asarray(records["confidence"]), kind="stable")
-    confidence = np.asarray(records["confidence"], dtype=np.float64)[order]
-    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)[order]
+    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)
+    gaps = (np.asarray(records["confidence"], dtype=np.float64) - right)[order]
     bins = len(records) // beta - 1
     if bins < 1:
         raise NotApplicable(f"it takes at least {2 * beta} samples; here are {len(records)}")
-    gaps = (confidence - right)[: bins * beta].reshape(bins, beta).mean(axis=1)
-    return float(np.sqrt((beta / len(records) * gaps**2).sum()))
+
+    def error(rows: np.ndarray) -> float:
+        means = gaps[rows][: bins * beta].reshape(bins, beta).mean(axis=1)
+        return float(np.sqrt((beta / len(rows) * means**2).sum()))
+
+    return Weighted(_drawn(error, order), low=0.0, high=1.0)
 
 
 @metric(
@@ -104,14 +109,25 @@ def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] 
     higher_is_better=True,
     needs=("label", "pred", "confidence"),
 )
-def aurra(records: pd.DataFrame) -> float:
+def aurra(records: pd.DataFrame) -> Weighted:
     """Area under the response rate accuracy curve: accuracy on the most confident k samples, averaged over k from 1 to all.
 
     Denominator: all samples of the cell, n; equally confident samples stand in the order of their ids. Bootstrap interval. No reference table.
     """
     order = np.argsort(-np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)[order]
-    return float((np.cumsum(right) / np.arange(1, len(right) + 1)).mean())
+    ranks = np.arange(1, len(right) + 1)
+    return Weighted(_drawn(lambda rows: float((np.cumsum(right[rows]) / ranks).mean()), order), low=0.0, high=1.0)
+
+
+def _drawn(statistic: Callable[[np.ndarray], float], order: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The statistic of resampled rows, for Weighted: it is given places in `order`, ascending, each as often as its row was drawn."""
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        places = np.arange(weights.shape[1])
+        return np.array([statistic(np.repeat(places, counts)) for counts in weights[:, order].astype(np.intp)])
+
+    return of
 
 
 def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:

@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,7 @@ from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
 from robustvit.intervals import Resamples
-from robustvit.judging import judge, metric
+from robustvit.judging import Weighted, judge, metric
 from robustvit.metrics.calibration import aurra, ece, rms_calibration_error, temperature
 
 
@@ -17,7 +18,11 @@ def table(confidence: list[float], right: list[int]) -> pd.DataFrame:
 
 
 def value(records: pd.DataFrame, bins: int = 15) -> float:
-    return float(ece(records, bins=bins).of(np.ones((1, len(records))))[0])
+    return once(ece(records, bins=bins), records)
+
+
+def once(answer: Weighted, records: pd.DataFrame) -> float:
+    return float(answer.of(np.ones((1, len(records))))[0])
 
 
 def test_ece_agrees_with_a_table_worked_by_hand() -> None:
@@ -67,7 +72,7 @@ def test_the_rms_error_skips_the_last_bin_as_its_authors_do() -> None:
     for start in range(0, 900, 100):
         part = ranked.iloc[start : start + 100]
         total += 100 / 1050 * (part["confidence"].mean() - (part["pred"] == part["label"]).mean()) ** 2
-    assert rms_calibration_error(rows) == pytest.approx(np.sqrt(total), abs=1e-12)
+    assert once(rms_calibration_error(rows), rows) == pytest.approx(np.sqrt(total), abs=1e-12)
 
 
 def test_the_rms_error_needs_two_bins() -> None:
@@ -77,8 +82,16 @@ def test_the_rms_error_needs_two_bins() -> None:
 
 def test_the_response_rate_area_by_hand() -> None:
     rows = pd.DataFrame({"label": [0, 0, 0, 0], "pred": [0, 1, 0, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
-    assert aurra(rows) == pytest.approx((1 + 1 / 2 + 2 / 3 + 2 / 4) / 4)
-    assert aurra(rows.iloc[::-1]) == pytest.approx(aurra(rows))
+    assert once(aurra(rows), rows) == pytest.approx((1 + 1 / 2 + 2 / 3 + 2 / 4) / 4)
+    assert once(aurra(rows.iloc[::-1]), rows) == pytest.approx(once(aurra(rows), rows))
+
+
+@pytest.mark.parametrize("metric_of", [aurra, rms_calibration_error])
+def test_a_resample_of_ranked_rows_is_the_metric_of_the_rows_drawn(metric_of: Callable[[pd.DataFrame], Weighted]) -> None:
+    rows = likely(400)
+    counts = np.bincount(np.random.default_rng(1).integers(0, 400, 400), minlength=400)
+    drawn = rows.iloc[np.repeat(np.arange(400), counts)]
+    assert metric_of(rows).of(counts[None].astype(np.float32))[0] == pytest.approx(once(metric_of(drawn), drawn), abs=1e-12)
 
 
 def scored(n: int = 4000, true: float = 2.5, seed: int = 0) -> pd.DataFrame:
