@@ -37,8 +37,11 @@ def settled(interval: Interval) -> Interval:
 
 
 def percentile(replicates: np.ndarray) -> Interval:
-    """The middle 95 % of bootstrap replicates, (R,); the interval of a mean, or of an average of means."""
-    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    """The middle 95 % of bootstrap replicates, (R,); the interval of a mean, or of an average of means.
+
+    A replicate that drew nothing that counts is NaN, and left out.
+    """
+    low, high = np.quantile(replicates[~np.isnan(replicates)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 

@@ -21,6 +21,11 @@ def test_a_bootstrapped_mean_agrees_with_scipy() -> None:
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
+def test_replicates_that_drew_nothing_that_counts_are_left_out() -> None:
+    known = np.random.default_rng(1).random(400)
+    assert percentile(np.insert(known, [0, 7, 300], np.nan)) == percentile(known)
+
+
 def test_resamples_depend_on_the_set_of_samples_alone() -> None:
     ids = [f"s{i}" for i in range(50)]
     shuffled = list(np.random.default_rng(0).permutation(ids))
