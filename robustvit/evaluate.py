@@ -20,7 +20,7 @@ from robustvit.reading import Reading, judge
 from robustvit.scenario import Outcome, Scenario, scenario, stream
 from robustvit.suite import Cell
 
-_ATTACK_BYTES = 64 << 20  # images an attack works on at once: enough rows that the fallen make room, little enough for any machine
+_ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough rows that the fallen make room, little enough for any machine
 
 _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 
@@ -72,7 +72,7 @@ def evaluate(
 
 
 def _rows_at_once(kind: str, model: Classifier) -> int:
-    if kind != "attack":
+    if kind not in ("attack", "analysis"):
         return model.tile
     bytes_a_row = 3 * 4 * model.size[0] * model.size[1]
     return max(1, _ATTACK_BYTES // bytes_a_row // model.tile) * model.tile

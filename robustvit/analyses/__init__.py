@@ -1,1 +1,1 @@
-"""Analyses: measurements of a model on samples. None ships yet; `@robustvit.analysis` adds one."""
+"""Analyses: measurements of a model on samples that are not its answers to them. `@robustvit.analysis` adds one."""
