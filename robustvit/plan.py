@@ -12,6 +12,7 @@ import numpy as np
 from robustvit import registry
 from robustvit.batch import Data, Traits, traits
 from robustvit.classifier import Card, Classifier, Enlarging
+from robustvit.cost import Cost, count
 from robustvit.errors import BadParameter, DataUnreadable, ModelError, UsageError, WeightsUnavailable, few
 from robustvit.loading import load_data, load_model, resolve
 from robustvit.order import SHARD, Frames, order, starts
@@ -91,6 +92,7 @@ class Plan:
     asks: list[Ask]
     settings: Settings
     plugins: dict[Spec, Any] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[Cell]:
@@ -281,7 +283,7 @@ def manifest(plan: Plan, command: str) -> dict[str, Any]:
         "data": {samples.data.fingerprint: _about_data(samples) for samples in plan.samples},
         "limit": plan.settings.limit, "cells": cells,
     }  # fmt: skip
-    return {"id": digest(body), **body, "command": command}
+    return {"id": digest(body), **body, "models": _costed(plan, body["models"]), "command": command}
 
 
 def _told(cell: Cell, ask: Ask) -> dict[str, Any]:
@@ -320,6 +322,18 @@ def _told_source(cell: Cell, data: Data) -> str:
     if entry.kind != "corruption" or not entry.severity:
         return data.source
     return "on-the-fly" if cell.storage is None else f"on-the-fly, {cell.storage}"
+
+
+def _costed(plan: Plan, cards: Any) -> dict[str, Any]:
+    """The models' cards with the MACs of a picture, counted once. No part of the manifest's id: another torch may count otherwise."""
+    for ask in plan.asks:
+        if ask.model is not None and ask.label not in plan.costs:
+            plan.costs[ask.label] = count(ask.model.model, ask.model.size)
+    return {label: _with_cost(card, plan.costs[label]) for label, card in cards.items()}
+
+
+def _with_cost(card: dict[str, Any], cost: Cost) -> dict[str, Any]:
+    return {**card, "macs": cost.macs, "notes": {**card["notes"], **({"macs": cost.reason} if cost.reason else {})}}
 
 
 def _card(card: Card) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def checkpoint_model(
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation))
     card = Card(
         label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, look), fingerprint=fingerprint(built),
-        weights="checkpoint", source=file.name, parameters=parameters(built), notes=_notes(about, mean, std, crop_pct),
+        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built), notes=_notes(about, mean, std, crop_pct),
     )  # fmt: skip
     return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
 

@@ -8,7 +8,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "robustvit"  # the checkout: what is installed is a copy of it
 
 DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
-PRIMITIVES = {"batch", "checkpoint", "classifier", "compiled", "draws", "norms", "philox", "reading", "recipe", "scenario", "training"}
+PRIMITIVES = {
+    "batch",
+    "checkpoint",
+    "classifier",
+    "compiled",
+    "cost",
+    "draws",
+    "norms",
+    "philox",
+    "reading",
+    "recipe",
+    "scenario",
+    "training",
+}
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
 STATISTICS = {"intervals", "judging", "answers"}
@@ -33,16 +46,25 @@ ALLOWED = {
     "runner": BELOW | {"environment", "evaluate", "executors", "pictures", "plan", "store"},
     "board": JUDGEMENT,
     "comparison": JUDGEMENT,
+    "reference_files": JUDGEMENT,
+    "references": JUDGEMENT | {"board", "reference_files"},
+    "factors": JUDGEMENT | {"board", "reference_files", "references"},
+    "fits": JUDGEMENT,
+    "scatter": JUDGEMENT | {"figures"},
+    "tabular": JUDGEMENT | {"export"},
     "export": JUDGEMENT | {"board"},
     "figures": JUDGEMENT | {"board"},
-    "report": JUDGEMENT | {"board", "figures"},
+    "report": JUDGEMENT | {"board", "factors", "figures", "fits", "references", "scatter"},
     "catalogue": DESCRIPTION,
     "sources": BELOW,
     "scaffold": DESCRIPTION,
     "generate": BELOW | {"data"},
 }
 NO_TORCH = (
-    DESCRIPTION | STATISTICS | {"store", "metrics", "board", "comparison", "export", "figures", "report", "catalogue", "scaffold", "cli"}
+    DESCRIPTION
+    | STATISTICS
+    | {"store", "metrics", "board", "comparison", "export", "figures", "report", "catalogue", "scaffold", "cli"}
+    | {"reference_files", "references", "factors", "fits", "scatter", "tabular"}
 )
 
 
@@ -99,4 +121,4 @@ def test_every_package_is_listed_for_the_wheel() -> None:
 
     listed = set(tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     present = {".".join(("robustvit", *path.parent.relative_to(ROOT).parts)) for path in ROOT.rglob("__init__.py")}
-    assert listed == present | {"robustvit.suites"}
+    assert listed == present | {"robustvit.published", "robustvit.suites"}

@@ -75,6 +75,12 @@ def test_half_precision_becomes_float32(saved, module, dtype):
     assert torch.equal(model.model.state_dict()["head.weight"], module.state_dict()["head.weight"].to(dtype).float())
 
 
+def test_the_card_keeps_the_tag_that_the_address_names(saved):
+    card = load(saved("a.safetensors", query=ASK.replace("vit_tiny_patch16_224", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"))).card
+    assert card.tag == "augreg_in21k_ft_in1k"
+    assert card.identity.get("arch") == "vit_tiny_patch16_224"
+
+
 def test_identity_is_the_same_for_another_path_name_and_spelling(saved):
     one = load(saved("a.safetensors")).card
     two = load(saved("b.pth", query=f"arch=vit_ti16&kwargs={','.join(reversed(KWARGS.split(',')))}&num_classes=7&mean=0.5")).card
