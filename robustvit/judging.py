@@ -50,15 +50,18 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighted:
-    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values.
+    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values, NaN where a resample drew nothing that counts.
 
-    low, high: the ends of its range. counted: the samples it stands on, where these are not all.
+    low, high: the ends of its range. counted: the samples it stands on, where these are not all. centred: its resamples are moved, within
+    its range, to lie about the value. Right for averages of parts that resampling pushes all to one side, such as squares of differences:
+    that push does not average out, and would leave the value outside its interval.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
     low: float = -np.inf
     high: float = np.inf
     counted: int | None = None
+    centred: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,8 +170,9 @@ def _mean(values: np.ndarray, resamples: Resamples) -> Estimate:
 
 
 def _weighted(answer: Weighted, resamples: Resamples) -> Estimate:
-    value = float(answer.of(np.ones((1, resamples.n)))[0])
-    interval = reflected(value, answer.of(resamples.weights))
+    found = _statistic(answer, resamples.weights)
+    value = float(found[0])
+    interval = reflected(value, found[1:])
     low, high = np.clip(interval, answer.low, answer.high)
     return Estimate(value, float(low), float(high), resamples.n if answer.counted is None else answer.counted)
 
@@ -284,7 +288,10 @@ class CellMeans:
 
 def _statistic(answer: Weighted, weights: np.ndarray) -> np.ndarray:
     """(1 + R,) the statistic of all samples, once each, and of the resamples."""
-    return np.concatenate([answer.of(np.ones((1, weights.shape[1]))), answer.of(weights)])
+    value, replicates = answer.of(np.ones((1, weights.shape[1]))), answer.of(weights)
+    if answer.centred:
+        replicates = np.clip(replicates + (value - np.nanmean(replicates)), answer.low, answer.high)
+    return np.concatenate([value, replicates])
 
 
 def _ramp(interval: Interval, count: int) -> np.ndarray:

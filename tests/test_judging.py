@@ -92,6 +92,19 @@ def test_an_average_of_a_weighted_statistic_is_that_of_its_mean() -> None:
     assert mixed.n() == 200
 
 
+def test_an_average_of_squares_lies_in_its_interval() -> None:
+    """Thirty cells of 50 samples: each square is lifted by resampling, all alike, and more than their average varies."""
+    resampler, rng = Resampler(), np.random.default_rng(0)
+    cells: dict[tuple[str, str], Values | None] = {}
+    for cell in range(30):
+        x = rng.normal(size=50)
+        key = resampler([f"{cell}/{i}" for i in range(50)]).key
+        cells[str(cell), ""] = Values(key, Weighted(lambda weights, x=x: (weights @ x / 50) ** 2, low=0.0, centred=True))
+    means = CellMeans("made", "made", 2, cells, resampler)
+    found = joined(made(lambda m: np.mean([m.of(name, [""]) for name, _ in cells], axis=0), over="model"), means)
+    assert 0.0 <= found.low < found.value < found.high
+
+
 def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:
     """Cells that are wrong on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
     errors = errors_of(fog=0.3)

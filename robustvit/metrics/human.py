@@ -33,9 +33,8 @@ SETS = (
 def shape_bias(records: pd.DataFrame) -> Weighted:
     """Among answers that name the shape or the texture, the share that names the shape. About 96 for people.
 
-    Denominator: the pictures whose shape and texture differ and whose answer is one of the two; n/a where there is none. The share hides how
-    rare such answers are: read it beside shape_decisions and texture_decisions. n is all samples of the cell. Bootstrap interval. No reference
-    table.
+    Denominator: the pictures whose shape and texture differ and whose answer is one of the two, n; n/a where there is none. The share hides how
+    rare such answers are: read it beside shape_decisions and texture_decisions. Bootstrap interval. No reference table.
     """
     shape, texture = _decisions(records)
     if not (shape | texture).any():
@@ -46,7 +45,7 @@ def shape_bias(records: pd.DataFrame) -> Weighted:
         hits, all_of_them = (weights @ both.astype(weights.dtype)).astype(np.float64).T
         return _over(hits, all_of_them)
 
-    return Weighted(share, low=0.0, high=1.0)
+    return Weighted(share, low=0.0, high=1.0, counted=int((shape | texture).sum()))
 
 
 @metric(
@@ -91,10 +90,11 @@ def condition_accuracy(records: pd.DataFrame) -> Weighted:
     """Accuracy among the sixteen categories, averaged over the counted conditions of a set; of a set without conditions, its accuracy.
 
     Denominator: the samples of each condition. In the whole release conditions are equally large, so that this is also the accuracy over all
-    their samples, which the authors report. n is all samples of the cell. Bootstrap interval. No reference table.
+    their samples, which the authors report. n is the samples of those conditions. Bootstrap interval. No reference table.
     """
     conditions, right = _conditions(records), _right(records)[:, None]
-    return Weighted(lambda weights: _average(_shares(weights, conditions, right)), low=0.0, high=1.0)
+    counted = int(conditions.any(axis=1).sum())
+    return Weighted(lambda weights: _average(_shares(weights, conditions, right)), low=0.0, high=1.0, counted=counted)
 
 
 @metric(
@@ -106,8 +106,9 @@ def condition_accuracy(records: pd.DataFrame) -> Weighted:
 def accuracy_difference(records: pd.DataFrame) -> Weighted:
     """Squared difference of a model's and a person's accuracy, averaged over the counted conditions, then over people: in [0, 1].
 
-    Denominator: the samples of each condition for an accuracy, which are fractions; then conditions, then people. n is all samples of the cell.
-    Bootstrap interval. No reference table.
+    Denominator: the samples of each condition for an accuracy, which are fractions; then conditions, then people. n is the samples of those conditions.
+    Chance lifts squares: a value is too high by the share of samples on which the two differ, divided by the samples of a condition (a quarter of
+    160: by 0.0016). Published values are so, too; the bootstrap interval is put about the value. No reference table.
     """
     return _beside_people(records, lambda one: (one.model - one.people) ** 2, (0.0, 1.0))
 
@@ -122,7 +123,7 @@ def observed_consistency(records: pd.DataFrame) -> Weighted:
     """Share of pictures that a model and a person both get right or both get wrong, averaged over the counted conditions, then over people.
 
     Denominator: the samples of each condition; then conditions, then people. In [0, 1]; two good observers agree often whatever they see, which
-    error_consistency discounts. n is all samples of the cell. Bootstrap interval. No reference table.
+    error_consistency discounts. n is the samples of those conditions. Bootstrap interval. No reference table.
     """
     return _beside_people(records, lambda one: one.agree, (0.0, 1.0))
 
@@ -137,8 +138,8 @@ def error_consistency(records: pd.DataFrame) -> Weighted:
     """Cohen's κ between a model and a person being right, averaged over the counted conditions, then over people.
 
     κ = (o − e)/(1 − e), with o the observed consistency and e = p q + (1 − p)(1 − q) what two observers of the accuracies p and q would have by
-    chance; 1 where o is 1. Denominator: the samples of each condition; then conditions, then people. At most 1, 0 at chance. n is all samples of
-    the cell. Bootstrap interval. No reference table.
+    chance; 1 where o is 1. Denominator: the samples of each condition; then conditions, then people. At most 1, 0 at chance. n is the samples
+    of those conditions. Bootstrap interval. No reference table.
     """
     return _beside_people(records, _kappa, (-1.0, 1.0))
 
@@ -265,7 +266,7 @@ def _beside_people(records: pd.DataFrame, score: Callable[[_Beside], np.ndarray]
         shares = _shares(weights, conditions, hits)
         return _average(score(_Beside(shares[..., :1], shares[..., 1:last], shares[..., last:])))
 
-    return Weighted(average, *ends)
+    return Weighted(average, *ends, counted=int(conditions.any(axis=1).sum()), centred=True)
 
 
 def _kappa(one: _Beside) -> np.ndarray:

@@ -101,6 +101,7 @@ def test_more_shape_is_better_and_more_texture_is_not() -> None:
 def test_conditions_weigh_the_same_and_those_that_do_not_count_nothing() -> None:
     rows = told([True, True, False, True, False, False], [[True] * 6], list("aaabcc"), [1, 1, 1, 1, 0, 0])
     assert value("condition_accuracy", rows) == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert judge(metric("condition_accuracy"), rows, Resamples(list(rows["sample"]))).n == 4
     assert value("condition_accuracy", told([True, False, False, True], [[True] * 4])) == 50.0
 
 
@@ -196,7 +197,7 @@ def test_sets_weigh_the_same_whatever_their_size(joint: str, of: str) -> None:
     expected = np.mean([looped(of, drawn(40 + i, seed=i)) for i in range(17)])
     found = joined(metric(joint), everywhere(of))
     assert found.value == pytest.approx(expected, abs=1e-12)
-    assert found.low <= found.high
+    assert found.low < found.value < found.high
 
 
 def test_accuracy_over_the_sets_is_the_mean_of_theirs() -> None:
