@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.batch import Traits
+from robustvit.data.class_folders import pictures
 from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.folder import tree
 from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.reading import Reading
 from robustvit.registry import data
 
 _COUNT = 4050  # pictures of a variant
+_FOLDERS = (
+    "00_dog", "01_bird", "02_wheeled vehicle", "03_reptile", "04_carnivore", "05_insect", "06_musical instrument", "07_primate", "08_fish",
+)  # fmt: skip
 _CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 
 
@@ -42,15 +45,9 @@ def imagenet_9(
 ) -> Files:  # fmt: skip
     """One variant of ImageNet-9. root: holds `<variant>/val/<class>/*`, itself or one folder further down; classes are `00_dog` … `08_fish`."""
     place = _place(need_folder(root, "imagenet-9"), variant)
-    names = subfolders(place)
-    odd = [name for name in names if not (name[:2].isdecimal() and int(name[:2]) < len(_CLASSES))]
-    if odd or not names:
-        raise DataUnreadable(
-            f"data 'imagenet-9': {place} holds {few(odd) or 'no folders'}; its folders are 00_dog, 01_bird, … 08_fish, in that order."
-        )
-    found, folder_of = tree(place, names)
+    _refuse_swapped(place)
+    found, labels = pictures("imagenet-9", place, _FOLDERS)
     ids = [f"imagenet-9/{variant}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    labels = [int(names[i][:2]) for i in folder_of]
     own = Traits(base="imagenet-9", scenario=variant, cut=224, expected=_COUNT)
     return files("imagenet-9", place, found, ids=ids, labels=labels, classes=_CLASSES, readings=(reading(),), traits=own)
 
@@ -62,6 +59,17 @@ def reading() -> Reading:
     groups = tuple(tuple(int(word) for word in line.split()) for line in lines)
     none = tuple(sorted(set(range(len(wnids()))) - {index for group in groups for index in group}))
     return Reading("nine", len(groups) + 1, outputs=len(wnids()), groups=(*groups, none))
+
+
+def _refuse_swapped(place: Path) -> None:
+    """Raises DataUnreadable for folders whose number and name are those of different classes."""
+    number_of = {folder[3:]: folder[:2] for folder in _FOLDERS}
+    swapped = [name for name in subfolders(place) if number_of.get(name[3:], name[:2]) != name[:2]]
+    if swapped:
+        right = ", ".join(f"{number_of[name[3:]]}_{name[3:]}" for name in swapped[:5])
+        raise DataUnreadable(
+            f"data 'imagenet-9': the numbers and names of {len(swapped)} folders in {place} disagree: {few(swapped)}. They are {right}."
+        )
 
 
 def _place(root: Path, variant: str) -> Path:

@@ -36,7 +36,7 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Pictures in files: `paths` below `root`. `ignored` counts the files that are no images."""
+    """Pictures in files: `paths` below `root`. `ignored` counts the files that are no images; `border` pixels are cut off every side."""
 
     name: str
     fingerprint: str
@@ -49,29 +49,42 @@ class Files:
     ignored: int = 0
     source: str = "original"
     traits: Traits = field(default_factory=Traits)
+    border: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> Sample:
-        path = self.root / self.paths[index]
-        shown = str(path) if self.traits.base else self.ids[index]  # a variant shares the ids of what it is a variant of
+        return Sample(self.ids[index], self.picture(index, self.content(index)), int(self.labels[index]))
+
+    def content(self, index: int) -> bytes:
+        """The bytes of a file. Raises DataUnreadable where it cannot be read."""
         try:
-            content = path.read_bytes()
+            return (self.root / self.paths[index]).read_bytes()
         except OSError as error:
-            raise DataUnreadable(f"{shown}: {error.strerror}") from error
+            raise DataUnreadable(f"{self._shown(index)}: {error.strerror}") from error
+
+    def picture(self, index: int, content: bytes) -> np.ndarray:
+        """What the bytes of a file show. Raises DataUnreadable for bytes that are no picture, or one of another size than it should have."""
+        shown = self._shown(index)
         image = decode(content, shown)
         if self.traits.cut is not None and image.shape[:2] != (self.traits.cut, self.traits.cut):
             height, width = image.shape[:2]
             raise DataUnreadable(f"{shown}: {height}x{width} pixels; the pictures of '{self.name}' are {self.traits.cut}x{self.traits.cut}")
-        return Sample(self.ids[index], image, int(self.labels[index]))
+        if min(image.shape[:2]) <= 2 * self.border:
+            raise DataUnreadable(f"{shown}: {image.shape[0]}x{image.shape[1]} pixels leave nothing without a border of {self.border}")
+        return image[self.border : -self.border, self.border : -self.border] if self.border else image
+
+    def _shown(self, index: int) -> str:
+        """What messages call a picture: a variant shares the ids of what it is a variant of, so it is called by its file."""
+        return str(self.root / self.paths[index]) if self.traits.base else self.ids[index]
 
 
 def files(
     name: str, root: Path, listing: Listing, *, ids: Sequence[str], labels: Sequence[int], classes: Sequence[str],
-    readings: tuple[Reading, ...], traits: Traits | None = None,
+    readings: tuple[Reading, ...], traits: Traits | None = None, border: int = 0,
 ) -> Files:  # fmt: skip
-    """The data set of listed files. Its fingerprint covers ids, sizes, labels and facts, so moving the tree changes nothing.
+    """The data set of listed files. Its fingerprint covers ids, sizes, labels, facts and the border that is cut off, so moving the tree changes nothing.
 
     Raises DataMissing where there are no images, DataUnreadable where files are empty or two share an id.
     """
@@ -85,15 +98,16 @@ def files(
     array.flags.writeable = False
     own = traits or Traits()
     paths = tuple(picture.path for picture in listing.pictures)
-    mark = fingerprint(ids, array, classes, _marks(listing.pictures, own))
-    return Files(name, mark, tuple(ids), array, tuple(classes), readings, root, paths, listing.ignored, traits=own)
+    mark = fingerprint(ids, array, classes, _marks(listing.pictures, own, border))
+    return Files(name, mark, tuple(ids), array, tuple(classes), readings, root, paths, listing.ignored, traits=own, border=border)
 
 
-def _marks(pictures: Sequence[Picture], own: Traits) -> Iterator[object]:
-    """What stands for each picture's content: its size, and the facts told of it."""
+def _marks(pictures: Sequence[Picture], own: Traits, border: int) -> Iterator[object]:
+    """What stands for each picture's content: its size, the facts told of it, and the border that is cut off it."""
     facts = [own.facts[name] for name in sorted(own.facts)]
+    more = (f"border {border}",) * (border > 0)
     for i, picture in enumerate(pictures):
-        yield (picture.size, *(values[i] for values in facts)) if facts else picture.size
+        yield (picture.size, *(values[i] for values in facts), *more) if facts or more else picture.size
 
 
 def need(root: Path | None, name: str) -> Path:

@@ -9,9 +9,10 @@ from typing import Literal
 from robustvit.batch import Traits
 from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.data.folder import tree
+from robustvit.data.real_labels import find_real
 from robustvit.data.validation_labels import find_labels
 from robustvit.data.wnids import listed, readings, wnids
-from robustvit.errors import DataMissing, DataUnreadable, few, nearest
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few, nearest
 from robustvit.registry import data
 
 Split = Literal["val", "train"]
@@ -23,7 +24,8 @@ _COUNTS = {"val": 50_000, "train": 1_281_167}
     url="https://www.image-net.org/challenges/LSVRC/2012/",
     licence="ImageNet terms of access: non-commercial research and education",
     rules="Register at https://www.image-net.org, download ILSVRC2012_img_val.tar and sort it into val/<wnid>/, or leave it flat beside "
-    "the development kit or Kaggle's LOC_val_solution.csv. Then --data-dir FOLDER. Scores are by tradition on all 50,000 images of val.",
+    "the development kit or Kaggle's LOC_val_solution.csv. Then --data-dir FOLDER. Scores are by tradition on all 50,000 images of val. For labels=real put real.json of "
+    "https://github.com/google-research/reassessed-imagenet (Apache-2.0) beside them.",
     citation="""@article{russakovsky2015imagenet,
   title={{ImageNet} Large Scale Visual Recognition Challenge},
   author={Russakovsky, Olga and Deng, Jia and Su, Hao and Krause, Jonathan and Satheesh, Sanjeev and Ma, Sean and Huang, Zhiheng and
@@ -40,21 +42,32 @@ def imagenet(
     *,
     split: Literal["val", "train"] = "val",
     classes: Literal["all", "imagenet-a", "imagenet-r", "imagenet-o"] = "all",
+    labels: Literal["original", "real"] = "original",
 ) -> Files:
     """ImageNet-1k, or any part of it; labels count the thousand wnids in sorted order whatever classes are present.
 
     root: holds `<split>/`, `ILSVRC/Data/CLS-LOC/<split>/` or the images themselves, as `<wnid>/*.JPEG` or, for val, flat
     (`ILSVRC2012_val_00000001.JPEG`, …) with one of the label files that `find_labels` knows, beside them or above.
     Ids are `imagenet/<split>/<file name without its ending>`: the same in every layout. classes: only the images of the 200 classes of a
-    shifted set, read as that set is, so that the two can be compared.
+    shifted set, read as that set is, so that the two can be compared. labels: `real` tells the reassessed labels of every image besides
+    (Beyer et al. 2020, Are we done with ImageNet?), from the real.json that `find_real` finds, for the metric top1_real: `fact_real`, none, one
+    or several classes. The samples, and their own labels, stay the same.
     """
+    if labels == "real" and (split, classes) != ("val", "all"):
+        raise BadParameter("data 'imagenet': labels=real are those of all classes of val; leave split and classes out.")
     place = _split_folder(need_folder(root, "imagenet"), split)
     present = _classes(place)
-    found, labels = _sorted_by_class(place, present) if present else _flat(place, split)
+    found, known = _sorted_by_class(place, present) if present else _flat(place, split)
     if classes != "all":
-        return _of_classes(place, found, labels, split, classes)
-    own = Traits(expected=_COUNTS[split])
-    return files("imagenet", place, found, ids=_ids(found, split), labels=labels, classes=wnids(), readings=readings(wnids()), traits=own)
+        return _of_classes(place, found, known, split, classes)
+    own = Traits(expected=_COUNTS[split]) if labels == "original" else _reassessed(place, found)
+    return files("imagenet", place, found, ids=_ids(found, split), labels=known, classes=wnids(), readings=readings(wnids()), traits=own)
+
+
+def _reassessed(place: Path, found: Listing) -> Traits:
+    """The facts of ReaL."""
+    real = find_real(place, [_stem(picture.path) for picture in found.pictures])
+    return Traits(params=(("labels", "real"),), expected=_COUNTS["val"], facts={"fact_real": real})
 
 
 def _ids(found: Listing, split: str) -> list[str]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from robustvit.batch import Traits
+from robustvit.data.class_folders import pictures
 from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.folder import tree
 from robustvit.data.wnids import readings
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.errors import DataMissing, few
 from robustvit.registry import data
 
 _IMAGENETTE = (
@@ -18,6 +19,9 @@ _IMAGENETTE = (
 _IMAGEWOOF = (
     "n02086240", "n02087394", "n02088364", "n02089973", "n02093754", "n02096294", "n02099601", "n02105641", "n02111889", "n02115641",
 )  # fmt: skip
+_COUNTS = {
+    ("imagenette", "val"): 3_925, ("imagenette", "train"): 9_469, ("imagewoof", "val"): 3_929, ("imagewoof", "train"): 9_025,
+}  # fmt: skip
 
 
 @data(
@@ -64,13 +68,8 @@ def _ten(name: str, root: Path | None, split: str, classes: Sequence[str]) -> Fi
         raise DataMissing(
             f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {few(subfolders(place)) or 'no folders'}."
         )
-    names = subfolders(here)
-    if set(names) != set(classes):
-        extra, lacking = sorted(set(names) - set(classes)), sorted(set(classes) - set(names))
-        told = [f"{len(extra)} of another set ({few(extra)})"] * bool(extra) + [
-            f"{len(lacking)} of its ten missing ({few(lacking)})"
-        ] * bool(lacking)
-        raise DataUnreadable(f"data '{name}': the class folders in {here} do not match: {', '.join(told)}.")
-    found, labels = tree(here, list(classes))
+    found, labels = pictures(name, here, classes)
     ids = [f"{name}/{split}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    return files(name, here, found, ids=ids, labels=labels, classes=classes, readings=readings(classes))
+    return files(
+        name, here, found, ids=ids, labels=labels, classes=classes, readings=readings(classes), traits=Traits(expected=_COUNTS[name, split])
+    )

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.batch import Traits
-from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.folder import tree
+from robustvit.data.class_folders import pictures
+from robustvit.data.files import Files, files, need_folder, written
 from robustvit.data.wnids import listed, readings, wnids
-from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.registry import data
 
 _NATURAL = """@inproceedings{hendrycks2021natural,
@@ -109,34 +108,18 @@ def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "thres
     place = need_folder(root, "imagenet-v2")
     inner = [place / f"imagenetv2-{split}-format-val", place / f"imagenetv2-{split}"]
     here = next((folder for folder in inner if folder.is_dir()), place)
-    names = subfolders(here)
-    odd = [name for name in names if not (name.isdecimal() and int(name) < len(wnids()))]
-    if odd or not names:
-        raise DataMissing(
-            f"data 'imagenet-v2': {here} holds {few(odd or names) or 'no folders'}; its folders are named by class index, 0 to 999, in "
-            f"imagenetv2-{split}."
-        )
-    return _opened("imagenet-v2", here, names, [int(name) for name in names], wnids(), 10_000, split)
+    return _opened("imagenet-v2", here, [str(label) for label in range(len(wnids()))], wnids(), 10_000, split)
 
 
 def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> Files:
     place = need_folder(root, name)
     inner = next((place / one for one in (name, name.removeprefix("imagenet-")) if (place / one).is_dir()), place)
-    names = subfolders(inner)
-    unknown = [one for one in names if one not in set(classes)]
-    if unknown or not names:
-        raise DataUnreadable(
-            f"data '{name}': {len(unknown)} of {len(names)} folders in {inner} are not among its {len(classes)} classes: "
-            f"{few(unknown) or 'there are none'}.{nearest(unknown[0], classes) if unknown else ''}"
-        )
-    index = {wnid: i for i, wnid in enumerate(classes)}
-    return _opened(name, inner, names, [index[one] for one in names], classes, expected)
+    return _opened(name, inner, classes, classes, expected)
 
 
-def _opened(name: str, place: Path, names: list[str], labels: list[int], classes: Sequence[str], expected: int, part: str = "") -> Files:
-    found, folder_of = tree(place, names)
+def _opened(name: str, place: Path, folders: Sequence[str], classes: Sequence[str], expected: int, part: str = "") -> Files:
+    found, labels = pictures(name, place, folders)
     within = "/".join(one for one in (name, part) if one)
     ids = [f"{within}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
     own = Traits(base="imagenet", scenario="-".join(one for one in (name, part) if one), expected=expected)
-    labelled = [labels[i] for i in folder_of]
-    return files(name, place, found, ids=ids, labels=labelled, classes=classes, readings=readings(classes), traits=own)
+    return files(name, place, found, ids=ids, labels=labels, classes=classes, readings=readings(classes), traits=own)

@@ -29,7 +29,7 @@ def find_labels(place: Path) -> Callable[[str], int]:
     ILSVRC2012_validation_ground_truth.txt, whose numbers count the classes in an order of its own that only its meta.mat tells.
     Raises DataMissing where there is none, DataUnreadable for one that cannot be right.
     """
-    for folder in (place, *place.absolute().parents[:_ABOVE]):
+    for folder in beside(place):
         if (folder / CSV).is_file():
             return _by_name(folder / CSV)
         for name in LINES:
@@ -42,6 +42,11 @@ def find_labels(place: Path) -> Callable[[str], int]:
         f"data 'imagenet': the images in {place} lie flat and nothing says their labels. Put {CSV}, {LINES[0]} (one wnid a line) or the "
         f"development kit's {TRUTH} with {META} beside them, or sort them into folders named by wnid."
     )
+
+
+def beside(place: Path) -> tuple[Path, ...]:
+    """Where files that label the images in `place` may lie: there, and up to four folders above."""
+    return (place, *place.absolute().parents[:_ABOVE])
 
 
 def _by_name(path: Path) -> Callable[[str], int]:

@@ -21,6 +21,16 @@ def top1_1000way(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["pred_1000way"] == records["label"], dtype=np.float64)
 
 
+@metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_mask"))
+def top1_mask(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples whose label is the most likely of the data's own classes, on data that scores by all thousand (ObjectNet).
+
+    Denominator: all samples of the cell, n. `top1` of the same rows lets all thousand compete, and is never higher. Wilson interval. No
+    reference table.
+    """
+    return np.asarray(records["pred_mask"] == records["label"], dtype=np.float64)
+
+
 @metric(
     source="Hendrycks et al. 2021, The Many Faces of Robustness", unit="%", higher_is_better=False, over="model", needs=("label", "pred")
 )

@@ -24,12 +24,12 @@ def records(n: int = 240) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     return pd.DataFrame({
-        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "pred_mask": pred, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),
         "fact_condition": np.where(np.arange(n) % 3, "c50", "c10"), "fact_counted": 1, "fact_texture": (label + np.arange(n) % 2) % 3,
-        "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
+        "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "fact_real": [[one] if one < 2 else [] for one in label.tolist()], "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
     })  # fmt: skip
 
 

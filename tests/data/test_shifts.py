@@ -1,4 +1,8 @@
+import shutil
+
 import pytest
+from layouts import LAYOUTS
+from layouts import plant as planted
 
 from robustvit.batch import traits
 from robustvit.data.imagenet import imagenet
@@ -10,14 +14,13 @@ SUBSETS = {"imagenet_a": imagenet_a, "imagenet_o": imagenet_o, "imagenet_r": ima
 
 
 @pytest.mark.parametrize("name", SUBSETS)
-def test_a_subset_is_read_among_its_classes_and_among_all(plant, tmp_path, name):
+def test_a_subset_is_read_among_its_classes_and_among_all(tmp_path, name):
     classes = listed(name)
-    plant(tmp_path / name.replace("_", "-"), f"{classes[199]}/x.jpg", f"{classes[0]}/x.jpg")
-    data = SUBSETS[name](tmp_path)
-    assert sorted(data.labels.tolist()) == [0, 199]
+    data = SUBSETS[name](planted(tmp_path, LAYOUTS[name.replace("_", "-")]()))
+    assert data.labels.tolist() == list(range(200))
     assert [(one.name, one.classes) for one in data.readings] == [("mask", 200), ("1000way", 1000)]
     assert data.readings[0].columns == tuple(wnids().index(wnid) for wnid in classes)
-    assert len(set(data.ids)) == 2
+    assert len(set(data.ids)) == 200
 
 
 def test_the_lists_have_the_overlaps_of_the_papers():
@@ -27,30 +30,61 @@ def test_the_lists_have_the_overlaps_of_the_papers():
 
 def test_a_folder_that_is_no_class_of_the_set_is_refused(plant, tmp_path):
     absent = next(wnid for wnid in wnids() if wnid not in listed("imagenet_a"))
-    plant(tmp_path, f"{listed('imagenet_a')[0]}/x.jpg", f"{absent}/x.jpg")
-    with pytest.raises(DataUnreadable, match=f"1 of 2 folders .* not among its 200 classes: {absent}"):
+    plant(planted(tmp_path, LAYOUTS["imagenet-a"]()), f"{absent}/x.jpg")
+    with pytest.raises(DataUnreadable, match=f"1 of 201 folders are not among its 200 classes: {absent}"):
         imagenet_a(tmp_path)
 
 
-def test_folders_of_the_second_validation_set_are_numbers(plant, tmp_path):
-    plant(tmp_path / "imagenetv2-top-images-format-val", "2/a.jpeg", "10/b.jpeg", "999/c.jpeg")
-    data = imagenet_v2(tmp_path, split="top-images")
-    assert dict(zip(data.ids, data.labels.tolist(), strict=True)) == {
-        "imagenet-v2/top-images/2/a": 2, "imagenet-v2/top-images/10/b": 10, "imagenet-v2/top-images/999/c": 999,
-    }  # fmt: skip
+def test_missing_classes_are_counted_and_named(plant, tmp_path):
+    classes = listed("imagenet_a")
+    plant(tmp_path, *(f"{classes[i]}/x.jpg" for i in (0, 2, 199)))
+    with pytest.raises(DataUnreadable, match=f"holds 3 of its 200 class folders; missing {classes[1]}, {classes[3]}, .* and 192 more"):
+        imagenet_a(tmp_path)
+
+
+def test_a_misspelt_class_is_missing_and_too_many_at_once(tmp_path):
+    wnid = listed("imagenet_r")[5]
+    place = planted(tmp_path, LAYOUTS["imagenet-r"]()) / "imagenet-r"
+    (place / wnid).rename(place / f"{wnid}0")
+    with pytest.raises(
+        DataUnreadable, match=f"holds 199 of its 200 .* missing {wnid}; 1 of 200 folders .*: {wnid}0. Did you mean '{wnid}'"
+    ):
+        imagenet_r(tmp_path)
+
+
+def test_class_folders_without_images_are_counted_and_named(tmp_path):
+    place = planted(tmp_path, LAYOUTS["imagenet-o"]()) / "imagenet-o"
+    empty = [listed("imagenet_o")[i] for i in (4, 9)]
+    for wnid in empty:
+        (place / wnid / "x.jpg").unlink()
+    with pytest.raises(DataUnreadable, match=f"2 of the 200 class folders in .* hold no images: {empty[0]}, {empty[1]}"):
+        imagenet_o(tmp_path)
+
+
+def test_folders_of_the_second_validation_set_are_numbers(tmp_path):
+    data = imagenet_v2(planted(tmp_path, LAYOUTS["imagenet-v2"]()), split="top-images")
+    labels = dict(zip(data.ids, data.labels.tolist(), strict=True))
+    assert labels == {f"imagenet-v2/top-images/{label}/x": label for label in range(1000)}
     assert (traits(data).base, traits(data).scenario) == ("imagenet", "imagenet-v2-top-images")
 
 
 def test_a_folder_without_numbers_is_no_second_validation_set(plant, tmp_path):
     plant(tmp_path, "cat/a.jpeg")
-    with pytest.raises(DataMissing, match="named by class index, 0 to 999"):
+    with pytest.raises(DataMissing, match=r"holds none of its 1000 class folders \(0, 1, 2, 3, 4 and 995 more\); it holds cat"):
         imagenet_v2(tmp_path)
 
 
-def test_sketches_are_of_all_classes(plant, tmp_path):
-    plant(tmp_path / "sketch", f"{wnids()[3]}/sketch_1.JPEG", f"{wnids()[999]}/sketch_1.JPEG")
-    data = imagenet_sketch(tmp_path)
-    assert sorted(data.labels.tolist()) == [3, 999]
+def test_numbers_beyond_the_thousand_are_counted(plant, tmp_path):
+    place = planted(tmp_path, LAYOUTS["imagenet-v2, a set alone"]())
+    plant(place, "1000/x.jpeg", "007/x.jpeg")
+    shutil.rmtree(place / "7")
+    with pytest.raises(DataUnreadable, match=r"holds 999 of its 1000 class folders; missing 7; 2 of 1001 folders .*: 007, 1000"):
+        imagenet_v2(tmp_path)
+
+
+def test_sketches_are_of_all_classes(tmp_path):
+    data = imagenet_sketch(planted(tmp_path, LAYOUTS["imagenet-sketch"]()))
+    assert data.labels.tolist() == list(range(1000))
     assert len(data.readings) == 1
 
 

@@ -1,0 +1,107 @@
+"""ImageNet-HR: five large pictures of each of ImageNet's classes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from robustvit.batch import Traits
+from robustvit.data.class_folders import pictures
+from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
+from robustvit.data.wnids import readings, wnids
+from robustvit.errors import DataUnreadable, few
+from robustvit.registry import data
+
+_NAME = "imagenet-hr"
+_TABLE = "metadata.jsonl"
+_INNER = (".", "test", "imagenet-hr", "ImageNet-HR", "imagenet-hr/test", "ImageNet-HR/test")
+
+
+@data(
+    name=_NAME,
+    source="Fuller, Kyrollos, Yassin and Green 2024, LookHere",
+    url="https://huggingface.co/datasets/antofuller/ImageNet-HR",
+    licence="MIT",
+    rules="Fetch the data set antofuller/ImageNet-HR from the Hugging Face hub (5,000 images of 1,024 px, five of each class), then --data-dir FOLDER.",
+    citation="""@inproceedings{fuller2024lookhere,
+  title={{LookHere}: Vision Transformers with Directed Attention Generalize and Extrapolate},
+  author={Fuller, Anthony and Kyrollos, Daniel G. and Yassin, Yousef and Green, James R.},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2024}
+}""",
+)
+def imagenet_hr(root: Path | None) -> Files:
+    """ImageNet-HR, for models that look at more than 224 pixels; any other sees it through its own view.
+
+    root: holds, itself or in `test/` or `ImageNet-HR/`, the images as they are on the hub, flat with a metadata.jsonl that labels them
+    (`file_name`, and `label` or `labels` with one class index), or as folders named by wnid or by class index.
+    """
+    place = need_folder(root, _NAME)
+    above = [place / inner for inner in _INNER if (place / inner).is_dir()]
+    table = next((folder / _TABLE for folder in above if (folder / _TABLE).is_file()), None)
+    here = table.parent if table is not None else next((folder for folder in above if _sorted_by_class(folder)), place)
+    found, labels = _labelled(table) if table is not None else pictures(_NAME, here, _folders(here))
+    ids = [
+        f"{_NAME}/{label}/{written(picture.path.rpartition('/')[2].rpartition('.')[0])}"
+        for label, picture in zip(labels, found.pictures, strict=True)
+    ]
+    own = Traits(base="imagenet", scenario=_NAME, expected=5_000)
+    return files(_NAME, here, found, ids=ids, labels=labels, classes=wnids(), readings=readings(wnids()), traits=own)
+
+
+def _folders(place: Path) -> tuple[str, ...]:
+    """The names of the class folders: numbers where any is one, else wnids."""
+    return tuple(str(label) for label in range(len(wnids()))) if any(name.isdecimal() for name in subfolders(place)) else wnids()
+
+
+def _sorted_by_class(place: Path) -> bool:
+    return any(name.isdecimal() or name in wnids() for name in subfolders(place))
+
+
+def _labelled(table: Path) -> tuple[Listing, list[int]]:
+    """The images that a metadata.jsonl labels. Raises DataUnreadable, with counts, where it has holes."""
+    known = _table(table)
+    found = listing(table.parent)
+    unlabelled = [picture.path for picture in found.pictures if picture.path not in known]
+    if unlabelled:
+        raise DataUnreadable(f"data '{_NAME}': {table} labels none of {len(unlabelled)} images beside it: {few(unlabelled)}.")
+    labels = [known[picture.path] for picture in found.pictures]
+    lacking = [wnids()[label] for label in range(len(wnids())) if label not in set(labels)]
+    if labels and lacking:
+        raise DataUnreadable(
+            f"data '{_NAME}': {len(lacking)} of its {len(wnids())} classes have no image in {table.parent}: {few(lacking)}."
+        )
+    return found, labels
+
+
+def _table(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataUnreadable(f"{path} cannot be read: {error}.") from error
+    rows = [_row(line) for line in lines if line.strip()]
+    wrong = [number for number, row in enumerate(rows, start=1) if row is None]
+    if wrong:
+        raise DataUnreadable(
+            f"{path}: {len(wrong)} of {len(rows)} rows do not give a file_name and one label of 0 to {len(wnids()) - 1}; the first is row {wrong[0]}."
+        )
+    told = [row for row in rows if row is not None]
+    repeated = [name for name, count in Counter(name for name, _ in told).items() if count > 1]
+    if repeated:
+        raise DataUnreadable(f"{path} labels {len(repeated)} images more than once: {few(repeated)}.")
+    return dict(told)
+
+
+def _row(line: str) -> tuple[str, int] | None:
+    """The image and the class of a row; None for one that tells no single class."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict):
+        return None
+    name, label = row.get("file_name"), row.get("label", row.get("labels"))
+    one = label[0] if isinstance(label, list) and len(label) == 1 else label
+    return (name, one) if isinstance(name, str) and type(one) is int and 0 <= one < len(wnids()) else None

@@ -1,0 +1,83 @@
+"""Every data set in every layout that it comes in, and a small model run over each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS, Layout, plant
+
+from robustvit import registry, runner
+from robustvit.batch import traits
+from robustvit.board import leaderboard
+from robustvit.data.files import Files
+from robustvit.loading import load_data
+from robustvit.suite import Suite, read_suite
+
+TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
+ELSEWHERE = {"digits", "sequences", "npz", "hfds", "wds", "imagenet-p"}  # without layouts of class folders; tested by themselves
+
+Planted = Callable[[str], tuple[Layout, Path]]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    """The tree of a layout, made once."""
+    made: dict[str, tuple[Layout, Path]] = {}
+
+    def tree(name: str) -> tuple[Layout, Path]:
+        if name not in made:
+            layout = LAYOUTS[name]()
+            made[name] = layout, plant(tmp_path_factory.mktemp("tree"), layout)
+        return made[name]
+
+    return tree
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Suite:
+    path = tmp_path / "clean.yaml"
+    path.write_text("name: clean\ntitle: Clean\ndata: digits\nscenarios: [clean]\nmetrics: [top1, top5, nll]\n")
+    return read_suite(path)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_opened_with_its_labels_ids_and_name(planted: Planted, name: str) -> None:
+    layout, root = planted(name)
+    data = load_data(layout.address, data_dir=root)
+    assert isinstance(data, Files)
+    found = {(data.root / path).relative_to(root): label for path, label in zip(data.paths, data.labels.tolist(), strict=True)}
+    assert found == {Path(path): label for path, label in zip(layout.paths, layout.labels, strict=False)}
+    assert len(set(data.ids)) == len(data) == len(layout.labels)
+    assert len(data.classes) == layout.classes
+    assert traits(data).scenario == layout.scenario
+    assert (traits(data).base or data.name) in (data.name, "imagenet")
+    assert [data[i].label for i in (0, len(data) - 1)] == [data.labels[0], data.labels[-1]]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_small_model_runs_over_a_layout_and_stands_on_the_leaderboard(planted: Planted, name: str, clean: Suite, tmp_path: Path) -> None:
+    layout, root = planted(name)
+    runner.run(
+        clean, [TINY.replace("?", f"?num_classes={_outputs(layout)}&")], layout.address, store=tmp_path / "s", data_dir=root, limit=4
+    )
+    board = leaderboard(tmp_path / "s")
+    assert set(board["status"]) == {"complete"}
+    assert set(board["scenario"]) == {layout.scenario or "clean"}
+    assert sorted(board["metric"]) == ["nll", "top1", "top5"]
+    assert board["n"].unique().tolist() == [4]
+    assert np.isfinite(board["value"]).all()
+
+
+def test_every_data_set_with_folders_has_a_layout_here() -> None:
+    here = {layout().address.partition("?")[0] for layout in LAYOUTS.values()}
+    human = {
+        name for name, entry in registry.entries("data").items() if entry.module.startswith("robustvit.data.human")
+    }  # tested by themselves
+    assert set(registry.entries("data")) - ELSEWHERE - human == here
+
+
+def _outputs(layout: Layout) -> int:
+    return 1000 if layout.address != "folder" else layout.classes
