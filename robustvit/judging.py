@@ -171,10 +171,17 @@ def _mean(values: np.ndarray, resamples: Resamples) -> Estimate:
 
 def _weighted(answer: Weighted, resamples: Resamples) -> Estimate:
     found = _statistic(answer, resamples.weights)
-    value = float(found[0])
-    interval = reflected(value, found[1:])
-    low, high = np.clip(interval, answer.low, answer.high)
-    return Estimate(value, float(low), float(high), resamples.n if answer.counted is None else answer.counted)
+    value, n = float(found[0]), resamples.n if answer.counted is None else answer.counted
+    low, high = np.clip(_certain(answer, found, n) or reflected(value, found[1:]), answer.low, answer.high)
+    return Estimate(value, float(low), float(high), n)
+
+
+def _certain(answer: Weighted, found: np.ndarray, n: int) -> Interval | None:
+    """The Wilson interval of a share that is 0, or 1, in all resamples alike, which know none; None for any other statistic."""
+    known = found[~np.isnan(found)]
+    if (answer.low, answer.high) != (0.0, 1.0) or known[0] not in (0.0, 1.0) or np.ptp(known) > 0:
+        return None
+    return wilson(n * float(known[0]), n)
 
 
 def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> Estimate:
@@ -270,8 +277,13 @@ class CellMeans:
     def _means(self, key: str, cells: Sequence[tuple[str, str]]) -> np.ndarray:
         found = [one.values for cell in cells if (one := self.cells[cell]) is not None]
         plain = iter(self._plain_means(key, [one for one in found if isinstance(one, np.ndarray)]))
-        weights = self.resampler.of(key).weights
-        return np.stack([_statistic(one, weights) if isinstance(one, Weighted) else next(plain) for one in found])
+        return np.stack([self._weighted_mean(key, one) if isinstance(one, Weighted) else next(plain) for one in found])
+
+    def _weighted_mean(self, key: str, answer: Weighted) -> np.ndarray:
+        resamples = self.resampler.of(key)
+        found = _statistic(answer, resamples.weights)
+        ends = _certain(answer, found, resamples.n if answer.counted is None else answer.counted) if self.spread else None
+        return found if ends is None else np.append(found[:1], _ramp(ends, len(found) - 1))
 
     def _plain_means(self, key: str, many: Sequence[np.ndarray]) -> np.ndarray:
         if not many:

@@ -56,6 +56,21 @@ def test_a_weighted_answer_stays_in_its_range() -> None:
     assert estimate.low == 0.0
 
 
+def test_a_weighted_share_that_never_varies_has_the_wilson_interval_of_what_it_counts() -> None:
+    answer = Weighted(lambda w: np.where(w[:, 0] + w[:, 1] > 0, 1.0, np.nan), low=0.0, high=1.0, counted=2)
+    estimate = judge(made(lambda r: answer), RECORDS, Resamples(list("dcba")))
+    assert (estimate.value, estimate.n) == (1.0, 2)
+    assert (estimate.low, estimate.high) == settled(wilson(2, 2))
+
+
+def test_an_average_of_weighted_shares_that_never_vary_has_their_wilson_interval() -> None:
+    resampler = Resampler()
+    key = resampler([f"s{i}" for i in range(50)]).key
+    cells = {("fog", ""): Values(key, Weighted(lambda w: 0.0 * w.sum(axis=1), low=0.0, high=1.0, counted=40))}
+    found = joined(made(lambda m: m.of("fog", [""]), over="model"), CellMeans("made", "made", 2, cells, resampler))
+    assert (found.value, found.low, found.high) == (0.0, *settled(wilson(0, 40)))
+
+
 def test_a_label_names_only_unusual_parameters() -> None:
     assert metric("ece").label == "ece"
     assert metric({"ece": {"bins": 15}}).label == "ece"
