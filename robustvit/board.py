@@ -85,7 +85,7 @@ def leaderboard(
     rows = []
     for key, group in groups.items():
         rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[_GROUP.index("suite")]], resampler))
-    board = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    board = _answered_once(pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
     board.attrs.update(_about(place, groups.values()))
     return board
 
@@ -114,6 +114,14 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
 def shown(value: float, low: float, high: float) -> str:
     """A number as tables print it: `97.8 [96.1, 98.8]`."""
     return f"{_round(value)} [{_round(low)}, {_round(high)}]"
+
+
+def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
+    """Without the n/a that a suite's metric has on one of its data sets where it has a value on another."""
+    keys = [*(name for name in _GROUP if name != "base"), "metric"]
+    hollow = (board["status"] == "n/a") & (board["cell"] == "") & (board["scenario"] == "")
+    answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "n/a", keys])
+    return board[~(hollow & pd.MultiIndex.from_frame(board[keys]).isin(answered))].reset_index(drop=True)
 
 
 def _suite_metrics(store: Store) -> dict[str, list[Metric | _Unknown]]:
@@ -173,8 +181,6 @@ def _cell_row(heard: _Heard, ask: Metric | None, resamples: Resamples, resampler
 
 def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: Resampler) -> Iterator[dict[str, Any]]:
     means = {of.entry.name: _means(group, of, resampler) for of in _averaged(wanted)}
-    questions = [heard.asked.question for heard in group.heard]
-    corruptions = list(dict.fromkeys(one.scenario for one in questions if one.kind == "corruption" and one.severity))
     for ask in wanted:
         if isinstance(ask, _Unknown):
             yield _row(group.heard, None) | {"metric": ask.label, "status": "n/a", "reason": ask.reason}
@@ -183,12 +189,24 @@ def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: R
             if lacking:
                 yield _row(group.heard, ask) | {"status": "n/a", "reason": lacking}
         elif ask.entry.over == "corruption":
-            for name in corruptions:
-                part = [heard for heard in group.heard if heard.asked.question.scenario == name]
+            graded = _graded(group, ask)
+            for name in dict.fromkeys(heard.asked.question.scenario for heard in graded):
+                part = [heard for heard in graded if heard.asked.question.scenario == name]
                 yield _average(part, ask, means[ask.entry.of], name) | {"scenario": name}
         elif ask.entry.over == "model":
-            part = [heard for heard in group.heard if heard.asked.question.scenario in corruptions]
-            yield _average(part or group.heard, ask, means[ask.entry.of])
+            yield _average(_graded(group, ask) or group.heard, ask, means[ask.entry.of])
+
+
+def _graded(group: _Group, ask: Metric) -> list[_Heard]:
+    """The corruptions with severities that an average may count."""
+    asked_of = ((heard, heard.asked.question) for heard in group.heard)
+    return [heard for heard, one in asked_of if one.kind == "corruption" and one.severity and _counts(ask, heard)]
+
+
+def _counts(ask: Metric, heard: _Heard) -> bool:
+    """Whether an average may count a cell: clips, whose frames are compared with each other, stand apart from pictures that have labels."""
+    clips = heard.asked.data.get("clips")  # which stores of earlier versions do not tell
+    return clips is None or bool(clips) == ("against" in ask.entry.needs)
 
 
 def _lacking(group: _Group, ask: Metric) -> str:
@@ -205,7 +223,7 @@ def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:
     cells: dict[tuple[str, str], Values | None] = {}
     repeated = set()
     for heard in group.heard:
-        if heard.asked.question.kind == "corruption":
+        if heard.asked.question.kind == "corruption" and _counts(of, heard):
             repeated |= {heard.asked.variant} & cells.keys()
             cells[heard.asked.variant] = heard.values.get(of.entry.name)
     classes = int(first.data["classes"])

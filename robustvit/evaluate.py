@@ -16,11 +16,13 @@ from robustvit.batch import Batch, Data, pixels, to_uint8, traits
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import ModelError
-from robustvit.reading import Reading, judge
+from robustvit.reading import Reading, judge, rank
 from robustvit.scenario import Outcome, Scenario, scenario, stream
 from robustvit.suite import Cell
 
-_ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough rows that the fallen make room, little enough for any machine
+_ATTACK_BYTES = (
+    64 << 20
+)  # images an attack or analysis works on at once: enough rows that the fallen make room, little enough for any machine
 
 _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 
@@ -132,6 +134,9 @@ def _judged(readings: Sequence[Reading], logits: Tensor, labels: Tensor) -> dict
     parts = []
     for some, right in zip(torch.split(logits, rows), torch.split(labels.to(logits.device), rows), strict=True):
         answers = judge(first.read(some), right)
-        answers.update({f"pred_{reading.name}": reading.read(some).argmax(dim=1) for reading in others})
+        for reading in others:
+            scores = reading.read(some)
+            answers[f"pred_{reading.name}"] = scores.argmax(dim=1)
+            answers[f"rank_{reading.name}"] = rank(scores, right)
         parts.append(answers)
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

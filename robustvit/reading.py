@@ -80,3 +80,10 @@ def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         "rank": (order == labels[:, None]).int().argmax(dim=1) + 1,
         "top5": top,
     }
+
+
+def rank(scores: Tensor, labels: Tensor) -> Tensor:
+    """(N,) place of each label among (N, K) scores, as judge counts it: 1 is best, and a tie counts against it only where the rival has the lower index."""
+    own = scores.gather(1, labels[:, None])
+    earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    return ((scores > own) | ((scores == own) & earlier)).sum(dim=1) + 1

@@ -5,7 +5,7 @@ label, pred, top5 and rank count classes as the data's first Reading does; confi
 robustvit.reading.judge's. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was right when clean (an
 attack leaves the others alone, and both denominators exist). A frame of a clip (`clip#3`) says the number of the frame that it is compared
 with, `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
-`pred_NAME`; `--keep logits` adds `logits`.
+`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
 
 
 def _open_type(name: str, values: Any) -> pa.DataType:
-    if name.startswith("pred_"):
+    if name.startswith(("pred_", "rank_")):
         return pa.int32()
     if name == "logits":
         return pa.list_(pa.float32(), np.asarray(values).shape[1])

@@ -1,4 +1,4 @@
-"""Masking: square holes anywhere, and patches of a grid. What is not masked keeps its bits."""
+"""Masking: square holes anywhere or in the middle, and patches of a grid. What is not masked keeps its bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from robustvit.draws import Draws
 from robustvit.registry import corruption
 
-_SLACK = 1e-9  # patches; 0.29 of 100 is 29, whatever the product's last bit says
+_SLACK = 1e-9  # patches or pixels; 0.29 of 100 is 29, whatever the product's last bit says
 _LICENCE = "a published definition; no code is used"
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -72,6 +72,38 @@ def patch_drop(images: Tensor, draws: Draws, *, fraction: Share, patch: Annotate
     grid = (draws.at("patches").permutation(rows * columns) < dropped).view(-1, rows, columns)
     hidden = grid.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)[:, :height, :width]
     return torch.where(hidden[:, None], fill, images)
+
+
+@corruption(
+    severity="side_share",
+    family="masking",
+    source="Heo et al. 2021, Rethinking Spatial Dimensions of Vision Transformers (ICCV), robustness benchmarks: Occ",
+    url="https://github.com/naver-ai/pit",
+    licence=_LICENCE,
+    citation="""@inproceedings{heo2021rethinking,
+  title={Rethinking Spatial Dimensions of Vision Transformers},
+  author={Heo, Byeongho and Yun, Sangdoo and Han, Dongyoon and Chun, Sanghyuk and Choe, Junsuk and Oh, Seong Joon},
+  booktitle={IEEE/CVF International Conference on Computer Vision},
+  year={2021}
+}""",
+    rules="The paper's: black pixels in the middle 112x112 of 224 px. Black is 0 before normalisation. Not cut to the 8-bit grid.",
+)
+def center_occlusion(images: Tensor, draws: Draws, *, side_share: Share = 0.5, fill: Share = 0.0) -> Tensor:
+    """The middle of the picture is filled. Share 0 is the identity, 1 fills all of it.
+
+    side_share: of each side, rounded down to whole pixels; where what is left is odd, the smaller border is above and to the left. fill: a level in
+    [0, 1] for the three channels.
+    """
+    rows, columns = (_middle(size, side_share, images.device) for size in images.shape[-2:])
+    return torch.where(rows[:, None] & columns, fill, images)
+
+
+def _middle(size: int, share: float, device: torch.device) -> Tensor:
+    """(size,) bool: the middle of one axis."""
+    side = int(share * size + _SLACK)
+    first = (size - side) // 2
+    at = torch.arange(size, device=device)
+    return (at >= first) & (at < first + side)
 
 
 def _covered(middles: Tensor, side: int, size: int) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.batch import Traits
+from robustvit.data.background_masks import Masks, masks
 from robustvit.data.class_folders import pictures
 from robustvit.data.files import Files, files, need_folder, subfolders, written
 from robustvit.data.wnids import wnids
@@ -40,15 +41,20 @@ def imagenet_9(
     root: Path | None,
     *,
     variant: Literal[
-        "original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t"
+        "original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t", "fg_mask"
     ] = "original",
-) -> Files:  # fmt: skip
-    """One variant of ImageNet-9. root: holds `<variant>/val/<class>/*`, itself or one folder further down; classes are `00_dog` … `08_fish`."""
+) -> Files | Masks:  # fmt: skip
+    """One variant of ImageNet-9. root: holds `<variant>/val/<class>/*`, itself or one folder further down; classes are `00_dog` … `08_fish`.
+
+    `fg_mask` are the masks of the originals, under their ids, white where the foreground is.
+    """
     place = _place(need_folder(root, "imagenet-9"), variant)
     _refuse_swapped(place)
+    own = Traits(base="imagenet-9", scenario=variant, cut=224, expected=_COUNT)
+    if variant == "fg_mask":
+        return masks("imagenet-9", place, _FOLDERS, classes=_CLASSES, readings=(reading(),), traits=own)
     found, labels = pictures("imagenet-9", place, _FOLDERS)
     ids = [f"imagenet-9/{variant}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    own = Traits(base="imagenet-9", scenario=variant, cut=224, expected=_COUNT)
     return files("imagenet-9", place, found, ids=ids, labels=labels, classes=_CLASSES, readings=(reading(),), traits=own)
 
 

@@ -28,6 +28,17 @@ def top5(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["rank"] <= 5, dtype=np.float64)
 
 
+@metric(source="definition", unit="%", higher_is_better=True, needs=("rank_1000way",))
+def top5_1000way(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples whose label is among the five most likely of all thousand classes, on data that is labelled with some of them.
+
+    Denominator: the samples of the cell, n; those that an earlier version recorded without this rank are left out. Ties go to the lower class among
+    the data's own, and to these before others. Wilson interval. No reference table.
+    """
+    rank = np.asarray(records["rank_1000way"], dtype=np.float64)
+    return np.where(np.isnan(rank), np.nan, rank <= 5)
+
+
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred"))
 def error(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose most likely class is not their label: 100 − top1.

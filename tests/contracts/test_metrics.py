@@ -10,7 +10,7 @@ from robustvit import registry
 from robustvit.errors import MetricUndefined, NotApplicable
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
-from robustvit.metrics.corruption import SEVERITIES, alexnet
+from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.human import SETS
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
@@ -24,7 +24,7 @@ def records(n: int = 240) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     return pd.DataFrame({
-        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "pred_mask": pred, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),
@@ -36,8 +36,9 @@ def records(n: int = 240) -> pd.DataFrame:
 def cells() -> CellMeans:
     rng, resampler = np.random.default_rng(0), Resampler()
     key = resampler([f"s{i}" for i in range(60)]).key
-    asked = [("clean", ""), *((name, severity) for name in alexnet()["ce_mean"] for severity in SEVERITIES)]
+    asked = [("clean", ""), *((name, severity) for name in (*alexnet()["ce_mean"], *EXTRA) for severity in SEVERITIES)]
     asked += [(name, "1") for name in alexnet()["flip_rate"]]
+    asked += [("low_pass", "32"), *((name, "") for name in ("full", "foreground", "background"))]
     asked += [("mixed_same", ""), ("mixed_rand", ""), *((name, "") for name in SETS)]
     asked += [(f"{part}imagenet-{letter}", "") for letter in "aor" for part in ("", "val-of-")]
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)

@@ -57,3 +57,20 @@ def test_fraction_zero_is_the_identity_and_one_of_the_patches_the_fill(noise_pic
     images = noise_picture()
     assert torch.equal(mask(images, draws(2), fraction=0.0), images)
     assert torch.equal(masking.patch_drop(images, draws(2), fraction=1.0, fill=0.5), torch.full_like(images, 0.5))
+
+
+@pytest.mark.parametrize(("height", "width", "share"), [(224, 224, 0.5), (9, 12, 0.5), (10, 10, 0.29), (5, 7, 1.0), (6, 6, 0.0)])
+def test_the_middle_is_black_and_the_rest_keeps_its_bits(noise_picture, draws, height, width, share) -> None:
+    images = noise_picture(2, height, width).clamp(min=1 / 255)
+    down, across = (int(share * size + 1e-9) for size in (height, width))
+    top, left = (height - down) // 2, (width - across) // 2
+    expected = images.clone()
+    expected[:, :, top : top + down, left : left + across] = 0.0
+    assert torch.equal(masking.center_occlusion(images, draws(2), side_share=share), expected)
+
+
+def test_the_middle_112_of_224_pixels_are_filled(draws) -> None:
+    filled = masking.center_occlusion(torch.zeros(1, 3, 224, 224), draws(1), side_share=0.5, fill=1.0)
+    assert torch.equal(filled[0, 0].nonzero().aminmax(dim=0).min, torch.tensor([56, 56]))
+    assert torch.equal(filled[0, 0].nonzero().aminmax(dim=0).max, torch.tensor([167, 167]))
+    assert int(filled.sum()) == 3 * 112 * 112

@@ -1,0 +1,34 @@
+"""How much of a model's accuracy hangs on high frequencies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from robustvit.errors import NotApplicable
+from robustvit.judging import CellMeans
+from robustvit.registry import metric
+
+
+@metric(
+    source="Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration (the question; the quotient is robustvit's)",
+    url="https://arxiv.org/abs/2212.06727",
+    unit="%",
+    higher_is_better=False,
+    over="model",
+    needs=("label", "pred"),
+)
+def hf_dependence(errors: CellMeans, *, radius: Annotated[float, Ge(0)] = 32.0) -> np.ndarray:
+    """Share of the clean accuracy that is lost where only frequencies up to `radius` cycles per image remain: 1 − accuracy / clean accuracy.
+
+    Denominator: all samples, the same n in the cells `clean` and `low_pass`. Negative where a model is better without high frequencies. n/a where
+    no clean sample is answered rightly. No reference table.
+    """
+    clean = 1.0 - errors.of("clean", [""])
+    if clean[0] == 0.0:
+        raise NotApplicable("no clean sample is answered rightly")
+    low = 1.0 - errors.of("low_pass", [f"{radius:g}"])
+    lost: np.ndarray = 1.0 - np.divide(low, clean, out=np.full_like(clean, np.nan), where=clean > 0.0)
+    return lost
