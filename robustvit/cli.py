@@ -258,8 +258,10 @@ def leaderboard(
     suite: SuiteName = None,
     model: ModelNames = None,
     metric: Annotated[list[str] | None, typer.Option("--metric", help="NAME or NAME?key=value: only these; any registered one works on any store.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm.")] = "table",
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm; with --published the first, csv, json or md.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Published numbers beside the measured ones, where there are any.")] = False,
+    references: Annotated[Path | None, typer.Option("--references", help="Published numbers of your own (CSV); implies --published.")] = None,
 ) -> None:  # fmt: skip
     """The leaderboard of a store, each number with its interval.
 
@@ -277,6 +279,9 @@ def leaderboard(
         choices = ["table", *FORMATS]
         raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
     asked = None if metric is None else [called(text, "metric") for text in metric]
+    if published or references is not None:
+        _tell_published(boards.leaderboard(store, suite=suite, models=model, metrics=asked), references, format, output)
+        return
     board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
     if format == "table" and output is None:
         _print_board(boards.summary(board), str(store))
@@ -287,6 +292,79 @@ def leaderboard(
         else:
             err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
     _leave_if_failed(board)
+
+
+def _tell_published(board: Any, own: Path | None, format: str, output: Path | None) -> None:
+    """Published numbers beside measured ones."""
+    from robustvit.reference_files import read_references
+    from robustvit.references import beside, page
+    from robustvit.tabular import check_format
+
+    check_format(format)
+    found = beside(board, None if own is None else read_references(own))
+    if not len(found):
+        err.print("No number here has a published one: models are known by timm's name with its tag, not by their labels.", soft_wrap=True)
+    _tell_table(found, page(found), "published beside measured", format, output)
+
+
+def _tell_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
+    """A table on the terminal, or in a format, or in a file."""
+    from robustvit.tabular import save, written
+
+    if format == "table" and output is None:
+        if len(page):
+            _print_frame(page, title)
+        if sentence:
+            out.print(escape(sentence), highlight=False, soft_wrap=True)
+        return
+    text = written(table, page, "md" if format == "table" else format, sentence)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        err.print(f"Wrote {save(text, output)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def factors(
+    store: StorePath = Path("results"),
+    published: Annotated[bool, typer.Option("--published", help="The published models instead of a store.")] = False,
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    shift: Annotated[str | None, typer.Option("--shift", help="The score beside the clean accuracy: imagenet-a, 'pgd 4/255', mce_alexnet, … Default: imagenet-a, or the first there is.")] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="effective, augreg or scaling; default none, the view itself.")] = None,
+    line: Annotated[str, typer.Option("--line", help="For --fit effective, the models that it is measured from: own or published.")] = "own",
+    factor: Annotated[list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")] = None,
+    cost: Annotated[str, typer.Option("--cost", help="macs or parameters.")] = "macs",
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+) -> None:  # fmt: skip
+    """How models came about, what they cost, how robust they are.
+
+    One row per model: what its tag tells, parameters, MACs, scores. A * marks models that nothing beats at their cost. --fit effective: the
+    accuracy on a shift beyond what the clean one lets expect; augreg: a regression on factors; scaling: a power law over cost.
+
+    Example: robustvit factors --published --shift imagenet-a --fit effective
+    """
+    from robustvit import factor_answers
+    from robustvit.board import leaderboard as board_of
+    from robustvit.factors import factor_view
+    from robustvit.tabular import check_choice, check_format, save
+
+    check_format(format)
+    check_choice("--fit", fit or "effective", factor_answers.FITS)
+    check_choice("--line", line, ("own", "published"))
+    check_choice("--cost", cost, ("macs", "parameters"))
+    view = factor_view() if published else factor_view(board_of(store, suite=suite, models=model))
+    shift = shift or factor_answers.usual_shift(view)
+    if plot is not None:
+        from robustvit.pareto_plot import pareto_plot
+        from robustvit.scatter import svg
+
+        err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), alone=True), plot)}", highlight=False, soft_wrap=True)
+    told = factor_answers.answer(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
+    title = f"{fit or 'factors'} · {'published' if published else store}"
+    _tell_table(told.table, told.page, title, format, output, told.sentence)
 
 
 def _leave_if_failed(board: Any) -> None:

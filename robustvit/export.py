@@ -42,6 +42,12 @@ def export(board: pd.DataFrame, format: str, path: Path | str | None = None) -> 
     return text
 
 
+def markdown(page: pd.DataFrame) -> str:
+    """A table of text in Markdown."""
+    lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
+    return "".join("| " + " | ".join(_markdown(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
+
+
 def _write(board: pd.DataFrame, text: str, format: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,15 +63,13 @@ def _csv(board: pd.DataFrame) -> str:
     return board.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
+def _md(board: pd.DataFrame) -> str:
+    return markdown(_page(board))
+
+
 def _json(board: pd.DataFrame) -> str:
     plain = board.astype(object).where(board.notna(), None)
     return json.dumps(plain.to_dict(orient="records"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _md(board: pd.DataFrame) -> str:
-    page = _page(board)
-    lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
-    return "".join("| " + " | ".join(_markdown(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
 
 
 def _latex(board: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from robustvit.store import Store
 
 _SUITE = ("paper", "licence", "rules")
 _DATA = ("source", "n", "classes", "licence", "rules", "fingerprint")
-_MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "fingerprint", "notes")
+_MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
 _SAID = {"n": "images", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning"}  # fmt: skip
 
 

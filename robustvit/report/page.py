@@ -25,6 +25,8 @@ from robustvit.report.conditions import conditions, manifests
 from robustvit.report.entrants import Stage, colour, stages
 from robustvit.report.gallery import gallery, share
 from robustvit.report.numbers import numbers
+from robustvit.report.pareto import pictures
+from robustvit.report.published import pairs
 from robustvit.report.standings import board_of
 from robustvit.report.words import conclusion, notices
 from robustvit.store import Store
@@ -59,7 +61,7 @@ def render(board: pd.DataFrame, store: Store) -> str:
         title=_title(asked), version=__version__, policy=_policy(style, script), style=style, script=script,
         stages=[_stage(stage, store, board) for stage in asked], board=board_of(asked), many=len(asked) > 1,
         conclusions=[conclusion(stage, entrant) for stage in asked for entrant in stage.entrants], notices=notices(asked),
-        conditions=conditions(store, board), numbers=numbers(board), seconds=_seconds(board), ramp=ramp(), store=str(store.path),
+        pairs=pairs(board), costs=pictures(board), conditions=conditions(store, board), numbers=numbers(board), seconds=_seconds(board), ramp=ramp(), store=str(store.path),
     )  # fmt: skip
 
 

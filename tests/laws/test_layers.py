@@ -48,13 +48,16 @@ ALLOWED = {
     "comparison": JUDGEMENT,
     "reference_files": JUDGEMENT,
     "references": JUDGEMENT | {"board", "reference_files"},
-    "factors": JUDGEMENT | {"board", "reference_files", "references"},
+    "tags": JUDGEMENT | {"reference_files"},
+    "factors": JUDGEMENT | {"board", "reference_files", "references", "tags"},
     "fits": JUDGEMENT,
+    "factor_answers": JUDGEMENT | {"fits"},
+    "pareto_plot": JUDGEMENT | {"fits", "scatter"},
     "scatter": JUDGEMENT | {"figures"},
     "tabular": JUDGEMENT | {"export"},
     "export": JUDGEMENT | {"board"},
     "figures": JUDGEMENT | {"board"},
-    "report": JUDGEMENT | {"board", "factors", "figures", "fits", "references", "scatter"},
+    "report": JUDGEMENT | {"board", "factors", "figures", "pareto_plot", "references", "scatter"},
     "catalogue": DESCRIPTION,
     "sources": BELOW,
     "scaffold": DESCRIPTION,
@@ -64,7 +67,7 @@ NO_TORCH = (
     DESCRIPTION
     | STATISTICS
     | {"store", "metrics", "board", "comparison", "export", "figures", "report", "catalogue", "scaffold", "cli"}
-    | {"reference_files", "references", "factors", "fits", "scatter", "tabular"}
+    | {"reference_files", "references", "tags", "factors", "fits", "factor_answers", "pareto_plot", "scatter", "tabular"}
 )
 
 

@@ -1,0 +1,237 @@
+"""What a factor view comes to: effective robustness, a regression on factors, a scaling law, and the models that nothing beats.
+
+All of it describes the models of the table, which nobody drew at random: coefficients are associations, and families repeat themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import least_squares
+from scipy.special import expit, logit, stdtr
+
+from robustvit.errors import NotApplicable, UsageError, nearest
+
+FEWEST = 3  # models that a line is fitted to: two are always on one
+_STARTS = ((0.5, 0.3), (0.2, 1.0), (1.0, 0.1), (0.1, 2.0))  # (a, b) that the search for a scaling law begins at
+_UNITS = {"macs": 1e9, "parameters": 1e6}
+
+
+@dataclass(frozen=True)
+class Line:
+    """logit(shifted accuracy) = intercept + slope · logit(clean accuracy), by least squares over n models."""
+
+    shift: str
+    intercept: float
+    slope: float
+    r2: float
+    n: int
+
+    def expected(self, clean: pd.Series) -> pd.Series:
+        """The shifted accuracy on the line at a clean one, both in %."""
+        return pd.Series(100 * expit(self.intercept + self.slope * logit(clean / 100)), clean.index)
+
+    def __str__(self) -> str:
+        sign = "+" if self.slope >= 0 else "-"
+        return f"logit({self.shift}) = {self.intercept:.4f} {sign} {abs(self.slope):.4f} · logit(clean), R² {self.r2:.4f}, over {self.n} models"
+
+
+@dataclass(frozen=True)
+class Effective:
+    """line: what it is measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval."""
+
+    line: Line
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Least squares of logit(shift). table: term, coefficient, standard_error, t, p; the levels named in `against` are their factors' zero."""
+
+    shift: str
+    table: pd.DataFrame
+    against: dict[str, str]
+    r2: float
+    n: int
+    freedom: int
+
+    def __str__(self) -> str:
+        zero = ", ".join(f"{name} = {level}" for name, level in self.against.items())
+        told = f"logit({self.shift}) by least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
+        return f"{told}; compared with {zero}" if zero else told
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """error = a · (cost + d)^(−b) + c. error as a fraction; cost in GMACs or millions of parameters. rmse of the error, as a fraction."""
+
+    score: str
+    cost: str
+    a: float
+    b: float
+    c: float
+    d: float
+    rmse: float
+    n: int
+    converged: bool
+    message: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The parameters, one row each."""
+        return pd.DataFrame({"term": list("abcd"), "value": [self.a, self.b, self.c, self.d]})
+
+    def __str__(self) -> str:
+        unit = "GMACs" if self.cost == "macs" else "million parameters"
+        told = f"error of {self.score} = {self.a:.4f} · (cost + {self.d:.4f})^-{self.b:.4f} + {self.c:.4f}, cost in {unit}"
+        ended = "converged" if self.converged else f"NOT converged: {self.message}"
+        return f"{told}; rmse {100 * self.rmse:.2f} points over {self.n} models; {ended}"
+
+
+def need(view: pd.DataFrame, score: str) -> str:
+    """The name of a score that a factor view has. Raises UsageError, with the nearest names, for another."""
+    known = list(view.attrs.get("scores", {}))
+    if score not in known:
+        raise UsageError(f"no model here has a number called '{score}'.{nearest(score, known)} There are {', '.join(known) or 'none'}.")
+    return score
+
+
+def effective_robustness(view: pd.DataFrame, shift: str, *, among: pd.DataFrame | None = None) -> Effective:
+    """How much more accurate each model is on a shift than its clean accuracy lets expect, in points (Taori et al. 2020).
+
+    The line logit(shift) ~ logit(clean) is fitted over the models of `among`, default the view's own: then a model moves the line that it
+    is measured from. Models without both numbers, or with all or none right, are left out. The interval is that of the model's own two
+    numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not made use of.
+    Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
+    """
+    line = _line(view if among is None else among, need(view, shift))
+    part = view[_usable(view, shift)]
+    expected = line.expected(part["clean"])
+    up = _squares(part[f"{shift}_high"] - part[shift], expected - line.expected(part["clean_low"]))
+    down = _squares(part[shift] - part[f"{shift}_low"], line.expected(part["clean_high"]) - expected)
+    residual = part[shift] - expected
+    table = pd.DataFrame({
+        "model": part["model"], "clean": part["clean"], shift: part[shift], "expected": expected, "effective": residual,
+        "low": residual - down, "high": residual + up,
+    })  # fmt: skip
+    return Effective(line, table.sort_values("effective", ascending=False, kind="stable").reset_index(drop=True))
+
+
+def augreg_fit(view: pd.DataFrame, shift: str, factors: Sequence[str] = ("pretraining", "kind")) -> Regression:
+    """Least squares of logit(shift) on logit(clean) and factors, as AugReg's authors regress on recipes (Steiner et al. 2022).
+
+    factors: columns of the view; text becomes a column for each level but the commonest, numbers enter as they are, and models that lack
+    one are left out. Standard errors assume equal, independent errors, which models of one family do not have.
+    Raises NotApplicable for too few models, or factors that say the same.
+    """
+    lacking = [name for name in factors if name not in view or name == "model"]
+    if lacking:
+        raise NotApplicable(f"the view has no factor '{lacking[0]}'")
+    part = view[_usable(view, need(view, shift)) & view[list(factors)].notna().all(axis=1)]
+    columns, against = _design(part, factors)
+    matrix = np.column_stack(list(columns.values()))
+    n, terms = matrix.shape
+    if n <= terms:
+        raise NotApplicable(f"a regression with {terms} terms needs at least {terms + 1} models; {n} have all that it asks")
+    _refuse_aliases(matrix, list(columns))
+    target = logit(part[shift].to_numpy() / 100)
+    inverse = np.linalg.inv(matrix.T @ matrix)
+    coefficients = np.linalg.lstsq(matrix, target, rcond=None)[0]
+    left = target - matrix @ coefficients
+    errors = np.sqrt(np.diag(inverse) * (left @ left) / (n - terms))
+    t = np.divide(coefficients, errors, out=np.full(terms, np.nan), where=errors > 0)
+    table = pd.DataFrame({"term": list(columns), "coefficient": coefficients, "standard_error": errors, "t": t, "p": 2 * stdtr(n - terms, -np.abs(t))})  # fmt: skip
+    return Regression(shift, table, against, _r2(target, left), n, n - terms)
+
+
+def scaling_fit(view: pd.DataFrame, score: str, cost: str = "macs") -> Scaling:
+    """The saturating power law error = a · (C + d)^(−b) + c of a score over cost (Zhai et al. 2022), a, b, c, d ≥ 0.
+
+    The error is what an accuracy lacks to 100 %, or the score itself where lower is better. Several starts, the best end; `converged` says
+    whether the search ended by itself. Raises NotApplicable where models are no more than parameters: five are needed.
+    """
+    part = view[view[need(view, score)].notna() & view[cost].notna()]
+    if len(part) < 5:
+        raise NotApplicable(f"a scaling law has four parameters and needs at least five models; {len(part)} have both {score} and {cost}")
+    size = part[cost].to_numpy() / _UNITS[cost]
+    value = part[score].to_numpy() / 100
+    error = 1 - value if view.attrs.get("scores", {}).get(score, True) else value
+
+    def miss(p: np.ndarray) -> np.ndarray:
+        return np.asarray(p[0] * (size + p[3]) ** -p[1] + p[2] - error)
+
+    found = [
+        least_squares(miss, [a, b, 0.5 * error.min(), 0.1], bounds=([0.0, 0.0, 0.0, 1e-9], np.inf), x_scale=[1.0, 1.0, 0.1, 1.0], max_nfev=4000)
+        for a, b in _STARTS
+    ]  # fmt: skip
+    best = min(found, key=lambda one: one.cost)
+    rmse = float(np.sqrt(np.mean(best.fun**2)))
+    a, b, c, d = (float(value) for value in best.x)
+    return Scaling(score, cost, a, b, c, d, rmse, len(part), bool(best.success), str(best.message))
+
+
+def pareto(view: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
+    """The models that no other equals at less cost or beats at no more, cheapest first. Models that lack either number are left out."""
+    part = view[view[cost].notna() & view[need(view, score)].notna()]
+    sign = 1.0 if view.attrs.get("scores", {}).get(score, True) else -1.0
+    costs, scores = part[cost].to_numpy(), sign * part[score].to_numpy()
+    no_worse = (costs[:, None] <= costs) & (scores[:, None] >= scores)
+    better = (costs[:, None] < costs) | (scores[:, None] > scores)
+    front: pd.DataFrame = part.iloc[np.flatnonzero(~np.any(no_worse & better, axis=0))]
+    return front.sort_values(by=[cost], kind="stable")
+
+
+def _usable(view: pd.DataFrame, shift: str) -> pd.Series:
+    """Models with both accuracies strictly between none and all, where the logit is finite."""
+    if not view.attrs["scores"].get(shift, True) or "clean" not in view:
+        raise NotApplicable(
+            f"'{shift}' is no accuracy that could be expected of a clean one" if "clean" in view else "no model here has a clean accuracy"
+        )
+    return view["clean"].between(0, 100, inclusive="neither") & view[shift].between(0, 100, inclusive="neither")
+
+
+def _line(view: pd.DataFrame, shift: str) -> Line:
+    part = view[_usable(view, need(view, shift))]
+    if len(part) < FEWEST:
+        raise NotApplicable(f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}'; {len(part)} have both")
+    x, y = logit(part["clean"].to_numpy() / 100), logit(part[shift].to_numpy() / 100)
+    if np.ptp(x) == 0:
+        raise NotApplicable("every model has the same clean accuracy, which leaves no line to fit")
+    matrix = np.column_stack([np.ones(len(x)), x])
+    intercept, slope = np.linalg.lstsq(matrix, y, rcond=None)[0]
+    return Line(shift, float(intercept), float(slope), _r2(y, y - matrix @ [intercept, slope]), len(part))
+
+
+def _r2(target: np.ndarray, left: np.ndarray) -> float:
+    spread = target - target.mean()
+    return float(1 - (left @ left) / (spread @ spread)) if spread @ spread > 0 else float("nan")
+
+
+def _squares(one: pd.Series, other: pd.Series) -> pd.Series:
+    return (one**2 + other**2) ** 0.5
+
+
+def _design(part: pd.DataFrame, factors: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The regression's columns by name, and the level of each factor that the others are compared with."""
+    columns = {"intercept": np.ones(len(part)), "logit(clean)": logit(part["clean"].to_numpy() / 100)}
+    against = {}
+    for name in factors:
+        if pd.api.types.is_numeric_dtype(part[name]):
+            columns[name] = part[name].to_numpy(dtype=np.float64)
+            continue
+        counts = part[name].value_counts()
+        levels = sorted(counts.index, key=lambda level: (-counts[level], level))
+        if levels:
+            against[name] = str(levels[0])
+        columns |= {f"{name} = {level}": (part[name] == level).to_numpy(dtype=np.float64) for level in levels[1:]}
+    return columns, against
+
+
+def _refuse_aliases(matrix: np.ndarray, names: Sequence[str]) -> None:
+    """Raises NotApplicable, naming the first term that those before it already tell."""
+    for count in range(1, matrix.shape[1] + 1):
+        if np.linalg.matrix_rank(matrix[:, :count]) < count:
+            raise NotApplicable(f"the term '{names[count - 1]}' says nothing that the terms before it do not; leave its factor out")

@@ -1,0 +1,47 @@
+"""Published numbers beside the measured ones, as the page shows them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from robustvit.board import shown
+from robustvit.references import beside
+from robustvit.report.conditions import link
+
+_BADGES = {"agrees": "good", "differs": "bad", "other rules": "warn"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A measured number and the published one. badge: the colour of the verdict."""
+
+    model: str
+    number: str
+    suite: str
+    measured: str
+    published: str
+    difference: str
+    errors: str
+    verdict: str
+    badge: str
+    why: str
+    rules: str
+    source: str
+    url: str
+
+
+def pairs(board: pd.DataFrame) -> tuple[Pair, ...]:
+    """The numbers of a leaderboard that others published, too; none where its models' cards are not told."""
+    found = beside(board) if "models" in board.attrs else pd.DataFrame()
+    return tuple(
+        Pair(
+            str(one["model"]), " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
+            shown(one["measured"], one["low"], one["high"]), f"{one['published']:g}", f"{one['difference']:+.2f}",
+            "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}", str(one["verdict"]), _BADGES[one["verdict"]],
+            str(one["why"]), str(one["rules"]), str(one["source"]), link(one["url"]),
+        )
+        for _, one in found.iterrows()
+    )  # fmt: skip
