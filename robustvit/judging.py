@@ -144,7 +144,7 @@ def joined(asked: Metric, means: CellMeans, *which: str) -> Estimate:
     Where nothing varies, since every sample has the same value in every cell, resampling knows no interval: the cells' Wilson intervals give one.
     """
     answer = asked.ask(means, *which)
-    if np.ptp(answer) == 0.0:
+    if np.ptp(answer[~np.isnan(answer)]) == 0.0:
         answer = np.append(answer[:1], asked.ask(replace(means, spread=True), *which)[1:])
     return _in_unit(asked, Estimate(float(answer[0]), *percentile(answer[1:]), means.n()))
 

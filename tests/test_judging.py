@@ -66,7 +66,7 @@ def test_a_weighted_share_that_never_varies_has_the_wilson_interval_of_what_it_c
 def test_an_average_of_weighted_shares_that_never_vary_has_their_wilson_interval() -> None:
     resampler = Resampler()
     key = resampler([f"s{i}" for i in range(50)]).key
-    cells = {("fog", ""): Values(key, Weighted(lambda w: 0.0 * w.sum(axis=1), low=0.0, high=1.0, counted=40))}
+    cells = {("fog", ""): Values(key, Weighted(lambda w: np.where(w[:, 0] > 3, np.nan, 0.0), low=0.0, high=1.0, counted=40))}
     found = joined(made(lambda m: m.of("fog", [""]), over="model"), CellMeans("made", "made", 2, cells, resampler))
     assert (found.value, found.low, found.high) == (0.0, *settled(wilson(0, 40)))
 
