@@ -16,6 +16,11 @@ from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable, ModelError
 
 
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return plant_clone(tmp_path_factory.mktemp("clone"))
+
+
 def bottles(*conditions: str) -> list[Shown]:
     return [Shown("bottle", condition, f"n0{i}_7") for i, condition in enumerate(conditions)]
 
@@ -50,8 +55,8 @@ def test_many_unlikely_classes_do_not_outvote_one_likely_class():
 
 
 @pytest.mark.parametrize("stimuli", list(kinds()))
-def test_every_set_opens_in_the_layout_of_the_release(stimuli, tmp_path):
-    data = model_vs_human(plant_clone(tmp_path), stimuli=stimuli)
+def test_every_set_opens_in_the_layout_of_the_release(stimuli, clone):
+    data = model_vs_human(clone, stimuli=stimuli)
     own = traits(data)
     assert [data.classes[label] for label in data.labels] == ["airplane", "bear", "cat"]
     assert list(data.ids) == [f"model-vs-human/{stimuli}/{one.image}" for one in pictures(stimuli)]
@@ -72,8 +77,8 @@ def test_a_set_without_conditions_has_one_that_counts(tmp_path):
     assert facts == {"fact_condition": ["", "", ""], "fact_counted": [1, 1, 1]}
 
 
-def test_a_cue_conflict_tells_its_texture(tmp_path):
-    data = model_vs_human(plant_clone(tmp_path))
+def test_a_cue_conflict_tells_its_texture(clone):
+    data = model_vs_human(clone)
     assert [categories()[i] for i in traits(data).facts["fact_texture"]] == ["bicycle", "truck", "cat"]
 
 
@@ -166,7 +171,7 @@ def test_a_picture_twice_is_refused(tmp_path):
         model_vs_human(tmp_path, stimuli="colour")
 
 
-def test_a_model_of_other_classes_is_refused(tmp_path):
+def test_a_model_of_other_classes_is_refused():
     with pytest.raises(ModelError, match="1000 logits"):
         reading().check(10, "digits", "model-vs-human")
 
