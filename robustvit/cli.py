@@ -24,9 +24,11 @@ from rich.table import Table
 from robustvit.errors import RobustvitError, UsageError
 
 if TYPE_CHECKING:
+    from robustvit.batch import Data
     from robustvit.plan import Plan, Settings
     from robustvit.runner import Progress
     from robustvit.spec import Spec
+    from robustvit.verification import Verdict
 
 CELLS_FAILED = 3
 INTERRUPTED = 130
@@ -178,6 +180,7 @@ def _tell_run(done: Any, asked: Request) -> None:
         return
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
+    _tell_incomplete(done.incomplete)
     _print_board(summary(board), f"{done.suite} · {done.store}")
     _tell_partial_averages(board)
     if done.computed:
@@ -217,7 +220,7 @@ def plan(asked: Request) -> None:
         place = None
     cost = estimates.estimate(made, place)
     if asked.as_json:
-        print(json.dumps({"cells": _planned(made, place), **asdict(cost)}))
+        print(json.dumps({"cells": _planned(made, place), "incomplete": made.incomplete, **asdict(cost)}))
         return
     _print_plan(made, place, cost)
 
@@ -249,7 +252,14 @@ def _print_plan(made: Plan, place: Any, cost: Any) -> None:
     out.print(table)
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
+    _tell_incomplete(made.incomplete)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}", highlight=False, soft_wrap=True)
+
+
+def _tell_incomplete(sentences: Sequence[str]) -> None:
+    """Which data lacks pictures: its numbers are not those of the whole set."""
+    for sentence in sentences:
+        err.print(f"[yellow]incomplete:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -513,20 +523,29 @@ def new(
 
 @app.command("data")
 def data_(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full, all its variants; NAME?key=value shows some.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every picture of NAME: what is damaged, what is there twice.")] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Look here, too.")] = None,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The known data sets: found or not, and how to get them.
+    """The known data sets: found or not, whole or not, and how to get them.
 
-    Example: robustvit data --data-dir /data/imagenet
+    With --verify, pictures that cannot be read, and equal ones under several labels, end in exit code 1.
+
+    Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
     """
     from robustvit import pictures, registry, sources
 
     if clear_cache:
         out.print(f"Freed {pictures.clear() / 2**20:.1f} MiB of decoded pictures.", highlight=False)
         return
-    rows = [sources.status(name, data_dir) for name in registry.entries("data")]
+    if name is not None:
+        _show_data(name, data_dir, verify, as_json)
+        return
+    if verify:
+        raise UsageError("--verify reads every picture of one data set; name it: robustvit data imagenet-a --verify.")
+    rows = [sources.status(one, data_dir) for one in registry.entries("data")]
     if as_json:
         print(json.dumps(rows, default=str))
         return
@@ -534,6 +553,71 @@ def data_(
         mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
         out.print(f"{mark} [bold]{row['name']}[/]: {escape(str(row['told']))}", highlight=False, soft_wrap=True)
     out.print(f"Decoded pictures take {pictures.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
+
+
+def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) -> None:
+    """One data set in full; with `verify` every picture of it."""
+    from robustvit import sources
+
+    about = sources.describe(name, data_dir)
+    verdicts = _verdicts(name, data_dir, quiet=as_json) if verify else {}
+    for one in about["variants"]:
+        verdict = verdicts.get(sources.called(one["params"]))
+        one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
+    print(json.dumps(about, default=str)) if as_json else _print_data(about)
+    if verify and not (about["found"] and all(verdict.right for verdict in verdicts.values())):
+        raise typer.Exit(RobustvitError.exit_code)
+
+
+def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, Verdict]:
+    """What every variant of a data set that is at hand is like; one whose pictures were among those before is not read again."""
+    from robustvit import sources
+    from robustvit.verification import covers, verify
+
+    found: dict[str, Verdict] = {}
+    last: Data | None = None
+    with _showing(quiet) as progress:
+        for variant in sources.variants(name, data_dir):
+            if variant.data is not None and not covers(last, variant.data):
+                last = variant.data
+                found[sources.called(variant.params)] = verify(last, progress)
+    return found
+
+
+def _print_data(about: dict[str, Any]) -> None:
+    from robustvit.errors import few
+    from robustvit.sources import called
+
+    out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
+    looked = ("found in", about["where"]) if about["found"] else ("looked in", " and ".join(about["looked"]))
+    for key, value in (looked, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+        if value:
+            out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
+    for one in about["variants"]:
+        mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", called(one["params"])
+        out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
+        if one.get("absent"):
+            out.print(f"  no picture of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)
+        if one.get("facts"):
+            out.print(f"  facts of each sample: {', '.join(one['facts'])}", highlight=False, soft_wrap=True)
+        if "verdict" in one:
+            _print_verdict(one["verdict"])
+
+
+def _print_verdict(verdict: dict[str, Any]) -> None:
+    from robustvit.errors import few
+
+    told = {
+        "unreadable": "cannot be read: " + "; ".join(verdict["unreadable"][:5]),
+        "clashing": "groups of equal pictures under different labels: " + few([" = ".join(ids) for ids in verdict["clashing"]]),
+        "same": "groups of equal pictures under one label: " + few([" = ".join(ids) for ids in verdict["same"]]),
+    }
+    for key, words in told.items():
+        if verdict[key]:
+            mark = "[yellow]told:[/]" if key == "same" else "[red]wrong:[/]"
+            out.print(f"  {mark} {len(verdict[key]):,} {escape(words)}", highlight=False, soft_wrap=True)
+    if verdict["right"]:
+        out.print(f"  [green]verified:[/] all {verdict['images']:,} pictures can be read", highlight=False, soft_wrap=True)
 
 
 @app.command()

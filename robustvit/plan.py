@@ -66,6 +66,14 @@ class Samples:
         return traits(self.data)
 
     @property
+    def lacking(self) -> str:
+        """`7,412 of its 7,500 pictures` where the whole set is known to have more than are here, else ""."""
+        whole = self.traits.expected
+        if whole is None or isinstance(self.data.ids, Frames) or len(self.data) >= whole:
+            return ""
+        return f"{len(self.data):,} of its {whole:,} pictures"
+
+    @property
     def spec(self) -> Spec:
         """The data's part of a Cell: its name, and what tells it from its siblings."""
         told = {key: value for key, value in (("scenario", self.traits.scenario), ("severity", self.traits.severity)) if value}
@@ -106,6 +114,15 @@ class Plan:
         return {cell.id: min(ask.samples.asked, rows(store.pieces(cell.id))) for ask in self.asks for cell in ask.cells if cell.resolved}
 
     @property
+    def incomplete(self) -> list[str]:
+        """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
+        many: dict[str, list[Samples]] = {}
+        for samples in self.samples:
+            if samples.lacking:
+                many.setdefault(samples.data.name, []).append(samples)
+        return [_incomplete(name, parts) for name, parts in many.items()]
+
+    @property
     def rows(self) -> int:
         """Rows wanted in all."""
         return sum(ask.samples.asked * len(ask.cells) for ask in self.asks)
@@ -138,6 +155,13 @@ def make(
         if labels.count(label) > 1:
             raise BadParameter(f"the model '{label}' is named twice.")
     return plan
+
+
+def _incomplete(name: str, parts: Sequence[Samples]) -> str:
+    first = parts[0]
+    told = f"{name} {first.traits.scenario} {first.traits.severity}".strip() if len(parts) > 1 else name
+    more = f", and {len(parts) - 1} more parts of {name} lack some" if len(parts) > 1 else ""
+    return f"{told} holds {first.lacking}{more}"
 
 
 def _refuse_contradictions(many: Sequence[Samples]) -> None:
@@ -348,6 +372,7 @@ def _about_data(samples: Samples) -> dict[str, Any]:
     known = registry.entries("data").get(data.name.partition(":")[0])
     about: dict[str, Any] = {"label": data.name, "name": data.name, "base": own.base or data.name, "fingerprint": data.fingerprint}
     about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked}
+    about |= {} if own.expected is None else {"expected": own.expected}
     about["class_names"] = list(data.classes) if len(data.classes) <= 1000 and not own.scenario else []
     if known is not None:
         about |= {"source": known.source, "url": known.url, "licence": known.licence, "citation": known.citation, "rules": known.rules}

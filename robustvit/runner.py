@@ -49,7 +49,7 @@ class Progress(Protocol):
 
 @dataclass
 class Summary:
-    """What a run came to. computed: rows made by this call; failed: reasons by cell id; seconds: wall clock."""
+    """What a run came to. computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks pictures; seconds: wall clock."""
 
     store: Path
     suite: str
@@ -58,6 +58,7 @@ class Summary:
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     repaired: list[Path] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -133,7 +134,7 @@ class _Run:
         self.hosts: dict[tuple[Any, ...], Classifier] = {}
         self.total = made.rows
         self.done = 0
-        self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total)
+        self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete)
 
     def go(self) -> Summary:
         self.environment = self.store.write_environment(environment.describe(torch.device(self.plan.settings.device)))

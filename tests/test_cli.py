@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from layouts import LAYOUTS, pictures, plant
 from PIL import Image
 
 from robustvit.cli import main
@@ -316,3 +317,50 @@ def test_a_metric_takes_parameters(robustvit, tmp_path: Path) -> None:  # type: 
     robustvit("run", "--limit", "5", "--store", str(tmp_path / "s"), "-q")
     told = robustvit("leaderboard", "--store", str(tmp_path / "s"), "--metric", "ece?bins=5", "--format", "csv")
     assert (told.code, "ece(bins=5)" in told.out) == (0, True)
+
+
+def test_one_data_set_is_shown_in_full(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant(tmp_path, LAYOUTS["imagenet-v2"]())
+    told = robustvit("data", "imagenet-v2", "--data-dir", root)
+    assert told.code == 0
+    assert "✓ split=top-images: 1,000 of 10,000 images" in told.out
+    assert "· split=threshold-0.7: " in told.out
+    assert f"found in {root}" in told.out
+    assert "licence MIT" in told.out
+    about = json.loads(robustvit("data", "imagenet-v2", "--data-dir", root, "--json").out)
+    assert [one["found"] for one in about["variants"]] == [False, False, True]
+
+
+def test_verification_tells_equal_pictures_and_fails_for_different_labels(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pictures(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png"])
+    (tmp_path / "cat/4.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
+    told = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
+    assert (told.code, "verified: all 4 pictures can be read" in told.out) == (0, True)
+    assert "told: 1 groups of equal pictures under one label: folder/cat/1.png = folder/cat/4.png" in told.out
+    (tmp_path / "dog/5.png").write_bytes((tmp_path / "cat/2.png").read_bytes())
+    (tmp_path / "dog/3.png").write_bytes(b"none")
+    told = robustvit("data", f"folder:{tmp_path}", "--verify")
+    assert told.code == 1
+    assert "wrong: 1 cannot be read: folder/dog/3.png" in told.out
+    assert "wrong: 1 groups of equal pictures under different labels: folder/cat/2.png = folder/dog/5.png" in told.out
+    verdict = json.loads(robustvit("data", "folder", "--data-dir", tmp_path, "--verify", "--json").out)["variants"][0]["verdict"]
+    assert (verdict["right"], len(verdict["unreadable"])) == (False, 1)
+
+
+def test_verification_wants_a_name_and_something_to_read(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert robustvit("data", "--verify").code == 2
+    assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none", "--verify").code == 1
+
+
+def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
+    model = SMALL.replace("num_classes=10&", "")
+    asked = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data-dir", root, "--store", tmp_path / "s", "--limit", 2)
+    for verb in ("plan", "run"):
+        told = robustvit(verb, *asked)
+        assert told.code == 0
+        assert "incomplete: imagenet-a holds 200 of its 7,500 pictures" in told.err
+    assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 pictures"]
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert "images of the whole set" in page

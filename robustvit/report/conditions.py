@@ -11,9 +11,9 @@ import pandas as pd
 from robustvit.store import Store
 
 _SUITE = ("paper", "licence", "rules")
-_DATA = ("source", "n", "classes", "licence", "rules", "fingerprint")
+_DATA = ("source", "n", "expected", "classes", "licence", "rules", "fingerprint")
 _MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
-_SAID = {"n": "images", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning"}  # fmt: skip
+_SAID = {"n": "images", "expected": "images of the whole set", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ ALLOWED = {
     "report": JUDGEMENT | {"board", "factors", "figures", "pareto_plot", "references", "scatter"},
     "catalogue": DESCRIPTION,
     "sources": BELOW,
+    "verification": BELOW,
     "scaffold": DESCRIPTION,
     "generate": BELOW | {"data"},
 }
