@@ -18,9 +18,7 @@ def pictures(data: str, place: Path, folders: Sequence[str], *, others: Sequence
     """
     match(data, place, folders, others=others)
     found, labels = tree(place, list(folders))
-    empty = [folders[i] for i in sorted(set(range(len(folders))) - set(labels))]
-    if empty:
-        raise DataUnreadable(f"data '{data}': {len(empty)} of the {len(folders)} class folders in {place} hold no images: {few(empty)}.")
+    refuse_empty(data, place, folders, labels)
     return found, labels
 
 
@@ -38,3 +36,10 @@ def match(data: str, place: Path, folders: Sequence[str], *, others: Sequence[st
     if lacks or more:
         hint = nearest(extra[0], missing or folders) if extra else ""
         raise DataUnreadable(f"data '{data}': {place} {lacks or 'holds more than its class folders'}{'; ' if more else ''}{more}.{hint}")
+
+
+def refuse_empty(data: str, place: Path, folders: Sequence[str], labels: Sequence[int]) -> None:
+    """Raises DataUnreadable where folders hold no images. labels: the index of each picture's folder."""
+    empty = [folders[i] for i in sorted(set(range(len(folders))) - set(labels))]
+    if empty:
+        raise DataUnreadable(f"data '{data}': {len(empty)} of the {len(folders)} class folders in {place} hold no images: {few(empty)}.")

@@ -8,6 +8,7 @@ from sys import intern
 from typing import Literal
 
 from robustvit.batch import Severity, Traits
+from robustvit.data.class_folders import refuse_empty
 from robustvit.data.files import Files, Listing, Picture, files, need_folder, subfolders, written
 from robustvit.data.folder import tree
 from robustvit.data.paper import CITATION, SOURCE
@@ -42,7 +43,7 @@ def imagenet_c(
     """One corruption at one severity of the released ImageNet-C.
 
     root: holds `<corruption>/<severity>/<wnid>/*.JPEG`, or the archives' folders noise, blur, weather, digital and extra with those. Any
-    part of the classes may be present. Ids are those of the validation images, so that cells are paired with clean ones.
+    part of the classes may be present, as of the validation images whose ids these have and with which they are compared.
     """
     return _released("imagenet-c", root, corruption, severity)
 
@@ -110,6 +111,7 @@ def _released(name: str, root: Path | None, corruption: str, severity: int) -> F
     present = _classes(name, place)
     index = {wnid: label for label, wnid in enumerate(wnids())}
     found, labels = tree(place, present)
+    refuse_empty(name, place, present, labels)
     shared = Listing([Picture(intern(picture.path), picture.size) for picture in found.pictures], found.ignored)
     ids = [intern(f"imagenet/val/{_stem(picture.path)}") for picture in shared.pictures]
     readings = (Reading("all", len(wnids())),)

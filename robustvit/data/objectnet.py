@@ -24,7 +24,7 @@ _COUNT = 18_574
     licence="CC BY 4.0 with two more clauses: never tune the parameters of any model on it, and post single images only with their red border",
     rules="Unpack objectnet-1.0.zip (its password is on the authors' page), then --data-dir FOLDER with images/ and mappings/. 113 of its 313 classes are "
     "ImageNet's (18,574 images). An answer is right where the best of all thousand classes is one of those that stand for the object; the best "
-    "among the 113 alone is read besides (`mask`). For testing only: its licence forbids training. Do not pass the files on.",
+    "among the 113 alone is read besides (`mask`). For testing only: its licence forbids training. Do not pass the files on; a report shows some, without their border, and is not for the web.",
     citation="""@inproceedings{barbu2019objectnet,
   title={{ObjectNet}: A large-scale bias-controlled dataset for pushing the limits of object recognition models},
   author={Barbu, Andrei and Mayo, David and Alverio, Julian and Luo, William and Wang, Christopher and Gutfreund, Dan and Tenenbaum, Josh

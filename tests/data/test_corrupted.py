@@ -59,3 +59,10 @@ def test_other_files_of_the_same_names_are_other_data(plant, tmp_path):
     plant(tmp_path, *(f"fog/3/{name}" for name in NAMES[::-1]))
     marks = [imagenet_c(tmp_path, corruption="fog", severity=s).fingerprint for s in (1, 2, 3)]
     assert marks[0] == marks[1] != marks[2]
+
+
+def test_class_folders_without_images_are_refused(plant, tmp_path):
+    plant(tmp_path, f"fog/1/{NAMES[0]}")
+    (tmp_path / "fog/1" / FISH).mkdir()
+    with pytest.raises(DataUnreadable, match=rf"'imagenet-c': 1 of the 2 class folders in .*fog/1 hold no images: {FISH}"):
+        imagenet_c(tmp_path, corruption="fog")

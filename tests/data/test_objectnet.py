@@ -6,7 +6,9 @@ import torch
 from layouts import LAYOUTS, SIZE, objectnet_mappings, plant
 from PIL import Image
 
+from robustvit import runner
 from robustvit.batch import traits
+from robustvit.board import leaderboard, summary
 from robustvit.data.objectnet import objectnet
 from robustvit.data.objectnet_mappings import shared_classes
 from robustvit.errors import DataMissing, DataUnreadable
@@ -106,3 +108,17 @@ def test_a_mapping_that_is_no_mapping_is_refused(tmp_path, text):
         (tmp_path / path).write_text(told)
     with pytest.raises(DataUnreadable, match=f"{SHARED} (holds a list|is no JSON)"):
         shared_classes(tmp_path)
+
+
+def test_the_further_shifts_stand_beside_the_clean_images(tmp_path):
+    for name, layout in (
+        ("imagenet", "imagenet, sorted"), ("objectnet", "objectnet"), ("imagenet-hr", "imagenet-hr, as on the hub"), ("imagenet-stylized", "imagenet-stylized"),
+    ):  # fmt: skip
+        plant(tmp_path / name, LAYOUTS[layout]())
+    model = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
+    runner.run("imagenet-shift-extra", [model], store=tmp_path / "s", data_dir=tmp_path, limit=3)
+    board = leaderboard(tmp_path / "s")
+    assert set(board["status"]) == {"complete"}
+    assert board.loc[board["metric"] == "top1_mask", "scenario"].tolist() == ["objectnet"]
+    shown = {"clean top-1", "objectnet top-1", "imagenet-hr top-1", "imagenet-stylized top-1"}
+    assert shown <= set(summary(board).columns)
