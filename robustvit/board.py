@@ -14,7 +14,7 @@ import pandas as pd
 from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, values_of
+from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, values_of
 from robustvit.spec import parse, revive
 from robustvit.store import Store
 
@@ -117,11 +117,13 @@ def shown(value: float, low: float, high: float) -> str:
 
 
 def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
-    """Without the n/a that a suite's metric has on one of its data sets where it has a value on another."""
+    """Without the n/a that a suite's metric has on one of its data sets where it has a value on another, or was said to have none for the same reason."""
     keys = [*(name for name in _GROUP if name != "base"), "metric"]
     hollow = (board["status"] == "n/a") & (board["cell"] == "") & (board["scenario"] == "")
     answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "n/a", keys])
-    return board[~(hollow & pd.MultiIndex.from_frame(board[keys]).isin(answered))].reset_index(drop=True)
+    told = pd.MultiIndex.from_frame(board[keys]).isin(answered) | board.duplicated([*keys, "status", "reason"])
+    left: pd.DataFrame = board[~(hollow & told)].reset_index(drop=True)
+    return left
 
 
 def _suite_metrics(store: Store) -> dict[str, list[Metric | _Unknown]]:
@@ -288,6 +290,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
     row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
+    measured = part[(part["cell"] != "") & part["metric"].map(of_measurements)]
+    row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
     return row | {"status": _status(part)}

@@ -54,8 +54,8 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model looks through its own view.
     acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a paired 95 % interval (Bonett and Price's adjusted Wald). only_a,
     only_b: samples that one alone got right; p is McNemar's exact test on them, p_holm the same corrected over all cells of the suite.
-    verdict: `a better`, `b better`, `no difference shown`, `no shared samples`, or `clips` (frames are no independent samples, and no label is
-    asked of them: see flip_rate on the leaderboard). Raises StoreError for a model that is not there, and where
+    verdict: `a better`, `b better`, `no difference shown`, `no shared samples`, `no answers` (an analysis measured something else: see its
+    metrics on the leaderboard), or `clips` (frames are no independent samples, and no label is asked of them: see flip_rate there). Raises StoreError for a model that is not there, and where
     the two share no cell.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in _pairs(opened(store), a, b, suite)]
@@ -132,8 +132,10 @@ def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
     """The numbers of a pair. sign: −1 where the difference is b − a."""
     ids = {"cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
     n = len(pair.rows)
-    if n == 0 or "pred_a" not in pair.rows or "pred_b" not in pair.rows:
+    if n == 0:
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no shared samples"}
+    if "pred_a" not in pair.rows or "pred_b" not in pair.rows:
+        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no answers"}
     if _of_clips(pair):
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "clips"}
     a, b = _right(pair)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from robustvit import registry
-from robustvit.batch import Batch
+from robustvit.batch import Batch, Data
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.plan import Ask, Plan, host
+from robustvit.plan import Ask, Plan, host, plugins_of
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec
 from robustvit.store import Store
@@ -27,13 +27,17 @@ _GRADIENT = 3.4  # an attack's step in forward passes: forward, backward to the 
 
 @dataclass(frozen=True)
 class Estimate:
-    """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache."""
+    """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache.
+
+    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it.
+    """
 
     rows: int
     rows_to_do: int
     seconds: float | None
     store_bytes: int
     cache_bytes: int
+    bound: bool = False
 
     @property
     def sentence(self) -> str:
@@ -43,7 +47,7 @@ class Estimate:
             return "Nothing will be computed."
         if self.seconds is None:
             return f"No estimate of time: a model's weights are not at hand. {disk}"
-        return f"About {_duration(self.seconds)} on this machine. {disk}"
+        return f"{'Up to' if self.bound else 'About'} {_duration(self.seconds)} on this machine. {disk}"
 
 
 def estimate(plan: Plan, store: Store | None) -> Estimate:
@@ -51,12 +55,14 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     done = plan.done(store)
     to_do = 0
     seconds: float | None = 0.0
+    bound = False
     decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
         costs: dict[tuple[str, int, View], float] = {}
         for cell in ask.cells:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
+            bound = bound or (rows > 0 and _met(plan, cell) > 1)
             if rows and not ask.samples.traits.fleeting:
                 decoded[ask.samples.data.fingerprint, cell.view] = ask.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
             if ask.model is None:
@@ -64,10 +70,17 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
             elif rows and seconds is not None:
                 key = (cell.scenario.name, int(_steps(cell.scenario)), cell.view)
                 if key not in costs:
-                    costs[key] = _cost(ask, cell)
+                    costs[key] = _cost(ask, cell) * _met(plan, cell)
                 seconds += rows * costs[key]
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
-    return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0)
+    return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0, bound)
+
+
+def _met(plan: Plan, cell: Cell) -> int:
+    """How many samples of nested data sets a row of an analysis may meet, each in a forward pass: at most those of the largest, 1 without one."""
+    if registry.scenario(cell.scenario.name).kind != "analysis":
+        return 1
+    return max((len(one) for one in plugins_of(cell, plan).values() if isinstance(one, Data)), default=1)
 
 
 def _cost(ask: Ask, cell: Cell) -> float:

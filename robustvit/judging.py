@@ -105,6 +105,12 @@ def metric(node: object) -> Metric:
     return Metric(str(Spec(entry.name, unusual)), entry, functools.partial(entry.load(), **arguments))
 
 
+def of_measurements(label: str) -> bool:
+    """Whether the metric of this label reads what an analysis measured (`value_…`), and not what a model answered."""
+    known = registry.entries("metric").get(label.partition("(")[0])
+    return known is not None and any(column.startswith("value_") for column in known.needs)
+
+
 def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> Estimate:
     """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
 

@@ -17,7 +17,7 @@ from robustvit.errors import BadParameter, DataUnreadable, ModelError, UsageErro
 from robustvit.loading import load_data, load_model, resolve
 from robustvit.order import SHARD, Frames, order, starts
 from robustvit.records import rows
-from robustvit.spec import Spec, canonical, digest, plain, show
+from robustvit.spec import Spec, Value, canonical, digest, plain, show
 from robustvit.store import Store
 from robustvit.suite import Cell, Overrides, Suite
 from robustvit.view import View
@@ -331,7 +331,7 @@ def title(cell: Cell, ask: Ask) -> str:
 def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
     """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
     entry = registry.scenario(cell.scenario.name)
-    told = {key: show(value) for key, value in (*own.params, *cell.scenario.params) if key != entry.severity}
+    told = {key: show(_named(value)) for key, value in (*own.params, *cell.scenario.params) if key != entry.severity}
     scenario, severity = cell.scenario.name, "" if cell.severity is None else show(cell.severity)
     if scenario == "clean" and own.scenario:
         scenario, severity = own.scenario, own.severity
@@ -339,6 +339,13 @@ def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
         told |= {"on": f"{own.scenario} {own.severity}".strip()}
     params = ", ".join(f"{key}={value}" for key, value in told.items())
     return {"scenario": scenario, "severity": severity, "params": params, "kind": entry.kind, "family": entry.family}
+
+
+def _named(value: Value) -> Value:
+    """A nested data set without its fingerprint, which its cell's id covers."""
+    if not isinstance(value, Spec) or value.kind != "data":
+        return value
+    return replace(value, params=tuple((key, one) for key, one in value.params if key != "fingerprint"))
 
 
 def _told_source(cell: Cell, data: Data) -> str:
@@ -371,7 +378,7 @@ def _about_data(samples: Samples) -> dict[str, Any]:
     data, own = samples.data, samples.traits
     known = registry.entries("data").get(data.name.partition(":")[0])
     about: dict[str, Any] = {"label": data.name, "name": data.name, "base": own.base or data.name, "fingerprint": data.fingerprint}
-    about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked}
+    about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked, "clips": isinstance(data.ids, Frames)}
     about |= {} if own.expected is None else {"expected": own.expected}
     about["class_names"] = list(data.classes) if len(data.classes) <= 1000 and not own.scenario else []
     if known is not None:

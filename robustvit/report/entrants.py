@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from robustvit.figures import SLOTS, Point
+from robustvit.judging import of_measurements
 
 _SELF = ("model", "transforms", "seed", "precision", "model_view", "storage")  # what makes one entrant another
 _STAGE = ("suite", "base")
@@ -54,6 +55,10 @@ class Entrant:
         """A metric's numbers by place."""
         part = self.cells[self.cells["metric"] == metric]
         return {Place(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
+
+    def measured(self) -> dict[str, Any]:
+        """The rows of metrics that read what an analysis measured, by metric."""
+        return {str(row.metric): row for row in self.cells.itertuples() if of_measurements(str(row.metric))}
 
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where it was not asked."""

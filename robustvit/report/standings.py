@@ -133,6 +133,8 @@ def _numbers(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
         if row.metric not in _MEANS:
             column = Column(str(row.metric), str(row.metric), str(row.unit), bool(row.higher_is_better))
             found[column] = point_of(row)
+    for metric, row in entrant.measured().items():
+        found[Column(metric, metric, str(row.unit), bool(row.higher_is_better))] = point_of(row)
     for (attack, budget), point in strongest_attacks(entrant).items():
         found[Column(f"{attack} {budget}", f"{spaced(attack)} {budget}", "%", True)] = point
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from robustvit.figures import Point, in_order, number
 from robustvit.report.charts import spaced
-from robustvit.report.entrants import Entrant, Stage
+from robustvit.report.entrants import Entrant, Stage, point_of
 from robustvit.report.standings import corruption_errors, mean_error, status_of, strongest_attacks
 
 _SHOWN = 6  # names that a note lists before it counts the rest
@@ -35,7 +35,8 @@ class Notice:
 
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
-    parts = [part for part in (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant)) if part] or _averages(stage, entrant)
+    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _measured(entrant))
+    parts = [part for part in told_of if part] or _averages(stage, entrant)
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
     reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
@@ -89,6 +90,12 @@ def _attacked(entrant: Entrant) -> str:
         f"{spaced(attack)} at {eps} leaves {_percent(point)}" for (attack, eps), point in strongest_attacks(entrant).items() if point.known
     ]
     return ", ".join(parts)
+
+
+def _measured(entrant: Entrant) -> str:
+    points = {metric: point_of(row) for metric, row in entrant.measured().items()}
+    told = [f"has {spaced(metric)} {_percent(point)}" for metric, point in points.items() if point.known]
+    return ", ".join(told)
 
 
 def _averages(stage: Stage, entrant: Entrant) -> list[str]:
