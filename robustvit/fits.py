@@ -186,10 +186,10 @@ def pareto(view: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
 
 def _usable(view: pd.DataFrame, shift: str) -> pd.Series:
     """Models with both accuracies strictly between none and all, where the logit is finite."""
-    if not view.attrs["scores"].get(shift, True) or "clean" not in view:
-        raise NotApplicable(
-            f"'{shift}' is no accuracy that could be expected of a clean one" if "clean" in view else "no model here has a clean accuracy"
-        )
+    if "clean" not in view:
+        raise NotApplicable("no model here has a clean accuracy")
+    if shift == "clean" or not view.attrs["scores"].get(shift, True):
+        raise NotApplicable(f"'{shift}' is no accuracy beside the clean one; name a shift or an attack")
     return view["clean"].between(0, 100, inclusive="neither") & view[shift].between(0, 100, inclusive="neither")
 
 

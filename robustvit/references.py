@@ -151,7 +151,9 @@ def _other_view(view: Mapping[str, Any], one: Mapping[str, Any]) -> Iterator[str
 
 def _built(card: Mapping[str, Any]) -> list[str]:
     """Arguments of the constructor, which make another model of the same tag."""
-    arguments = [part for part in str(card.get("identity", "")).removesuffix(")").split(", ") if part.startswith("kwargs=")]
+    arguments = [
+        part for part in str(card.get("identity", "")).removesuffix(")").split(", ") if part.startswith("kwargs=") and part != "kwargs="
+    ]
     return [f"built with {arguments[0]}"] if arguments else []
 
 

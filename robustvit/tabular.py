@@ -26,13 +26,13 @@ def check_choice(option: str, name: str, choices: Sequence[str]) -> None:
 
 
 def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
-    """csv and json hold the table whole (ten digits, null for no number), md its page. A sentence follows, except in csv.
+    """csv and json hold the table whole (twelve digits, null for no number), md its page. A sentence follows, except in csv.
 
     json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
     """
     check_format(format)
     if format == "csv":
-        return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+        return table.to_csv(index=False, float_format="%.12g", lineterminator="\n")
     if format == "json":
         rows = json.loads(table.to_json(orient="records", double_precision=10))
         return json.dumps({"rows": rows, "told": sentence} if sentence else rows, indent=1, ensure_ascii=False) + "\n"

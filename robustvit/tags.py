@@ -31,6 +31,7 @@ _HYBRIDS = (
 _CONVOLUTIONS = (
     "resnet", "resnetv2", "resnext", "wide_resnet50", "wide_resnet101", "convnext", "convnextv2", "dm_nfnet", "nfnet", "efficientnet",
     "tf_efficientnet", "tf_efficientnetv2", "efficientnetv2", "gc_efficientnetv2", "regnety", "regnetx", "densenet121", "vgg", "repvgg",
+    "mobilenetv2", "mobilenetv3", "mobilenetv4",
 )  # fmt: skip
 _KINDS = {
     **dict.fromkeys(_TRANSFORMERS, "transformer"), **dict.fromkeys(_HYBRIDS, "hybrid"), **dict.fromkeys(_CONVOLUTIONS, "convolution"),

@@ -80,8 +80,13 @@ def test_a_score_that_is_not_there_is_named() -> None:
 def test_an_error_is_no_accuracy_to_expect() -> None:
     frame = view(CLEAN, CLEAN)
     frame.attrs["scores"]["shift"] = False
-    with pytest.raises(NotApplicable, match="no accuracy"):
+    with pytest.raises(NotApplicable, match="no accuracy beside"):
         effective_robustness(frame, "shift")
+
+
+def test_the_clean_accuracy_is_no_shift(published: pd.DataFrame) -> None:
+    with pytest.raises(NotApplicable, match="'clean' is no accuracy beside"):
+        augreg_fit(published, "clean")
 
 
 def test_coefficients_are_those_of_an_independent_least_squares(published: pd.DataFrame) -> None:

@@ -116,6 +116,11 @@ def test_arguments_of_the_constructor_make_another_model(board, published) -> No
     assert (one["verdict"], one["why"]) == ("other rules", "built with kwargs=depth=6")
 
 
+def test_no_arguments_are_no_other_rule(board, published) -> None:
+    (one,) = beside(board(f"timm(arch={TAG}, kwargs=, num_classes=1000)"), published(line())).to_dict("records")
+    assert one["verdict"] == "agrees"
+
+
 def test_a_label_alone_is_nobody(board, published) -> None:
     assert not len(beside(board("", ""), published(line())))
 
