@@ -100,7 +100,8 @@ def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
 
 def _opened(entry: Entry, spec: Spec, root: Path | None) -> Data | RobustvitError:
     try:
-        found: Data = entry.load()(root, **dict(registry.bind(entry, spec).params))
+        bound = registry.bind(entry, spec)
+        found: Data = entry.load()(root, **dict(bound.params))
     except RobustvitError as error:
         return error
     return found

@@ -164,5 +164,5 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet-c": lambda: _corrupted("imagenet-c?corruption=fog&severity=3", "weather/fog/3"),
     "imagenet-cbar": lambda: _corrupted("imagenet-cbar?corruption=sparkles&severity=2", "sparkles/2"),
     "imagenet-3dcc": lambda: _corrupted("imagenet-3dcc?corruption=flash&severity=1", "flash/1"),
-    "folder": lambda: Layout("folder", [f"{name}/1.png" for name in _numbers()], range(1000), 1000),
+    "folder": lambda: Layout("folder", [f"{name:03}/1.png" for name in range(1000)], range(1000), 1000),
 }
