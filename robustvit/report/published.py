@@ -19,6 +19,7 @@ class Pair:
     """A measured number and the published one. badge: the colour of the verdict."""
 
     model: str
+    tag: str
     number: str
     suite: str
     measured: str
@@ -38,7 +39,7 @@ def pairs(board: pd.DataFrame) -> tuple[Pair, ...]:
     found = beside(board) if "models" in board.attrs else pd.DataFrame()
     return tuple(
         Pair(
-            str(one["model"]), " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
+            str(one["model"]), str(one["tag"]), " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
             shown(one["measured"], one["low"], one["high"]), f"{one['published']:g}", f"{one['difference']:+.2f}",
             "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}", str(one["verdict"]), _BADGES[one["verdict"]],
             str(one["why"]), str(one["rules"]), str(one["source"]), link(one["url"]),

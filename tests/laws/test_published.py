@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from robustvit import registry
 from robustvit.cost import count
 from robustvit.reference_files import COLUMNS, folder, read_references
 from robustvit.references import references
@@ -38,11 +39,17 @@ def test_every_number_has_a_source_an_address_and_its_evidence(published: pd.Dat
 
 
 def test_every_scenario_is_known(published: pd.DataFrame) -> None:
-    from robustvit import registry
-
     sequences = {"translate", "rotate", "tilt", "scale", "shear"}
-    assert set(published["scenario"]) <= OWN | SETS | sequences | set(registry.entries("corruption"))
+    made = {*registry.entries("corruption"), *registry.entries("attack"), *registry.entries("analysis")}
+    assert set(published["scenario"]) <= OWN | SETS | sequences | made
     assert set(published["base"]) == {"imagenet", "imagenet-9", "model-vs-human"}
+
+
+def test_every_metric_is_registered_and_its_unit_fits(published: pd.DataFrame) -> None:
+    known = registry.entries("metric")
+    for metric, unit in published[["metric", "unit"]].drop_duplicates().itertuples(index=False):
+        entry = known[metric.partition("(")[0]]
+        assert entry.unit == unit or (unit == "fraction" and entry.unit in ("%", "")), metric
 
 
 def test_values_are_in_range(published: pd.DataFrame) -> None:
