@@ -315,6 +315,7 @@ def _tell_published(board: Any, own: Path | None, format: str, output: Path | No
     if not len(found):
         err.print("No number here has a published one: models are known by timm's name with its tag, not by their labels.", soft_wrap=True)
     _tell_table(found, page(found), "published beside measured", format, output)
+    _leave_if_failed(board)
 
 
 def _tell_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
@@ -365,6 +366,11 @@ def factors(
     check_choice("--fit", fit or "effective", factor_answers.FITS)
     check_choice("--line", line, ("own", "published"))
     check_choice("--cost", cost, ("macs", "parameters"))
+    for option, given, goes in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
+        if given and not goes:
+            raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")
+    if published and (suite or model):
+        raise UsageError("--published shows the published models; --suite and --model choose from a store.")
     view = factor_view() if published else factor_view(board_of(store, suite=suite, models=model))
     shift = shift or factor_answers.usual_shift(view)
     if plot is not None:

@@ -130,6 +130,9 @@ def test_the_plot_is_written(robustvit: Callable[..., Told], store: Path, tmp_pa
         (["--cost", "flops"], "--cost 'flops' is unknown. It takes macs, parameters."),
         (["--format", "xml"], "--format 'xml' is unknown."),
         (["--line", "others"], "--line 'others' is unknown."),
+        (["--factor", "recipe"], "--factor is for --fit augreg."),
+        (["--line", "published"], "--line published is for --fit effective."),
+        (["--model", "demo"], "--suite and --model choose from a store."),
         (["--shift", "imagenet-q"], "no model here has a number called 'imagenet-q'."),
     ],
 )
