@@ -53,10 +53,10 @@ class Traits:
     base: the data set whose pictures these are variants of, whose name tables group them by; "" means itself. scenario, severity: what was
     done to the pictures before they came here, as tables call it (`fog`, `3`). params: what else tells this data from its siblings. cut:
     the pictures are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting:
-    there are too many pictures to keep decoded copies, or they are as quickly made again. expected: how many pictures the whole set has,
-    where that is known. facts: what is known of each sample besides its label, N values by the column of the Records that takes them: a
-    column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers. Frames of clips tell `against`, the number of
-    the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
+    there are too many pictures to keep decoded copies, or they are as quickly made again. alike: equal pictures are nothing odd, as masks
+    are. expected: how many pictures the whole set has, where that is known. facts: what is known of each sample besides its label, N values
+    by the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
+    Frames of clips tell `against`, the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
     """
 
     base: str = ""
@@ -65,6 +65,7 @@ class Traits:
     params: tuple[tuple[str, Value], ...] = ()
     cut: int | None = None
     fleeting: bool = False
+    alike: bool = False
     expected: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from robustvit.batch import Data
+from robustvit.batch import Data, traits
 from robustvit.errors import DataError
 from robustvit.order import Frames
 
@@ -61,14 +61,14 @@ class _Seen(NamedTuple):
 def verify(data: Data, report: Report | None = None) -> Verdict:
     """Reads and decodes every picture. Equal are those whose files are, or, of data that is no files, whose pixels are.
 
-    The frames of clips are only decoded: a clip may stand still.
+    The frames of clips are only decoded, since a clip may stand still, and so are pictures that are `alike` (see batch.Traits).
     """
     seen: list[_Seen] = []
     for start, some in _looked_at(data):
         seen += some
         if report is not None:
             report(min(start + _AT_ONCE, len(data)), len(data), f"verifying {data.name}")
-    groups = [] if isinstance(data.ids, Frames) else _equal(seen)
+    groups = [] if isinstance(data.ids, Frames) or traits(data).alike else _equal(seen)
     labels = np.asarray(data.labels)
     several = [len(set(labels[group].tolist())) > 1 for group in groups]
     named = [tuple(data.ids[i] for i in group) for group in groups]

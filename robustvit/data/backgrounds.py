@@ -50,7 +50,7 @@ def imagenet_9(
     """
     place = _place(need_folder(root, "imagenet-9"), variant)
     _refuse_swapped(place)
-    own = Traits(base="imagenet-9", scenario=variant, cut=224, expected=_COUNT)
+    own = Traits(base="imagenet-9", scenario=variant, cut=224, alike=variant == "fg_mask", expected=_COUNT)
     if variant == "fg_mask":
         return masks("imagenet-9", place, _FOLDERS, classes=_CLASSES, readings=(reading(),), traits=own)
     found, labels = pictures("imagenet-9", place, _FOLDERS)

@@ -6,6 +6,7 @@ from layouts import plant as planted
 from robustvit.batch import Data
 from robustvit.data.backgrounds import imagenet_9
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.verification import verify
 
 SIDE = 224
 
@@ -27,6 +28,12 @@ def test_masks_have_the_ids_and_labels_of_the_originals(release):
     assert masks.ids == originals.ids
     assert masks.labels.tolist() == originals.labels.tolist() == list(range(9))
     assert masks.fingerprint != originals.fingerprint
+
+
+def test_equal_masks_are_nothing_odd(release):
+    for folder in IN9:
+        np.save(release / "bg_challenge/fg_mask/val" / folder / "fg_x.npy", np.ones((SIDE, SIDE), bool))
+    assert verify(imagenet_9(release, variant="fg_mask")).right
 
 
 def test_a_mask_is_white_where_the_foreground_is(release):
