@@ -1,7 +1,7 @@
 """Published numbers, and a leaderboard beside them.
 
 What others published ships as CSV files, one row for each number: whose it is, what was asked, the rules it was asked under, how far another
-run may differ, and where it stands. `tolerance` is absolute and in the number's unit: what its source allows, or else half of its last digit.
+run under the same rules may lie, and where it stands. `tolerance` is absolute and in the number's unit: docs/factors.md says how it was chosen.
 `evidence` is `authors` where the number was read in the authors' own files, `third party` where in a copy of others.
 """
 
