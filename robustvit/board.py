@@ -217,6 +217,8 @@ def _lacking(group: _Group, ask: Metric) -> str:
     if not lacks:
         return ""
     hint = " Run with --keep logits." if "logits" in lacks else ""
+    if any(name.startswith("fact_") for name in lacks):
+        hint = f" The data '{group.heard[0].asked.question.data}' tells such facts where it has them: see `robustvit data`."
     return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
 
@@ -290,7 +292,9 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
     row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
-    measured = part[(part["cell"] != "") & part["metric"].map(of_measurements)]
+    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", ""))]
+    alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
+    measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)

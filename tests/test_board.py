@@ -227,3 +227,13 @@ def test_a_metric_that_no_cell_can_be_asked_says_what_they_lack(make_store: Make
     store = make_store({("m", "clean", ""): answered(right(10, 2))})
     found = row(leaderboard(store, metrics=["top1", "ece_temperature"]), metric="ece_temperature")
     assert (found["status"], found["reason"]) == ("n/a", "no cell has the column logits. Run with --keep logits.")
+
+
+def test_what_one_cell_alone_was_asked_stands_in_the_summary(make_store: Make, answered: Answer) -> None:
+    alone = make_store({("m", "clean", ""): answered(right(10, 2))}, metrics=["top1", "nll"])
+    assert {"clean top-1", "nll"} <= set(summary(leaderboard(alone)).columns)
+
+
+def test_what_every_cell_was_asked_does_not(make_store: Make, answered: Answer) -> None:
+    many = make_store({("m", "fog", s): answered(right(10, 2)) for s in "12"}, metrics=["top1", "nll"])
+    assert "nll" not in summary(leaderboard(many)).columns

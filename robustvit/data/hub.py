@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from timm.data.readers.reader_factory import create_reader
 
 from robustvit.batch import Sample
 from robustvit.data.decode import decode
@@ -79,6 +78,8 @@ def hfds(root: Path | None, *, name: str | None = None, split: str = "validation
 def _reader(root: Path | None, name: str | None, split: str, image: str, label: str) -> Any:
     place = str(need(root, "hfds")) if name is None else name
     cache = str(root) if name is not None and root is not None else None
+    from timm.data.readers.reader_factory import create_reader  # late: importing timm takes seconds
+
     try:
         return create_reader(f"hfds/{place}", root=cache, split=split, input_key=image, target_key=label)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
