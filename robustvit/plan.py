@@ -22,6 +22,8 @@ from robustvit.store import Store
 from robustvit.suite import Cell, Overrides, Suite
 from robustvit.view import View
 
+_FEW = 20  # classes whose names are told of every variant of a data set; of more, those of the base suffice
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -380,7 +382,7 @@ def _about_data(samples: Samples) -> dict[str, Any]:
     about: dict[str, Any] = {"label": data.name, "name": data.name, "base": own.base or data.name, "fingerprint": data.fingerprint}
     about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked, "clips": isinstance(data.ids, Frames)}
     about |= {} if own.expected is None else {"expected": own.expected}
-    about["class_names"] = list(data.classes) if len(data.classes) <= 1000 and not own.scenario else []
+    about["class_names"] = list(data.classes) if len(data.classes) <= (_FEW if own.scenario else 1000) else []
     if known is not None:
         about |= {"source": known.source, "url": known.url, "licence": known.licence, "citation": known.citation, "rules": known.rules}
     return about

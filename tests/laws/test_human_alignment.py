@@ -72,8 +72,8 @@ def test_the_rows_hold_what_the_people_answered(store: Path) -> None:
 def test_the_summary_is_one_row_of_averages(board: pd.DataFrame) -> None:
     found = summary(board)
     assert len(found) == 1
-    assert set(AVERAGES) <= set(found.columns)
-    assert len(found.columns) < 12
+    assert {*AVERAGES, "shape_bias", "shape_decisions", "texture_decisions"} <= set(found.columns)
+    assert len(found.columns) < 14
 
 
 def test_without_peoples_answers_the_averages_say_what_they_lack(clone: Path, tmp_path: Path) -> None:
