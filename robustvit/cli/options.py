@@ -1,0 +1,16 @@
+"""Options that several verbs take, and the codes they leave with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CELLS_FAILED = 3
+INTERRUPTED = 130
+
+StorePath = Annotated[Path, typer.Option("--store", help="The directory of Records.", envvar="ROBUSTVIT_STORE")]
+SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Only this suite.")]
+ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Only these models (labels); repeat for several.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -1,0 +1,74 @@
+"""Tables on the terminal: results go to `out`, everything said about them to `err`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+
+def print_board(summary: Any, title: str) -> None:
+    """One line per model where that fits the terminal; else one line per number and a column per model, in groups that fit."""
+    texts = [[str(value) for value in row] for row in summary.itertuples(index=False)]
+    lengths = [max(map(len, column)) for column in zip(map(str, summary.columns), *texts, strict=True)]
+    if sum(lengths) + 3 * len(lengths) < out.width:
+        print_frame(summary, title)
+        return
+    fitting = max(1, (out.width - 30) // (max(map(len, (text for row in texts for text in row))) + 3))
+    for start in range(0, len(texts), fitting):
+        table = Table(title=title, title_justify="left", show_header=False)
+        for _ in range(1 + len(texts[start : start + fitting])):
+            table.add_column(overflow="fold")
+        for place, name in enumerate(summary.columns):
+            values = [escape(row[place]) for row in texts[start : start + fitting]]
+            table.add_row(escape(str(name).replace("_", " ")), *values, end_section=name == "n", style="bold" if place == 0 else None)
+        out.print(table)
+
+
+def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
+    """A table on the terminal, or in a format, or in a file."""
+    from robustvit.tabular import save, written
+
+    if format == "table" and output is None:
+        if len(page):
+            print_frame(page, title)
+        if sentence:
+            out.print(escape(sentence), highlight=False, soft_wrap=True)
+        return
+    text = written(table, page, "md" if format == "table" else format, sentence)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        err.print(f"Wrote {save(text, output)}", highlight=False, soft_wrap=True)
+
+
+def print_frame(frame: Any, title: str) -> None:
+    """A frame as a table, numbers to the right."""
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        numeric = frame[name].dtype.kind in "fiu"
+        table.add_column(escape(str(name).replace("_", " ")), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(escape(_shown(value)) for value in row))
+    out.print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}" if 0 < abs(value) < 1 else f"{value:.1f}"
+    return "" if value is None else str(value)
+
+
+def tell_partial_averages(board: Any) -> None:
+    """Why averages have no value, each reason once."""
+    partial = board[(board["cell"] == "") & (board["status"] == "partial")]
+    for (model, reason), rows in partial.groupby(["model", "reason"], sort=False):
+        names = ", ".join(dict.fromkeys(rows["metric"]))
+        err.print(f"[yellow]partial:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""How far a long verb has come: a bar on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from robustvit.cli.printing import err
+
+if TYPE_CHECKING:
+    from robustvit.runner import Progress
+
+
+@contextmanager
+def showing(quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+    if quiet:
+        yield None
+    elif err.is_terminal:
+        with _bar() as progress:
+            yield progress
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:40.40}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("loading")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=escape(what))
+
+
+class _Lines:
+    """Progress for logs: a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic() - 8.0
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if now - self.last >= 10.0:
+            self.last = now
+            err.print(f"{done:,}/{total:,} rows · {what}", highlight=False, soft_wrap=True)

@@ -1,0 +1,191 @@
+"""What a store says: leaderboard, factors, report, compare and diff."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from robustvit.cli.options import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
+from robustvit.cli.printing import err, out, print_board, print_frame, print_table, tell_partial_averages
+from robustvit.errors import UsageError
+
+_TOLD = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
+_TOLD_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision", "storage")
+
+
+def leaderboard(
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="NAME or NAME?key=value: only these; any registered one works on any store.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm; with --published the first, csv, json or md.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Published numbers beside the measured ones, where there are any.")] = False,
+    references: Annotated[Path | None, typer.Option("--references", help="Published numbers of your own (CSV); implies --published.")] = None,
+) -> None:  # fmt: skip
+    """The leaderboard of a store, each number with its interval.
+
+    The table is a summary; every other format but md and latex is tidy, one row per number.
+
+    Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
+    """
+    from robustvit import board as boards
+    from robustvit.export import FORMATS, export
+    from robustvit.spec import called
+
+    if format != "table" and format not in FORMATS:
+        from robustvit.errors import nearest
+
+        choices = ["table", *FORMATS]
+        raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
+    asked = None if metric is None else [called(text, "metric") for text in metric]
+    if published or references is not None:
+        _tell_published(boards.leaderboard(store, suite=suite, models=model, metrics=asked), references, format, output)
+        return
+    board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
+    if format == "table" and output is None:
+        print_board(boards.summary(board), str(store))
+    else:
+        text = export(board, "md" if format == "table" else format, output)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
+    _leave_if_failed(board)
+
+
+def _tell_published(board: Any, own: Path | None, format: str, output: Path | None) -> None:
+    """Published numbers beside measured ones."""
+    from robustvit.reference_files import read_references
+    from robustvit.references import beside, page
+    from robustvit.tabular import check_format
+
+    check_format(format)
+    found = beside(board, None if own is None else read_references(own))
+    if not len(found):
+        err.print("No number here has a published one: models are known by timm's name with its tag, not by their labels.", soft_wrap=True)
+    print_table(found, page(found), "published beside measured", format, output)
+    _leave_if_failed(board)
+
+
+def _leave_if_failed(board: Any) -> None:
+    """Names the cells that have no answer, each once, and leaves with their exit code."""
+    failed = board[(board["status"] == "failed") & (board["cell"] != "")].drop_duplicates("cell")
+    for row in failed.itertuples():
+        err.print(
+            f"[red]failed:[/] {escape(f'{row.model} · {row.scenario} {row.severity}: {row.reason}')}", highlight=False, soft_wrap=True
+        )
+    tell_partial_averages(board)
+    if len(failed):
+        raise typer.Exit(CELLS_FAILED)
+
+
+def factors(
+    store: StorePath = Path("results"),
+    published: Annotated[bool, typer.Option("--published", help="The published models instead of a store.")] = False,
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    shift: Annotated[str | None, typer.Option("--shift", help="The score beside the clean accuracy: imagenet-a, 'pgd 4/255', mce_alexnet, … Default: imagenet-a, or the first there is.")] = None,
+    fit: Annotated[str | None, typer.Option("--fit", help="effective, augreg or scaling; default none, the view itself.")] = None,
+    line: Annotated[str, typer.Option("--line", help="For --fit effective, the models that it is measured from: own or published.")] = "own",
+    factor: Annotated[list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")] = None,
+    cost: Annotated[str, typer.Option("--cost", help="macs or parameters.")] = "macs",
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+) -> None:  # fmt: skip
+    """How models came about, what they cost, how robust they are.
+
+    One row per model: what its tag tells, parameters, MACs, scores. A * marks models that nothing beats at their cost. --fit effective: the
+    accuracy on a shift beyond what the clean one lets expect; augreg: a regression on factors; scaling: a power law over cost.
+
+    Example: robustvit factors --published --shift imagenet-a --fit effective
+    """
+    from robustvit import factor_answers
+    from robustvit.board import leaderboard as board_of
+    from robustvit.factors import factor_view
+    from robustvit.tabular import check_choice, check_format, save
+
+    check_format(format)
+    check_choice("--fit", fit or "effective", factor_answers.FITS)
+    check_choice("--line", line, ("own", "published"))
+    check_choice("--cost", cost, ("macs", "parameters"))
+    for option, given, goes in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
+        if given and not goes:
+            raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")
+    if published and (suite or model):
+        raise UsageError("--published shows the published models; --suite and --model choose from a store.")
+    view = factor_view() if published else factor_view(board_of(store, suite=suite, models=model))
+    shift = shift or factor_answers.usual_shift(view)
+    if plot is not None:
+        from robustvit.pareto_plot import pareto_plot
+        from robustvit.scatter import svg
+
+        err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), alone=True), plot)}", highlight=False, soft_wrap=True)
+    told = factor_answers.answer(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
+    title = f"{fit or 'factors'} · {'published' if published else store}"
+    print_table(told.table, told.page, title, format, output, told.sentence)
+
+
+def report(
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    model: ModelNames = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+) -> None:
+    """One self-contained HTML page of a store; it needs no network.
+
+    Example: robustvit report --store results -o report.html
+    """
+    from robustvit.report.page import write_report
+
+    out.print(f"Report: {write_report(store, output, suite=suite, models=model)}", highlight=False, soft_wrap=True)
+
+
+def compare(
+    model_a: Annotated[str, typer.Argument(help="A model's label in the store.")],
+    model_b: Annotated[str, typer.Argument(help="Another one.")],
+    store: StorePath = Path("results"),
+    suite: SuiteName = None,
+    flips: Annotated[bool, typer.Option("--flips", help="List the samples that one gets right and the other wrong.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Paired tests of two models, cell by cell.
+
+    McNemar's exact test on the samples both saw, corrected by Holm for the many comparisons.
+
+    Example: robustvit compare demo mine --suite imagenet-c
+    """
+    from robustvit import comparison
+
+    frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
+    _show(frame, f"{model_a} against {model_b}", as_json)
+
+
+def diff(
+    store_a: Annotated[Path, typer.Argument(help="A store.")], store_b: Annotated[Path, typer.Argument(help="Another one.")], as_json: AsJson = False
+) -> None:  # fmt: skip
+    """What moved between two stores, and whether by chance.
+
+    Example: robustvit diff results-old results-new
+    """
+    from robustvit import comparison
+
+    _show(comparison.diff(store_a, store_b), f"{store_a} → {store_b}", as_json)
+
+
+def _show(frame: Any, title: str, as_json: bool) -> None:
+    """JSON with everything, or a table of what a terminal has room for: what differs from row to row, the numbers, the verdict."""
+    if as_json:
+        print(frame.to_json(orient="records"))
+        return
+    several = [name for name in _TOLD_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
+    shown = [name for name in frame.columns if name in _TOLD or name in several]
+    print_frame(frame[shown], title)
+    if "verdict" in frame:
+        verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())
+        out.print(f"{len(frame)} cells: {verdicts}. --json has every column.", highlight=False, soft_wrap=True)

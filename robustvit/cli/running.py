@@ -1,0 +1,137 @@
+"""run and plan: a suite's questions, answered or counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from robustvit.cli.options import CELLS_FAILED, INTERRUPTED
+from robustvit.cli.printing import err, out, print_board, tell_partial_averages
+from robustvit.cli.progress import showing
+from robustvit.cli.request import Request, asking
+
+if TYPE_CHECKING:
+    from robustvit.plan import Plan
+
+
+@asking
+def run(asked: Request) -> None:
+    """Run a suite; what the store has is not computed again.
+
+    Ends with the leaderboard and the report. With nothing named: suite quick, model demo, data digits. Killed at any moment, the same command goes on where it stopped.
+
+    Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
+    """
+    from robustvit import runner
+
+    with showing(asked.quiet or asked.as_json) as progress:
+        try:
+            done = runner.run(
+                asked.suite, asked.models, asked.data, store=asked.store, settings=asked.settings, progress=progress, command=asked.command
+            )
+        except KeyboardInterrupt:
+            err.print("\nInterrupted. What was finished is kept: the same command goes on from there.")
+            raise typer.Exit(INTERRUPTED) from None
+    _tell_run(done, asked)
+    if done.failed:
+        raise typer.Exit(CELLS_FAILED)
+
+
+def _tell_run(done: Any, asked: Request) -> None:
+    from robustvit.board import leaderboard, summary
+    from robustvit.report.page import write_report
+
+    board = leaderboard(done.store, suite=done.suite)
+    page = write_report(done.store, Path(done.store) / "report.html")
+    if asked.as_json:
+        told = {**asdict(done), "store": str(done.store), "repaired": [str(path) for path in done.repaired], "report": str(page)}
+        print(json.dumps({**told, "leaderboard": json.loads(board.to_json(orient="records"))}))
+        return
+    for path in done.repaired:
+        err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
+    _tell_incomplete(done.incomplete)
+    print_board(summary(board), f"{done.suite} · {done.store}")
+    tell_partial_averages(board)
+    if done.computed:
+        out.print(f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there.", highlight=False)
+    else:
+        out.print(f"Nothing to do: all {done.rows:,} rows of {done.cells} cells were there.", highlight=False)
+    for cell, reason in done.failed.items():
+        err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
+    out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+@asking
+def plan(asked: Request) -> None:
+    """What run would do: cells, time, disk. Nothing is computed.
+
+    Takes the arguments of run.
+
+    Example: robustvit plan --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
+    """
+    import os
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan looks; it downloads nothing
+    from robustvit import estimate as estimates
+    from robustvit import plan as plans
+    from robustvit.errors import StoreError
+    from robustvit.store import Store
+    from robustvit.suite import load_suite
+
+    made = plans.make(load_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
+    place: Store | None
+    try:
+        place = Store(asked.store)
+    except StoreError:
+        if (asked.store / "store.json").exists():
+            raise
+        place = None
+    cost = estimates.estimate(made, place)
+    if asked.as_json:
+        print(json.dumps({"cells": _planned(made, place), "incomplete": made.incomplete, **asdict(cost)}))
+        return
+    _print_plan(made, place, cost)
+
+
+def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
+    from robustvit import plan as plans
+
+    done = made.done(place)
+    return [
+        {
+            "model": ask.label, "scenario": plans.title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
+            "wanted": ask.samples.asked,
+            "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
+        }
+        for ask in made.asks
+        for cell in ask.cells
+    ]  # fmt: skip
+
+
+def _print_plan(made: Plan, place: Any, cost: Any) -> None:
+    data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
+    asked = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
+    table = Table(title=f"{made.suite.name} · {data} · {asked} samples per cell")
+    for heading in ("model", "scenario", "cell", "rows", "state"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
+    for row in _planned(made, place):
+        state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
+        table.add_row(row["model"], row["scenario"], row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
+    out.print(table)
+    for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
+        err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
+    _tell_incomplete(made.incomplete)
+    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}", highlight=False, soft_wrap=True)
+
+
+def _tell_incomplete(sentences: Sequence[str]) -> None:
+    """Which data lacks pictures: its numbers are not those of the whole set."""
+    for sentence in sentences:
+        err.print(f"[yellow]incomplete:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
