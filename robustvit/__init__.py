@@ -23,7 +23,7 @@ _HOMES = {
     "Records": "records", "RobustvitError": "errors", "Sample": "batch", "Settings": "plan", "Spec": "spec", "Store": "store",
     "Suite": "suite", "View": "view", "analysis": "registry", "attack": "registry", "certificate": "registry", "compare": "comparison",
     "corruption": "registry", "defense": "registry", "leaderboard": "board", "load_data": "loading", "load_model": "loading",
-    "load_records": "store", "load_suite": "suite", "metric": "registry", "perturb": "perturbation", "run": "runner", "train": "trainer",
+    "load_records": "store", "load_suite": "suite_file", "metric": "registry", "perturb": "perturbation", "run": "runner", "train": "trainer",
     "transform": "registry", "write_report": "report.page",
 }  # fmt: skip
 
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from robustvit.runner import run
     from robustvit.spec import Spec
     from robustvit.store import Store, load_records
-    from robustvit.suite import Cell, Suite, load_suite
+    from robustvit.suite import Cell, Suite
+    from robustvit.suite_file import load_suite
     from robustvit.trainer import train
     from robustvit.view import View

@@ -7,7 +7,8 @@ from typing import Any
 from robustvit import address, registry
 from robustvit.errors import UnknownName, nearest
 from robustvit.spec import Spec
-from robustvit.suite import Suite, load_suite, suite_files
+from robustvit.suite import Suite
+from robustvit.suite_file import load_suite, suite_files
 
 KINDS = ("suites", *(registry.PLURALS[kind] for kind in registry.KINDS))
 

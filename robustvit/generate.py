@@ -29,7 +29,7 @@ from robustvit.draws import Draws
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec, called
-from robustvit.suite import load_suite
+from robustvit.suite_file import load_suite
 from robustvit.view import View
 
 Format = Literal["png", "jpeg", "jpeg85"]

@@ -29,7 +29,8 @@ from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
 from robustvit.spec import Spec, canonical
 from robustvit.store import Store
-from robustvit.suite import Cell, Suite, load_suite
+from robustvit.suite import Cell, Suite
+from robustvit.suite_file import load_suite
 from robustvit.view import View
 
 log = logging.getLogger(__name__)

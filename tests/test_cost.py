@@ -9,7 +9,7 @@ from torch import nn
 
 from robustvit import plan
 from robustvit.cost import Cost, count
-from robustvit.suite import load_suite
+from robustvit.suite_file import load_suite
 
 
 def bare(name: str) -> nn.Module:

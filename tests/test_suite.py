@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from robustvit.errors import BadParameter, RobustvitError, SuiteError
+from robustvit.errors import BadParameter
 from robustvit.spec import Spec
-from robustvit.suite import Cell, load_suite, read_suite, suite_files
+from robustvit.suite import Cell
+from robustvit.suite_file import read_suite
 from robustvit.view import View
 
 GOOD = """
@@ -18,32 +19,6 @@ scenarios:
 metrics: [top1]
 """
 
-CELL = Cell(Spec("timm"), "w", Spec("digits"), "d", View(), Spec("clean", kind="corruption", version=1))
-
-
-def suite(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    return read_suite(path, "mine.yaml")
-
-
-@pytest.mark.parametrize("name", suite_files())
-def test_every_suite_that_ships_loads_and_names_its_source(name: str) -> None:
-    found = load_suite(name)
-    assert found.name == name
-    assert found.paper
-    assert found.citation
-    assert found.licence
-    assert found.rules
-
-
-def test_axes_multiply_into_cells(tmp_path: Path) -> None:
-    found = suite(tmp_path, GOOD)
-    cells = found.cells(CELL, found.scenarios)
-    assert [str(cell) for cell in cells] == ["clean", "pgd 1/255", "pgd 4/255"]
-    assert len({cell.id for cell in cells}) == 3
-
-
 PARTS = (
     GOOD[: GOOD.index("data:")]
     + """parts:
@@ -55,45 +30,26 @@ metrics: [top1]
 """
 )
 
+CELL = Cell(Spec("timm"), "w", Spec("digits"), "d", View(), Spec("clean", kind="corruption", version=1))
+
+
+def suite(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return read_suite(path, "mine.yaml")
+
+
+def test_axes_multiply_into_cells(tmp_path: Path) -> None:
+    found = suite(tmp_path, GOOD)
+    cells = found.cells(CELL, found.scenarios)
+    assert [str(cell) for cell in cells] == ["clean", "pgd 1/255", "pgd 4/255"]
+    assert len({cell.id for cell in cells}) == 3
+
 
 def test_parts_ask_each_data_set_its_own_scenarios(tmp_path: Path) -> None:
     found = suite(tmp_path, PARTS)
     assert [len(found.asked_on(data)) for data in found.data] == [3, 1, 1]
     assert [spec.name for spec in found.scenarios] == ["clean", "fog", "fog"]
-
-
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("scenarios: [clean]", "scenario: [clean]", r"mine\.yaml:7: a part of a suite has no key 'scenario'. Did you mean 'scenarios'"),
-    ("    scenarios: [clean]\n", "", r"mine\.yaml:7: a part of a suite needs the key 'scenarios'"),
-    ("parts:", "data: digits\nparts:", "has both"),
-    ("ink: coloured", "ink: grey", "stands twice"),
-    ("[clean, {fog", "[clean, clean, {fog", "stands twice"),
-])  # fmt: skip
-def test_parts_that_cannot_be_right_are_refused_with_their_place(tmp_path: Path, old: str, new: str, message: str) -> None:
-    with pytest.raises(SuiteError, match=message):
-        suite(tmp_path, PARTS.replace(old, new))
-
-
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("scenarios:", "scenario:", r"mine\.yaml:5: a suite has no key 'scenario'. Did you mean 'scenarios'"),
-    ("metrics: [top1]", "", "a suite needs the key 'metrics'"),
-    ("name: mine", "name: My Suite!", "name: String should match"),
-    ("steps: 5", "epsilon: 5", r"mine\.yaml:7: attack 'pgd' has no parameter 'epsilon'. .*It takes eps, norm"),
-    ("- clean", "- clena", r"mine\.yaml:6: no corruption, attack, .* is called 'clena'. Did you mean 'clean'"),
-    ("metrics: [top1]", "metrics: [top_1]", r"mine\.yaml:8: no metric is called 'top_1'. Did you mean 'top1'"),
-    ("data: digits", "data: digit", r"mine\.yaml:4: no data is called 'digit'. Did you mean 'digits'"),
-    ("- clean", "- fog: {severity: 6}", r"severity is 6; it takes one of 1, 2, 3, 4, 5"),
-    ("- clean", "- fog: {severity: [3, 3]}", "stands twice"),
-])  # fmt: skip
-def test_mistakes_are_named_with_their_line(tmp_path: Path, old: str, new: str, message: str) -> None:
-    with pytest.raises(RobustvitError, match=message) as caught:
-        suite(tmp_path, GOOD.replace(old, new))
-    assert caught.value.exit_code == 2
-
-
-def test_an_unknown_suite_gets_the_nearest() -> None:
-    with pytest.raises(SuiteError, match="Did you mean 'imagenet-c'"):
-        load_suite("imagenet_c")
 
 
 @pytest.mark.parametrize("change", [
@@ -107,12 +63,3 @@ def test_a_cell_id_changes_with_every_field(change: dict[str, object]) -> None:
 def test_an_unresolved_cell_has_no_id() -> None:
     with pytest.raises(BadParameter, match="unresolved"):
         _ = replace(CELL, weights=None).id
-
-
-@pytest.mark.parametrize(("line", "message"), [
-    ("seeds: [0, 0]", "seeds are different whole numbers"), ("seeds: [-1]", "seeds are different whole numbers"),
-    ("view: {img_size: 0}", r"mine\.yaml:9: --img-size is 0"), ("view: {size: 3}", "a view has no key 'size'"),
-])  # fmt: skip
-def test_seeds_and_views_are_checked_at_the_door(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(SuiteError, match=message):
-        suite(tmp_path, GOOD + line + "\n")

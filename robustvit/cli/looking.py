@@ -74,7 +74,7 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
 
     Example: robustvit check suites/*.yaml
     """
-    from robustvit.suite import read_suite, suite_files
+    from robustvit.suite_file import read_suite, suite_files
 
     pages = {str(path): path for path in files} if files else {f"suites/{name}.yaml": path for name, path in suite_files().items()}
     wrong = 0

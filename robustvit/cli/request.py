@@ -69,7 +69,8 @@ def _request(
 ) -> Request:  # fmt: skip
     from robustvit.address import parse_model
     from robustvit.plan import Settings
-    from robustvit.suite import Overrides, bind_storage
+    from robustvit.suite import Overrides
+    from robustvit.suite_file import bind_storage
 
     models = list(model or ["demo"])
     named: list[str | Spec] = list(models)

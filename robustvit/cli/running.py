@@ -83,7 +83,7 @@ def plan(asked: Request) -> None:
     from robustvit import plan as plans
     from robustvit.errors import StoreError
     from robustvit.store import Store
-    from robustvit.suite import load_suite
+    from robustvit.suite_file import load_suite
 
     made = plans.make(load_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
     place: Store | None

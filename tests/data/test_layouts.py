@@ -14,7 +14,8 @@ from robustvit.batch import traits
 from robustvit.board import leaderboard
 from robustvit.data.files import Files
 from robustvit.loading import load_data
-from robustvit.suite import Suite, read_suite
+from robustvit.suite import Suite
+from robustvit.suite_file import read_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 ELSEWHERE = {"digits", "sequences", "npz", "hfds", "wds", "imagenet-p", "imagenet-boxes"}  # without layouts of class folders; tested by themselves

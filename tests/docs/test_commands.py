@@ -59,7 +59,7 @@ def test_the_readme_names_only_verbs_and_suites_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     verbs = set(re.findall(r"robustvit (\w+)", "\n".join(blocks(ROOT / "README.md", "sh"))))
     from robustvit.cli import app
-    from robustvit.suite import suite_files
+    from robustvit.suite_file import suite_files
 
     known = {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
     assert verbs <= known

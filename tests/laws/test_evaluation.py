@@ -20,7 +20,8 @@ from robustvit.errors import UsageError
 from robustvit.executors import local
 from robustvit.records import read
 from robustvit.store import Store
-from robustvit.suite import Suite, read_suite
+from robustvit.suite import Suite
+from robustvit.suite_file import read_suite
 
 SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=depth=2"

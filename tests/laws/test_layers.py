@@ -7,7 +7,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "robustvit"  # the checkout: what is installed is a copy of it
 
-DESCRIPTION = {"address", "data_address", "document", "errors", "order", "records", "registry", "schema", "spec", "suite", "view"}
+DESCRIPTION = {
+    "address",
+    "data_address",
+    "document",
+    "errors",
+    "order",
+    "records",
+    "registry",
+    "schema",
+    "spec",
+    "suite",
+    "suite_file",
+    "view",
+}
 PRIMITIVES = {
     "batch",
     "checkpoint",

@@ -23,7 +23,8 @@ from robustvit.plan import Settings
 from robustvit.plan import make as planned
 from robustvit.spec import parse
 from robustvit.store import Store
-from robustvit.suite import Overrides, Suite, bind_storage, load_suite, read_suite
+from robustvit.suite import Overrides, Suite
+from robustvit.suite_file import bind_storage, load_suite, read_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&kwargs=img_size=256,depth=1,embed_dim=24,num_heads=2"
