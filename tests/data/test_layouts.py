@@ -18,7 +18,15 @@ from robustvit.suite import Suite
 from robustvit.suite_file import read_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
-ELSEWHERE = {"digits", "sequences", "npz", "hfds", "wds", "imagenet-p", "imagenet-boxes"}  # without layouts of class folders; tested by themselves
+ELSEWHERE = {
+    "digits",
+    "sequences",
+    "npz",
+    "hfds",
+    "wds",
+    "imagenet-p",
+    "imagenet-boxes",
+}  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]
 

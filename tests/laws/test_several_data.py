@@ -119,6 +119,7 @@ def test_labels_that_contradict_the_clean_images_are_refused(disk: Path, tmp_pat
     fog = tmp_path / "d" / "imagenet-c" / "fog" / "3"
     (fog / wnids()[5]).mkdir()
     (fog / NAMES[0]).rename(fog / wnids()[5] / NAMES[0].rpartition("/")[2])
+    (fog / NAMES[0]).parent.rmdir()
     suite = write("data: [imagenet, imagenet-c: {corruption: fog, severity: 3}]\nscenarios: [clean]\nmetrics: [top1]")
     with pytest.raises(DataUnreadable, match="'imagenet' and 'imagenet-c fog 3' give 1 of the same samples different labels"):
         planned(suite, [TINY], None, Settings(data_dir=tmp_path / "d"))
@@ -134,7 +135,7 @@ def test_a_released_picture_of_another_size_is_named_by_its_file(disk: Path, tmp
 
 def test_an_average_over_cells_of_other_samples_names_the_odd_one(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
     shutil.copytree(disk / "imagenet-c", tmp_path / "c")
-    (tmp_path / "c" / "fog" / "3" / NAMES[0]).unlink()
+    shutil.rmtree((tmp_path / "c" / "fog" / "3" / NAMES[0]).parent)
     suite = write("data: {imagenet-c: {corruption: [fog, snow], severity: [2, 3]}}\nscenarios: [clean]\nmetrics: [mean_corruption_error]")
     runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path / "c")
     board = leaderboard(tmp_path / "s")
