@@ -27,6 +27,7 @@ from robustvit.executors import local
 from robustvit.order import SHARD, starts
 from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
+from robustvit.run_manifest import manifest, title
 from robustvit.spec import Spec, canonical
 from robustvit.store import Store
 from robustvit.suite import Cell, Suite
@@ -153,7 +154,7 @@ class _Run:
 
     def note(self, about: dict[str, Any]) -> None:
         """Writes the manifest, keeping when it was first started."""
-        page = plan.manifest(self.plan, self.command)
+        page = manifest(self.plan, self.command)
         earlier: dict[str, Any] = next((old for old in self.store.manifests() if old["id"] == page["id"]), {})
         kept: dict[str, Any] = {key: earlier[key] for key in ("started", "finished") if key in earlier}
         if about.keys() - kept.keys() or not earlier:
@@ -204,7 +205,7 @@ class _Run:
         return True
 
     def compute(self, task: Task, start: int) -> None:
-        self.tell(f"{task.ask.label} · {plan.title(task.cell, task.ask)}")
+        self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
         began = time.perf_counter()
         try:
             answers = self.answer(task, start)
@@ -223,7 +224,7 @@ class _Run:
             self.store.hang(task.cell.id, _hung(answers))
         self.summary.computed += answers.rows.num_rows
         self.done += task.wanted - start
-        self.tell(f"{task.ask.label} · {plan.title(task.cell, task.ask)}")
+        self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
 
     def answer(self, task: Task, start: int) -> Answers:
         first = task.shard * SHARD
@@ -247,7 +248,7 @@ class _Run:
 
     def fail(self, task: Task, error: BaseException) -> None:
         reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
-        log.warning("%s on %s failed: %s", plan.title(task.cell, task.ask), task.ask.label, reason)
+        log.warning("%s on %s failed: %s", title(task.cell, task.ask), task.ask.label, reason)
         if not isinstance(error, RobustvitError):
             log.info("%s", "".join(traceback.format_exception(error)))
         self.summary.failed[task.cell.id] = reason

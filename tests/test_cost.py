@@ -9,6 +9,7 @@ from torch import nn
 
 from robustvit import plan
 from robustvit.cost import Cost, count
+from robustvit.run_manifest import manifest
 from robustvit.suite_file import load_suite
 
 
@@ -90,11 +91,11 @@ def test_counting_a_base_sized_transformer_takes_a_moment() -> None:
 
 def test_a_manifest_tells_macs_and_is_named_without_them() -> None:
     made = plan.make(load_suite("quick"), ["demo"], "digits", plan.Settings(limit=2))
-    page = plan.manifest(made, "")
+    page = manifest(made, "")
     macs = page["models"]["demo"]["macs"]
     assert macs is not None
     assert macs > 1e6
     made.costs["demo"] = Cost(None, "not counted: why")
-    again = plan.manifest(made, "")
+    again = manifest(made, "")
     assert again["id"] == page["id"]
     assert again["models"]["demo"]["notes"]["macs"] == "not counted: why"

@@ -101,12 +101,12 @@ def plan(asked: Request) -> None:
 
 
 def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
-    from robustvit import plan as plans
+    from robustvit.run_manifest import title
 
     done = made.done(place)
     return [
         {
-            "model": ask.label, "scenario": plans.title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
+            "model": ask.label, "scenario": title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
             "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
         }
