@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from robustvit.batch import Traits
 from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, written
+from robustvit.data.files import Files, files, need_folder, subfolders, written
 from robustvit.data.wnids import listed, readings, wnids
+from robustvit.errors import DataMissing, few
 from robustvit.registry import data
 
 _NATURAL = """@inproceedings{hendrycks2021natural,
@@ -102,13 +104,28 @@ def imagenet_sketch(root: Path | None) -> Files:
 def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "threshold-0.7", "top-images"] = "matched-frequency") -> Files:
     """ImageNetV2, one of its three sets.
 
-    root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or the folders 0 … 999 themselves; a folder's name is the class index
-    as a number, whatever the order of names.
+    root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or is that folder. In it are the folders 0 … 999: the class index
+    as a number, whatever the order of names. The three sets look alike, so that only the name of the folder above tells which one it is.
     """
-    place = need_folder(root, "imagenet-v2")
-    inner = [place / f"imagenetv2-{split}-format-val", place / f"imagenetv2-{split}"]
-    here = next((folder for folder in inner if folder.is_dir()), place)
+    here = _set(need_folder(root, "imagenet-v2"), split)
     return _opened("imagenet-v2", here, [str(label) for label in range(len(wnids()))], wnids(), 10_000, split)
+
+
+def _set(place: Path, split: str) -> Path:
+    """The folder of one of the three sets. Raises DataMissing for class folders that no name says to be this set's."""
+    named = (f"imagenetv2-{split}-format-val", f"imagenetv2-{split}")
+    here = next((place / name for name in named if (place / name).is_dir()), None)
+    if here is not None:
+        return here
+    if os.path.basename(os.path.abspath(place)) in named:
+        return place
+    held = subfolders(place)
+    unnamed = "0" in held or "999" in held
+    why = f"its folders {few(held)} are classes, which all three sets have alike" if unnamed else f"it holds {few(held) or 'no folders'}"
+    raise DataMissing(
+        f"data 'imagenet-v2': {place} holds no {named[1]}/ or {named[0]}/ and has neither name itself; {why}. "
+        f"Name the folder of the classes 0 … 999 of this set {named[1]}, and give it or the one above."
+    )
 
 
 def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> Files:

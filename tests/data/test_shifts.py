@@ -69,13 +69,29 @@ def test_folders_of_the_second_validation_set_are_numbers(tmp_path):
 
 
 def test_a_folder_without_numbers_is_no_second_validation_set(plant, tmp_path):
-    plant(tmp_path, "cat/a.jpeg")
+    plant(tmp_path, "imagenetv2-top-images/cat/a.jpeg")
     with pytest.raises(DataMissing, match=r"holds none of its 1000 class folders \(0, 1, 2, 3, 4 and 995 more\); it holds cat"):
+        imagenet_v2(tmp_path, split="top-images")
+    with pytest.raises(DataMissing, match=r"holds no imagenetv2-matched-frequency/ or .*; it holds imagenetv2-top-images\."):
         imagenet_v2(tmp_path)
 
 
+def test_a_folder_whose_name_tells_the_set_is_that_set_alone(tmp_path):
+    root = planted(tmp_path, LAYOUTS["imagenet-v2"]()) / "imagenetv2-top-images-format-val"
+    assert imagenet_v2(root, split="top-images").ids == imagenet_v2(tmp_path, split="top-images").ids
+    with pytest.raises(DataMissing, match=r"has neither name itself; its folders 0, 1, .* are classes, which all three sets have alike"):
+        imagenet_v2(root, split="threshold-0.7")
+
+
+@pytest.mark.parametrize("split", ["matched-frequency", "threshold-0.7", "top-images"])
+def test_class_folders_that_no_name_says_the_set_of_are_refused(tmp_path, split):
+    root = planted(tmp_path, LAYOUTS["imagenet-v2"]()) / "imagenetv2-top-images-format-val"
+    with pytest.raises(DataMissing, match=rf"Name the folder of the classes 0 … 999 of this set imagenetv2-{split}, "):
+        imagenet_v2(root.rename(tmp_path / "imagenet-v2"), split=split)
+
+
 def test_numbers_beyond_the_thousand_are_counted(plant, tmp_path):
-    place = planted(tmp_path, LAYOUTS["imagenet-v2, a set alone"]())
+    place = planted(tmp_path, LAYOUTS["imagenet-v2, its plain name"]()) / "imagenetv2-matched-frequency"
     plant(place, "1000/x.jpeg", "007/x.jpeg")
     shutil.rmtree(place / "7")
     with pytest.raises(DataUnreadable, match=r"holds 999 of its 1000 class folders; missing 7; 2 of 1001 folders .*: 007, 1000"):

@@ -57,7 +57,7 @@ def test_every_split_is_told_of_by_its_name(tmp_path):
         "split=matched-frequency": False, "split=threshold-0.7": False, "split=top-images": True,
     }  # fmt: skip
     assert told["split=top-images"]["images"] == 1000
-    assert "holds none of its 1000 class folders" in told["split=threshold-0.7"]["told"]
+    assert "holds no imagenetv2-threshold-0.7/ or " in told["split=threshold-0.7"]["told"]
     assert about["found"]
     assert about["doc"].startswith("ImageNetV2, one of its three sets.")
 
