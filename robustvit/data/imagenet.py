@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -126,8 +125,7 @@ def _flat(place: Path, split: str) -> tuple[Listing, list[int]]:
         )
     if split != "val":
         raise DataMissing(f"data 'imagenet': the images of {split} must lie in folders named by wnid; those in {place} lie flat.")
-    label_of: Callable[[str], int] = find_labels(place)
-    return found, [label_of(_stem(picture.path)) for picture in found.pictures]
+    return found, find_labels(place, [_stem(picture.path) for picture in found.pictures])
 
 
 def _stem(path: str) -> str:

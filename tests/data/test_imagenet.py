@@ -12,6 +12,7 @@ from robustvit.errors import DataMissing, DataUnreadable
 DOG, FISH = wnids()[207], wnids()[1]
 SORTED = (f"{DOG}/ILSVRC2012_val_00000001.JPEG", f"{FISH}/ILSVRC2012_val_00000002.JPEG", f"{DOG}/ILSVRC2012_val_00000003.JPEG")
 FLAT = tuple(path.rpartition("/")[2] for path in SORTED)
+HOLES = r"have no label: ILSVRC2012_val_00000002, ILSVRC2012_val_00000003\.$"
 ANSWERS = {
     "imagenet/val/ILSVRC2012_val_00000001": 207,
     "imagenet/val/ILSVRC2012_val_00000002": 1,
@@ -86,9 +87,24 @@ def test_flat_images_that_nothing_labels_are_refused_with_what_would(plant, tmp_
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("val_labels.txt", f"{DOG}\n{FISH}\n", "has 2 lines.* none for the image ILSVRC2012_val_00000003"),
-        ("val_labels.txt", f"{DOG}\n{FISH[:-1]}\n{DOG}\n", "entry 2 is 'n0144353'.* Did you mean 'n01443537'"),
-        ("LOC_val_solution.csv", f"ImageId,PredictionString\nILSVRC2012_val_00000001,{DOG} 1 2 3 4\n", "says no label for"),
+        ("val_labels.txt", f"{DOG}\n{FISH}\n", r"has 2 lines.*; 1 of the 3 images have no label: ILSVRC2012_val_00000003\.$"),
+        (
+            "val_labels.txt",
+            f"{DOG}\n{FISH[:-1]}\n{DOG}\n",
+            r"1 of 3 entries are no ImageNet wnids .* entry 2, is 'n0144353'\. Did you mean 'n01443537'",
+        ),
+        (
+            "LOC_val_solution.csv",
+            f"ImageId,PredictionString\nILSVRC2012_val_00000001,{DOG} 1 2 3 4\n",
+            f"1 rows; 2 of the 3 images {HOLES}",
+        ),
+        (
+            "LOC_val_solution.csv",
+            "ImageId,PredictionString\n" + f"ILSVRC2012_val_00000001,{DOG} 1 2 3 4\n" * 2,
+            "labels 1 images more than once",
+        ),
+        ("val_labels.txt", f"{DOG}\n", f"1 lines.*; 2 of the 3 images {HOLES}"),
+        ("val_labels.txt", f"\n\n{DOG}\n", "2 of 3 entries are no ImageNet wnids"),
         ("LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001\n", "1 rows are not ImageId,PredictionString"),
     ],
 )
