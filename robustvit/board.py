@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,12 +40,13 @@ class _Unknown:
 
 @dataclass
 class _Heard:
-    """One cell and what is kept of its rows once they are judged: their columns, and of the metrics that averages are of, by name, the values."""
+    """One cell and what is kept of its rows once they are judged: their columns, and of the metrics that averages are of, by name, the values, or why there are none."""
 
     asked: Asked
     answer: Answer
     columns: list[str]
     values: dict[str, Values] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,14 +143,18 @@ def _cell_rows(
 ) -> Iterator[dict[str, Any]]:
     found = answer(store, one.question, _columns(wanted))
     rows = found.rows
+    rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
     heard = _Heard(one, found, columns)
     group.heard.append(heard)
     resamples = resampler(rows["sample"].tolist())
     for of in _averaged(wanted):
+        heard.silent[of.entry.name] = heard.answer.reason or _lacks(of, [heard])
         if heard.answer.status == "complete" and of.applies(columns):
-            with contextlib.suppress(MetricUndefined):  # then the averages that need it say what they lack
+            try:
                 heard.values[of.entry.name] = values_of(of, rows, resamples, resampler)
+            except MetricUndefined as error:  # then the averages that need it say so
+                heard.silent[of.entry.name] = str(error)
     fitting: list[Metric | None] = [a for a in wanted if isinstance(a, Metric) and a.entry.over == "cell" and a.applies(columns)]
     for ask in fitting or ([None] if heard.answer.status == "failed" else []):  # a failure is told even where no metric fits
         yield _cell_row(heard, ask, resamples, resampler)
@@ -187,7 +191,7 @@ def _group_rows(group: _Group, wanted: Sequence[Metric | _Unknown], resampler: R
         if isinstance(ask, _Unknown):
             yield _row(group.heard, None) | {"metric": ask.label, "status": "n/a", "reason": ask.reason}
         elif ask.entry.over == "cell":
-            lacking = _lacking(group, ask)
+            lacking = _lacks(ask, group.heard)
             if lacking:
                 yield _row(group.heard, ask) | {"status": "n/a", "reason": lacking}
         elif ask.entry.over == "corruption":
@@ -211,27 +215,29 @@ def _counts(ask: Metric, heard: _Heard) -> bool:
     return clips is None or bool(clips) == ("against" in ask.entry.needs)
 
 
-def _lacking(group: _Group, ask: Metric) -> str:
-    """Why none of a group's cells could be asked a metric; nothing where one could."""
-    lacks: list[str] = min((ask.lacks(heard.columns) for heard in group.heard if heard.columns), key=len, default=[])
+def _lacks(ask: Metric, part: Sequence[_Heard]) -> str:
+    """Why none of some cells could be asked a metric; nothing where one could."""
+    lacks: list[str] = min((ask.lacks(heard.columns) for heard in part if heard.columns), key=len, default=[])
     if not lacks:
         return ""
     hint = " Run with --keep logits." if "logits" in lacks else ""
     if any(name.startswith("fact_") for name in lacks):
-        hint = f" The data '{group.heard[0].asked.question.data}' tells such facts where it has them: see `robustvit data`."
+        hint = f" Data tells such facts where it has them: see `robustvit list metrics {ask.entry.name}` and `robustvit data`."
     return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
 
 def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:
     first = group.heard[0].asked
     cells: dict[tuple[str, str], Values | None] = {}
+    why: dict[tuple[str, str], str] = {}
     repeated = set()
     for heard in group.heard:
         if heard.asked.question.kind == "corruption" and _counts(of, heard):
             repeated |= {heard.asked.variant} & cells.keys()
             cells[heard.asked.variant] = heard.values.get(of.entry.name)
+            why[heard.asked.variant] = heard.silent.get(of.entry.name, "")
     classes = int(first.data["classes"])
-    return CellMeans(first.question.suite, first.question.base, classes, cells, resampler, frozenset(repeated))
+    return CellMeans(first.question.suite, first.question.base, classes, cells, resampler, frozenset(repeated), why=why)
 
 
 def _average(part: Sequence[_Heard], ask: Metric, means: CellMeans, *which: str) -> dict[str, Any]:
@@ -279,7 +285,9 @@ def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
 
 def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     marked = " (random weights)" if (part["weights"] == "random").any() else ""
-    row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": str(int(part["n"].max()))}
+    row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": _counts_text(part)}
+    if part["data"].nunique() == 1:
+        row["data"] = str(part["data"].iloc[0])
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
     attacks = part[part["metric"] == "robust_accuracy"]
@@ -299,6 +307,13 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
     return row | {"status": _status(part)}
+
+
+def _counts_text(part: pd.DataFrame) -> str:
+    """How many samples the cells have: `500`, or `200 to 250`."""
+    counts = part.loc[part["cell"] != "", "n"] if (part["cell"] != "").any() else part["n"]
+    least, most = int(counts[counts > 0].min() if (counts > 0).any() else 0), int(counts.max())
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _number(row: pd.Series) -> str:
@@ -323,4 +338,4 @@ def _status(part: pd.DataFrame) -> str:
 def _round(value: float) -> str:
     if np.isnan(value):
         return ""
-    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) >= 1 or abs(value) < 1e-6 else f"{value:.3g}"

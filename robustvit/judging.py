@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -117,6 +117,7 @@ def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler:
     resampler: hands out the resamples of clusters. Raises NotApplicable where no sample counts.
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
+    rows.attrs = records.attrs
     answer = asked.ask(rows)
     if isinstance(answer, Clustered):
         clusters = (resampler or Resampler())(answer.ids)
@@ -213,7 +214,7 @@ class CellMeans:
 
     suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell the suite asks, None where it is not
     complete. repeated: cells asked in several variants, which no average can choose from. spread: a cell whose samples all have the value 0, or
-    all 1, has its Wilson interval for replicates, and not the one value.
+    all 1, has its Wilson interval for replicates, and not the one value. why: what is known of cells that are None.
     """
 
     suite: str
@@ -223,6 +224,7 @@ class CellMeans:
     resampler: Resampler
     repeated: frozenset[tuple[str, str]] = frozenset()
     spread: bool = False
+    why: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def severities(self, scenario: str) -> list[str]:
         """The severities at which the suite asks a scenario, in its order."""
@@ -236,6 +238,11 @@ class CellMeans:
         mean: np.ndarray = self.each([scenario], severities)[0]
         return mean
 
+    def apart(self, scenarios: Sequence[str]) -> np.ndarray:
+        """(len(scenarios), 1 + R) means of scenarios without severity, whose samples may differ. Raises as `of` does, for all at once."""
+        self._check_there([(name, "") for name in scenarios])
+        return np.stack([self.of(name, [""]) for name in scenarios])
+
     def each(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
         """(len(scenarios), 1 + R) means, each averaged over its severities. Raises as `of` does."""
         wanted = {name: list(severities if severities is not None else self.severities(name)) for name in scenarios}
@@ -246,18 +253,25 @@ class CellMeans:
         """How many samples the complete cells share."""
         return next((self.resampler.of(found.key).n for found in self.cells.values() if found is not None), 0)
 
-    def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
+    def _check_there(self, wanted: Sequence[tuple[str, str]]) -> None:
         unasked = [cell for cell in wanted if cell not in self.cells]
         if unasked or not wanted:
             raise NotApplicable(
                 f"suite '{self.suite}' asks {len(wanted) - len(unasked)} of the {len(wanted)} cells that this average needs"
+                + (f"; it lacks {_listed(unasked)}" if unasked else "")
             )
         repeated = [cell for cell in wanted if cell in self.repeated]
         if repeated:
             raise NotApplicable(f"suite '{self.suite}' asks {_listed(repeated)} in several variants")
         lacking = [cell for cell in wanted if self.cells[cell] is None]
         if lacking:
-            raise MissingCells(f"{len(wanted) - len(lacking)} of {len(wanted)} cells; lacking {_listed(lacking)}")
+            known = self.why.get(lacking[0], "")
+            raise MissingCells(
+                f"{len(wanted) - len(lacking)} of {len(wanted)} cells; lacking {_listed(lacking)}" + (f": {known}" if known else "")
+            )
+
+    def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
+        self._check_there(wanted)
         sizes: dict[str, list[tuple[str, str]]] = {}
         for cell in wanted:
             sizes.setdefault(self.cells[cell].key, []).append(cell)  # type: ignore[union-attr]

@@ -105,6 +105,7 @@ def _about_data(samples: Samples) -> dict[str, Any]:
     about: dict[str, Any] = {"label": data.name, "name": data.name, "base": own.base or data.name, "fingerprint": data.fingerprint}
     about |= {"classes": len(data.classes), "n": len(data), "asked": samples.asked, "clips": isinstance(data.ids, Frames)}
     about |= {} if own.expected is None else {"expected": own.expected}
+    about |= {} if data.readings[0].columns is None else {"columns": list(data.readings[0].columns)}
     about["class_names"] = list(data.classes) if len(data.classes) <= (_FEW if own.scenario else 1000) else []
     if known is not None:
         about |= {"source": known.source, "url": known.url, "licence": known.licence, "citation": known.citation, "rules": known.rules}

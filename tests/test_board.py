@@ -90,7 +90,7 @@ def test_a_partial_cell_is_never_averaged(make_store: Make, answered: Answer) ->
     cells = {("m", "fog", "1"): answered(right(10, 2)), ("m", "fog", "2"): answered(right(5, 2))}
     board = leaderboard(make_store(cells, asked=10, metrics=["corruption_error"]))
     found = row(board, metric="corruption_error")
-    assert (found["status"], found["reason"]) == ("partial", "1 of 2 cells; lacking fog 2")
+    assert (found["status"], found["reason"]) == ("partial", "1 of 2 cells; lacking fog 2: 5 of 10 samples")
     assert np.isnan(found["value"])
 
 
@@ -220,7 +220,10 @@ def test_an_average_of_values_that_a_cell_does_not_have_says_what_it_lacks(make_
     board = leaderboard(make_store({("m", "rotate", "1"): lone}, metrics=["flip_rate", "mean_flip_rate"]))
     told = board.set_index("metric")[["status", "reason"]]
     assert told.loc["flip_rate", "status"] == "n/a"
-    assert tuple(told.loc["mean_flip_rate"]) == ("partial", "0 of 1 cells; lacking rotate 1")
+    assert tuple(told.loc["mean_flip_rate"]) == (
+        "partial",
+        "0 of 1 cells; lacking rotate 1: no frame has the frame that it is compared with",
+    )
 
 
 def test_a_metric_that_no_cell_can_be_asked_says_what_they_lack(make_store: Make, answered: Answer) -> None:

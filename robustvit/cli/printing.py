@@ -28,6 +28,8 @@ def print_board(summary: Any, title: str) -> None:
             table.add_column(overflow="fold")
         for place, name in enumerate(summary.columns):
             values = [escape(row[place]) for row in texts[start : start + fitting]]
+            if not any(values):
+                continue
             table.add_row(escape(str(name).replace("_", " ")), *values, end_section=name == "n", style="bold" if place == 0 else None)
         out.print(table)
 
@@ -68,7 +70,7 @@ def _shown(value: object) -> str:
 
 def tell_partial_averages(board: Any) -> None:
     """Why averages have no value, each reason once."""
-    partial = board[(board["cell"] == "") & (board["status"] == "partial")]
-    for (model, reason), rows in partial.groupby(["model", "reason"], sort=False):
+    partial = board[(board["cell"] == "") & board["status"].isin(("partial", "n/a"))]
+    for (model, status, reason), rows in partial.groupby(["model", "status", "reason"], sort=False):
         names = ", ".join(dict.fromkeys(rows["metric"]))
-        err.print(f"[yellow]partial:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]{status}:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ def foreground_retention(means: CellMeans) -> np.ndarray:
     Denominator: the images of imagenet-boxes, the same n in either. 100 where surroundings do not matter. n/a where no whole image is answered
     rightly. No reference table.
     """
-    return _retained(1.0 - means.of("foreground", [""]), 1.0 - means.of("full", [""]))
+    return _retained(*(1.0 - means.each(["foreground", "full"], [""])))
 
 
 @metric(source=_SOURCE, unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
@@ -28,7 +28,7 @@ def background_retention(means: CellMeans) -> np.ndarray:
     Denominator: the images of imagenet-boxes, the same n in either. 0 where the object alone counts; boxes leave parts of some objects outside.
     n/a where no whole image is answered rightly. No reference table.
     """
-    return _retained(1.0 - means.of("background", [""]), 1.0 - means.of("full", [""]))
+    return _retained(*(1.0 - means.each(["background", "full"], [""])))
 
 
 @metric(source=_SOURCE, unit="%", higher_is_better=True, over="model", of="top5", needs=("rank",))
@@ -37,7 +37,7 @@ def foreground_retention_top5(means: CellMeans) -> np.ndarray:
 
     Denominator: the images of imagenet-boxes, the same n in either. No reference table.
     """
-    return _retained(means.of("foreground", [""]), means.of("full", [""]))
+    return _retained(*means.each(["foreground", "full"], [""]))
 
 
 @metric(source=_SOURCE, unit="%", higher_is_better=False, over="model", of="top5", needs=("rank",))
@@ -46,7 +46,7 @@ def background_retention_top5(means: CellMeans) -> np.ndarray:
 
     Denominator: the images of imagenet-boxes, the same n in either. No reference table.
     """
-    return _retained(means.of("background", [""]), means.of("full", [""]))
+    return _retained(*means.each(["background", "full"], [""]))
 
 
 def _retained(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

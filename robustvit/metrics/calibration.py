@@ -45,13 +45,16 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
 def ece_temperature(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     """ece after temperature scaling: logits are divided by the T that makes the likelihood of one half of the samples largest; the other half is judged.
 
-    It needs kept logits (`--keep logits`), read as they are: n/a on data whose first reading masks or groups them. Halves are drawn by a hash of
+    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. n/a on data that groups them. Halves are drawn by a hash of
     the sample's id, so that a sample is always on the same side. bins: as for ece. Denominator: the judged half, n. Bootstrap interval over
     the judged half with T held fixed. No reference table.
     """
     logits = np.stack(records["logits"].to_list()).astype(np.float64)
+    logits = logits if records.attrs.get("columns") is None else logits[:, records.attrs["columns"]]
     if bool((logits.argmax(axis=1) != records["pred"]).any()):
-        raise NotApplicable("the answers are not those of the kept logits as they stand: the data's reading masks or groups them")
+        raise NotApplicable(
+            "the answers are not those of the kept logits: the data's reading groups them, or an older run does not tell which it takes"
+        )
     label = np.asarray(records["label"])
     judged = np.array([_coin(name) for name in records["sample"]])
     if not 0 < judged.sum() < len(judged):

@@ -24,11 +24,15 @@ def hf_dependence(errors: CellMeans, *, radius: Annotated[float, Ge(0)] = 32.0) 
     """Share of the clean accuracy that is lost where only frequencies up to `radius` cycles per image remain: 1 − accuracy / clean accuracy.
 
     Denominator: all samples, the same n in the cells `clean` and `low_pass`. Negative where a model is better without high frequencies. n/a where
-    no clean sample is answered rightly. No reference table.
+    no clean sample is answered rightly, and where the filter changes none of them: pictures of 32 px have no frequencies above 23. No reference table.
     """
+    kept = ("low_pass", f"{radius:g}")
     clean = 1.0 - errors.of("clean", [""])
     if clean[0] == 0.0:
         raise NotApplicable("no clean sample is answered rightly")
-    low = 1.0 - errors.of("low_pass", [f"{radius:g}"])
+    low = 1.0 - errors.of(kept[0], [kept[1]])
+    before, after = errors.cells["clean", ""], errors.cells[kept]
+    if before is not None and after is not None and np.array_equal(np.asarray(before.values), np.asarray(after.values)):
+        raise NotApplicable(f"low_pass {kept[1]} made no answer right or wrong: the pictures may hold no higher frequency")
     lost: np.ndarray = 1.0 - np.divide(low, clean, out=np.full_like(clean, np.nan), where=clean > 0.0)
     return lost

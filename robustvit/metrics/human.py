@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import MissingCells, NotApplicable, few
+from robustvit.errors import NotApplicable
 from robustvit.judging import CellMeans, Weighted
 from robustvit.registry import metric
 
@@ -154,7 +154,7 @@ def ood_accuracy(means: CellMeans) -> np.ndarray:
 
     Denominator: seventeen sets, each weighing the same; all must be there. n is the samples of one set. No reference table.
     """
-    return _over_sets(means, "they are not complete")
+    return _over_sets(means)
 
 
 @metric(
@@ -167,7 +167,7 @@ def mean_accuracy_difference(means: CellMeans) -> np.ndarray:
 
     Denominator: seventeen sets, each weighing the same; all must be there. n is the samples of one set. No reference table.
     """
-    return _over_sets(means, _SILENT)
+    return _over_sets(means)
 
 
 @metric(
@@ -180,7 +180,7 @@ def mean_observed_consistency(means: CellMeans) -> np.ndarray:
 
     Denominator: seventeen sets, each weighing the same; all must be there. n is the samples of one set. No reference table.
     """
-    return _over_sets(means, _SILENT)
+    return _over_sets(means)
 
 
 @metric(
@@ -193,10 +193,7 @@ def mean_error_consistency(means: CellMeans) -> np.ndarray:
 
     Denominator: seventeen sets, each weighing the same; all must be there. n is the samples of one set. No reference table.
     """
-    return _over_sets(means, _SILENT)
-
-
-_SILENT = "they are not complete, or the people's answers (raw-data) were not beside them"
+    return _over_sets(means)
 
 
 class _Decisions(NamedTuple):
@@ -276,12 +273,6 @@ def _kappa(one: _Beside) -> np.ndarray:
     return np.where(np.isnan(one.agree), np.nan, kappa)
 
 
-def _over_sets(means: CellMeans, why: str) -> np.ndarray:
-    unasked = [name for name in SETS if (name, "") not in means.cells]
-    if unasked:
-        raise NotApplicable(f"suite '{means.suite}' asks {len(SETS) - len(unasked)} of the {len(SETS)} sets; it lacks {few(unasked)}")
-    lacking = [name for name in SETS if means.cells[name, ""] is None]
-    if lacking:
-        raise MissingCells(f"{len(SETS) - len(lacking)} of {len(SETS)} sets; lacking {few(lacking)}: {why}")
-    average: np.ndarray = np.mean([means.of(name, [""]) for name in SETS], axis=0)
+def _over_sets(means: CellMeans) -> np.ndarray:
+    average: np.ndarray = means.apart(SETS).mean(axis=0)
     return average

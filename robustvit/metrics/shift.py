@@ -34,12 +34,13 @@ def top1_mask(records: pd.DataFrame) -> np.ndarray:
 @metric(
     source="Hendrycks et al. 2021, The Many Faces of Robustness", unit="%", higher_is_better=False, over="model", needs=("label", "pred")
 )
-def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"] = "imagenet-r") -> np.ndarray:
+def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"]) -> np.ndarray:
     """Accuracy on the validation images of a shifted set's 200 classes minus accuracy on the shifted set, both read among the 200.
 
     Denominators: the images of either; they are different images, so their resamples are independent. No reference table.
     """
-    gap: np.ndarray = means.of(shift, [""]) - means.of(f"val-of-{shift}", [""])
+    shifted, same = means.apart([shift, f"val-of-{shift}"])
+    gap: np.ndarray = shifted - same
     return gap
 
 
@@ -49,5 +50,6 @@ def background_gap(means: CellMeans) -> np.ndarray:
 
     Denominator: the images of either variant, 4,050 where all are there; their resamples are independent. No reference table.
     """
-    gap: np.ndarray = means.of("mixed_rand", [""]) - means.of("mixed_same", [""])
+    anywhere, alike = means.apart(["mixed_rand", "mixed_same"])
+    gap: np.ndarray = anywhere - alike
     return gap

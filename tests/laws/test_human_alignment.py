@@ -83,8 +83,8 @@ def test_without_peoples_answers_the_averages_say_what_they_lack(clone: Path, tm
     assert board.loc["ood_accuracy", "status"] == "complete"
     assert board.loc["error_consistency", "status"] == "n/a"
     assert board.loc["mean_error_consistency", "status"] == "partial"
-    assert "0 of 17 sets" in str(board.loc["mean_error_consistency", "reason"])
-    assert "raw-data" in str(board.loc["mean_error_consistency", "reason"])
+    assert "0 of 17 cells" in str(board.loc["mean_error_consistency", "reason"])
+    assert "fact_humans" in str(board.loc["mean_error_consistency", "reason"])
 
 
 def test_the_suite_is_about_its_own_data(tmp_path: Path) -> None:

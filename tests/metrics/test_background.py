@@ -50,7 +50,8 @@ def test_a_resample_without_right_answers_is_left_out() -> None:
 def test_what_high_frequencies_carry_is_lost_without_them() -> None:
     found = means(clean=8, low_pass_32=2, low_pass_112=8)
     assert hf_dependence(found)[0] == pytest.approx(0.75)
-    assert hf_dependence(found, radius=112.0)[0] == pytest.approx(0.0)
+    with pytest.raises(NotApplicable, match="no higher frequency"):
+        hf_dependence(found, radius=112.0)
     with pytest.raises(NotApplicable, match="no clean sample"):
         hf_dependence(means(clean=0, low_pass_32=2))
 

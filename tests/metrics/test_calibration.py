@@ -129,5 +129,13 @@ def test_the_judged_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
 
 def test_temperature_scaling_refuses_logits_that_are_not_what_answered() -> None:
     rows = scored(50).assign(pred=0)
-    with pytest.raises(NotApplicable, match="masks or groups"):
+    with pytest.raises(NotApplicable, match="groups them"):
         judge(metric("ece_temperature"), rows, Resamples(rows["sample"].tolist()))
+
+
+def test_temperature_scaling_takes_the_logits_that_the_data_is_read_from() -> None:
+    rows = scored(600)
+    wide = rows.assign(logits=[np.r_[row[::-1], 99.0] for row in rows["logits"]])
+    wide.attrs["columns"] = [4, 3, 2, 1, 0]
+    both = [judge(metric("ece_temperature"), table, Resamples(table["sample"].tolist())) for table in (rows, wide)]
+    assert both[0] == pytest.approx(both[1])

@@ -206,14 +206,14 @@ def test_accuracy_over_the_sets_is_the_mean_of_theirs() -> None:
 
 
 def test_sets_that_lack_are_named() -> None:
-    with pytest.raises(MissingCells, match=r"15 of 17 sets; lacking edge, cue-conflict: .*raw-data"):
+    with pytest.raises(MissingCells, match="15 of 17 cells; lacking edge, cue-conflict"):
         joined(metric("mean_error_consistency"), everywhere("error_consistency", edge=None, cue_conflict=None))
 
 
 def test_a_suite_of_fewer_sets_has_no_average() -> None:
     means = everywhere("condition_accuracy")
     some = {cell: found for cell, found in means.cells.items() if cell[0] != "edge"}
-    with pytest.raises(NotApplicable, match="'mine' asks 16 of the 17 sets; it lacks edge"):
+    with pytest.raises(NotApplicable, match="'mine' asks 16 of the 17 cells that this average needs; it lacks edge"):
         joined(metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
 
 

@@ -76,4 +76,4 @@ def test_the_gap_is_what_accuracy_loses() -> None:
         ("imagenet-r", ""): Values(keys[0], np.r_[np.ones(6), np.zeros(4)]),
         ("val-of-imagenet-r", ""): Values(keys[1], np.r_[np.ones(2), np.zeros(8)]),
     }
-    assert accuracy_gap(CellMeans("s", "imagenet", 1000, cells, resampler))[0] == pytest.approx(0.4)
+    assert accuracy_gap(CellMeans("s", "imagenet", 1000, cells, resampler), shift="imagenet-r")[0] == pytest.approx(0.4)
