@@ -32,7 +32,7 @@ def answers(
     place: holds the sets; `raw-data/<stimuli>/<stimuli>_subject-NN_session_N.csv` lie in it or beside it. People are in the order of their
     numbers. Rows on pictures that are not here do not count; tables of models, which the authors' code writes beside, are not read.
     Raises DataUnreadable, with counts, for answers that are no category, a person's two answers to one picture, pictures that a person did
-    not answer, and rows that say another category or condition of a picture than its own name does.
+    not answer, rows that are cut short, and rows that say another category or condition of a picture than its own name does.
     """
     tables = [found for above in (place, place.absolute().parent) for found in sorted((above / "raw-data" / stimuli).glob(_names(stimuli)))]
     tables = [table for table in tables if table.parent == tables[0].parent]
@@ -58,18 +58,25 @@ def _names(stimuli: str) -> str:
 def _read(table: Path) -> Iterator[_Row]:
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            lines = [{(name or "").lower(): value or "" for name, value in line.items() if name} for line in csv.DictReader(file)]
+            lines = [{name.lower(): value for name, value in line.items() if name} for line in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataUnreadable(f"{table} cannot be read: {error}.") from error
     lacking = [name for name in _COLUMNS if lines and name not in lines[0]]
     if lacking or not lines:
         raise DataUnreadable(f"{table} has {f'no column {few(lacking)}' if lacking else 'no rows'}; it takes {', '.join(_COLUMNS)}.")
-    for number, line in enumerate(lines, start=2):
-        named = in_session(line["imagename"])
-        if named is None:
-            raise DataUnreadable(f"{table}:{number}: the picture '{line['imagename']}' is not named as the release names pictures.")
-        told = Seen(named.image, line["category"], plain_condition(line["condition"]))
-        yield _Row(f"{table.name}:{number}", line["subj"], told, line["object_response"])
+    names = [in_session(line["imagename"] or "") for line in lines]
+    _refuse_lines(table, "are cut short", lines, [any(line[name] is None for name in _COLUMNS) for line in lines])
+    _refuse_lines(table, "name no picture as the release names pictures", lines, [named is None for named in names])
+    for number, (line, named) in enumerate(zip(lines, names, strict=True), start=2):
+        if named is not None:
+            told = Seen(named.image, line["category"], plain_condition(line["condition"]))
+            yield _Row(f"{table.name}:{number}", line["subj"], told, line["object_response"])
+
+
+def _refuse_lines(table: Path, what: str, lines: Sequence[object], bad: Sequence[bool]) -> None:
+    found = [str(number) for number, is_bad in enumerate(bad, start=2) if is_bad]
+    if found:
+        raise DataUnreadable(f"{table}: {len(found)} of {len(lines)} rows {what}: line {few(found)}.")
 
 
 def _agrees(row: _Row, own: Mapping[str, tuple[str, str]]) -> bool:

@@ -199,7 +199,13 @@ def test_holes_in_the_answers_are_counted(given, message, tmp_path):
         ("subject-02", "subject-01", r"3 of 9 rows answer a picture that the same person has answered already"),
         (",airplane,0,", ",cat,0,", r"1 of 9 rows say another category or condition than the picture: edge_subject-02_session_1\.csv:2"),
         ("imagename", "picture", r"has no column imagename; it takes subj, object_response, "),
-        ("_airplane_00_airplane1.png", ".png", r"session_1\.csv:2: the picture '0039_xyz_s02_0\.png' is not named as"),
+        ("_airplane_00_airplane1.png", ".png", r"session_1\.csv: 1 of 3 rows name no picture as the release .*: line 2\."),
+        (
+            ",airplane,0,0039_xyz_s02_0_airplane_00_airplane1.png",
+            ",airplane",
+            r"subject-02_session_1\.csv: 1 of 3 rows are cut short: line 2\.",
+        ),
+        (",0,00", "", r"subject-02_session_1\.csv: 3 of 3 rows are cut short: line 2, 3, 4\."),
     ],
 )
 def test_rows_that_cannot_be_right_are_counted(old, new, message, tmp_path):
