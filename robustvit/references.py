@@ -8,13 +8,13 @@ run under the same rules may lie, and where it stands. `tolerance` is absolute a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from robustvit.board import shown
-from robustvit.errors import UsageError
+from robustvit.errors import UsageError, few
 from robustvit.intervals import Z
 from robustvit.reference_files import folder, read_references
 
@@ -27,7 +27,25 @@ BESIDE = {
 
 PAGE = ("model", "number", "measured", "published", "difference", "standard errors", "verdict")
 
+UNLIKE = (
+    "model not here", "other data", "other scenario", "other severity", "other metric", "measured without a value",
+    "measured on a transformed model only",
+)  # fmt: skip
+
 _ANY = "(*)"  # ends the metric of a number that stands whatever parameters it was given
+
+
+class Unmatched(NamedTuple):
+    """How many published numbers have no measured one for a reason; what they are of, and what of that there is here."""
+
+    reason: str
+    rows: int
+    asked: tuple[str, ...]
+    here: tuple[str, ...]
+
+    def __str__(self) -> str:
+        here = f"; here {few(self.here)}" if self.here else ""
+        return f"{self.rows} {self.reason} ({few(self.asked)}{here})"
 
 
 def references() -> pd.DataFrame:
@@ -45,10 +63,8 @@ def beside(board: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.Dat
     pictures or their number are not those of the published number, so that neither can be said; `why` tells which.
     Raises UsageError for a board that does not know its models' cards: one that `leaderboard` made does.
     """
-    if "models" not in board.attrs:
-        raise UsageError("this leaderboard does not tell its models' cards; make it with robustvit.leaderboard(STORE).")
     known = references() if published is None else published
-    tags = {model: tag_of(card) for model, card in board.attrs["models"].items()}
+    tags = _tags(board)
     known = known[known["model"].isin(list(tags.values()))]
     rows: list[dict[str, Any]] = []
     for row in _records(board[board["value"].notna() & (board["transforms"] == "")]):
@@ -67,6 +83,23 @@ def tag_of(card: Mapping[str, Any]) -> str:
     if "." in architecture or not tag:
         return architecture if "." in architecture else ""
     return f"{architecture}.{tag}"
+
+
+def unmatched(board: pd.DataFrame, published: pd.DataFrame | None = None) -> tuple[Unmatched, ...]:
+    """Why published numbers have no measured one in a leaderboard: each number counts once, under the first of UNLIKE that sets it apart.
+
+    published: default, what ships. Raises UsageError for a board that does not know its models' cards.
+    """
+    known = references() if published is None else published
+    tags = _tags(board)
+    measured = board.assign(model=board["model"].map(lambda model: tags.get(model, "")))
+    measured = measured[measured["model"] != ""]
+    found: dict[str, list[_Missing]] = {}
+    for one in _records(known):
+        why = _missing(measured, one)
+        if why is not None:
+            found.setdefault(why.reason, []).append(why)
+    return tuple(_counted(reason, found[reason]) for reason in UNLIKE if reason in found)
 
 
 def page(found: pd.DataFrame) -> pd.DataFrame:
@@ -89,6 +122,44 @@ def _told(one: Mapping[str, Any]) -> dict[str, str]:
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _tags(board: pd.DataFrame) -> dict[str, str]:
+    if "models" not in board.attrs:
+        raise UsageError("this leaderboard does not tell its models' cards; make it with robustvit.leaderboard(STORE).")
+    return {model: tag_of(card) for model, card in board.attrs["models"].items()}
+
+
+class _Missing(NamedTuple):
+    """Why a published number has no measured one, what it is of, and what there is instead."""
+
+    reason: str
+    asked: str
+    here: list[str]
+
+
+def _missing(measured: pd.DataFrame, one: Mapping[str, Any]) -> _Missing | None:
+    """What first sets a published number apart from all that was measured; nothing where one measured number is of its question."""
+    left = measured
+    for reason, column in zip(UNLIKE, ("model", "base", "scenario", "severity", "metric"), strict=False):
+        same = left[column].map(lambda here: _asks(one["metric"], here)) if column == "metric" else left[column] == one[column]
+        if not same.any():
+            return _Missing(reason, _spoken(one[column], column), [_spoken(here, column) for here in left[column].unique()])
+        left = left[same]
+    for reason, fits in zip(UNLIKE[-2:], (left["value"].notna(), left["transforms"] == ""), strict=True):
+        if not fits.any():
+            return _Missing(reason, " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), [])
+        left = left[fits]
+    return None
+
+
+def _spoken(value: str, column: str) -> str:
+    return value or {"scenario": "an average", "severity": "without one"}.get(column, "none")
+
+
+def _counted(reason: str, missing: Sequence[_Missing]) -> Unmatched:
+    asked = tuple(dict.fromkeys(one.asked for one in missing))
+    return Unmatched(reason, len(missing), asked, tuple(dict.fromkeys(here for one in missing for here in one.here)))
 
 
 class _Rules(NamedTuple):

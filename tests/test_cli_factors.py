@@ -79,10 +79,32 @@ def test_numbers_of_ones_own_are_taken(robustvit: Callable[..., Told], store: Pa
 
 
 def test_a_bad_file_of_ones_own_is_one_message(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_text("model,base,metric,value,source\na,b,c,x,d\n")
+    (tmp_path / "own.csv").write_text("model,base,metric,value,source\na,digits,top1,x,d\n")
     told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
     assert told.code == 2
     assert "own.csv:2: column 'value' is 'x'" in told.err
+
+
+def test_the_needed_columns_alone_find_the_clean_number(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(f"model,base,metric,value,source\n{TAG},imagenet,top1,75,me\n")
+    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv", "-f", "json")
+    assert [row["scenario"] for row in json.loads(told.out)] == ["clean"]
+    assert "without a measured one" not in told.err
+
+
+def test_rows_that_match_nothing_are_counted_by_reason(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+    rows = (f"{TAG},imagenet,fog,top1,75,me", "b,imagenet,,top1,75,me", "c,imagenet,,top1,75,me", f"{TAG},imagenet,,top1,75,me")
+    (tmp_path / "own.csv").write_text("\n".join(["model,base,scenario,metric,value,source", *rows]))
+    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
+    assert f"own.csv: 3 without a measured one: 2 model not here (b, c; here {TAG})" in told.err
+    assert "1 other scenario (fog; here clean, pgd)" in told.err
+
+
+def test_the_data_of_a_store_may_be_named(robustvit: Callable[..., Told], make_store: Make, answered: Answer, tmp_path: Path) -> None:
+    made = make_store({("m", "clean", ""): answered([True, False])}, name="photos", data="my-photos")
+    (tmp_path / "own.csv").write_text("model,base,metric,value,source\nb,my-photos,top1,75,me\n")
+    told = robustvit("leaderboard", "--store", made.path, "--references", tmp_path / "own.csv")
+    assert (told.code, "1 model not here (b)" in told.err) == (0, True)
 
 
 def test_a_store_without_tags_says_how_models_are_known(robustvit: Callable[..., Told], make_store: Make, answered: Answer) -> None:

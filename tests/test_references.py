@@ -12,7 +12,7 @@ import pytest
 from robustvit.board import leaderboard
 from robustvit.errors import UsageError
 from robustvit.reference_files import read_references
-from robustvit.references import beside, page, tag_of
+from robustvit.references import beside, page, tag_of, unmatched
 from robustvit.store import Store
 
 Make = Callable[..., Store]
@@ -154,16 +154,19 @@ def test_a_board_without_cards_is_refused(published) -> None:
         ("modell,base\n", r"own.csv:1: there is no column 'modell'. Did you mean 'model'"),
         ("model,base,metric,value\n", r"own.csv:1: the column 'source' is missing"),
         ("model,model,base,metric,value,source\n", r"own.csv:1: 'model' stands twice"),
-        ("model,base,metric,value,source\na,b,c,1\n", r"own.csv:2: 4 values; the first line names 5"),
-        ("model,base,metric,value,source\na,b,c,1,s\na,b,d,x,s\n", r"own.csv:3: column 'value' is 'x'; it takes a number"),
-        ("model,base,metric,value,source\na,b,c,nan,s\n", r"own.csv:2: column 'value' is 'nan'"),
-        ("model,base,metric,value,source\na,b,,1,s\n", r"own.csv:2: column 'metric' is empty"),
-        ("model,base,metric,value,source,n\na,b,c,1,s,0\n", r"own.csv:2: column 'n' is '0'; it takes a whole number from 1"),
-        ("model,base,metric,value,source,tolerance\na,b,c,1,s,-1\n", r"own.csv:2: column 'tolerance' is '-1'"),
-        ("model,base,metric,value,source,crop_pct\na,b,c,1,s,1.5\n", r"own.csv:2: column 'crop_pct' is '1.5'; it takes a share"),
-        ("model,base,metric,value,source,unit\na,b,c,1,s,pct\n", r"own.csv:2: column 'unit' is 'pct'"),
-        ("model,base,metric,value,source\na,b,c,1,s\na,b,c,2,s\n", r"own.csv:3: says again what line 2 says: c of a on b"),
-        ('model,base,metric,value,source\na,b,c,1,"s\n', r"own.csv:2: not CSV"),
+        ("model,base,metric,value,source\na,digits,top1,1\n", r"own.csv:2: 4 values; the first line names 5"),
+        ("model,base,metric,value,source\na,digits,top1,1,s\na,digits,error,x,s\n", r"own.csv:3: column 'value' is 'x'; it takes a number"),
+        ("model,base,metric,value,source\na,digits,top1,nan,s\n", r"own.csv:2: column 'value' is 'nan'"),
+        ("model,base,metric,value,source\na,digits,,1,s\n", r"own.csv:2: column 'metric' is empty"),
+        ("model,base,metric,value,source,n\na,digits,top1,1,s,0\n", r"own.csv:2: column 'n' is '0'; it takes a whole number from 1"),
+        ("model,base,metric,value,source,tolerance\na,digits,top1,1,s,-1\n", r"own.csv:2: column 'tolerance' is '-1'"),
+        ("model,base,metric,value,source,crop_pct\na,digits,top1,1,s,1.5\n", r"own.csv:2: column 'crop_pct' is '1.5'; it takes a share"),
+        ("model,base,metric,value,source,unit\na,digits,top1,1,s,pct\n", r"own.csv:2: column 'unit' is 'pct'"),
+        (
+            "model,base,metric,value,source\na,digits,top1,1,s\na,digits,top1,2,s\n",
+            r"own.csv:3: says again what line 2 says: top1 of a on digits",
+        ),
+        ('model,base,metric,value,source\na,digits,top1,1,"s\n', r"own.csv:2: not CSV"),
     ],
 )
 def test_a_bad_file_is_named_with_line_and_column(tmp_path: Path, text: str, message: str) -> None:
@@ -178,7 +181,73 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_absent_columns_say_nothing(published) -> None:
-    found = published("a,b,c,1,s", head="model,base,metric,value,source")
+    found = published("a,digits,top1,1,s", head="model,base,metric,value,source")
     assert found["n"].isna().all()
     assert np.isnan(found["crop_pct"].iloc[0])
-    assert found["scenario"].iloc[0] == ""
+    assert found["severity"].iloc[0] == ""
+
+
+NEEDED = "model,base,metric,value,source"
+
+
+def test_an_empty_scenario_is_clean_for_a_metric_of_cells(board, published) -> None:
+    found = beside(board(), published(f"{TAG},imagenet,top1,75,me", head=NEEDED))
+    assert list(found["scenario"]) == ["clean"]
+
+
+def test_an_empty_scenario_is_the_average_for_a_metric_over_a_model(published) -> None:
+    found = published("a,imagenet,mce_alexnet,120,me", head=NEEDED)
+    assert list(found["scenario"]) == [""]
+
+
+def test_an_empty_unit_is_that_of_the_metric(published) -> None:
+    assert list(published("a,digits,top1,75,me", "a,digits,nll,3,me", head=NEEDED)["unit"]) == ["%", "nat"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,digits,,topp1,1,%", r"own.csv:2: column 'metric' is 'topp1'; there is no such metric. Did you mean 'top1'"),
+        ("a,imagenett,,top1,1,%", r"own.csv:2: column 'base' is 'imagenett'. Did you mean 'imagenette' or 'imagenet'"),
+        ("a,digits,,top1,175.4,%", r"own.csv:2: column 'value' is '175.4'; top1 in % is from 0 to 100"),
+        ("a,digits,,top1,-1,", r"own.csv:2: column 'value' is '-1'; top1 in % is from 0 to 100"),
+        ("a,digits,,top1,75.4,fraction", r"own.csv:2: column 'value' is '75.4'; top1 as a fraction is from 0 to 1"),
+        ("a,digits,,nll,-1,nat", r"own.csv:2: column 'value' is '-1'; nll is at least 0"),
+        ("a,digits,,hf_dependence,101,%", r"own.csv:2: column 'value' is '101'; hf_dependence in % is at most 100"),
+        ("a,digits,,corruption_error,1,%", r"own.csv:2: column 'scenario' is empty; corruption_error is of one corruption"),
+        ("a,digits,clean,mce_alexnet,1,%", r"own.csv:2: column 'scenario' is 'clean'; mce_alexnet is an average over a suite"),
+    ],
+)
+def test_what_no_number_can_be_of_is_an_error(published, row: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        published(f"{row},s", head="model,base,scenario,metric,value,unit,source")
+
+
+def test_data_of_ones_own_may_be_named(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(f"{NEEDED}\na,my-photos,top1,1,me\n")
+    assert list(read_references(tmp_path / "own.csv", bases=["my-photos"])["base"]) == ["my-photos"]
+
+
+def test_numbers_without_a_measured_one_are_counted_by_reason(board, published) -> None:
+    rows = ("x.a,imagenet,,,top1", "y.a,imagenet,,,top1", f"{TAG},digits,,,top1", f"{TAG},imagenet,fog,,top1", f"{TAG},imagenet,,3,top1",
+            f"{TAG},imagenet,,,top5", f"{TAG},imagenet,,,top1")  # fmt: skip
+    known = published(*(f"{row},1,me" for row in rows), head="model,base,scenario,severity,metric,value,source")
+    assert [str(one) for one in unmatched(board(), known)] == [
+        f"2 model not here (x.a, y.a; here {TAG})", "1 other data (digits; here imagenet)", "1 other scenario (fog; here clean)",
+        "1 other severity (3; here without one)", "1 other metric (top5; here top1)",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [({"value": np.nan}, "measured without a value"), ({"transforms": "smooth"}, "measured on a transformed model only")],
+)
+def test_a_number_that_cannot_be_put_beside_another_says_why(board, published, changed: dict[str, Any], reason: str) -> None:
+    found = board()
+    found[list(changed)] = list(changed.values())
+    assert [str(one) for one in unmatched(found, published(line()))] == [f"1 {reason} (clean top1)"]
+
+
+def test_each_number_is_measured_or_counted_once(board, published) -> None:
+    known = published(line(), line().replace("top1", "top5"), line().replace(TAG, "z"))
+    assert len(beside(board(), known)) + sum(one.rows for one in unmatched(board(), known)) == len(known)

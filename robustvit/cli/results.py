@@ -65,11 +65,25 @@ def _tell_published(board: Any, own: Path | None, format: str, output: Path | No
     from robustvit.tabular import check_format
 
     check_format(format)
-    found = beside(board, None if own is None else read_references(own))
-    if not len(found):
-        err.print("No number here has a published one: models are known by timm's name with its tag, not by their labels.", soft_wrap=True)
+    known = None if own is None else read_references(own, bases=board["base"].unique())
+    found = beside(board, known)
+    if own is not None or not len(found):
+        _tell_unmatched(board, known, "The published numbers" if own is None else str(own))
     print_table(found, page(found), "published beside measured", format, output)
     _leave_if_failed(board)
+
+
+def _tell_unmatched(board: Any, known: Any, name: str) -> None:
+    """Why numbers of a file have no measured one, with how many, on the standard error; nothing where all have."""
+    from robustvit.references import unmatched
+
+    missing = unmatched(board, known)
+    if not missing:
+        return
+    lines = [f"{name}: {sum(one.rows for one in missing)} without a measured one:", *(f"  {one}" for one in missing)]
+    if missing[0].reason == "model not here":
+        lines.append("  Models are known by timm's name with its tag, not by their labels.")
+    err.print(escape("\n".join(lines)), highlight=False, soft_wrap=True)
 
 
 def _leave_if_failed(board: Any) -> None:
