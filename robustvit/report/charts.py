@@ -79,8 +79,8 @@ def heat_map(entrant: Entrant) -> HeatMap | None:
     families = [family_of(scenario) for scenario, _ in graded]
     bands = [
         Band(
-            title=_title(key, graded), family=family if families.index(family) == i else "", span=families.count(family),
-            tiles=tuple(_tile(points.get(Place(*key, level), _ABSENT), f"{_title(key, graded)} · {level}", top, percent) for level in levels),
+            title=titled(key, graded), family=family if families.index(family) == i else "", span=families.count(family),
+            tiles=tuple(_tile(points.get(Place(*key, level), _ABSENT), f"{titled(key, graded)} · {level}", top, percent) for level in levels),
             average=_average_tile(entrant, key[0]) if metric == "top1" else None,
         )
         for i, (key, family) in enumerate(zip(graded, families, strict=True))
@@ -99,6 +99,13 @@ def family_of(scenario: str) -> str:
 def spaced(name: str) -> str:
     """A plug-in's name as words."""
     return name.replace("_", " ")
+
+
+def titled(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
+    """The scenario, with its parameters where it stands there more than once."""
+    scenario, params = key
+    several = sum(other == scenario for other, _ in keys) > 1
+    return f"{spaced(scenario)} ({params})" if several and params else spaced(scenario)
 
 
 def _graded(stage: Stage, metric: str) -> list[tuple[str, str]]:
@@ -130,19 +137,12 @@ def _panels(
             for entrant, points in data.items()
         ]
         family = "" if family_of(key[0]) == "other" else family_of(key[0])
-        made.append(panel(_title(key, keys), [*([_ZERO] if clean else []), *levels], series, tag=family, top=top, unit=unit, guess=guess))
+        made.append(panel(titled(key, keys), [*([_ZERO] if clean else []), *levels], series, tag=family, top=top, unit=unit, guess=guess))
     return made
 
 
 def _clean(points: Mapping[Place, Point], wanted: bool) -> list[Point]:
     return [next((one for place, one in points.items() if place.scenario == "clean"), _ABSENT)] if wanted else []
-
-
-def _title(key: tuple[str, str], keys: list[tuple[str, str]]) -> str:
-    """The scenario, with its parameters where it stands there more than once."""
-    scenario, params = key
-    several = sum(other == scenario for other, _ in keys) > 1
-    return f"{spaced(scenario)} ({params})" if several and params else spaced(scenario)
 
 
 def _tile(point: Point, title: str, top: float, percent: bool) -> Tile:

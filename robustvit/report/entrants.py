@@ -60,6 +60,18 @@ class Entrant:
         """The rows of metrics that read what an analysis measured, by metric."""
         return {str(row.metric): row for row in self.cells.itertuples() if of_measurements(str(row.metric))}
 
+    def alone(self) -> dict[str, Any]:
+        """The rows of metrics that one cell alone was asked, by metric; top1 and robust accuracy aside, which bear their scenario's name."""
+        rows = self.cells[~self.cells["metric"].isin(("", "top1", "robust_accuracy"))]
+        return {str(row.metric): row for row in rows[~rows["metric"].duplicated(keep=False)].itertuples()}
+
+    def own(self, metric: str) -> dict[Place, Any]:
+        """The rows of a metric in cells with a scenario of their own: neither clean, nor of a severity, nor attacked, nor measured."""
+        attacked = self.cells.loc[self.cells["metric"] == "robust_accuracy", "cell"]
+        kept = (self.cells["scenario"] != "clean") & (self.cells["severity"] == "") & ~self.cells["cell"].isin(attacked)
+        rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
+        return {Place(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
+
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where it was not asked."""
         part = self.rows[(self.rows["cell"] == "") & (self.rows["metric"] == metric) & (self.rows["scenario"] == scenario)]

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from robustvit.figures import Bar, Point, bar, ceiling, in_order, number, told
-from robustvit.report.charts import spaced
+from robustvit.report.charts import spaced, titled
 from robustvit.report.entrants import Entrant, Stage, mean, point_of
 
+ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where many answers are right
 _MEANS = ("mean_corruption_error", "mean_err_15")
-_CLEAN, _HARDEST = "clean", "hardest"
+_CLEAN = "clean"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers. best: the direction in which a first click sorts."""
+    """A column of numbers."""
 
     key: str
     title: str
@@ -29,6 +31,11 @@ class Column:
     def about(self) -> str:
         """What stands under the title."""
         return " · ".join(part for part in (self.unit, "higher is better" if self.higher_is_better else "lower is better") if part)
+
+    @property
+    def marked(self) -> bool:
+        """Whether its best is marked. Where lower is better only an error's is: gaps are small, too, where a model answers nothing rightly."""
+        return self.higher_is_better or self.key in ERRORS
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,15 @@ class Board:
     standings: tuple[Standing, ...]
     statuses: tuple[str, ...]
 
+    @property
+    def marked(self) -> bool:
+        """Whether any number is marked as the best."""
+        return any(entry.best for row in self.standings for entry in row.entries)
+
 
 def board_of(stages: Sequence[Stage]) -> Board:
     """The rows of all stages under the columns that any of them has a number for."""
-    numbers = {(stage, entrant): _numbers(stage, entrant) for stage in stages for entrant in stage.entrants}
+    numbers = {(stage, entrant): numbers_of(stage, entrant) for stage in stages for entrant in stage.entrants}
     columns = _columns(numbers.values())
     tops = {column: _top(column, [found[column] for found in numbers.values() if column in found]) for column in columns}
     standings = []
@@ -85,6 +97,14 @@ def status_of(cells: pd.DataFrame) -> tuple[str, str]:
     parts = [f"{count} of {len(by_cell)} cells {status}" for status, count in counts.items() if count]
     worst = next((status for status, count in counts.items() if count), "complete")
     return worst, ", ".join(parts) or f"{len(by_cell)} cell{'' if len(by_cell) == 1 else 's'}"
+
+
+def numbers_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
+    """All that the leaderboard shows of an entrant: what its answers come to, then what each set of pictures gave."""
+    clean, sets = _clean_of(stage, entrant), _sets_of(stage, entrant)
+    told = stage.metric if clean or sets else ""
+    alone = {_column(row): point_of(row) for metric, row in (entrant.alone() | entrant.measured()).items() if metric != told}
+    return clean | _error_of(entrant) | _averages_of(entrant) | alone | _attacks_of(entrant) | sets
 
 
 def mean_error(entrant: Entrant) -> Point | None:
@@ -119,25 +139,41 @@ def strongest_attacks(entrant: Entrant) -> dict[tuple[str, str], Point]:
     return found
 
 
-def _numbers(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
-    found: dict[Column, Point] = {}
+def _clean_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
     metric = stage.metric
     clean = [one for place, one in entrant.points(metric).items() if place.scenario == "clean"]
-    if clean:
-        found[Column(_CLEAN, f"clean {metric}", stage.unit(metric), _higher(entrant, metric))] = clean[0]
+    return {Column(_CLEAN, f"clean {metric}", stage.unit(metric), _higher(entrant, metric)): one for one in clean[:1]}
+
+
+def _error_of(entrant: Entrant) -> dict[Column, Point]:
     overall = mean_error(entrant)
-    if overall is not None:
-        found[Column("mean_error", "mean corruption error", "%", False)] = overall
+    return {} if overall is None else {Column("mean_error", "mean corruption error", "%", False): overall}
+
+
+def _averages_of(entrant: Entrant) -> dict[Column, Point]:
     averages = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["scenario"] == "") & (entrant.rows["metric"] != "")]
-    for row in averages.itertuples():
-        if row.metric not in _MEANS:
-            column = Column(str(row.metric), str(row.metric), str(row.unit), bool(row.higher_is_better))
-            found[column] = point_of(row)
-    for metric, row in entrant.measured().items():
-        found[Column(metric, metric, str(row.unit), bool(row.higher_is_better))] = point_of(row)
-    for (attack, budget), point in strongest_attacks(entrant).items():
-        found[Column(f"{attack} {budget}", f"{spaced(attack)} {budget}", "%", True)] = point
-    return found
+    return {_column(row): point_of(row) for row in averages.itertuples() if row.metric not in _MEANS}
+
+
+def _attacks_of(entrant: Entrant) -> dict[Column, Point]:
+    return {
+        Column(f"{attack} {budget}", f"{spaced(attack)} {budget}", "%", True): point
+        for (attack, budget), point in strongest_attacks(entrant).items()
+    }
+
+
+def _sets_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
+    """The numbers of cells with a scenario of their own: neither clean, nor of a severity, nor attacked."""
+    places = [place for other in stage.entrants for place in other.own(stage.metric)]
+    keys = list(dict.fromkeys((place.scenario, place.params) for place in places))
+    return {
+        _column(row, f"{titled((place.scenario, place.params), keys)} {row.metric}"): point_of(row)
+        for place, row in entrant.own(stage.metric).items()
+    }
+
+
+def _column(row: Any, title: str = "") -> Column:
+    return Column(title or str(row.metric), title or str(row.metric), str(row.unit), bool(row.higher_is_better))
 
 
 def _columns(found: Iterable[dict[Column, Point]]) -> list[Column]:
@@ -154,7 +190,9 @@ def _entry(point: Point | None, column: Column, top: float, rivals: Sequence[Poi
         return Entry(point.status, status=point.status, note=point.note)
     interval = "" if math.isnan(point.low) else f"{number(point.low)} – {number(point.high)}"
     known = [rival.value for rival in rivals if rival is not None and rival.known and rival.status == "complete"]
-    best = len(known) > 1 and point.status == "complete" and point.value == (max if column.higher_is_better else min)(known)
+    best = (
+        column.marked and len(known) > 1 and point.status == "complete" and point.value == (max if column.higher_is_better else min)(known)
+    )
     return Entry(
         number(point.value), interval, bar(point.value, point.low, point.high, top), repr(point.value), point.status,
         f"{column.title}\n{told(point, column.unit)}", best,

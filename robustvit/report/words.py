@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from robustvit.figures import Point, in_order, number
 from robustvit.report.charts import spaced
 from robustvit.report.entrants import Entrant, Stage, point_of
-from robustvit.report.standings import corruption_errors, mean_error, status_of, strongest_attacks
+from robustvit.report.standings import corruption_errors, mean_error, numbers_of, status_of, strongest_attacks
 
 _SHOWN = 6  # names that a note lists before it counts the rest
 
@@ -36,7 +36,7 @@ class Notice:
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
     told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _measured(entrant))
-    parts = [part for part in told_of if part] or _averages(stage, entrant)
+    parts = [part for part in told_of if part] or _averages(stage, entrant) or _first(stage, entrant)
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
     reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
@@ -105,14 +105,23 @@ def _averages(stage: Stage, entrant: Entrant) -> list[str]:
     for metric in rows["metric"]:
         point = entrant.average(str(metric))
         if point is not None and point.known:
-            unit = "\u00a0%" if stage.unit(str(metric)) == "%" else ""
-            told.append(f"{spaced(str(metric))} {number(point.value)}{unit} [{number(point.low)},\u00a0{number(point.high)}]")
+            told.append(f"{spaced(str(metric))} {_valued(point, stage.unit(str(metric)))}")
     return [f"has {', '.join(told)} on {stage.data}"] if told else []
 
 
+def _first(stage: Stage, entrant: Entrant) -> list[str]:
+    """The leaderboard's first number: what there is to say where neither clean images nor averages have one."""
+    known = ((column, point) for column, point in numbers_of(stage, entrant).items() if point.known)
+    return [f"has {spaced(column.title)} {_valued(point, column.unit)} on {stage.data}" for column, point in known][:1]
+
+
 def _percent(point: Point) -> str:
+    return _valued(point, "%")
+
+
+def _valued(point: Point, unit: str) -> str:
     interval = "" if point.low != point.low else f" [{number(point.low)},\u00a0{number(point.high)}]"
-    return f"{number(point.value)}\u00a0%{interval}"
+    return (f"{number(point.value)}\u00a0{unit}" if unit else number(point.value)) + interval
 
 
 def _of_cells(stage: Stage, entrant: Entrant) -> Iterator[Notice]:

@@ -10,7 +10,7 @@ from robustvit.report.charts import attack_panels, corruption_panels, family_of,
 from robustvit.report.conditions import conditions, link
 from robustvit.report.entrants import stages
 from robustvit.report.gallery import embedded, gallery, share
-from robustvit.report.standings import board_of, mean_error
+from robustvit.report.standings import Board, Column, board_of, mean_error
 from robustvit.report.words import conclusion, notices
 from robustvit.store import Store
 
@@ -83,6 +83,48 @@ def test_the_best_number_of_a_stage_is_marked(store: Store) -> None:
     board = board_of(stages(leaderboard(store)))
     assert [row.entries[0].best for row in board.standings] == [True, False]
     assert [row.entries[1].best for row in board.standings] == [True, False]
+
+
+def of_sets(make_store: Callable[..., Store], answered: Callable[..., Any], *metrics: str) -> Board:
+    cells = {
+        (model, name, ""): answered([True] * right + [False] * 9)
+        for model, right in (("demo", 9), ("rival", 1))
+        for name in ("colour", "edge")
+    }
+    return board_of(stages(leaderboard(make_store(cells, metrics=metrics))))
+
+
+def test_every_set_of_pictures_has_a_column_of_its_own(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    board = of_sets(make_store, answered, "nll", "top1")
+    assert [(column.title, row.text) for column, row in zip(board.columns, board.standings[0].entries, strict=True)] == [
+        ("colour top1", "50.0"),
+        ("edge top1", "50.0"),
+    ]
+
+
+def test_sets_that_are_not_asked_top1_show_the_first_metric_asked(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    board = of_sets(make_store, answered, "top5", "nll")
+    assert [column.title for column in board.columns] == ["colour top5", "edge top5"]
+
+
+def test_what_one_cell_alone_was_asked_bears_its_own_name(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    store = make_store({("demo", "edge", ""): answered([True, False])}, metrics=("top1", "brier"))
+    assert [column.title for column in board_of(stages(leaderboard(store))).columns] == ["brier", "edge top1"]
+
+
+def test_no_best_is_marked_where_lower_is_better_unless_it_is_an_error(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    board = of_sets(make_store, answered, "nll")
+    assert [entry.best for row in board.standings for entry in row.entries] == [False] * 4
+    assert not board.marked
+    assert Column("mce_alexnet", "", "%", False).marked
+
+
+def test_a_conclusion_falls_back_to_the_first_number_there_is(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    store = make_store({("demo", "edge", ""): answered([True, False])})
+    (stage,) = stages(leaderboard(store))
+    assert conclusion(stage, stage.entrants[0]).sentence.startswith("has edge top1 50.0\u00a0% [")
 
 
 def test_a_mean_that_lacks_a_corruption_is_partial_and_no_number(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
