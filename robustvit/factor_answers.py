@@ -55,14 +55,17 @@ def plain(view: pd.DataFrame, shift: str, cost: str) -> Answer:
 
 
 def effective(view: pd.DataFrame, shift: str, among: pd.DataFrame | None = None) -> Answer:
-    """Effective robustness, the most robust model first."""
+    """Effective robustness, the most robust model first; last those left out, with the reason."""
     found = effective_robustness(view, shift, among=among)
     page = pd.DataFrame({
         "model": found.table["model"], "clean": found.table["clean"].map(_number), shift: found.table[shift].map(_number),
         "expected": found.table["expected"].map(_number),
         "effective": [_signed(row["effective"], row["low"], row["high"]) for _, row in found.table.iterrows()],
     })  # fmt: skip
-    return Answer(found.table, page, str(found.line))
+    out = found.table["left_out"]
+    if (out == "").all():
+        return Answer(found.table, page, str(found.line))
+    return Answer(found.table, page.assign(**{"left out": out}), f"{found.line}; left out: {(out != '').sum()} of {len(out)}")
 
 
 def augreg(view: pd.DataFrame, shift: str, terms: Sequence[str]) -> Answer:
@@ -90,4 +93,6 @@ def _scaled(value: float, unit: float) -> str:
 
 
 def _signed(value: float, low: float, high: float) -> str:
+    if math.isnan(value):
+        return ""
     return f"{value:+.2f}" + ("" if math.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")

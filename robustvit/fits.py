@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, logit, stdtr
 
-from robustvit.errors import NotApplicable, UsageError, nearest
+from robustvit.errors import NotApplicable, UsageError, few, nearest
 
 FEWEST = 3  # models that a line is fitted to: two are always on one
 _STARTS = ((0.5, 0.3), (0.2, 1.0), (1.0, 0.1), (0.1, 2.0))  # (a, b) that the search for a scaling law begins at
@@ -41,7 +41,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Effective:
-    """line: what it is measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval."""
+    """line: what it is measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval.
+
+    `left_out` tells why a model has no residual, "" of those that have one. Those left out stand last.
+    """
 
     line: Line
     table: pd.DataFrame
@@ -103,12 +106,13 @@ def effective_robustness(view: pd.DataFrame, shift: str, *, among: pd.DataFrame 
     """How much more accurate each model is on a shift than its clean accuracy lets expect, in points (Taori et al. 2020).
 
     The line logit(shift) ~ logit(clean) is fitted over the models of `among`, default the view's own: then a model moves the line that it
-    is measured from. Models without both numbers, or with all or none right, are left out. The interval is that of the model's own two
+    is measured from. Models without both numbers, or with all or none right, have no residual but a reason. The interval is that of the model's own two
     numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not made use of.
     Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
     """
     line = _line(view if among is None else among, need(view, shift))
-    part = view[_usable(view, shift)]
+    usable = _usable(view, shift)
+    part = view[usable]
     expected = line.expected(part["clean"])
     up = _squares(part[f"{shift}_high"] - part[shift], expected - line.expected(part["clean_low"]))
     down = _squares(part[shift] - part[f"{shift}_low"], line.expected(part["clean_high"]) - expected)
@@ -117,7 +121,9 @@ def effective_robustness(view: pd.DataFrame, shift: str, *, among: pd.DataFrame 
         "model": part["model"], "clean": part["clean"], shift: part[shift], "expected": expected, "effective": residual,
         "low": residual - down, "high": residual + up,
     })  # fmt: skip
-    return Effective(line, table.sort_values("effective", ascending=False, kind="stable").reset_index(drop=True))
+    ranked = table.sort_values("effective", ascending=False, kind="stable").assign(left_out="")
+    out = view.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view[~usable], shift))
+    return Effective(line, pd.concat([ranked, out], ignore_index=True))
 
 
 def augreg_fit(view: pd.DataFrame, shift: str, factors: Sequence[str] = ("pretraining", "kind")) -> Regression:
@@ -193,10 +199,27 @@ def _usable(view: pd.DataFrame, shift: str) -> pd.Series:
     return view["clean"].between(0, 100, inclusive="neither") & view[shift].between(0, 100, inclusive="neither")
 
 
+def _why_not(out: pd.DataFrame, shift: str) -> list[str]:
+    """Why each of some models that are not `_usable` is not."""
+    return ["; ".join(_no_logit(row[name], name) for name in ("clean", shift) if _no_logit(row[name], name)) for _, row in out.iterrows()]
+
+
+def _no_logit(value: float, score: str) -> str:
+    """Why an accuracy has no finite logit; nothing where it has one."""
+    if np.isnan(value):
+        return "no clean accuracy" if score == "clean" else f"no number on {score}"
+    return "" if 0 < value < 100 else f"{value:g} % on {score}, whose logit is infinite"
+
+
 def _line(view: pd.DataFrame, shift: str) -> Line:
-    part = view[_usable(view, need(view, shift))]
+    usable = _usable(view, need(view, shift))
+    part = view[usable]
     if len(part) < FEWEST:
-        raise NotApplicable(f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}'; {len(part)} have both")
+        out = [f"{model} ({why})" for model, why in zip(view.loc[~usable, "model"], _why_not(view[~usable], shift), strict=True)]
+        raise NotApplicable(
+            f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}', both between none and all right; "
+            f"{len(part)} of {len(view)} have them" + (f"; left out: {few(out)}" if out else "")
+        )
     x, y = logit(part["clean"].to_numpy() / 100), logit(part[shift].to_numpy() / 100)
     if np.ptp(x) == 0:
         raise NotApplicable("every model has the same clean accuracy, which leaves no line to fit")

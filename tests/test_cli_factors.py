@@ -129,6 +129,38 @@ def test_every_format_of_a_fit_can_be_read(robustvit: Callable[..., Told], forma
     assert ("over 49 models" in told.out) == (format != "csv")
 
 
+@pytest.fixture
+def gaps(make_store: Make, answered: Answer) -> Path:
+    """Five models, clean and under attack; nothing is left of one under attack, and one was never attacked."""
+    lefts = {"a": (15, 4), "b": (16, 6), "c": (17, 9), "none": (18, 0), "spared": (19, None)}
+    cells = {(model, "clean", ""): answered([True] * clean + [False] * (20 - clean)) for model, (clean, _) in lefts.items()}
+    attacked = {
+        (model, "pgd", "1/255"): answered([True] * left + [False] * (20 - left), attacked=[True] * 20)
+        for model, (_, left) in lefts.items()
+        if left is not None
+    }
+    return make_store(cells | attacked, metrics=["top1", "robust_accuracy"], name="gaps").path
+
+
+def test_a_fit_lists_the_models_that_it_leaves_out(robustvit: Callable[..., Told], gaps: Path) -> None:
+    told = robustvit("factors", "--store", gaps, "--fit", "effective", "--shift", "pgd 1/255")
+    assert "0 % on pgd 1/255, whose logit is infinite" in told.out
+    assert "no number on pgd 1/255" in told.out
+    assert "over 3 models; left out: 2 of 5" in told.out
+
+
+def test_json_and_csv_list_the_models_left_out(robustvit: Callable[..., Told], gaps: Path, tmp_path: Path) -> None:
+    words = ("factors", "--store", gaps, "--fit", "effective", "--shift", "pgd 1/255", "--format")
+    rows = json.loads(robustvit(*words, "json").out)["rows"]
+    reasons = ["0 % on pgd 1/255, whose logit is infinite", "no number on pgd 1/255"]
+    assert [(row["model"], row["effective"], row["left_out"]) for row in rows[3:]] == [
+        ("none", None, reasons[0]),
+        ("spared", None, reasons[1]),
+    ]
+    robustvit(*words, "csv", "--output", tmp_path / "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["left_out"].tolist()[3:] == reasons
+
+
 def test_a_store_is_measured_from_the_published_line(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
     told = robustvit("factors", "--store", store, "--fit", "effective", "--shift", "pgd 1/255")
     assert told.code == 1

@@ -67,6 +67,31 @@ def test_a_line_needs_three_models_between_none_and_all(shifted: list[float]) ->
         effective_robustness(view(CLEAN[: len(shifted)], shifted), "shift")
 
 
+NAN = float("nan")
+
+
+def test_models_left_out_are_listed_last_with_the_reason() -> None:
+    clean, shifted = [*CLEAN, 100.0, 75.0, NAN, 0.0, 70.0], [*on_line(CLEAN), 50.0, 0.0, 40.0, NAN, NAN]
+    table = effective_robustness(view(clean, shifted), "shift").table
+    assert table["left_out"].tolist()[:6] == [""] * 6
+    assert dict(zip(table["model"][6:], table["left_out"][6:], strict=True)) == {
+        "m6": "100 % on clean, whose logit is infinite", "m7": "0 % on shift, whose logit is infinite", "m8": "no clean accuracy",
+        "m9": "0 % on clean, whose logit is infinite; no number on shift", "m10": "no number on shift",
+    }  # fmt: skip
+    assert table["effective"].isna().tolist() == [False] * 6 + [True] * 5
+
+
+def test_models_left_out_do_not_move_the_line() -> None:
+    more = effective_robustness(view([*CLEAN, 100.0, NAN], [*on_line(CLEAN), 50.0, 40.0]), "shift").line
+    assert (more.n, more.intercept, more.slope) == pytest.approx((6, -1.0, 1.5))
+
+
+def test_too_few_models_for_a_line_are_counted_and_named() -> None:
+    told = r"between none and all right; 2 of 4 have them; left out: m2 \(0 % on shift, .*\), m3 \(no number on shift\)$"
+    with pytest.raises(NotApplicable, match=told):
+        effective_robustness(view(CLEAN[:4], [50.0, 60.0, 0.0, NAN]), "shift")
+
+
 def test_equal_clean_accuracies_leave_no_line() -> None:
     with pytest.raises(NotApplicable, match="same clean accuracy"):
         effective_robustness(view([70.0] * 3, [50.0, 55.0, 60.0]), "shift")
