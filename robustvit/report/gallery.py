@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from robustvit.errors import StoreDamaged
 from robustvit.figures import in_order
 from robustvit.order import clip
-from robustvit.report.charts import spaced
+from robustvit.report.charts import spaced, titled
 from robustvit.report.entrants import Entrant, Place
 from robustvit.store import Store
 
@@ -42,11 +42,12 @@ class Picture:
 
 
 class Seen(NamedTuple):
-    """A row of a cell's gallery. pred is None where there was no answer."""
+    """A row of a cell's gallery. answer is "" and right None where there was none."""
 
     sample: str
-    label: int
-    pred: int | None
+    label: str
+    answer: str
+    right: bool | None
     image: bytes
 
 
@@ -70,24 +71,23 @@ class Gallery:
     damaged: str
 
 
-def gallery(store: Store, entrant: Entrant, classes: Sequence[str], budget: int = BUDGET) -> Gallery | None:
-    """The same few samples, clean and through every scenario at up to three severities; None where the store keeps no picture.
+def gallery(store: Store, entrant: Entrant, classes: Mapping[str, Sequence[str]], budget: int = BUDGET) -> Gallery | None:
+    """A few samples of every scenario, clean and at up to three severities, the same ones where scenarios share them; None without pictures.
 
-    classes: names of the labels; a label without a name is shown as its number. budget: how many pictures at most; where it is
-    short, fewer samples, then fewer severities, then fewer scenarios are shown.
+    classes: names of the labels, by cell; in a cell that has none a label is shown as its number. budget: how many pictures at most;
+    where it is short, fewer samples, then fewer severities, then fewer scenarios are shown.
     """
-    cells, damaged = _frames(store, entrant)
+    cells, damaged = _frames(store, entrant, classes)
     if not any(cells.values()):
         return None
     every = _chosen_levels(cells, budget)
     shown = dict(list(every.items())[:budget])
     count = max(1, min(_SAMPLES, budget // max(1, sum(len(levels) for levels in shown.values()))))
-    samples = _samples(cells)[:count]
+    order = _samples(cells)
     strips = [
-        Strip(_title(key, shown), _name(_label(cells, sample), classes), pictures)
+        _strip(cells, key, shown, sample)
         for key, levels in shown.items()
-        for sample in samples
-        if (pictures := tuple(_pictures(cells, key, levels, sample, classes)))
+        for sample in _held([cells[Place(*key, level)] for level in levels], order)[:count]
     ]
     reduced = not all(one.crisp for strip in strips for one in strip.pictures if one.uri)
     return Gallery(entrant, tuple(strips), reduced, len(every) - len(shown), damaged)
@@ -98,21 +98,32 @@ def share(entrants: int) -> int:
     return max(16, min(BUDGET, _ALL // max(1, entrants)))
 
 
-def _frames(store: Store, entrant: Entrant) -> tuple[dict[Place, list[Seen]], str]:
+def _frames(store: Store, entrant: Entrant, classes: Mapping[str, Sequence[str]]) -> tuple[dict[Place, list[Seen]], str]:
     found, damaged = {}, ""
     for row in entrant.cells.drop_duplicates("cell").itertuples():
         try:
-            found[Place(str(row.scenario), str(row.params), str(row.severity))] = _seen(store.gallery(str(row.cell)))
+            found[Place(str(row.scenario), str(row.params), str(row.severity))] = _seen(
+                store.gallery(str(row.cell)), classes.get(str(row.cell), ())
+            )
         except StoreDamaged as error:
             damaged = str(error)
     return found, damaged
 
 
-def _seen(pictures: pd.DataFrame) -> list[Seen]:
-    return [
-        Seen(str(row["sample"]), int(row["label"]), None if pd.isna(row["pred"]) else int(row["pred"]), bytes(row["image"]))
-        for row in pictures.to_dict("records")
-    ]
+def _seen(pictures: pd.DataFrame, names: Sequence[str]) -> list[Seen]:
+    found = []
+    for row in pictures.to_dict("records"):
+        label, pred = int(row["label"]), None if pd.isna(row["pred"]) else int(row["pred"])
+        answer = "" if pred is None else _name(pred, names)
+        found.append(Seen(str(row["sample"]), _name(label, names), answer, None if pred is None else pred == label, bytes(row["image"])))
+    return found
+
+
+def _name(label: int, names: Sequence[str]) -> str:
+    """The first of a class's names (ImageNet's have several); its number where none has a name, "none" beyond those that have."""
+    if not names:
+        return str(label)
+    return names[label].split(",")[0] if 0 <= label < len(names) else "none"
 
 
 def _chosen_levels(cells: Mapping[Place, list[Seen]], budget: int) -> dict[tuple[str, str], list[str]]:
@@ -138,28 +149,28 @@ def _spread(levels: list[str], count: int) -> list[str]:
 def _samples(cells: Mapping[Place, list[Seen]]) -> list[str]:
     """Samples by how many cells keep them; of equals those that were right when clean, which show what is lost."""
     first = next((rows for place, rows in cells.items() if place.scenario == "clean" and rows), [])
-    right = {row.sample for row in first if row.pred == row.label}
+    right = {row.sample for row in first if row.right}
     counts = Counter(row.sample for rows in cells.values() for row in rows)
     return sorted(counts, key=lambda sample: (-counts[sample], sample not in right))
 
 
-def _label(cells: Mapping[Place, list[Seen]], sample: str) -> int:
-    return next(row.label for rows in cells.values() for row in rows if row.sample == sample)
+def _held(levels: Sequence[list[Seen]], order: Sequence[str]) -> list[str]:
+    """The samples that any level of a scenario keeps, in a given order."""
+    held = {row.sample for rows in levels for row in rows}
+    return [sample for sample in order if sample in held]
 
 
-def _pictures(
-    cells: Mapping[Place, list[Seen]], key: tuple[str, str], levels: Sequence[str], sample: str, classes: Sequence[str]
-) -> list[Picture]:
-    return [_picture(row, key[0], level, classes) for level in levels for row in cells[Place(*key, level)] if row.sample == sample]
+def _strip(cells: Mapping[Place, list[Seen]], key: tuple[str, str], shown: Mapping[tuple[str, str], list[str]], sample: str) -> Strip:
+    rows = [(level, row) for level in shown[key] for row in cells[Place(*key, level)] if row.sample == sample]
+    return Strip(titled(key, shown), rows[0][1].label, tuple(_picture(row, key[0], level) for level, row in rows))
 
 
-def _picture(row: Seen, scenario: str, level: str, classes: Sequence[str]) -> Picture:
+def _picture(row: Seen, scenario: str, level: str) -> Picture:
     uri, crisp = embedded(row.image)
     stem, frame = clip(row.sample)
     level = level if stem == row.sample else f"frame {frame}"
-    label, answer = _name(row.label, classes), "" if row.pred is None else _name(row.pred, classes)
-    tip = "\n".join((f"{spaced(scenario)} {level}".strip(), row.sample, f"label: {label}", f"answer: {answer or 'none'}"))
-    return Picture(uri, crisp, level, answer, None if row.pred is None else row.pred == row.label, tip)
+    tip = "\n".join((f"{spaced(scenario)} {level}".strip(), row.sample, f"label: {row.label}", f"answer: {row.answer or 'none'}"))
+    return Picture(uri, crisp, level, row.answer, row.right, tip)
 
 
 def embedded(content: bytes) -> tuple[str, bool]:
@@ -187,13 +198,3 @@ def _reduced(image: Image.Image) -> str:
     sink = io.BytesIO()
     small.save(sink, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"
-
-
-def _title(key: tuple[str, str], keys: Mapping[tuple[str, str], list[str]]) -> str:
-    several = sum(scenario == key[0] for scenario, _ in keys) > 1
-    return f"{spaced(key[0])} ({key[1]})" if several and key[1] else spaced(key[0])
-
-
-def _name(label: int, classes: Sequence[str]) -> str:
-    """The first of a class's names (ImageNet's have several), its number where it has none."""
-    return classes[label].split(",")[0] if 0 <= label < len(classes) else str(label)

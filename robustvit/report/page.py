@@ -69,7 +69,7 @@ def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
     about = _about_data(stage, store, board)
     classes = int(about.get("classes") or 0)
     guess = 100 / classes if classes and stage.unit(stage.metric) == "%" and stage.metric == "top1" else None
-    names = [str(name) for name in about.get("class_names") or ()]
+    names = _class_names(about, manifests(store, board))
     heats = [heat_map(entrant) for entrant in stage.entrants]
     pictures = [gallery(store, entrant, names, share(len(stage.entrants))) for entrant in stage.entrants]
     return {
@@ -84,6 +84,17 @@ def _about_data(stage: Stage, store: Store, board: pd.DataFrame) -> Mapping[str,
     asked = [m["data"].values() for m in manifests(store, board) if m["suite"]["name"] == stage.suite]
     told = [one for data in asked for one in data if one.get("base") == stage.data]
     return next((one for one in reversed(told) if one.get("label") == stage.data), told[-1] if told else {})
+
+
+def _class_names(about: Mapping[str, Any], told: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of the labels in every cell: its data's own, or those of the data it varies where both have as many classes."""
+    found: dict[str, list[str]] = {}
+    for manifest in told:
+        for cell in manifest["cells"]:
+            data = manifest["data"][cell["data_fingerprint"]]
+            usual = about if data.get("base") == about.get("base") and data.get("classes") == about.get("classes") else {}
+            found[str(cell["cell"])] = [str(name) for name in data.get("class_names") or usual.get("class_names") or ()]
+    return found
 
 
 def _environment() -> jinja2.Environment:

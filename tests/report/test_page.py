@@ -201,3 +201,14 @@ def test_the_report_needs_no_torch(store: Store, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_labels_bear_the_names_of_their_own_data(store: Store) -> None:
+    (manifest,) = store.manifests()
+    cells = [{**cell, "data_fingerprint": "g"} if cell["scenario"] == "fog" else cell for cell in manifest["cells"]]
+    told = {**manifest["data"], "f": {**manifest["data"]["f"], "class_names": ["zero", "one"]}}
+    told["g"] = {**told["f"], "label": "few", "classes": 2, "class_names": ["nought", "one"]}
+    store.write_manifest({**manifest, "cells": cells, "data": told})
+    text = render(leaderboard(store), store)
+    assert re.search(r"<figcaption>clean<span[^>]*>label zero<", text)
+    assert re.search(r"<figcaption>fog<span[^>]*>label nought<", text)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from robustvit.board import leaderboard
@@ -152,7 +153,7 @@ def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
 ) -> None:
     store = make_store({("demo", "fog", str(severity)): answered([True, False]) for severity in range(1, 6)})
     pictured(store, encoded())
-    found = gallery(store, stages(leaderboard(store))[0].entrants[0], ["zero", "one, the first"])
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], {cell: ["zero", "one, the first"] for cell in store.cells()})
     assert found is not None
     assert [(picture.level, picture.answer, picture.right) for picture in found.strips[0].pictures] == [
         ("1", "one", False),
@@ -163,14 +164,34 @@ def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
 
 
 def test_labels_without_names_are_shown_as_numbers(store: Store) -> None:
-    found = gallery(store, stages(leaderboard(store))[0].entrants[0], [])
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], {})
     assert found is not None
     assert (found.strips[0].title, found.strips[0].label, found.strips[0].pictures[0].answer) == ("clean", "0", "1")
 
 
+def test_an_answer_beyond_the_names_is_none(store: Store) -> None:
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], {cell: ["zero"] for cell in store.cells()})
+    assert found is not None
+    assert (found.strips[0].label, found.strips[0].pictures[0].answer) == ("zero", "none")
+
+
+@pytest.mark.parametrize(("budget", "titles"), [(48, ["colour"] * 2 + ["edge"] * 2), (3, ["colour", "edge"]), (1, ["colour"])])
+def test_scenarios_that_share_no_samples_all_show_theirs(
+    budget: int, titles: list[str],
+    make_store: Callable[..., Store], answered: Callable[..., Any], encoded: Callable[..., bytes],
+) -> None:  # fmt: skip
+    store = make_store({("demo", name, ""): answered([True, False]) for name in ("colour", "edge")})
+    for place, cell in enumerate(store.cells()):
+        rows = {"sample": [f"{place}/a", f"{place}/b"], "label": [0, 1], "pred": [1, 1], "image": [encoded()] * 2}
+        store.hang(cell, pa.table(rows))
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], {}, budget)
+    assert found is not None
+    assert [strip.title for strip in found.strips] == titles
+
+
 def test_a_damaged_gallery_is_said_and_the_others_are_shown(store: Store) -> None:
     (store.path / "cells" / store.cells()[0] / "gallery.parquet").write_bytes(b"PAR1")
-    galleries = [gallery(store, entrant, []) for entrant in stages(leaderboard(store))[0].entrants]
+    galleries = [gallery(store, entrant, {}) for entrant in stages(leaderboard(store))[0].entrants]
     assert any(one is not None and "gallery.parquet is not whole" in one.damaged for one in galleries)
 
 
@@ -199,7 +220,7 @@ def test_a_short_budget_takes_severities_before_scenarios(
 ) -> None:  # fmt: skip
     store = make_store({("demo", name, str(level)): answered([True, False]) for name in ("fog", "snow") for level in range(1, 6)})
     pictured(store, encoded())
-    found = gallery(store, stages(leaderboard(store))[0].entrants[0], [], budget)
+    found = gallery(store, stages(leaderboard(store))[0].entrants[0], {}, budget)
     assert found is not None
     assert [picture.level for picture in found.strips[0].pictures] == levels
     assert found.left_out == left_out
