@@ -123,7 +123,7 @@ def effective_robustness(view: pd.DataFrame, shift: str, *, among: pd.DataFrame 
     })  # fmt: skip
     ranked = table.sort_values("effective", ascending=False, kind="stable").assign(left_out="")
     out = view.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view[~usable], shift))
-    return Effective(line, pd.concat([ranked, out], ignore_index=True))
+    return Effective(line, pd.concat([ranked, out], ignore_index=True).astype({"left_out": "str"}))
 
 
 def augreg_fit(view: pd.DataFrame, shift: str, factors: Sequence[str] = ("pretraining", "kind")) -> Regression:

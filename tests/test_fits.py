@@ -81,6 +81,11 @@ def test_models_left_out_are_listed_last_with_the_reason() -> None:
     assert table["effective"].isna().tolist() == [False] * 6 + [True] * 5
 
 
+def test_a_table_may_hold_nothing_but_models_left_out() -> None:
+    found = effective_robustness(view([75.0, 76.0], [0.0, NAN]), "shift", among=view(CLEAN, on_line(CLEAN))).table
+    assert found["left_out"].tolist() == ["0 % on shift, whose logit is infinite", "no number on shift"]
+
+
 def test_models_left_out_do_not_move_the_line() -> None:
     more = effective_robustness(view([*CLEAN, 100.0, NAN], [*on_line(CLEAN), 50.0, 40.0]), "shift").line
     assert (more.n, more.intercept, more.slope) == pytest.approx((6, -1.0, 1.5))
