@@ -1,6 +1,6 @@
 """The factor view: one row for each model, what is known of how it came about, what it costs, and how robust it is.
 
-Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, `imagenet-a`, `pgd 4/255`, `imagenet-a top1_1000way`) or an
+Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, `imagenet-a`, `pgd 4/255`, `imagenet-a top1_1000way`, `background_challenge challenge_accuracy`) or an
 average over a model's cells (`mce_alexnet`), in %, with the ends of its 95 % interval in `NAME_low` and `NAME_high`.
 """
 
@@ -14,6 +14,7 @@ import pandas as pd
 
 from robustvit.errors import UsageError
 from robustvit.intervals import wilson
+from robustvit.judging import of_measurements
 from robustvit.reference_files import folder
 from robustvit.references import references, tag_of
 from robustvit.tags import UNKNOWN, factors, size_in
@@ -87,12 +88,13 @@ def _of_board(board: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _counts(row: dict[str, Any]) -> bool:
-    """Whether a row of a leaderboard is a score: an accuracy without a severity, under attack, or an average over all cells."""
+    """Whether a row of a leaderboard is a score: an accuracy without a severity, under attack, of an analysis, or an average over all cells."""
     if row["unit"] != "%" or row["metric"] == "":
         return False
     if row["cell"] == "":
         return bool(row["scenario"] == "")
-    return row["metric"] == "robust_accuracy" or (row["severity"] == "" and row["metric"] in ("top1", *_READINGS))
+    own = row["metric"] in ("top1", *_READINGS) or of_measurements(str(row["metric"]))
+    return row["metric"] == "robust_accuracy" or (row["severity"] == "" and own)
 
 
 def _names(rows: list[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,8 @@ from robustvit.figures import SLOTS, Mark, Tick, number, symbol
 _WIDTH, _HEIGHT = 860.0, 470.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 24.0, 34.0, 50.0
 _LETTER, _LINE, _GAP = 6.0, 13.0, 7.0  # what a label's letters and lines take, and its distance from its mark
+_NAMED = 12  # up to so many models every one is named, of more those that nothing beats
+_LONGEST = 44  # letters of a label; the tip has the whole name
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4568c", "#c98a00", "#3a9bd9", "#5b616e")
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1b1d22}.name{paint-order:stroke;stroke:#fff;stroke-width:3px}.axis,.tick,.key{fill:#5b616e}.grid{stroke:#e4e5e8;fill:none}.front{stroke:#5b616e;"
@@ -38,7 +40,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Dot:
-    """A drawn model. label: what is written beside it, "" where there is no room; tip: all that is known."""
+    """A drawn model. label: what is written beside it, "" where nothing is; tip: all that is known."""
 
     mark: Mark
     whisker: str
@@ -68,13 +70,17 @@ class Scatter:
 
 
 def scatter(spots: Sequence[Spot], *, title: str, across: str, up: str) -> Scatter:
-    """The picture of some models (at least one). The front is a staircase: at each cost, the best score that it buys."""
+    """The picture of some models (at least one). The front is a staircase: at each cost, the best score that it buys.
+
+    Up to twelve models are all named; of more, those that nothing beats, where there is room.
+    """
     axes = _Axes(spots)
     slots = {group: slot for slot, group in enumerate(dict.fromkeys(spot.group for spot in spots))}
     best = sorted((spot for spot in spots if spot.front), key=lambda spot: (spot.cost, spot.score))
     steps = "".join(f"{'H' if i else 'M'}{axes.x(one.cost)}{'V' if i else ' '}{axes.y(one.score)}" for i, one in enumerate(best))
     taken = [_box(axes.x(spot.cost), axes.y(spot.score), "", "middle") for spot in spots]
-    dots = [_dot(spot, slots[spot.group], axes, taken) for spot in sorted(spots, key=lambda spot: not spot.front)]
+    few = len(spots) <= _NAMED
+    dots = [_dot(spot, slots[spot.group], axes, taken, few) for spot in sorted(spots, key=lambda spot: not spot.front)]
     groups = tuple((slot, group) for group, slot in slots.items()) if len(slots) > 1 else ()
     return Scatter(title, across, up, axes.columns, axes.rows, steps, tuple(reversed(dots)), groups)
 
@@ -148,18 +154,34 @@ def _round_numbers(left: float, right: float) -> list[float]:
     return [float(f"{10 ** (left + share * (right - left)):.3g}") for share in (0.15, 0.5, 0.85)]
 
 
-def _dot(spot: Spot, slot: int, axes: _Axes, taken: list[tuple[float, float, float, float]]) -> Dot:
+def _dot(spot: Spot, slot: int, axes: _Axes, taken: list[tuple[float, float, float, float]], few: bool) -> Dot:
     x, y = axes.x(spot.cost), axes.y(spot.score)
     whisker = "" if math.isnan(spot.low) else f"M{x} {axes.y(spot.low)}V{axes.y(spot.high)}"
     interval = "" if math.isnan(spot.low) else f" [{number(spot.low)}, {number(spot.high)}]"
     tip = f"{spot.name}\n{number(spot.score)}{interval} at {spot.cost:.3g}" + (f"\n{spot.group}" if spot.group else "")
     mark = Mark(symbol(slot, x, y, 4.0 if spot.front else 3.1), "complete")
-    for at, down, anchor in ((x - _GAP, y + 4, "end"), (x - 4, y - 8, "start"), (x + _GAP, y + 4, "start"), (x - 4, y + 18, "start")):
-        box = _box(at, down, spot.name, anchor)
-        if spot.front and _inside(box) and not any(_meet(box, other) for other in taken if other != _box(x, y, "", "middle")):
-            taken.append(box)
-            return Dot(mark, whisker, slot, spot.front, tip, spot.name, round(at, 1), round(down, 1), anchor)
-    return Dot(mark, whisker, slot, spot.front, tip, "", x, y, "start")
+    label = spot.name if len(spot.name) <= _LONGEST else f"{spot.name[:26]}…{spot.name[-17:]}"
+    places = [one for one in _places(x, y, few) if (spot.front or few) and _inside(_box(*one[:2], label, one[2]))]
+    boxes = [_box(*one[:2], label, one[2]) for one in places]
+    own = _box(x, y, "", "middle")
+    free = next((i for i, box in enumerate(boxes) if not any(_meet(box, other) for other in taken if other != own)), 0 if few else None)
+    if free is None or not places:
+        return Dot(mark, whisker, slot, spot.front, tip, "", x, y, "start")
+    taken.append(boxes[free])
+    at, down, anchor = places[free]
+    return Dot(mark, whisker, slot, spot.front, tip, label, round(at, 1), round(down, 1), anchor)
+
+
+def _places(x: float, y: float, far: bool) -> list[tuple[float, float, str]]:
+    """Where a label may stand, the best place first: beside its mark, above, below; further above and below where it must stand somewhere."""
+    near = [(x - _GAP, y + 4, "end"), (x - 4, y - 8, "start"), (x + _GAP, y + 4, "start"), (x - 4, y + 18, "start")]
+    ends = [(x + 4, y - 8, "end"), (x + 4, y + 18, "end")]
+    further = [
+        (at, down - _LINE * i if down < y else down + _LINE * i, anchor)
+        for i in range(1, _NAMED)
+        for at, down, anchor in (near[1], near[3], *ends)
+    ]
+    return [*near, *ends, *further] if far else near
 
 
 def _box(x: float, y: float, text: str, anchor: str) -> tuple[float, float, float, float]:

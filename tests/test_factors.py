@@ -94,3 +94,11 @@ def test_random_weights_are_marked(board: pd.DataFrame) -> None:
 def test_a_board_without_cards_is_refused() -> None:
     with pytest.raises(UsageError, match="models' cards"):
         factor_view(pd.DataFrame({"cell": []}))
+
+
+def test_what_an_analysis_measured_is_a_score(board: pd.DataFrame) -> None:
+    place = {"scenario": "background_challenge", "metric": "challenge_accuracy", "severity": "", "value": 40.0}
+    more = pd.concat([board, board[board["scenario"] == "clean"].assign(**place)])
+    more.attrs = board.attrs
+    (row,) = factor_view(more).to_dict("records")
+    assert row["background_challenge challenge_accuracy"] == 40.0

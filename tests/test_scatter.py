@@ -47,7 +47,22 @@ def test_whiskers_stand_where_intervals_are_known() -> None:
     assert sorted(bool(dot.whisker) for dot in made.dots) == [False, True, True]
 
 
-def test_only_unbeaten_models_are_named_and_names_never_overlap() -> None:
+def test_a_few_models_are_all_named_and_apart() -> None:
+    spots = [Spot(f"model-{i}", 10 + i / 99, 50 + i / 99, front=i == 0) for i in range(12)]
+    made = scatter(spots, title="t", across="", up="")
+    assert {dot.label for dot in made.dots} == {spot.name for spot in spots}
+    by_anchor = [sorted(dot.y for dot in made.dots if dot.anchor == anchor) for anchor in ("start", "end")]
+    assert all(lower - upper >= 12 for heights in by_anchor for upper, lower in pairwise(heights))
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    name = f"vit_tiny_patch16_224?{'x' * 80} (random weights)"
+    (dot,) = scatter([Spot(name, 1.0, 50.0)], title="t", across="", up="").dots
+    assert (dot.label[:20], dot.label[-16:], len(dot.label)) == (name[:20], "(random weights)", 44)
+    assert dot.tip.startswith(name)
+
+
+def test_only_unbeaten_of_many_models_are_named_and_names_never_overlap() -> None:
     spots = [Spot(f"a-model-with-a-long-name-{i}", 10 + i / 99, 50 + i / 99, front=True) for i in range(12)]
     made = scatter([*spots, *SPOTS], title="t", across="", up="")
     named = [dot for dot in made.dots if dot.label]
