@@ -67,6 +67,12 @@ def _labelled(table: Path) -> tuple[Listing, list[int]]:
     unlabelled = [picture.path for picture in found.pictures if picture.path not in known]
     if unlabelled:
         raise DataUnreadable(f"data '{_NAME}': {table} labels none of {len(unlabelled)} images beside it: {few(unlabelled)}.")
+    there = {picture.path for picture in found.pictures}
+    absent = [name for name in known if name not in there]
+    if found.pictures and absent:
+        raise DataUnreadable(
+            f"data '{_NAME}': {len(absent)} of {len(known)} rows of {table} name images that are not there: {few(absent)}."
+        )
     labels = [known[picture.path] for picture in found.pictures]
     lacking = [wnids()[label] for label in range(len(wnids())) if label not in set(labels)]
     if labels and lacking:

@@ -50,9 +50,18 @@ def test_an_image_that_is_labelled_twice_is_refused(hub):
 
 
 def test_classes_without_an_image_are_counted(hub):
-    root, _ = hub
+    root, rows = hub
     (root / "test/7_7.png").unlink()
+    write(root, [row for row in rows if row["labels"] != [7]])
     with pytest.raises(DataUnreadable, match=r"1 of its 1000 classes have no image in .*: n01514668"):
+        imagenet_hr(root)
+
+
+def test_rows_that_name_images_that_are_not_there_are_counted(hub):
+    root, _ = hub
+    for name in ("test/7_7.png", "test/30_30.png"):
+        (root / name).unlink()
+    with pytest.raises(DataUnreadable, match=r"2 of 1000 rows of .* name images that are not there: test/7_7\.png, test/30_30\.png"):
         imagenet_hr(root)
 
 
