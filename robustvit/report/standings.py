@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from robustvit import registry
 from robustvit.figures import Bar, Point, bar, ceiling, in_order, number, told
 from robustvit.report.charts import spaced, titled
 from robustvit.report.entrants import Entrant, Stage, mean, point_of
@@ -16,16 +17,18 @@ from robustvit.report.entrants import Entrant, Stage, mean, point_of
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where many answers are right
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _CLEAN = "clean"
+_SAID = frozenset({"confidence", "pred"})  # columns that know of no right answer
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers."""
+    """A column of numbers. judged: whether they come of right and wrong answers, and not of what a model says alone, as its confidence does."""
 
     key: str
     title: str
     unit: str
     higher_is_better: bool
+    judged: bool = True
 
     @property
     def about(self) -> str:
@@ -35,7 +38,7 @@ class Column:
     @property
     def marked(self) -> bool:
         """Whether its best is marked. Where lower is better only an error's is: gaps are small, too, where a model answers nothing rightly."""
-        return self.higher_is_better or self.key in ERRORS
+        return self.judged and (self.higher_is_better or self.key in ERRORS)
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,14 @@ def _sets_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
     places = [place for other in stage.entrants for place in other.own(stage.metric)]
     keys = list(dict.fromkeys((place.scenario, place.params) for place in places))
     return {
-        _column(row, f"{titled((place.scenario, place.params), keys)} {row.metric}"): point_of(row)
+        replace(_column(row, f"{titled((place.scenario, place.params), keys)} {row.metric}"), judged=_judged(stage.metric)): point_of(row)
         for place, row in entrant.own(stage.metric).items()
     }
+
+
+def _judged(metric: str) -> bool:
+    entry = registry.entries("metric").get(metric.partition("(")[0])
+    return entry is None or not entry.needs or not set(entry.needs) <= _SAID
 
 
 def _column(row: Any, title: str = "") -> Column:

@@ -122,6 +122,17 @@ def test_no_best_is_marked_where_lower_is_better_unless_it_is_an_error(
     assert Column("mce_alexnet", "", "%", False).marked
 
 
+def test_no_best_is_marked_of_what_models_say_without_a_right_answer(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    cells = {
+        (model, name, ""): answered([True] * n) for model, n in (("demo", 9), ("rival", 4)) for name in ("imagenet-o", "val-of-imagenet-o")
+    }
+    board = board_of(stages(leaderboard(make_store(cells, metrics=("confidence",)))))
+    assert [column.title for column in board.columns] == ["imagenet-o confidence", "val-of-imagenet-o confidence"]
+    assert not board.marked
+
+
 def test_a_conclusion_falls_back_to_the_first_number_there_is(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "edge", ""): answered([True, False])})
     (stage,) = stages(leaderboard(store))
