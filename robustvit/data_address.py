@@ -10,6 +10,7 @@ from robustvit import registry
 from robustvit.errors import BadParameter
 from robustvit.spec import Spec, Value
 
+_ANYTHING = frozenset({"folder"})  # sets whose folders may have any name
 _WITH_REST = {"hfds": "name", "wds": ""}  # forms `NAME/REST`: the parameter that takes REST, or "" where REST is a place
 
 
@@ -33,10 +34,20 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
 
 
 def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
-    """The folder of a data set's files: `data_dir`, or else the first of `places(name)` that exists, or None."""
+    """The folder of a data set's files: the first of `places_in` a `data_dir`, or else of `places(name)`, that exists; the last of the former, or None."""
     if data_dir is not None:
-        return Path(data_dir).expanduser()
+        *named, itself = places_in(name, data_dir)
+        return next((place for place in named if place.is_dir()), itself)
     return next((place for place in places(name).values() if place.is_dir()), None)
+
+
+def places_in(name: str, data_dir: Path | str) -> list[Path]:
+    """Where the files of a data set are looked for in a folder that is given: in the folder of its name, then there itself.
+
+    `folder` is not looked for by name: a class may be called so.
+    """
+    itself = Path(data_dir).expanduser()
+    return [itself] if name in _ANYTHING else [itself / name, itself]
 
 
 def places(name: str) -> dict[str, Path]:

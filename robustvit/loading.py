@@ -53,7 +53,7 @@ def default_tile(model: Classifier) -> int:
 def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner: Data | None = None, **params: Any) -> Data:
     """The data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
 
-    data_dir: where its files are; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: what stands for a data set nested in the Spec,
+    data_dir: where its files are, itself or in a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: what stands for a data set nested in the Spec,
     whose files `data_dir` holds otherwise. params: its own, such as `split`.
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
@@ -63,7 +63,7 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}
-    root = None if nested else resolve_root(spec.name, Path(data_dir) if data_dir is not None else place)
+    root = None if nested else place or resolve_root(spec.name, data_dir)
     arguments = {
         key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)
         for key, value in bound.params

@@ -10,7 +10,7 @@ import numpy as np
 
 from robustvit import registry
 from robustvit.batch import Data, Traits, traits
-from robustvit.errors import BadParameter, DataUnreadable, UsageError, few
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageError, few
 from robustvit.loading import load_data
 from robustvit.order import Frames, order, starts
 from robustvit.spec import Spec
@@ -65,17 +65,39 @@ def wanted(limit: int | float | None, size: int) -> int:
 def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:
     """The data sets that the suite's questions are asked on, and which these are; `data` takes the place of the suite's own, or of what is nested in it.
 
-    Raises UsageError where the suite's data is its question and another is named.
+    Raises UsageError where the suite's data is its question and another is named; DataMissing, naming all of them, where some are missing.
     """
     if data is not None and suite.fixed_data:
         names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
         raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
     given = load_data(data, data_dir=data_dir) if isinstance(data, str) else data
     if given is None:
-        return [(load_data(spec, data_dir=place_of(suite, spec, data_dir)), suite.asked_on(spec)) for spec in suite.data]
+        return [(one, suite.asked_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
     if not any(_nests(spec) for spec in suite.data):
         return [(given, suite.scenarios)]
     return [(load_data(spec, inner=given) if _nests(spec) else given, suite.asked_on(spec)) for spec in suite.data]
+
+
+def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
+    opened: list[Data] = []
+    missing: dict[str, list[str]] = {}
+    for spec in suite.data:
+        try:
+            opened.append(load_data(spec, data_dir=place_of(suite, spec, data_dir)))
+        except DataMissing as error:
+            missing.setdefault(spec.name, []).append(str(error))
+    reasons = [_missing(name, told) for name, told in missing.items()]
+    if len(reasons) > 1:
+        raise DataMissing(f"{len(reasons)} data sets of suite '{suite.name}' are missing: {', '.join(missing)}.\n" + "\n".join(reasons))
+    if reasons:
+        raise DataMissing(reasons[0])
+    return opened
+
+
+def _missing(name: str, reasons: Sequence[str]) -> str:
+    """The first reason, and how many more parts of a data set have another."""
+    more = len(set(reasons)) - 1
+    return reasons[0] + (f" {more} more part{'s' if more > 1 else ''} of {name} cannot be found either." if more else "")
 
 
 def _nests(spec: Spec) -> bool:
@@ -83,7 +105,7 @@ def _nests(spec: Spec) -> bool:
 
 
 def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
-    """Where a data set's files are: `data_dir`, or the folder of its name in it where the suite names several data sets."""
+    """Where a data set's files are looked for: in `data_dir`, or in the folder of its name alone where the suite names several data sets."""
     nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
     several = len({one.name for one in (*suite.data, *nested)}) > 1
     return data_dir / spec.name if several and data_dir is not None else data_dir

@@ -11,7 +11,7 @@ import numpy as np
 
 from robustvit import registry
 from robustvit.batch import Data, traits
-from robustvit.data_address import parse_data, places, resolve_root
+from robustvit.data_address import parse_data, places, places_in, resolve_root
 from robustvit.errors import BadParameter, RobustvitError
 from robustvit.order import Frames
 from robustvit.registry import Entry
@@ -77,7 +77,7 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
     entry = registry.lookup("data", spec.name)
     if _nests(entry):
         return
-    root = resolve_root(spec.name, data_dir if data_dir is not None else place)
+    root = _root(spec.name, place, data_dir)
     choices = _choices(entry, spec)
     for params in choices:
         found = _opened(entry, spec.with_params(**params), root)
@@ -112,13 +112,22 @@ def _nests(entry: Entry) -> bool:
 
 
 def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dict[str, Any]:
-    given = data_dir if data_dir is not None else place
-    root = resolve_root(entry.name, given)
-    looked = [str(given)] if given is not None else [str(place.absolute()) for place in places(entry.name).values()]
+    root = _root(entry.name, place, data_dir)
     return {
-        "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": looked, "images": None, "expected": None,
+        "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir), "images": None, "expected": None,
         "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url, "licence": entry.licence,
     }  # fmt: skip
+
+
+def _root(name: str, place: Path | None, data_dir: Path | str | None) -> Path | None:
+    """The folder that is opened: of a place in the address and `--data-dir`, the latter."""
+    return resolve_root(name, data_dir) if data_dir is not None or place is None else place
+
+
+def _looked(name: str, place: Path | None, data_dir: Path | str | None) -> list[str]:
+    if data_dir is not None:
+        return [str(one) for one in places_in(name, data_dir)]
+    return [str(one.absolute()) for one in places(name).values()] if place is None else [str(place)]
 
 
 def _counted(found: Data) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from robustvit.data_address import parse_data, places, resolve_root
+from robustvit.data_address import parse_data, places, places_in, resolve_root
 from robustvit.errors import BadParameter
 from robustvit.spec import Spec
 
@@ -44,3 +44,16 @@ def test_files_are_looked_for_where_the_user_says_first(tmp_path, monkeypatch):
 def test_the_places_are_told_in_the_order_they_are_tried(monkeypatch):
     monkeypatch.setenv("ROBUSTVIT_DATA", "/all")
     assert list(places("birds")) == ["$ROBUSTVIT_DATA/birds", "./data/birds"]
+
+
+def test_a_folder_that_is_given_is_the_data_or_holds_it_under_its_name(tmp_path):
+    assert resolve_root("birds", tmp_path) == tmp_path
+    (tmp_path / "birds").mkdir()
+    assert resolve_root("birds", str(tmp_path)) == tmp_path / "birds"
+    assert resolve_root("imagenet", tmp_path) == tmp_path
+    assert places_in("birds", tmp_path) == [tmp_path / "birds", tmp_path]
+
+
+def test_a_folder_of_classes_is_never_one_of_its_classes(tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert resolve_root("folder", tmp_path) == tmp_path

@@ -85,3 +85,12 @@ def test_a_set_made_of_another_has_no_variants_and_an_unknown_one_is_refused():
     assert describe("sequences")["variants"] == []
     with pytest.raises(UnknownName, match="imagenet-v2"):
         describe("imagenet-v3")
+
+
+@pytest.mark.parametrize("given", ["all", "all/imagenet-a"])
+def test_a_data_set_is_found_in_the_folder_that_is_given_or_under_its_name_there(tmp_path, given):
+    planted(tmp_path / "all/imagenet-a", LAYOUTS["imagenet-a"]())
+    about = describe("imagenet-a", tmp_path / given)
+    assert (about["found"], about["where"]) == (True, str(tmp_path / "all/imagenet-a"))
+    assert status("imagenet-a", tmp_path / given)["images"] == 200
+    assert load_data("imagenet-a", data_dir=tmp_path / given).fingerprint == about["variants"][0]["fingerprint"]
