@@ -151,6 +151,12 @@ def test_arguments_that_timm_does_not_take_are_told(kwargs):
         load(f"vit_ti16?weights=random&kwargs={kwargs}")
 
 
+def test_a_layer_that_timm_does_not_know_is_told_with_its_spelling():
+    with pytest.raises(BadParameter, match=r"it knows nothing called 'torch\.nn\.relu6'\. Layers go by timm's own .* act_layer=relu6"):
+        load("vit_ti16?weights=random&kwargs=act_layer=torch.nn.ReLU6")
+    load("vit_ti16?weights=random&kwargs=act_layer=relu6,norm_layer=layernorm,depth=1")
+
+
 @pytest.mark.parametrize("kwargs", ["pretrained=true", "checkpoint_path=a.pth", "num_classes=3", "in_chans=1"])
 def test_arguments_that_robustvit_sets_are_refused(kwargs):
     with pytest.raises(BadParameter, match="robustvit sets it"):
