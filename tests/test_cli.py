@@ -336,13 +336,13 @@ def test_verification_tells_equal_pictures_and_fails_for_different_labels(robust
     (tmp_path / "cat/4.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
     told = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
     assert (told.code, "verified: all 4 pictures can be read" in told.out) == (0, True)
-    assert "told: 1 groups of equal pictures under one label: folder/cat/1.png = folder/cat/4.png" in told.out
+    assert "told: 1 group of equal pictures under one label: folder/cat/1.png = folder/cat/4.png" in told.out
     (tmp_path / "dog/5.png").write_bytes((tmp_path / "cat/2.png").read_bytes())
     (tmp_path / "dog/3.png").write_bytes(b"none")
     told = robustvit("data", f"folder:{tmp_path}", "--verify")
     assert told.code == 1
     assert "wrong: 1 cannot be read: folder/dog/3.png" in told.out
-    assert "wrong: 1 groups of equal pictures under different labels: folder/cat/2.png = folder/dog/5.png" in told.out
+    assert "wrong: 1 group of equal pictures under different labels: folder/cat/2.png = folder/dog/5.png" in told.out
     verdict = json.loads(robustvit("data", "folder", "--data-dir", tmp_path, "--verify", "--json").out)["variants"][0]["verdict"]
     assert (verdict["right"], len(verdict["unreadable"])) == (False, 1)
 
@@ -350,6 +350,16 @@ def test_verification_tells_equal_pictures_and_fails_for_different_labels(robust
 def test_verification_wants_a_name_and_something_to_read(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert robustvit("data", "--verify").code == 2
     assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none", "--verify").code == 1
+
+
+def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROBUSTVIT_DATA", raising=False)
+    assert robustvit("data", "imagenet-a").code == 0
+    assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none").code == 1
+    assert robustvit("data", "sequences", "--data-dir", tmp_path).code == 0
+    pictures(tmp_path, ["data/imagenet-a/cat/1.png"])
+    assert robustvit("data", "imagenet-a", "--json").code == 1
 
 
 def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -93,7 +93,7 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
 
 
 def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
+    return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
 
 
 def data_(
@@ -105,6 +105,7 @@ def data_(
 ) -> None:
     """The known data sets: found or not, whole or not, and how to get them.
 
+    A NAME that cannot be opened where it was looked for, or was to be, ends in exit code 1; absent from its usual places it does not.
     With --verify, pictures that cannot be read, and equal ones under several labels, end in exit code 1.
 
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
@@ -139,7 +140,10 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) ->
         verdict = verdicts.get(sources.called(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
     print(json.dumps(about, default=str)) if as_json else _print_data(about)
-    if verify and not (about["found"] and all(verdict.right for verdict in verdicts.values())):
+    wrong = (
+        about["variants"] and about["where"] is not None and not about["found"]
+    )  # where no place was given and none is there, nothing is wrong
+    if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
         raise typer.Exit(RobustvitError.exit_code)
 
 
@@ -182,13 +186,15 @@ def _print_verdict(verdict: dict[str, Any]) -> None:
     from robustvit.errors import few
 
     told = {
-        "unreadable": "cannot be read: " + "; ".join(verdict["unreadable"][:5]),
-        "clashing": "groups of equal pictures under different labels: " + few([" = ".join(ids) for ids in verdict["clashing"]]),
-        "same": "groups of equal pictures under one label: " + few([" = ".join(ids) for ids in verdict["same"]]),
+        "unreadable": f"{len(verdict['unreadable']):,} cannot be read: " + "; ".join(verdict["unreadable"][:5]),
+        "clashing": f"{_count(verdict['clashing'], 'group')} of equal pictures under different labels: "
+        + few([" = ".join(ids) for ids in verdict["clashing"]]),
+        "same": f"{_count(verdict['same'], 'group')} of equal pictures under one label: "
+        + few([" = ".join(ids) for ids in verdict["same"]]),
     }
     for key, words in told.items():
         if verdict[key]:
             mark = "[yellow]told:[/]" if key == "same" else "[red]wrong:[/]"
-            out.print(f"  {mark} {len(verdict[key]):,} {escape(words)}", highlight=False, soft_wrap=True)
+            out.print(f"  {mark} {escape(words)}", highlight=False, soft_wrap=True)
     if verdict["right"]:
         out.print(f"  [green]verified:[/] all {verdict['images']:,} pictures can be read", highlight=False, soft_wrap=True)
