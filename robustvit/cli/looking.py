@@ -99,7 +99,10 @@ def _count(things: Sequence[object], word: str) -> str:
 def data_(
     name: Annotated[str | None, typer.Argument(help="Show this one in full, all its variants; NAME?key=value shows some.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read every picture of NAME: what is damaged, what is there twice.")] = False,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Look here, too.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Look in this folder and, before, in the one of the data's name in it; not in the usual places."),
+    ] = None,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
     as_json: AsJson = False,
 ) -> None:

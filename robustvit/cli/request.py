@@ -51,7 +51,7 @@ def _request(
     num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
     suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file.")] = "quick",
     data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are; for a suite on several data sets, the folder that holds theirs by name.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are, or the folder that holds them in one of the data's name; the latter for a suite on several data sets.")] = None,
     store: StorePath = Path("results"),
     limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
