@@ -15,7 +15,7 @@ from robustvit.samples import Samples
 from robustvit.spec import Spec, Value, canonical, digest, show
 from robustvit.suite import Cell
 
-_FEW = 20  # classes whose names are told of every variant of a data set; of more, those of the base suffice
+_FEW = 200  # classes whose names are told of every variant of a data set; of more, those of the base suffice
 
 
 def manifest(plan: Plan, command: str) -> dict[str, Any]:
