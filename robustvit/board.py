@@ -311,7 +311,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
 
 def _counts_text(part: pd.DataFrame) -> str:
     """How many samples the cells have: `500`, or `200 to 250`."""
-    counts = part.loc[part["cell"] != "", "n"] if (part["cell"] != "").any() else part["n"]
+    of_cells = part[part["cell"] != ""]
+    counts = of_cells.groupby("cell")["n"].max() if len(of_cells) else part["n"]  # a metric may leave some of a cell's samples out
     least, most = int(counts[counts > 0].min() if (counts > 0).any() else 0), int(counts.max())
     return str(most) if least == most else f"{least} to {most}"
 

@@ -240,3 +240,9 @@ def test_what_one_cell_alone_was_asked_stands_in_the_summary(make_store: Make, a
 def test_what_every_cell_was_asked_does_not(make_store: Make, answered: Answer) -> None:
     many = make_store({("m", "fog", s): answered(right(10, 2)) for s in "12"}, metrics=["top1", "nll"])
     assert "nll" not in summary(leaderboard(many)).columns
+
+
+def test_the_summary_counts_the_samples_of_cells_and_not_of_metrics(make_store: Make, answered: Answer) -> None:
+    attacked = {**answered(right(8, 3)), "attacked": np.arange(8) < 6, **dict.fromkeys(("linf", "l2", "l0"), np.zeros(8))}
+    store = make_store({("m", "clean", ""): answered(right(10, 2)), ("m", "pgd", "1/255"): attacked}, metrics=["top1", "attack_success"])
+    assert summary(leaderboard(store))["n"].tolist() == ["8 to 10"]
