@@ -14,6 +14,7 @@ import pandas as pd
 from robustvit.errors import StoreDamaged
 from robustvit.order import SHARD
 from robustvit.records import Piece, Question, cover, read
+from robustvit.records import rows as counted
 from robustvit.store import Store
 
 log = logging.getLogger(__name__)
@@ -62,13 +63,27 @@ def asked(store: Store, suite: str | None = None, models: Iterable[str] | None =
     facts = _facts(store)
     latest: dict[tuple[Any, ...], Question] = {}
     for question in store.questions(suite, models):
-        key = (*place(question), question.suite, question.model, question.precision, question.view)
+        key = (*place(question), question.suite, question.model, question.precision, question.view, question.link)
         earlier = latest.get(key)
         if earlier is not None:
             log.info("%s %s of %s was asked as %s and as %s", *place(question)[2:4], question.model, earlier.cell, question.cell)
         if earlier is None or facts[question.suite, question.cell].run >= facts[earlier.suite, earlier.cell].run:
             latest[key] = question
-    return [facts[question.suite, question.cell].of(question) for question in latest.values()]
+    return [facts[question.suite, question.cell].of(question) for question in _furthest(store, latest)]
+
+
+def _furthest(store: Store, asked: Mapping[tuple[Any, ...], Question]) -> list[Question]:
+    """The questions, of each chain of attacks only the last link that every sample has come to, or else the first."""
+    chains: dict[tuple[Any, ...], list[Question]] = {}
+    for key, question in asked.items():
+        chains.setdefault(key[:-1], []).append(question)
+    return [
+        max([links[0], *(one for one in links[1:] if counted(store.pieces(one.cell)) >= one.asked)], key=_link) for links in chains.values()
+    ]
+
+
+def _link(question: Question) -> int:
+    return question.link
 
 
 def place(question: Question) -> tuple[Any, ...]:
@@ -97,6 +112,10 @@ def answer(store: Store, question: Question, columns: Sequence[str] | None = Non
         versions=frozenset(str(note["version"]) for note in about if "version" in note),
         environments=frozenset(str(note["environment"]) for note in about if "environment" in note),
     )
+    if len(rows) >= question.asked and question.link < question.links:
+        return replace(
+            whole, status="partial", reason=f"{question.link} of {question.links} attacks, the last {question.attack}: an upper bound"
+        )
     if len(rows) >= question.asked:
         return whole
     if failure is not None:

@@ -51,8 +51,11 @@ class Classifier(nn.Module):
     model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how pictures are brought to its size.
     tile: rows the model sees at once; fewer are padded with zeros, so that a row's logits do not depend on its companions.
     Calling it: (N, 3, H, W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for anything else in the pixels, ModelError for
-    another image size.
+    another image size. `gradient` says what its input gradients are: `exact`, or `straight-through` where a transform put a surrogate in the place
+    of something that has none.
     """
+
+    gradient: str = "exact"
 
     def __init__(
         self,

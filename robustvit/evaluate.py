@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from robustvit.draws import Draws
 from robustvit.errors import ModelError
 from robustvit.reading import Reading, judge, rank
 from robustvit.scenario import Outcome, Scenario, scenario, stream
+from robustvit.search import GRADIENTS
 from robustvit.suite import Cell
 
 _ATTACK_BYTES = (
@@ -45,13 +47,17 @@ def evaluate(
     plugins: dict[str, Any] | None = None,
     keep: Sequence[str] = (),
     show: Sequence[int] = (),
+    earlier: pd.DataFrame | None = None,
 ) -> Answers:
     """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
 
     model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
     samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: rows, in
-    ascending order, to return as seen.
+    ascending order, to return as seen. earlier: of a cell that comes after other attacks, what these left of the same samples: only those that
+    stand are attacked.
     """
+    if earlier is not None:
+        return _continued(cell, model, data, pictures, positions, plugins, keep, show, earlier)
     entry = registry.scenario(cell.scenario.name)
     does = scenario(entry, cell.scenario, plugins)
     rows = _rows_at_once(entry.kind, model)
@@ -68,9 +74,27 @@ def evaluate(
             if here:
                 shown += here
                 seen.append(to_uint8(outcome.images[[row - start for row in here]]))
-    table = records.table(_columns(data, positions, told, logits, keep))
+    columns = _columns(data, positions, told, logits, keep)
+    if entry.kind == "attack":
+        columns["felled_by"] = _felled(columns, cell.scenario.name)
+    table = records.table(columns)
     height, width = model.size
     return Answers(table, tuple(shown), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
+
+
+def _continued(
+    cell: Cell, model: Classifier, data: Data, pictures: np.ndarray, positions: np.ndarray, plugins: dict[str, Any] | None, keep: Sequence[str],
+    show: Sequence[int], earlier: pd.DataFrame,
+) -> Answers:  # fmt: skip
+    standing = np.flatnonzero(earlier["attacked"] & (earlier["pred"] == earlier["label"]))
+    if not len(standing):
+        return Answers(records.of_frame(earlier), (), np.zeros((0, *model.size, 3), np.uint8))
+    place = {int(row): i for i, row in enumerate(standing)}
+    wanted = [place[row] for row in show if row in place]
+    found = evaluate(
+        replace(cell, after=()), model, data, pictures[standing], positions[standing], plugins=plugins, keep=keep, show=wanted,
+    )  # fmt: skip
+    return found._replace(rows=records.continued(earlier, found.rows, standing), shown=tuple(int(standing[row]) for row in found.shown))
 
 
 def _rows_at_once(kind: str, model: Classifier) -> int:
@@ -112,6 +136,11 @@ def _logits(images: Tensor, model: Classifier, batch: Batch) -> Tensor:
     return logits
 
 
+def _felled(columns: dict[str, Any], name: str) -> list[str]:
+    """The attack, for each sample that it made the model get wrong; nothing for the others."""
+    return [name if fell else "" for fell in (columns["attacked"] & (columns["pred"] != columns["label"])).tolist()]
+
+
 def _columns(
     data: Data, positions: np.ndarray, told: Sequence[dict[str, Tensor]], logits: Sequence[Tensor], keep: Sequence[str]
 ) -> dict[str, Any]:
@@ -124,7 +153,10 @@ def _columns(
         columns.update(_judged(data.readings, torch.cat(list(logits)), labels))
         if "logits" in keep:
             columns["logits"] = torch.cat(list(logits))
-    return {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    plain = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
+    if "gradient" in plain:
+        plain["gradient"] = [GRADIENTS[code] for code in plain["gradient"].tolist()]
+    return plain
 
 
 def _judged(readings: Sequence[Reading], logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

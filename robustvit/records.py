@@ -22,12 +22,13 @@ import pyarrow.parquet as pq
 
 from robustvit.errors import BadParameter, StoreDamaged, nearest
 
+_SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
 
 FIELDS: dict[str, pa.DataType] = {
     "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
     "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
-    "linf": pa.float32(), "l2": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "steps": pa.int32(), "queries": pa.int32(),
+    "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(), "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
     "against": pa.int32(), "gradient": pa.string(), "votes_first": pa.int32(), "votes_second": pa.int32(), "radius": pa.float32(), "tokens": pa.int32(),
 }  # fmt: skip
 
@@ -40,6 +41,26 @@ def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
         arrays[name] = _array(values, kind)
     ordered = [name for name in FIELDS if name in arrays] + sorted(set(arrays) - set(FIELDS))
     return pa.table({name: arrays[name] for name in ordered})
+
+
+def continued(earlier: pd.DataFrame, later: pa.Table, standing: np.ndarray) -> pa.Table:
+    """Rows of a chain of attacks after one more link: `later` are those of the samples, by place in `earlier`, that were standing.
+
+    Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack left.
+    """
+    again = later.to_pandas().set_axis(standing, axis=0)
+    before = earlier.loc[standing]
+    for name in _SPENT & set(again) & set(before):
+        again[name] += before[name]
+    if {"steps", "queries"} <= set(again) & set(before):
+        again["steps"] = again["steps"].where(again["steps"] < 0, again["steps"] + before["queries"])
+    shared = [name for name in again if name in earlier]
+    return of_frame(pd.concat([earlier.drop(index=standing.tolist())[shared], again[shared]]).sort_index())
+
+
+def of_frame(rows: pd.DataFrame) -> pa.Table:
+    """Rows that were read, as they were written."""
+    return table({str(name): rows[name].to_numpy() if rows[name].dtype.kind in "biuf" else rows[name].tolist() for name in rows})
 
 
 def _open_type(name: str, values: Any) -> pa.DataType:
@@ -104,7 +125,8 @@ class Question:
     """A cell as a suite asked it: its labels, and how many samples were wanted.
 
     data: where the pictures are from; base: the data set they are variants of. view: what the pictures went through; model_view: the
-    model's own in that run, which a cell's data or suite may replace.
+    model's own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and
+    what it is.
     """
 
     cell: str
@@ -126,6 +148,9 @@ class Question:
     asked: int
     source: str
     command: str
+    link: int = 0
+    links: int = 0
+    attack: str = ""
 
 
 class Records:

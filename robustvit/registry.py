@@ -62,6 +62,7 @@ class Entry:
     higher_is_better: bool = True
     unit: str = ""
     needs: tuple[str, ...] = ()
+    chain: bool = False
 
     def load(self) -> Callable[..., Any]:
         """The function itself; its module is imported now."""
@@ -86,7 +87,7 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the name
     of the parameter that tables show as severity); for metrics also `over`, `of` (the metric that one over
-    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads).
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`.
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
@@ -121,7 +122,11 @@ def corruption(**about: Any) -> Callable[[F], F]:
 
 
 def attack(**about: Any) -> Callable[[F], F]:
-    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm` name."""
+    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm` name.
+
+    With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
+    standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.
+    """
     return register("attack", **about)
 
 

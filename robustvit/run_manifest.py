@@ -50,14 +50,17 @@ def _told(cell: Cell, ask: Ask) -> dict[str, Any]:
         "data_fingerprint": data.fingerprint, **_told_scenario(cell, own), "transforms": " → ".join(str(spec) for spec in cell.transforms),
         "seed": cell.seed, "precision": cell.precision, "view": str(cell.view), "model_view": str(ask.model.view),
         "storage": "" if cell.storage is None else str(cell.storage), "asked": ask.samples.asked, "source": _told_source(cell, data),
+        "link": 0 if cell.link is None else cell.link.place, "links": 0 if cell.link is None else cell.link.of, "attack": cell.scenario.name,
     }  # fmt: skip
 
 
 def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
     """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
-    entry = registry.scenario(cell.scenario.name)
-    told = {key: show(_named(value)) for key, value in (*own.params, *cell.scenario.params) if key != entry.severity}
-    scenario, severity = cell.scenario.name, "" if cell.severity is None else show(cell.severity)
+    asked = cell.scenario if cell.link is None else cell.link.chain
+    entry = registry.scenario(asked.name)
+    told = {key: show(_named(value)) for key, value in (*own.params, *asked.params) if key != entry.severity}
+    level = asked.get(entry.severity) if entry.severity else None
+    scenario, severity = asked.name, "" if level is None else show(level)
     if scenario == "clean" and own.scenario:
         scenario, severity = own.scenario, own.severity
     elif own.scenario:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from PIL import Image
 
-from robustvit import __version__, environment, plan
+from robustvit import __version__, environment, plan, records
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
@@ -194,6 +195,8 @@ class _Run:
         """Computes a task under its lease; False while another process holds it."""
         if task.cell.id in self.summary.failed:
             return True
+        if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.wanted:
+            return self.cut_off(task)
         with self.store.lease(task.cell.id, task.shard) as mine:
             if not mine:
                 return False
@@ -203,6 +206,13 @@ class _Run:
             else:
                 self.done += task.wanted
         return True
+
+    def cut_off(self, task: Task) -> bool:
+        """Whether the attack before this one failed, so that this one cannot be made; False while it is still to come."""
+        reason = self.store.failure(task.cell.earlier.id)
+        if reason is not None:
+            self.fail(task, RobustvitError(f"the attack before it failed: {reason}"))
+        return reason is not None
 
     def compute(self, task: Task, start: int) -> None:
         self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
@@ -234,8 +244,15 @@ class _Run:
         pictures = self.pictures[samples.data.fingerprint, task.cell.view].rows(rows)
         return evaluate(
             task.cell, self.host(task), samples.data, pictures, samples.positions[rows],
-            plugins=plan.plugins_of(task.cell, self.plan), keep=self.plan.settings.keep, show=show,
+            plugins=plan.plugins_of(task.cell, self.plan), keep=self.plan.settings.keep, show=show, earlier=self.earlier(task, start),
         )  # fmt: skip
+
+    def earlier(self, task: Task, start: int) -> pd.DataFrame | None:
+        """What the attacks before a task's left of its samples."""
+        if not task.cell.after:
+            return None
+        pieces = [piece for piece in self.store.pieces(task.cell.earlier.id) if piece.shard == task.shard]
+        return records.read(pieces).iloc[start : task.wanted].reset_index(drop=True)
 
     def host(self, task: Task) -> Classifier:
         """The task's model with its transforms; one pipeline of one model is kept at a time."""

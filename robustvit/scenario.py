@@ -17,6 +17,7 @@ from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BudgetExceeded, RobustvitError
 from robustvit.registry import Entry
+from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import Spec, plain, show
 
 _SLACK = 1e-6  # rounding of x + delta − x in float32 for pixels in [0, 1], per pixel
@@ -63,20 +64,36 @@ def _corrupted(function: Callable[..., Tensor], spec: Spec, model: Classifier, b
     return Outcome(images)
 
 
-def _attacked(function: Callable[..., Tensor], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
     """Attacks the samples that are right when clean; the others keep their image and their success is undefined (−1)."""
     with torch.no_grad():
         right = model(batch.images).argmax(dim=1) == batch.labels
     images = batch.images.clone()
+    columns = _blank(len(batch), images.device)
     if bool(right.any()):
         part, keyed = batch[right], draws[right]
-        crafted = function(model, part.images, part.labels, keyed).detach()
-        _check_returned(crafted, part, spec)
-        check_budget(crafted, part, spec)
-        images[right] = crafted
+        returned = function(model, part.images, part.labels, keyed)
+        crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _untold(len(part), images.device))
+        _check_returned(crafted.images, part, spec)
+        check_budget(crafted.images.detach(), part, spec)
+        images[right] = crafted.images.detach()
+        for name, values in crafted.columns.items():
+            columns[name][right] = values.to(columns[name])
     delta = images - batch.images
-    columns = {name: norms.size(delta, name) for name in ("linf", "l2", "l0")}  # type: ignore[arg-type]
-    return Outcome(images, {**columns, "attacked": right})
+    sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]
+    return Outcome(images, {**sizes, "attacked": right, **columns})
+
+
+def _blank(n: int, device: torch.device) -> dict[str, Tensor]:
+    """The books of samples that no attack was made on."""
+    nothing = torch.zeros(n, dtype=torch.int32, device=device)
+    return {"steps": nothing - 1, "queries": nothing, "gradients": nothing.clone(), "gradient": nothing + GRADIENTS.index("not used")}
+
+
+def _untold(n: int, device: torch.device) -> dict[str, Tensor]:
+    """The books of an attack that keeps none: −1 where a number would be."""
+    unknown = torch.full((n,), -1, dtype=torch.int32, device=device)
+    return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": torch.full_like(unknown, GRADIENTS.index("not told"))}
 
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:

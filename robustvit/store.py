@@ -193,17 +193,17 @@ class Store:
         Two sets of weights under one label are told apart by the beginning of their fingerprints. Raises StoreError for a suite or model
         that no run asked for.
         """
-        found: dict[tuple[str, str], dict[str, Any]] = {}
+        found: dict[tuple[str, ...], dict[str, Any]] = {}
         for manifest in self.manifests():
             for cell in manifest["cells"]:
-                key = (str(manifest["suite"]["name"]), str(cell["cell"]))
+                key = (str(manifest["suite"]["name"]), str(cell["cell"]), str(cell["scenario"]), str(cell["params"]))
                 earlier = found.get(key, {"asked": 0, "command": ""})
                 told = {**cell, "suite": key[0], "suite_version": manifest["suite"]["version"], "command": manifest["command"]}
                 if int(cell["asked"]) < earlier["asked"]:  # the rows here are those that the larger run asked for: its command makes them
                     told |= {"asked": earlier["asked"], "command": earlier["command"]}
                 found[key] = told
         _tell_apart(list(found.values()))
-        questions = [Question(**{name: cell[name] for name in Question.__dataclass_fields__}) for cell in found.values()]
+        questions = [Question(**{name: cell[name] for name in Question.__dataclass_fields__ if name in cell}) for cell in found.values()]
         return _chosen(questions, suite, None if models is None else list(models), self.path)
 
     def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from robustvit import registry
 from robustvit.errors import BadParameter
-from robustvit.spec import Spec, Value, digest, show
+from robustvit.spec import Spec, Value, digest, parse, show
 from robustvit.view import Crop, View
+
+
+class Link(NamedTuple):
+    """A place in a chain of attacks: the chain as the suite named it, and which of how many links."""
+
+    chain: Spec
+    place: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,8 @@ class Cell:
 
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
     arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
-    what another corruption made goes through before the model sees it, as if it had been stored in a file.
+    what another corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors
+    this one is asked about. link: its place in the chain that a suite named; a label, no part of the question.
     """
 
     model: Spec
@@ -32,6 +41,8 @@ class Cell:
     seed: int = 0
     precision: str = "float32"
     storage: Spec | None = None
+    after: tuple[Spec, ...] = ()
+    link: Link | None = field(default=None, compare=False)
 
     @cached_property
     def id(self) -> str:
@@ -52,7 +63,13 @@ class Cell:
             "data_fingerprint": self.data_fingerprint, "view": self.view.as_dict(), "scenario": self.scenario, "seed": self.seed,
             "precision": self.precision,
         }  # fmt: skip
-        return told if self.storage is None else {**told, "storage": self.storage}
+        told |= {"storage": self.storage} if self.storage is not None else {}
+        return told | ({"after": self.after} if self.after else {})
+
+    @property
+    def earlier(self) -> Cell:
+        """The cell whose survivors this one is asked about."""
+        return replace(self, scenario=self.after[-1], after=self.after[:-1])
 
     @property
     def severity(self) -> Value:
@@ -143,10 +160,11 @@ class Suite:
     def cells(self, model: Cell, scenarios: Iterable[Spec]) -> list[Cell]:
         """Every question to one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
         return [
-            self._corrupted(replace(model, transforms=pipeline, scenario=scenario, seed=seed))
+            self._corrupted(replace(cell, transforms=pipeline, seed=seed))
             for seed in self.seeds
             for pipeline in self.transforms
             for scenario in scenarios
+            for cell in _links(model, scenario)
         ]
 
     def _corrupted(self, cell: Cell) -> Cell:
@@ -160,3 +178,15 @@ class Suite:
     def with_seed(self, seed: int) -> Suite:
         """The same suite at one seed."""
         return replace(self, seeds=(seed,))
+
+
+def _links(model: Cell, scenario: Spec) -> Iterable[Cell]:
+    """The cells that a scenario stands for: itself, or the links of its chain, each after those before it."""
+    entry = registry.scenario(scenario.name)
+    if not entry.chain:
+        yield replace(model, scenario=scenario)
+        return
+    nodes = entry.load()(**dict(scenario.params))
+    parts = tuple(registry.bind(registry.scenario(spec.name), spec) for node in nodes for spec in parse(node, scenario.where))
+    for place, part in enumerate(parts):
+        yield replace(model, scenario=part, after=parts[:place], link=Link(scenario, place + 1, len(parts)))

@@ -1,26 +1,21 @@
+"""FGSM and PGD on a model whose gradient is known."""
+
 import torch
 from exact import images, linear
 
-from robustvit.attacks.gradient import fgsm, input_gradient, pgd
+from robustvit.attacks.gradient import fgsm, pgd
 from robustvit.draws import Draws
 
 IDS = tuple(str(i) for i in range(12))
-
-
-def test_the_gradient_of_a_linear_model_is_its_weight() -> None:
-    model, weight = linear()
-    pixels = images(12)
-    labels = torch.ones(12, dtype=torch.int64)
-    p = torch.softmax(model(pixels), dim=1)[:, 0]
-    assert torch.allclose(input_gradient(model, pixels, labels).flatten(1), -p[:, None] * weight, atol=1e-6)
 
 
 def test_fgsm_is_one_signed_step() -> None:
     model, weight = linear()
     pixels = images(12)
     labels = torch.ones(12, dtype=torch.int64)
-    crafted = fgsm(model, pixels, labels, Draws(0, "x", IDS), eps=0.01)
-    assert torch.allclose(crafted - pixels, -0.01 * weight.sign().view(1, 3, 4, 4).expand_as(pixels), atol=1e-6)
+    crafted = fgsm(model, pixels, labels, Draws(0, "x", IDS), eps=0.01).images
+    right = model(pixels).argmax(dim=1) == labels
+    assert torch.allclose((crafted - pixels)[right], -0.01 * weight.sign().view(1, 3, 4, 4).expand_as(pixels)[right], atol=1e-6)
 
 
 def test_pgd_stops_at_the_first_misclassified_iterate() -> None:
@@ -29,9 +24,9 @@ def test_pgd_stops_at_the_first_misclassified_iterate() -> None:
     labels = model(pixels).argmax(dim=1)
     crafted = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.3, steps=20)
     few = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.3, steps=20, restarts=3)
-    fallen = model(crafted).argmax(dim=1) != labels
+    fallen = model(crafted.images).argmax(dim=1) != labels
     assert bool(fallen.any())
-    assert torch.equal(crafted[fallen], few[fallen])
+    assert torch.equal(crafted.images[fallen], few.images[fallen])
 
 
 def test_a_sample_gets_the_same_image_in_any_company() -> None:
@@ -40,4 +35,16 @@ def test_a_sample_gets_the_same_image_in_any_company() -> None:
     labels, draws = model(pixels).argmax(dim=1), Draws(0, "x", IDS)
     whole = pgd(model, pixels, labels, draws, eps=0.05, steps=5)
     part = pgd(model, pixels[5:9], labels[5:9], draws[torch.arange(5, 9)], eps=0.05, steps=5)
-    assert torch.equal(whole[5:9], part)
+    assert torch.equal(whole.images[5:9], part.images)
+    assert all(torch.equal(whole.columns[name][5:9], part.columns[name]) for name in whole.columns)
+
+
+def test_the_books_say_what_was_spent() -> None:
+    model, _ = linear()
+    pixels = images(12)
+    labels = model(pixels).argmax(dim=1)
+    books = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.02, steps=7).columns
+    standing = books["steps"] < 0
+    assert set(books["gradients"][standing].tolist()) == {7}
+    assert set(books["queries"][standing].tolist()) == {8}
+    assert bool((books["queries"][~standing] == books["steps"][~standing]).all())

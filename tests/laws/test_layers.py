@@ -33,6 +33,7 @@ PRIMITIVES = {
     "reading",
     "recipe",
     "scenario",
+    "search",
     "training",
 }
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
