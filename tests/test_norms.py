@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from robustvit.draws import Draws
-from robustvit.norms import Norm, project, random_start, size, steepest
+from robustvit.norms import Norm, project, project_in_box, random_start, size, steepest
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 IDS = [str(i) for i in range(16)]
@@ -58,3 +60,21 @@ def test_l0_counts_pixels_not_channels() -> None:
     delta = torch.zeros(1, 3, 4, 4)
     delta[0, :, 1, 2] = 0.1
     assert size(delta, "l0").tolist() == [1.0]
+
+
+@pytest.mark.parametrize("eps", [0.2, 1.0, 3.0])
+def test_the_projection_onto_an_l1_ball_in_the_box_is_the_nearest_there_is(eps: float) -> None:
+    """Against a solver: the sum of squares is least among all perturbations of that length that stay in [0, 1]."""
+    rng = np.random.default_rng(1)
+    base, wish = rng.uniform(0, 1, (4, 6)), rng.normal(size=(4, 6))
+    found = project_in_box(torch.from_numpy(base), torch.from_numpy(wish), eps, "l1").numpy()
+    for start, aim, got in zip(base, wish, found, strict=True):
+        best = minimize(
+            lambda d, aim=aim: ((d[:6] - d[6:] - aim) ** 2).sum(), np.zeros(12), method="SLSQP", tol=1e-12,
+            bounds=[*zip(np.zeros(6), 1 - start, strict=True), *zip(np.zeros(6), start, strict=True)],
+            constraints={"type": "ineq", "fun": lambda d: eps - d.sum()},
+        ).x  # fmt: skip
+        assert np.abs(got).sum() <= eps + 1e-9
+        assert ((got - aim) ** 2).sum() <= ((best[:6] - best[6:] - aim) ** 2).sum() + 1e-6
+        assert (start + got).min() > -1e-12
+        assert (start + got).max() < 1 + 1e-12

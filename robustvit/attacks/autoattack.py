@@ -1,0 +1,44 @@
+"""AutoAttack: attacks that need no tuning, one after another, each on what the earlier ones left standing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt
+
+from robustvit.norms import Norm
+from robustvit.registry import attack
+
+Radius = Annotated[float, Gt(0)]
+
+_CITATION = """@inproceedings{croce2020reliable,
+  title={Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks},
+  author={Croce, Francesco and Hein, Matthias},
+  booktitle={International Conference on Machine Learning},
+  year={2020}
+}"""
+
+
+@attack(
+    chain=True,
+    severity="eps",
+    family="ensemble",
+    source="Croce and Hein 2020; in l1 Croce and Hein 2021",
+    url="https://arxiv.org/abs/2003.01690",
+    licence="MIT (reference code); a published definition, no code is used",
+    citation=_CITATION,
+    rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. rand, for models with randomness of their own: "
+    "APGD on both losses with 20 gradients averaged. fast: the first two of standard, an upper bound of what standard leaves.",
+)
+def autoattack(*, eps: Radius, norm: Norm = "linf", version: Literal["standard", "rand", "fast"] = "standard") -> list[dict[str, Any]]:
+    """AutoAttack: a sample is robust where every attack of the version fails.
+
+    eps: radius in pixel units; write 4/255. The cheap and deadly come first. A run that is stopped between two attacks has an upper bound of robust
+    accuracy, and goes on where it was. In l1 targeted APGD takes five classes and APGD five restarts, as its authors have it.
+    """
+    ball = {"eps": eps, "norm": norm}
+    if version == "rand":
+        return [{"apgd_ce": {**ball, "eot": 20}}, {"apgd_dlr": {**ball, "eot": 20}}]
+    first = {"apgd_ce": {**ball, "restarts": 5 if norm == "l1" else 1}}
+    second = {"apgd_t": {**ball, "targets": 5 if norm == "l1" else 9}}
+    return [first, second] if version == "fast" else [first, second, {"fab_t": ball}, {"square": ball}]

@@ -1,0 +1,144 @@
+"""FAB: towards the nearest decision boundary, back towards the image, and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from robustvit.attacks.apgd import rivals
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.norms import Norm, per_sample, random_start, size
+from robustvit.registry import attack
+from robustvit.search import Crafted, Loss, Search
+
+Radius = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+_CITATION = """@inproceedings{croce2020minimally,
+  title={Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary Attack},
+  author={Croce, Francesco and Hein, Matthias},
+  booktitle={International Conference on Machine Learning},
+  year={2020}
+}"""
+_TINY = 1e-12
+_LARGEST_SHARE = 0.1  # of the way that a step goes towards the projection of the image itself
+_OVERSHOOT = 1.05
+_BACK = 0.9  # where a step lands on the other side, this share of the way from the image is kept
+
+
+@attack(severity="eps", family="white-box", source="Croce and Hein 2020", url="https://arxiv.org/abs/1907.02044", citation=_CITATION)
+def fab_t(
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
+    *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9,
+) -> Crafted:  # fmt: skip
+    """Targeted FAB: for each of the likeliest wrong classes, a search for the nearest image that the model takes for it.
+
+    eps: a sample leaves as soon as an image inside this radius is found, and one that is found farther away does not count; None finds the nearest
+    of each, at the full price. steps: of each run. restarts: the first begins at the image, others at random in a ball. targets: how many classes, in
+    the order of the clean logits; at most all but one.
+    """
+    search = Search(model, images, labels, draws, nearest=norm, within=eps)
+    ranked = rivals(search)
+    for restart in range(restarts):
+        for turn in range(min(targets, ranked.shape[1])):
+            rows = search.standing if eps is not None else torch.arange(len(images), device=images.device)
+            if len(rows):
+                _run(search, rows, ranked[:, turn], draws.at(f"{restart}/target {turn}")[rows] if restart else None, eps, norm, steps)
+    return search.outcome()
+
+
+@dataclass
+class _Walk:
+    """Where each of some samples is, and the nearest adversarial image of this run: its distance, infinite while there is none."""
+
+    rows: Tensor
+    images: Tensor
+    at: Tensor
+    nearest: Tensor
+
+    def keep(self, mask: Tensor) -> _Walk:
+        """The samples of a mask."""
+        return self if bool(mask.all()) else _Walk(*(getattr(self, one.name)[mask] for one in fields(self)))
+
+
+def _run(search: Search, rows: Tensor, toward: Tensor, start: Draws | None, eps: float | None, norm: Norm, steps: int) -> None:
+    images = search.images[rows]
+    at = images.clone()
+    if start is not None:
+        reach = torch.minimum(search.size[rows], torch.full_like(search.size[rows], eps or 1.0)).to(images)
+        at = (images + random_start(images, 1.0, norm, start) * per_sample(reach, images) / 2).clamp_(0.0, 1.0)
+    state = _Walk(rows, images, at, torch.full((len(rows),), torch.inf, dtype=torch.float64, device=images.device))
+    for _ in range(steps):
+        if eps is not None:
+            state = state.keep(~search.fallen[state.rows])
+        if not len(state.rows):
+            return
+        _step(search, state, _gap(search, toward), norm)
+
+
+def _gap(search: Search, toward: Tensor) -> Loss:
+    """The target's logit minus the label's: the boundary is where it is zero."""
+
+    def gap(logits: Tensor, rows: Tensor) -> Tensor:
+        return logits.gather(1, toward[rows][:, None])[:, 0] - logits.gather(1, search.labels[rows][:, None])[:, 0]
+
+    return gap
+
+
+def _step(search: Search, state: _Walk, gap: Loss, norm: Norm) -> None:
+    seen = search.climb(state.rows, state.at, gap, candidates=False)
+    offset = seen.loss - (seen.gradient * state.at).flatten(1).sum(dim=1)
+    here = to_plane(state.at, seen.gradient, offset, norm)
+    home = to_plane(state.images, seen.gradient, offset, norm)
+    lengths = [size(delta, norm).clamp_min(1e-8) for delta in (here, home)]
+    share = per_sample((lengths[0] / (lengths[0] + lengths[1])).clamp(0.0, _LARGEST_SHARE), here).to(here)
+    moved = (state.at + _OVERSHOOT * here) * (1.0 - share) + (state.images + _OVERSHOOT * home) * share
+    state.at = moved.clamp_(0.0, 1.0)
+    logits = search.look(state.rows, state.at)
+    over = logits.argmax(dim=1) != search.labels[state.rows]
+    back = state.images + (state.at - state.images) * _BACK
+    state.at = torch.where(per_sample(over, state.at), back, state.at)
+
+
+def to_plane(points: Tensor, normal: Tensor, offset: Tensor, norm: Norm) -> Tensor:
+    """The smallest step (in `norm`) from each point to the plane normal·z + offset = 0 that stays in [0, 1]; the largest there is where none gets there.
+
+    points, normal: (N, ...); offset: (N,). Exact: what a step gains is piecewise linear in its size, and its bends are sorted.
+    """
+    flat, weight = points.flatten(1).double(), normal.flatten(1).double()
+    short = (weight * flat).sum(dim=1) + offset.double()
+    toward = -weight * short.sign()[:, None]
+    room = torch.where(toward > 0, 1.0 - flat, flat)
+    pull = toward.abs()
+    if norm == "l1":
+        step = _greedy(pull, room, short.abs())
+    else:
+        bend, slope = (room, pull) if norm == "linf" else (room / pull.clamp_min(_TINY), pull.square())
+        level = _level(bend, slope, short.abs())[:, None]
+        step = torch.minimum(level if norm == "linf" else level * pull, room)
+    return (toward.sign() * step).to(points.dtype).view_as(points)
+
+
+def _level(bend: Tensor, slope: Tensor, wanted: Tensor) -> Tensor:
+    """(N,) the t with Σ slope · min(t, bend) = wanted; the largest bend where the sum never gets there."""
+    knots, order = bend.sort(dim=1)
+    ranked = slope.gather(1, order)
+    left = ranked.sum(dim=1, keepdim=True) - ranked.cumsum(dim=1) + ranked  # slope before each knot
+    gain = (left * torch.diff(knots, dim=1, prepend=torch.zeros_like(knots[:, :1]))).cumsum(dim=1)
+    place = (gain < wanted[:, None]).sum(dim=1, keepdim=True).clamp(max=knots.shape[1] - 1)
+    excess = (gain.gather(1, place) - wanted[:, None]).clamp_min(0.0)
+    return (knots.gather(1, place) - excess / left.gather(1, place).clamp_min(_TINY))[:, 0].clamp_min(0.0)
+
+
+def _greedy(pull: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
+    """(N, D) steps that fill the coordinates of the strongest pull first, until Σ pull · step = wanted."""
+    ranked, order = pull.sort(dim=1, descending=True)
+    gains = ranked * room.gather(1, order)
+    before = gains.cumsum(dim=1) - gains
+    taken = torch.minimum((wanted[:, None] - before).clamp_min(0.0), gains) / ranked.clamp_min(_TINY)
+    return torch.zeros_like(pull).scatter_(1, order, taken)

@@ -1,0 +1,180 @@
+"""Square attack: random search with squares of one sign, which asks for no gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from robustvit.attacks.losses import margin
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.norms import Norm, per_sample, project_in_box
+from robustvit.registry import attack
+from robustvit.search import Crafted, Search
+
+Radius = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+_CITATION = """@inproceedings{andriushchenko2020square,
+  title={Square Attack: A Query-Efficient Black-Box Adversarial Attack via Random Search},
+  author={Andriushchenko, Maksym and Croce, Francesco and Flammarion, Nicolas and Hein, Matthias},
+  booktitle={European Conference on Computer Vision},
+  year={2020}
+}"""
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries at which the share of the picture that changes is halved
+_AT_ONCE = 64  # queries whose random numbers are drawn together
+_TINY = 1e-12
+
+
+@attack(
+    severity="eps", family="black-box", source="Andriushchenko et al. 2020; in l1 Croce and Hein 2021", url="https://arxiv.org/abs/1912.00049",
+    citation=_CITATION,
+)  # fmt: skip
+def square(
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
+    *, eps: Radius, norm: Norm = "linf", steps: Count = 5000, share: Annotated[float, Gt(0), Lt(1)] = 0.8,
+) -> Crafted:  # fmt: skip
+    """Square attack on the margin: random squares are tried and kept where they help, on a schedule of shrinking sizes.
+
+    eps: radius in pixel units; write 4/255. steps: queries after the first. share: of the picture that a square covers at the beginning; the schedule
+    is counted in queries, whatever their number. Every sample has squares of its own, where the reference gives one to a whole batch. A sample
+    stops at its first misclassified query.
+    """
+    search = Search(model, images, labels, draws)
+    rows = search.standing
+    state = _begun(images, eps, norm, draws)
+    best = margin(search.look(rows, state), labels)
+    for step in range(steps):
+        if step % _AT_ONCE == 0:
+            luck = draws.at(step // _AT_ONCE).uniform(_AT_ONCE, 5 + images.shape[1]).to(images.device)
+        alive = ~search.fallen[rows]
+        rows, state, best = rows[alive], state[alive], best[alive]
+        if not len(rows):
+            break
+        tried = _changed(
+            images[rows], state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER)
+        )
+        found = margin(search.look(rows, tried), labels[rows])
+        better = found > best
+        state = torch.where(per_sample(better, state), tried, state)
+        best = torch.where(better, found, best)
+    search.leave(rows, state)
+    return search.outcome()
+
+
+def _begun(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
+    """Vertical stripes of one pixel (linf), or a pattern of rises and falls on a five by five grid."""
+    _, channels, height, width = images.shape
+    keyed = draws.at("start")
+    if norm == "linf":
+        stripes = torch.where(keyed.uniform(channels, 1, width).to(images) < 0.5, -eps, eps)
+        return (images + stripes).clamp_(0.0, 1.0)
+    side = max(height // 5, 1)
+    delta = torch.zeros_like(images)
+    signs = torch.where(keyed.uniform(height // side, width // side, channels, 1, 1).to(images) < 0.5, -1.0, 1.0)
+    turned = keyed.at("turn").uniform(height // side, width // side, 1, 1, 1).to(images) < 0.5
+    wave = _wave(side, norm, images)
+    top = (height - side * 5) // 2 if height >= 5 else 0
+    for i in range(height // side):
+        for j in range(width // side):
+            place = delta[:, :, top + i * side : top + (i + 1) * side, top + j * side : top + (j + 1) * side]
+            pattern = torch.where(turned[:, i, j], wave.T, wave) * signs[:, i, j]
+            place += pattern[:, :, : place.shape[2], : place.shape[3]]
+    return images + _fitted(images, delta, eps, norm)
+
+
+def _changed(images: Tensor, state: Tensor, luck: Tensor, eps: float, norm: Norm, share: float) -> Tensor:
+    """Each sample with one square changed. luck: (n, 5 + C) uniform numbers: two places, a turn, and a sign for each channel."""
+    channels, height, width = images.shape[1:]
+    side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
+    side = min(side + (norm != "linf" and side % 2 == 0), height, width)
+    signs = torch.where(luck[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
+    here = _window(luck[:, 0], luck[:, 1], side, images)
+    if norm == "linf":
+        moved = torch.where(_mask(here, images), state + 2.0 * eps * signs, state)
+        return torch.minimum(torch.maximum(moved, images - eps), images + eps).clamp_(0.0, 1.0)
+    there = _window(luck[:, 2], luck[:, 3], side, images)
+    delta = state - images
+    wave = _wave(side, norm, images)
+    pattern = torch.where((luck[:, 4] < 0.5)[:, None, None], wave.T, wave)[:, None] * signs
+    return images + _fitted(images, _moved_mass(delta, pattern, here, there, eps, norm), eps, norm)
+
+
+def _moved_mass(delta: Tensor, pattern: Tensor, here: Tensor, there: Tensor, eps: float, norm: Norm) -> Tensor:
+    """The perturbation with what two windows hold, and what is left of eps, put into the first in a new shape."""
+    channels = delta.shape[1]
+    rows = torch.arange(len(delta), device=delta.device)[:, None, None, None]
+    layer = torch.arange(channels, device=delta.device)[None, :, None, None]
+    place = (rows, layer, here[:, 0][:, None, :, None], here[:, 1][:, None, None, :])
+    old = delta[place]
+    both = delta * (_mask(here, delta) | _mask(there, delta))
+    held, total = _mass(both, norm), _length(delta, norm)
+    fresh = pattern + old / (_mass(old, norm) + _TINY)
+    if norm == "l2":
+        budget = ((eps**2 - total.square()).clamp_min(0.0) / channels + held.square()).sqrt()
+    else:
+        budget = ((eps - total).clamp_min(0.0) / channels + held) * channels
+    moved = delta.masked_fill(_mask(there, delta), 0.0)
+    moved[place] = fresh / (_mass(fresh, norm) + _TINY) * budget
+    return moved
+
+
+def _fitted(images: Tensor, delta: Tensor, eps: float, norm: Norm) -> Tensor:
+    """The perturbation with all of eps, as far as the box lets it."""
+    if norm == "l2":
+        return (images + delta * (eps / _length(delta, norm).clamp_min(_TINY))).clamp_(0.0, 1.0) - images
+    return project_in_box(images, delta, eps * (1.0 - 1e-6), "l1")
+
+
+def _window(down: Tensor, across: Tensor, side: int, images: Tensor) -> Tensor:
+    """(n, 2, side) rows and columns of a square whose place two uniform numbers choose."""
+    height, width = images.shape[2:]
+    steps = torch.arange(side, device=images.device)
+    corner = torch.stack((down * (height - side + 1), across * (width - side + 1)), dim=1).long()
+    return corner[:, :, None] + steps
+
+
+def _mask(window: Tensor, images: Tensor) -> Tensor:
+    """(n, 1, H, W) where a window is."""
+    height, width = images.shape[2:]
+    down, across = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    rows = (down >= window[:, 0, :1]) & (down <= window[:, 0, -1:])
+    columns = (across >= window[:, 1, :1]) & (across <= window[:, 1, -1:])
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _wave(side: int, norm: Norm, like: Tensor) -> Tensor:
+    """(side, side): a hill above a valley, of length 1."""
+    power = 2 if norm == "l2" else 4
+    upper, lower = _hill(side // 2, side, power, like), _hill(side - side // 2, side, power, like)
+    parts = [part / _size(part, norm) for part in (upper, -lower) if part.numel()]
+    wave = torch.cat(parts)
+    return wave / _size(wave, norm)
+
+
+def _hill(height: int, width: int, power: int, like: Tensor) -> Tensor:
+    """(height, width): squares around the middle, one within another, each adding less."""
+    hill = like.new_zeros(height, width)
+    top, left = height // 2, width // 2
+    for turn in range(max(height // 2, width // 2) + 1):
+        hill[max(top - turn, 0) : max(top + turn + 1, 0), max(left - turn, 0) : left + turn + 1] += 1.0 / (turn + 1) ** power
+    return hill
+
+
+def _size(pattern: Tensor, norm: Norm) -> Tensor:
+    return (pattern.square().sum().sqrt() if norm == "l2" else pattern.abs().sum()).clamp_min(_TINY)
+
+
+def _mass(delta: Tensor, norm: Norm) -> Tensor:
+    """(n, C, 1, 1) the length of each channel."""
+    return delta.square().sum(dim=(2, 3), keepdim=True).sqrt() if norm == "l2" else delta.abs().sum(dim=(2, 3), keepdim=True)
+
+
+def _length(delta: Tensor, norm: Norm) -> Tensor:
+    """(n, 1, 1, 1) the length of each sample's perturbation."""
+    flat = delta.flatten(1)
+    return per_sample(flat.norm(dim=1) if norm == "l2" else flat.abs().sum(dim=1), delta)

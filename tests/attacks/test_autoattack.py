@@ -1,0 +1,86 @@
+"""AutoAttack is its parts: a chain of cells, each on what the earlier ones left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from robustvit import runner
+from robustvit.board import leaderboard, summary
+from robustvit.plan import Settings
+from robustvit.records import read
+from robustvit.store import Store
+from robustvit.suite import Suite
+from robustvit.suite_file import read_suite
+
+DIGITS = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,embed_dim=12,depth=1,num_heads=2"
+CHAIN = """
+name: chain
+title: A chain
+data: digits
+scenarios:
+  - clean
+  - autoattack: {eps: 0.002, version: fast}
+  - apgd_ce: {eps: 0.002}
+  - apgd_t: {eps: 0.002}
+metrics: [top1, robust_accuracy]
+"""
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    path = tmp_path_factory.mktemp("suite") / "chain.yaml"
+    path.write_text(CHAIN)
+    return read_suite(path, "chain.yaml")
+
+
+@pytest.fixture(scope="module")
+def store(chain: Suite, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    place = tmp_path_factory.mktemp("store")
+    runner.run(chain, [DIGITS], store=place, settings=Settings(limit=64))
+    return Store(place)
+
+
+def standing(store: Store, scenario: str, link: int) -> dict[str, bool]:
+    question = next(one for one in store.questions() if one.scenario == scenario and one.link == link)
+    rows = read(store.pieces(question.cell))
+    return dict(zip(rows["sample"], rows["attacked"] & (rows["pred"] == rows["label"]), strict=True))
+
+
+def test_a_sample_stands_where_every_part_alone_fails(store: Store) -> None:
+    alone = [standing(store, name, 0) for name in ("apgd_ce", "apgd_t")]
+    both = standing(store, "autoattack", 2)
+    assert both == {sample: all(one[sample] for one in alone) for sample in both}
+    assert 0 < sum(both.values()) <= sum(alone[0].values())
+
+
+def test_the_first_link_is_the_cell_of_its_attack(store: Store) -> None:
+    cells = {(one.scenario, one.link): one.cell for one in store.questions()}
+    assert cells["autoattack", 1] == cells["apgd_ce", 0]
+    assert cells["autoattack", 2] != cells["apgd_t", 0]
+
+
+def test_rows_say_which_attack_felled_a_sample_and_what_all_of_them_spent(store: Store) -> None:
+    question = next(one for one in store.questions() if one.scenario == "autoattack" and one.link == 2)
+    rows = read(store.pieces(question.cell))
+    fell = rows["attacked"] & (rows["pred"] != rows["label"])
+    assert set(rows.loc[fell, "felled_by"]) <= {"apgd_ce", "apgd_t"}
+    assert set(rows.loc[~fell, "felled_by"]) == {""}
+    assert (rows.loc[fell, "steps"] == rows.loc[fell, "queries"]).all()
+    assert (rows.loc[rows["attacked"] & ~fell, "gradients"] == 101 + 9 * 101).all()
+
+
+def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: Suite, store: Store, tmp_path: Path) -> None:
+    runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=64))
+    place = Store(tmp_path)
+    last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
+    for piece in place.pieces(last.cell):
+        piece.path.unlink()
+    found = leaderboard(place)
+    row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
+    assert (row["status"], row["reason"]) == ("partial", "1 of 2 attacks, the last apgd_ce: an upper bound")
+    done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=64))
+    assert done.computed == 64
+    assert standing(place, "autoattack", 2) == standing(store, "autoattack", 2)
+    assert "autoattack 0.002 accuracy" in summary(leaderboard(place)).columns

@@ -1,0 +1,48 @@
+"""Momentum, looking ahead, scaled copies, input diversity and blurred gradients."""
+
+import numpy as np
+import torch
+from exact import images, linear
+from scipy.ndimage import convolve
+
+from robustvit.attacks.momentum import blur, di_fgsm, mi_fgsm, ni_fgsm, placed, si_ni_fgsm
+from robustvit.draws import Draws
+
+IDS = tuple(str(i) for i in range(8))
+
+
+def test_on_a_linear_model_momentum_and_looking_ahead_change_nothing() -> None:
+    model, _ = linear()
+    pixels = images(8)
+    labels = model(pixels).argmax(dim=1)
+    first, *others = (
+        attack(model, pixels, labels, Draws(0, "x", IDS), eps=0.02, early=False).images for attack in (mi_fgsm, ni_fgsm, si_ni_fgsm)
+    )
+    assert all(torch.allclose(first, other, atol=1e-6) for other in others)
+    assert torch.allclose((first - pixels).abs(), torch.full_like(pixels, 0.02), atol=1e-6)
+
+
+def test_a_gradient_is_blurred_as_by_a_plain_convolution() -> None:
+    gradient = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 9, 9)))
+    offsets = np.arange(5) - 2
+    bell = np.exp(-(offsets**2) / 2)
+    kernel = np.outer(bell, bell) / bell.sum() ** 2
+    expected = [[convolve(plane, kernel, mode="constant") for plane in picture] for picture in gradient.numpy()]
+    assert np.allclose(blur(gradient, 5, 1.0), expected)
+
+
+def test_a_picture_is_reduced_and_put_where_its_numbers_say() -> None:
+    pixels = torch.arange(1.0, 17.0).view(1, 1, 4, 4).expand(3, 1, 4, 4) / 16
+    luck = torch.tensor([[0.9, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.99], [0.1, 1.0, 0.0, 0.0]])
+    found = placed(pixels, luck, chance=0.5, smallest=0.5)
+    assert torch.equal(found[0], pixels[0])
+    assert (16 * found[1, 0]).tolist() == [[0, 0, 1, 3], [0, 0, 9, 11], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(found[2], pixels[2])
+
+
+def test_input_diversity_without_chance_is_momentum_alone() -> None:
+    model, _ = linear()
+    pixels = images(8)
+    labels, draws = model(pixels).argmax(dim=1), Draws(0, "x", IDS)
+    both = [mi_fgsm(model, pixels, labels, draws, eps=0.02), di_fgsm(model, pixels, labels, draws, eps=0.02, chance=0.0)]
+    assert torch.allclose(both[0].images, both[1].images, atol=1e-6)
