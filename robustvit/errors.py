@@ -7,7 +7,8 @@
     │   └── SuiteError          a suite file that does not say what a suite must say
     ├── ModelError              a model cannot be had as asked
     │   ├── WeightsUnavailable  its weights are not here and cannot be fetched
-    │   └── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
+    │   ├── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
+    │   └── GradientAbsent      it gives an attack no gradient to follow
     ├── DataError               a data set cannot be had as asked
     │   ├── DataMissing         nothing, or too little, where it should be
     │   └── DataUnreadable      images or labels that cannot be read
@@ -82,6 +83,10 @@ class DataUnreadable(DataError):
 
 class PixelRange(RobustvitError):
     """Images outside [0, 1], or not finite."""
+
+
+class GradientAbsent(ModelError):
+    """A model gives an attack no input gradients to follow, so that what it survives says nothing."""
 
 
 class BudgetExceeded(RobustvitError):

@@ -15,11 +15,12 @@ from robustvit import norms
 from robustvit.batch import Batch, check_pixels
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.errors import BudgetExceeded, RobustvitError
+from robustvit.errors import BudgetExceeded, GradientAbsent, RobustvitError
 from robustvit.registry import Entry
 from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import Spec, plain, show
 
+_ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on
 _SLACK = 1e-6  # rounding of x + delta − x in float32 for pixels in [0, 1], per pixel
 
 
@@ -77,6 +78,7 @@ def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Clas
         _check_returned(crafted.images, part, spec)
         check_budget(crafted.images.detach(), part, spec)
         images[right] = crafted.images.detach()
+        _check_gradients(crafted, spec, model)
         for name, values in crafted.columns.items():
             columns[name][right] = values.to(columns[name])
     delta = images - batch.images
@@ -94,6 +96,21 @@ def _untold(n: int, device: torch.device) -> dict[str, Tensor]:
     """The books of an attack that keeps none: −1 where a number would be."""
     unknown = torch.full((n,), -1, dtype=torch.int32, device=device)
     return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": torch.full_like(unknown, GRADIENTS.index("not told"))}
+
+
+def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
+    """Raises GradientAbsent where the input gradient is zero or missing for more than one in a hundred of the samples that were asked for one."""
+    codes = crafted.columns.get("gradient")
+    if codes is None:
+        return
+    asked = ~torch.isin(codes, torch.tensor([GRADIENTS.index(name) for name in ("not used", "not told")], device=codes.device))
+    absent = int((codes == GRADIENTS.index("absent")).sum())
+    if absent > _ABSENT * int(asked.sum()):
+        raise GradientAbsent(
+            f"attack '{spec.name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {int(asked.sum())} "
+            "samples: that they stand says nothing of their robustness. Attack it without gradients (square), or attack the model that it "
+            "was made of and judge it on those images."
+        )
 
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:

@@ -1,0 +1,66 @@
+"""Attacks on models whose gradients say nothing."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from exact import classifier, images, linear
+from torch import Tensor, nn
+
+import robustvit as rv
+from robustvit.batch import Batch
+from robustvit.board import leaderboard
+from robustvit.draws import Draws
+from robustvit.errors import GradientAbsent
+from robustvit.registry import bind
+from robustvit.registry import scenario as entry_of
+from robustvit.scenario import Outcome, scenario
+from robustvit.search import GRADIENTS
+from robustvit.spec import parse
+
+
+class Stepped(nn.Module):
+    """A linear model whose input is rounded to tenths first: right answers, and a gradient that is zero everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()[0].model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.inner((pixels * 10).round() / 10)
+        return logits
+
+
+def attacked(module: nn.Module, node: dict[str, object]) -> Outcome:
+    model, pixels = classifier(module), images(12)
+    batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(12)))
+    (spec,) = parse(node)
+    entry = entry_of(spec.name)
+    return scenario(entry, bind(entry, spec))(model, batch, Draws(0, "x", batch.ids))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t", "fab_t", "mi_fgsm"])
+def test_an_attack_that_finds_no_gradient_fails_and_tells_what_would_do(name: str) -> None:
+    with pytest.raises(GradientAbsent, match=r"zero or missing for 12 of 12 samples.*square"):
+        attacked(Stepped(), {name: {"eps": 0.01}})
+
+
+def test_an_attack_that_asks_for_none_does_not_mind() -> None:
+    outcome = attacked(Stepped(), {"square": {"eps": 0.2, "steps": 50}})
+    assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("not used")}
+
+
+def test_a_model_of_dynamic_integers_is_not_called_robust(tmp_path: Path) -> None:
+    demo = rv.load_model("demo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        demo.model = torch.ao.quantization.quantize_dynamic(demo.model, {nn.Linear}, dtype=torch.qint8)
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(
+        "name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {pgd: {eps: 2/255, steps: 3}}]\nmetrics: [top1, robust_accuracy]\n"
+    )
+    done = rv.run(suite, [demo], store=tmp_path / "s", limit=8)
+    assert ["gradient" in reason for reason in done.failed.values()] == [True]
+    board = leaderboard(tmp_path / "s")
+    assert set(board.loc[board["metric"] == "robust_accuracy", "status"]) == {"failed"}
