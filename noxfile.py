@@ -78,7 +78,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speed, each against its peer in the same process. Timings decide nothing here."""
-    installed(session, "numba>=0.60", "scikit-image", "opencv-python-headless")
+    installed(session, "numba>=0.60", "scikit-image", "opencv-python-headless", "pyautoattack")
     for script in sorted(Path("benchmarks").glob("*.py")):
         session.run("python", str(script), *session.posargs)
 

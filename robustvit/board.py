@@ -291,7 +291,9 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
     attacks = part[part["metric"] == "robust_accuracy"]
-    own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~part["cell"].isin(attacks["cell"])
+    curves = part[part["metric"].str.startswith("robust_accuracy_at")]
+    attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
+    own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
     row |= {f"{one['scenario']} top-1": _cell_text(one) for _, one in part[own & (part["metric"] == "top1")].iterrows()}
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
@@ -300,7 +302,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
     row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
-    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", ""))]
+    row |= {f"{one.scenario} {one.metric}": _number(one) for _, one in curves.iterrows()}
+    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
     measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}

@@ -246,3 +246,10 @@ def test_the_summary_counts_the_samples_of_cells_and_not_of_metrics(make_store: 
     attacked = {**answered(right(8, 3)), "attacked": np.arange(8) < 6, **dict.fromkeys(("linf", "l2", "l0"), np.zeros(8))}
     store = make_store({("m", "clean", ""): answered(right(10, 2)), ("m", "pgd", "1/255"): attacked}, metrics=["top1", "attack_success"])
     assert summary(leaderboard(store))["n"].tolist() == ["8 to 10"]
+
+
+def test_the_summary_shows_a_minimum_norm_attack_by_its_curve(make_store: Make, answered: Answer) -> None:
+    found = {**answered(right(8, 3)), "attacked": np.ones(8, dtype=bool), **dict.fromkeys(("linf", "l2", "l1", "l0"), np.arange(8.0))}
+    table = summary(leaderboard(make_store({("m", "ddn", ""): found}, metrics=["top1", {"robust_accuracy_at": {"eps": 1.0}}])))
+    assert table["ddn robust_accuracy_at(eps=1)"].tolist() == ["75.0"]
+    assert "ddn top-1" not in table

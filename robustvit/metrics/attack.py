@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
 from robustvit.registry import metric
 
@@ -28,3 +31,22 @@ def attack_success(records: pd.DataFrame) -> np.ndarray:
     """
     flipped = np.asarray(records["pred"] != records["label"], dtype=np.float64)
     return np.where(np.asarray(records["attacked"].astype(bool)), flipped, np.nan)
+
+
+@metric(
+    source="Brendel et al. 2019; Pintor et al. 2021 (robust accuracy over the radius, from nearest adversarial examples)",
+    unit="%",
+    higher_is_better=True,
+    needs=("label", "pred", "attacked", "linf", "l2", "l1", "l0"),
+)
+def robust_accuracy_at(
+    records: pd.DataFrame, *, eps: Annotated[float, Ge(0)], norm: Literal["linf", "l2", "l1", "l0"] = "l2"
+) -> np.ndarray:  # fmt: skip
+    """Share of samples answered rightly for which no adversarial example within `eps` was found: a point of a curve over radii, from one run.
+
+    eps: radius in pixel units (l0: pixels); norm: the one it is measured in. Meant for minimum-norm attacks (ddn, fmn, cw, fab_t without eps), which
+    look for the nearest; on an attack with a radius of its own it says nothing beyond that. Denominator: all samples of the cell, n; samples that were wrong
+    when clean count as wrong. An upper bound: a better attack may find nearer ones. Wilson interval. No reference table.
+    """
+    near = (records["pred"] != records["label"]) & (records[norm] <= eps)
+    return np.asarray(records["attacked"].astype(bool) & ~near, dtype=np.float64)
