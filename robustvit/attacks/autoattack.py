@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 
+from robustvit.errors import BadParameter
 from robustvit.norms import Norm
 from robustvit.registry import attack
 
@@ -27,18 +28,28 @@ _CITATION = """@inproceedings{croce2020reliable,
     url="https://arxiv.org/abs/2003.01690",
     licence="MIT (reference code); a published definition, no code is used",
     citation=_CITATION,
-    rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. rand, for models with randomness of their own: "
+    rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. plus: five restarts of APGD on both losses and of FAB, Square, targeted APGD and FAB (not defined in l1 by its authors). rand, for models with randomness of their own: "
     "APGD on both losses with 20 gradients averaged. fast: the first two of standard, an upper bound of what standard leaves.",
 )
-def autoattack(*, eps: Radius, norm: Norm = "linf", version: Literal["standard", "rand", "fast"] = "standard") -> list[dict[str, Any]]:
+def autoattack(
+    *, eps: Radius, norm: Norm = "linf", version: Literal["standard", "plus", "rand", "fast"] = "standard"
+) -> list[dict[str, Any]]:
     """AutoAttack: a sample is robust where every attack of the version fails.
 
     eps: radius in pixel units; write 4/255. The cheap and deadly come first. A run that is stopped between two attacks has an upper bound of robust
-    accuracy, and goes on where it was. In l1 targeted APGD takes five classes and APGD five restarts, as its authors have it.
+    accuracy, and goes on where it was. In l1 targeted APGD takes five classes and APGD five restarts, as its authors have it. Raises
+    BadParameter for plus in l1, which they do not define.
     """
     ball = {"eps": eps, "norm": norm}
     if version == "rand":
         return [{"apgd_ce": {**ball, "eot": 20}}, {"apgd_dlr": {**ball, "eot": 20}}]
+    if version == "plus" and norm == "l1":
+        raise BadParameter("autoattack: version plus is defined in linf and l2; in l1 take standard.")
+    if version == "plus":
+        return [
+            {"apgd_ce": {**ball, "restarts": 5}}, {"apgd_dlr": {**ball, "restarts": 5}}, {"fab": {**ball, "restarts": 5}}, {"square": ball},
+            {"apgd_t": ball}, {"fab_t": ball},
+        ]  # fmt: skip
     first = {"apgd_ce": {**ball, "restarts": 5 if norm == "l1" else 1}}
     second = {"apgd_t": {**ball, "targets": 5 if norm == "l1" else 9}}
     return [first, second] if version == "fast" else [first, second, {"fab_t": ball}, {"square": ball}]

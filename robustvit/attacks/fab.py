@@ -14,7 +14,7 @@ from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.norms import Norm, per_sample, random_start, size
 from robustvit.registry import attack
-from robustvit.search import Crafted, Loss, Search
+from robustvit.search import Crafted, Loss, Search, Seen
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -48,7 +48,34 @@ def fab_t(
         for turn in range(min(targets, ranked.shape[1])):
             rows = search.standing if eps is not None else torch.arange(len(images), device=images.device)
             if len(rows):
-                _run(search, rows, ranked[:, turn], draws.at(f"{restart}/target {turn}")[rows] if restart else None, eps, norm, steps)
+                _run(
+                    search,
+                    rows,
+                    ranked[:, turn : turn + 1],
+                    draws.at(f"{restart}/target {turn}")[rows] if restart else None,
+                    eps,
+                    norm,
+                    steps,
+                )
+    return search.outcome()
+
+
+@attack(severity="eps", family="white-box", source="Croce and Hein 2020", url="https://arxiv.org/abs/1907.02044", citation=_CITATION)
+def fab(
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
+    *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, classes: Count | None = None,
+) -> Crafted:  # fmt: skip
+    """FAB towards whichever class is nearest at each step; it takes a gradient for every class there is.
+
+    classes: only so many of the likeliest wrong ones, in the order of the clean logits; None takes all, which is dear with a thousand. Other parameters
+    as for fab_t.
+    """
+    search = Search(model, images, labels, draws, nearest=norm, within=eps)
+    ranked = rivals(search)[:, :classes]
+    for restart in range(restarts):
+        rows = search.standing if eps is not None else torch.arange(len(images), device=images.device)
+        if len(rows):
+            _run(search, rows, ranked, draws.at(f"{restart}/any")[rows] if restart else None, eps, norm, steps)
     return search.outcome()
 
 
@@ -78,7 +105,7 @@ def _run(search: Search, rows: Tensor, toward: Tensor, start: Draws | None, eps:
             state = state.keep(~search.fallen[state.rows])
         if not len(state.rows):
             return
-        _step(search, state, _gap(search, toward), norm)
+        _step(search, state, _nearest_plane(search, state, toward, norm), norm)
 
 
 def _gap(search: Search, toward: Tensor) -> Loss:
@@ -90,8 +117,23 @@ def _gap(search: Search, toward: Tensor) -> Loss:
     return gap
 
 
-def _step(search: Search, state: _Walk, gap: Loss, norm: Norm) -> None:
-    seen = search.climb(state.rows, state.at, gap, candidates=False)
+def _nearest_plane(search: Search, state: _Walk, toward: Tensor, norm: Norm) -> Seen:
+    """What is seen of the boundary that is nearest, in first order, of those towards the classes (N, C)."""
+    dual = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[norm]
+    best, least = None, torch.full((len(state.rows),), torch.inf, device=state.at.device)
+    for column in range(toward.shape[1]):
+        seen = search.climb(state.rows, state.at, _gap(search, toward[:, column]), candidates=False)
+        away = seen.loss.abs() / seen.gradient.flatten(1).norm(p=dual, dim=1).clamp_min(_TINY)
+        nearer = away < least
+        least = torch.where(nearer, away, least)
+        best = (
+            seen if best is None else Seen(*(torch.where(per_sample(nearer, new), new, old) for new, old in zip(seen, best, strict=True)))
+        )
+    assert best is not None
+    return best
+
+
+def _step(search: Search, state: _Walk, seen: Seen, norm: Norm) -> None:
     offset = seen.loss - (seen.gradient * state.at).flatten(1).sum(dim=1)
     here = to_plane(state.at, seen.gradient, offset, norm)
     home = to_plane(state.images, seen.gradient, offset, norm)

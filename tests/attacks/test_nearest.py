@@ -4,7 +4,7 @@ import pytest
 import torch
 from exact import images, linear
 
-from robustvit.attacks.fab import fab_t
+from robustvit.attacks.fab import fab, fab_t
 from robustvit.attacks.nearest import cw, ddn, fmn
 from robustvit.draws import Draws
 from robustvit.norms import project_l0, size
@@ -15,6 +15,7 @@ ATTACKS = [
     ("ddn", "l2", lambda *given: ddn(*given, steps=300, radius=0.1), 1.05),
     ("cw", "l2", lambda *given: cw(*given, steps=300, searches=8), 1.1),
     *[("fmn", norm, lambda *given, norm=norm: fmn(*given, norm=norm, steps=300, step=0.1), 1.2) for norm in DUAL],
+    *[("fab", norm, lambda *given, norm=norm: fab(*given, norm=norm, steps=20), 1.05) for norm in DUAL],
     *[("fab_t", norm, lambda *given, norm=norm: fab_t(*given, norm=norm, steps=20), 1.05) for norm in DUAL],
 ]
 
