@@ -120,7 +120,8 @@ def answer(store: Store, question: Question, columns: Sequence[str] | None = Non
         return whole
     if failure is not None:
         return replace(whole, rows=rows.iloc[:0], status="failed", reason=failure)
-    return replace(whole, status="partial", reason=f"{len(rows)} of {question.asked} samples")
+    bound = f", {question.link} of {question.links} attacks: an upper bound" if question.link < question.links else ""
+    return replace(whole, status="partial", reason=f"{len(rows)} of {question.asked} samples{bound}")
 
 
 def _positions(pieces: Sequence[Piece]) -> np.ndarray:

@@ -11,6 +11,7 @@ from robustvit import registry
 from robustvit.batch import Data
 from robustvit.classifier import Classifier, Enlarging
 from robustvit.cost import Cost
+from robustvit.deadline import seconds
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
 from robustvit.loading import load_data, load_model, resolve
 from robustvit.order import SHARD
@@ -28,7 +29,7 @@ class Settings:
 
     batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
     keep: `logits`. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
-    suite on several data sets, the folder that holds theirs by name.
+    suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     """
 
     device: str = "cpu"
@@ -41,6 +42,7 @@ class Settings:
     view: Overrides = field(default_factory=Overrides)
     storage: Spec | None = None
     data_dir: Path | None = None
+    budget: str | float | None = None
 
 
 @dataclass
@@ -76,6 +78,11 @@ class Plan:
             return {}
         return {cell.id: min(ask.samples.asked, rows(store.pieces(cell.id))) for ask in self.asks for cell in ask.cells if cell.resolved}
 
+    def complete(self, store: Store) -> int:
+        """How many cells have all their rows."""
+        done = self.done(store)
+        return sum(cell.resolved and done[cell.id] >= ask.samples.asked for ask in self.asks for cell in ask.cells)
+
     @property
     def incomplete(self) -> list[str]:
         """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
@@ -104,6 +111,8 @@ def make(
             raise BadParameter(f"--keep '{name}' is unknown; it takes logits.")
     if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
         raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
+    if settings.budget is not None:
+        seconds(settings.budget)
     limit = suite.limit if settings.limit is None else settings.limit
     plan = Plan(
         _asked(suite, settings), [Samples.of(one, limit, asked) for one, asked in open_data(suite, data, settings.data_dir)], [], settings

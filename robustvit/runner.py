@@ -22,6 +22,7 @@ from PIL import Image
 from robustvit import __version__, environment, plan, records
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
+from robustvit.deadline import Deadline
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
@@ -52,7 +53,11 @@ class Progress(Protocol):
 
 @dataclass
 class Summary:
-    """What a run came to. computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks pictures; seconds: wall clock."""
+    """What a run came to.
+
+    computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks pictures; seconds: wall clock; complete: cells
+    that have all their rows; stopped: whether the time was spent before the work was done.
+    """
 
     store: Path
     suite: str
@@ -63,6 +68,8 @@ class Summary:
     repaired: list[Path] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    complete: int = 0
+    stopped: bool = False
 
 
 class Task(NamedTuple):
@@ -89,17 +96,19 @@ def run(
 
     suite: a Suite, its name, or a file. models: addresses or Classifiers. data: an address, a Data, or None for the suite's own. store: a
     directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A cell whose
-    scenario or model fails is noted in the store and in the summary, and the others go on. Raises UsageError, DataError, ModelError or
+    scenario or model fails is noted in the store and in the summary, and the others go on. Once a `budget` is spent no further shard of a cell
+    is begun but the first, and the summary says so: the same call goes on from there. Raises UsageError, DataError, ModelError or
     StoreError before anything is computed, StoreError when the disk is full.
     """
     started = time.perf_counter()
     chosen = replace(settings or Settings(), **options)
     bound = suite if isinstance(suite, Suite) else load_suite(suite)
+    deadline = Deadline(chosen.budget)
     environment.determine()
     environment.device(chosen.device)
     made = plan.make(bound, models, data, chosen)
     place = store if isinstance(store, Store) else Store(store, create=True)
-    summary = _Run(made, place, progress, command or _command(bound, models, data, chosen, place)).go()
+    summary = _Run(made, place, progress, command or _command(bound, models, data, chosen, place), deadline).go()
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -131,12 +140,13 @@ def _words(storage: Spec) -> str:
 
 
 class _Run:
-    def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str) -> None:
-        self.plan, self.store, self.progress, self.command = made, store, progress, command
+    def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str, deadline: Deadline) -> None:
+        self.plan, self.store, self.progress, self.command, self.deadline = made, store, progress, command, deadline
         self.pictures: dict[tuple[str, View], Pictures] = {}
         self.hosts: dict[tuple[Any, ...], Classifier] = {}
         self.total = made.rows
         self.done = 0
+        self.tried = False
         self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete)
 
     def go(self) -> Summary:
@@ -149,7 +159,8 @@ class _Run:
             local.run(tasks, self.attempt)
         finally:
             self.hosts.clear()
-        if self.summary.computed:
+        self.summary.complete = self.plan.complete(self.store)
+        if self.summary.computed and not self.summary.stopped:
             self.note({"finished": _now()})
         return self.summary
 
@@ -192,9 +203,16 @@ class _Run:
             self.pictures[samples.data.fingerprint, view] = pictures
 
     def attempt(self, task: Task) -> bool:
-        """Computes a task under its lease; False while another process holds it."""
+        """Computes a task under its lease, unless the time is spent; False while another process holds it.
+
+        The first is tried whatever the time, so that runs with too little of it come to an end all the same.
+        """
         if task.cell.id in self.summary.failed:
             return True
+        if self.deadline.passed and self.tried:
+            self.summary.stopped = True
+            return True
+        self.tried = True
         if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.wanted:
             return self.cut_off(task)
         with self.store.lease(task.cell.id, task.shard) as mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +17,10 @@ import pytest
 from layouts import LAYOUTS, pictures, plant
 from PIL import Image
 
+from robustvit import runner
 from robustvit.cli import main
+from robustvit.deadline import Deadline
+from robustvit.store import Store
 
 SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
 
@@ -182,6 +186,8 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["run", "--limit", "nan"], 2, "--limit"),
     (["run", "--workers", "-1"], 2, "--workers"),
     (["run", "--seed", "-1"], 2, "--seed"),
+    (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
+    (["plan", "--budget", "0m"], 2, "--budget is '0m'"),
     (["new", "attack", "class"], 2, "cannot be used as a name"),
     (["run", "--keep", "everything"], 2, "--keep"),
     (["run", "-m", "demo", "-m", "demo"], 2, "named twice"),
@@ -257,6 +263,23 @@ def test_a_store_that_cannot_be_written_is_told(robustvit, tmp_path: Path) -> No
     told = robustvit("run", "--limit", 2, "--store", tmp_path / "s")
     assert told.code == 1
     assert "cannot write" in told.err
+
+
+def test_a_run_whose_budget_is_spent_says_what_is_complete_and_goes_on(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
+    words = ("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    told = robustvit(*words, "--budget", "6s")
+    assert told.code == 0
+    assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(told.out.split())
+    assert "partial" in told.out
+    assert "--budget" not in Store(tmp_path / "s").manifests()[0]["command"]
+    assert "The same robustvit run again goes on from there." in " ".join(told.out.split())
+    assert "90 of 115 rows computed" in robustvit(*words).out
+
+
+def test_a_plan_says_how_many_runs_of_a_budget_it_takes(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ("plan", "--store", tmp_path / "none", "--limit", 20, "--budget")
+    assert "At --budget 99h that is about 1 run." in robustvit(*words, "99h").out
 
 
 def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(

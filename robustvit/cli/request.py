@@ -63,6 +63,7 @@ def _request(
     crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized picture that the crop keeps; part of the cell.")] = None,
     interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: store corrupted pictures as the released files are; part of the cell.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="90s, 10m, 2h: once it is spent nothing new is begun; the same command goes on from there.")] = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -86,7 +87,7 @@ def _request(
     settings = Settings(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=share, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
-        storage=None if storage is None else bind_storage(storage, "--storage"),
+        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
     )  # fmt: skip
     return Request(named, suite, data, store, settings, as_json, quiet, _typed())
 
@@ -99,8 +100,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _typed() -> str:
-    """The command as it was typed, after robustvit."""
+    """The command as it was typed, after robustvit, without what changes no number."""
     import shlex
 
     shown_only = ("-q", "--quiet", "--json", "-v", "--verbose")
-    return " ".join(["robustvit", *(shlex.quote(word) for word in sys.argv[1:] if word not in shown_only)])
+    words = sys.argv[1:]
+    asked = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
+    return " ".join(["robustvit", *(shlex.quote(word) for word in asked if word not in shown_only)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -59,13 +60,22 @@ def _tell_run(done: Any, asked: Request) -> None:
     _tell_incomplete(done.incomplete)
     print_board(summary(board), f"{done.suite} · {done.store}")
     tell_partial_averages(board)
-    if done.computed:
-        out.print(f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there.", highlight=False)
-    else:
-        out.print(f"Nothing to do: all {done.rows:,} rows of {done.cells} cells were there.", highlight=False)
+    out.print(_came_to(done, asked), highlight=False)
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
     out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+def _came_to(done: Any, asked: Request) -> str:
+    """How much of the work is done, and by whom."""
+    if done.stopped:
+        return (
+            f"Stopped when the budget of {asked.settings.budget} was spent: {done.complete} of {done.cells} cells are complete, {done.computed:,} of "
+            f"{done.rows:,} rows computed in {done.seconds:.1f} s. The same robustvit run again goes on from there."
+        )
+    if done.computed:
+        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there."
+    return f"Nothing to do: all {done.rows:,} rows of {done.cells} cells were there."
 
 
 @asking
@@ -128,7 +138,18 @@ def _print_plan(made: Plan, place: Any, cost: Any) -> None:
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
     _tell_incomplete(made.incomplete)
-    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}", highlight=False, soft_wrap=True)
+    runs = _runs(made.settings.budget, cost.seconds)
+    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
+
+
+def _runs(budget: str | float | None, wanted: float | None) -> str:
+    """How many runs of that budget the work takes."""
+    from robustvit.deadline import seconds
+
+    if budget is None or not wanted:
+        return ""
+    count = math.ceil(wanted / seconds(budget))
+    return f" At --budget {budget} that is about {count} run{'' if count == 1 else 's'}."
 
 
 def _tell_incomplete(sentences: Sequence[str]) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from robustvit import runner
+from robustvit.attacks.autoattack import autoattack
 from robustvit.board import leaderboard, summary
+from robustvit.deadline import Deadline
+from robustvit.errors import BadParameter
 from robustvit.plan import Settings
 from robustvit.records import read
 from robustvit.store import Store
@@ -84,3 +88,28 @@ def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: S
     assert done.computed == 64
     assert standing(place, "autoattack", 2) == standing(store, "autoattack", 2)
     assert "autoattack 0.002 accuracy" in summary(leaderboard(place)).columns
+
+
+def test_a_budget_spent_within_the_first_attack_leaves_an_upper_bound_of_some_samples(
+    chain: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32))
+    monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
+    done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=64, budget="2s"))
+    found = leaderboard(Store(tmp_path))
+    row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
+    assert (done.stopped, done.complete) == (True, 1)
+    assert (row["status"], row["reason"]) == ("partial", "32 of 64 samples, 1 of 2 attacks: an upper bound")
+
+
+def test_plus_is_not_defined_in_l1() -> None:
+    with pytest.raises(BadParameter, match="standard"):
+        autoattack(eps=1.0, norm="l1", version="plus")
+    assert [name for node in autoattack(eps=0.1, version="plus") for name in node] == [
+        "apgd_ce",
+        "apgd_dlr",
+        "fab",
+        "square",
+        "apgd_t",
+        "fab_t",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import torch
 
 import robustvit as rv
 from robustvit import runner
+from robustvit.deadline import Deadline
 from robustvit.errors import UsageError
 from robustvit.executors import local
 from robustvit.records import read
@@ -73,6 +75,22 @@ def test_workers_and_the_order_of_tasks_change_nothing(suite: Suite, tmp_path: P
     monkeypatch.setattr(local, "run", lambda tasks, attempt: forward(random.Random(7).sample(list(tasks), len(tasks)), attempt))
     runner.run(suite, [model], store=tmp_path / "other", limit=19, workers=2)
     assert same(tables(tmp_path / "plain"), tables(tmp_path / "other"))
+
+
+def test_runs_that_are_stopped_by_their_budget_come_to_the_records_of_one_run(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.run(suite, [SMALL], store=tmp_path / "once", limit=19)
+    monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
+    runs = [runner.run(suite, [SMALL], store=tmp_path / "often", limit=19, budget=3) for _ in range(4)]
+    assert [(done.computed, done.complete, done.stopped) for done in runs] == [(38, 2, True), (38, 4, True), (38, 6, False), (0, 6, False)]
+    assert same(tables(tmp_path / "once"), tables(tmp_path / "often"))
+    assert "finished" in Store(tmp_path / "often").manifests()[0]
+
+
+def test_a_budget_that_is_spent_before_work_begins_still_gets_one_piece_done(suite: Suite, tmp_path: Path) -> None:
+    done = runner.run(suite, [SMALL], store=tmp_path / "s", limit=3, budget=1e-9)
+    assert (done.computed, done.complete, done.stopped) == (3, 1, True)
 
 
 def test_another_tile_size_agrees_to_rounding(suite: Suite, tmp_path: Path) -> None:

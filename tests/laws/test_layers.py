@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2] / "robustvit"  # the checkout: what i
 DESCRIPTION = {
     "address",
     "data_address",
+    "deadline",
     "document",
     "errors",
     "order",

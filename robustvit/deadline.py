@@ -1,0 +1,34 @@
+"""How long a run may go on beginning new work: times as people write them, and the moment they are over."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable
+
+from robustvit.errors import BadParameter
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(budget: str | float) -> float:
+    """The seconds of `90s`, `10m`, `1.5h`; a number is seconds already. Raises BadParameter for what is no time, or none at all."""
+    told = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([smh])", budget.strip()) if isinstance(budget, str) else None
+    length = float(told[1]) * _SECONDS[told[2]] if told else math.nan if isinstance(budget, str) else float(budget)
+    if not 0.0 < length < math.inf:
+        raise BadParameter(f"--budget is {budget!r}; it takes a time above nothing with its unit: 90s, 10m or 2h.")
+    return length
+
+
+class Deadline:
+    """The moment at which a time that begins now is over; without a budget it never comes. clock: seconds, from any beginning."""
+
+    def __init__(self, budget: str | float | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.end = math.inf if budget is None else clock() + seconds(budget)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return self.clock() >= self.end
