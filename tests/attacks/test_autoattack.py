@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,22 @@ data: digits
 scenarios:
   - clean
   - autoattack: {eps: 0.002, version: fast}
-  - apgd_ce: {eps: 0.002}
-  - apgd_t: {eps: 0.002}
+  - apgd_ce: {eps: 0.002, steps: 12}
+  - apgd_t: {eps: 0.002, steps: 12, targets: 3}
 metrics: [top1, robust_accuracy]
 """
+
+
+def brief(eps: object, norm: str = "linf", version: str = "fast") -> list[dict[str, dict[str, object]]]:
+    """The links of the fast version, with fewer steps and targets."""
+    return [{"apgd_ce": {"eps": eps, "norm": norm, "steps": 12}}, {"apgd_t": {"eps": eps, "norm": norm, "steps": 12, "targets": 3}}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _brief() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustvit.attacks.autoattack.autoattack", brief)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +55,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 @pytest.fixture(scope="module")
 def store(chain: Suite, tmp_path_factory: pytest.TempPathFactory) -> Store:
     place = tmp_path_factory.mktemp("store")
-    runner.run(chain, [DIGITS], store=place, settings=Settings(limit=64))
+    runner.run(chain, [DIGITS], store=place, settings=Settings(limit=32, batch_size=32))
     return Store(place)
 
 
@@ -72,11 +85,11 @@ def test_rows_say_which_attack_felled_a_sample_and_what_all_of_them_spent(store:
     assert set(rows.loc[fell, "felled_by"]) <= {"apgd_ce", "apgd_t"}
     assert set(rows.loc[~fell, "felled_by"]) == {""}
     assert (rows.loc[fell, "steps"] == rows.loc[fell, "queries"]).all()
-    assert (rows.loc[rows["attacked"] & ~fell, "gradients"] == 101 + 9 * 101).all()
+    assert (rows.loc[rows["attacked"] & ~fell, "gradients"] == 13 + 3 * 13).all()
 
 
 def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: Suite, store: Store, tmp_path: Path) -> None:
-    runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=64))
+    runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     place = Store(tmp_path)
     last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
     for piece in place.pieces(last.cell):
@@ -84,8 +97,8 @@ def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: S
     found = leaderboard(place)
     row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
     assert (row["status"], row["reason"]) == ("partial", "1 of 2 attacks, the last apgd_ce: an upper bound")
-    done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=64))
-    assert done.computed == 64
+    done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
+    assert done.computed == 32
     assert standing(place, "autoattack", 2) == standing(store, "autoattack", 2)
     assert "autoattack 0.002 accuracy" in summary(leaderboard(place)).columns
 
