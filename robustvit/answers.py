@@ -73,17 +73,18 @@ def asked(store: Store, suite: str | None = None, models: Iterable[str] | None =
 
 
 def _furthest(store: Store, asked: Mapping[tuple[Any, ...], Question]) -> list[Question]:
-    """The questions, of each chain of attacks only the last link that every sample has come to, or else the first."""
+    """The questions, of each chain of attacks one link only: the first that failed, else the last that every sample has come to, else the first."""
     chains: dict[tuple[Any, ...], list[Question]] = {}
     for key, question in asked.items():
         chains.setdefault(key[:-1], []).append(question)
-    return [
-        max([links[0], *(one for one in links[1:] if counted(store.pieces(one.cell)) >= one.asked)], key=_link) for links in chains.values()
-    ]
+    return [links[0] if len(links) == 1 else _telling(store, links) for links in chains.values()]
 
 
-def _link(question: Question) -> int:
-    return question.link
+def _telling(store: Store, links: Sequence[Question]) -> Question:
+    ordered = sorted(links, key=lambda question: question.link)
+    failed = [one for one in ordered if store.failure(one.cell) is not None]
+    reached = [one for one in ordered[1:] if counted(store.pieces(one.cell)) >= one.asked]
+    return failed[0] if failed else reached[-1] if reached else ordered[0]
 
 
 def place(question: Question) -> tuple[Any, ...]:

@@ -22,9 +22,7 @@ from robustvit.scenario import Outcome, Scenario, scenario, stream
 from robustvit.search import GRADIENTS
 from robustvit.suite import Cell
 
-_ATTACK_BYTES = (
-    64 << 20
-)  # images an attack or analysis works on at once: enough rows that the fallen make room, little enough for any machine
+_ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough that the fallen make room, little enough for any machine
 
 _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 

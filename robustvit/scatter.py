@@ -129,10 +129,12 @@ class _Axes:
         self.columns = tuple(Tick(self.x(value), f"{value:g}") for value in _round_numbers(self.left, self.right))
 
     def x(self, cost: float) -> float:
+        """Where a cost stands, logarithmically."""
         share = (math.log10(cost) - self.left) / (self.right - self.left)
         return round(_LEFT + share * (_WIDTH - _RIGHT - _LEFT), 1)
 
     def y(self, score: float) -> float:
+        """Where a score stands."""
         share = (score - self.low) / (self.high - self.low)
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP), 1)
 

@@ -80,6 +80,8 @@ def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Clas
         images[right] = crafted.images.detach()
         _check_gradients(crafted, spec, model)
         for name, values in crafted.columns.items():
+            if name not in columns:
+                raise RobustvitError(f"attack '{spec.name}' tells a column '{name}'; an attack's books are {', '.join(columns)}.")
             columns[name][right] = values.to(columns[name])
     delta = images - batch.images
     sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]

@@ -81,12 +81,12 @@ class Search:
         """As `look`, and the losses with their gradients.
 
         candidates: whether the pixels are allowed as adversarial images; an attack that begins outside the ball says no. eot: how many gradients
-        to average, each with fresh randomness of the model. through: what is done to the
-        pixels before the model sees them; gradients are of the pixels as given. A gradient that is missing counts as zero, and so do numbers that are not finite.
+        to average, each with fresh randomness of the model. through: what is done to the pixels before the model sees them; gradients are of the
+        pixels as given. A gradient that is missing counts as zero, and so do numbers that are not finite.
         """
         logits, value, gradient = self._slope(self.model, rows, pixels, loss, through)
         for turn in range(1, eot):
-            model = self.model.bound(self.draws[rows].at(f"expectation {int(self.gradients.max())}/{turn}"))
+            model = self.model.bound(self.draws[rows].at(f"expectation {int(self.gradients[rows].max())}/{turn}"))
             logits, more, slope = self._slope(model, rows, pixels, loss, through)
             value, gradient = value + more, gradient + slope
         first = self.gradients[rows] == 0
@@ -110,15 +110,6 @@ class Search:
         """What an attack gives for those of the samples `rows` that stand: how far it got."""
         kept = ~self.fallen[rows]
         self.found[rows[kept]] = pixels.detach()[kept]
-
-    def take(self, part: Search, rows: Tensor) -> None:
-        """Adds what a search over the samples `rows` found and spent."""
-        fallen = part.fallen & ~self.fallen[rows]
-        self.steps[rows[fallen]] = self.queries[rows[fallen]] + part.steps[fallen]
-        self.found[rows[fallen]], self.fallen[rows[fallen]] = part.found[fallen], True
-        self.queries[rows] += part.queries
-        self.gradients[rows] += part.gradients
-        self.flat[rows] |= part.flat
 
     def outcome(self) -> Crafted:
         """The images found (of a sample that stands, what the attack left, or its own), and the books: steps, queries, gradients, gradient."""

@@ -12,11 +12,11 @@ import robustvit as rv
 from robustvit.batch import Batch
 from robustvit.board import leaderboard
 from robustvit.draws import Draws
-from robustvit.errors import GradientAbsent
+from robustvit.errors import GradientAbsent, RobustvitError
 from robustvit.registry import bind
 from robustvit.registry import scenario as entry_of
-from robustvit.scenario import Outcome, scenario
-from robustvit.search import GRADIENTS
+from robustvit.scenario import Outcome, _attacked, scenario
+from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import parse
 
 
@@ -64,3 +64,12 @@ def test_a_model_of_dynamic_integers_is_not_called_robust(tmp_path: Path) -> Non
     assert ["gradient" in reason for reason in done.failed.values()] == [True]
     board = leaderboard(tmp_path / "s")
     assert set(board.loc[board["metric"] == "robust_accuracy", "status"]) == {"failed"}
+
+
+def test_a_column_that_no_book_has_is_refused() -> None:
+    entry = entry_of("fgsm")
+    spec = bind(entry, parse({"fgsm": {"eps": 0.01}})[0])
+    model, pixels = linear()[0], images(4)
+    batch = Batch(pixels, model(pixels).argmax(dim=1), ("0", "1", "2", "3"))
+    with pytest.raises(RobustvitError, match="'mood'; an attack's books are steps, queries, gradients, gradient"):
+        _attacked(lambda *given: Crafted(given[1], {"mood": torch.zeros(4)}), spec, model, batch, Draws(0, "x", batch.ids))

@@ -126,3 +126,15 @@ def test_plus_is_not_defined_in_l1() -> None:
         "apgd_t",
         "fab_t",
     ]
+
+
+def test_a_link_that_failed_is_told_and_not_covered_by_the_links_before_it(chain: Suite, tmp_path: Path) -> None:
+    runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
+    place = Store(tmp_path)
+    last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
+    for piece in place.pieces(last.cell):
+        piece.path.unlink()
+    place.fail(last.cell, "no gradient")
+    found = leaderboard(place)
+    row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
+    assert (row["status"], row["reason"]) == ("failed", "no gradient")
