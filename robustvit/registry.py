@@ -85,8 +85,8 @@ _FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function",
 def register(kind: str, **about: Any) -> Callable[[F], F]:
     """A decorator that registers a function under `kind` and returns it unchanged.
 
-    about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the name
-    of the parameter that tables show as severity); for metrics also `over`, `of` (the metric that one over
+    about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
+    parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
     several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`.
     Raises BadParameter for an unknown kind or field.
     """
@@ -226,7 +226,12 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
     if hint.plugin == "model":
         return inner
-    return bind(lookup(hint.plugin, inner.name, where), inner)
+    entry = lookup(hint.plugin, inner.name, where)
+    if entry.chain:
+        raise BadParameter(
+            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot stand inside another; name one of its links."
+        )
+    return bind(entry, inner)
 
 
 def _a(kind: str) -> str:

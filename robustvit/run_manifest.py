@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from robustvit import registry
 from robustvit.batch import Data, Traits
-from robustvit.classifier import Card
+from robustvit.classifier import Card, Classifier
 from robustvit.cost import Cost, count
 from robustvit.order import Frames
 from robustvit.plan import Ask, Plan
@@ -21,7 +21,7 @@ _FEW = 200  # classes whose names are told of every variant of a data set; of mo
 def manifest(plan: Plan, command: str) -> dict[str, Any]:
     """What this run asks, as the Store keeps it. Its id depends on the questions alone: asking again overwrites, and adds nothing."""
     suite = plan.suite
-    cells = [_told(cell, ask) for ask in plan.asks for cell in ask.cells]
+    cells = [_told(cell, ask, plan) for ask in plan.asks for cell in ask.cells]
     body = {
         "suite": {
             "name": suite.name, "title": suite.title, "version": suite.version, "paper": suite.paper, "url": suite.url, "rules": suite.rules,
@@ -37,29 +37,29 @@ def manifest(plan: Plan, command: str) -> dict[str, Any]:
 
 def title(cell: Cell, ask: Ask) -> str:
     """A cell as people call it: `fog 3`, whether the fog is made here or came with the data; with the data's name where there are several."""
-    told = _told_scenario(cell, ask.samples.traits)
+    told = _told_scenario(cell, ask.samples.traits, {})
     data = f" of {ask.samples.data.name}" if ask.samples.traits.base else ""
     return f"{told['scenario']} {told['severity']}".strip() + data
 
 
-def _told(cell: Cell, ask: Ask) -> dict[str, Any]:
+def _told(cell: Cell, ask: Ask, plan: Plan) -> dict[str, Any]:
     assert ask.model is not None
     data, own = ask.samples.data, ask.samples.traits
     return {
         "cell": cell.id, "weights": cell.weights, "model": ask.label, "data": data.name, "base": own.base or data.name,
-        "data_fingerprint": data.fingerprint, **_told_scenario(cell, own), "transforms": " → ".join(str(spec) for spec in cell.transforms),
+        "data_fingerprint": data.fingerprint, **_told_scenario(cell, own, plan.plugins), "transforms": " → ".join(str(spec) for spec in cell.transforms),
         "seed": cell.seed, "precision": cell.precision, "view": str(cell.view), "model_view": str(ask.model.view),
         "storage": "" if cell.storage is None else str(cell.storage), "asked": ask.samples.asked, "source": _told_source(cell, data),
         "link": 0 if cell.link is None else cell.link.place, "links": 0 if cell.link is None else cell.link.of, "attack": cell.scenario.name,
     }  # fmt: skip
 
 
-def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
+def _told_scenario(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict[str, Any]:
     """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
     asked = cell.scenario if cell.link is None else cell.link.chain
     entry = registry.scenario(asked.name)
-    told = {key: show(_named(value)) for key, value in (*own.params, *asked.params) if key != entry.severity}
-    level = asked.get(entry.severity) if entry.severity else None
+    told = {key: show(_named(value, plugins)) for key, value in (*own.params, *asked.without(entry.severity).params)}
+    level = asked.at(entry.severity) if entry.severity else None
     scenario, severity = asked.name, "" if level is None else show(level)
     if scenario == "clean" and own.scenario:
         scenario, severity = own.scenario, own.severity
@@ -69,11 +69,12 @@ def _told_scenario(cell: Cell, own: Traits) -> dict[str, Any]:
     return {"scenario": scenario, "severity": severity, "params": params, "kind": entry.kind, "family": entry.family}
 
 
-def _named(value: Value) -> Value:
-    """A nested data set without its fingerprint, which its cell's id covers."""
-    if not isinstance(value, Spec) or value.kind != "data":
+def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
+    """A nested model by its label, a nested data set without its fingerprint: their cell's id covers what they are."""
+    if not isinstance(value, Spec):
         return value
-    return replace(value, params=tuple((key, one) for key, one in value.params if key != "fingerprint"))
+    found = plugins.get(value)
+    return found.card.label if isinstance(found, Classifier) else value.without("fingerprint")
 
 
 def _told_source(cell: Cell, data: Data) -> str:

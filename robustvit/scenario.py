@@ -108,15 +108,18 @@ def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
     asked = ~torch.isin(codes, torch.tensor([GRADIENTS.index(name) for name in ("not used", "not told")], device=codes.device))
     absent = int((codes == GRADIENTS.index("absent")).sum())
     if absent > _ABSENT * int(asked.sum()):
+        whose = "the surrogate" if spec.get("surrogate") is not None else f"model '{model.card.label}'"
         raise GradientAbsent(
-            f"attack '{spec.name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {int(asked.sum())} "
+            f"attack '{spec.name}': {whose} gives an input gradient that is zero or missing for {absent} of {int(asked.sum())} "
             "samples: that they stand says nothing of their robustness. Attack it without gradients (square), or attack the model that it "
-            "was made of and judge it on those images."
+            "was made of and judge it on those images (transfer: {surrogate: …, attack: …})."
         )
 
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
-    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec names, in its `norm` (default linf)."""
+    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec, or an attack inside it, names, in its `norm` (default linf)."""
+    for inner in (value for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"):
+        check_budget(images, batch, inner)
     eps, norm = spec.get("eps"), spec.get("norm", "linf")
     if not isinstance(eps, float | int | Fraction):
         return

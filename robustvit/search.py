@@ -24,7 +24,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Change: TypeAlias = Callable[[Tensor], Tensor]
 """Pixels (n, 3, H, W) → as many pixels, differentiable."""
 
-GRADIENTS = ("absent", "straight-through", "exact", "not used", "not told")
+GRADIENTS = ("absent", "straight-through", "exact", "not used", "not told", "surrogate")
 
 
 @dataclass
@@ -47,14 +47,16 @@ class Search:
     """The books of one attack on a batch. images: (N, 3, H, W) in [0, 1], rightly classified; labels: (N,); draws: of the N samples.
 
     nearest: keep, of each sample's adversarial images, the one nearest in this norm; None keeps the first. within: count only those no farther than
-    this, in that norm.
+    this, in that norm. early: whether a sample that has fallen is done with; where the images are for another model it is not, and what an attack
+    leaves is kept.
     """
 
     def __init__(
-        self, model: Classifier, images: Tensor, labels: Tensor, draws: Draws, nearest: norms.Measure | None = None, within: float | None = None
+        self, model: Classifier, images: Tensor, labels: Tensor, draws: Draws, nearest: norms.Measure | None = None, within: float | None = None,
+        early: bool = True,
     ) -> None:  # fmt: skip
         self.model, self.images, self.labels, self.draws = model, images, labels, draws
-        self.nearest, self.within = nearest, within
+        self.nearest, self.within, self.early = nearest, within, early
         n, device = len(images), images.device
         self.found = images.clone()
         self.size = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
@@ -65,8 +67,12 @@ class Search:
 
     @property
     def standing(self) -> Tensor:
-        """The rows of the samples that have not fallen, ascending."""
-        return (~self.fallen).nonzero().flatten()
+        """The rows of the samples that are to be attacked, ascending: those that have not fallen."""
+        return self.stand(torch.arange(len(self.fallen), device=self.fallen.device)).nonzero().flatten()
+
+    def stand(self, rows: Tensor) -> Tensor:
+        """Whether each of some samples is still to be attacked, (n,) bool."""
+        return ~self.fallen[rows] if self.early else torch.ones_like(rows, dtype=torch.bool)
 
     def look(self, rows: Tensor, pixels: Tensor) -> Tensor:
         """(n, K) logits of pixels (n, 3, H, W) that are candidates for the samples `rows`; those misclassified are kept as found."""
@@ -108,7 +114,7 @@ class Search:
 
     def leave(self, rows: Tensor, pixels: Tensor) -> None:
         """What an attack gives for those of the samples `rows` that stand: how far it got."""
-        kept = ~self.fallen[rows]
+        kept = self.stand(rows)
         self.found[rows[kept]] = pixels.detach()[kept]
 
     def outcome(self) -> Crafted:

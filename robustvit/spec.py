@@ -40,6 +40,22 @@ class Spec:
         """The argument `key`, or `default`."""
         return dict(self.params).get(key, default)
 
+    def at(self, path: str) -> Value:
+        """The argument that a dotted path leads to through nested Specs (`attack.eps`), None where it leads nowhere."""
+        first, _, rest = path.partition(".")
+        value = self.get(first)
+        if not rest:
+            return value
+        return value.at(rest) if isinstance(value, Spec) else None
+
+    def without(self, path: str) -> Spec:
+        """The same without the argument that a dotted path leads to."""
+        first, _, rest = path.partition(".")
+        inner = self.get(first)
+        if rest:
+            return self.with_params(**{first: inner.without(rest)}) if isinstance(inner, Spec) else self
+        return replace(self, params=tuple((key, value) for key, value in self.params if key != first))
+
     def with_params(self, **params: Value) -> Spec:
         """The same name with arguments added or replaced."""
         merged = {**dict(self.params), **params}

@@ -75,7 +75,7 @@ class Cell:
     def severity(self) -> Value:
         """The value of the parameter that the scenario calls its severity, or None."""
         name = registry.scenario(self.scenario.name).severity
-        return self.scenario.get(name) if name else None
+        return self.scenario.at(name) if name else None
 
     def __str__(self) -> str:
         return f"{self.scenario.name}" + (f" {show(self.severity)}" if self.severity is not None else "")

@@ -40,7 +40,7 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, eps
     """
     search = Search(model, images, labels, draws)
     rows = search.standing
-    seen = search.climb(rows, images, lambda logits, rows: cross_entropy(logits, labels[rows]))
+    seen = search.climb(rows, images, lambda logits, rows: cross_entropy(logits, labels[rows]), candidates=False)
     moved = inside(images, project(steepest(seen.gradient, norm) * eps, eps, norm), eps, norm)
     search.look(rows, moved)
     search.leave(rows, moved)
@@ -50,16 +50,16 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, eps
 @attack(severity="eps", family="white-box", source="Madry et al. 2018", url="https://arxiv.org/abs/1706.06083", citation=_PGD)
 def pgd(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
-    *, eps: Radius, norm: Norm = "linf", steps: Count = 20, step: Radius | None = None, restarts: Count = 1, eot: Count = 1,
+    *, eps: Radius, norm: Norm = "linf", steps: Count = 20, step: Radius | None = None, restarts: Count = 1, eot: Count = 1, early: bool = True,
 ) -> Crafted:  # fmt: skip
     """Projected gradient descent on the cross-entropy from a random start in the ball.
 
     eps: radius in pixel units; write 4/255. step: step size, default 2.5·eps/steps (Madry et al. use 2/255 at eps = 8/255). restarts:
     fresh starts for the samples that still stand. eot: gradients averaged at each step, for models with randomness of their own. A sample stops at
     its first misclassified iterate; one that never falls returns its last. Differs from the paper only there: the verdicts are the same, the
-    fallen cost nothing more.
+    fallen cost nothing more. early: False lets all take all steps, as one does where the images are for another model.
     """
-    search = Search(model, images, labels, draws)
+    search = Search(model, images, labels, draws, early=early)
     size = step if step is not None else 2.5 * eps / steps
     for restart in range(restarts):
         rows = search.standing
@@ -75,7 +75,7 @@ def _descend(search: Search, rows: Tensor, draws: Draws, eps: float, norm: Norm,
         if not len(rows):
             return
         seen = search.climb(rows, reached, lambda logits, rows: cross_entropy(logits, search.labels[rows]), eot=eot)
-        alive = ~search.fallen[rows]
+        alive = search.stand(rows)
         gradient = seen.gradient
         if not bool(alive.all()):
             rows, start, reached, gradient = rows[alive], start[alive], reached[alive], gradient[alive]

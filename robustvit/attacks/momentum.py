@@ -138,7 +138,7 @@ def iterate(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, pace: Pace, follow: Slope, early: bool, ahead: bool = False
 ) -> Crafted:  # fmt: skip
     """Steps along momentum from the image on. ahead: the gradient is taken a step of momentum farther."""
-    search = Search(model, images, labels, draws)
+    search = Search(model, images, labels, draws, early=early)
     rows = search.standing
     at, momentum = images.clone(), torch.zeros_like(images)
     for turn in range(pace.steps):
@@ -149,13 +149,12 @@ def iterate(
         moved = project(at - images[rows] + pace.step * steepest(momentum, pace.norm), pace.eps, pace.norm)
         at = inside(images[rows], moved, pace.eps, pace.norm)
         search.look(rows, at)
-        if early:
-            alive = ~search.fallen[rows]
-            rows, at, momentum = rows[alive], at[alive], momentum[alive]
-            if not len(rows):
-                break
+        alive = search.stand(rows)
+        rows, at, momentum = rows[alive], at[alive], momentum[alive]
+        if not len(rows):
+            break
     search.leave(rows, at)
-    return search.outcome() if early else Crafted(at, search.outcome().columns)
+    return search.outcome()
 
 
 def plain(search: Search, rows: Tensor, at: Tensor, draws: Draws) -> Tensor:

@@ -1,0 +1,101 @@
+"""Images made against one model and judged on another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from exact import classifier, images, linear
+from torch import Tensor, nn
+
+import robustvit as rv
+from robustvit.attacks.gradient import fgsm, pgd
+from robustvit.attacks.transfer import transfer
+from robustvit.batch import Batch
+from robustvit.board import leaderboard
+from robustvit.draws import Draws
+from robustvit.errors import BadParameter, BudgetExceeded, GradientAbsent
+from robustvit.registry import bind, lookup
+from robustvit.scenario import Outcome, scenario
+from robustvit.search import GRADIENTS
+from robustvit.spec import parse
+
+
+class Stepped(nn.Module):
+    """A linear model that rounds its input: right answers and no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()[0].model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.inner((pixels * 1000).round() / 1000)
+        return logits
+
+
+def transferred(attack: object, surrogate: nn.Module, eps: float = 0.05) -> tuple[Batch, Outcome]:
+    model, pixels = classifier(Stepped()), images(16)
+    batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(16)))
+    entry = lookup("attack", "transfer")
+    spec = bind(entry, parse({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": eps}}}})[0])
+    does = scenario(entry, spec, {"surrogate": classifier(surrogate), "attack": attack})
+    return batch, does(model, batch, Draws(0, "x", batch.ids))
+
+
+def test_a_model_without_gradients_falls_where_its_twin_does() -> None:
+    twin, weight = linear()
+    batch, outcome = transferred(lambda *given: pgd(*given, eps=0.05, steps=20, early=False), twin.model)
+    assert outcome.images is not None
+    logits = twin(batch.images)
+    needed = (logits[:, 1] - logits[:, 0]).abs() / weight.abs().sum()
+    wrong = classifier(Stepped())(outcome.images).argmax(dim=1) != batch.labels
+    assert torch.equal(wrong[(needed - 0.05).abs() > 1e-3], (needed < 0.05)[(needed - 0.05).abs() > 1e-3])
+    assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("surrogate")}
+
+
+def test_samples_that_the_surrogate_gets_wrong_are_attacked_too() -> None:
+    contrary = linear()[0]
+    contrary.model.weight.data *= -1.0
+    contrary.model.bias.data *= -1.0
+    for attack in (
+        lambda *given: fgsm(*given, eps=0.05),
+        lambda *given: pgd(*given, eps=0.05, early=False),
+    ):
+        batch, outcome = transferred(attack, contrary.model)
+        assert outcome.images is not None
+        assert bool(((outcome.images - batch.images).abs().amax(dim=(1, 2, 3)) > 0.04).all())
+
+
+def test_the_nested_attack_is_held_to_its_own_budget() -> None:
+    with pytest.raises(BudgetExceeded, match=r"eps = 0\.0500"):
+        transferred(lambda *given: fgsm(*given, eps=0.2), linear()[0].model)
+
+
+def test_a_surrogate_without_gradients_fails_like_a_model_without() -> None:
+    with pytest.raises(GradientAbsent, match="the surrogate gives an input gradient that is zero"):
+        transferred(lambda *given: fgsm(*given, eps=0.05), Stepped())
+
+
+def test_a_chain_cannot_be_nested() -> None:
+    with pytest.raises(BadParameter, match="'autoattack' is a chain of attacks"):
+        bind(lookup("attack", "transfer"), parse({"transfer": {"surrogate": "demo", "attack": {"autoattack": {"eps": 0.1}}}})[0])
+
+
+def test_books_of_a_plain_function_stay_untold() -> None:
+    model, _ = linear()
+    pixels = images(2)
+    labels = model(pixels).argmax(dim=1)
+    made = transfer(model, pixels, labels, Draws(0, "x", ["a", "b"]), surrogate=model, attack=lambda model, images, *_: images)
+    assert made.columns == {}
+
+
+def test_tables_name_the_surrogate_and_the_radius_of_the_attack_inside(tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(
+        "name: mine\ntitle: Mine\ndata: digits\nmetrics: [robust_accuracy]\n"
+        "scenarios:\n  - transfer: {surrogate: demo, attack: {fgsm: {eps: [1/255, 4/255]}}}\n"
+    )
+    summary = rv.run(suite, ["demo"], store=tmp_path / "store", settings=rv.Settings(limit=40))
+    assert not summary.failed
+    board = leaderboard(tmp_path / "store")
+    assert board[["scenario", "severity"]].values.tolist() == [["transfer", "1/255"], ["transfer", "4/255"]]
+    assert set(board["params"]) == {"attack=fgsm(norm=linf), surrogate=demo"}
