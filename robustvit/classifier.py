@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustvit.batch import check_pixels, pixels
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter, ModelError
+from robustvit.reading import Reading
 from robustvit.spec import Spec
 from robustvit.view import View
 
@@ -90,6 +91,18 @@ class Classifier(nn.Module):
         self.tile = tile or self.tile
         self.precision = precision or self.precision
         return self
+
+    @contextlib.contextmanager
+    def precisely(self) -> Iterator[None]:
+        """For the length of a block it, and what it stands before, computes in float32."""
+        changed = [(one, one.precision) for one in self.modules() if isinstance(one, Classifier)]
+        for one, _ in changed:
+            one.precision = "float32"
+        try:
+            yield
+        finally:
+            for one, before in changed:
+                one.precision = before
 
     @property
     def size(self) -> tuple[int, int]:
@@ -182,6 +195,7 @@ class Enlarging(Classifier):
             precision=host.precision,
         )
         self.host = host
+        self.gradient = host.gradient
 
     def bound(self, draws: Draws) -> Classifier:
         """Its host bound to the draws, shown pictures likewise."""
@@ -193,6 +207,36 @@ class Enlarging(Classifier):
         shown = nn.functional.interpolate(images.float(), self.view.shown, mode="bicubic", antialias=True)
         logits: Tensor = self.host(shown.clamp(0.0, 1.0))
         return logits
+
+
+class Answering(Classifier):
+    """A classifier that answers a data set's labels: its logits as a Reading reads them. Attacks meet it, so that their labels and its answers agree."""
+
+    def __init__(self, host: Classifier, reading: Reading) -> None:
+        super().__init__(
+            host.model,
+            mean=_channels(host.mean),
+            std=_channels(host.std),
+            view=host.view,
+            card=host.card,
+            tile=host.tile,
+            precision=host.precision,
+        )
+        self.host, self.reading = host, reading
+        self.gradient = host.gradient
+
+    def bound(self, draws: Draws) -> Classifier:
+        """Its host bound to the draws, read likewise."""
+        return Answering(self.host.bound(draws), self.reading)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float in [0, 1] → (N, classes of the reading) float32."""
+        return self.reading.read(self.host(images)).float()
+
+    @property
+    def outputs(self) -> int:
+        """How many answers compete."""
+        return self.reading.classes if self.reading.groups is None else len(self.reading.groups)
 
 
 def _channels(buffer: Any) -> tuple[float, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from robustvit import records, registry
 from robustvit.batch import Batch, Data, pixels, to_uint8, traits
-from robustvit.classifier import Classifier
+from robustvit.classifier import Answering, Classifier
 from robustvit.draws import Draws
 from robustvit.errors import ModelError
 from robustvit.reading import Reading, judge, rank
@@ -57,17 +59,19 @@ def evaluate(
     if earlier is not None:
         return _continued(cell, model, data, pictures, positions, plugins, keep, show, earlier)
     entry = registry.scenario(cell.scenario.name)
-    does = scenario(entry, cell.scenario, plugins)
+    met = functools.partial(_met, entry.kind, data)
+    does = scenario(entry, cell.scenario, {name: met(one) for name, one in (plugins or {}).items()})
     rows = _rows_at_once(entry.kind, model)
     told, logits, seen = [], [], []
     shown: list[int] = []
     for start in range(0, len(positions), rows):
         batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
-        outcome = _outcome(does, model, batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
+        outcome = _outcome(does, met(model), batch, Draws(cell.seed, stream(cell.scenario), batch.ids, model.device))
         outcome = _stored(outcome, cell, model, batch)
         told.append(outcome.columns)
         if outcome.images is not None:
-            logits.append(_logits(outcome.images, model, batch))
+            with model.precisely() if entry.kind == "attack" else contextlib.nullcontext():
+                logits.append(_logits(outcome.images, model, batch))
             here = [row for row in show if start <= row < start + len(batch)]
             if here:
                 shown += here
@@ -105,6 +109,18 @@ def _rows_at_once(kind: str, model: Classifier) -> int:
 def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
     labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(device)
     return Batch(pixels(pictures, device), labels, tuple(data.ids[i] for i in positions))
+
+
+def _met(kind: str, data: Data, plugin: Any) -> Any:
+    """A model as a scenario meets it: attacks, which compare answers with labels, as the data's first Reading reads it. Everything else as it is.
+
+    Raises ModelError where a model cannot answer the data's labels.
+    """
+    if kind != "attack" or not isinstance(plugin, Classifier):
+        return plugin
+    reading = data.readings[0]
+    reading.check(plugin.outputs, plugin.card.label, data.name)
+    return plugin if reading.columns is None and reading.groups is None else Answering(plugin, reading)
 
 
 def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> Outcome:

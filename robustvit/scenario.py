@@ -66,8 +66,8 @@ def _corrupted(function: Callable[..., Tensor], spec: Spec, model: Classifier, b
 
 
 def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
-    """Attacks the samples that are right when clean; the others keep their image and their success is undefined (−1)."""
-    with torch.no_grad():
+    """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1)."""
+    with torch.no_grad(), model.precisely():
         right = model(batch.images).argmax(dim=1) == batch.labels
     images = batch.images.clone()
     columns = _blank(len(batch), images.device)

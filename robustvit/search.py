@@ -2,7 +2,8 @@
 
 Every attack asks the model through a Search. It keeps the first adversarial image of each sample (or, given a norm, the nearest), counts
 forward passes and gradients per sample, and notices gradients that are zero or missing. A sample that has fallen leaves `standing`, so that a
-loop over it costs nothing more.
+loop over it costs nothing more. A model in half precision is searched in half precision, and what seems to fool it is looked at again in float32
+before it counts (these looks are not among the queries).
 """
 
 from __future__ import annotations
@@ -124,11 +125,19 @@ class Search:
         code = torch.where(used, torch.where(self.flat, GRADIENTS.index("absent"), kind), GRADIENTS.index("not used"))
         return Crafted(self.found, {"steps": self.steps, "queries": self.queries, "gradients": self.gradients, "gradient": code})
 
+    def _fooled(self, rows: Tensor, pixels: Tensor, logits: Tensor) -> Tensor:
+        """Where the model, in float32, is wrong, (n,) bool."""
+        wrong: Tensor = logits.argmax(dim=1) != self.labels[rows]
+        if self.model.precision != "float32" and bool(wrong.any()):
+            with torch.no_grad(), self.model.precisely():
+                wrong[wrong.clone()] = self.model(pixels[wrong]).argmax(dim=1) != self.labels[rows[wrong]]
+        return wrong
+
     def _judge(self, rows: Tensor, pixels: Tensor, logits: Tensor, candidates: bool = True) -> None:
         self.queries[rows] += 1
         if not candidates:
             return
-        wrong = logits.argmax(dim=1) != self.labels[rows]
+        wrong = self._fooled(rows, pixels, logits)
         if not bool(wrong.any()):
             return
         hit, better = rows[wrong], pixels.detach()[wrong]

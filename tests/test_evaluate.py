@@ -85,3 +85,26 @@ def test_judging_agrees_with_hand_computed_numbers() -> None:
     assert np.allclose(said["nll"], [-np.log(p[1]), np.log(3)])
     assert np.allclose(said["brier"], [p[0] ** 2 + (1 - p[1]) ** 2 + p[2] ** 2, 2 / 3])
     assert np.allclose(said["confidence"], [p[0], 1 / 3])
+
+
+class Three(nn.Module):
+    """The two logits of the linear model, behind one that no label stands for and that is always the largest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()[0].model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        two = self.inner(x)
+        return torch.cat((two.amax(dim=1, keepdim=True) + 9.0, two), dim=1)
+
+
+@pytest.mark.parametrize("reading", [Reading("two", 2, (1, 2)), Reading("groups", 2, groups=((1,), (2,)))], ids=["columns", "groups"])
+def test_attacks_compare_labels_with_answers_as_the_data_reads_them(monkeypatch: pytest.MonkeyPatch, reading: Reading) -> None:
+    node = {"pgd": {"eps": 0.05, "steps": 5}}
+    plain = answered(linear()[0], node).rows.to_pandas()
+    monkeypatch.setattr(Few, "readings", (reading,))
+    read = answered(classifier(Three()), node).rows.to_pandas()
+    assert plain["attacked"].any()
+    for column in ("attacked", "pred", "steps", "felled_by"):
+        assert read[column].tolist() == plain[column].tolist()

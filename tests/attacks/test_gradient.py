@@ -3,6 +3,7 @@
 import torch
 from exact import images, linear
 
+import robustvit as rv
 from robustvit.attacks.gradient import fgsm, pgd
 from robustvit.draws import Draws
 
@@ -48,3 +49,19 @@ def test_the_books_say_what_was_spent() -> None:
     assert set(books["gradients"][standing].tolist()) == {7}
     assert set(books["queries"][standing].tolist()) == {8}
     assert bool((books["queries"][~standing] == books["steps"][~standing]).all())
+
+
+def test_half_precision_only_searches_and_float32_judges() -> None:
+    """The demo in bfloat16: what an attack says has fallen is wrong in float32, and fewer or as many fall."""
+    demo, data = rv.load_model("demo"), rv.load_data("digits")
+    pixels = torch.stack([demo.preprocess(data[i].image) for i in range(40)])
+    labels = demo(pixels).argmax(dim=1)
+    fell = {}
+    for precision in ("float32", "bfloat16"):
+        demo.configure(precision=precision)
+        made = pgd(demo, pixels, labels, Draws(0, "x", [str(i) for i in range(40)]), eps=2 / 255, steps=10)
+        demo.configure(precision="float32")
+        fell[precision] = made.columns["steps"] >= 0
+        assert torch.equal(fell[precision], demo(made.images).argmax(dim=1) != labels)
+    assert abs(int(fell["bfloat16"].sum()) - int(fell["float32"].sum())) <= 4
+    assert 0 < int(fell["bfloat16"].sum()) < 40
