@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -48,19 +48,20 @@ def evaluate(
     keep: Sequence[str] = (),
     show: Sequence[int] = (),
     earlier: pd.DataFrame | None = None,
+    learned: Mapping[str, np.ndarray] | None = None,
 ) -> Answers:
     """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
 
     model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
     samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: rows, in
     ascending order, to return as seen. earlier: of a cell that comes after other attacks, what these left of the same samples: only those that
-    stand are attacked.
+    stand are attacked. learned: what the scenario has learned from other samples, see robustvit.fitting.
     """
     if earlier is not None:
-        return _continued(cell, model, data, pictures, positions, plugins, keep, show, earlier)
+        return _continued(cell, model, data, pictures, positions, plugins, keep, show, earlier, learned)
     entry = registry.scenario(cell.scenario.name)
     met = functools.partial(_met, entry.kind, data)
-    does = scenario(entry, cell.scenario, {name: met(one) for name, one in (plugins or {}).items()})
+    does = scenario(entry, cell.scenario, {name: met(one) for name, one in (plugins or {}).items()}, _tensors(learned))
     rows = _rows_at_once(entry.kind, model)
     told, logits, seen = [], [], []
     shown: list[int] = []
@@ -86,7 +87,7 @@ def evaluate(
 
 def _continued(
     cell: Cell, model: Classifier, data: Data, pictures: np.ndarray, positions: np.ndarray, plugins: dict[str, Any] | None, keep: Sequence[str],
-    show: Sequence[int], earlier: pd.DataFrame,
+    show: Sequence[int], earlier: pd.DataFrame, learned: Mapping[str, np.ndarray] | None,
 ) -> Answers:  # fmt: skip
     standing = np.flatnonzero(earlier["attacked"] & (earlier["pred"] == earlier["label"]))
     if not len(standing):
@@ -94,9 +95,13 @@ def _continued(
     place = {int(row): i for i, row in enumerate(standing)}
     wanted = [place[row] for row in show if row in place]
     found = evaluate(
-        replace(cell, after=()), model, data, pictures[standing], positions[standing], plugins=plugins, keep=keep, show=wanted,
+        replace(cell, after=()), model, data, pictures[standing], positions[standing], plugins=plugins, keep=keep, show=wanted, learned=learned,
     )  # fmt: skip
     return found._replace(rows=records.continued(earlier, found.rows, standing), shown=tuple(int(standing[row]) for row in found.shown))
+
+
+def _tensors(learned: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in (learned or {}).items()}
 
 
 def _rows_at_once(kind: str, model: Classifier) -> int:

@@ -13,6 +13,8 @@ from robustvit.batch import Batch, check_pixels
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
+from robustvit.fitting import fit
+from robustvit.loading import nested
 from robustvit.scenario import scenario, stream
 from robustvit.spec import parse
 
@@ -30,11 +32,12 @@ def perturb(
     """The images after the corruption or attack called `name`.
 
     images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
-    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`). ids: names that key the random draws, default 0 … N − 1: the same
+    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random draws, default 0 … N − 1: the same
     id gets the same numbers in any batch. An attack leaves images alone that the model already gets wrong. Raises UnknownName,
     BadParameter, PixelRange or BudgetExceeded.
     """
-    specs = parse({name: dict(params)})
+    given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
+    specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})
     if len(specs) != 1:
         raise BadParameter(
             f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
@@ -55,6 +58,8 @@ def perturb(
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)
-    outcome = scenario(entry, bound)(host, batch, Draws(seed, stream(bound), names, images.device))
+    plugins = {**nested(bound), **given}
+    learned = {key: torch.from_numpy(array) for key, array in fit(host, host.view, bound, seed, plugins).items()} if entry.fit else None
+    outcome = scenario(entry, bound, plugins, learned)(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images

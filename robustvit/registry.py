@@ -5,6 +5,9 @@ entry-point group `robustvit`, are found by reading their source: nothing is imp
 script or notebook joins when its module runs, and `package.module:function` names any decorated function directly.
 
 Positional arguments belong to the kind (images, labels, draws, …); keyword-only arguments are the plug-in's parameters.
+
+A name that ends in a slash is that of an adapter, `(name) -> Adapted`: it makes plug-ins of what another library calls so. `torchattacks/PGD`
+is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is asked for, not before.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from robustvit.errors import BadParameter, UnknownName, nearest
+from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
 from robustvit.schema import ABSENT, Hint, Module, Param, coerce, hint_of
 from robustvit.spec import Spec, Value, parse, show
 
@@ -63,23 +66,41 @@ class Entry:
     unit: str = ""
     needs: tuple[str, ...] = ()
     chain: bool = False
+    fit: str = ""
+    live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
         """The function itself; its module is imported now."""
-        live = _LIVE.get((self.kind, self.name))
-        if live is not None and live[0] is self:
-            return live[1]
+        if self.live is not None:
+            return self.live
         function = getattr(importlib.import_module(self.module), self.function)
         return function  # type: ignore[no-any-return]
+
+    def load_fit(self) -> Callable[..., Any]:
+        """The function that learns for it, which stands in its module."""
+        return getattr(importlib.import_module(self.module), self.fit)  # type: ignore[no-any-return]
 
     @property
     def summary(self) -> str:
         """The first line of the docstring."""
         return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
 
+    @property
+    def adapter(self) -> bool:
+        """Whether it makes plug-ins of names, rather than being one."""
+        return self.name.endswith("/")
 
-_LIVE: dict[tuple[str, str], tuple[Entry, Callable[..., Any]]] = {}
-_FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line"}
+
+class Adapted(NamedTuple):
+    """What an adapter makes of a name: a function that takes what its kind does, and every parameter by keyword; the parameters; a docstring."""
+
+    function: Callable[..., Any]
+    params: tuple[Param, ...]
+    doc: str
+
+
+_LIVE: dict[tuple[str, str], Entry] = {}
+_FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line", "live"}
 
 
 def register(kind: str, **about: Any) -> Callable[[F], F]:
@@ -87,7 +108,7 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
     parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
-    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`.
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain` and `fit`.
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
@@ -99,8 +120,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         module = function.__module__
         if not module.startswith("robustvit.") and (kind, about.get("name", function.__name__)) not in _announced():
-            entry = _entry_of(kind, function, about)
-            _LIVE[kind, entry.name] = (entry, function)
+            entry = replace(_entry_of(kind, function, about), live=function)
+            _LIVE[kind, entry.name] = entry
         return function
 
     return decorate
@@ -126,6 +147,10 @@ def attack(**about: Any) -> Callable[[F], F]:
 
     With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
     standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.
+
+    With fit="learn", the name of a function in its module, `(model, images, labels, draws, learned, *, …)`: `learned` is what
+    `learn(model, look, draws, *, …) -> {name: Tensor}` made of other samples, once for all shards. Both take the same parameters;
+    `look(data, positions)` gives samples of a nested data set as a Batch, through the cell's view.
     """
     return register("attack", **about)
 
@@ -156,21 +181,22 @@ def metric(**about: Any) -> Callable[[F], F]:
 
 
 def entries(kind: str) -> dict[str, Entry]:
-    """Every plug-in of a kind by name, sorted. Raises BadParameter for an unknown kind."""
+    """Every plug-in of a kind by name, sorted, adapters among them. Raises BadParameter for an unknown kind."""
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
-    found = {name: entry for (k, name), entry in {**_announced(), **{key: live[0] for key, live in _LIVE.items()}}.items() if k == kind}
+    found = {name: entry for (k, name), entry in {**_announced(), **_LIVE}.items() if k == kind}
     return dict(sorted(found.items()))
 
 
 def lookup(kind: str, name: str, where: str = "") -> Entry:
-    """The plug-in called `name`, or the decorated function that `package.module:function` names.
+    """The plug-in called `name`, what an adapter makes of it, or the decorated function that `package.module:function` names.
 
-    Raises UnknownName with the nearest names.
+    Raises UnknownName with the nearest names, MissingExtra for an adapter whose library is not installed.
     """
     known = entries(kind)
-    if name in known:
-        return known[name]
+    found = _named(known, name, where)
+    if found is not None:
+        return found
     if ":" in name:
         return _imported(kind, name, where)
     place = f"{where}: " if where else ""
@@ -180,17 +206,18 @@ def lookup(kind: str, name: str, where: str = "") -> Entry:
 
 
 def scenario(name: str, where: str = "") -> Entry:
-    """The corruption, attack, certificate or analysis called `name`. Raises UnknownName with the nearest names."""
-    known = {other: kind for kind in SCENARIOS for other in entries(kind)}
-    if name in known or ":" not in name:
-        if name not in known:
-            place = f"{where}: " if where else ""
-            raise UnknownName(
-                f"{place}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
-                f"`robustvit list corruptions` and `robustvit list attacks` name them."
-            )
-        return entries(known[name])[name]
-    return _imported("", name, where)
+    """The corruption, attack, certificate or analysis called `name`. Raises what `lookup` does."""
+    known = {other: entry for kind in SCENARIOS for other, entry in entries(kind).items()}
+    found = _named(known, name, where)
+    if found is not None:
+        return found
+    if ":" in name:
+        return _imported("", name, where)
+    place = f"{where}: " if where else ""
+    raise UnknownName(
+        f"{place}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
+        f"`robustvit list corruptions` and `robustvit list attacks` name them."
+    )
 
 
 def bind(entry: Entry, spec: Spec) -> Spec:
@@ -234,6 +261,27 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     return bind(entry, inner)
 
 
+def _named(known: dict[str, Entry], name: str, where: str) -> Entry | None:
+    """The plug-in of that name among those known, or what one of their adapters makes of it."""
+    family, slash, rest = name.partition("/")
+    if name in known and not known[name].adapter:
+        return known[name]
+    if family + slash not in known or not slash:
+        return None
+    try:
+        return _made(known[family + slash], rest)
+    except (MissingExtra, UnknownName) as error:
+        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+
+
+@functools.cache
+def _made(adapter: Entry, name: str) -> Entry:
+    """What an adapter makes of a name, with the adapter's own source, licence and citation."""
+    made: Adapted = adapter.load()(name)
+    severity = adapter.severity if adapter.severity in {param.name for param in made.params} else ""
+    return replace(adapter, name=adapter.name + name, params=made.params, doc=made.doc, severity=severity, live=made.function)
+
+
 def _a(kind: str) -> str:
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
@@ -248,8 +296,8 @@ def _imported(kind: str, name: str, where: str) -> Entry:
         raise UnknownName(f"{place}'{name}': there is no module '{error.name}' to import.") from error
     except AttributeError as error:
         raise UnknownName(f"{place}'{name}': module '{module}' has no '{function}'.") from error
-    for (k, _), (entry, live) in _LIVE.items():
-        if live is found and kind in ("", k):
+    for (k, _), entry in _LIVE.items():
+        if entry.live is found and kind in ("", k):
             return entry
     raise UnknownName(f"{place}'{name}' is not decorated as a {kind or 'scenario'}; put @robustvit.{kind or 'attack'}(…) on it.")
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import shlex
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from robustvit.deadline import Deadline
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
+from robustvit.fitting import fit
 from robustvit.order import SHARD, starts
 from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
@@ -37,6 +39,7 @@ from robustvit.suite_file import load_suite
 from robustvit.view import View
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FRAMES_APART = 10  # of the frames of a clip that are kept
 _SHOWN = 4  # samples kept of each cell as the model saw them
@@ -215,6 +218,8 @@ class _Run:
         self.tried = True
         if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.wanted:
             return self.cut_off(task)
+        if not self.learn(task):
+            return task.cell.id in self.summary.failed
         with self.store.lease(task.cell.id, task.shard) as mine:
             if not mine:
                 return False
@@ -232,15 +237,39 @@ class _Run:
             self.fail(task, RobustvitError(f"the attack before it failed: {reason}"))
         return reason is not None
 
-    def compute(self, task: Task, start: int) -> None:
-        self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
-        began = time.perf_counter()
+    def learn(self, task: Task) -> bool:
+        """Whether what the task's scenario learns from other samples is at hand; False where another process is at it, or it failed."""
+        lesson = task.cell.lesson
+        if lesson is None or self.store.learned(lesson) is not None:
+            return True
+        with self.store.lease(lesson, 0) as mine:
+            if not mine:
+                return False
+            if self.store.learned(lesson) is None:
+                self.tell(f"{task.ask.label} · learning {title(task.cell, task.ask)}")
+                cell, plugins = task.cell, plan.plugins_of(task.cell, self.plan)
+                work = functools.partial(fit, self.host(task), cell.view, cell.scenario, cell.seed, plugins, self.plan.settings.workers)
+                made = self.tried_to(work, task)
+                if made is None:
+                    return False
+                self.store.keep_learned(lesson, made)
+        return True
+
+    def tried_to(self, work: Callable[[], T], task: Task) -> T | None:
+        """What comes of the work; where it fails, as a scenario or a model may, the cell has failed."""
         try:
-            answers = self.answer(task, start)
+            return work()
         except (StoreError, DataError):
             raise
         except _CELL_FAULTS as error:
             self.fail(task, error)
+            return None
+
+    def compute(self, task: Task, start: int) -> None:
+        self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
+        began = time.perf_counter()
+        answers = self.tried_to(lambda: self.answer(task, start), task)
+        if answers is None:
             return
         about = {
             "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__,
@@ -263,6 +292,7 @@ class _Run:
         return evaluate(
             task.cell, self.host(task), samples.data, pictures, samples.positions[rows],
             plugins=plan.plugins_of(task.cell, self.plan), keep=self.plan.settings.keep, show=show, earlier=self.earlier(task, start),
+            learned=None if task.cell.lesson is None else self.store.learned(task.cell.lesson),
         )  # fmt: skip
 
     def earlier(self, task: Task, start: int) -> pd.DataFrame | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
@@ -40,10 +40,14 @@ class Scenario(Protocol):
         ...
 
 
-def scenario(entry: Entry, spec: Spec, plugins: dict[str, Any] | None = None) -> Scenario:
-    """The scenario that a bound Spec names. plugins: what its plug-in parameters were resolved to, by parameter name."""
-    arguments = {key: plain(value) for key, value in spec.params} | (plugins or {})
+def scenario(
+    entry: Entry, spec: Spec, plugins: Mapping[str, Any] | None = None, learned: Mapping[str, Tensor] | None = None
+) -> Scenario:  # fmt: skip
+    """The scenario that a bound Spec names. plugins: what its plug-in parameters were resolved to, by parameter name. learned: what `learn` made for it."""
+    arguments = parameters(spec, plugins)
     function = entry.load()
+    if entry.fit:
+        function = _taught(function, learned or {})
     if entry.kind == "corruption":
         return functools.partial(_corrupted, functools.partial(function, **arguments), spec)
     if entry.kind == "attack":
@@ -51,6 +55,16 @@ def scenario(entry: Entry, spec: Spec, plugins: dict[str, Any] | None = None) ->
     if entry.kind == "certificate":
         return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, draws, **arguments)))
     return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, batch.labels, draws, **arguments)))
+
+
+def parameters(spec: Spec, plugins: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The arguments of a bound Spec's function. plugins: what its plug-in parameters were resolved to."""
+    return {key: plain(value) for key, value in spec.params} | dict(plugins or {})
+
+
+def _taught(function: Callable[..., Any], learned: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """An attack that has learned, as one that need not."""
+    return lambda model, images, labels, draws, **arguments: function(model, images, labels, draws, learned, **arguments)
 
 
 def stream(spec: Spec) -> str:

@@ -3,6 +3,7 @@
     store.json                          {"schema": 2}
     cells/<cell id>/cell.json           the question
     cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
+    learned/<lesson>-<digest>.safetensors   what scenarios learned from other samples: named by the question, and by its bytes
     cells/<cell id>/gallery.parquet     a few samples as the model saw them
     cells/<cell id>/failure.json        why it could not be answered; gone once it is
     runs/<id>.json                      a manifest: which suite asked which cells of which models, and how many samples
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
@@ -26,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
 from robustvit.records import SCHEMA_VERSION, Piece, Question, Records, cover
@@ -161,6 +165,22 @@ class Store:
         except (pa.ArrowException, OSError) as error:
             raise StoreDamaged(f"{path} is not whole ({error}). Delete it; pictures return when their first shard is computed.") from error
         return pictures
+
+    # what scenarios have learned
+
+    def learned(self, lesson: str) -> dict[str, np.ndarray] | None:
+        """The arrays kept under the name of a lesson, or None. A file that is not whole is set aside, so that it is learned anew."""
+        for path in sorted((self.path / "learned").glob(f"{lesson}-*.safetensors")):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:20] == path.stem.partition("-")[2]:
+                return safetensors.numpy.load(content)
+            os.replace(path, path.with_suffix(".damaged"))
+        return None
+
+    def keep_learned(self, lesson: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps arrays under the name of a lesson."""
+        content = safetensors.numpy.save(arrays)
+        _write_bytes(self.path / "learned" / f"{lesson}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
 
     # manifests and environments
 

@@ -67,6 +67,14 @@ class Cell:
         return told | ({"after": self.after} if self.after else {})
 
     @property
+    def lesson(self) -> str | None:
+        """The name of what the scenario learns from other samples before it meets these: everything that it depends on. None where it learns nothing."""
+        if not registry.scenario(self.scenario.name).fit:
+            return None
+        about = {key: value for key, value in self.as_dict().items() if key not in ("data", "data_fingerprint", "storage", "after")}
+        return digest(about)
+
+    @property
     def earlier(self) -> Cell:
         """The cell whose survivors this one is asked about."""
         return replace(self, scenario=self.after[-1], after=self.after[:-1])

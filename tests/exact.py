@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustvit.batch import Batch, Data
 from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.data.arrays import Arrays
 from robustvit.draws import Draws
+from robustvit.reading import Reading
 from robustvit.spec import Spec
 from robustvit.view import View
 
@@ -39,3 +45,15 @@ def linear(side: int = 4) -> tuple[Classifier, Tensor]:
 def images(count: int, side: int = 4, low: float = 0.3, high: float = 0.7) -> Tensor:
     """Grey-noise images away from 0 and 1, so that small budgets meet no edge."""
     return Draws(0, "images", [str(i) for i in range(count)]).uniform(3, side, side, low=low, high=high)
+
+
+def few(labels: Tensor, side: int = 4) -> Arrays:
+    """Data of two classes with these labels; its pictures are black, see `look`."""
+    ids = tuple(str(i) for i in range(len(labels)))
+    black = np.zeros((len(labels), side, side, 3), np.uint8)
+    return Arrays("few", "f", ids, labels.numpy(), ("a", "b"), (Reading("all", 2),), black)
+
+
+def look(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], Batch]:
+    """What a scenario that learns is given, showing these pixels for `few`."""
+    return lambda data, positions: Batch(pixels[positions], labels[positions], tuple(data.ids[i] for i in positions))

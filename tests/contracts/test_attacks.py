@@ -1,8 +1,10 @@
 """Laws of every registered attack: a new one is judged without being named."""
 
+from typing import Any
+
 import pytest
 import torch
-from exact import images, linear
+from exact import few, images, linear, look
 
 from robustvit import registry
 from robustvit.batch import Batch
@@ -10,7 +12,7 @@ from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.norms import size
 from robustvit.registry import Entry, bind, entries
-from robustvit.scenario import Outcome, scenario
+from robustvit.scenario import Outcome, Scenario, parameters, scenario
 from robustvit.spec import parse
 
 DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
@@ -24,14 +26,25 @@ NAMES = [f"{entry.name}-{norm}" for entry, norm in CASES]
 
 
 def attacked(entry: Entry, norm: str, eps: float, model: Classifier, pixels: torch.Tensor, seed: int = 0) -> tuple[Batch, Outcome]:
-    spec = bind(entry, parse({entry.name: {"eps": eps, "norm": norm, **_brief(entry)}})[0])
     batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(len(pixels))))
-    return batch, scenario(entry, spec)(model, batch, Draws(seed, "x", batch.ids))
+    return batch, does(entry, norm, eps, model, batch)(model, batch, Draws(seed, "x", batch.ids))
 
 
-def _brief(entry: Entry) -> dict[str, int]:
-    """Few steps, which the linear model needs no more of."""
-    return {param.name: min(40, param.default) for param in entry.params if param.name == "steps"}
+def does(entry: Entry, norm: str, eps: float, model: Classifier, batch: Batch) -> Scenario:
+    """The attack; one that learns has learned from the very batch."""
+    spec = bind(entry, parse({entry.name: {"eps": eps, "norm": norm, **_brief(entry)}})[0])
+    data = few(batch.labels)
+    plugins = {param.name: data for param in entry.params if param.hint.plugin == "data"}
+    if not entry.fit:
+        return scenario(entry, spec, plugins)
+    taught = entry.load_fit()(model, look(batch.images, batch.labels), Draws(0, "l", ["l"]), **parameters(spec, plugins))
+    return scenario(entry, spec, plugins, taught)
+
+
+def _brief(entry: Entry) -> dict[str, Any]:
+    """Few steps, which the linear model needs no more of, and something for every data set."""
+    steps = {param.name: min(40, param.default) for param in entry.params if param.name == "steps"}
+    return steps | {param.name: "digits" for param in entry.params if param.hint.plugin == "data"}
 
 
 @pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
@@ -72,9 +85,8 @@ def test_attacks_have_no_side_effects(entry: Entry, norm: str) -> None:
 def test_samples_wrong_when_clean_are_left_alone(entry: Entry, norm: str) -> None:
     model, _ = linear()
     pixels = images(8)
-    spec = bind(entry, parse({entry.name: {"eps": 0.1, "norm": norm}})[0])
     batch = Batch(pixels, 1 - model(pixels).argmax(dim=1), tuple(str(i) for i in range(8)))
-    outcome = scenario(entry, spec)(model, batch, Draws(0, "x", batch.ids))
+    outcome = does(entry, norm, 0.1, model, batch)(model, batch, Draws(0, "x", batch.ids))
     assert outcome.images is not None
     assert torch.equal(outcome.images, pixels)
     assert not bool(outcome.columns["attacked"].any())
