@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +75,11 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
 def nested(spec: Spec) -> dict[str, Any]:
     """What the plug-in parameters of a bound Spec stand for, by their names: models and data sets loaded, corruptions and attacks as functions."""
     kinds = {param.name: param.hint.plugin for param in registry.scenario(spec.name).params if param.hint.plugin}
-    load: dict[str, Callable[[Any], Any]] = {"model": load_model, "data": load_data}
-    return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}
+    return {key: _nested(value, kinds[key]) for key, value in spec.params if key in kinds and isinstance(value, Spec)}
+
+
+def _nested(value: Spec, kind: str) -> Any:
+    return load_model(value) if kind == "model" else load_data(value) if kind == "data" else resolve(value)
 
 
 def resolve(value: Value) -> Any:
