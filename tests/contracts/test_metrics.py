@@ -30,6 +30,8 @@ def records(n: int = 240) -> pd.DataFrame:
         "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),
         "fact_condition": np.where(np.arange(n) % 3, "c50", "c10"), "fact_counted": 1, "fact_texture": (label + np.arange(n) % 2) % 3,
         "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "fact_real": [[one] if one < 2 else [] for one in label.tolist()], "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
+        "value_slope_error": rng.uniform(0, 2, n), "gradient": np.where(label, "exact", "straight-through"),
+        "value_step_gain": rng.random(n), "value_random_gain": rng.random(n), "value_probability": (label == 1) * 1.0,
     })  # fmt: skip
 
 

@@ -1,0 +1,125 @@
+"""Whether the input gradient tells the truth: what it promises against what the model does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+from torch.nn import functional
+
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.registry import analysis
+from robustvit.search import GRADIENTS
+
+Radius = Annotated[float, Gt(0), Lt(0.5)]
+
+_SUM = 1e-3  # how far from 1 a row of probabilities may sum in half precision
+
+
+@analysis(
+    family="gradients",
+    source="Athalye, Carlini and Wagner 2018, section 3.1; Carlini et al. 2019",
+    url="https://arxiv.org/abs/1802.00420",
+    licence="a published idea; no code is used",
+    citation="""@inproceedings{athalye2018obfuscated,
+  title={Obfuscated Gradients Give a False Sense of Security: Circumventing Defenses to Adversarial Examples},
+  author={Athalye, Anish and Carlini, Nicholas and Wagner, David},
+  booktitle={International Conference on Machine Learning},
+  year={2018}
+}""",
+    rules="Every image is looked at, also one that is wrong when clean. The papers describe what hidden gradients look like and give no measure; these are ours.",
+)
+def loss_surface(
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
+    *, eps: Radius = 1 / 255, step: Radius = 0.05 / 255, directions: Annotated[int, Ge(1)] = 8,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Holds what the input gradient promises against what the loss does around each image, and a step along it against random steps.
+
+    eps: length of the steps, in linf; write 1/255. step: half the distance between the two images of a finite difference along the gradient's sign.
+    directions: random corners of the ball that are tried. Images are first moved `step` away from 0 and 1. The loss is the log odds against the
+    label, which rise with the cross-entropy and never saturate; steps follow the cross-entropy's gradient in float32, as attacks do. Columns:
+    value_slope_error, slope promised against slope found as a share of the larger: 0 where they agree, 1 where one is zero, up to 2 where they
+    point opposite ways. value_step_gain, value_random_gain: what a step along the gradient adds to the loss, and the most that a random one
+    does. value_probability: 1 where the outputs are probabilities and no logits. gradient: exact, straight-through or absent. A model
+    that computes in less than float32 rounds away what a finite difference measures.
+    """
+    base = images.clamp(step, 1.0 - step)
+    told = _told(model, base, labels)
+    there = _Point(model, base, labels, told.odds)
+    corners = (_corner(draws.at(f"direction {turn}"), base) for turn in range(directions))
+    used = (told.followed != 0).flatten(1).any(dim=1)
+    return {
+        "value_slope_error": _disagreement(told.slope.flatten(1).double().abs().sum(dim=1), there.slope(told.slope.sign(), step)),
+        "value_step_gain": there.gain(eps * told.followed.sign()),
+        "value_random_gain": torch.stack([there.gain(eps * corner) for corner in corners]).amax(dim=0),
+        "value_probability": told.probability,
+        "gradient": torch.where(used, GRADIENTS.index(model.gradient), GRADIENTS.index("absent")),
+    }
+
+
+class _Told(NamedTuple):
+    """What the model says of some images: log odds against the labels, their gradient, the cross-entropy's, and whether outputs are probabilities."""
+
+    odds: Tensor
+    slope: Tensor
+    followed: Tensor
+    probability: Tensor
+
+
+def _told(model: Classifier, images: Tensor, labels: Tensor) -> _Told:
+    leaf = images.detach().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(leaf)
+        odds = _odds(logits, labels)
+        slope = _gradient(odds, leaf)
+        followed = _gradient(functional.cross_entropy(logits, labels, reduction="none"), leaf)
+    said = logits.detach()
+    sums = (said >= 0).all(dim=1) & ((said.sum(dim=1) - 1.0).abs() < _SUM)
+    return _Told(odds.detach(), slope, followed, sums.float())
+
+
+def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:
+    """The gradient of each sample's loss; zero where there is none."""
+    found = torch.autograd.grad(loss.sum(), leaf, allow_unused=True, retain_graph=True)[0] if loss.requires_grad else None
+    return torch.zeros_like(leaf) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Some images, and the loss there."""
+
+    model: Classifier
+    images: Tensor
+    labels: Tensor
+    loss: Tensor
+
+    def gain(self, delta: Tensor) -> Tensor:
+        """(N,) what a perturbation adds to the loss."""
+        with torch.no_grad():
+            return _odds(self.model((self.images + delta).clamp(0.0, 1.0)), self.labels) - self.loss
+
+    def slope(self, direction: Tensor, step: float) -> Tensor:
+        """(N,) the loss's central finite difference along a direction."""
+        return (self.gain(step * direction) - self.gain(-step * direction)) / (2.0 * step)
+
+
+def _odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N,) log Σ exp(other logits) minus the label's, in float64."""
+    own = functional.one_hot(labels, logits.shape[1]).bool()
+    wide = logits.double()
+    return wide.masked_fill(own, -torch.inf).logsumexp(dim=1) - wide.gather(1, labels[:, None])[:, 0]
+
+
+def _disagreement(promised: Tensor, measured: Tensor) -> Tensor:
+    """(N,) |a − b| / max(|a|, |b|), and 0 where both are zero."""
+    larger = torch.maximum(promised.abs(), measured.abs())
+    return torch.where(larger > 0, (promised - measured).abs() / larger.where(larger > 0, 1.0), 0.0)
+
+
+def _corner(draws: Draws, images: Tensor) -> Tensor:
+    """A random sign for each number of each image."""
+    return torch.where(draws.uniform(*images.shape[1:]).to(images) < 0.5, -1.0, 1.0)

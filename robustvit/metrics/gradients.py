@@ -1,0 +1,57 @@
+"""What the analysis loss_surface measured: on how many images the input gradient misleads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from robustvit.registry import metric
+
+DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes differ by a hundredth, where they are not by all of it
+
+
+@metric(
+    source="Athalye, Carlini and Wagner 2018, section 3.1, as a measure of ours",
+    url="https://arxiv.org/abs/1802.00420",
+    unit="%",
+    higher_is_better=False,
+    needs=("value_slope_error", "gradient"),
+)
+def slope_disagreement(records: pd.DataFrame) -> np.ndarray:
+    """Share of images on which the loss does not follow its input gradient: the slope differs from a finite difference by more than a factor of two.
+
+    Denominator: the images of the cell whose gradient is the model's own; n leaves out those where a surrogate stands in its place
+    (straight-through), which never claimed to be a slope. Wilson interval. No reference table: 0 where gradients are what they say.
+    """
+    disagrees = np.asarray(records["value_slope_error"] > DISAGREES, dtype=np.float64)
+    return np.where(np.asarray(records["gradient"] == "straight-through"), np.nan, disagrees)
+
+
+@metric(
+    source="Athalye, Carlini and Wagner 2018, section 3.1, as a measure of ours",
+    url="https://arxiv.org/abs/1802.00420",
+    unit="%",
+    higher_is_better=False,
+    needs=("value_step_gain", "value_random_gain"),
+)
+def random_step_wins(records: pd.DataFrame) -> np.ndarray:
+    """Share of images on which one of a few random steps raises the loss by more than the step along the gradient's sign, of the same length.
+
+    Denominator: all images of the cell, n. Wilson interval. No reference table: 0 where gradients lead anywhere, since a random step gains about
+    a share of 1/√(number of pixels) of what the gradient's does.
+    """
+    return np.asarray(records["value_random_gain"] > records["value_step_gain"], dtype=np.float64)
+
+
+@metric(
+    source="definition",
+    unit="%",
+    higher_is_better=False,
+    needs=("value_probability",),
+)
+def probability_outputs(records: pd.DataFrame) -> np.ndarray:
+    """Share of images for which the model's outputs are probabilities where logits are meant: cross-entropy takes the softmax of a softmax.
+
+    Denominator: all images of the cell, n. Wilson interval. No reference table.
+    """
+    return np.asarray(records["value_probability"], dtype=np.float64)
