@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from robustvit.answers import Answer, Asked, answer, asked, opened
+from robustvit.attempts import Attempts
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
+from robustvit.honesty import gravest, verdicts, word
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, values_of
 from robustvit.spec import parse, revive
@@ -21,7 +23,7 @@ COLUMNS = {
     "model": "str", "transforms": "str", "suite": "str", "data": "str", "scenario": "str", "severity": "str", "metric": "str",
     "value": "float64", "low": "float64", "high": "float64", "n": "int64", "status": "str", "reason": "str", "unit": "str",
     "higher_is_better": "bool", "seconds": "float64", "cell": "str", "params": "str", "seed": "int64", "precision": "str",
-    "view": "str", "base": "str", "model_view": "str", "storage": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str",
+    "view": "str", "base": "str", "model_view": "str", "storage": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str", "gradients": "str",
 }  # fmt: skip
 
 _GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
@@ -49,6 +51,15 @@ class _Heard:
     silent: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """What a cell's rows are read from, and what is made of them on the way."""
+
+    store: Store
+    attempts: Attempts
+    resampler: Resampler
+
+
 @dataclass
 class _Group:
     """The cells of one model on one suite, which averages are taken over."""
@@ -70,22 +81,28 @@ def leaderboard(
     any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
     samples (a value over the n there are) or some cells (no value) are missing; `failed`; `n/a`, the metric has no value here. `reason`
     says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
-    sum over its cells. `repro` is the command that makes the row again. The same store gives the same table every time.
+    sum over its cells. `repro` is the command that makes the row again. `gradients` stands beside every attack: `honest`, `suspect: …` or
+    `unchecked: …`, what all attacks on that model in the store, other suites' too, say of its gradients (see robustvit.honesty). The same
+    store gives the same table every time.
     Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
     """
     place = opened(store)
     own = None if metrics is None else [metric(node) for node in metrics]
+    chosen = None if models is None else list(models)
     lists = _suite_metrics(place) if own is None else {}
-    resampler = Resampler()
+    resampler, attempts = Resampler(), Attempts(place)
     groups: dict[tuple[Any, ...], _Group] = {}
-    for one in asked(place, suite, models):
+    for one in asked(place, suite, chosen):
+        attempts.expect(one.question)
         wanted = own if own is not None else lists[one.question.suite]
         group = groups.setdefault(tuple(getattr(one.question, name) for name in _GROUP), _Group())
-        group.rows += _cell_rows(place, one, wanted, group, resampler)
+        group.rows += _cell_rows(_Reader(place, attempts, resampler), one, wanted, group)
     rows = []
     for key, group in groups.items():
         rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[_GROUP.index("suite")]], resampler))
-    board = _answered_once(pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS))
+    judged = {cell: str(found) for cell, found in verdicts(attempts, chosen).items()}
+    board = pd.DataFrame(rows, columns=list(COLUMNS)).assign(gradients=[judged.get(row["cell"], "") for row in rows])
+    board = _answered_once(board.astype(COLUMNS))
     board.attrs.update(_about(place, groups.values()))
     return board
 
@@ -101,13 +118,13 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     """One row per model and suite: clean and shifted top-1, errors by corruption, what attacks left, averages, and a status; all as text.
 
     A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing.
+    left out when one of them is missing. A ! marks what an attack left of a model whose gradients are suspect; `gradients` is the verdict's word.
     """
     keys = [name for name in _GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
     names = ["data" if name == "base" else name for name in keys]
     found = [_summed(dict(zip(names, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
     table = pd.DataFrame(found).fillna("")
-    last = ["status"] if "status" in table else []
+    last = [name for name in ("gradients", "status") if name in table]
     return table[[name for name in table.columns if name not in last] + last]
 
 
@@ -138,11 +155,11 @@ def _metric_of(node: Any) -> Metric | _Unknown:
         return _Unknown(str(spec), str(error))
 
 
-def _cell_rows(
-    store: Store, one: Asked, wanted: Sequence[Metric | _Unknown], group: _Group, resampler: Resampler
-) -> Iterator[dict[str, Any]]:
-    found = answer(store, one.question, _columns(wanted))
+def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown], group: _Group) -> Iterator[dict[str, Any]]:
+    resampler, names = reader.resampler, _columns(wanted)
+    found = answer(reader.store, one.question, None if names is None else sorted({*names, *reader.attempts.columns(one.question)}))
     rows = found.rows
+    reader.attempts.hear(one.question, rows)
     rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
     heard = _Heard(one, found, columns)
@@ -301,15 +318,16 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _number(one) for _, one in attacks.iterrows()}
-    row |= {f"{one.scenario} {one.metric}": _number(one) for _, one in curves.iterrows()}
+    row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _doubted(one) for _, one in attacks.iterrows()}
+    row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
     measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
-    return row | {"status": _status(part)}
+    judged = word(gravest(part["gradients"]))
+    return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
 
 
 def _counts_text(part: pd.DataFrame) -> str:
@@ -322,6 +340,11 @@ def _counts_text(part: pd.DataFrame) -> str:
 
 def _number(row: pd.Series) -> str:
     return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
+
+
+def _doubted(row: pd.Series) -> str:
+    """A number that an attack left, marked where the gradients it followed are suspect."""
+    return _number(row) + (" !" if word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
 
 
 def _cell_text(row: pd.Series) -> str:

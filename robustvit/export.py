@@ -17,6 +17,7 @@ import pandas as pd
 
 from robustvit.board import shown, summary
 from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.honesty import gravest, word
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
 
@@ -84,8 +85,8 @@ def _page(board: pd.DataFrame) -> pd.DataFrame:
     """What fits a page: one row per model, or per number where the board holds one scenario."""
     if board["scenario"].nunique() != 1:
         return summary(board)
-    names = ["model", "transforms", "data", "scenario", "severity", "metric", "n", "status"]
-    kept = board[[name for name in names if name not in ("transforms", "severity") or (board[name] != "").any()]].copy()
+    names = ["model", "transforms", "data", "scenario", "severity", "metric", "n", "gradients", "status"]
+    kept = board[[name for name in names if name not in ("transforms", "severity", "gradients") or (board[name] != "").any()]].copy()
     numbers = zip(board["value"], board["low"], board["high"], strict=True)
     kept.insert(list(kept.columns).index("metric") + 1, "value", ["" if np.isnan(v) else shown(v, low, high) for v, low, high in numbers])
     return kept
@@ -113,9 +114,15 @@ def _robustbench(board: pd.DataFrame) -> str:
             "corruptions_acc": None if corrupted is None else round(100 - float(corrupted["value"]), 2),
             "corruptions_mce": _percent(_one(part, metric="mce_alexnet", scenario="")),
             "n_examples": int(part["n"].max()), "additional_data": None, "number_forward_passes": None, "link": None, "authors": None,
-            "venue": None, "reported": None, "unreliable": None, "footnote": None,
+            "venue": None, "reported": None, **_reliability(part),
         })  # fmt: skip
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _reliability(part: pd.DataFrame) -> dict[str, Any]:
+    """Whether the attacks' gradients are suspect, None where that is not known, and why."""
+    judged = gravest(part["gradients"])
+    return {"unreliable": {"suspect": True, "honest": False}.get(word(judged)), "footnote": f"gradients {judged}" if judged else None}
 
 
 def _one(part: pd.DataFrame, **wanted: str) -> pd.Series | None:

@@ -23,13 +23,17 @@ _MARK = 3.1
 
 @dataclass(frozen=True)
 class Point:
-    """One number of a curve. value is NaN where there is none; `status` and `note` say why, or how far it can be trusted."""
+    """One number of a curve. value is NaN where there is none; `status` and `note` say why, or how far it can be trusted.
+
+    gradients: of what an attack left, the verdict on the gradients it followed.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     status: str = "complete"
     note: str = ""
+    gradients: str = ""
 
     @property
     def known(self) -> bool:
@@ -164,7 +168,8 @@ def told(point: Point, unit: str = "%") -> str:
         return reserve or "no value"
     space = f"\u00a0{unit}" if unit else ""
     interval = "" if math.isnan(point.low) else f" [{number(point.low)}, {number(point.high)}]"
-    return f"{number(point.value)}{space}{interval}" + (f" ({reserve})" if reserve else "")
+    doubt = f"\ngradients {point.gradients}" if point.gradients else ""
+    return f"{number(point.value)}{space}{interval}" + (f" ({reserve})" if reserve else "") + doubt
 
 
 def number(value: float) -> str:

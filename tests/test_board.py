@@ -46,6 +46,7 @@ CONTRACT = [
     "version",
     "environment",
     "repro",
+    "gradients",
 ]
 
 

@@ -68,6 +68,17 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def tell_gradients(board: Any) -> None:
+    """Why what attacks left of a model cannot be believed yet, each reason once."""
+    from robustvit.honesty import word
+
+    told = board.loc[~board["gradients"].isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
+    for model, text in told.itertuples(index=False):
+        colour, hint = ("red", "") if word(text) == "suspect" else ("yellow", ". The suite gradient-honesty asks all checks.")
+        why = f"{model} · {text.partition(': ')[2]}{hint}"
+        err.print(f"[{colour}]gradients {word(text)}:[/] {escape(why)}", highlight=False, soft_wrap=True)
+
+
 def tell_partial_averages(board: Any) -> None:
     """Why averages have no value, each reason once."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "n/a"))]

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from robustvit.cli.options import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
-from robustvit.cli.printing import err, out, print_board, print_frame, print_table, tell_partial_averages
+from robustvit.cli.printing import err, out, print_board, print_frame, print_table, tell_gradients, tell_partial_averages
 from robustvit.errors import UsageError
 
 _TOLD = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
@@ -49,6 +49,7 @@ def leaderboard(
     board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
     if format == "table" and output is None:
         print_board(boards.summary(board), str(store))
+        tell_gradients(board)
     else:
         text = export(board, "md" if format == "table" else format, output)
         if output is None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.options import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, out, print_board, tell_partial_averages
+from robustvit.cli.printing import err, out, print_board, tell_gradients, tell_partial_averages
 from robustvit.cli.progress import showing
 from robustvit.cli.request import Request, asking
 
@@ -59,6 +59,7 @@ def _tell_run(done: Any, asked: Request) -> None:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
     _tell_incomplete(done.incomplete)
     print_board(summary(board), f"{done.suite} · {done.store}")
+    tell_gradients(board)
     tell_partial_averages(board)
     out.print(_came_to(done, asked), highlight=False)
     for cell, reason in done.failed.items():

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from robustvit.figures import SLOTS, Point
+from robustvit.honesty import gravest
 from robustvit.judging import of_measurements
 
 _SELF = ("model", "transforms", "seed", "precision", "model_view", "storage")  # what makes one entrant another
@@ -72,6 +73,10 @@ class Entrant:
         rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
         return {Place(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
 
+    def gradients(self) -> str:
+        """The gravest verdict on the gradients that attacks followed; "" without attacks."""
+        return gravest(self.rows["gradients"])
+
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where it was not asked."""
         part = self.rows[(self.rows["cell"] == "") & (self.rows["metric"] == metric) & (self.rows["scenario"] == scenario)]
@@ -115,7 +120,7 @@ def stages(board: pd.DataFrame) -> list[Stage]:
 
 def point_of(row: Any) -> Point:
     """A row of the leaderboard as a point of a figure."""
-    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason))
+    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients))
 
 
 def colour(slot: int) -> int:

@@ -28,7 +28,7 @@ from robustvit.report.numbers import numbers
 from robustvit.report.pareto import pictures
 from robustvit.report.published import pairs
 from robustvit.report.standings import board_of
-from robustvit.report.words import conclusion, notices
+from robustvit.report.words import conclusion, doubts, notices
 from robustvit.store import Store
 
 
@@ -60,7 +60,7 @@ def render(board: pd.DataFrame, store: Store) -> str:
     return _environment().get_template("page.html.j2").render(
         title=_title(asked), version=__version__, policy=_policy(style, script), style=style, script=script,
         stages=[_stage(stage, store, board) for stage in asked], board=board_of(asked), many=len(asked) > 1,
-        conclusions=[conclusion(stage, entrant) for stage in asked for entrant in stage.entrants], notices=notices(asked),
+        conclusions=[conclusion(stage, entrant) for stage in asked for entrant in stage.entrants], notices=notices(asked), doubts=doubts(asked),
         pairs=pairs(board), costs=pictures(board), conditions=conditions(store, board), numbers=numbers(board), seconds=_seconds(board), ramp=ramp(), store=str(store.path),
     )  # fmt: skip
 

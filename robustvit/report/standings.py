@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustvit import registry
 from robustvit.figures import Bar, Point, bar, ceiling, in_order, number, told
+from robustvit.honesty import word
 from robustvit.report.charts import spaced, titled
 from robustvit.report.entrants import Entrant, Stage, mean, point_of
 
@@ -43,7 +44,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A number of the leaderboard: text, interval, bar, or the reason why there is none. sort is "" where it goes last."""
+    """A number of the leaderboard: text, interval, bar, or the reason why there is none. sort is "" where it goes last.
+
+    gradients: of what an attack left, the word of the verdict on the gradients it followed.
+    """
 
     text: str
     interval: str = ""
@@ -52,6 +56,7 @@ class Entry:
     status: str = "complete"
     note: str = ""
     best: bool = False
+    gradients: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,14 +202,17 @@ def _entry(point: Point | None, column: Column, top: float, rivals: Sequence[Poi
     if not point.known:
         return Entry(point.status, status=point.status, note=point.note)
     interval = "" if math.isnan(point.low) else f"{number(point.low)} – {number(point.high)}"
-    known = [rival.value for rival in rivals if rival is not None and rival.known and rival.status == "complete"]
-    best = (
-        column.marked and len(known) > 1 and point.status == "complete" and point.value == (max if column.higher_is_better else min)(known)
-    )
+    known = [rival.value for rival in rivals if rival is not None and _sound(rival)]
+    best = column.marked and len(known) > 1 and _sound(point) and point.value == (max if column.higher_is_better else min)(known)
     return Entry(
         number(point.value), interval, bar(point.value, point.low, point.high, top), repr(point.value), point.status,
-        f"{column.title}\n{told(point, column.unit)}", best,
+        f"{column.title}\n{told(point, column.unit)}", best, word(point.gradients),
     )  # fmt: skip
+
+
+def _sound(point: Point) -> bool:
+    """Whether a number may be the best of all: it is complete, and no gradient that it rests on is suspect."""
+    return point.known and point.status == "complete" and word(point.gradients) != "suspect"
 
 
 def _top(column: Column, points: Sequence[Point]) -> float:

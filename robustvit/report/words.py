@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from robustvit.figures import Point, in_order, number
+from robustvit.honesty import word
 from robustvit.report.charts import spaced
 from robustvit.report.entrants import Entrant, Stage, point_of
 from robustvit.report.standings import corruption_errors, mean_error, numbers_of, status_of, strongest_attacks
@@ -33,6 +34,25 @@ class Notice:
     reason: str
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Why what attacks left of a model cannot be believed yet. word: suspect or unchecked."""
+
+    word: str
+    name: str
+    why: str
+
+
+def doubts(stages: list[Stage]) -> list[Doubt]:
+    """The verdicts on gradients that are not `honest`, each once; the suspect ones first."""
+    found = []
+    for entrant in (one for stage in stages for one in stage.entrants):
+        judged = entrant.gradients()
+        if word(judged) not in ("", "honest"):
+            found.append(Doubt(word(judged), entrant.name, judged.partition(": ")[2]))
+    return sorted(dict.fromkeys(found), key=lambda doubt: doubt.word)
+
+
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
     told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _measured(entrant))
@@ -40,6 +60,8 @@ def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
     reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
+    if word(entrant.gradients()) == "suspect":
+        reserves.append("The gradients that its attacks followed are suspect.")
     if status != "complete":
         reserves.append(f"{told[0].upper()}{told[1:]}.")
     return Conclusion(entrant, sentence, " ".join(reserves))

@@ -39,7 +39,7 @@ PRIMITIVES = {
 }
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
-STATISTICS = {"intervals", "judging", "answers"}
+STATISTICS = {"intervals", "judging", "answers", "attempts", "honesty"}
 JUDGEMENT = {"metrics", "records", "registry", "errors", "order", "spec", "suite", "store", "schema"} | STATISTICS
 ALLOWED = {
     **dict.fromkeys(DESCRIPTION, DESCRIPTION),
@@ -48,6 +48,8 @@ ALLOWED = {
     "intervals": set(),
     "judging": {"intervals", "registry", "errors", "spec"},
     "answers": {"records", "store", "order", "errors"},
+    "attempts": {"answers", "records", "registry", "spec", "store"},
+    "honesty": {"answers", "attempts", "intervals", "metrics", "store"},
     "metrics": {"errors", "records", "registry", "judging"},
     "loading": BELOW,
     "perturbation": BELOW | {"fitting", "loading"},
