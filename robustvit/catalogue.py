@@ -10,6 +10,8 @@ from robustvit.spec import Spec
 from robustvit.suite import Suite
 from robustvit.suite_file import load_suite, suite_files
 
+_ANY = "NAME"  # what stands for a library's own names: torchattacks/NAME
+
 KINDS = ("suites", *(registry.PLURALS[kind] for kind in registry.KINDS))
 
 
@@ -34,7 +36,8 @@ def about(kind: str, name: str) -> dict[str, Any]:
         return _suite_page(load_suite(name))
     if wanted == "models" and name in address.ALIASES:
         return {"kind": "model", "name": name, "doc": f"A short name for timm's {address.ALIASES[name]}."}
-    return registry.describe(registry.lookup(_singular(wanted), name))
+    adapter = registry.entries(_singular(wanted)).get(name.removesuffix(_ANY))
+    return registry.describe(adapter if adapter is not None and adapter.adapter else registry.lookup(_singular(wanted), name))
 
 
 def _kind(kind: str) -> str:
@@ -50,7 +53,7 @@ def _singular(plural: str) -> str:
 
 
 def _row(entry: registry.Entry) -> dict[str, Any]:
-    return {"name": entry.name, "family": entry.family, "what": entry.summary}
+    return {"name": f"{entry.name}{_ANY}" if entry.adapter else entry.name, "family": entry.family, "what": entry.summary}
 
 
 def _suite_row(suite: Suite) -> dict[str, Any]:
