@@ -30,11 +30,13 @@ _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for 
 
 
 class Answers(NamedTuple):
-    """The Records of some samples, and those that were to be shown, as the model saw them: their rows, and (n, H, W, 3) uint8."""
+    """The Records of some samples; those that were to be shown, as the model saw them: their rows, and (n, H, W, 3) uint8; and the images that an attack
+    left, where they are kept: `rows` (m,) of those it met, `adversarial` (m, 3, H, W) float32, `clean` (m, H, W, 3) uint8."""
 
     rows: pa.Table
     shown: tuple[int, ...]
     seen: np.ndarray
+    kept: dict[str, np.ndarray] | None = None
 
 
 def evaluate(
@@ -53,7 +55,7 @@ def evaluate(
     """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
 
     model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
-    samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits` keeps them. show: rows, in
+    samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits`, and `adversarial` for the images that attacks leave. show: rows, in
     ascending order, to return as seen. earlier: of a cell that comes after other attacks, what these left of the same samples: only those that
     stand are attacked. learned: what the scenario has learned from other samples, see robustvit.fitting.
     """
@@ -63,7 +65,7 @@ def evaluate(
     met = functools.partial(_met, entry.kind, data)
     does = scenario(entry, cell.scenario, {name: met(one) for name, one in (plugins or {}).items()}, _tensors(learned))
     rows = _rows_at_once(entry.kind, model)
-    told, logits, seen = [], [], []
+    told, logits, seen, left = [], [], [], []
     shown: list[int] = []
     for start in range(0, len(positions), rows):
         batch = _batch(data, pictures[start : start + rows], positions[start : start + rows], model.device)
@@ -73,6 +75,8 @@ def evaluate(
         if outcome.images is not None:
             with model.precisely() if entry.kind == "attack" else contextlib.nullcontext():
                 logits.append(_logits(outcome.images, model, batch))
+            if entry.kind == "attack" and "adversarial" in keep:
+                left.append(outcome.images.cpu().numpy())
             here = [row for row in show if start <= row < start + len(batch)]
             if here:
                 shown += here
@@ -81,8 +85,17 @@ def evaluate(
     if entry.kind == "attack":
         columns["felled_by"] = _felled(columns, cell.scenario.name)
     table = records.table(columns)
-    height, width = model.size
-    return Answers(table, tuple(shown), np.concatenate(seen) if seen else np.zeros((0, height, width, 3), np.uint8))
+    kept = _kept(np.concatenate(left), pictures) if left else None
+    return Answers(table, tuple(shown), np.concatenate(seen) if seen else _nothing(model, np.uint8), kept)
+
+
+def _kept(adversarial: np.ndarray, pictures: np.ndarray) -> dict[str, np.ndarray]:
+    return {"rows": np.arange(len(pictures), dtype=np.int32), "adversarial": adversarial, "clean": pictures}
+
+
+def _nothing(model: Classifier, kind: type) -> np.ndarray:
+    """No pictures."""
+    return np.zeros((0, *model.size, 3), kind)
 
 
 def _continued(
@@ -91,13 +104,17 @@ def _continued(
 ) -> Answers:  # fmt: skip
     standing = np.flatnonzero(earlier["attacked"] & (earlier["pred"] == earlier["label"]))
     if not len(standing):
-        return Answers(records.of_frame(earlier), (), np.zeros((0, *model.size, 3), np.uint8))
+        none = _kept(_nothing(model, np.float32).transpose(0, 3, 1, 2), _nothing(model, np.uint8)) if "adversarial" in keep else None
+        return Answers(records.of_frame(earlier), (), _nothing(model, np.uint8), none)
     place = {int(row): i for i, row in enumerate(standing)}
     wanted = [place[row] for row in show if row in place]
     found = evaluate(
         replace(cell, after=()), model, data, pictures[standing], positions[standing], plugins=plugins, keep=keep, show=wanted, learned=learned,
     )  # fmt: skip
-    return found._replace(rows=records.continued(earlier, found.rows, standing), shown=tuple(int(standing[row]) for row in found.shown))
+    return Answers(
+        records.continued(earlier, found.rows, standing), tuple(int(standing[row]) for row in found.shown), found.seen,
+        None if found.kept is None else {**found.kept, "rows": standing.astype(np.int32)},
+    )  # fmt: skip
 
 
 def _tensors(learned: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:

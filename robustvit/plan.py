@@ -12,7 +12,7 @@ from robustvit.batch import Data
 from robustvit.classifier import Classifier, Enlarging
 from robustvit.cost import Cost
 from robustvit.deadline import seconds
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
+from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
 from robustvit.loading import load_data, load_model, resolve
 from robustvit.order import SHARD
 from robustvit.records import rows
@@ -22,13 +22,15 @@ from robustvit.store import Store
 from robustvit.suite import Cell, Overrides, Suite
 from robustvit.view import View
 
+KEPT = ("logits", "adversarial")
+
 
 @dataclass(frozen=True)
 class Settings:
     """What changes only where and how fast a run computes, and what it keeps besides: no part of a cell but `precision` and `view`.
 
     batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
-    keep: `logits`. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
+    keep: any of KEPT. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
     suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     """
 
@@ -107,8 +109,8 @@ def make(
     if not models:
         raise BadParameter("no model was named; give one with --model, for instance --model demo.")
     for name in settings.keep:
-        if name != "logits":
-            raise BadParameter(f"--keep '{name}' is unknown; it takes logits.")
+        if name not in KEPT:
+            raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
     if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
         raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
     if settings.budget is not None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from robustvit import __version__, environment, plan, records
+from robustvit import __version__, environment, plan, records, registry
 from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.deadline import Deadline
@@ -191,12 +191,14 @@ class _Run:
         return tasks
 
     def refuse_half_kept(self, cell: Cell) -> None:
-        """Raises UsageError where logits are to be kept of rows that are here without them: they would not be computed again."""
-        pieces = self.store.pieces(cell.id)
-        if "logits" in self.plan.settings.keep and any("logits" not in piece.read(["logits"]).column_names for piece in pieces):
-            raise UsageError(
-                f"--keep logits: rows of '{cell}' are in {self.store.path} without their logits. Give a new place with --store."
-            )
+        """Raises UsageError where something is to be kept of rows that are here without it: they would not be computed again."""
+        pieces, keep = self.store.pieces(cell.id), self.plan.settings.keep
+        lacking = {
+            "logits": "logits" in keep and any("logits" not in piece.read(["logits"]).column_names for piece in pieces),
+            "adversarial": "adversarial" in keep and _is_attack(cell) and any("images" not in self.store.about(piece) for piece in pieces),
+        }
+        for what in (name for name, lacks in lacking.items() if lacks):
+            raise UsageError(f"--keep {what}: rows of '{cell}' are in {self.store.path} without it. Give a new place with --store.")
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Decodes what the tasks need, once for each data set and view, with the workers asked for."""
@@ -275,6 +277,8 @@ class _Run:
             "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__,
             "tile": self.host(task).tile, "device": str(self.host(task).device),
         }  # fmt: skip
+        if answers.kept is not None:
+            about["images"] = self.keep_images(task, start, answers.kept)
         self.store.write(task.cell.id, task.shard, start, answers.rows, about)
         self.store.succeed(task.cell.id)
         if len(answers.seen):
@@ -282,6 +286,11 @@ class _Run:
         self.summary.computed += answers.rows.num_rows
         self.done += task.wanted - start
         self.tell(f"{task.ask.label} · {title(task.cell, task.ask)}")
+
+    def keep_images(self, task: Task, start: int, kept: dict[str, np.ndarray]) -> str:
+        """Keeps what an attack left, before its rows, which tell the file's checksum."""
+        about = {"cell": task.cell.id, "earlier": task.cell.earlier.id if task.cell.after else ""}
+        return self.store.keep_images(task.cell.id, task.shard, start, kept, task.wanted, about)
 
     def answer(self, task: Task, start: int) -> Answers:
         first = task.shard * SHARD
@@ -322,6 +331,10 @@ class _Run:
     def tell(self, what: str) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total, what)
+
+
+def _is_attack(cell: Cell) -> bool:
+    return registry.scenario(cell.scenario.name).kind == "attack"
 
 
 def _shown(task: Task) -> Sequence[int]:

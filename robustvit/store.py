@@ -3,6 +3,7 @@
     store.json                          {"schema": 2}
     cells/<cell id>/cell.json           the question
     cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
+    cells/<cell id>/<shard>-<start>-<stop>.safetensors   images that an attack left of these rows, where they are kept
     learned/<lesson>-<digest>.safetensors   what scenarios learned from other samples: named by the question, and by its bytes
     cells/<cell id>/gallery.parquet     a few samples as the model saw them
     cells/<cell id>/failure.json        why it could not be answered; gone once it is
@@ -121,6 +122,12 @@ class Store:
         except (pa.ArrowException, OSError, ValueError) as error:
             piece.read([])
             raise StoreDamaged(f"{piece.path} carries no readable notes; delete it and run the suite again.") from error
+
+    def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
+        """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
+        content = safetensors.numpy.save(arrays, metadata=about)
+        _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
+        return hashlib.sha256(content).hexdigest()
 
     def set_aside(self, cell: str) -> list[Path]:
         """Renames the damaged pieces of a cell so that they are computed anew; returns their new names."""

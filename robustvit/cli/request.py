@@ -64,7 +64,7 @@ def _request(
     interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
     storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: store corrupted pictures as the released files are; part of the cell.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="90s, 10m, 2h: once it is spent nothing new is begun; the same command goes on from there.")] = None,
-    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits.")] = None,
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits; adversarial, the images that attacks leave. Repeat for both.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> Request:  # fmt: skip
