@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustvit.attacks.losses import cross_entropy
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import GradientAbsent, MissingExtra, RobustvitError, UnknownName, nearest
 from robustvit.registry import Adapted
 from robustvit.schema import ABSENT, Hint, Module, Param, hint_of
-from robustvit.search import GRADIENTS, Crafted
+from robustvit.search import Crafted, Search
 from robustvit.spec import digest
 
 log = logging.getLogger(__name__)
@@ -66,14 +67,13 @@ class Shown(nn.Module):
     """A Classifier as other libraries know models: a module from pixels to logits that answers for any pixels.
 
     Some attacks ask on their way about pixels outside [0, 1] (a look-ahead, added noise). They get the answer for the nearest pixels inside, and the
-    gradient as if nothing had been cut. What an attack returns is not cut. It notes which samples' first gradient is zero or missing, where a first
-    gradient is asked for all samples at once.
+    gradient as if nothing had been cut. What an attack returns is not cut. `followed` says whether a gradient has been asked for.
     """
 
-    def __init__(self, classifier: Classifier, count: int) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.classifier, self.count = classifier, count
-        self.code = torch.full((count,), GRADIENTS.index("not used"), dtype=torch.int32, device=classifier.device)
+        self.classifier = classifier
+        self.followed = False
         self.eval()
 
     @property
@@ -90,25 +90,12 @@ class Shown(nn.Module):
         """(N, 3, H, W) → (N, K) float32 logits. Raises GradientAbsent where a gradient is asked and the classifier has none at all."""
         seen = images - images.detach() + images.detach().clamp(0.0, 1.0)
         logits: Tensor = self.classifier(seen)
-        if seen.requires_grad:
-            self._watch(seen, logits)
-        return logits
-
-    def _watch(self, seen: Tensor, logits: Tensor) -> None:
-        if not logits.requires_grad:
+        self.followed |= seen.requires_grad
+        if seen.requires_grad and not logits.requires_grad:
             raise GradientAbsent(
                 f"model '{self.label}' gives no input gradient, which this attack follows. Attack it without gradients (square)."
             )
-        if not bool((self.code == GRADIENTS.index("not used")).all()):
-            return
-        self.code.fill_(GRADIENTS.index("not told"))
-        if len(seen) == self.count:
-            seen.register_hook(self._note)  # type: ignore[no-untyped-call]
-
-    def _note(self, gradient: Tensor) -> None:
-        flat = (gradient.detach().nan_to_num(0.0, 0.0, 0.0).flatten(1) == 0).all(dim=1)
-        if bool((self.code == GRADIENTS.index("not told")).all()):
-            self.code = torch.where(flat, GRADIENTS.index("absent"), GRADIENTS.index(self.classifier.gradient)).to(self.code)
+        return logits
 
 
 def library(name: str, module: str = "") -> Library:
@@ -136,7 +123,7 @@ def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, do
     title = f"{found.name}/{name}"
 
     def run(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, library: str, **arguments: Any) -> Crafted:
-        shown, seed = Shown(model, len(images)), _seed(draws)
+        shown, seed = Shown(model), _seed(draws)
         try:
             with _alone(seed, images.device), torch.enable_grad(), model.precisely(), _silent(title):
                 returned = craft(Asked(shown, images.clone(), labels.clone(), seed, arguments))
@@ -144,7 +131,7 @@ def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, do
             raise RobustvitError(
                 f"attack '{title}': {found.name} {library} failed on {len(images)} samples of model '{model.card.label}': {type(error).__name__}: {error}"
             ) from error
-        return Crafted(returned.detach(), _books(shown))
+        return Crafted(returned.detach(), _books(shown, images, labels, draws))
 
     version = Param("library", Hint(found.version, base="literal", choices=(found.version,)), found.version)
     words = f"{name} of {found.name} {found.version}.\n\n{_COMPANY}\n\n{doc}".strip()
@@ -157,7 +144,7 @@ def parameters(constructor: Callable[..., Any], without: Iterable[str], kinds: M
     What one takes is its annotation, or what its default is; a whole number that `kinds` (types by name, as a docstring tells them) calls a float takes any number.
     """
     found = []
-    for one in inspect.signature(constructor).parameters.values():
+    for one in inspect.signature(constructor, eval_str=True).parameters.values():
         if one.name in without or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             continue
         default = ABSENT if one.default is one.empty else _exact(one.default)
@@ -241,7 +228,10 @@ def _silent(title: str) -> Iterator[None]:
             log.debug("%s: %s", title, line)
 
 
-def _books(shown: Shown) -> dict[str, Tensor]:
-    """−1 for what no library tells; what is known of the gradients."""
-    unknown = torch.full_like(shown.code, -1)
-    return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": shown.code}
+def _books(shown: Shown, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
+    """−1 for what no library tells. Where a gradient was followed, what the model's is at the images it began with: one more is asked for."""
+    search = Search(shown.classifier, images, labels, draws)
+    if shown.followed:
+        search.climb(search.standing, images, lambda logits, rows: cross_entropy(logits, labels[rows]))
+    unknown = torch.full((len(images),), -1, dtype=torch.int32, device=images.device)
+    return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": search.outcome().columns["gradient"]}

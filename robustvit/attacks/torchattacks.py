@@ -90,7 +90,7 @@ def _norm(kind: Any, told: str, *, needed: bool) -> list[Param]:
 
 
 def _craft(kind: Any, asked: Asked) -> Tensor:
-    takes, given = _takes(kind), dict(asked.arguments)
+    takes, given = _takes(kind), {key: _whole(value) for key, value in asked.arguments.items()}
     norm = given.pop("norm", None)
     if "eps" in given:
         given[_radius(kind) or "eps"] = given.pop("eps")
@@ -101,3 +101,8 @@ def _craft(kind: Any, asked: Asked) -> Tensor:
     made.set_device(asked.images.device)
     images: Tensor = made(asked.images, asked.labels)
     return images
+
+
+def _whole(value: Any) -> Any:
+    """A whole number as such: the docstrings call some counts floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
