@@ -112,9 +112,11 @@ class Attempts:
             if self.columns(question) and question.cell not in self._places:
                 self.hear(question, answer(self._store, question, self.columns(question)).rows)
         found = {place: Evidence() for place in self._places.values()}
-        for cell, place in self._places.items():
+        for cell, place in sorted(self._places.items()):
             found[place].trials += [self._trials[cell]] if cell in self._trials else []
             found[place].surfaces |= {cell: self._surfaces[cell]} if cell in self._surfaces else {}
+        for evidence in found.values():  # in an order that no reading changes
+            evidence.trials.sort(key=lambda one: [(link.name, link.eps) for link in one.links])
         return {cell: found[self._places[cell]] for cell in sorted(self._expected) if cell in self._places}
 
     def _shared(self, samples: pd.Index) -> pd.Index:

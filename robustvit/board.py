@@ -81,8 +81,8 @@ def leaderboard(
     any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
     samples (a value over the n there are) or some cells (no value) are missing; `failed`; `n/a`, the metric has no value here. `reason`
     says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
-    sum over its cells. `repro` is the command that makes the row again. `gradients` stands beside every attack: `honest`, `suspect: …` or
-    `unchecked: …`, what all attacks on that model in the store, other suites' too, say of its gradients (see robustvit.honesty). The same
+    sum over its cells. `repro` is the command that makes the row again. `gradients` stands beside every attack: `honest …`, `suspect: …`
+    or `unchecked: …`, what all attacks on that model in the store, other suites' too, say of its gradients (see robustvit.honesty). The same
     store gives the same table every time.
     Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
     """

@@ -31,6 +31,7 @@ SHARE, ALPHA = 0.01, 0.05
 _ABOUT = ("model", "transforms", "data", "seed", "precision", "view", "storage")
 CHECKS = ("one step", "random search", "transfer", "unbounded", "larger ball", "loss surface")
 
+_OPTIONAL = "transfer"
 _GRAVE = ("suspect", "unchecked", "honest")
 _BEATS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "one step": ("one step beats iterative", "one step", ("iterative",)),
@@ -73,15 +74,21 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """`suspect` where a check failed, `honest` where all passed, else `unchecked`."""
-        known = {finding.status for finding in self.findings}
-        return next((word for word, found in (("suspect", "failed"), ("unchecked", "unchecked")) if found in known), "honest")
+        """`suspect` where a check failed, `honest` where all passed, else `unchecked`. Transfer, which takes another model, may be missing."""
+        if any(finding.status == "failed" for finding in self.findings):
+            return "suspect"
+        return "unchecked" if set(self._lacking()) - {_OPTIONAL} else "honest"
 
     def __str__(self) -> str:
         if self.status == "suspect":
             return f"suspect: {'; '.join(map(str, self._worst()))}"
-        lacking = [finding.check for finding in self.findings if finding.status == "unchecked"]
-        return f"unchecked: {', '.join(lacking)} ({len(CHECKS) - len(lacking)} of {len(CHECKS)} checks passed)" if lacking else "honest"
+        lacking = self._lacking()
+        if self.status == "honest":
+            return f"honest ({_OPTIONAL} unchecked)" if lacking else "honest"
+        return f"unchecked: {', '.join(lacking)} ({len(CHECKS) - len(lacking)} of {len(CHECKS)} checks passed)"
+
+    def _lacking(self) -> list[str]:
+        return [finding.check for finding in self.findings if finding.status == "unchecked"]
 
     def _worst(self) -> list[Finding]:
         """Of each claim that holds, where it holds for the largest share."""
@@ -118,7 +125,7 @@ def gravest(texts: Iterable[str]) -> str:
 
 def word(text: str) -> str:
     """What a verdict begins with: `suspect`, `unchecked` or `honest`."""
-    return text.partition(":")[0]
+    return text.partition(" ")[0].rstrip(":")
 
 
 def findings(store: Store | Path | str, models: Iterable[str] | None = None) -> pd.DataFrame:
@@ -223,8 +230,7 @@ def _larger(trials: Sequence[Trial]) -> Iterator[Finding]:
         ordered = sorted(part, key=lambda trial: trial.links[-1].eps)
         for small, large in itertools.pairwise(ordered):
             only, both = _only(*(pd.Series(trial.felled, index=trial.samples) for trial in (small, large)))
-            last = large.links[-1]
-            told = f"{last.name}, {small.links[-1].ball} against {last.ball}"
+            told = f"{' and '.join(link.name for link in large.links)}, {small.links[-1].ball} against {large.links[-1].ball}"
             yield _finding("larger ball", "a larger ball leaves more", told, (small, large), only, both)
 
 

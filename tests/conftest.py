@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from robustvit import records
-from robustvit.registry import bind, lookup
+from robustvit.registry import bind, entries, lookup
 from robustvit.spec import canonical, digest, parse
 from robustvit.store import Store
 
@@ -31,6 +31,18 @@ def answers(right: Iterable[bool], *, attacked: Iterable[bool] | None = None, id
     return columns if attacked is None else {**columns, "attacked": np.asarray(list(attacked), dtype=bool)}
 
 
+def _kind(columns: Mapping[str, Any] | None) -> str:
+    return "attack" if columns is not None and "attacked" in columns else "analysis" if columns and "pred" not in columns else "corruption"
+
+
+def _asked(kind: str, scenario: str, severity: str) -> dict[str, Any]:
+    """What a cell tells of its attack, where there is one of that name."""
+    if kind != "attack" or scenario not in entries("attack"):
+        return {}
+    node = {scenario: {"eps": severity}} if severity else scenario
+    return {"scenario": canonical(bind(lookup("attack", scenario), parse(node)[0]))}
+
+
 def write_store(
     path: Path, cells: Cells, *, suite: str = "made-up", metrics: Iterable[Any] = ("top1",), data: str = "digits", classes: int = 10,
     asked: int | None = None, started: str = "2026-01-01T00:00:00+00:00", label: str = "", salt: str = "",
@@ -39,10 +51,12 @@ def write_store(
     store = Store(path, create=True)
     told = []
     for (model, scenario, severity), columns in cells.items():
-        kind = "attack" if columns is not None and "attacked" in columns else "corruption"
+        kind = _kind(columns)
         cell = digest([model, scenario, severity, suite, salt])
         view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
-        store.declare(cell, {"weights": model, "view": view})
+        store.declare(
+            cell, {"weights": model, "view": view, "data": label or data, "precision": "float32", **_asked(kind, scenario, severity)}
+        )
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.board import COLUMNS, leaderboard, summary
+from robustvit.board import COLUMNS, leaderboard, read_csv, summary
 from robustvit.errors import StoreError, UnknownName
 from robustvit.records import table
 from robustvit.store import Store
@@ -254,3 +255,43 @@ def test_the_summary_shows_a_minimum_norm_attack_by_its_curve(make_store: Make, 
     table = summary(leaderboard(make_store({("m", "ddn", ""): found}, metrics=["top1", {"robust_accuracy_at": {"eps": 1.0}}])))
     assert table["ddn robust_accuracy_at(eps=1)"].tolist() == ["75.0"]
     assert "ddn top-1" not in table
+
+
+def attacked(answered: Answer, model: str, **standing: int) -> dict[tuple[str, str, str], Any]:
+    """Attacks at 4/255 on 20 samples that were right when clean, and how many each leaves."""
+    return {(model, name, "4/255"): answered(right(20, 20 - left), attacked=[True] * 20) for name, left in standing.items()}
+
+
+def test_the_verdict_on_gradients_stands_beside_attacks_alone(make_store: Make, answered: Answer) -> None:
+    cells = attacked(answered, "m", fgsm=5, pgd=15) | {("m", "clean", ""): answered(right(20, 0))}
+    board = leaderboard(make_store(cells, metrics=["top1", "robust_accuracy", "corruption_error"]))
+    told = "suspect: one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)"
+    assert set(board.loc[board["scenario"].isin(["fgsm", "pgd"]), "gradients"]) == {told}
+    assert set(board.loc[~board["scenario"].isin(["fgsm", "pgd"]), "gradients"]) == {""}
+
+
+def test_evidence_of_other_suites_counts_in_one_suites_board(make_store: Make, answered: Answer) -> None:
+    make_store(attacked(answered, "m", pgd=15), suite="a", metrics=["robust_accuracy"])
+    store = make_store(attacked(answered, "m", square=5) | attacked(answered, "rival", pgd=9), suite="b", metrics=["robust_accuracy"])
+    for suite in ("a", "b", None):
+        board = leaderboard(store, suite=suite, models=["m"])
+        assert set(board["gradients"]) == {"suspect: random search beats gradients (10 of 20: square against pgd, linf 4/255)"}
+    assert row(leaderboard(store), model="rival")["gradients"].startswith("unchecked: ")
+
+
+def test_a_board_that_was_written_keeps_its_verdicts(make_store: Make, answered: Answer, tmp_path: Path) -> None:
+    board = leaderboard(make_store(attacked(answered, "m", fgsm=5, pgd=15), metrics=["robust_accuracy"]))
+    board.to_csv(tmp_path / "board.csv", index=False)
+    assert read_csv(tmp_path / "board.csv")["gradients"].tolist() == board["gradients"].tolist()
+
+
+def test_the_summary_marks_what_attacks_left_of_a_suspect(make_store: Make, answered: Answer) -> None:
+    cells = attacked(answered, "m", fgsm=5, pgd=15) | attacked(answered, "n", fgsm=15, pgd=5)
+    table = summary(leaderboard(make_store(cells, metrics=["robust_accuracy"]))).set_index("model")
+    assert table["pgd 4/255 accuracy"].to_dict() == {"m": "75.0 !", "n": "25.0"}
+    assert table["gradients"].to_dict() == {"m": "suspect", "n": "unchecked"}
+    assert table.columns.tolist()[-2:] == ["gradients", "status"]
+
+
+def test_a_summary_without_attacks_has_no_column_for_them(make_store: Make, answered: Answer) -> None:
+    assert "gradients" not in summary(leaderboard(make_store({("m", "clean", ""): answered(right(10, 2))})))

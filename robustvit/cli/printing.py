@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_COLON = ": "
+_HINT = ". The suite gradient-honesty asks them."
+
 out = Console()
 err = Console(stderr=True)
 
@@ -72,11 +75,10 @@ def tell_gradients(board: Any) -> None:
     """Why what attacks left of a model cannot be believed yet, each reason once."""
     from robustvit.honesty import word
 
-    told = board.loc[~board["gradients"].isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
+    told = board.loc[~board["gradients"].map(word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
     for model, text in told.itertuples(index=False):
-        colour, hint = ("red", "") if word(text) == "suspect" else ("yellow", ". The suite gradient-honesty asks all checks.")
-        why = f"{model} · {text.partition(': ')[2]}{hint}"
-        err.print(f"[{colour}]gradients {word(text)}:[/] {escape(why)}", highlight=False, soft_wrap=True)
+        mark, hint = ("[red]! gradients suspect:[/]", "") if word(text) == "suspect" else ("[yellow]gradients unchecked:[/]", _HINT)
+        err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
 
 
 def tell_partial_averages(board: Any) -> None:
