@@ -13,6 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
 
 TEST = ["pytest", "hypothesis", "numba>=0.60", "opencv-python-headless", "scikit-image"]
+LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4"]
 BROWSER = ["selenium>=4.20"]
 
 
@@ -43,7 +44,7 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    installed(session, *TEST)
+    installed(session, *TEST, *LIBRARIES)
     session.run("pytest", "-q", "-m", "not browser", "--ignore", "tests/docs", *session.posargs)
 
 

@@ -5,9 +5,10 @@ import pytest
 from annotated_types import Gt
 
 import robustvit as rv
-from robustvit import registry
-from robustvit.errors import BadParameter, UnknownName
-from robustvit.registry import bind, describe, entries, lookup, register, scenario
+from robustvit import catalogue, registry
+from robustvit.errors import BadParameter, MissingExtra, UnknownName
+from robustvit.registry import Adapted, bind, describe, entries, lookup, register, scenario
+from robustvit.schema import Hint, Param
 from robustvit.spec import Spec, parse
 
 
@@ -17,6 +18,20 @@ def nudge(
 ):  # type: ignore[no-untyped-def]
     """Nudges."""
     return images
+
+
+ASKED: list[str] = []
+
+
+@rv.attack(name="shop/", severity="eps", family="library", source="nobody")
+def shop(name: str) -> Adapted:
+    """Fruit of the shop."""
+    ASKED.append(name)
+    if name == "melon":
+        raise MissingExtra("melons need the extra.")
+    if name != "pear":
+        raise UnknownName(f"the shop has no '{name}'.")
+    return Adapted(lambda *given, **params: params, (Param("eps", Hint("a number", base="float"), 0.5),), "A pear.\n\nGreen.")
 
 
 def bound(**params: object) -> Spec:
@@ -69,6 +84,37 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 def test_a_name_of_another_kind_is_told() -> None:
     with pytest.raises(UnknownName, match="That is the name of an attack"):
         lookup("metric", "pgd")
+
+
+def test_an_adapter_makes_plug_ins_of_the_names_behind_its_slash() -> None:
+    entry = scenario("shop/pear")
+    assert (entry.kind, entry.name, entry.family, entry.severity, entry.summary) == ("attack", "shop/pear", "library", "eps", "A pear.")
+    assert lookup("attack", "shop/pear") is entry
+    spec = bind(entry, parse({"shop/pear": {"eps": "1/4"}})[0])
+    assert (spec.kind, spec.get("eps")) == ("attack", Fraction(1, 4))
+    assert entry.load()(eps=1) == {"eps": 1}
+
+
+def test_what_an_adapter_refuses_is_told_with_its_place() -> None:
+    with pytest.raises(UnknownName, match=r"^x\.yaml:7: the shop has no 'plum'"):
+        scenario("shop/plum", "x.yaml:7")
+    with pytest.raises(MissingExtra, match=r"^x\.yaml:7: melons need the extra"):
+        lookup("attack", "shop/melon", "x.yaml:7")
+    with pytest.raises(UnknownName, match="the shop has no ''"):
+        scenario("shop/")
+    with pytest.raises(UnknownName, match="no corruption, attack, certificate or analysis is called 'stall/pear'"):
+        scenario("stall/pear")
+    with pytest.raises(UnknownName, match="no metric is called 'shop/pear'"):
+        lookup("metric", "shop/pear")
+
+
+def test_listing_asks_an_adapter_nothing_and_shows_one_line() -> None:
+    ASKED.clear()
+    (row,) = [row for row in catalogue.index("attacks") if row["name"].startswith("shop")]
+    assert row == {"name": "shop/NAME", "family": "library", "what": "Fruit of the shop."}
+    assert catalogue.about("attacks", "shop/NAME")["doc"] == "Fruit of the shop."
+    assert ASKED == []
+    assert catalogue.about("attacks", "shop/pear")["parameters"]["eps"]["takes"] == "a number"
 
 
 def test_unknown_kinds_and_fields_are_refused() -> None:

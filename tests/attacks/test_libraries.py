@@ -7,6 +7,8 @@ import random
 import sys
 import types
 from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
 from typing import Literal, Optional, Union
 
 import numpy as np
@@ -15,18 +17,26 @@ import torch
 from exact import Linear, classifier, images, linear
 from torch import Tensor, nn
 
+from robustvit import runner
 from robustvit.attacks.foolbox import foolbox
 from robustvit.attacks.libraries import Asked, Library, Shown, adapted, parameters
 from robustvit.attacks.pyautoattack import pyautoattack
 from robustvit.attacks.torchattacks import torchattacks
 from robustvit.batch import Batch
+from robustvit.board import leaderboard
 from robustvit.draws import Draws
 from robustvit.errors import BudgetExceeded, GradientAbsent, MissingExtra, PixelRange, RobustvitError
 from robustvit.registry import Adapted, Entry
 from robustvit.scenario import Outcome, scenario
 from robustvit.search import GRADIENTS
 from robustvit.spec import Spec
+from robustvit.store import Store
 
+NODES = {
+    "torchattacks": "torchattacks/PGD: {eps: 8/255, steps: 3}",
+    "pyautoattack": "pyautoattack/apgd-ce: {eps: 8/255, n_iter: 3}",
+    "foolbox": "foolbox/L2DeepFoolAttack: {steps: 3}",
+}
 IDS = tuple(str(i) for i in range(6))
 
 
@@ -165,3 +175,17 @@ def test_parameters_take_what_the_constructor_takes() -> None:
 def test_the_version_of_the_library_is_a_parameter_that_takes_no_other() -> None:
     (version,) = of(lambda asked: asked.images).params
     assert (version.name, version.default, version.hint.choices) == ("library", "1.2", ("1.2",))
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_a_suite_names_it_and_the_board_tells_the_version(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    (tmp_path / "mine.yaml").write_text(
+        f"name: mine\ntitle: Mine\ndata: digits\nmetrics: [robust_accuracy]\nscenarios:\n  - {NODES[name]}\n"
+    )
+    summary = runner.run(tmp_path / "mine.yaml", ["demo"], store=tmp_path / "store", limit=3, batch_size=4)
+    assert not summary.failed
+    (row,) = leaderboard(Store(tmp_path / "store")).to_dict("records")
+    assert row["scenario"] == NODES[name].partition(":")[0]
+    assert f"library={metadata.version(name)}" in row["params"]
+    assert runner.run(tmp_path / "mine.yaml", ["demo"], store=tmp_path / "store", limit=3, batch_size=4).computed == 0
