@@ -397,3 +397,15 @@ def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -
     assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 pictures"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "images of the whole set" in page
+
+
+def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]
+    left = {("m", "fgsm"): 5, ("m", "pgd"): 15, ("n", "pgd"): 15}
+    cells = {(*key, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for key, n in left.items()}
+    told = robustvit("leaderboard", "--store", make_store(cells, metrics=["robust_accuracy"]).path)
+    assert "75.0 !" in told.out
+    assert "! gradients suspect: m · one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)" in told.err
+    assert (
+        "gradients unchecked: n · one step, random search, transfer, unbounded, larger ball, loss surface (0 of 6 checks passed)."
+        in told.err
+    )

@@ -114,3 +114,28 @@ def test_a_path_that_cannot_be_written_is_one_message(board: pd.DataFrame, tmp_p
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreFull, match="cannot write"):
         export(board, "csv", tmp_path / "file" / "board.csv")
+
+
+def attacked(make_store: Make, answered: Answer, fgsm: int, pgd: int) -> pd.DataFrame:
+    """Two attacks at 4/255 on 20 samples that were right when clean, and how many each leaves."""
+    left = {"fgsm": fgsm, "pgd": pgd}
+    cells = {("m", name, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for name, n in left.items()}
+    return leaderboard(make_store(cells, metrics=["robust_accuracy"], name=str(left)))
+
+
+def test_every_format_takes_a_board_with_verdicts(make_store: Make, answered: Answer) -> None:
+    board = attacked(make_store, answered, 5, 15)
+    assert all(export(board, format) for format in FORMATS if format != "parquet")
+    assert "75.0 !" in export(board, "md")
+    assert "suspect: one step beats iterative (10 of 20" in export(board, "csv")
+
+
+def test_robustbench_is_told_which_evaluations_are_unreliable(make_store: Make, answered: Answer) -> None:
+    (suspect,), (unchecked,) = (json.loads(export(attacked(make_store, answered, *left), "robustbench")) for left in ((5, 15), (15, 5)))
+    assert (suspect["unreliable"], unchecked["unreliable"]) == (True, None)
+    assert suspect["footnote"].startswith("gradients suspect: one step beats iterative")
+
+
+def test_one_attack_alone_is_shown_with_its_verdict(make_store: Make, answered: Answer) -> None:
+    board = attacked(make_store, answered, 5, 15)
+    assert "suspect" in export(board[board["scenario"] == "pgd"], "md")

@@ -122,3 +122,10 @@ def test_the_page_fits_its_window(page: Any, width: int) -> None:
     page.refresh()
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_what_an_attack_left_shows_whether_its_gradients_can_be_believed(page: Any) -> None:
+    badge = find(page, "#standings tbody td.num .badge")
+    assert (badge.text, badge.is_displayed()) == ("unchecked", True)
+    told = [item.text for item in page.find_elements("css selector", ".doubts li")]
+    assert [text.split()[:2] for text in told] == [["unchecked", "demo:"], ["unchecked", "rival:"]]

@@ -12,7 +12,7 @@ from robustvit.report.conditions import conditions, link
 from robustvit.report.entrants import stages
 from robustvit.report.gallery import embedded, gallery, share
 from robustvit.report.standings import Board, Column, board_of, mean_error
-from robustvit.report.words import conclusion, notices
+from robustvit.report.words import conclusion, doubts, notices
 from robustvit.store import Store
 
 
@@ -253,3 +253,38 @@ def test_the_conditions_name_the_command_and_the_machine(store: Store) -> None:
     told = conditions(store, leaderboard(store).assign(environment=name))
     assert told.runs[0].command == "robustvit run --model demo"
     assert dict(told.machines[0].facts) == {"versions": "torch 2.15", "CPU": "any", "TF32": "off", "revision": "abc"}
+
+
+def suspects(make_store: Callable[..., Store], answered: Callable[..., Any]) -> Store:
+    """Of two models one falls to a single step and not to many."""
+    left = {("honest", "fgsm"): 15, ("honest", "pgd"): 5, ("masked", "fgsm"): 5, ("masked", "pgd"): 15}
+    cells = {(*key, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for key, n in left.items()}
+    return make_store(cells, metrics=["robust_accuracy"])
+
+
+def test_what_attacks_left_bears_the_verdict_and_a_suspect_is_never_best(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    board = board_of(stages(leaderboard(suspects(make_store, answered))))
+    shown = {
+        (row.entrant.model, column.key): entry for row in board.standings for column, entry in zip(board.columns, row.entries, strict=True)
+    }
+    assert {key[0]: entry.gradients for key, entry in shown.items()} == {"honest": "unchecked", "masked": "suspect"}
+    assert not any(entry.best for entry in shown.values())
+    assert "gradients suspect: one step beats iterative" in shown["masked", "pgd 4/255"].note
+
+
+def test_doubts_are_told_once_the_suspects_first(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    found = doubts(stages(leaderboard(suspects(make_store, answered))))
+    assert [(one.word, one.name) for one in found] == [("suspect", "masked"), ("unchecked", "honest")]
+    assert found[0].why == "one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)"
+
+
+def test_the_conclusion_about_a_suspect_says_so(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    (stage,) = stages(leaderboard(suspects(make_store, answered)))
+    reserves = {entrant.model: conclusion(stage, entrant).reserve for entrant in stage.entrants}
+    assert reserves == {"honest": "", "masked": "The gradients that its attacks followed are suspect."}
+
+
+def test_pages_without_attacks_have_no_doubts(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    assert doubts(stages(leaderboard(make_store({("m", "clean", ""): answered([True])})))) == []
