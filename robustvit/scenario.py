@@ -87,7 +87,8 @@ def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Clas
     columns = _blank(len(batch), images.device)
     if bool(right.any()):
         part, keyed = batch[right], draws[right]
-        returned = function(model, part.images, part.labels, keyed)
+        with model.sparingly():
+            returned = function(model, part.images, part.labels, keyed)
         crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _untold(len(part), images.device))
         _check_returned(crafted.images, part, spec)
         check_budget(crafted.images.detach(), part, spec)

@@ -35,6 +35,7 @@ PRIMITIVES = {
     "recipe",
     "scenario",
     "search",
+    "tiles",
     "training",
 }
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
