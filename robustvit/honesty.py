@@ -29,7 +29,15 @@ from robustvit.store import Store
 
 SHARE, ALPHA = 0.01, 0.05
 _ABOUT = ("model", "transforms", "data", "seed", "precision", "view", "storage")
-CHECKS = ("one step", "random search", "transfer", "unbounded", "larger ball", "loss surface")
+NEEDS = {
+    "one step": "an attack of one step and an iterative one with the same norm and eps",
+    "random search": "square and an iterative attack with the same norm and eps",
+    "transfer": "transfer and an iterative attack with the same norm and eps",
+    "unbounded": "an iterative attack with an eps of 0.5 or more (linf), or with none",
+    "larger ball": "one iterative attack with two eps",
+    "loss surface": "the analysis loss_surface, in float32",
+}
+CHECKS = tuple(NEEDS)
 
 _OPTIONAL = "transfer"
 _GRAVE = ("suspect", "unchecked", "honest")
@@ -103,7 +111,7 @@ def verdict(evidence: Evidence) -> Verdict:
     tested = _tested([one for one in found if one.of])
     checked = {one.check for one in tested}
     untold = {one.check: one for one in found if not one.of}
-    missing = [untold.get(name, Finding(name, "", "not asked")) for name in CHECKS if name not in checked]
+    missing = [untold.get(name, Finding(name, "", f"needs {NEEDS[name]}")) for name in CHECKS if name not in checked]
     return Verdict(tuple(sorted([*tested, *missing], key=lambda one: CHECKS.index(one.check))))
 
 

@@ -68,6 +68,7 @@ def test_a_weaker_attack_that_fells_less_proves_nothing(check: str, weak: Any) -
 @pytest.mark.parametrize(("check", "weak"), WEAK)
 def test_without_its_counterpart_a_check_is_not_made(check: str, weak: Any) -> None:
     other = {**PGD["pgd"], "eps": "4/255"}
+    assert only(check, tried(weak, range(9))).between.startswith("needs ")
     for trials in ([tried(weak, range(9))], [tried(PGD, range(9))], [tried(weak, range(9)), tried({"pgd": other}, range(3))], []):
         assert only(check, *trials).status == "unchecked"
 
