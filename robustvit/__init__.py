@@ -22,7 +22,7 @@ _HOMES = {
     "Batch": "batch", "BudgetExceeded": "errors", "Cell": "suite", "Classifier": "classifier", "Data": "batch", "Draws": "draws",
     "Records": "records", "RobustvitError": "errors", "Sample": "batch", "Settings": "plan", "Spec": "spec", "Store": "store",
     "Suite": "suite", "View": "view", "analysis": "registry", "attack": "registry", "certificate": "registry", "compare": "comparison",
-    "corruption": "registry", "defense": "registry", "leaderboard": "board", "load_data": "loading", "load_model": "loading",
+    "corruption": "registry", "defense": "registry", "leaderboard": "board", "load_data": "loading", "load_kept": "kept", "load_model": "loading",
     "load_records": "store", "load_suite": "suite_file", "metric": "registry", "perturb": "perturbation", "run": "runner", "train": "trainer",
     "transform": "registry", "write_report": "report.page",
 }  # fmt: skip
@@ -50,6 +50,7 @@ __all__ = [
     "defense",
     "leaderboard",
     "load_data",
+    "load_kept",
     "load_model",
     "load_records",
     "load_suite",
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from robustvit.comparison import compare
     from robustvit.draws import Draws
     from robustvit.errors import BudgetExceeded, RobustvitError
+    from robustvit.kept import load_kept
     from robustvit.loading import load_data, load_model
     from robustvit.perturbation import perturb
     from robustvit.plan import Settings

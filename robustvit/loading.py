@@ -72,16 +72,6 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     return data
 
 
-def nested(spec: Spec) -> dict[str, Any]:
-    """What the plug-in parameters of a bound Spec stand for, by their names: models and data sets loaded, corruptions and attacks as functions."""
-    kinds = {param.name: param.hint.plugin for param in registry.scenario(spec.name).params if param.hint.plugin}
-    return {key: _nested(value, kinds[key]) for key, value in spec.params if key in kinds and isinstance(value, Spec)}
-
-
-def _nested(value: Spec, kind: str) -> Any:
-    return load_model(value) if kind == "model" else load_data(value) if kind == "data" else resolve(value)
-
-
 def resolve(value: Value) -> Any:
     """What a function takes for a value: a nested corruption or attack becomes the function with its arguments filled in."""
     if isinstance(value, Spec) and value.kind not in ("", "data", "model"):

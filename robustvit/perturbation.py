@@ -14,9 +14,11 @@ from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
 from robustvit.fitting import fit
-from robustvit.loading import nested
+from robustvit.kept import load_kept
+from robustvit.loading import load_data, load_model, resolve
+from robustvit.registry import Entry
 from robustvit.scenario import scenario, stream
-from robustvit.spec import parse
+from robustvit.spec import Spec, parse
 
 
 def perturb(
@@ -58,8 +60,15 @@ def perturb(
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)
-    plugins = {**nested(bound), **given}
+    plugins = {**_nested(bound, entry), **given}
     learned = {key: torch.from_numpy(array) for key, array in fit(host, host.view, bound, seed, plugins).items()} if entry.fit else None
     outcome = scenario(entry, bound, plugins, learned)(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images
+
+
+def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:
+    """What the plug-in parameters of a bound Spec stand for, by their names."""
+    load: dict[str, Any] = {"model": load_model, "data": load_data, "kept": lambda value: load_kept(value.name)}
+    kinds = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin}
+    return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}

@@ -13,6 +13,7 @@ from robustvit.classifier import Classifier, Enlarging
 from robustvit.cost import Cost
 from robustvit.deadline import seconds
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
+from robustvit.kept import Kept
 from robustvit.loading import load_data, load_model, resolve
 from robustvit.order import SHARD
 from robustvit.records import rows
@@ -188,6 +189,10 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
             named = value.with_params(fingerprint=data.fingerprint)
             plan.plugins[named] = data
             changed[param.name] = named
+        elif param.hint.plugin == "kept" and isinstance(value, Spec):
+            kept = Kept.open(value.name)
+            plan.plugins[kept.identity] = kept
+            changed[param.name] = kept.identity
         elif param.hint.plugin and isinstance(value, Spec):
             plan.plugins[value] = resolve(value)
     return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell

@@ -251,7 +251,7 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     if isinstance(value, tuple):
         return tuple(_bind_nested(item, hint, where) for item in value)
     inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
-    if hint.plugin == "model":
+    if hint.plugin in ("model", "kept"):
         return inner
     entry = lookup(hint.plugin, inner.name, where)
     if entry.chain:

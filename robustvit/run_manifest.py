@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from robustvit import registry
 from robustvit.batch import Data, Traits
 from robustvit.classifier import Card, Classifier
 from robustvit.cost import Cost, count
+from robustvit.kept import Kept
 from robustvit.order import Frames
 from robustvit.plan import Ask, Plan
 from robustvit.samples import Samples
@@ -58,7 +60,8 @@ def _told_scenario(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict
     """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
     asked = cell.scenario if cell.link is None else cell.link.chain
     entry = registry.scenario(asked.name)
-    told = {key: show(_named(value, plugins)) for key, value in (*own.params, *asked.without(entry.severity).params)}
+    named = replace(asked, params=tuple((key, _named(value, plugins)) for key, value in asked.params))
+    told = {key: show(value) for key, value in (*own.params, *named.without(entry.severity).params)}
     level = asked.at(entry.severity) if entry.severity else None
     scenario, severity = asked.name, "" if level is None else show(level)
     if scenario == "clean" and own.scenario:
@@ -70,10 +73,12 @@ def _told_scenario(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict
 
 
 def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
-    """A nested model by its label, a nested data set without its fingerprint: their cell's id covers what they are."""
+    """Nested images and models by their label, a nested data set without its fingerprint: their cell's id covers what they are."""
     if not isinstance(value, Spec):
         return value
     found = plugins.get(value)
+    if isinstance(found, Kept):
+        return found.label
     return found.card.label if isinstance(found, Classifier) else value.without("fingerprint")
 
 

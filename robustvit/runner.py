@@ -28,6 +28,7 @@ from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluate import Answers, evaluate
 from robustvit.executors import local
 from robustvit.fitting import fit
+from robustvit.kept import named_suite
 from robustvit.order import SHARD, starts
 from robustvit.pictures import Pictures
 from robustvit.plan import Ask, Plan, Settings
@@ -35,7 +36,6 @@ from robustvit.run_manifest import manifest, title
 from robustvit.spec import Spec, canonical
 from robustvit.store import Store
 from robustvit.suite import Cell, Suite
-from robustvit.suite_file import load_suite
 from robustvit.view import View
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def run(
 ) -> Summary:
     """Answers every question of a suite that the store does not answer yet.
 
-    suite: a Suite, its name, or a file. models: addresses or Classifiers. data: an address, a Data, or None for the suite's own. store: a
+    suite: a Suite, its name, a file, or `kept:STORE`. models: addresses or Classifiers. data: an address, a Data, or None for the suite's own. store: a
     directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A cell whose
     scenario or model fails is noted in the store and in the summary, and the others go on. Once a `budget` is spent no further shard of a cell
     is begun but the first, and the summary says so: the same call goes on from there. Raises UsageError, DataError, ModelError or
@@ -105,7 +105,7 @@ def run(
     """
     started = time.perf_counter()
     chosen = replace(settings or Settings(), **options)
-    bound = suite if isinstance(suite, Suite) else load_suite(suite)
+    bound = suite if isinstance(suite, Suite) else named_suite(suite)
     deadline = Deadline(chosen.budget)
     environment.determine()
     environment.device(chosen.device)

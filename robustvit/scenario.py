@@ -133,9 +133,9 @@ def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
     """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec, or an attack inside it, names, in its `norm` (default linf)."""
-    for inner in (value for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"):
+    for inner in (value for _, value in spec.params if isinstance(value, Spec)):
         check_budget(images, batch, inner)
-    eps, norm = spec.get("eps"), spec.get("norm", "linf")
+    eps, norm = spec.get("eps") if spec.kind == "attack" else None, spec.get("norm", "linf")
     if not isinstance(eps, float | int | Fraction):
         return
     sizes = norms.size(images - batch.images, str(norm))  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from typing import Any
 from robustvit.errors import BadParameter, nearest
 from robustvit.spec import Spec, Value, show
 
-PLUGINS = {"Classifier": "model", "Data": "data", "Attack": "attack", "Corruption": "corruption", "Transform": "transform"}
+PLUGINS = {"Classifier": "model", "Data": "data", "Attack": "attack", "Corruption": "corruption", "Transform": "transform", "Kept": "kept"}
 
 
 class _Absent:

@@ -94,7 +94,8 @@ class Overrides:
     """Parts of the view that a suite or a user sets; None leaves the model's own.
 
     crop: `squash` resizes pictures to the model's size whatever their proportions; `center` and `none` as View has them. corrupt_at: the pixels
-    at which corruptions act on behalf of larger models, which are shown the outcome enlarged.
+    at which corruptions act on behalf of larger models, which are shown the outcome enlarged. whole: a view in the place of any model's own, which
+    the others bend.
     """
 
     img_size: int | None = None
@@ -102,6 +103,7 @@ class Overrides:
     interpolation: str | None = None
     corrupt_at: int | None = None
     crop: Crop | None = None
+    whole: View | None = None
 
     def over(self, other: Overrides) -> Overrides:
         """These, and the other's where these are silent."""
@@ -111,11 +113,12 @@ class Overrides:
             other.interpolation if self.interpolation is None else self.interpolation,
             other.corrupt_at if self.corrupt_at is None else self.corrupt_at,
             other.crop if self.crop is None else self.crop,
+            other.whole if self.whole is None else self.whole,
         )
 
     def apply(self, view: View) -> View:
         """The view with these values set. `corrupt_at` is the scenario's affair, see Cell.view."""
-        return view.with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)
+        return (self.whole or view).with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)
 
 
 @dataclass(frozen=True)

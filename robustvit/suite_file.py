@@ -164,7 +164,7 @@ def bind_storage(node: Any, where: str = "") -> Spec:
 
 
 def _overrides(view: dict[str, Any], page: document.Map) -> Overrides:
-    keys = list(Overrides.__dataclass_fields__)
+    keys = [name for name in Overrides.__dataclass_fields__ if name != "whole"]
     for key in view:
         if key not in keys:
             raise SuiteError(f"{page.places['view']}: a view has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.")

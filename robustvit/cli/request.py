@@ -49,7 +49,7 @@ def _request(
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file that loads with weights only.")] = None,
     model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for several.")] = None,
     num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file.")] = "quick",
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file; kept:STORE judges images kept there again.")] = "quick",
     data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are, or the folder that holds them in one of the data's name; the latter for a suite on several data sets.")] = None,
     store: StorePath = Path("results"),

@@ -93,10 +93,10 @@ def plan(asked: Request) -> None:
     from robustvit import estimate as estimates
     from robustvit import plan as plans
     from robustvit.errors import StoreError
+    from robustvit.kept import named_suite
     from robustvit.store import Store
-    from robustvit.suite_file import load_suite
 
-    made = plans.make(load_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
+    made = plans.make(named_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
     place: Store | None
     try:
         place = Store(asked.store)
