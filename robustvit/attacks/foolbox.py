@@ -40,10 +40,10 @@ _CITATION = """@article{rauber2020foolbox,
 def foolbox(name: str) -> Adapted:
     """Attacks of the library Foolbox, by class: `foolbox/LinfPGD: {eps: 8/255, steps: 20}`.
 
-    Parameters and defaults are those of the class; `norm` (linf, l2, l1, l0) is its distance. An attack on a fixed radius needs `eps`, and what it returns is
-    checked before Foolbox's own clipping. A minimisation attack without `eps` is a minimum-norm attack; with `eps` it stops at that radius and Foolbox
-    scales what lies beyond to it. Raises MissingExtra without the library, UnknownName for a class that it does not have or that
-    needs more than a model and images.
+    Parameters and defaults are those of the class; `norm` (linf, l2, l1, l0) is its distance. An attack on a fixed radius needs `eps`,
+    and what it returns is checked before Foolbox's own clipping. A minimisation attack without `eps` is a minimum-norm attack; with `eps`
+    it stops at that radius and Foolbox scales what lies beyond to it. Raises MissingExtra without the library, UnknownName for a class
+    that it does not have or that needs more than a model and images.
     """
     found = library("foolbox", "foolbox.attacks")
     known = _classes(found)
@@ -71,7 +71,7 @@ def _params(found: Library, kind: Any) -> list[Param]:
 
 
 def _norms(kind: Any) -> tuple[str, ...]:
-    """The norms that an attack can be about, its default first: those its constructor takes, or its own; none of one that has no distance."""
+    """The norms that an attack can be about, its default first: those its constructor takes, or its own; none without a distance."""
     takes = inspect.signature(kind.__init__).parameters
     if "constraint" in takes:
         return ("l2", "linf")

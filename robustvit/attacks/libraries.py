@@ -50,7 +50,10 @@ class Library(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One batch for a library's attack: images (N, 3, H, W) in [0, 1] and labels (N,), its own copies, and what the Spec says, by our names."""
+    """One batch for a library's attack.
+
+    images: (N, 3, H, W) in [0, 1]; labels: (N,); both are copies. seed: 32 bits. arguments: what the Spec says, by our names.
+    """
 
     model: Shown
     images: Tensor
@@ -66,8 +69,8 @@ Craft: TypeAlias = Callable[[Asked], Tensor]
 class Shown(nn.Module):
     """A Classifier as other libraries know models: a module from pixels to logits that answers for any pixels.
 
-    Some attacks ask on their way about pixels outside [0, 1] (a look-ahead, added noise). They get the answer for the nearest pixels inside, and the
-    gradient as if nothing had been cut. What an attack returns is not cut. `followed` says whether a gradient has been asked for.
+    Some attacks ask on their way about pixels outside [0, 1] (a look-ahead, added noise). They get the answer for the nearest pixels
+    inside, and the gradient as if nothing had been cut. What an attack returns is not cut. `followed`: whether a gradient was asked for.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -117,8 +120,9 @@ def unknown(found: Library, name: str, known: Iterable[str]) -> UnknownName:
 def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, doc: str) -> Adapted:
     """A library's attack as an attack of robustvit, in float32 whatever the model's precision.
 
-    params: its own, by our names. The library's version is added to them as `library`, so that it joins the identity of a cell. craft: runs it. doc: what is
-    told of it. What it returns is checked like that of any other attack. A failure inside the library is told with its name.
+    params: its own, by our names. The library's version is added to them as `library`, so that it joins the identity of a cell.
+    craft: runs it. doc: what is told of it. What it returns is checked like that of any other attack. A failure inside the library
+    is told with its name.
     """
     title = f"{found.name}/{name}"
 
@@ -129,9 +133,10 @@ def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, do
                 returned = craft(Asked(shown, images.clone(), labels.clone(), seed, arguments))
         except _FAULTS as error:
             raise RobustvitError(
-                f"attack '{title}': {found.name} {library} failed on {len(images)} samples of model '{model.card.label}': {type(error).__name__}: {error}"
+                f"attack '{title}': {found.name} {library} failed on {len(images)} samples of model '{model.card.label}': "
+                f"{type(error).__name__}: {error}"
             ) from error
-        return Crafted(returned.detach(), _books(shown, images, labels, draws))
+        return Crafted(returned, _books(shown, images, labels, draws))
 
     version = Param("library", Hint(found.version, base="literal", choices=(found.version,)), found.version)
     words = f"{name} of {found.name} {found.version}.\n\n{_COMPANY}\n\n{doc}".strip()
@@ -141,7 +146,8 @@ def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, do
 def parameters(constructor: Callable[..., Any], without: Iterable[str], kinds: Mapping[str, str]) -> list[Param]:
     """The parameters of a library's constructor with its defaults, but for those named in `without`.
 
-    What one takes is its annotation, or what its default is; a whole number that `kinds` (types by name, as a docstring tells them) calls a float takes any number.
+    What one takes is its annotation, or what its default is. kinds: types by name, as a docstring tells them: a whole number that is
+    called a float there takes any number.
     """
     found = []
     for one in inspect.signature(constructor, eval_str=True).parameters.values():
@@ -229,7 +235,7 @@ def _silent(title: str) -> Iterator[None]:
 
 
 def _books(shown: Shown, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
-    """−1 for what no library tells. Where a gradient was followed, what the model's is at the images it began with: one more is asked for."""
+    """−1 for what no library tells; where a gradient was followed, what the model's is at the images themselves: asked once more."""
     search = Search(shown.classifier, images, labels, draws)
     if shown.followed:
         search.climb(search.standing, images, lambda logits, rows: cross_entropy(logits, labels[rows]))

@@ -24,7 +24,11 @@ _VERSIONS = {
 
 
 class _Part(NamedTuple):
-    """One attack of AutoAttack: its class, what makes it that attack, what AutoAttack sets otherwise than the class, and how few classes it can tell apart."""
+    """One attack of AutoAttack.
+
+    home, kind: its module and class. fixed: what makes the class that attack. defaults: what AutoAttack sets otherwise than the class.
+    classes: how many its loss compares.
+    """
 
     home: str
     kind: str
@@ -62,9 +66,10 @@ _CITATION = """@inproceedings{croce2020reliable,
 def pyautoattack(name: str) -> Adapted:
     """AutoAttack by the library pyautoattack: `pyautoattack/standard: {eps: 8/255}`.
 
-    Its versions standard, plus and rand, or one attack of it: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. A single attack has the parameters of its class, with the values that AutoAttack standard gives them in linf and l2 (in l1 it takes n_restarts = 5 and
-    use_largereps = true for apgd-ce). The classes that targeted attacks aim at are never more than the model has. Raises MissingExtra without the
-    library, UnknownName for another name.
+    Its versions standard, plus and rand, or one attack of it: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. A single attack has the
+    parameters of its class, with the values that AutoAttack standard gives them in linf and l2 (in l1 it takes n_restarts = 5 and
+    use_largereps = true for apgd-ce). The classes that targeted attacks aim at are never more than the model has. Raises MissingExtra
+    without the library, UnknownName for another name.
     """
     found = library("pyautoattack")
     ball = [parameter("eps", RADIUS), parameter("norm", choice(_NORMS), "linf")]
@@ -109,6 +114,6 @@ def _whole(kind: Any, version: str, asked: Asked) -> Tensor:
 def _require(name: str, classes: int, asked: Asked) -> None:
     if asked.model.outputs < classes:
         raise ModelError(
-            f"attack 'pyautoattack/{name}' compares {classes} classes or more; model '{asked.model.label}' tells {asked.model.outputs} apart. "
-            "apgd-ce, fab, fab-t and square do with two."
+            f"attack 'pyautoattack/{name}' compares {classes} classes or more; model '{asked.model.label}' tells "
+            f"{asked.model.outputs} apart. apgd-ce, fab, fab-t and square do with two."
         )

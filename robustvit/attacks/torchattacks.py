@@ -38,9 +38,9 @@ _CITATION = """@misc{kim2020torchattacks,
 def torchattacks(name: str) -> Adapted:
     """Attacks of the library torchattacks, by class: `torchattacks/PGD: {eps: 8/255, steps: 10}`.
 
-    Parameters and defaults are those of the class; `eps` is its radius whatever it calls it, and `norm` (linf, l2, l1, l0) the norm that it names, in
-    which the budget is checked. `n_classes`, the classes that a targeted attack aims at, is never more than the model has. Seeds, devices and the
-    model's mode are the run's affair. Raises MissingExtra without the library, UnknownName for a class that it does not have.
+    Parameters and defaults are those of the class; `eps` is its radius whatever it calls it, and `norm` (linf, l2, l1, l0) the norm that
+    it names, in which the budget is checked. `n_classes`, which a targeted attack counts, is never more than the model has. Seeds, devices
+    and the model's mode are the run's affair. Raises MissingExtra without the library, UnknownName for a class that it does not have.
     """
     found = library("torchattacks")
     known = _classes(found)
