@@ -6,8 +6,8 @@ script or notebook joins when its module runs, and `package.module:function` nam
 
 Positional arguments belong to the kind (images, labels, draws, …); keyword-only arguments are the plug-in's parameters.
 
-A name that ends in a slash is that of an adapter, `(name) -> Adapted`: it makes plug-ins of what another library calls so. `torchattacks/PGD`
-is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is asked for, not before.
+A name that ends in a slash is that of an adapter, `(name) -> Adapted`: it makes plug-ins of what another library calls so.
+`torchattacks/PGD` is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is asked for, not before.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Entry:
 
 
 class Adapted(NamedTuple):
-    """What an adapter makes of a name: a function that takes what its kind does, and every parameter by keyword; the parameters; a docstring."""
+    """What an adapter makes of a name: a function that takes what its kind does and every parameter by keyword, these, a docstring."""
 
     function: Callable[..., Any]
     params: tuple[Param, ...]
