@@ -250,3 +250,9 @@ def test_all_findings_of_a_store_are_a_table(make_store: Callable[..., Store], a
     assert set(found["model"]) == {"m"}
     assert found.loc[found["check"] == "one step", ["status", "count", "of"]].to_numpy().tolist() == [["failed", 9, 20]]
     assert set(found["check"]) == set(CHECKS)
+
+
+@pytest.mark.parametrize("node", [{"pgd": {"eps": 1}}, {"pgd": {"eps": 0.5}}, "ddn"])
+def test_a_model_that_is_never_right_was_never_attacked(node: Any) -> None:
+    found = only("unbounded", tried(node, (), n=0))
+    assert (found.status, found.of) == ("unchecked", 0)
