@@ -64,7 +64,7 @@ def evaluate(
     entry = registry.scenario(cell.scenario.name)
     met = functools.partial(_met, entry.kind, data)
     does = scenario(entry, cell.scenario, {name: met(one) for name, one in (plugins or {}).items()}, _tensors(learned))
-    rows = _rows_at_once(entry.kind, model)
+    rows = rows_at_once(entry.kind, model.tile, model.size)
     told, logits, seen, left = [], [], [], []
     shown: list[int] = []
     for start in range(0, len(positions), rows):
@@ -121,11 +121,12 @@ def _tensors(learned: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:
     return {name: torch.from_numpy(values) for name, values in (learned or {}).items()}
 
 
-def _rows_at_once(kind: str, model: Classifier) -> int:
+def rows_at_once(kind: str, tile: int, size: tuple[int, int]) -> int:
+    """How many rows a kind of scenario is given together: a tile, or for attacks and analyses as many tiles as there is room for."""
     if kind not in ("attack", "analysis"):
-        return model.tile
-    bytes_a_row = 3 * 4 * model.size[0] * model.size[1]
-    return max(1, _ATTACK_BYTES // bytes_a_row // model.tile) * model.tile
+        return tile
+    bytes_a_row = 3 * 4 * size[0] * size[1]
+    return max(1, _ATTACK_BYTES // bytes_a_row // tile) * tile
 
 
 def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:

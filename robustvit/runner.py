@@ -25,7 +25,7 @@ from robustvit.batch import Data
 from robustvit.classifier import Classifier
 from robustvit.deadline import Deadline
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
-from robustvit.evaluate import Answers, evaluate
+from robustvit.evaluate import Answers, evaluate, rows_at_once
 from robustvit.executors import local
 from robustvit.fitting import fit
 from robustvit.kept import named_suite
@@ -76,11 +76,12 @@ class Summary:
 
 
 class Task(NamedTuple):
-    """Rows of one shard of one cell that the Store lacks."""
+    """Rows of one shard of one cell that the Store lacks: those up to `wanted`. begin: where the task before it ends."""
 
     ask: Ask
     cell: Cell
     shard: int
+    begin: int
     wanted: int
 
 
@@ -186,8 +187,8 @@ class _Run:
         for shard, wanted in plan.shards(ask.samples.asked):
             reached = min(wanted, self.store.reached(cell.id, shard))
             self.done += reached
-            if reached < wanted:
-                tasks.append(Task(ask, cell, shard, wanted))
+            stops = [*range(reached + _stride(ask, cell), wanted, _stride(ask, cell)), wanted] if reached < wanted else []
+            tasks += [Task(ask, cell, shard, begin, stop) for begin, stop in zip([reached, *stops], stops, strict=False)]
         return tasks
 
     def refuse_half_kept(self, cell: Cell) -> None:
@@ -229,7 +230,7 @@ class _Run:
             if reached < task.wanted:
                 self.compute(task, reached)
             else:
-                self.done += task.wanted
+                self.done += task.wanted - task.begin
         return True
 
     def cut_off(self, task: Task) -> bool:
@@ -331,6 +332,12 @@ class _Run:
     def tell(self, what: str) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total, what)
+
+
+def _stride(ask: Ask, cell: Cell) -> int:
+    """The rows of a task: a shard, but of attacks, which take long, what is worked on at once."""
+    assert ask.model is not None
+    return rows_at_once("attack", ask.model.tile, cell.view.size) if _is_attack(cell) else SHARD
 
 
 def _is_attack(cell: Cell) -> bool:

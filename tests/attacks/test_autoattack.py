@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from robustvit import runner
@@ -36,6 +41,21 @@ metrics: [top1, robust_accuracy]
 def brief(eps: object, norm: str = "linf", version: str = "fast") -> list[dict[str, dict[str, object]]]:
     """The links of the fast version, with fewer steps and targets."""
     return [{"apgd_ce": {"eps": eps, "norm": norm, "steps": 12}}, {"apgd_t": {"eps": eps, "norm": norm, "steps": 12, "targets": 3}}]
+
+
+BRIEF = """
+from robustvit.attacks import autoattack
+from robustvit.cli import main
+
+
+def brief(eps, norm="linf", version="standard"):
+    steps = {"apgd_ce": {"steps": 40}, "apgd_t": {"steps": 40, "targets": 3}, "fab_t": {"steps": 20, "targets": 3}, "square": {"steps": 300}}
+    return [{name: {"eps": eps, **few}} for name, few in steps.items()]
+
+
+autoattack.autoattack = brief
+main()
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,3 +158,44 @@ def test_a_link_that_failed_is_told_and_not_covered_by_the_links_before_it(chain
     found = leaderboard(place)
     row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
     assert (row["status"], row["reason"]) == ("failed", "no gradient")
+
+
+@pytest.mark.slow
+def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path: Path) -> None:
+    (tmp_path / "aa.yaml").write_text(
+        "name: aa\ntitle: AA\ndata: digits\nscenarios: [{autoattack: {eps: 0.6/255}}]\nmetrics: [robust_accuracy]\n"
+    )
+    (tmp_path / "brief.py").write_text(BRIEF)
+
+    def begun(store: str) -> subprocess.Popen[bytes]:
+        words = [
+            sys.executable,
+            str(tmp_path / "brief.py"),
+            "run",
+            "-m",
+            DIGITS,
+            "-s",
+            str(tmp_path / "aa.yaml"),
+            "--store",
+            str(tmp_path / store),
+        ]
+        return subprocess.Popen([*words, "-L", "40", "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def pieces(store: str) -> list[Path]:
+        return sorted((tmp_path / store).glob("cells/*/0*.parquet"))
+
+    assert begun("whole").wait() == 0
+    for link in (1, 3):
+        process = begun("killed")
+        while len(pieces("killed")) < link and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.2)  # into the next attack
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(pieces("killed")) >= link
+    assert begun("killed").wait() == 0
+    assert [path.relative_to(tmp_path / "whole") for path in pieces("whole")] == [path.relative_to(tmp_path / "killed") for path in pieces("killed")]  # fmt: skip
+    for one, other in zip(pieces("whole"), pieces("killed"), strict=True):
+        pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other), check_exact=True)
+    last = standing(Store(tmp_path / "killed"), "autoattack", 4)
+    assert 0 < sum(last.values()) < len(last)
