@@ -99,6 +99,11 @@ def _project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
     return torch.where(inside, flat.sign() * torch.minimum(magnitude, room), shrunk).to(delta.dtype).view_as(delta)
 
 
+def bounds(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The lowest and highest pixels of the linf ball around images, cut to [0, 1], each shaped like them."""
+    return (images - eps).clamp_(min=0.0), (images + eps).clamp_(max=1.0)
+
+
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The unit-`norm` direction along which the gradient grows fastest, per sample; zero where the gradient is zero.
 

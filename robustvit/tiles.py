@@ -9,30 +9,50 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_STEPS = 16  # sizes that are tried: sixteenths of a tile
-_LEAST = 4  # rows; no smaller size was ever seen to agree with a larger one
-_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], dict[int, bool]]] = weakref.WeakKeyDictionary()
+_SIZES = 16  # that are tried: sixteenths of a tile
+_STEP = 4  # rows; sizes that are no multiple of it were seen to disagree with larger ones
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], dict[int, _Size]]] = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class _Size:
+    """A number of rows, of which it is not known at first whether it changes a bit. spent: rows of padding that it would have saved until now."""
+
+    alike: bool | None = None
+    spent: int = 0
 
 
 def enough(logits: Callable[[Tensor], Tensor], images: Tensor, tile: int, arithmetic: tuple[Any, ...]) -> int:
     """The fewest rows, at least as many as the images, that compute each as a tile does: `tile` where no smaller number is known to.
 
-    logits: the model on a batch of any number of rows. arithmetic: the module, and what else decides how it computes.
+    logits: the model on a batch of any number of rows. arithmetic: the module, and what else decides how it computes. A size is looked at once the
+    padding that it would have saved has cost as much as the look.
     """
-    step = max(_LEAST, -(-tile // _STEPS))
     module, *rest = arithmetic
     known = _KNOWN.setdefault(module, {}).setdefault(tuple(rest), {})
-    for rows in range(-(-len(images) // step) * step, tile, step):
-        if rows not in known:
-            known[rows] = _alike(logits, images, rows, tile)
-        if known[rows]:
+    for rows in _sizes(tile):
+        if rows < len(images):
+            continue
+        size = known.setdefault(rows, _Size())
+        if size.alike is None:
+            size.spent += tile - rows
+            size.alike = _alike(logits, images, rows, tile) if size.spent >= 2 * (tile + rows) else None
+        if size.alike:
             return rows
+        if size.alike is None:
+            return tile
     return tile
+
+
+def _sizes(tile: int) -> list[int]:
+    """The numbers of rows that may stand for a tile, ascending."""
+    return list(range(step := -(-tile // _SIZES // _STEP) * _STEP, tile, step))
 
 
 def _alike(logits: Callable[[Tensor], Tensor], images: Tensor, rows: int, tile: int) -> bool:

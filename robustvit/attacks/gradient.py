@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvit.attacks.losses import cross_entropy
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.norms import Norm, project, random_start, steepest
+from robustvit.norms import Norm, bounds, project, random_start, steepest
 from robustvit.registry import attack
 from robustvit.search import Crafted, Search
 
@@ -71,15 +71,18 @@ def _descend(search: Search, rows: Tensor, draws: Draws, eps: float, norm: Norm,
     """One run of PGD over the samples `rows`."""
     start = search.images[rows]
     reached = inside(start, random_start(start, eps, norm, draws), eps, norm)
+    low, high = bounds(start, eps)
     for _ in range(steps):
         if not len(rows):
             return
         seen = search.climb(rows, reached, lambda logits, rows: cross_entropy(logits, search.labels[rows]), eot=eot)
-        alive = search.stand(rows)
-        gradient = seen.gradient
+        alive, gradient = search.stand(rows), seen.gradient
         if not bool(alive.all()):
-            rows, start, reached, gradient = rows[alive], start[alive], reached[alive], gradient[alive]
-        reached = inside(start, project(reached - start + size * steepest(gradient, norm), eps, norm), eps, norm)
+            rows, start, reached, gradient, low, high = (one[alive] for one in (rows, start, reached, gradient, low, high))
+        if norm == "linf":
+            reached = torch.clamp(reached.add(gradient.sign(), alpha=size), low, high)
+        else:
+            reached = inside(start, project(reached - start + size * steepest(gradient, norm), eps, norm), eps, norm)
     if len(rows):
         search.look(rows, reached)
         search.leave(rows, reached)

@@ -23,8 +23,8 @@ Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 Decay = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-Slope: TypeAlias = Callable[[Search, Tensor, Tensor, Draws], Tensor]
-"""A search, rows, where they are, and draws of theirs at this step → the gradient to follow."""
+Slope: TypeAlias = Callable[[Search, Tensor, Tensor, Draws, bool], Tensor]
+"""A search, rows, where they are, draws of theirs at this step, and whether where they are may count as adversarial → the gradient to follow."""
 
 _TINY = 1e-12
 _MI = """@inproceedings{dong2018boosting,
@@ -92,7 +92,7 @@ def si_ni_fgsm(
 ) -> Crafted:  # fmt: skip
     """ni_fgsm whose gradient is averaged over the image darkened to 1, 1/2, 1/4, … of its values. copies: how many. Others as for mi_fgsm."""
 
-    def scaled(search: Search, rows: Tensor, at: Tensor, draws: Draws) -> Tensor:
+    def scaled(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
         return torch.stack([slope(search, rows, at, functools.partial(torch.mul, other=2.0**-i)) for i in range(copies)]).mean(dim=0)
 
     return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), scaled, early, ahead=True)
@@ -110,11 +110,11 @@ def di_fgsm(
     place uniform. decay 0 is the paper's DI²-FGSM without momentum. Others as for mi_fgsm.
     """
 
-    def diverse(search: Search, rows: Tensor, at: Tensor, draws: Draws) -> Tensor:
+    def diverse(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
         luck = draws.uniform(4).to(at.device)
         return slope(search, rows, at, lambda pixels: placed(pixels, luck, chance, smallest))
 
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), diverse, early)
+    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), diverse, early, elsewhere=True)
 
 
 @attack(severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI)
@@ -128,38 +128,52 @@ def ti_fgsm(
     width, sigma: of the Gaussian kernel, in pixels, at 224 px and more (an odd width; smaller pictures want a smaller one). Others as for mi_fgsm.
     """
 
-    def blurred(search: Search, rows: Tensor, at: Tensor, draws: Draws) -> Tensor:
-        return blur(plain(search, rows, at, draws), width, sigma)
+    def blurred(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
+        return blur(plain(search, rows, at, draws, counts), width, sigma)
 
     return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), blurred, early)
 
 
 def iterate(
-    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, pace: Pace, follow: Slope, early: bool, ahead: bool = False
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, pace: Pace, follow: Slope, early: bool, ahead: bool = False,
+    elsewhere: bool = False,
 ) -> Crafted:  # fmt: skip
-    """Steps along momentum from the image on. ahead: the gradient is taken a step of momentum farther."""
+    """Steps along momentum from the image on.
+
+    ahead: the gradient is taken a step of momentum farther. elsewhere: the model is asked of changed pixels for the gradient. With either, each step
+    costs one more query, which looks at the image itself; without, the query of the gradient does.
+    """
     search = Search(model, images, labels, draws, early=early)
-    rows = search.standing
+    rows, start, apart = search.standing, images, ahead or elsewhere
     at, momentum = images.clone(), torch.zeros_like(images)
     for turn in range(pace.steps):
         where = inside(at, pace.step * pace.decay * momentum, pace.step, pace.norm) if ahead else at
-        gradient = follow(search, rows, where, draws.at(turn)[rows])
+        gradient = follow(search, rows, where, draws.at(turn)[rows], turn > 0 and not apart)
+        if not apart:
+            rows, start, at, momentum, gradient = _left(search, rows, start, at, momentum, gradient)
         gradient = gradient / per_sample(gradient.flatten(1).abs().sum(dim=1), gradient).clamp_min(_TINY)
         momentum = pace.decay * momentum + gradient
-        moved = project(at - images[rows] + pace.step * steepest(momentum, pace.norm), pace.eps, pace.norm)
-        at = inside(images[rows], moved, pace.eps, pace.norm)
-        search.look(rows, at)
-        alive = search.stand(rows)
-        rows, at, momentum = rows[alive], at[alive], momentum[alive]
+        at = inside(start, project(at - start + pace.step * steepest(momentum, pace.norm), pace.eps, pace.norm), pace.eps, pace.norm)
+        if apart:
+            search.look(rows, at)
+            rows, start, at, momentum = _left(search, rows, start, at, momentum)
         if not len(rows):
             break
+    if len(rows) and not apart:
+        search.look(rows, at)
     search.leave(rows, at)
     return search.outcome()
 
 
-def plain(search: Search, rows: Tensor, at: Tensor, draws: Draws) -> Tensor:
+def _left(search: Search, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """The rows that are still to be attacked, and what belongs to them."""
+    alive = search.stand(rows)
+    return (rows, *others) if bool(alive.all()) else tuple(one[alive] for one in (rows, *others))
+
+
+def plain(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
     """The gradient of the cross-entropy."""
-    return slope(search, rows, at, lambda pixels: pixels)
+    return search.climb(rows, at, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=counts).gradient
 
 
 def slope(search: Search, rows: Tensor, at: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from robustvit.attacks.losses import margin
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.norms import Norm, per_sample, project_in_box
+from robustvit.norms import Norm, bounds, per_sample, project_in_box
 from robustvit.registry import attack
 from robustvit.search import Crafted, Search
 
@@ -45,19 +45,18 @@ def square(
     stops at its first misclassified query.
     """
     search = Search(model, images, labels, draws)
-    rows = search.standing
+    rows, start = search.standing, images
     state = _begun(images, eps, norm, draws)
     best = margin(search.look(rows, state), labels)
     for step in range(steps):
         if step % _AT_ONCE == 0:
             luck = draws.at(step // _AT_ONCE).uniform(_AT_ONCE, 5 + images.shape[1]).to(images.device)
-        alive = ~search.fallen[rows]
-        rows, state, best = rows[alive], state[alive], best[alive]
+        alive = search.stand(rows)
+        if not bool(alive.all()):
+            rows, start, state, best = rows[alive], start[alive], state[alive], best[alive]
         if not len(rows):
             break
-        tried = _changed(
-            images[rows], state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER)
-        )
+        tried = _changed(start, state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER))
         found = margin(search.look(rows, tried), labels[rows])
         better = found > best
         state = torch.where(per_sample(better, state), tried, state)
@@ -95,8 +94,7 @@ def _changed(images: Tensor, state: Tensor, luck: Tensor, eps: float, norm: Norm
     signs = torch.where(luck[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
     here = _window(luck[:, 0], luck[:, 1], side, images)
     if norm == "linf":
-        moved = torch.where(_mask(here, images), state + 2.0 * eps * signs, state)
-        return torch.minimum(torch.maximum(moved, images - eps), images + eps).clamp_(0.0, 1.0)
+        return torch.clamp(state + _mask(here, images) * (2.0 * eps * signs), *bounds(images, eps))
     there = _window(luck[:, 2], luck[:, 3], side, images)
     delta = state - images
     wave = _wave(side, norm, images)
