@@ -68,7 +68,7 @@ def mi_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """FGSM iterated with momentum: gradients of l1 length 1 are summed, and the sum is followed.
+    """FGSM iterated with momentum: gradients, each divided by the mean of its absolute values, are summed, and the sum is followed.
 
     eps: radius in pixel units; write 4/255. step: default eps / steps. decay: what momentum keeps at each step. early: a sample stops at its first
     misclassified iterate; False lets all take all steps, as one does where the images are for another model. Deterministic: it begins at the image.
@@ -81,7 +81,10 @@ def ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """mi_fgsm whose gradient is taken where momentum is about to lead (Nesterov). Parameters as for mi_fgsm."""
+    """mi_fgsm whose gradient is taken where momentum is about to lead (Nesterov). Parameters as for mi_fgsm.
+
+    The paper divides gradients by their l1 length, which leaves nothing to look ahead by; its authors' code divides by the mean, as is done here.
+    """
     return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), plain, early, ahead=True)
 
 
@@ -121,11 +124,12 @@ def di_fgsm(
 def ti_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
-    width: Annotated[int, Ge(1)] = 15, sigma: Radius = 3.0, early: bool = True,
+    width: Annotated[int, Ge(1)] = 15, sigma: Radius = 7 / 3, early: bool = True,
 ) -> Crafted:  # fmt: skip
     """mi_fgsm whose gradient is blurred, as an average over translations of the input would be.
 
-    width, sigma: of the Gaussian kernel, in pixels, at 224 px and more (an odd width; smaller pictures want a smaller one). Others as for mi_fgsm.
+    width, sigma: of the Gaussian kernel, in pixels, by default the authors', which ends at three sigmas (for 224 px and more; an odd width; smaller
+    pictures want a smaller one). Others as for mi_fgsm.
     """
 
     def blurred(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
@@ -147,11 +151,11 @@ def iterate(
     rows, start, apart = search.standing, images, ahead or elsewhere
     at, momentum = images.clone(), torch.zeros_like(images)
     for turn in range(pace.steps):
-        where = inside(at, pace.step * pace.decay * momentum, pace.step, pace.norm) if ahead else at
+        where = (at + pace.step * pace.decay * momentum).clamp(0.0, 1.0) if ahead else at
         gradient = follow(search, rows, where, draws.at(turn)[rows], turn > 0 and not apart)
         if not apart:
             rows, start, at, momentum, gradient = _left(search, rows, start, at, momentum, gradient)
-        gradient = gradient / per_sample(gradient.flatten(1).abs().sum(dim=1), gradient).clamp_min(_TINY)
+        gradient = gradient / per_sample(gradient.flatten(1).abs().mean(dim=1), gradient).clamp_min(_TINY)
         momentum = pace.decay * momentum + gradient
         at = inside(start, project(at - start + pace.step * steepest(momentum, pace.norm), pace.eps, pace.norm), pace.eps, pace.norm)
         if apart:

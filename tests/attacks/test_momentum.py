@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
-from exact import images, linear
+from exact import classifier, images, linear
 from scipy.ndimage import convolve
+from torch import nn
 
 from robustvit.attacks.momentum import blur, di_fgsm, mi_fgsm, ni_fgsm, placed, si_ni_fgsm
 from robustvit.draws import Draws
@@ -46,3 +47,25 @@ def test_input_diversity_without_chance_is_momentum_alone() -> None:
     labels, draws = model(pixels).argmax(dim=1), Draws(0, "x", IDS)
     both = [mi_fgsm(model, pixels, labels, draws, eps=0.02), di_fgsm(model, pixels, labels, draws, eps=0.02, chance=0.0)]
     assert torch.allclose(both[0].images, both[1].images, atol=1e-6)
+
+
+class Curved(nn.Module):
+    """Logits whose gradient turns as one moves."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.stack((pixels.square().sum(dim=(1, 2, 3)), (3.0 * pixels).sin().sum(dim=(1, 2, 3))), dim=1)
+
+
+def test_nesterov_looks_ahead_by_momentum_of_mean_one() -> None:
+    model, pixels = classifier(Curved()), images(8)
+    labels = model(pixels).argmax(dim=1)
+    found = ni_fgsm(model, pixels, labels, Draws(0, "x", IDS), eps=0.06, steps=3, early=False).images
+    at, momentum = pixels.clone(), torch.zeros_like(pixels)
+    for _ in range(3):
+        leaf = (at + 0.02 * momentum).clamp(0, 1).requires_grad_(True)
+        gradient = torch.autograd.grad(nn.functional.cross_entropy(model(leaf), labels, reduction="sum"), leaf)[0]
+        momentum = momentum + gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+        at = (at + 0.02 * momentum.sign()).clamp(0, 1)
+    assert torch.allclose(found, at, atol=1e-6)
+    plain = mi_fgsm(model, pixels, labels, Draws(0, "x", IDS), eps=0.06, steps=3, early=False).images
+    assert not torch.allclose(found, plain, atol=1e-3)
