@@ -53,7 +53,7 @@ class Curved(nn.Module):
     """Logits whose gradient turns as one moves."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.stack((pixels.square().sum(dim=(1, 2, 3)), (3.0 * pixels).sin().sum(dim=(1, 2, 3))), dim=1)
+        return torch.stack((pixels.square().sum(dim=(1, 2, 3)), (60.0 * pixels).sin().sum(dim=(1, 2, 3))), dim=1)
 
 
 def test_nesterov_looks_ahead_by_momentum_of_mean_one() -> None:
