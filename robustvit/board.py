@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -318,7 +319,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    row |= {f"{one.scenario} {one.severity} accuracy".replace("  ", " "): _doubted(one) for _, one in attacks.iterrows()}
+    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_attack_names(attacks), attacks.iterrows(), strict=True)}
     row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
@@ -328,6 +329,23 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
         row[str(average["metric"])] = _cell_text(average)
     judged = word(gravest(part["gradients"]))
     return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
+
+
+def _attack_names(attacks: pd.DataFrame) -> list[str]:
+    """What tells some attacks apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
+    told = [_parameters(text) for text in attacks["params"]]
+    names = []
+    for own, (_, one) in zip(told, attacks.iterrows(), strict=True):
+        alike = [other for other, scenario in zip(told, attacks["scenario"], strict=True) if scenario == one["scenario"]]
+        varied = [key for key in own if len({other.get(key) for other in alike}) > 1]
+        shown = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
+        names.append(" ".join(word for word in (one["scenario"], *shown, one["severity"]) if word))
+    return names
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """`norm=l2, attack=pgd(steps=3, eot=1)` by name."""
+    return dict(pair.split("=", 1) for pair in re.split(r", (?![^(]*\))", text) if "=" in pair)
 
 
 def _counts_text(part: pd.DataFrame) -> str:

@@ -29,7 +29,8 @@ _GRADIENT = 3.4  # an attack's step in forward passes: forward, backward to the 
 class Estimate:
     """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache.
 
-    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it.
+    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it, and an attack in a chain
+    meets only what stands.
     """
 
     rows: int
@@ -62,13 +63,13 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         for cell in ask.cells:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
-            bound = bound or (rows > 0 and _met(plan, cell) > 1)
+            bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after)))
             if rows and not ask.samples.traits.fleeting:
                 decoded[ask.samples.data.fingerprint, cell.view] = ask.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
             if ask.model is None:
                 seconds = None
             elif rows and seconds is not None:
-                key = (cell.scenario.name, int(_steps(cell.scenario)), cell.view)
+                key = (cell.scenario.name, int(_passes(cell.scenario, ask.model)), cell.view)
                 if key not in costs:
                     costs[key] = _cost(ask, cell) * _met(plan, cell)
                 seconds += rows * costs[key]
@@ -90,7 +91,7 @@ def _cost(ask: Ask, cell: Cell) -> float:
     forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile
     entry = registry.scenario(cell.scenario.name)
     if entry.kind == "attack":
-        return forward * (2 + _GRADIENT * _steps(cell.scenario))
+        return forward * (2 + _passes(cell.scenario, model))
     if entry.kind != "corruption":
         return forward
     does = scenario(entry, cell.scenario)
@@ -98,12 +99,20 @@ def _cost(ask: Ask, cell: Cell) -> float:
     return forward + _seconds(lambda: does(model, batch, Draws(0, stream(cell.scenario), batch.ids, model.device))) / _PROBED
 
 
-def _steps(spec: Spec) -> float:
+def _passes(spec: Spec, model: Classifier) -> float:
+    """What an attack asks of a sample that never falls, in forward passes."""
+    inner = next((value for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"), spec)
+    if registry.scenario(inner.name).kind != "attack":
+        return 0.0
+
     def count(name: str) -> float:
-        value = spec.get(name, 1)
+        value = inner.get(name, 1)
         return float(value) if isinstance(value, int | float) else 1.0
 
-    return count("steps") * count("restarts")
+    asked = (
+        count("steps") * count("restarts") * count("eot") * count("searches") * count("copies") * min(count("targets"), model.outputs - 1)
+    )
+    return asked * (1.0 if registry.scenario(inner.name).family == "black-box" else _GRADIENT)
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:

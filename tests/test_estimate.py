@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from exact import linear
 
-from robustvit.estimate import Estimate
+from robustvit import registry
+from robustvit.estimate import _GRADIENT, Estimate, _passes
+from robustvit.spec import parse
 
 
 @pytest.mark.parametrize(
@@ -13,3 +16,17 @@ from robustvit.estimate import Estimate
 )
 def test_seconds_are_told_in_the_largest_unit_and_one_second_is_singular(seconds: float, told: str) -> None:
     assert Estimate(8, 8, seconds, 0, 0).sentence.startswith(f"About {told}on this machine.")
+
+
+@pytest.mark.parametrize(
+    ("node", "passes"),
+    [
+        ({"square": {"eps": 0.1, "steps": 500}}, 500),  # forward passes alone
+        ({"pgd": {"eps": 0.1, "steps": 10, "restarts": 2, "eot": 3}}, 60 * _GRADIENT),
+        ({"apgd_t": {"eps": 0.1, "steps": 10, "targets": 9}}, 10 * _GRADIENT),  # of two classes one is wrong
+        ({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": 0.1, "steps": 7}}}}, 7 * _GRADIENT),
+    ],
+)
+def test_an_attack_is_counted_by_what_it_asks_of_a_sample_that_stands(node: dict[str, object], passes: float) -> None:
+    (spec,) = parse(node)
+    assert _passes(registry.bind(registry.scenario(spec.name), spec), linear()[0]) == pytest.approx(passes)
