@@ -47,20 +47,21 @@ def square(
     search = Search(model, images, labels, draws)
     rows, start = search.standing, images
     state = _begun(images, eps, norm, draws)
-    best = margin(search.look(rows, state), labels)
+    best, box = margin(search.look(rows, state), labels), bounds(images, eps)
     for step in range(steps):
         if step % _AT_ONCE == 0:
             luck = draws.at(step // _AT_ONCE).uniform(_AT_ONCE, 5 + images.shape[1]).to(images.device)
         alive = search.stand(rows)
         if not bool(alive.all()):
             rows, start, state, best = rows[alive], start[alive], state[alive], best[alive]
+            box = bounds(start, eps)
         if not len(rows):
             break
-        tried = _changed(start, state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER))
+        tried = _changed(start, box, state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER))
         found = margin(search.look(rows, tried), labels[rows])
-        better = found > best
-        state = torch.where(per_sample(better, state), tried, state)
-        best = torch.where(better, found, best)
+        better = (found > best).nonzero().flatten()
+        if len(better):
+            state[better], best[better] = tried[better], found[better]
     search.leave(rows, state)
     return search.outcome()
 
@@ -86,15 +87,16 @@ def _begun(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
     return images + _fitted(images, delta, eps, norm)
 
 
-def _changed(images: Tensor, state: Tensor, luck: Tensor, eps: float, norm: Norm, share: float) -> Tensor:
-    """Each sample with one square changed. luck: (n, 5 + C) uniform numbers: two places, a turn, and a sign for each channel."""
+def _changed(images: Tensor, box: tuple[Tensor, Tensor], state: Tensor, luck: Tensor, eps: float, norm: Norm, share: float) -> Tensor:
+    """Each sample with one square changed. box: the ends of its linf ball. luck: (n, 5 + C) uniform numbers: two places, a turn, and a sign for each channel."""
     channels, height, width = images.shape[1:]
     side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
     side = min(side + (norm != "linf" and side % 2 == 0), height, width)
     signs = torch.where(luck[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
     here = _window(luck[:, 0], luck[:, 1], side, images)
     if norm == "linf":
-        return torch.clamp(state + _mask(here, images) * (2.0 * eps * signs), *bounds(images, eps))
+        low, high = box  # one of which a step of 2 eps always ends at
+        return torch.where(_mask(here, images), torch.where(signs > 0, high, low), state)
     there = _window(luck[:, 2], luck[:, 3], side, images)
     delta = state - images
     wave = _wave(side, norm, images)
