@@ -67,8 +67,7 @@ class Kept:
     def of(cls, store: Store, question: Question) -> Kept:
         """Of a question that a run asked."""
         attack = revive(store.describe(question.cell)["scenario"])
-        radius = f" {question.severity}" if question.severity else ""
-        return cls(store, f"{question.scenario}{radius} on {question.model}", question.cell, attack)
+        return cls(store, f"{question.scenario} on {question.model}#{question.cell[:6]}", question.cell, attack)
 
     @property
     def ids(self) -> tuple[str, ...]:
