@@ -31,7 +31,7 @@ from robustvit.spec import Spec, parse
 
 PARTS = {"apgd_ce": "apgd-ce", "apgd_t": "apgd-t", "fab_t": "fab-t", "square": "square"}
 RADII = {  # of each norm: one that lets nothing of these models stand, and one that most samples stand
-    "linf": (16 / 255, 0.5 / 255), "l2": (3.0, 0.1), "l1": (120.0, 1.5)
+    "linf": (32 / 255, 0.5 / 255), "l2": (3.0, 0.1), "l1": (120.0, 1.5)
 }  # fmt: skip
 MODELS = ("demo", "cnn", "vit")
 STEP, STEPS = 1 / 255, 10
