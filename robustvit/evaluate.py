@@ -52,7 +52,7 @@ def evaluate(
     earlier: pd.DataFrame | None = None,
     learned: Mapping[str, np.ndarray] | None = None,
 ) -> Answers:
-    """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size.
+    """Answers a cell for some samples. A row depends on its own sample alone, bitwise at one tile size; attacks of other libraries mix the rows of a call.
 
     model: with the cell's transforms applied, frozen. pictures: (n, H, W, 3) uint8, already through the cell's view. positions: the n
     samples' indices in `data`. plugins: what plug-in parameters stand for, by name. keep: `logits`, and `adversarial` for the images that attacks leave. show: rows, in

@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Scenario(Protocol):
-    """(Classifier, Batch, Draws) → Outcome. A row of the outcome depends on that row of the batch and its draws alone."""
+    """(Classifier, Batch, Draws) → Outcome. A row of the outcome depends on that row of the batch and its draws alone, but for other libraries' attacks."""
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """What becomes of the batch."""
