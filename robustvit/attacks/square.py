@@ -95,8 +95,9 @@ def _changed(images: Tensor, box: tuple[Tensor, Tensor], state: Tensor, luck: Te
     signs = torch.where(luck[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
     here = _window(luck[:, 0], luck[:, 1], side, images)
     if norm == "linf":
-        low, high = box  # one of which a step of 2 eps always ends at
-        return torch.where(_mask(here, images), torch.where(signs > 0, high, low), state)
+        place, tried = _place(here, channels), state.clone()
+        tried[place] = torch.where(signs > 0, box[1][place], box[0][place])  # one of which a step of 2 eps always ends at
+        return tried
     there = _window(luck[:, 2], luck[:, 3], side, images)
     delta = state - images
     wave = _wave(side, norm, images)
@@ -107,9 +108,7 @@ def _changed(images: Tensor, box: tuple[Tensor, Tensor], state: Tensor, luck: Te
 def _moved_mass(delta: Tensor, pattern: Tensor, here: Tensor, there: Tensor, eps: float, norm: Norm) -> Tensor:
     """The perturbation with what two windows hold, and what is left of eps, put into the first in a new shape."""
     channels = delta.shape[1]
-    rows = torch.arange(len(delta), device=delta.device)[:, None, None, None]
-    layer = torch.arange(channels, device=delta.device)[None, :, None, None]
-    place = (rows, layer, here[:, 0][:, None, :, None], here[:, 1][:, None, None, :])
+    place = _place(here, channels)
     old = delta[place]
     both = delta * (_mask(here, delta) | _mask(there, delta))
     held, total = _mass(both, norm), _length(delta, norm)
@@ -136,6 +135,13 @@ def _window(down: Tensor, across: Tensor, side: int, images: Tensor) -> Tensor:
     steps = torch.arange(side, device=images.device)
     corner = torch.stack((down * (height - side + 1), across * (width - side + 1)), dim=1).long()
     return corner[:, :, None] + steps
+
+
+def _place(window: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a tensor (n, channels, H, W) is indexed by where windows are: (n, channels, side, side)."""
+    rows = torch.arange(len(window), device=window.device)[:, None, None, None]
+    layer = torch.arange(channels, device=window.device)[None, :, None, None]
+    return rows, layer, window[:, 0][:, None, :, None], window[:, 1][:, None, None, :]
 
 
 def _mask(window: Tensor, images: Tensor) -> Tensor:
