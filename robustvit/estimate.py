@@ -60,7 +60,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
         costs: dict[tuple[str, int, View], float] = {}
-        for cell in ask.cells:
+        for cell in ask.questions:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
             bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after)))

@@ -58,6 +58,11 @@ class Ask:
     model: Classifier | None
     missing: str = ""
 
+    @property
+    def questions(self) -> list[Cell]:
+        """The cells, each once: the first link of a chain is also the cell of that attack alone."""
+        return list(dict.fromkeys(self.cells))
+
 
 @dataclass
 class Plan:
@@ -72,8 +77,8 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of every model."""
-        return [cell for ask in self.asks for cell in ask.cells]
+        """Every cell of every model, once."""
+        return [cell for ask in self.asks for cell in ask.questions]
 
     def done(self, store: Store | None) -> dict[str, int]:
         """Rows already here, by cell id; nothing for cells whose id is unresolved."""
@@ -84,7 +89,7 @@ class Plan:
     def complete(self, store: Store) -> int:
         """How many cells have all their rows."""
         done = self.done(store)
-        return sum(cell.resolved and done[cell.id] >= ask.samples.asked for ask in self.asks for cell in ask.cells)
+        return sum(cell.resolved and done[cell.id] >= ask.samples.asked for ask in self.asks for cell in ask.questions)
 
     @property
     def incomplete(self) -> list[str]:
@@ -94,7 +99,7 @@ class Plan:
     @property
     def rows(self) -> int:
         """Rows wanted in all."""
-        return sum(ask.samples.asked * len(ask.cells) for ask in self.asks)
+        return sum(ask.samples.asked * len(ask.questions) for ask in self.asks)
 
 
 def make(

@@ -157,7 +157,7 @@ class _Run:
         self.environment = self.store.write_environment(environment.describe(torch.device(self.plan.settings.device)))
         self.note({"started": _now()})
         try:
-            tasks = [task for ask in self.plan.asks for cell in ask.cells for task in self.missing(ask, cell)]
+            tasks = [task for ask in self.plan.asks for cell in ask.questions for task in self.missing(ask, cell)]
             self.tell("reading images" if tasks else "nothing to do")
             self.prepare(tasks)
             local.run(tasks, self.attempt)
