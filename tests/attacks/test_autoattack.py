@@ -199,3 +199,8 @@ def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path
         pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other), check_exact=True)
     last = standing(Store(tmp_path / "killed"), "autoattack", 4)
     assert 0 < sum(last.values()) < len(last)
+
+
+def test_a_cell_that_the_chain_shares_with_an_attack_is_counted_once(chain: Suite, tmp_path: Path) -> None:
+    done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=8, batch_size=32))
+    assert (done.cells, done.complete, done.rows, done.computed) == (4, 4, 32, 32)
