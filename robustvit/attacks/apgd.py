@@ -120,8 +120,11 @@ def _run(
     start = images + surface_start(images, _RADII[0][0] * eps, norm, draws)
     outer = [int(share * steps) for _, share in _RADII[:-1]]
     for (factor, _), count in zip(_RADII, [*outer, steps - sum(outer)], strict=True):
+        if not len(rows):
+            return
         start = images + project_in_box(images, start - images, factor * eps, norm)
-        start = _ascend(search, rows, start, loss, factor * eps, norm, count, eot, candidates=factor == 1.0)
+        state = _ascend(search, rows, start, loss, factor * eps, norm, count, eot, None if factor == 1.0 else eps)
+        rows, images, start = state.rows, state.images, state.best
 
 
 @dataclass
@@ -150,15 +153,21 @@ class _Climb:
 
 
 def _ascend(
-    search: Search, rows: Tensor, start: Tensor, loss: Loss, eps: float, norm: Norm, steps: int, eot: int, candidates: bool = True
-) -> Tensor:  # fmt: skip
-    """One run of APGD in one ball from `start`; returns the iterates of the highest loss of the samples that are left. They leave as they fall."""
-    at = start.clamp(0.0, 1.0)
+    search: Search, rows: Tensor, start: Tensor, loss: Loss, eps: float, norm: Norm, steps: int, eot: int, within: float | None = None
+) -> _Climb:  # fmt: skip
+    """One run of APGD in one ball from `start`; returns where the samples are that are left. They leave as they fall.
+
+    within: of a ball that is larger than the budget, the budget. Its iterates do not count; after 0, 1, 2, 4, … steps what is nearest to them in the
+    budget is looked at, so that those that fall easily need not come all the way in.
+    """
+    at, candidates = start.clamp(0.0, 1.0), within is None
     seen = search.climb(rows, at, loss, candidates=candidates, eot=eot)
     state = _begun(rows, search.images[rows], at, seen, eps, norm)
     window, since = max(int((0.04 if norm == "l1" else 0.22) * steps), 1), 0
     for turn in range(steps):
-        state = state.keep(~search.fallen[state.rows]) if candidates else state
+        if within is not None and turn & (turn - 1) == 0:
+            search.look(state.rows, state.images + project_in_box(state.images, state.at - state.images, within, norm))
+        state = state.keep(~search.fallen[state.rows])
         if not len(state.rows):
             break
         _step(state, eps, norm, _MOMENTUM if turn else 1.0)
@@ -170,7 +179,7 @@ def _ascend(
             since = 0
     if candidates:
         search.leave(state.rows, state.best)
-    return state.best
+    return state
 
 
 def _begun(rows: Tensor, images: Tensor, at: Tensor, seen: Seen, eps: float, norm: Norm) -> _Climb:
