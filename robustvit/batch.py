@@ -127,7 +127,9 @@ def check_pixels(images: Tensor, what: str) -> None:
     if images.numel() == 0:
         return
     low, high = torch.aminmax(images.detach())
-    if not (float(low) >= 0.0 and float(high) <= 1.0):  # NaN fails both comparisons
+    if not bool(torch.isfinite(low)) or not bool(torch.isfinite(high)):
+        raise PixelRange(f"{what} must be pixels in [0, 1]; some of these are not finite numbers.")
+    if not (float(low) >= 0.0 and float(high) <= 1.0):
         raise PixelRange(
             f"{what} must be pixels in [0, 1]; these span [{float(low):.4g}, {float(high):.4g}]. "
             "Do not normalise them: the Classifier does that itself."

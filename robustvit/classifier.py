@@ -23,6 +23,7 @@ from robustvit.view import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ROUNDING = 1e-3  # relative; what a device that adds in any order may move logits by
 _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has
 
 
@@ -128,19 +129,33 @@ class Classifier(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """How many logits it gives. Asked of the model itself, once for each size. Raises ModelError where it refuses images of its view."""
+        """How many logits it gives. Asked of the model itself, once for each size.
+
+        Raises ModelError where it refuses images of its view, or answers the same pixels differently.
+        """
         if self.size not in self._outputs:
             blank = torch.zeros(min(self.tile, 2), 3, *self.size, device=self.device)
             try:
                 with torch.no_grad():
-                    self._outputs[self.size] = self._logits(blank).shape[1]
+                    first, second = self._logits(blank), self._logits(blank)
+                self._outputs[self.size] = first.shape[1]
             except (AssertionError, RuntimeError, ValueError) as error:
                 height, width = self.size
                 raise ModelError(
                     f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view asks for: {error} "
                     f"Choose the view's size with --img-size, or build the model for it with ?kwargs=img_size={height}."
                 ) from error
+            self._refuse_chance(first, second)
         return self._outputs[self.size]
+
+    def _refuse_chance(self, first: Tensor, second: Tensor) -> None:
+        """Raises ModelError where two answers to the same pixels differ by more than rounding, and nothing says whose chance that is."""
+        apart = float((first - second).abs().max()) if first.shape == second.shape else float("inf")
+        if apart > _ROUNDING * (1.0 + float(first.abs().max())):
+            raise ModelError(
+                f"model '{self.card.label}' answers the same pixels differently each time (logits {apart:.3g} apart): something in it draws random numbers, such as "
+                "dropout that is left on. No number of it could be made again. Turn that off, or make a Classifier whose `bound(draws)` draws from the samples."
+            )
 
     @property
     def device(self) -> torch.device:
@@ -193,6 +208,11 @@ class Classifier(nn.Module):
         """A picture as (3, H, W) float32 in [0, 1], through this model's view: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         return pixels(np.array(self.view.look(image))[None], self.device)[0]
+
+    def identify(self) -> Classifier:
+        """Names its weights as they are now, which may not be those that it was loaded with; returns itself."""
+        self.card = replace(self.card, fingerprint=fingerprint(self.model))
+        return self
 
     def relabel(self, label: str) -> Classifier:
         """Sets the name that tables show; returns itself."""
@@ -270,15 +290,26 @@ def _shape(value: object) -> str:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A name for a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order."""
+    """A name for a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
+
+    Weights that a quantised layer packs away count by what they stand for.
+    """
     total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        if not isinstance(tensor, Tensor):
-            continue
-        array = tensor.detach().cpu().contiguous()
-        total.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-        total.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    for name, value in sorted(module.state_dict().items()):
+        for tensor in _tensors(value):
+            array = tensor.detach().cpu().contiguous()
+            total.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
+            total.update((array.dequantize() if array.is_quantized else array).reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()[:20]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors that an entry of a state holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _tensors(one)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def _places(store: Store, cell: str) -> dict[str, _Place]:
     for piece in cover(store.pieces(cell)):
         path = _whole(store, piece)
         with safetensors.safe_open(path, framework="np") as file:
-            earlier, kept = file.metadata().get("earlier", ""), file.get_tensor("rows")
+            earlier, kept = json.loads(file.metadata()["about"])["earlier"], file.get_tensor("rows")
         names = piece.read(["sample"])["sample"].to_pylist()
         if earlier and len(kept) < len(names):
             before = _places(store, earlier)

@@ -19,6 +19,7 @@ from robustvit.loading import load_data, load_model, resolve
 from robustvit.registry import Entry
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec, parse
+from robustvit.suite import links
 
 
 def perturb(
@@ -51,6 +52,12 @@ def perturb(
         raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
     if entry.kind == "attack" and (model is None or labels is None):
         raise BadParameter(f"the attack '{name}' needs a model and labels.")
+    if model is not None and not isinstance(model, Classifier):
+        raise BadParameter(
+            f"perturb takes a Classifier; this is a {type(model).__name__}. robustvit.load_model makes one, of package.module:factory too."
+        )
+    if labels is not None and labels.dtype.is_floating_point:
+        raise BadParameter(f"labels are class indices, whole numbers; these are {labels.dtype}.")
     check_pixels(images, "the images given to perturb")
     names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(images)))
     if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
@@ -60,11 +67,27 @@ def perturb(
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)
+    if entry.chain:
+        return _chained(host, batch, bound, seed)
     plugins = {**_nested(bound, entry), **given}
     learned = {key: torch.from_numpy(array) for key, array in fit(host, host.view, bound, seed, plugins).items()} if entry.fit else None
     outcome = scenario(entry, bound, plugins, learned)(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images
+
+
+def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
+    """The images that a chain of attacks leaves, each asked of what those before it left standing."""
+    images = batch.images.clone()
+    for spec in links(chain):
+        with torch.no_grad():
+            rows = (model(images).argmax(dim=1) == batch.labels).nonzero().flatten()
+        if len(rows):
+            part = batch[rows]
+            outcome = scenario(registry.scenario(spec.name), spec)(model, part, Draws(seed, stream(spec), part.ids, images.device))
+            assert outcome.images is not None
+            images[rows] = outcome.images
+    return images
 
 
 def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:

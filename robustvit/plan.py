@@ -149,7 +149,7 @@ def _asked(suite: Suite, settings: Settings) -> Suite:
 def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[Ask]:
     """The questions to one model, on every data set."""
     try:
-        model = load(address, plan.settings) if isinstance(address, str | Spec) else address
+        model = load(address, plan.settings) if isinstance(address, str | Spec) else _given(address)
     except WeightsUnavailable as error:
         if need_weights:
             raise
@@ -164,6 +164,15 @@ def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> l
     return [
         Ask(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model) for samples in plan.samples
     ]
+
+
+def _given(model: Classifier) -> Classifier:
+    """A Classifier that the caller made, under the name of the weights it has now. Raises BadParameter for anything else."""
+    if not isinstance(model, Classifier):
+        raise BadParameter(
+            f"models takes addresses and Classifiers; this is a {type(model).__name__}. Name the function that makes it: package.module:factory."
+        )
+    return model.identify()
 
 
 def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
@@ -185,7 +194,8 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
     for param in entry.params:
         value = cell.scenario.get(param.name)
         if param.hint.plugin == "model" and isinstance(value, Spec):
-            model = load_model(value, device=plan.settings.device, tile=plan.settings.batch_size)
+            address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
+            model = load_model(address, device=plan.settings.device, tile=plan.settings.batch_size)
             named = model.card.identity.with_params(fingerprint=model.card.fingerprint)
             plan.plugins[named] = model
             changed[param.name] = named

@@ -175,12 +175,12 @@ class Records:
             yield question, read(pieces)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, seed and precision in front. columns: only these of the schema's (default all)."""
+        """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, link (of a chain of attacks, from 1; else 0), seed and precision in front. columns: only these of the schema's (default all)."""
         frames = []
         for question, pieces in self._found:
             frame = read(pieces, columns)
             for place, name in enumerate(
-                ("cell", "suite", "model", "transforms", "data", "scenario", "severity", "params", "seed", "precision")
+                ("cell", "suite", "model", "transforms", "data", "scenario", "severity", "params", "link", "seed", "precision")
             ):
                 frame.insert(place, name, getattr(question, name))
             frames.append(frame)

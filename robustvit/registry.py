@@ -242,7 +242,15 @@ def bind(entry: Entry, spec: Spec) -> Spec:
         else:
             value = param.default
         filled[param.name] = _bind_nested(value, param.hint, spec.where)
+    _refuse_levels(entry, filled, at)
     return Spec(spec.name, tuple(sorted(filled.items())), entry.kind, entry.version, spec.where)
+
+
+def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
+    """Raises BadParameter for a radius in linf that no picture has room for: a level, where pixels are in [0, 1]."""
+    eps = filled.get("eps")
+    if entry.kind == "attack" and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
+        raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
 
 
 def _bind_nested(value: Value, hint: Hint, where: str) -> Value:

@@ -15,7 +15,7 @@ from robustvit import norms
 from robustvit.batch import Batch, check_pixels
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.errors import BudgetExceeded, GradientAbsent, RobustvitError
+from robustvit.errors import BudgetExceeded, GradientAbsent, ModelError, RobustvitError, few
 from robustvit.registry import Entry
 from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import Spec, plain, show
@@ -51,7 +51,8 @@ def scenario(
     if entry.kind == "corruption":
         return functools.partial(_corrupted, functools.partial(function, **arguments), spec)
     if entry.kind == "attack":
-        return functools.partial(_attacked, functools.partial(function, **arguments), spec)
+        guarded = function if entry.module.startswith("robustvit.") else _watched(function, spec)
+        return functools.partial(_attacked, functools.partial(guarded, **arguments), spec)
     if entry.kind == "certificate":
         return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, draws, **arguments)))
     return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, batch.labels, draws, **arguments)))
@@ -65,6 +66,32 @@ def parameters(spec: Spec, plugins: Mapping[str, Any] | None = None) -> dict[str
 def _taught(function: Callable[..., Any], learned: Mapping[str, Tensor]) -> Callable[..., Any]:
     """An attack that has learned, as one that need not."""
     return lambda model, images, labels, draws, **arguments: function(model, images, labels, draws, learned, **arguments)
+
+
+def _watched(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """Somebody's attack on a model that is put back as it was. Raises ModelError where the attack changed it."""
+
+    def attack(model: Classifier, *given: Any, **arguments: Any) -> Any:
+        before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+        try:
+            return function(model, *given, **arguments)
+        finally:
+            _put_back(model, before, spec)
+
+    return attack
+
+
+def _put_back(model: Classifier, before: Mapping[str, Tensor], spec: Spec) -> None:
+    model.eval().requires_grad_(False)
+    now = model.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(now[name], value)]
+    with torch.no_grad():
+        for name in changed:
+            now[name].copy_(before[name])
+    if changed:
+        raise ModelError(
+            f"attack '{spec.name}' changed the model it attacks ({few(changed)}); it is put back. An attack must leave it as it is."
+        )
 
 
 def stream(spec: Spec) -> str:
@@ -82,13 +109,16 @@ def _corrupted(function: Callable[..., Tensor], spec: Spec, model: Classifier, b
 def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
     """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1)."""
     with torch.no_grad(), model.precisely():
-        right = model(batch.images).argmax(dim=1) == batch.labels
+        logits = model(batch.images)
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
+    right = logits.argmax(dim=1) == batch.labels
     images = batch.images.clone()
     columns = _blank(len(batch), images.device)
     if bool(right.any()):
         part, keyed = batch[right], draws[right]
         with model.sparingly():
-            returned = function(model, part.images, part.labels, keyed)
+            returned = function(model, part.images.clone(), part.labels.clone(), keyed)
         crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _untold(len(part), images.device))
         _check_returned(crafted.images, part, spec)
         check_budget(crafted.images.detach(), part, spec)

@@ -125,7 +125,7 @@ class Store:
 
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
-        content = safetensors.numpy.save(arrays, metadata=about)
+        content = safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})  # one entry: several have no order
         _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
         return hashlib.sha256(content).hexdigest()
 

@@ -193,11 +193,15 @@ class Suite:
 
 def _links(model: Cell, scenario: Spec) -> Iterable[Cell]:
     """The cells that a scenario stands for: itself, or the links of its chain, each after those before it."""
-    entry = registry.scenario(scenario.name)
-    if not entry.chain:
+    if not registry.scenario(scenario.name).chain:
         yield replace(model, scenario=scenario)
         return
-    nodes = entry.load()(**dict(scenario.params))
-    parts = tuple(registry.bind(registry.scenario(spec.name), spec) for node in nodes for spec in parse(node, scenario.where))
+    parts = links(scenario)
     for place, part in enumerate(parts):
         yield replace(model, scenario=part, after=parts[:place], link=Link(scenario, place + 1, len(parts)))
+
+
+def links(chain: Spec) -> tuple[Spec, ...]:
+    """The bound attacks that a bound chain names, in their order."""
+    nodes = registry.scenario(chain.name).load()(**dict(chain.params))
+    return tuple(registry.bind(registry.scenario(spec.name), spec) for node in nodes for spec in parse(node, chain.where))

@@ -98,7 +98,7 @@ def test_a_model_that_looks_otherwise_is_refused(place: Path, tmp_path: Path) ->
 
 
 def test_a_sample_without_an_image_is_missing_by_name(place: Path) -> None:
-    with pytest.raises(DataMissing, match="keeps no image of 1 of 1 samples that 'pgd on demo#.{6}' left: nobody"):
+    with pytest.raises(DataMissing, match=r"keeps no image of 1 of 1 samples that 'pgd on demo#.{6}' left: nobody"):
         the(place, "pgd").pictures(["nobody"])
 
 

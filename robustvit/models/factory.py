@@ -42,7 +42,7 @@ def factory_model(
     given: dict[str, Any] = {"mean": mean, "std": std, "img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
     if isinstance(built, Classifier):
         _refuse(target, given)
-        return built
+        return built.identify()  # the function may have changed what it loaded
     look = _look(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
         target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
