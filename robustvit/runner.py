@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FRAMES_APART = 10  # of the frames of a clip that are kept
+_KEPT_WORDS = {"logits": "logits", "adversarial": "images"}
 _SHOWN = 4  # samples kept of each cell as the model saw them
 _CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
@@ -199,7 +200,9 @@ class _Run:
             "adversarial": "adversarial" in keep and _is_attack(cell) and any("images" not in self.store.about(piece) for piece in pieces),
         }
         for what in (name for name, lacks in lacking.items() if lacks):
-            raise UsageError(f"--keep {what}: rows of '{cell}' are in {self.store.path} without it. Give a new place with --store.")
+            raise UsageError(
+                f"--keep {what}: rows of '{cell}' are in {self.store.path} without their {_KEPT_WORDS[what]}. Give a new place with --store."
+            )
 
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Decodes what the tasks need, once for each data set and view, with the workers asked for."""

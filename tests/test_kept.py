@@ -116,7 +116,7 @@ def test_an_altered_file_is_refused(place: Path, tmp_path: Path) -> None:
 
 def test_rows_that_kept_nothing_are_not_taken_for_those_that_did(place: Path, tmp_path: Path) -> None:
     rv.run(place / "mine.yaml", ["demo"], store=tmp_path / "bare", settings=rv.Settings(limit=5))
-    with pytest.raises(UsageError, match=r"--keep adversarial: rows of 'pgd 3/255' are in .* without it"):
+    with pytest.raises(UsageError, match=r"--keep adversarial: rows of 'pgd 3/255' are in .* without their images"):
         rv.run(place / "mine.yaml", ["demo"], store=tmp_path / "bare", settings=rv.Settings(limit=5, keep=("adversarial",)))
     with pytest.raises(StoreError, match="keeps no images that attacks left"):
         named_suite(f"kept:{tmp_path / 'bare'}")
