@@ -1,6 +1,6 @@
 """Our attacks beside pyautoattack's and torchattacks', on the same models, images and radii, in one process.
 
-    python benchmarks/attacks.py [--images 64] [--models demo cnn vit] [--norms linf l2 l1] [--only floor parts standard torchattacks]
+    python benchmarks/attacks.py [--images 64] [--models demo cnn vit] [--norms linf l2 l1] [--only floor parts standard torchattacks large]
 
 pyautoattack 0.2.0 and torchattacks 3.5.1 (`python -m pip install pyautoattack torchattacks`) run their own attacks, AutoAttack at its standard settings;
 ours are the links of `autoattack`. Everybody sees the samples that the model answers rightly. Seconds are of CPU time, one thread: on a shared machine
@@ -35,6 +35,7 @@ RADII = {  # of each norm: one that lets nothing of these models stand, and one 
 }  # fmt: skip
 MODELS = ("demo", "cnn", "vit")
 STEP, STEPS = 1 / 255, 10
+LARGE = {"apgd_ce": 15, "square": 60, "fab_t": 8}  # steps at 224 px, where each takes half a second
 TORCHATTACKS = {  # theirs, our name, parameters of both
     "FGSM": ("fgsm", {}, {}),
     "PGD": ("pgd", {"steps": STEPS, "step": STEP}, {"steps": STEPS, "alpha": STEP}),
@@ -216,7 +217,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--norms", nargs="+", default=list(RADII), choices=list(RADII))
-    parser.add_argument("--only", nargs="+", default=["floor", "parts", "standard", "torchattacks"])
+    parser.add_argument("--only", nargs="+", default=["floor", "parts", "standard", "torchattacks", "large"])
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     models = {name: model_of(name) for name in chosen.models}
@@ -229,6 +230,9 @@ def main() -> None:
         show("part | model | norm | eps", (part_row(models[name], name, chosen.images, norm, eps, part) for name, norm, eps in asked for part in PARTS))  # fmt: skip
     if "torchattacks" in chosen.only:
         show("torchattacks | model | eps", (torchattacks_row(models[name], name, chosen.images, theirs) for name in models for theirs in TORCHATTACKS))  # fmt: skip
+    if "large" in chosen.only:
+        large = rv.load_model("vit_tiny_patch16_224?weights=random", tile=8)
+        show("part | model | steps", (large_row(large, part, steps) for part, steps in LARGE.items()))
 
 
 def standard_row(model: Classifier, name: str, count: int, norm: str, eps: float) -> tuple[str, int, Row]:
@@ -245,6 +249,22 @@ def part_row(model: Classifier, name: str, count: int, norm: str, eps: float, pa
     node = next(node for node in autoattack(eps=eps, norm=norm) if part in node)  # type: ignore[arg-type]
     row = compared(model, batch, lambda: attacked(model, batch, node), lambda: autoattacked(model, batch, norm, eps, part))
     return f"{part} | {name} | {norm} | {_radius(norm, eps)}", len(batch), row
+
+
+def large_row(model: Classifier, part: str, steps: int) -> tuple[str, int, Row]:
+    """A few steps of one part on eight pictures of 224 px, at a radius that all stand."""
+    from pyautoattack import AutoAttack
+
+    images = Draws(0, "large", [str(i) for i in range(8)]).uniform(3, *model.size)
+    with torch.no_grad():
+        batch = Batch(images, model(images).argmax(dim=1), tuple(str(i) for i in range(8)))
+    peer = AutoAttack(plain(model), norm="Linf", eps=1e-5, version="custom", attacks=[PARTS[part]], seed=0)
+    peer.verbose = False
+    peer.apgd.n_iter, peer.apgd.n_restarts, peer.square.n_queries = steps, 1, steps
+    peer.fab.n_iter, peer.fab.n_restarts, peer.fab.n_target_classes = steps, 1, 1
+    node = {part: {"eps": 1e-5, "steps": steps, **({"targets": 1} if part == "fab_t" else {})}}
+    row = compared(model, batch, lambda: attacked(model, batch, node), lambda: peer.run_standard_evaluation(batch.images, batch.labels, batch_size=8)[0])  # fmt: skip
+    return f"{part} | vit_tiny_patch16_224 | {steps}", 8, row
 
 
 def torchattacks_row(model: Classifier, name: str, count: int, theirs: str) -> tuple[str, int, Row]:
