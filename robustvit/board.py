@@ -161,6 +161,7 @@ def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown],
     found = answer(reader.store, one.question, None if names is None else sorted({*names, *reader.attempts.columns(one.question)}))
     rows = found.rows
     reader.attempts.hear(one.question, rows)
+    rows.attrs["radius"] = one.question.severity if one.question.kind == "attack" else ""
     rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
     heard = _Heard(one, found, columns)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
+from robustvit.errors import NotApplicable
 from robustvit.registry import metric
 
 
@@ -45,8 +46,12 @@ def robust_accuracy_at(
     """Share of samples answered rightly for which no adversarial example within `eps` was found: a point of a curve over radii, from one run.
 
     eps: radius in pixel units (l0: pixels); norm: the one it is measured in. Meant for minimum-norm attacks (ddn, fmn, cw, fab_t without eps), which
-    look for the nearest; on an attack with a radius of its own it says nothing beyond that. Denominator: all samples of the cell, n; samples that were wrong
+    look for the nearest; it is not defined for an attack with a radius of its own, which never looked nearer. Denominator: all samples of the cell, n; samples that were wrong
     when clean count as wrong. An upper bound: a better attack may find nearer ones. Wilson interval. No reference table.
     """
+    if records.attrs.get("radius"):
+        raise NotApplicable(
+            f"the attack looked inside {records.attrs['radius']} only, and not for the nearest; ask ddn, fmn, cw, or fab_t without eps"
+        )
     near = (records["pred"] != records["label"]) & (records[norm] <= eps)
     return np.asarray(records["attacked"].astype(bool) & ~near, dtype=np.float64)
