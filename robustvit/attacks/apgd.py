@@ -21,7 +21,7 @@ from robustvit.search import Crafted, Loss, Search, Seen
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 
-_CITATION = """@inproceedings{croce2020reliable,
+CITATION = """@inproceedings{croce2020reliable,
   title={Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks},
   author={Croce, Francesco and Hein, Matthias},
   booktitle={International Conference on Machine Learning},
@@ -34,7 +34,7 @@ _PROGRESS = 0.75  # the share of steps in a window that must raise the loss
 _RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # in l1: the search begins in larger balls, and comes in
 
 
-@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=_CITATION)
+@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION)
 def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
@@ -48,7 +48,7 @@ def apgd_ce(
     return _restarted(model, images, labels, draws, cross_entropy, eps, norm, steps, restarts, eot)
 
 
-@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=_CITATION)
+@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION)
 def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
@@ -57,7 +57,7 @@ def apgd_dlr(
     return _restarted(model, images, labels, draws, dlr, eps, norm, steps, restarts, eot)
 
 
-@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=_CITATION)
+@attack(severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION)
 def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9, eot: Count = 1,

@@ -6,18 +6,12 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
 
+from robustvit.attacks.apgd import CITATION
 from robustvit.errors import BadParameter
 from robustvit.norms import Norm
 from robustvit.registry import attack
 
 Radius = Annotated[float, Gt(0)]
-
-_CITATION = """@inproceedings{croce2020reliable,
-  title={Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks},
-  author={Croce, Francesco and Hein, Matthias},
-  booktitle={International Conference on Machine Learning},
-  year={2020}
-}"""
 
 
 @attack(
@@ -27,7 +21,7 @@ _CITATION = """@inproceedings{croce2020reliable,
     source="Croce and Hein 2020; in l1 Croce and Hein 2021",
     url="https://arxiv.org/abs/2003.01690",
     licence="MIT (reference code); a published definition, no code is used",
-    citation=_CITATION,
+    citation=CITATION,
     rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. plus: five restarts of APGD on both losses and of FAB, Square, targeted APGD and FAB (not defined in l1 by its authors). rand, for models with randomness of their own: "
     "APGD on both losses with 20 gradients averaged. fast: the first two of standard, an upper bound of what standard leaves.",
 )

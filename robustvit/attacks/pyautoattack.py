@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from robustvit.attacks.apgd import CITATION
 from robustvit.attacks.libraries import RADIUS, Asked, adapted, choice, library, parameter, parameters, unknown
 from robustvit.errors import ModelError
 from robustvit.registry import Adapted, attack
@@ -46,12 +47,6 @@ _PARTS = {
     "fab-t": _Part("fab_pt", "FABAttack_PT", {"targeted": True}, {}, 2, "FAB towards one class after another."),
     "square": _Part("square", "SquareAttack", {}, {"resc_schedule": False}, 2, "Square: random search, without gradients."),
 }
-_CITATION = """@inproceedings{croce2020reliable,
-  title={Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks},
-  author={Croce, Francesco and Hein, Matthias},
-  booktitle={International Conference on Machine Learning},
-  year={2020}
-}"""
 
 
 @attack(
@@ -61,7 +56,7 @@ _CITATION = """@inproceedings{croce2020reliable,
     source="pyautoattack; Croce and Hein 2020",
     url="https://github.com/fra31/auto-attack",
     licence="MIT",
-    citation=_CITATION,
+    citation=CITATION,
 )
 def pyautoattack(name: str) -> Adapted:
     """AutoAttack by the library pyautoattack: `pyautoattack/standard: {eps: 8/255}`.
