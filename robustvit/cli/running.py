@@ -72,7 +72,7 @@ def _came_to(done: Any, asked: Request) -> str:
     if done.stopped:
         return (
             f"Stopped when the budget of {asked.settings.budget} was spent: {done.complete} of {done.cells} cells are complete, {done.computed:,} of "
-            f"{done.rows:,} rows computed in {done.seconds:.1f} s. The same robustvit run again goes on from there."
+            f"{done.rows:,} rows computed in {done.seconds:.1f} s. The same robustvit run again goes on from there; until then what attacks leave is an upper bound."
         )
     if done.computed:
         return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there."

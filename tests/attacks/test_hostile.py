@@ -122,3 +122,16 @@ def test_perturb_takes_chains_and_refuses_what_it_cannot_use() -> None:
 def test_a_module_is_no_model_without_its_view() -> None:
     with pytest.raises(BadParameter, match=r"this is a Linear. Name the function that makes it: package\.module:factory"):
         rv.run("quick", [nn.Linear(2, 2)])  # type: ignore[list-item]
+
+
+def test_a_model_whose_chance_is_bound_to_samples_is_welcome() -> None:
+    class Keyed(Classifier):
+        def bound(self, draws: Draws) -> Classifier:
+            return self
+
+    class Dropping(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return nn.functional.dropout(pixels.flatten(1)[:, :4] + 1.0, 0.5, training=True)
+
+    plain = classifier(Dropping())
+    assert Keyed(plain.model, mean=(0.0,) * 3, std=(1.0,) * 3, view=plain.view, card=plain.card).outputs == 4
