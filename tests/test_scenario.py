@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from exact import classifier, images, linear
-from torch import Tensor, nn
+from exact import Stepped, classifier, images, linear
+from torch import nn
 
 import robustvit as rv
 from robustvit.batch import Batch
@@ -20,18 +20,6 @@ from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import parse
 
 
-class Stepped(nn.Module):
-    """A linear model whose input is rounded to tenths first: right answers, and a gradient that is zero everywhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = linear()[0].model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.inner((pixels * 10).round() / 10)
-        return logits
-
-
 def attacked(module: nn.Module, node: dict[str, object]) -> Outcome:
     model, pixels = classifier(module), images(12)
     batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(12)))
@@ -43,11 +31,11 @@ def attacked(module: nn.Module, node: dict[str, object]) -> Outcome:
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t", "fab_t", "mi_fgsm"])
 def test_an_attack_that_finds_no_gradient_fails_and_tells_what_would_do(name: str) -> None:
     with pytest.raises(GradientAbsent, match=r"zero or missing for 12 of 12 samples.*square"):
-        attacked(Stepped(), {name: {"eps": 0.01}})
+        attacked(Stepped(10), {name: {"eps": 0.01}})
 
 
 def test_an_attack_that_asks_for_none_does_not_mind() -> None:
-    outcome = attacked(Stepped(), {"square": {"eps": 0.2, "steps": 50}})
+    outcome = attacked(Stepped(10), {"square": {"eps": 0.2, "steps": 50}})
     assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("not used")}
 
 

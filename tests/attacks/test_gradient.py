@@ -1,7 +1,8 @@
 """FGSM and PGD on a model whose gradient is known."""
 
 import torch
-from exact import images, linear
+from exact import classifier, images, linear
+from torch import nn
 
 import robustvit as rv
 from robustvit.attacks.gradient import fgsm, pgd
@@ -65,3 +66,16 @@ def test_half_precision_only_searches_and_float32_judges() -> None:
         assert torch.equal(fell[precision], demo(made.images).argmax(dim=1) != labels)
     assert abs(int(fell["bfloat16"].sum()) - int(fell["float32"].sum())) <= 4
     assert 0 < int(fell["bfloat16"].sum()) < 40
+
+
+def test_what_only_half_precision_gets_wrong_has_not_fallen() -> None:
+    class Wavering(nn.Module):
+        """Right in float32, wrong in less."""
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            scores = pixels.flatten(1)[:, :2] * 0.0 + torch.tensor([1.0, 0.0])
+            return scores.flip(1) if torch.is_autocast_enabled("cpu") else scores
+
+    model = classifier(Wavering()).configure(precision="bfloat16")
+    made = pgd(model, images(12), torch.zeros(12, dtype=torch.int64), Draws(0, "x", IDS), eps=0.05, steps=3)
+    assert set(made.columns["steps"].tolist()) == {-1}

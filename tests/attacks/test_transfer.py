@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from exact import classifier, images, linear
-from torch import Tensor, nn
+from exact import Stepped, classifier, images, linear
+from torch import nn
 
 import robustvit as rv
 from robustvit.attacks.gradient import fgsm, pgd
@@ -20,20 +20,8 @@ from robustvit.search import GRADIENTS
 from robustvit.spec import parse
 
 
-class Stepped(nn.Module):
-    """A linear model that rounds its input: right answers and no gradient."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = linear()[0].model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.inner((pixels * 1000).round() / 1000)
-        return logits
-
-
 def transferred(attack: object, surrogate: nn.Module, eps: float = 0.05) -> tuple[Batch, Outcome]:
-    model, pixels = classifier(Stepped()), images(16)
+    model, pixels = classifier(Stepped(1000)), images(16)
     batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(16)))
     entry = lookup("attack", "transfer")
     spec = bind(entry, parse({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": eps}}}})[0])
@@ -47,7 +35,7 @@ def test_a_model_without_gradients_falls_where_its_twin_does() -> None:
     assert outcome.images is not None
     logits = twin(batch.images)
     needed = (logits[:, 1] - logits[:, 0]).abs() / weight.abs().sum()
-    wrong = classifier(Stepped())(outcome.images).argmax(dim=1) != batch.labels
+    wrong = classifier(Stepped(1000))(outcome.images).argmax(dim=1) != batch.labels
     assert torch.equal(wrong[(needed - 0.05).abs() > 1e-3], (needed < 0.05)[(needed - 0.05).abs() > 1e-3])
     assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("surrogate")}
 
@@ -72,7 +60,7 @@ def test_the_nested_attack_is_held_to_its_own_budget() -> None:
 
 def test_a_surrogate_without_gradients_fails_like_a_model_without() -> None:
     with pytest.raises(GradientAbsent, match="the surrogate gives an input gradient that is zero"):
-        transferred(lambda *given: fgsm(*given, eps=0.05), Stepped())
+        transferred(lambda *given: fgsm(*given, eps=0.05), Stepped(1000))
 
 
 def test_a_chain_cannot_be_nested() -> None:
