@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robustvit.ablations import Ablations
 from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.attempts import Attempts
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
@@ -30,7 +31,12 @@ COLUMNS = {
 _GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
-_EXPECTED = {"corruption": _JUDGED, "attack": _JUDGED | {"linf", "l2", "l0", "attacked"}}  # columns of a cell that has no rows yet
+_VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens"})
+_EXPECTED = {
+    "corruption": _JUDGED,
+    "attack": _JUDGED | {"linf", "l2", "l0", "attacked"},
+    "certificate": _VOTES,
+}  # columns of a cell that has no rows yet
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,7 @@ def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown],
     reader.attempts.hear(one.question, rows)
     rows.attrs["radius"] = one.question.severity if one.question.kind == "attack" else ""
     rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
+    rows.attrs.update(_votes_of(reader.store, one) if one.question.kind == "certificate" else {})
     columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
     heard = _Heard(one, found, columns)
     group.heard.append(heard)
@@ -178,6 +185,13 @@ def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown],
     for ask in fitting or ([None] if heard.answer.status == "failed" else []):  # a failure is told even where no metric fits
         yield _cell_row(heard, ask, resamples, resampler)
     heard.answer = replace(heard.answer, rows=rows.iloc[:0])
+
+
+def _votes_of(store: Store, one: Asked) -> dict[str, Any]:
+    """What the votes of a certificate are of: the ablations, where it is by ablations, and the patch at which counting stopped."""
+    told = store.describe(one.question.cell)
+    scenario = revive(told["scenario"])
+    return {"ablations": Ablations.asked(scenario, tuple(told["view"]["size"])), "stop_at": scenario.get("stop_at")}
 
 
 def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:

@@ -54,7 +54,7 @@ class Classifier(nn.Module):
     model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how pictures are brought to its size.
     tile: rows the model sees at once; fewer are padded with zeros, so that a row's logits do not depend on its companions.
     Calling it: (N, 3, H, W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for anything else in the pixels, ModelError for
-    another image size. `gradient` says what its input gradients are: `exact`, or `straight-through` where a transform put a surrogate in the place
+    another image size. Made `.double()`, it computes and answers in float64. `gradient` says what its input gradients are: `exact`, or `straight-through` where a transform put a surrogate in the place
     of something that has none.
     """
 
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         self.tile: int = tile
         self.precision: str = precision
         self._outputs: dict[tuple[int, int], int] = {}
-        self._sparing = False
+        self._sparing = self._unbounded = False
         self.configure(tile=tile, precision=precision)
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
@@ -121,6 +121,18 @@ class Classifier(nn.Module):
         finally:
             for one in changed:
                 one._sparing = False
+
+    @contextlib.contextmanager
+    def anywhere(self) -> Iterator[None]:
+        """For the length of a block pixels outside [0, 1] are let through: smoothing adds noise to pictures and does not cut it off."""
+        changed = [one for one in self.modules() if isinstance(one, Classifier) and not one._unbounded]
+        for one in changed:
+            one._unbounded = True
+        try:
+            yield
+        finally:
+            for one in changed:
+                one._unbounded = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -183,7 +195,8 @@ class Classifier(nn.Module):
         if images.dim() != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.size:
             wanted = f"(N, 3, {self.size[0]}, {self.size[1]})"
             raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
-        check_pixels(images, f"the images given to model '{self.card.label}'")
+        if not self._unbounded:
+            check_pixels(images, f"the images given to model '{self.card.label}'")
 
     def _tile(self, images: Tensor) -> Tensor:
         rows = tiles.enough(self._logits, images, self.tile, self._arithmetic) if self._sparing else self.tile
@@ -197,14 +210,14 @@ class Classifier(nn.Module):
         return self.model, self.tile, self.precision, str(self.device), self.size, torch.get_num_threads()
 
     def _logits(self, images: Tensor) -> Tensor:
-        normal = (images.float() - self.mean) / self.std  # type: ignore[operator]
+        normal = (images.to(self.mean.dtype) - self.mean) / self.std  # type: ignore[operator,arg-type]
         dtype = PRECISIONS[self.precision]
         cast = torch.autocast(self.device.type, dtype=dtype) if dtype is not torch.float32 else contextlib.nullcontext()
         with cast:
             logits = self.model(normal)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise ModelError(f"model '{self.card.label}' must return logits of shape (N, K); it returned {_shape(logits)}.")
-        return logits.float()
+        return logits if logits.dtype == torch.float64 else logits.float()
 
     def preprocess(self, image: Any) -> Tensor:
         """A picture as (3, H, W) float32 in [0, 1], through this model's view: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""

@@ -26,6 +26,7 @@ from robustvit.suite import Cell
 
 _ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough that the fallen make room, little enough for any machine
 
+_CERTIFIED_TILES = 2  # pictures whose looks are put together: enough to fill batches, few enough that a killed run loses little
 _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 
 
@@ -122,7 +123,9 @@ def _tensors(learned: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:
 
 
 def rows_at_once(kind: str, tile: int, size: tuple[int, int]) -> int:
-    """How many rows a kind of scenario is given together: a tile, or for attacks and analyses as many tiles as there is room for."""
+    """How many rows a kind of scenario is given together: a tile, two for certificates, for attacks and analyses as many as there is room for."""
+    if kind == "certificate":
+        return _CERTIFIED_TILES * tile
     if kind not in ("attack", "analysis"):
         return tile
     bytes_a_row = 3 * 4 * size[0] * size[1]
@@ -135,11 +138,12 @@ def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torc
 
 
 def _met(kind: str, data: Data, plugin: Any) -> Any:
-    """A model as a scenario meets it: attacks, which compare answers with labels, as the data's first Reading reads it. Everything else as it is.
+    """A model as a scenario meets it: attacks, which compare answers with labels, and certificates, whose votes are such answers, as the data's first
+    Reading reads it. Everything else as it is.
 
     Raises ModelError where a model cannot answer the data's labels.
     """
-    if kind != "attack" or not isinstance(plugin, Classifier):
+    if kind not in ("attack", "certificate") or not isinstance(plugin, Classifier):
         return plugin
     reading = data.readings[0]
     reading.check(plugin.outputs, plugin.card.label, data.name)

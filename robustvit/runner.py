@@ -338,9 +338,10 @@ class _Run:
 
 
 def _stride(ask: Ask, cell: Cell) -> int:
-    """The rows of a task: a shard, but of attacks, which take long, what is worked on at once."""
+    """The rows of a task: a shard, but of attacks and certificates, which take long, what is worked on at once."""
     assert ask.model is not None
-    return rows_at_once("attack", ask.model.tile, cell.view.size) if _is_attack(cell) else SHARD
+    kind = registry.scenario(cell.scenario.name).kind
+    return rows_at_once(kind, ask.model.tile, cell.view.size) if kind in ("attack", "certificate") else SHARD
 
 
 def _is_attack(cell: Cell) -> bool:

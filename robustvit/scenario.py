@@ -15,10 +15,11 @@ from robustvit import norms
 from robustvit.batch import Batch, check_pixels
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
-from robustvit.errors import BudgetExceeded, GradientAbsent, ModelError, RobustvitError, few
+from robustvit.errors import BadParameter, BudgetExceeded, GradientAbsent, ModelError, RobustvitError, few
 from robustvit.registry import Entry
 from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import Spec, plain, show
+from robustvit.votes import Votes, told
 
 _ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on
 _SLACK = 1e-6  # rounding of x + delta − x in float32 for pixels in [0, 1], per pixel
@@ -54,7 +55,7 @@ def scenario(
         guarded = function if entry.module.startswith("robustvit.") else _watched(function, spec)
         return functools.partial(_attacked, functools.partial(guarded, **arguments), spec)
     if entry.kind == "certificate":
-        return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, draws, **arguments)))
+        return functools.partial(_certified, functools.partial(function, **arguments), spec)
     return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, batch.labels, draws, **arguments)))
 
 
@@ -104,6 +105,24 @@ def _corrupted(function: Callable[..., Tensor], spec: Spec, model: Classifier, b
         images = function(batch.images, draws)
     _check_returned(images, batch, spec)
     return Outcome(images)
+
+
+def _certified(function: Callable[..., Votes], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+    """Votes in float32: half precision was seen to change one vote in fifty."""
+    if model.precision != "float32":
+        raise BadParameter(
+            f"certificate '{spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. Leave --precision out."
+        )
+    votes = function(model, batch.images.clone(), draws)
+    if not isinstance(votes, Votes) or votes.counts.dim() != 2 or len(votes.counts) != len(batch):
+        raise RobustvitError(
+            f"certificate '{spec.name}' must return Votes with counts of shape ({len(batch)}, classes); it returned {_a(votes)}."
+        )
+    return Outcome(None, told(votes, batch.labels))
+
+
+def _a(votes: Any) -> str:
+    return f"Votes with counts of shape {tuple(votes.counts.shape)}" if isinstance(votes, Votes) else f"a {type(votes).__name__}"
 
 
 def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:

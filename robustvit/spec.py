@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -90,17 +91,26 @@ def parse(node: object, where: str = "") -> list[Spec]:
 
 
 def called(text: str, what: str) -> Spec:
-    """The Spec that `NAME` or `NAME?key=value&key=value` stands for on a command line; `1,2,3` is one value that is a sequence.
+    """The Spec that `NAME`, `NAME(key=value, key=value)` or `NAME?key=value&key=value` stands for on a command line.
 
-    what: begins the message of a BadParameter.
+    A value that is a sequence is written `[1, 2, 3]` in brackets, `1,2,3` after a question mark. what: begins the message of a BadParameter.
     """
-    name, mark, query = text.partition("?")
+    name, mark, query = _queried(text).partition("?")
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
     except ValueError as error:
         raise BadParameter(f"{what} '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
     values: dict[str, Value] = {key: tuple(value.split(",")) if "," in value else value for key, value in pairs}
     return Spec(name, tuple(sorted(values.items())))
+
+
+def _queried(text: str) -> str:
+    """`NAME(key=value, key=[1, 2])` as `NAME?key=value&key=1,2`; other text as it is."""
+    written = re.fullmatch(r"\s*([^()?]+)\((.*)\)\s*", text)
+    if written is None:
+        return text
+    parts = [re.sub(r"\s*=\s*\[(.*)\]$", r"=\1", part.strip()) for part in re.split(r",(?![^\[]*\])", written[2]) if part.strip()]
+    return f"{written[1]}?{'&'.join(part.replace(' ', '') for part in parts)}" if parts else written[1]
 
 
 def _axis(argument: object, where: str) -> Iterator[Value]:

@@ -1,0 +1,148 @@
+"""Certificates against patches, by votes on ablated pictures (derandomised smoothing).
+
+The smoothed model answers with the class that most ablations vote for. A patch can change the votes of at most Δ ablations (`Ablations.touched`), so that an
+answer holds against every patch of that size, wherever it lies and whatever is on it, when first − second > 2Δ. The Records keep both counts: the
+certificate of every patch size is arithmetic on them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from robustvit.ablations import Ablations, Kind
+from robustvit.classifier import Classifier
+from robustvit.draws import Draws
+from robustvit.errors import BadParameter
+from robustvit.registry import certificate
+from robustvit.visible import Looks, Sight, Unseen, sight
+from robustvit.votes import Votes
+
+Count = Annotated[int, Ge(1)]
+
+_CITATION = """@inproceedings{salman2022certified,
+  title={Certified Patch Robustness via Smoothed Vision Transformers},
+  author={Salman, Hadi and Jain, Saachi and Wong, Eric and Madry, Aleksander},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2022}
+}
+@inproceedings{levine2020randomized,
+  title={(De)Randomized Smoothing for Certifiable Defense against Patch Attacks},
+  author={Levine, Alexander and Feizi, Soheil},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2020}
+}"""
+_SOURCE = "Levine and Feizi 2020; Salman et al. 2022 (ablated vision transformers)"
+_URL = "https://arxiv.org/abs/2110.07719"
+_LOOKS = 4096  # at once: enough to fill batches of equal length, few enough for their masks
+_ROUND = 8  # votes between two checks, once a certificate may be decided
+
+
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+def columns(
+    model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
+) -> Votes:  # fmt: skip
+    """Votes on bands of `width` columns, every `stride` pixels, around the edge. Deterministic.
+
+    unseen: what becomes of hidden pixels. `dropped` leaves tokens out that see nothing, `kept` leaves them black: two different models. `auto` drops where
+    the model is a plain transformer of timm; the Records say which in `tokens`, 0 for kept. stop_at: the side of a patch in pixels; votes are counted
+    only until it is decided whether the answer holds against such a patch, which says nothing of other sizes, nor of the answer where it does not hold.
+    """
+    return _vote(model, images, "columns", width, stride, unseen, stop_at)
+
+
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+def rows(
+    model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
+) -> Votes:  # fmt: skip
+    """Votes on bands of `width` rows, every `stride` pixels, around the edge. Parameters as of `columns`."""
+    return _vote(model, images, "rows", width, stride, unseen, stop_at)
+
+
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+def both(
+    model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
+) -> Votes:  # fmt: skip
+    """Votes on bands of columns and on bands of rows, counted together. Parameters as of `columns`."""
+    return _vote(model, images, "both", width, stride, unseen, stop_at)
+
+
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+def blocks(
+    model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
+) -> Votes:  # fmt: skip
+    """Votes on squares of `width` pixels, every `stride` pixels down and across, around the edges. Parameters as of `columns`."""
+    return _vote(model, images, "blocks", width, stride, unseen, stop_at)
+
+
+def _vote(model: Classifier, images: Tensor, kind: Kind, width: int, stride: int, unseen: Unseen, stop_at: int | None) -> Votes:
+    ablations = Ablations(kind, width, stride, model.size)
+    if stop_at is not None and stop_at > min(model.size):
+        raise BadParameter(
+            f"{kind}: stop_at is {stop_at}; a patch of a picture of {model.size[0]}x{model.size[1]} pixels has 1 to {min(model.size)}."
+        )
+    with torch.no_grad():
+        count = _Count(sight(model, images, unseen), len(images), ablations)
+        if stop_at is None:
+            count.all()
+        else:
+            count.until_decided(2 * ablations.touched(stop_at))
+    return Votes(count.counts.to(images.device), stop_at is None, {"tokens": count.tokens.to(images.device)})
+
+
+class _Count:
+    """The votes on N pictures so far. Ablations are looked at in one order for all, so that a row depends on its own picture alone."""
+
+    def __init__(self, seeing: Sight, pictures: int, ablations: Ablations) -> None:
+        self.seeing, self.ablations, self.order = seeing, ablations, ablations.order()
+        self.standing = torch.arange(pictures)
+        self.counts = torch.zeros(pictures, 0, dtype=torch.int32)
+        self.tokens = torch.zeros(pictures, dtype=torch.int32)
+
+    def all(self) -> None:
+        """Every vote on every picture."""
+        self.until(0, self.ablations.count)
+
+    def until(self, begin: int, stop: int) -> None:
+        """The votes of a stretch of ablations on the pictures that stand."""
+        step = max(1, _LOOKS // max(1, len(self.standing)))
+        for start in range(begin, stop, step):
+            for votes, tokens in zip(*self.look(start, min(start + step, stop)), strict=True):
+                self.add(votes, tokens)
+
+    def until_decided(self, gap: int) -> None:
+        """Votes until first − second > gap whatever the others say, or not, for each picture by itself."""
+        total = self.ablations.count
+        soonest = min(total, max(1, min(total - gap, (total + gap) // 2 + 1)))
+        self.until(0, soonest)
+        self.leave(total - soonest, gap)
+        for start in range(soonest, total, _ROUND):
+            if not len(self.standing):
+                return
+            rows = self.standing
+            for place, (votes, tokens) in enumerate(zip(*self.look(start, min(start + _ROUND, total)), strict=True), start + 1):
+                self.add(*(value[torch.isin(rows, self.standing)] for value in (votes, tokens)))
+                self.leave(total - place, gap)
+
+    def look(self, begin: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The classes that a stretch of ablations votes for and the tokens that these give, (ablations, standing)."""
+        window = self.ablations.window(self.order[begin:stop].repeat(len(self.standing)))
+        logits = self.seeing.logits(Looks(self.standing.repeat(stop - begin), window))
+        if self.counts.shape[1] == 0:
+            self.counts = torch.zeros(len(self.counts), logits.shape[1], dtype=torch.int32)
+        tokens = torch.from_numpy(self.seeing.tokens(window)).int()
+        return logits.argmax(dim=1).cpu().view(stop - begin, -1), tokens.view(stop - begin, -1)
+
+    def add(self, votes: Tensor, tokens: Tensor) -> None:
+        """One vote for each picture that stands."""
+        self.counts[self.standing, votes] += 1
+        self.tokens[self.standing] += tokens
+
+    def leave(self, left: int, gap: int) -> None:
+        """Lets those go whose certificate the votes that are left cannot change."""
+        first, second = self.counts[self.standing].topk(2, dim=1).values.unbind(dim=1)
+        decided = (first - second - left > gap) | (first - second + left <= gap)
+        self.standing = self.standing[~decided]

@@ -1,0 +1,43 @@
+"""Training on ablated pictures: what a model needs for certificates by ablations to hold much."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.nn import functional
+
+from robustvit.ablations import Ablations, Kind
+from robustvit.batch import Batch
+from robustvit.draws import Draws
+from robustvit.registry import defense
+from robustvit.training import Defense
+from robustvit.visible import Unseen, ablated
+
+_CITATION = """@inproceedings{salman2022certified,
+  title={Certified Patch Robustness via Smoothed Vision Transformers},
+  author={Salman, Hadi and Jain, Saachi and Wong, Eric and Madry, Aleksander},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2022}
+}"""
+
+
+@defense(
+    family="certified", source="Salman et al. 2022, Certified Patch Robustness via Smoothed Vision Transformers", url="https://arxiv.org/abs/2110.07719",
+    citation=_CITATION,
+)  # fmt: skip
+def ablations(*, width: Annotated[int, Ge(1)], kind: Kind = "columns", unseen: Unseen = "auto") -> Defense:
+    """Cross-entropy of every picture on one random ablation of its own.
+
+    width: pixels that a band, or a side of a block, shows: the same as for the certificate. unseen: as of the certificates; `auto` drops unseen tokens of
+    plain transformers. Differs from the paper, whose batches share one ablation: here each sample draws its own, among those at stride 1.
+    """
+
+    def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        height, across = batch.images.shape[2:]
+        all_of_them = Ablations(kind, width, 1, (height, across))
+        window = all_of_them.window(draws.integers(low=0, high=all_of_them.count).cpu().numpy())
+        return functional.cross_entropy(ablated(model, batch.images, window, unseen), batch.labels)
+
+    return Defense("ablations", loss=loss)

@@ -1,0 +1,140 @@
+"""What a certificate proves: answers that no attack in its threat model can change, as shares of all samples.
+
+A sample that is certified and wrong does not count. Every patch size is asked of the same stored votes; no other classes compete than those of the data's
+first reading.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from annotated_types import Ge
+
+from robustvit.ablations import Ablations
+from robustvit.errors import NotApplicable
+from robustvit.registry import metric
+
+Patch = Annotated[int, Ge(1)]
+
+_VOTES = ("label", "vote", "votes_first", "votes_second", "votes")
+
+
+@metric(source="Levine and Feizi 2020; Salman et al. 2022, with an exact count", unit="%", higher_is_better=True, needs=_VOTES)
+def certified_accuracy(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+    """Share of samples that are answered rightly, and would be with any square patch of `patch` pixels anywhere in the picture.
+
+    Holds where votes of the first class − votes of the second > 2Δ, with Δ the most ablations that such a patch can touch, counted over all its places;
+    strict, so that ties help nobody. Denominator: all samples of the cell, n. Wilson interval. No reference table. A cell with `stop_at` knows the one size.
+    """
+    ablations = _ablations(records, patch)
+    return _right(records) & (_lead(records, ablations) > 2 * ablations.touched(patch))
+
+
+@metric(
+    source="Salman et al. 2022, its authors' code (github.com/MadryLab/smoothed-vit, MIT)", unit="%", higher_is_better=True, needs=_VOTES
+)
+def certified_paper(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+    """As `certified_accuracy` with the published ⌈(patch + width − 1) / stride⌉ for Δ: to compare with published numbers, and no proof.
+
+    It is too small where stride does not divide the side of the picture, for some sizes. Where it is right both metrics agree. Denominator and interval as there.
+    """
+    ablations = _ablations(records, patch)
+    if records.attrs.get("stop_at"):
+        raise NotApplicable("votes were counted until the exact certificate was decided, which is not this one; run without stop_at")
+    return _right(records) & (_lead(records, ablations) > 2 * ablations.touched_by_formula(patch))
+
+
+@metric(source="definition", unit="px", higher_is_better=True, needs=_VOTES)
+def largest_patch(records: pd.DataFrame) -> np.ndarray:
+    """The side of the largest square patch that the certificate holds against, the mean over samples; 0 for an answer that is wrong or holds against none.
+
+    Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
+    """
+    ablations = _ablations(records, None)
+    gaps = [2 * ablations.touched(patch) for patch in range(1, min(ablations.size) + 1)]
+    return np.searchsorted(gaps, _lead(records, ablations), side="left") * _right(records).astype(np.float64)
+
+
+@metric(source="Salman et al. 2022 (ablation accuracy)", unit="%", higher_is_better=True, needs=("votes_label", "votes"))
+def ablation_accuracy(records: pd.DataFrame) -> np.ndarray:
+    """Share of votes that are for the label: how often the model is right on one ablation.
+
+    Denominator: all votes on all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
+    """
+    if records.attrs.get("stop_at"):
+        raise NotApplicable("not all votes were counted; run without stop_at")
+    return np.asarray(records["votes_label"] / records["votes"], dtype=np.float64)
+
+
+@metric(source="definition", unit="%", higher_is_better=False, needs=("votes",))
+def votes_needed(records: pd.DataFrame) -> np.ndarray:
+    """Share of all votes that were counted: 100 but for cells with `stop_at`.
+
+    Denominator: all ablations of all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
+    """
+    return np.asarray(records["votes"] / _ablations(records, None, partly=True).count, dtype=np.float64)
+
+
+@metric(
+    source="Cohen et al. 2019",
+    url="https://arxiv.org/abs/1902.02918",
+    unit="%",
+    higher_is_better=True,
+    needs=("label", "pred", "radius", "level"),
+)
+def certified_accuracy_l2(records: pd.DataFrame, *, radius: Annotated[float, Ge(0)]) -> np.ndarray:
+    """Share of samples that are answered rightly, and would be with any change of l2 norm up to `radius` (pixels in [0, 1]).
+
+    Holds for each sample with the probability that the column `level` says, over the noise drawn for its certificate. Abstentions count as wrong.
+    Denominator: all samples of the cell, n. Wilson interval (over samples; it knows nothing of `level`). No reference table.
+    """
+    return np.asarray((records["pred"] == records["label"]) & (records["radius"] >= radius))
+
+
+@metric(
+    source="Zhai et al. 2020 (MACER), average certified radius",
+    url="https://arxiv.org/abs/2001.02378",
+    unit="px",
+    higher_is_better=True,
+    needs=("label", "pred", "radius"),
+)
+def average_certified_radius(records: pd.DataFrame) -> np.ndarray:
+    """The certified l2 radius, the mean over samples; 0 for an answer that is wrong or withheld.
+
+    Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
+    """
+    return np.where(records["pred"] == records["label"], np.asarray(records["radius"], dtype=np.float64), 0.0)
+
+
+@metric(source="Cohen et al. 2019", url="https://arxiv.org/abs/1902.02918", unit="%", higher_is_better=False, needs=("pred", "level"))
+def abstention(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples on which the smoothed model gives no answer, since no class was shown to have the larger half.
+
+    Denominator: all samples of the cell, n. Wilson interval. No reference table.
+    """
+    return np.asarray(records["pred"] < 0, dtype=np.float64)
+
+
+def _ablations(records: pd.DataFrame, patch: int | None, partly: bool = False) -> Ablations:
+    """The ablations that a cell's votes are of. patch: what is asked about them, None for all sizes; partly: whether some of the votes will do."""
+    found: Ablations | None = records.attrs.get("ablations")
+    if found is None:
+        raise NotApplicable("these votes are not of columns, rows, both or blocks, whose geometry is known")
+    if patch is not None and patch > min(found.size):
+        raise NotApplicable(f"a picture of {found.size[0]}x{found.size[1]} pixels has no patch of {patch}")
+    asked = records.attrs.get("stop_at")
+    if asked and patch != asked and not partly:
+        raise NotApplicable(f"votes were counted until it was decided what patches of {asked} pixels can do; run without stop_at")
+    return found
+
+
+def _lead(records: pd.DataFrame, ablations: Ablations) -> np.ndarray:
+    """By how many votes the first class is sure to lead: those that were not counted may all be for the second."""
+    unseen = ablations.count - records["votes"]
+    return np.asarray(records["votes_first"] - records["votes_second"] - unseen, dtype=np.int64)
+
+
+def _right(records: pd.DataFrame) -> np.ndarray:
+    return np.asarray(records["vote"] == records["label"], dtype=bool)
