@@ -84,6 +84,25 @@ class Ablations:
         near = -(-(patch + self.width - 1) // self.stride)
         return {"columns": near, "rows": near, "both": 2 * near, "blocks": near * near}[self.kind]
 
+    def held(self, votes: np.ndarray, classes: int) -> int:
+        """The side of the largest square patch that leaves the first class first, wherever it lies and whatever it makes the touched ablations vote for; 0: none.
+
+        votes: (count,) the class that each ablation votes for, in their order; classes: how many there are. Counted place by place: at each, the patch takes what
+        the first class has among the ablations it touches and gives all of them to one rival. Exact against patches that could do that, and never less than
+        what `touched` proves, which lets the patch touch its most everywhere. Strict: a tie does not hold.
+        """
+        total = np.bincount(votes, minlength=classes)
+        first = int(total.argmax())
+        taken = 1 + (votes == first).astype(np.int64)  # what one ablation's vote is worth to a rival that does not have it
+        anyone = _Sums(self, taken)
+        held = min(self.size)
+        for rival in (one for one in np.argsort(-total, kind="stable") if one != first):
+            lead = int(total[first] - total[rival])
+            if lead > anyone.most(held):  # and so lead the first class over those with fewer votes
+                break
+            held = _Sums(self, taken - (votes == rival)).largest_below(lead, held)
+        return held
+
     def order(self) -> np.ndarray:
         """Their numbers in bit-reversed order, so that any first few are spread over the picture."""
         bits = max(1, (self.count - 1).bit_length())
@@ -120,3 +139,50 @@ def _most(side: int, width: int, stride: int) -> np.ndarray:
         reach = min(patch + width - 1, side)
         found[patch - 1] = (before[places - width + 1 + reach] - before[places - width + 1]).max()
     return found
+
+
+class _Sums:
+    """The largest sum of numbers (count,), one for each ablation and none negative, over those that a patch touches, over all its places."""
+
+    def __init__(self, ablations: Ablations, numbers: np.ndarray) -> None:
+        self.ablations = ablations
+        self.tables = [(self._table(values, axes), axes) for values, axes in self._parts(numbers)]
+
+    def most(self, patch: int) -> int:
+        """Of a patch of so many pixels; it grows with them."""
+        return sum(self._largest(table, axes, patch) for table, axes in self.tables)
+
+    def largest_below(self, limit: int, patch: int) -> int:
+        """The largest patch, up to one of `patch` pixels, whose sum is below the limit; 0 where none is."""
+        low, high = 0, patch
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.most(middle) < limit else (low, middle - 1)
+        return low
+
+    def _parts(self, numbers: np.ndarray) -> list[tuple[np.ndarray, tuple[int, ...]]]:
+        """The numbers by place, (down, across), and along which axes their ablations follow each other."""
+        kind, (down, across) = self.ablations.kind, (len(starts) for starts in self.ablations._starts)
+        if kind == "blocks":
+            return [(numbers.reshape(down, across), (0, 1))]
+        bands = {"columns": across, "rows": 0, "both": across}[kind]
+        of_columns, of_rows = (numbers[None, :bands], (1,)), (numbers[bands:, None], (0,))
+        return [part for part in (of_columns, of_rows) if part[0].size]
+
+    def _table(self, values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        """Sums of all that begins above and left of each pixel, of two copies of the picture after each other."""
+        placed = np.zeros([side if axis in axes else 1 for axis, side in enumerate(self.ablations.size)], dtype=np.int64)
+        placed[:: self.ablations.stride, :: self.ablations.stride] = values
+        for axis in axes:
+            sums = np.concatenate([placed, placed], axis).cumsum(axis)
+            placed = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
+        return placed
+
+    def _largest(self, table: np.ndarray, axes: tuple[int, ...], patch: int) -> int:
+        """Where bands touch the patch that lies at [a, a + patch): they begin in [a − width + 1, a + patch − 1], around the edge."""
+        for axis in axes:
+            side = self.ablations.size[axis]
+            reach = min(patch + self.ablations.width - 1, side)
+            stop = np.arange(side - patch + 1) + patch + side
+            table = table.take(stop, axis) - table.take(stop - reach, axis)
+        return int(table.max())

@@ -31,7 +31,7 @@ COLUMNS = {
 _GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
-_VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens"})
+_VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens", "patch_held"})
 _EXPECTED = {
     "corruption": _JUDGED,
     "attack": _JUDGED | {"linf", "l2", "l0", "attacked"},

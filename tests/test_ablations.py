@@ -93,3 +93,37 @@ def test_the_first_few_are_spread_over_the_picture() -> None:
 def test_bands_that_the_picture_has_no_room_for_are_refused(width: int, stride: int) -> None:
     with pytest.raises(BadParameter, match="on pictures of 8x8 pixels width is 1 to 8 and stride 1 to 7"):
         columns(8, width, stride)
+
+
+def largest_by_hand(every: Ablations, votes: np.ndarray, classes: int) -> int:
+    """The largest patch for which no place, and no rival that gets all touched votes, unseats the first class."""
+    window = every.window(np.arange(every.count))
+    seen = window.rows[:, :, None] & window.columns[:, None, :]
+    first = int(np.bincount(votes, minlength=classes).argmax())
+    for patch in range(1, min(every.size) + 1):
+        for y in range(every.size[0] - patch + 1):
+            for x in range(every.size[1] - patch + 1):
+                touched = seen[:, y : y + patch, x : x + patch].any(axis=(1, 2))
+                left = np.bincount(votes[~touched], minlength=classes)
+                if any(left[rival] + touched.sum() >= left[first] for rival in range(classes) if rival != first):
+                    return patch - 1
+    return min(every.size)
+
+
+@pytest.mark.parametrize("kind", ["columns", "rows", "both", "blocks"])
+@pytest.mark.parametrize(("width", "stride"), [(2, 1), (3, 2), (4, 3), (1, 1)])
+def test_place_by_place_the_largest_patch_is_that_of_brute_force(kind: str, width: int, stride: int) -> None:
+    every, chance = Ablations(kind, width, stride, (7, 9)), np.random.default_rng(0)  # type: ignore[arg-type]
+    for classes, share in ((2, 0.1), (3, 0.2), (5, 0.3), (3, 0.0)):
+        votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, classes, every.count), 1)
+        assert every.held(votes, classes) == largest_by_hand(every, votes, classes)
+
+
+@pytest.mark.parametrize("kind", ["columns", "both", "blocks"])
+def test_place_by_place_nothing_is_lost_against_the_count(kind: str) -> None:
+    every, chance = Ablations(kind, 3, 2, (20, 20)), np.random.default_rng(1)  # type: ignore[arg-type]
+    for share in np.linspace(0.0, 0.6, 30):
+        votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, 4, every.count), 2)
+        first, second = np.sort(np.bincount(votes, minlength=4))[::-1][:2]
+        by_count = sum(first - second > 2 * every.touched(patch) for patch in range(1, 21))
+        assert every.held(votes, 4) >= by_count

@@ -2,13 +2,14 @@
 
 The smoothed model answers with the class that most ablations vote for. A patch can change the votes of at most Δ ablations (`Ablations.touched`), so that an
 answer holds against every patch of that size, wherever it lies and whatever is on it, when first − second > 2Δ. The Records keep both counts: the
-certificate of every patch size is arithmetic on them.
+certificate of every patch size is arithmetic on them. They also keep what counting place by place proves (`Ablations.held`), which is never less.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor
@@ -90,7 +91,8 @@ def _vote(model: Classifier, images: Tensor, kind: Kind, width: int, stride: int
             count.all()
         else:
             count.until_decided(2 * ablations.touched(stop_at))
-    return Votes(count.counts.to(images.device), stop_at is None, {"tokens": count.tokens.to(images.device)})
+    told = {"tokens": count.tokens} | ({"patch_held": count.held()} if stop_at is None else {})
+    return Votes(count.counts.to(images.device), stop_at is None, {name: value.to(images.device) for name, value in told.items()})
 
 
 class _Count:
@@ -101,6 +103,12 @@ class _Count:
         self.standing = torch.arange(pictures)
         self.counts = torch.zeros(pictures, 0, dtype=torch.int32)
         self.tokens = torch.zeros(pictures, dtype=torch.int32)
+        self.cast = np.zeros((pictures, ablations.count), dtype=np.int32)
+
+    def held(self) -> Tensor:
+        """The largest patch that each answer holds against, place by place, once all votes are counted."""
+        classes = self.counts.shape[1]
+        return torch.tensor([self.ablations.held(votes, classes) for votes in self.cast], dtype=torch.int32)
 
     def all(self) -> None:
         """Every vote on every picture."""
@@ -110,8 +118,10 @@ class _Count:
         """The votes of a stretch of ablations on the pictures that stand."""
         step = max(1, _LOOKS // max(1, len(self.standing)))
         for start in range(begin, stop, step):
-            for votes, tokens in zip(*self.look(start, min(start + step, stop)), strict=True):
-                self.add(votes, tokens)
+            votes, tokens = self.look(start, min(start + step, stop))
+            for place in range(len(votes)):
+                self.add(votes[place], tokens[place])
+            self.cast[np.ix_(self.standing.numpy(), self.order[start : start + step][: len(votes)])] = votes.T.numpy()
 
     def until_decided(self, gap: int) -> None:
         """Votes until first − second > gap whatever the others say, or not, for each picture by itself."""

@@ -29,7 +29,7 @@ def certified_accuracy(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
     strict, so that ties help nobody. Denominator: all samples of the cell, n. Wilson interval. No reference table. A cell with `stop_at` knows the one size.
     """
     ablations = _ablations(records, patch)
-    return _right(records) & (_lead(records, ablations) > 2 * ablations.touched(patch))
+    return _right(records) * (_lead(records, ablations) > 2 * ablations.touched(patch))
 
 
 @metric(
@@ -43,7 +43,7 @@ def certified_paper(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
     ablations = _ablations(records, patch)
     if records.attrs.get("stop_at"):
         raise NotApplicable("votes were counted until the exact certificate was decided, which is not this one; run without stop_at")
-    return _right(records) & (_lead(records, ablations) > 2 * ablations.touched_by_formula(patch))
+    return _right(records) * (_lead(records, ablations) > 2 * ablations.touched_by_formula(patch))
 
 
 @metric(source="definition", unit="px", higher_is_better=True, needs=_VOTES)
@@ -54,7 +54,31 @@ def largest_patch(records: pd.DataFrame) -> np.ndarray:
     """
     ablations = _ablations(records, None)
     gaps = [2 * ablations.touched(patch) for patch in range(1, min(ablations.size) + 1)]
-    return np.searchsorted(gaps, _lead(records, ablations), side="left") * _right(records).astype(np.float64)
+    return _right(records) * np.searchsorted(gaps, _lead(records, ablations), side="left")
+
+
+@metric(
+    source="definition: what a patch can do to the votes at each place",
+    unit="%",
+    higher_is_better=True,
+    needs=("label", "vote", "patch_held"),
+)
+def certified_by_place(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+    """As `certified_accuracy`, counted place by place: what the patch could do to the very votes it touches there, not to the most that any place has.
+
+    Proves what that metric proves and often more, about the same smoothed model. Denominator: all samples of the cell, n. Wilson interval. No reference table.
+    """
+    _ablations(records, patch)
+    return np.asarray(_right(records) * np.asarray(records["patch_held"] >= patch))
+
+
+@metric(source="definition", unit="px", higher_is_better=True, needs=("label", "vote", "patch_held"))
+def largest_patch_by_place(records: pd.DataFrame) -> np.ndarray:
+    """As `largest_patch`, counted place by place: the mean side of the largest square patch that an answer holds against; 0 for one that is wrong.
+
+    Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
+    """
+    return np.asarray(_right(records) * np.asarray(records["patch_held"]))
 
 
 @metric(source="Salman et al. 2022 (ablation accuracy)", unit="%", higher_is_better=True, needs=("votes_label", "votes"))
@@ -90,7 +114,7 @@ def certified_accuracy_l2(records: pd.DataFrame, *, radius: Annotated[float, Ge(
     Holds for each sample with the probability that the column `level` says, over the noise drawn for its certificate. Abstentions count as wrong.
     Denominator: all samples of the cell, n. Wilson interval (over samples; it knows nothing of `level`). No reference table.
     """
-    return np.asarray((records["pred"] == records["label"]) & (records["radius"] >= radius))
+    return np.asarray((records["pred"] == records["label"]) & (records["radius"] >= radius), dtype=np.float64)
 
 
 @metric(
@@ -137,4 +161,4 @@ def _lead(records: pd.DataFrame, ablations: Ablations) -> np.ndarray:
 
 
 def _right(records: pd.DataFrame) -> np.ndarray:
-    return np.asarray(records["vote"] == records["label"], dtype=bool)
+    return np.asarray(records["vote"] == records["label"], dtype=np.float64)

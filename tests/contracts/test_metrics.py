@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from robustvit import registry
+from robustvit.ablations import Ablations
 from robustvit.errors import MetricUndefined, NotApplicable
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
@@ -23,7 +24,7 @@ def records(n: int = 240) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
-    return pd.DataFrame({
+    found = pd.DataFrame({
         "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
@@ -32,7 +33,11 @@ def records(n: int = 240) -> pd.DataFrame:
         "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "fact_real": [[one] if one < 2 else [] for one in label.tolist()], "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
         "value_slope_error": rng.uniform(0, 2, n), "gradient": np.where(label, "exact", "straight-through"),
         "value_step_gain": rng.random(n), "value_random_gain": rng.random(n), "value_probability": (label == 1) * 1.0,
+        "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half, "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
+        "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
     })  # fmt: skip
+    found.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
+    return found
 
 
 def cells() -> CellMeans:

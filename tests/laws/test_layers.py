@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2] / "robustvit"  # the checkout: what is installed is a copy of it
 
 DESCRIPTION = {
+    "ablations",
     "address",
     "data_address",
     "deadline",
@@ -37,11 +38,13 @@ PRIMITIVES = {
     "search",
     "tiles",
     "training",
+    "visible",
+    "votes",
 }
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
 STATISTICS = {"intervals", "judging", "answers", "attempts", "honesty"}
-JUDGEMENT = {"metrics", "records", "registry", "errors", "order", "spec", "suite", "store", "schema"} | STATISTICS
+JUDGEMENT = {"ablations", "metrics", "records", "registry", "errors", "order", "spec", "suite", "store", "schema"} | STATISTICS
 ALLOWED = {
     **dict.fromkeys(DESCRIPTION, DESCRIPTION),
     **dict.fromkeys(PRIMITIVES | ROOMS | {"pictures"}, BELOW),
@@ -51,7 +54,7 @@ ALLOWED = {
     "answers": {"records", "store", "order", "errors"},
     "attempts": {"answers", "records", "registry", "spec", "store"},
     "honesty": {"answers", "attempts", "intervals", "metrics", "store"},
-    "metrics": {"errors", "records", "registry", "judging"},
+    "metrics": {"ablations", "errors", "records", "registry", "judging"},
     "loading": BELOW,
     "perturbation": BELOW | {"fitting", "kept", "loading"},
     "environment": {"errors"},
