@@ -17,7 +17,7 @@ from robustvit.attempts import Attempts
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
 from robustvit.honesty import gravest, verdicts, word
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, values_of
+from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, of_votes, values_of
 from robustvit.spec import parse, revive
 from robustvit.store import Store
 
@@ -327,17 +327,20 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
     own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
-    row |= {f"{one['scenario']} top-1": _cell_text(one) for _, one in part[own & (part["metric"] == "top1")].iterrows()}
+    answers = part[own & (part["metric"] == "top1")]
+    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(answers), answers.iterrows(), strict=True)}
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
         if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_attack_names(attacks), attacks.iterrows(), strict=True)}
+    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
     row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
+    proved = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
+    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in zip(_variant_names(proved), proved.iterrows(), strict=True)}
     measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
@@ -346,8 +349,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
 
 
-def _attack_names(attacks: pd.DataFrame) -> list[str]:
-    """What tells some attacks apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
+def _variant_names(attacks: pd.DataFrame) -> list[str]:
+    """What tells some scenarios apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
     told = [_parameters(text) for text in attacks["params"]]
     names = []
     for own, (_, one) in zip(told, attacks.iterrows(), strict=True):

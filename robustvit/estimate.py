@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from robustvit import registry
+from robustvit.ablations import Ablations, Window
 from robustvit.batch import Batch, Data
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
@@ -18,6 +20,7 @@ from robustvit.spec import Spec
 from robustvit.store import Store
 from robustvit.suite import Cell
 from robustvit.view import View
+from robustvit.visible import sight
 
 _ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples
 _GALLERY_BYTES = 60_000  # the pictures kept of a cell at 224 px
@@ -29,8 +32,8 @@ _GRADIENT = 3.4  # an attack's step in forward passes: forward, backward to the 
 class Estimate:
     """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache.
 
-    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it, and an attack in a chain
-    meets only what stands.
+    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it, an attack in a chain
+    meets only what stands, and a certificate for one patch size may be decided early.
     """
 
     rows: int
@@ -63,7 +66,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
         for cell in ask.questions:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
-            bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after)))
+            bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after) or bool(cell.scenario.get("stop_at"))))
             if rows and not ask.samples.traits.fleeting:
                 decoded[ask.samples.data.fingerprint, cell.view] = ask.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
             if ask.model is None:
@@ -92,6 +95,8 @@ def _cost(ask: Ask, cell: Cell) -> float:
     entry = registry.scenario(cell.scenario.name)
     if entry.kind == "attack":
         return forward * (2 + _passes(cell.scenario, model))
+    if entry.kind == "certificate":
+        return forward * _looks(cell.scenario, model)
     if entry.kind != "corruption":
         return forward
     does = scenario(entry, cell.scenario)
@@ -113,6 +118,17 @@ def _passes(spec: Spec, model: Classifier) -> float:
         count("steps") * count("restarts") * count("eot") * count("searches") * count("copies") * min(count("targets"), model.outputs - 1)
     )
     return asked * (1.0 if registry.scenario(inner.name).family == "black-box" else _GRADIENT)
+
+
+def _looks(spec: Spec, model: Classifier) -> float:
+    """What a certificate asks of a picture, in forward passes: at most, where counting may stop early."""
+    ablations = Ablations.asked(spec, model.size)
+    if ablations is None:
+        return float(sum(value for name in ("samples", "selection") if isinstance(value := spec.get(name), int))) or 1.0
+    seeing = sight(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
+    whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
+    shares = seeing.tokens(ablations.window(np.arange(ablations.count))) / np.maximum(seeing.tokens(whole), 1)
+    return float(shares.sum()) or float(ablations.count)
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:

@@ -111,6 +111,12 @@ def of_measurements(label: str) -> bool:
     return known is not None and any(column.startswith("value_") for column in known.needs)
 
 
+def of_votes(label: str) -> bool:
+    """Whether the metric of this label reads the votes or the radius of a certificate."""
+    known = registry.entries("metric").get(label.partition("(")[0])
+    return known is not None and bool({"votes", "radius", "patch_held"} & set(known.needs))
+
+
 def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> Estimate:
     """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
 

@@ -74,6 +74,7 @@ class Plan:
     settings: Settings
     plugins: dict[Spec, Any] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    undroppable: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[Cell]:

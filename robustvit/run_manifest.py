@@ -12,10 +12,11 @@ from robustvit.classifier import Card, Classifier
 from robustvit.cost import Cost, count
 from robustvit.kept import Kept
 from robustvit.order import Frames
-from robustvit.plan import Ask, Plan
+from robustvit.plan import Ask, Plan, host
 from robustvit.samples import Samples
 from robustvit.spec import Spec, Value, canonical, digest, show
 from robustvit.suite import Cell
+from robustvit.visible import undroppable
 
 _FEW = 200  # classes whose names are told of every variant of a data set; of more, those of the base suffice
 
@@ -49,11 +50,27 @@ def _told(cell: Cell, ask: Ask, plan: Plan) -> dict[str, Any]:
     data, own = ask.samples.data, ask.samples.traits
     return {
         "cell": cell.id, "weights": cell.weights, "model": ask.label, "data": data.name, "base": own.base or data.name,
-        "data_fingerprint": data.fingerprint, **_told_scenario(cell, own, plan.plugins), "transforms": " → ".join(str(spec) for spec in cell.transforms),
+        "data_fingerprint": data.fingerprint, **_told_scenario(_resolved(cell, ask, plan), own, plan.plugins), "transforms": " → ".join(str(spec) for spec in cell.transforms),
         "seed": cell.seed, "precision": cell.precision, "view": str(cell.view), "model_view": str(ask.model.view),
         "storage": "" if cell.storage is None else str(cell.storage), "asked": ask.samples.asked, "source": _told_source(cell, data),
         "link": 0 if cell.link is None else cell.link.place, "links": 0 if cell.link is None else cell.link.of, "attack": cell.scenario.name,
     }  # fmt: skip
+
+
+def _resolved(cell: Cell, ask: Ask, plan: Plan) -> Cell:
+    """A certificate that leaves it to the model what becomes of unseen tokens, with what becomes of them: two models may answer two questions."""
+    if cell.scenario.get("unseen") != "auto":
+        return cell
+    return replace(cell, scenario=cell.scenario.with_params(unseen="kept" if _undroppable(cell, ask, plan) else "dropped"))
+
+
+def _undroppable(cell: Cell, ask: Ask, plan: Plan) -> str:
+    """Why a model's tokens cannot be dropped, asked once of each model and its transforms; "" where they can."""
+    assert ask.model is not None
+    key = (ask.label, cell.transforms, cell.view.shown)
+    if key not in plan.undroppable:
+        plan.undroppable[key] = undroppable(host(ask.model, cell))
+    return plan.undroppable[key]
 
 
 def _told_scenario(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict[str, Any]:
@@ -94,7 +111,13 @@ def _costed(plan: Plan, cards: Any) -> dict[str, Any]:
     for ask in plan.asks:
         if ask.model is not None and ask.label not in plan.costs:
             plan.costs[ask.label] = count(ask.model.model, ask.model.size)
-    return {label: _with_cost(card, plan.costs[label]) for label, card in cards.items()}
+    unseen = {key[0]: reason for key, reason in plan.undroppable.items() if reason}
+    return {label: _with_notes(_with_cost(card, plan.costs[label]), unseen.get(label, "")) for label, card in cards.items()}
+
+
+def _with_notes(card: dict[str, Any], undroppable: str) -> dict[str, Any]:
+    told = {"unseen tokens": f"kept, black, in certificates that ask for auto: {undroppable}"} if undroppable else {}
+    return {**card, "notes": {**card["notes"], **told}}
 
 
 def _with_cost(card: dict[str, Any], cost: Cost) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor
+from torch.nn import functional
 
 from robustvit.ablations import Ablations, Kind
 from robustvit.classifier import Classifier
@@ -116,26 +117,38 @@ class _Count:
 
     def until(self, begin: int, stop: int) -> None:
         """The votes of a stretch of ablations on the pictures that stand."""
-        step = max(1, _LOOKS // max(1, len(self.standing)))
+        step, rows = max(1, _LOOKS // max(1, len(self.standing))), self.standing
         for start in range(begin, stop, step):
             votes, tokens = self.look(start, min(start + step, stop))
-            for place in range(len(votes)):
-                self.add(votes[place], tokens[place])
-            self.cast[np.ix_(self.standing.numpy(), self.order[start : start + step][: len(votes)])] = votes.T.numpy()
+            self.tokens[rows] += tokens.sum(dim=0, dtype=torch.int32)
+            places = (rows * self.counts.shape[1] + votes).flatten()
+            self.counts.view(-1).scatter_add_(0, places, torch.ones_like(places, dtype=torch.int32))
+            self.cast[np.ix_(rows.numpy(), self.order[start : start + len(votes)])] = votes.T.numpy()
 
     def until_decided(self, gap: int) -> None:
         """Votes until first − second > gap whatever the others say, or not, for each picture by itself."""
         total = self.ablations.count
-        soonest = min(total, max(1, min(total - gap, (total + gap) // 2 + 1)))
+        soonest = min(
+            total, max(1, min(total - gap, (total + gap) // 2 + 1))
+        )  # before it nothing can be decided, but where no gap can be reached at all
         self.until(0, soonest)
-        self.leave(total - soonest, gap)
+        self.standing = self.standing[~_decided(self.counts, total - soonest, gap)]
         for start in range(soonest, total, _ROUND):
             if not len(self.standing):
                 return
-            rows = self.standing
-            for place, (votes, tokens) in enumerate(zip(*self.look(start, min(start + _ROUND, total)), strict=True), start + 1):
-                self.add(*(value[torch.isin(rows, self.standing)] for value in (votes, tokens)))
-                self.leave(total - place, gap)
+            self.round(start, min(start + _ROUND, total), gap)
+
+    def round(self, begin: int, stop: int, gap: int) -> None:
+        """A few votes, of which each picture takes as many as it needs."""
+        rows, left = self.standing, self.ablations.count - torch.arange(begin + 1, stop + 1)[:, None]
+        votes, tokens = self.look(begin, stop)
+        running = self.counts[rows] + functional.one_hot(votes, self.counts.shape[1]).int().cumsum(dim=0)
+        decided = _decided(running, left, gap)
+        last = torch.where(decided.any(dim=0), decided.int().argmax(dim=0), len(votes) - 1)
+        here = torch.arange(len(rows))
+        self.counts[rows] = running[last, here].int()
+        self.tokens[rows] += tokens.cumsum(dim=0)[last, here].int()
+        self.standing = rows[~decided.any(dim=0)]
 
     def look(self, begin: int, stop: int) -> tuple[Tensor, Tensor]:
         """The classes that a stretch of ablations votes for and the tokens that these give, (ablations, standing)."""
@@ -146,13 +159,8 @@ class _Count:
         tokens = torch.from_numpy(self.seeing.tokens(window)).int()
         return logits.argmax(dim=1).cpu().view(stop - begin, -1), tokens.view(stop - begin, -1)
 
-    def add(self, votes: Tensor, tokens: Tensor) -> None:
-        """One vote for each picture that stands."""
-        self.counts[self.standing, votes] += 1
-        self.tokens[self.standing] += tokens
 
-    def leave(self, left: int, gap: int) -> None:
-        """Lets those go whose certificate the votes that are left cannot change."""
-        first, second = self.counts[self.standing].topk(2, dim=1).values.unbind(dim=1)
-        decided = (first - second - left > gap) | (first - second + left <= gap)
-        self.standing = self.standing[~decided]
+def _decided(counts: Tensor, left: Tensor | int, gap: int) -> Tensor:
+    """(…) bool of counts (…, K): whether the votes that are left can change nothing of first − second > gap."""
+    first, second = counts.topk(2, dim=-1).values.unbind(dim=-1)
+    return (first - second - left > gap) | (first - second + left <= gap)
