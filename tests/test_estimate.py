@@ -6,7 +6,8 @@ import pytest
 from exact import linear
 
 from robustvit import registry
-from robustvit.estimate import _GRADIENT, Estimate, _passes
+from robustvit.estimate import _GRADIENT, Estimate, _looks, _passes
+from robustvit.loading import load_model
 from robustvit.spec import parse
 
 
@@ -30,3 +31,17 @@ def test_seconds_are_told_in_the_largest_unit_and_one_second_is_singular(seconds
 def test_an_attack_is_counted_by_what_it_asks_of_a_sample_that_stands(node: dict[str, object], passes: float) -> None:
     (spec,) = parse(node)
     assert _passes(registry.bind(registry.scenario(spec.name), spec), linear()[0]) == pytest.approx(passes)
+
+
+@pytest.mark.parametrize(
+    ("node", "looks"),
+    [
+        ({"columns": {"width": 4, "unseen": "kept"}}, 32),
+        ({"columns": {"width": 4, "stride": 8}}, 4 * 5 / 17),  # four of sixteen tokens and the class token
+        ({"blocks": {"width": 4, "stride": 4, "unseen": "kept"}}, 64),
+        ({"gaussian": {"sigma": 0.5, "samples": 90, "selection": 10}}, 100),
+    ],
+)
+def test_a_certificate_is_counted_by_what_it_shows_the_model(node: dict[str, object], looks: float) -> None:
+    (spec,) = parse(node)
+    assert _looks(registry.bind(registry.scenario(spec.name), spec), load_model("demo")) == pytest.approx(looks)

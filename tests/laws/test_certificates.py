@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+import robustvit as rv
 from robustvit.ablations import Ablations
 from robustvit.batch import Batch
 from robustvit.classifier import Classifier
@@ -19,6 +22,7 @@ from robustvit.loading import load_model
 from robustvit.registry import bind, lookup
 from robustvit.scenario import scenario
 from robustvit.spec import parse
+from robustvit.suite import Overrides
 from robustvit.trainer import shown
 from robustvit.visible import Looks, sight
 
@@ -90,3 +94,73 @@ def test_a_certificate_that_counted_too_few_bands_would_be_caught() -> None:
     model, batch, told = certified("dropped")
     claimed = told["votes_first"] - told["votes_second"] > 2 * BANDS.touched(1)
     assert bool(attacked(model, batch.images, told["vote"].long(), 8, "dropped")[claimed].any())
+
+
+SUITE = """
+name: certified
+title: Certificates of all sorts
+data: digits
+scenarios:
+  - columns: {width: 4}
+  - columns: {width: 4, stop_at: 2}
+  - blocks: {width: 12, stride: 8}
+  - gaussian: {sigma: 0.1, samples: 60, selection: 10}
+metrics: [top1, {certified_accuracy: {patch: [2, 5]}}, {certified_accuracy_l2: {radius: [0, 0.1]}}, largest_patch, votes_needed, abstention]
+"""
+CNN = "resnet10t?weights=random&num_classes=10"
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """Certificates of a plain transformer and of a CNN, made for fourteen digits and then for thirty-six more."""
+    place = tmp_path_factory.mktemp("certified")
+    (place / "certified.yaml").write_text(SUITE)
+    for limit in (14, 50):
+        rv.run(place / "certified.yaml", models=["demo/ablations"], store=place / "s", limit=limit)
+    rv.run(place / "certified.yaml", models=[CNN], store=place / "s", limit=14, view=Overrides(img_size=32))
+    return place, rv.leaderboard(place / "s")
+
+
+def test_certificates_made_in_parts_are_those_made_at_once(asked: tuple[Path, pd.DataFrame]) -> None:
+    place, _ = asked
+    rv.run(place / "certified.yaml", models=["demo/ablations"], store=place / "whole", limit=50, workers=0)
+    parts, whole = (rv.load_records(place / store, models=["demo/ablations"]).to_pandas() for store in ("s", "whole"))
+    keys = ["cell", "sample"]
+    pd.testing.assert_frame_equal(*(rows.sort_values(keys).reset_index(drop=True) for rows in (parts, whole)))
+
+
+def test_what_stops_early_proves_what_all_votes_prove_and_nothing_else(asked: tuple[Path, pd.DataFrame]) -> None:
+    board = asked[1].query("model == 'demo/ablations' and scenario == 'columns'")
+    value = board.set_index([board["params"].str.contains("stop_at=2"), "metric"])["value"]
+    assert value[True, "certified_accuracy(patch=2)"] == value[False, "certified_accuracy(patch=2)"] > 30
+    assert np.isnan(value[True, "certified_accuracy(patch=5)"])
+    assert np.isnan(value[True, "largest_patch"])
+    assert value[True, "votes_needed"] < value[False, "votes_needed"] == 100
+    assert (True, "top1") not in value.index
+
+
+def test_a_board_says_which_of_two_classifiers_was_asked(asked: tuple[Path, pd.DataFrame]) -> None:
+    place, board = asked
+    told = board[board["scenario"] == "blocks"].groupby("model")["params"].first()
+    assert "unseen=dropped" in told["demo/ablations"]
+    assert "unseen=kept" in told.drop("demo/ablations").iloc[0]
+    card = board.attrs["models"][told.drop("demo/ablations").index[0]]
+    assert "it is a ResNet" in card["notes"]["unseen tokens"]
+    rows = rv.load_records(place / "s").to_pandas()
+    assert set(rows[rows["scenario"] == "blocks"].groupby("model")["tokens"].max() > 0) == {True, False}
+
+
+def test_radii_and_their_level_are_in_the_records(asked: tuple[Path, pd.DataFrame]) -> None:
+    place, board = asked
+    rows = rv.load_records(place / "s").to_pandas().query("scenario == 'gaussian'")
+    assert rows["level"].between(0.998, 1.0).all()
+    assert ((rows["radius"] > 0) == (rows["pred"] >= 0)).all()
+    shares = board.query("model == 'demo/ablations' and scenario == 'gaussian'").set_index("metric")["value"]
+    assert shares["certified_accuracy_l2(radius=0)"] == shares["top1"] >= shares["certified_accuracy_l2(radius=0.1)"]
+
+
+def test_half_precision_fails_the_cell_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "certified.yaml").write_text(SUITE)
+    summary = rv.run(tmp_path / "certified.yaml", models=["demo/ablations"], store=tmp_path / "s", limit=2, precision="bfloat16")
+    assert len(summary.failed) == 4
+    assert all("a certificate is made in float32" in reason for reason in summary.failed.values())
