@@ -99,6 +99,7 @@ class Adapted(NamedTuple):
     doc: str
 
 
+_SHORT = 6  # characters of a number that nobody needs as a fraction
 _LIVE: dict[tuple[str, str], Entry] = {}
 _FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line", "live"}
 
@@ -407,4 +408,6 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def _display(value: Any) -> Value:
-    return Fraction(value).limit_denominator(25500) if isinstance(value, float) and 0 < value < 1 and (value * 2550) % 1 == 0 else value
+    """A default as people write it: 0.0313725490196078 as 8/255, 0.22 as it is."""
+    levels = isinstance(value, float) and 0 < value < 1 and (value * 2550) % 1 == 0 and len(repr(value)) > _SHORT
+    return Fraction(value).limit_denominator(25500) if levels else value
