@@ -24,6 +24,7 @@ DESCRIPTION = {
     "view",
 }
 PRIMITIVES = {
+    "attention",
     "batch",
     "checkpoint",
     "classifier",

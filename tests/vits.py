@@ -1,0 +1,106 @@
+"""Small vision transformers with random weights, of every make whose attention can be met."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from robustvit.classifier import Card, Classifier, fingerprint
+from robustvit.spec import Spec
+from robustvit.view import View
+
+SIDE, TILE = 32, 4
+_SMALL: dict[str, Any] = {"img_size": SIDE, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "num_classes": 5, "depth": 3}
+
+
+def vit(**more: Any) -> nn.Module:
+    """timm's plain ViT: 4x4 tokens and a class token."""
+    return VisionTransformer(**_SMALL | more)
+
+
+def registers() -> nn.Module:
+    """Four registers, no class token, normalised queries and keys."""
+    return VisionTransformer(**_SMALL, reg_tokens=4, qk_norm=True, class_token=False, global_pool="avg")
+
+
+def distilled() -> nn.Module:
+    """DeiT with class and distillation tokens."""
+    return VisionTransformerDistilled(**_SMALL)
+
+
+def swin() -> nn.Module:
+    """Windows of 4x4 tokens, half of them shifted, under a bias of relative positions that is not zero."""
+    made = SwinTransformer(img_size=SIDE, patch_size=2, embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_size=4, num_classes=5)
+    for name, parameter in made.named_parameters():
+        if "relative_position_bias_table" in name:
+            nn.init.normal_(parameter)
+    return made
+
+
+class Torchs(nn.Module):
+    """torch's own encoder, whose attention is a MultiheadAttention: 4x4 tokens and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 24, 8, 8)
+        self.blocks = nn.TransformerEncoder(nn.TransformerEncoderLayer(24, 2, 48, batch_first=True), 2)
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.blocks(self.embed(images).flatten(2).transpose(1, 2))
+        answer: Tensor = self.head(tokens.mean(dim=1))
+        return answer
+
+
+class HuggingFace(nn.Module):
+    """transformers' ViT."""
+
+    def __init__(self, implementation: str = "sdpa") -> None:
+        super().__init__()
+        transformers = pytest.importorskip("transformers", reason="transformers (the extra [hf]) is not installed")
+        config = transformers.ViTConfig(
+            image_size=SIDE, patch_size=8, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48, num_labels=5,
+            attn_implementation=implementation,
+        )  # fmt: skip
+        self.inner = transformers.ViTForImageClassification(config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.inner(pixel_values=images).logits
+        return answer
+
+
+def cnn() -> nn.Module:
+    """No attention at all."""
+    return timm.create_model("resnet10t", num_classes=5)
+
+
+PLAIN: dict[str, Callable[[], nn.Module]] = {
+    "vit": vit, "registers": registers, "distilled": distilled, "torch": Torchs, "hugging-face": HuggingFace,
+}  # fmt: skip
+ALL: dict[str, Callable[[], nn.Module]] = {**PLAIN, "swin": swin}
+
+
+def made(make: Callable[[], nn.Module], sharp: float = 6.0) -> Classifier:
+    """A Classifier of what `make` makes with fixed random weights, the matrices times `sharp`, so that attention is far from even."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = make()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.dim() == 2 and "table" not in name:
+                parameter.mul_(sharp)
+    card = Card("toy", Spec("toy"), fingerprint(module), "given")
+    return Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2), view=View((SIDE, SIDE), SIDE), card=card, tile=TILE)
+
+
+def images(rows: int) -> Tensor:
+    """Uniform noise (rows, 3, 32, 32)."""
+    return torch.rand(rows, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
