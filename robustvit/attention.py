@@ -107,7 +107,7 @@ def softened(model: Classifier, temperature: float) -> Iterator[None]:
     is computed by hand, and at the block's end where none was met.
     """
     mode = _Softening(model, temperature)
-    with _fused(model), mode:
+    with _fused(model), _named(model, f"attention softened by {temperature}"), mode:
         yield
     mode.refuse_none()
 
@@ -154,6 +154,19 @@ def _fused(model: nn.Module) -> Iterator[None]:
     finally:
         for one in unfused:
             one.fused_attn = False
+
+
+@contextlib.contextmanager
+def _named(model: nn.Module, manner: str) -> Iterator[None]:
+    """For the length of a block every classifier in the model tells what is done to it besides what was done already."""
+    before = [(one, one.manner) for one in model.modules() if isinstance(one, Classifier)]
+    for one, told in before:
+        one.manner = f"{told}; {manner}"
+    try:
+        yield
+    finally:
+        for one, told in before:
+            one.manner = told
 
 
 class _Meeting(TorchFunctionMode):

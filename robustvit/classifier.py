@@ -54,8 +54,9 @@ class Classifier(nn.Module):
     model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how pictures are brought to its size.
     tile: rows the model sees at once; fewer are padded with zeros, so that a row's logits do not depend on its companions.
     Calling it: (N, 3, H, W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for anything else in the pixels, ModelError for
-    another image size. Made `.double()`, it computes and answers in float64. `gradient` says what its input gradients are: `exact`, or `straight-through` where a transform put a surrogate in the place
-    of something that has none.
+    another image size. Made `.double()`, it computes and answers in float64. `gradient` says what its input gradients are: `exact`, or `straight-through`
+    where a transform put a surrogate in the place of something that has none. `manner` names what is done to its arithmetic from outside while it
+    answers (`attention.softened`), as a rule nothing.
     """
 
     gradient: str = "exact"
@@ -83,6 +84,7 @@ class Classifier(nn.Module):
         self.precision: str = precision
         self._outputs: dict[tuple[int, int], int] = {}
         self._sparing = self._unbounded = False
+        self.manner = ""
         self.configure(tile=tile, precision=precision)
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
@@ -207,7 +209,7 @@ class Classifier(nn.Module):
     @property
     def _arithmetic(self) -> tuple[Any, ...]:
         """What decides how the model computes, besides its weights."""
-        return self.model, self.tile, self.precision, str(self.device), self.size, torch.get_num_threads()
+        return self.model, self.tile, self.precision, str(self.device), self.size, torch.get_num_threads(), self.manner
 
     def _logits(self, images: Tensor) -> Tensor:
         normal = (images.to(self.mean.dtype) - self.mean) / self.std  # type: ignore[operator,arg-type]

@@ -161,6 +161,8 @@ def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> l
             reading.check(model.outputs, model.card.label, samples.data.name)
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
+    for pipeline in plan.suite.transforms:
+        host(model, replace(first, transforms=pipeline))  # one that cannot be had is refused here
     return [
         Ask(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model) for samples in plan.samples
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,10 +86,9 @@ def read_suite(path: Path, shown: str = "") -> Suite:
     """The suite in a file; `shown` is its name in messages."""
     page = document.load(path, shown)
     file = _checked(page)
-    pipelines = [tuple(_bound("transform", pipeline, page.places["transforms"])) for pipeline in file.transforms] or [()]
     suite = Suite(
         name=file.name, title=file.title, version=file.version, parts=_parts(page), metrics=tuple(_bound("metric", page["metrics"], page.where)),
-        transforms=tuple(pipelines), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
+        transforms=tuple(_pipelines(page.get("transforms", []))) or ((),), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
         where=page.where,
     )  # fmt: skip
@@ -147,6 +147,13 @@ def _scenarios(nodes: document.Seq) -> Iterable[Spec]:
             yield registry.bind(registry.scenario(spec.name, spec.where or place), spec)
 
 
+def _pipelines(nodes: Any) -> Iterable[tuple[Spec, ...]]:
+    """Every pipeline of transforms, with a list in a parameter's place as an axis: one pipeline for each combination."""
+    for pipeline in nodes:
+        steps = [list(_bound("transform", [node], place)) for node, place in zip(pipeline, pipeline.places, strict=True)]
+        yield from itertools.product(*steps)
+
+
 def _bound(kind: str, nodes: Any, where: str) -> Iterable[Spec]:
     places = getattr(nodes, "places", [where] * len(nodes))
     for node, place in zip(nodes, places, strict=True):
@@ -181,6 +188,9 @@ def _refuse_repeats(suite: Suite) -> None:
         raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
+    if len(set(suite.transforms)) < len(suite.transforms):
+        told = " · ".join(" → ".join(map(str, pipeline)) or "[]" for pipeline in suite.transforms)
+        raise SuiteError(f"{suite.where}: a pipeline of transforms stands twice: {told}.")
     for part in suite.parts:
         _refuse_twins((spec, spec) for spec in (*part.data, *part.scenarios))
     _refuse_twins(((data, spec), spec) for part in suite.parts for data in part.data for spec in part.scenarios)
