@@ -99,6 +99,13 @@ def grid(model: Classifier, tokens: int) -> Grid:
     raise ModelError(f"model '{model.card.label}': its {tokens} tokens are no grid on pictures of {height}x{width} pixels. {_INSTEAD}")
 
 
+def laid(model: Classifier) -> Grid:
+    """How the tokens of a model lie, from one look at a blank picture. Raises what `heard` and `grid` do."""
+    with torch.no_grad():
+        blank = maps(model, torch.zeros(1, 3, *model.size, device=model.device))
+    return grid(model, blank[0].shape[-1])
+
+
 @contextlib.contextmanager
 def softened(model: Classifier, temperature: float) -> Iterator[None]:
     """For the length of a block every attention of the model is softmax(QKᵀ / (T·√d) + bias).

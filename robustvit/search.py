@@ -60,6 +60,12 @@ class Seen(NamedTuple):
     gradient: Tensor
 
 
+def slope(values: Tensor, leaf: Tensor, *, again: bool = False) -> Tensor:
+    """The gradient of the sum of values with respect to `leaf`, zero where it is missing or no finite number. again: more will be asked of the same graph."""
+    found = torch.autograd.grad(values.sum(), leaf, retain_graph=again, allow_unused=True)[0] if values.requires_grad else None
+    return torch.zeros_like(leaf) if found is None else found.nan_to_num_(0.0, 0.0, 0.0)
+
+
 class Search:
     """The books of one attack on a batch. images: (N, 3, H, W) in [0, 1], rightly classified; labels: (N,); draws: of the N samples.
 
@@ -112,12 +118,18 @@ class Search:
             model = self.model.bound(self.draws[rows].at(f"expectation {int(self.gradients[rows].max())}/{turn}"))
             logits, more, slope = self._slope(model, rows, pixels, loss, through)
             value, gradient = value + more, gradient + slope
+        return self.note(
+            rows, pixels, Seen(logits, value / eot, gradient / eot if eot > 1 else gradient), candidates=candidates, gradients=eot
+        )
+
+    def note(self, rows: Tensor, pixels: Tensor, seen: Seen, *, candidates: bool = True, gradients: int = 1) -> Seen:
+        """Enters what an attack has asked of the model itself, as `climb` enters its own: one query, so many gradients. Returns what was seen."""
         first = self.gradients[rows] == 0
         if bool(first.any()):
-            self.flat[rows] |= first & (gradient.flatten(1) == 0).all(dim=1)
-        self.gradients[rows] += eot
-        self._judge(rows, pixels, logits, candidates)
-        return Seen(logits, value / eot, gradient / eot if eot > 1 else gradient)
+            self.flat[rows] |= first & (seen.gradient.flatten(1) == 0).all(dim=1)
+        self.gradients[rows] += gradients
+        self._judge(rows, pixels, seen.logits, candidates)
+        return seen
 
     @staticmethod
     def _slope(model: Classifier, rows: Tensor, pixels: Tensor, loss: Loss, through: Change | None) -> Seen:
@@ -125,9 +137,7 @@ class Search:
         with torch.enable_grad():
             logits = model(leaf if through is None else through(leaf))
             values = loss(logits, rows)
-            found = torch.autograd.grad(values.sum(), leaf, allow_unused=True)[0] if values.requires_grad else None
-        gradient = torch.zeros_like(pixels) if found is None else found.nan_to_num_(0.0, 0.0, 0.0)
-        return Seen(logits.detach(), values.detach(), gradient)
+        return Seen(logits.detach(), values.detach(), slope(values, leaf))
 
     def leave(self, rows: Tensor, pixels: Tensor) -> None:
         """What an attack gives for those of the samples `rows` that stand: how far it got."""

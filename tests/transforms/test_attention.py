@@ -105,5 +105,5 @@ def test_a_pipeline_that_stands_twice_is_refused(tmp_path) -> None:
 
 @pytest.mark.parametrize("temperature", ["0", "-1", "hot"])
 def test_a_temperature_is_positive(tmp_path, temperature) -> None:
-    with pytest.raises(BadParameter, match="t.yaml:4: transform 'attention_temperature': temperature"):
+    with pytest.raises(BadParameter, match=r"t\.yaml:4: transform 'attention_temperature': temperature"):
         suite(tmp_path, f"[[{{attention_temperature: {{temperature: {temperature}}}}}]]")
