@@ -7,7 +7,7 @@ conservative (no mid-p). P-values are corrected by Holm over all cells of the ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import bdtr
 
 from robustvit.answers import Asked, answer, asked, opened, place
-from robustvit.errors import StoreError
+from robustvit.errors import StoreError, few, nearest
 from robustvit.intervals import holm, paired
 from robustvit.store import Store
 
@@ -24,6 +24,7 @@ ALPHA = 0.05
 _PLACE = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
 _ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision", "storage"]
 _NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "cell_a", "cell_b"]
+_ARROW = " → "  # between a model and its transforms, as tables and exports name what was transformed
 _JUDGED = ("label", "pred", "against")
 
 
@@ -51,9 +52,11 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = None) -> pd.DataFrame:
     """Models `a` and `b` cell by cell, over the samples that both answered.
 
-    A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model looks through its own view.
-    acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a paired 95 % interval (Bonett and Price's adjusted Wald). only_a,
-    only_b: samples that one alone got right; p is McNemar's exact test on them, p_holm the same corrected over all cells of the suite.
+    A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model looks through its own view. A side may be
+    named with its transforms, `demo → attention_temperature(temperature=2)` (`->` will do): then cells of these transforms stand against those of the
+    other side's, or of none where it names none. acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a paired 95 % interval (Bonett
+    and Price's adjusted Wald). only_a, only_b: samples that one alone got right; p is McNemar's exact test on them, p_holm the same corrected over all
+    cells of the suite.
     verdict: `a better`, `b better`, `no difference shown`, `no shared samples`, `no answers` (an analysis measured something else: see its
     metrics on the leaderboard), or `clips` (frames are no independent samples, and no label is asked of them: see flip_rate there). Raises StoreError for a model that is not there, and where
     the two share no cell.
@@ -90,13 +93,33 @@ def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFra
 
 
 def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
-    found = asked(store, suite, [a, b])
-    left, right = (_by_place([one for one in found if one.question.model == model]) for model in (a, b))
+    left, right = _sides(store, a, b, suite)
     shared = [key for key in left if key in right]
     if not shared:
         raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
     for key in shared:
         yield _pair(key, (store, left[key]), (store, right[key]), _JUDGED)
+
+
+def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], Asked]]:
+    """The cells of both sides by what was asked; of their transforms only where neither side is named with its own."""
+    names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
+    found = asked(store, suite, [model for model, *_ in names])
+    if not any(arrow for _, arrow, _ in names):
+        return [_by_place(one for one in found if one.question.model == model) for model in (a, b)]
+    _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
+    return [
+        _by_place(replace(one, question=replace(one.question, transforms="")) for one in found if (one.question.model, one.question.transforms) == (model, transforms))
+        for model, _, transforms in names
+    ]  # fmt: skip
+
+
+def _refuse_unknown(names: Iterable[str], found: Iterable[Asked]) -> None:
+    """Raises StoreError for a model whose transforms no run applied."""
+    known = list(dict.fromkeys(f"{one.question.model}{_ARROW}{one.question.transforms}".removesuffix(_ARROW) for one in found))
+    for name in names:
+        if name not in known:
+            raise StoreError(f"no run asked for '{name}'.{nearest(name, known)} These were asked for: {few(known)}.")
 
 
 def _by_place(found: Iterable[Asked]) -> dict[tuple[Any, ...], Asked]:

@@ -47,21 +47,22 @@ def write_store(
     path: Path, cells: Cells, *, suite: str = "made-up", metrics: Iterable[Any] = ("top1",), data: str = "digits", classes: int = 10,
     asked: int | None = None, started: str = "2026-01-01T00:00:00+00:00", label: str = "", salt: str = "",
 ) -> Store:  # fmt: skip
-    """A store that answers {(model, scenario, severity): columns, or None where nothing was computed}. salt changes the cells' ids."""
+    """A store that answers {(model, scenario, severity): columns, or None where nothing was computed}; `a → soft` is the model a, transformed. salt changes the cells' ids."""
     store = Store(path, create=True)
     told = []
     for (model, scenario, severity), columns in cells.items():
         kind = _kind(columns)
+        host, _, transforms = model.partition(" → ")
         cell = digest([model, scenario, severity, suite, salt])
         view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
         store.declare(
-            cell, {"weights": model, "view": view, "data": label or data, "precision": "float32", **_asked(kind, scenario, severity)}
+            cell, {"weights": host, "view": view, "data": label or data, "precision": "float32", **_asked(kind, scenario, severity)}
         )
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})
         told.append({
-            "cell": cell, "weights": model, "model": model, "data": label or data, "transforms": "", "scenario": scenario, "severity": severity,
+            "cell": cell, "weights": host, "model": host, "data": label or data, "transforms": transforms, "scenario": scenario, "severity": severity,
             "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32", "view": "32x32, center, bicubic",
             "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "storage": "", "asked": asked or n or 1,
             "source": "on-the-fly",
@@ -69,7 +70,7 @@ def write_store(
     specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]
     cards = {
         model: {"weights_kind": "random" if model == "r" else "given", "fingerprint": model, "parameters": 5_700_000}
-        for model, _, _ in cells
+        for model in (named.partition(" → ")[0] for named, _, _ in cells)
     }
     body = {"suite": {"name": suite, "version": 1, "metrics": specs}, "models": cards, "cells": told}
     about = {"label": label or data, "name": data, "base": label or data, "classes": classes, "n": 10, "asked": asked or 10}

@@ -36,6 +36,20 @@ def test_two_models_are_compared_cell_by_cell(make_store: Make, answered: Answer
     assert row["verdict"] == "a better"
 
 
+@pytest.mark.parametrize(("a", "b"), [("a", "a → soft(t=2)"), ("a", "a -> soft(t=2)"), ("a → soft(t=1)", "b → soft(t=2)")])
+def test_sides_that_name_their_transforms_stand_against_each_other(make_store: Make, answered: Answer, a: str, b: str) -> None:
+    sides = {"a": 10, "a → soft(t=1)": 10, "a → soft(t=2)": 40, "b": 50, "b → soft(t=2)": 40}
+    store = make_store({(side, "clean", ""): answered(cut(50, 0, wrong)) for side, wrong in sides.items()})
+    (row,) = compare(store, a, b).to_dict(orient="records")
+    assert (row["acc_a"], row["acc_b"], row["verdict"]) == (80.0, 20.0, "a better")
+
+
+def test_transforms_that_no_run_applied_are_refused(make_store: Make, answered: Answer) -> None:
+    store = make_store({(side, "clean", ""): answered(cut(50, 0, 1)) for side in ("a", "a → soft(t=2)")})
+    with pytest.raises(StoreError, match=r"no run asked for 'a → soft\(t=3\)'. Did you mean 'a → soft\(t=2\)'"):
+        compare(store, "a", "a → soft(t=3)")
+
+
 def test_p_values_are_corrected_over_the_cells_of_a_suite(make_store: Make, answered: Answer) -> None:
     """Six samples of one side alone have p = 1/32, which is no finding among three cells."""
     cells = {(m, "fog", s): answered(cut(40, 0, 0)) for m in "ab" for s in "12"}

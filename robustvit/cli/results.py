@@ -162,7 +162,7 @@ def report(
 
 
 def compare(
-    model_a: Annotated[str, typer.Argument(help="A model's label in the store.")],
+    model_a: Annotated[str, typer.Argument(help="A model's label in the store; 'LABEL -> TRANSFORMS' for what was transformed.")],
     model_b: Annotated[str, typer.Argument(help="Another one.")],
     store: StorePath = Path("results"),
     suite: SuiteName = None,

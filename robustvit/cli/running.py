@@ -117,7 +117,7 @@ def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
     done = made.done(place)
     return [
         {
-            "model": ask.label, "scenario": title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
+            "model": ask.label, "transforms": " → ".join(map(str, cell.transforms)), "scenario": title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
             "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
         }
@@ -130,11 +130,13 @@ def _print_plan(made: Plan, place: Any, cost: Any) -> None:
     data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
     asked = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
     table = Table(title=f"{made.suite.name} · {data} · {asked} samples per cell")
-    for heading in ("model", "scenario", "cell", "rows", "state"):
-        table.add_column(heading, justify="right" if heading == "rows" else "left")
-    for row in _planned(made, place):
+    planned = _planned(made, place)
+    told = [name for name in ("model", "transforms", "scenario") if name != "transforms" or any(row[name] for row in planned)]
+    for heading in (*told, "cell", "rows", "state"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left", overflow="fold", no_wrap=heading == "cell")
+    for row in planned:
         state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
-        table.add_row(row["model"], row["scenario"], row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
+        table.add_row(*(row[name] for name in told), row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)

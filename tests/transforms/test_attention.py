@@ -10,6 +10,7 @@ import torch
 import vits
 from torch import Tensor, nn
 
+import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, SuiteError
 from robustvit.plan import Settings, make
 from robustvit.suite_file import read_suite
@@ -96,6 +97,16 @@ def test_a_list_of_temperatures_is_a_pipeline_for_each(tmp_path) -> None:
     assert [[str(spec) for spec in pipeline] for pipeline in found] == [
         [], *([f"attention_temperature(temperature={t})"] for t in ("1", "1.5", "2")),
     ]  # fmt: skip
+
+
+def test_a_run_answers_every_temperature_and_tables_name_it(tmp_path) -> None:
+    asked = suite(tmp_path, "[[], [{attention_temperature: {temperature: [1, 1.5]}}]]")
+    rv.run(asked, models=["demo"], data="digits", store=tmp_path / "s", limit=64)
+    board = rv.leaderboard(tmp_path / "s").set_index("transforms")["value"]
+    told = ["", "attention_temperature(temperature=1)", "attention_temperature(temperature=1.5)"]
+    assert list(board.index) == told
+    assert board.iloc[0] == board.iloc[1] > 90
+    assert told[1:] == [str(*cell.transforms) for cell in make(asked, ["demo"], "digits", Settings()).cells[1:]]
 
 
 def test_a_pipeline_that_stands_twice_is_refused(tmp_path) -> None:
