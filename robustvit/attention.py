@@ -76,9 +76,10 @@ def depth(found: list[Tensor], layer: int) -> int:
 
 def rollout(found: list[Tensor], place: Grid) -> Tensor:
     """(N, T): how much of each token reaches the class token through all blocks, or all tokens on average where there is no class token."""
-    total = torch.eye(found[0].shape[-1], device=found[0].device)
+    same = torch.eye(found[0].shape[-1], dtype=found[0].dtype, device=found[0].device)
+    total = same
     for layer in found:
-        mixed = layer.mean(dim=1) + torch.eye(layer.shape[-1], device=layer.device)
+        mixed = layer.mean(dim=1) + same
         total = (mixed / mixed.sum(dim=-1, keepdim=True)) @ total
     return total[:, 0] if place.class_token else total.mean(dim=1)
 
@@ -248,7 +249,7 @@ class _Listening(_Meeting):
         self.refuse_parts(query)
         if query.shape[-2] == key.shape[-2]:
             ones = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*key.shape[:-1], key.shape[-2])
-            self.kept.append(functional.scaled_dot_product_attention(query, key, ones, *others, **rest).float())
+            self.keep(functional.scaled_dot_product_attention(query, key, ones, *others, **rest))
         return functional.scaled_dot_product_attention(query, key, value, *others, **rest)
 
     def attend_whole(self, asked: inspect.BoundArguments) -> Any:
@@ -259,8 +260,12 @@ class _Listening(_Meeting):
         assert weights is not None  # they were asked for
         self.refuse_parts(weights)
         if weights.shape[-2] == weights.shape[-1]:
-            self.kept.append(weights.float())
+            self.keep(weights)
         return answer, (weights.mean(dim=1) if averaged else weights) if wanted else None
+
+    def keep(self, found: Tensor) -> None:
+        """Keeps the attention of a block, of half precision in float32."""
+        self.kept.append(found if found.dtype == torch.float64 else found.float())
 
     def refuse_parts(self, queries: Tensor) -> None:
         """Raises ModelError unless queries are those of whole pictures, (rows, heads, T, …)."""

@@ -66,6 +66,15 @@ def test_maps_of_torchs_encoder_equal_what_its_first_layer_says_itself() -> None
     assert torch.allclose(attention.maps(model, pixels)[0], weights, atol=1e-5)
 
 
+def test_a_model_in_float64_is_heard_in_float64() -> None:
+    model, pixels = vits.made(vits.vit).double(), vits.images(3).double()
+    logits, maps = by_hand(model, pixels)
+    found = attention.heard(model, pixels)
+    assert torch.allclose(found.logits, logits, rtol=0, atol=1e-12)
+    assert all(torch.allclose(one, other, rtol=0, atol=1e-13) for one, other in zip(found.maps, maps, strict=True))
+    assert attention.received(model, pixels, None).dtype == torch.float64
+
+
 def test_gradients_of_maps_equal_those_computed_by_hand(vit) -> None:
     pixels = vits.images(3)
     heard = slope(lambda leaf: attention.maps(vit, leaf)[1][:, :, :, 5].log().sum(), pixels)

@@ -100,6 +100,14 @@ def test_plan_computes_nothing_and_tells_time_and_disk(robustvit, tmp_path: Path
     assert not (tmp_path / "none").exists()
 
 
+def test_plan_names_transforms_where_there_are_any(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    head = "name: t\ntitle: t\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n"
+    (tmp_path / "t.yaml").write_text(head + "transforms: [[], [{attention_temperature: {temperature: 2}}]]\n")
+    told = robustvit("plan", "--suite", tmp_path / "t.yaml", "--store", tmp_path / "none", "--limit", 4)
+    assert "attention_temperature(temperature=2)" in told.out
+    assert "transforms" not in robustvit("plan", "--store", tmp_path / "none", "--limit", 4).out
+
+
 def test_plan_shows_missing_weights_as_unresolved(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
