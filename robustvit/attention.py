@@ -87,14 +87,14 @@ def rollout(found: list[Tensor], place: Grid) -> Tensor:
 def grid(model: Classifier, tokens: int) -> Grid:
     """How the tokens of a model lie on its pictures.
 
-    The prefix is what timm's `num_prefix_tokens` says, otherwise the fewest tokens whose removal leaves a grid of the picture's proportions.
-    Raises ModelError where nothing does.
+    The prefix is what timm's `num_prefix_tokens` says, otherwise the fewest tokens whose removal leaves a grid of the picture's proportions: of as many
+    as its `num_patches` says, or of whole pixels where nothing does. Raises ModelError where there is none, as where channels attend to each other.
     """
-    teller = next((one for one in model.modules() if isinstance(getattr(one, "num_prefix_tokens", None), int)), None)
-    prefixes = range(_MOST_PREFIX) if teller is None else [int(teller.num_prefix_tokens)]  # type: ignore[arg-type]
-    for prefix in prefixes:
+    teller = _teller(model, "num_prefix_tokens")
+    cutter = None if getattr(teller, "dynamic_img_size", False) else _teller(model, "num_patches")
+    for prefix in range(_MOST_PREFIX) if teller is None else [int(teller.num_prefix_tokens)]:
         rows, columns = _sides(tokens - prefix, model.size)
-        if rows:
+        if rows and (model.size[0] % rows == 0 if cutter is None else rows * columns == cutter.num_patches):
             return Grid(prefix, rows, columns, bool(prefix) if teller is None else _class_token(teller, prefix))
     height, width = model.size
     raise ModelError(f"model '{model.card.label}': its {tokens} tokens are no grid on pictures of {height}x{width} pixels. {_INSTEAD}")
@@ -138,6 +138,11 @@ def _heard(model: Classifier, images: Tensor) -> Heard:
     return Heard(logits[: len(images)], [layer[: len(images)] for layer in mode.heard()])
 
 
+def _teller(model: nn.Module, name: str) -> Any:
+    """The outermost module that has a whole number of that name, or None."""
+    return next((one for one in model.modules() if isinstance(getattr(one, name, None), int)), None)
+
+
 def _sides(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) of as many tokens in the proportions of (height, width); (0, 0) where there are none."""
     rows = round((max(tokens, 0) * size[0] / size[1]) ** 0.5)
@@ -146,7 +151,7 @@ def _sides(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
     return (rows, columns) if fits else (0, 0)
 
 
-def _class_token(teller: nn.Module, prefix: int) -> bool:
+def _class_token(teller: Any, prefix: int) -> bool:
     told = getattr(teller, "has_class_token", None)
     return prefix > 0 and (getattr(teller, "cls_token", True) is not None if told is None else bool(told))
 
@@ -246,7 +251,7 @@ class _Listening(_Meeting):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
         """The attention itself is what comes back for values that are the rows of the identity."""
-        self.refuse_parts(query)
+        self.refuse_parts(query, key.shape[-2])
         if query.shape[-2] == key.shape[-2]:
             ones = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*key.shape[:-1], key.shape[-2])
             self.keep(functional.scaled_dot_product_attention(query, key, ones, *others, **rest))
@@ -258,7 +263,7 @@ class _Listening(_Meeting):
         given |= {"need_weights": True, "average_attn_weights": False}
         answer, weights = functional.multi_head_attention_forward(*asked.args, **asked.kwargs)
         assert weights is not None  # they were asked for
-        self.refuse_parts(weights)
+        self.refuse_parts(weights, weights.shape[-1])
         if weights.shape[-2] == weights.shape[-1]:
             self.keep(weights)
         return answer, (weights.mean(dim=1) if averaged else weights) if wanted else None
@@ -267,9 +272,9 @@ class _Listening(_Meeting):
         """Keeps the attention of a block, of half precision in float32."""
         self.kept.append(found if found.dtype == torch.float64 else found.float())
 
-    def refuse_parts(self, queries: Tensor) -> None:
-        """Raises ModelError unless queries are those of whole pictures, (rows, heads, T, …)."""
-        if queries.dim() != 4 or len(queries) != self.rows:
+    def refuse_parts(self, queries: Tensor, keys: int) -> None:
+        """Raises ModelError unless queries are those of whole pictures, (rows, heads, T, …), and no more than the keys."""
+        if queries.dim() != 4 or len(queries) != self.rows or queries.shape[-2] > keys:
             raise ModelError(
                 f"model '{self.label}' attends within windows or parts of a picture, not between all of its tokens: what each of them receives "
                 f"cannot be told. {_INSTEAD}"

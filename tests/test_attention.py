@@ -146,6 +146,18 @@ def test_windows_are_refused() -> None:
         attention.received(vits.made(vits.swin), vits.images(1), 4)
 
 
+def test_channels_that_attend_to_each_other_are_no_tokens() -> None:
+    model = vits.made(lambda: timm.create_model("xcit_nano_12_p16_224", img_size=32, embed_dim=64, num_heads=4), sharp=1.0)
+    with pytest.raises(ModelError, match="its 16 tokens are no grid"):  # 4x4 in number, and the picture has 2x2
+        attention.received(model, vits.images(1), 4)
+
+
+def test_keys_that_were_pooled_are_refused() -> None:
+    model = vits.made(lambda: timm.create_model("pvt_v2_b0"), sharp=1.0)
+    with pytest.raises(ModelError, match="parts of a picture"):
+        attention.received(model, vits.images(1), 4)
+
+
 def test_a_model_without_attention_is_refused() -> None:
     with pytest.raises(ModelError, match="no attention that can be met"):
         attention.maps(vits.made(vits.cnn), vits.images(1))
