@@ -59,7 +59,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     bound = False
     decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
-        costs: dict[tuple[str, int, View], float] = {}
+        costs: dict[tuple[str, str, int, View], float] = {}
         for cell in ask.questions:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
@@ -69,12 +69,17 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
             if ask.model is None:
                 seconds = None
             elif rows and seconds is not None:
-                key = (cell.scenario.name, int(_passes(cell.scenario, ask.model)), cell.view)
+                key = (cell.scenario.name, _nested(cell.scenario), int(_passes(cell.scenario, ask.model)), cell.view)
                 if key not in costs:
-                    costs[key] = _cost(ask, cell) * _met(plan, cell)
+                    costs[key] = _cost(ask, cell, plan) * _met(plan, cell)
                 seconds += rows * costs[key]
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
     return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0, bound)
+
+
+def _nested(spec: Spec) -> str:
+    """The names of the plug-ins inside a scenario, which decide its cost as much as its own."""
+    return " ".join(value.name for _, value in spec.params if isinstance(value, Spec))
 
 
 def _met(plan: Plan, cell: Cell) -> int:
@@ -84,7 +89,7 @@ def _met(plan: Plan, cell: Cell) -> int:
     return max((len(one) for one in plugins_of(cell, plan).values() if isinstance(one, Data)), default=1)
 
 
-def _cost(ask: Ask, cell: Cell) -> float:
+def _cost(ask: Ask, cell: Cell, plan: Plan) -> float:
     """Seconds a row."""
     assert ask.model is not None
     model = host(ask.model, cell)
@@ -94,7 +99,7 @@ def _cost(ask: Ask, cell: Cell) -> float:
         return forward * (2 + _passes(cell.scenario, model))
     if entry.kind != "corruption":
         return forward
-    does = scenario(entry, cell.scenario)
+    does = scenario(entry, cell.scenario, plugins_of(cell, plan))
     batch = Batch(_noise(model, _PROBED), torch.zeros(_PROBED, dtype=torch.int64), tuple(str(i) for i in range(_PROBED)))
     return forward + _seconds(lambda: does(model, batch, Draws(0, stream(cell.scenario), batch.ids, model.device))) / _PROBED
 

@@ -67,6 +67,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     chain: bool = False
     fit: str = ""
+    tells: tuple[str, ...] = ()
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
@@ -108,7 +109,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
     parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
-    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain` and `fit`.
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`, `fit` and `tells`
+    (columns `value_…` of the Records that it fills besides its books).
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
