@@ -8,8 +8,10 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from robustvit.attacks.losses import cross_entropy
+from robustvit import attention
+from robustvit.attacks.losses import log_odds
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
@@ -20,7 +22,7 @@ from robustvit.search import Crafted, Search, Seen
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
 Radius = Annotated[float, Gt(0)]
-Position = Literal["random", "saliency", "worst", "every"]
+Position = Literal["random", "saliency", "attention", "worst", "every"]
 
 _CITATION = """@inproceedings{gu2022vision,
   title={Are Vision Transformers Robust to Patch Perturbations?},
@@ -44,9 +46,10 @@ def adversarial_patch(
 ) -> Crafted:  # fmt: skip
     """Patches of any content that raise the cross-entropy: ascent by the gradient's sign from uniform noise.
 
+    The gradient is that of the log odds against the label, whose sign is the cross-entropy's and which stays where that rounds to zero.
     patches: how many. size: their side in pixels. offset: 0 for cells of the grid that begins in the upper left corner (the token grid, where `size` is a
     multiple of a token), 8 to move it by so many pixels, null for any pixel. position: `random`, drawn for each picture; `saliency`, where the
-    gradient of the clean picture is largest in sum; `worst`, a picture falls if it falls to a patch in any cell, the most salient tried first, eight at a
+    gradient of the clean picture is largest in sum; `attention`, where the model attends most to it (rollout over all blocks); `worst`, a picture falls if it falls to a patch in any cell, the most salient tried first, eight at a
     time; `every`, a patch in every cell, each for itself. The last two take one patch on a grid. step: of each pixel, in pixel units. steps: queries of
     each patch, at most; each is judged before it takes its step, and stops when it has fooled the model. The last of them takes no step, since
     nobody would look. `every` keeps the patch that took the fewest queries, the first of equals, and `steps` is its number.
@@ -121,17 +124,20 @@ def _chosen(search: Search, position: str, draws: Draws, count: int, size: int, 
     if position == "saliency":
         return best(_saliency(search), count, size, offset)
     height, width = search.images.shape[2:]
+    if position == "attention":
+        received = attention.received(search.model, search.images, None)
+        return best(interpolate(received[:, None], (height, width), mode="nearest")[:, 0], count, size, offset)
     return draw(draws, count, height, width, size, offset).to(search.images.device)
 
 
-def _loss(search: Search, rows: Tensor, pixels: Tensor, candidates: bool = True) -> Seen:
-    return search.climb(rows, pixels, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=candidates)
+def _climb(search: Search, rows: Tensor, pixels: Tensor, candidates: bool = True) -> Seen:
+    return search.climb(rows, pixels, lambda logits, rows: log_odds(logits, search.labels[rows]), candidates=candidates)
 
 
 def _saliency(search: Search) -> Tensor:
     """(N, H, W) the magnitude of the clean pictures' gradient, over the channels. Costs a query and a gradient."""
     rows = torch.arange(len(search.images), device=search.images.device)
-    parts = [_loss(search, part, search.images[part], candidates=False).gradient for part in torch.split(rows, search.model.tile)]
+    parts = [_climb(search, part, search.images[part], candidates=False).gradient for part in torch.split(rows, search.model.tile)]
     return torch.cat(parts).abs().sum(dim=1)
 
 
@@ -169,7 +175,7 @@ def _follow(search: Search, way: _Way, jobs: _Jobs, found: _Best) -> Tensor:
         if not len(running.jobs):
             return fell
         rows = jobs.rows[running.jobs]
-        seen = _loss(search, rows, running.pixels)
+        seen = _climb(search, rows, running.pixels)
         wrong = search.fooled(rows, running.pixels, seen.logits)
         fell[running.jobs] = wrong
         running = running._replace(queries=running.queries + 1)

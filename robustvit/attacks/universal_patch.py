@@ -66,7 +66,7 @@ class Reach(NamedTuple):
 def universal_patch(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, learned: Mapping[str, Tensor],
     *, train: Data, smallest: Share = 0.2, largest: Share = 0.4, rotation: Turn = 20.0, shape: Shape = "circle", target: Annotated[int, Ge(0)] | None = None,
-    black: Level = 0.05, white: Level = 0.95, smoothness: Weight = 0.0, samples: Count = 1000, epochs: Count = 5, step: Radius = 8 / 255,
+    black: Level = 0.05, white: Level = 0.95, smoothness: Weight = 0.1, samples: Count = 1000, epochs: Count = 10, step: Radius = 8 / 255,
 ) -> Crafted:  # fmt: skip
     """One patch on every image, learned by expectation over its place, size and rotation. Each image costs one query.
 
@@ -102,6 +102,8 @@ def learn(
     reach, side = Reach(smallest, largest, rotation, shape), max(2, round(largest * min(model.size)))
     first = order(train.ids)[:samples]
     chosen = first[np.asarray(train.labels)[first] != target] if target is not None else first
+    if not len(chosen):
+        raise BadParameter("attack 'universal_patch': there is nothing to learn from but images of the target class.")
     patch = draws.at("start").uniform(3, side, side, low=black, high=white)[0].to(model.device)
     turns, turn, flat = epochs * -(-len(chosen) // _ROWS), 0, 0
     for epoch in range(epochs):
