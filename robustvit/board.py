@@ -346,6 +346,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
+    row |= _fooled(part[part["metric"] == "fooling_rate"])
     row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_attack_names(attacks), attacks.iterrows(), strict=True)}
     row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
@@ -358,8 +359,21 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
 
 
+def _fooled(rates: pd.DataFrame) -> dict[str, str]:
+    """The mean fooling rate over the corruptions that stand in one scenario alike (patch_corruption), left out where one of them is missing."""
+    nested = rates[rates["params"].str.contains("corruption=", regex=False)]
+    others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
+    groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
+    names = _attack_names(pd.concat([part.head(1) for part in groups])) if groups else []
+    return {
+        f"{name} fooling rate, mean of {len(part)}": _round(float(part["value"].mean()))
+        for name, part in zip(names, groups, strict=True)
+        if (part["status"] == "complete").all()
+    }
+
+
 def _attack_names(attacks: pd.DataFrame) -> list[str]:
-    """What tells some attacks apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
+    """What tells some scenarios apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
     told = [_parameters(text) for text in attacks["params"]]
     names = []
     for own, (_, one) in zip(told, attacks.iterrows(), strict=True):

@@ -12,6 +12,7 @@ from robustvit import registry
 from robustvit.batch import Batch, Data
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.patches import places
 from robustvit.plan import Ask, Plan, host, plugins_of
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec
@@ -117,7 +118,16 @@ def _passes(spec: Spec, model: Classifier) -> float:
     asked = (
         count("steps") * count("restarts") * count("eot") * count("searches") * count("copies") * min(count("targets"), model.outputs - 1)
     )
+    asked *= _tried(inner, model)
     return asked * (1.0 if registry.scenario(inner.name).family == "black-box" else _GRADIENT)
+
+
+def _tried(attack: Spec, model: Classifier) -> int:
+    """In how many places an attack with a patch tries it, one after the other."""
+    size, offset = attack.get("size"), attack.get("offset")
+    if attack.get("position") not in ("worst", "every") or not isinstance(size, int) or not isinstance(offset, int):
+        return 1
+    return len(places(*model.size, size, offset))
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:

@@ -145,7 +145,7 @@ def corruption(**about: Any) -> Callable[[F], F]:
 
 
 def attack(**about: Any) -> Callable[[F], F]:
-    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm` name.
+    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm`, or `patches` and `size`, name.
 
     With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
     standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import robustvit as rv
-from robustvit.board import leaderboard
+from robustvit.board import leaderboard, summary
 from robustvit.store import Store
 
 Make = Callable[..., Store]
@@ -86,3 +86,19 @@ def test_on_attacks_it_is_their_success_and_temperatures_have_clean_cells_of_the
     assert 0 < both["fooling_rate"].iloc[0] < 100
     right = board[(board["scenario"] == "clean") & (board["metric"] == "top1")].set_index("transforms")["value"] * 0.3
     assert counts.to_dict() == right.round().astype(int).to_dict()
+
+
+def test_the_summary_has_the_mean_over_nested_corruptions_for_each_number_of_patches(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ntitle: Mine\ndata: digits\nmetrics: [fooling_rate]\nscenarios:\n  - clean\n"
+        "  - patch_corruption: {corruption: [{contrast: {severity: 5}}, {fog: {severity: 5}}], count: [4, 16], size: 8, offset: [0]}\n"
+        "  - patch_corruption: {corruption: [{contrast: {severity: 5}}, {fog: {severity: 5}}], count: 9, size: 8, offset: 4}\n"
+    )
+    rv.run(tmp_path / "mine.yaml", ["demo"], store=tmp_path / "s", limit=40)
+    board = leaderboard(tmp_path / "s")
+    shown = summary(board).iloc[0]
+    mean = board[board["severity"] == "16"]["value"].mean()
+    assert f"{float(shown['patch_corruption offset=0 16 fooling rate, mean of 2']):.1f}" == f"{mean:.1f}"
+    assert [name for name in shown.index if "fooling rate" in name] == [
+        f"patch_corruption offset={offset} {count} fooling rate, mean of 2" for offset, count in ((0, 4), (0, 16), (4, 9))
+    ]
