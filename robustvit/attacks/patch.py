@@ -49,7 +49,7 @@ def adversarial_patch(
     The gradient is that of the log odds against the label, whose sign is the cross-entropy's and which stays where that rounds to zero.
     patches: how many. size: their side in pixels. offset: 0 for cells of the grid that begins in the upper left corner (the token grid, where `size` is a
     multiple of a token), 8 to move it by so many pixels, null for any pixel. position: `random`, drawn for each picture; `saliency`, where the
-    gradient of the clean picture is largest in sum; `attention`, where the model attends most to it (rollout over all blocks); `worst`, a picture falls if it falls to a patch in any cell, the most salient tried first, eight at a
+    gradient of the clean picture is largest in sum; `attention`, where the model attends most to it (rollout over all blocks; a query); `worst`, a picture falls if it falls to a patch in any cell, the most salient tried first, eight at a
     time; `every`, a patch in every cell, each for itself. The last two take one patch on a grid. step: of each pixel, in pixel units. steps: queries of
     each patch, at most; each is judged before it takes its step, and stops when it has fooled the model. The last of them takes no step, since
     nobody would look. `every` keeps the patch that took the fewest queries, the first of equals, and `steps` is its number.
@@ -125,6 +125,7 @@ def _chosen(search: Search, position: str, draws: Draws, count: int, size: int, 
         return best(_saliency(search), count, size, offset)
     height, width = search.images.shape[2:]
     if position == "attention":
+        search.queries += 1
         received = attention.received(search.model, search.images, None)
         return best(interpolate(received[:, None], (height, width), mode="nearest")[:, 0], count, size, offset)
     return draw(draws, count, height, width, size, offset).to(search.images.device)
