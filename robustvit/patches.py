@@ -35,13 +35,16 @@ def room(height: int, width: int, size: int, offset: int | None) -> int:
     return found if offset is not None else -(-found // (2 * size - 1) ** 2)
 
 
-def refuse_too_many(count: int, height: int, width: int, size: int, offset: int | None) -> None:
-    """Raises BadParameter where more patches are wanted than `room` has, or none fits."""
-    most = room(height, width, size, offset)
+def refuse_too_many(count: int, height: int, width: int, size: int, offset: int | None, who: str = "patches") -> None:
+    """Raises BadParameter, whose message begins with `who`, where more patches are wanted than `room` has, or none fits."""
+    try:
+        most = room(height, width, size, offset)
+    except BadParameter as error:
+        raise BadParameter(f"{who}: {error}") from error
     if count > most:
-        where = "drawn at any pixel one after the other" if offset is None else f"on a grid{_moved(offset)}"
+        fit = "drawn at any pixel one after the other, do not surely" if offset is None else f"on a grid{_moved(offset)}, do not"
         raise BadParameter(
-            f"{count} patches of {size}x{size} pixels, {where}, do not surely fit into pictures of {height}x{width}; there is room for {most}. "
+            f"{who}: {count} patches of {size}x{size} pixels, {fit} fit into pictures of {height}x{width}; there is room for {most}. "
             "Take fewer, or smaller ones."
         )
 

@@ -47,17 +47,18 @@ def adversarial_patch(
     """Patches of any content that raise the cross-entropy: ascent by the gradient's sign from uniform noise.
 
     The gradient is that of the log odds against the label, whose sign is the cross-entropy's and which stays where that rounds to zero.
-    patches: how many. size: their side in pixels. offset: 0 for cells of the grid that begins in the upper left corner (the token grid, where `size` is a
-    multiple of a token), 8 to move it by so many pixels, null for any pixel. position: `random`, drawn for each picture; `saliency`, where the
-    gradient of the clean picture is largest in sum; `attention`, where the model attends most to it (rollout over all blocks; a query); `worst`, a picture falls if it falls to a patch in any cell, the most salient tried first, eight at a
-    time; `every`, a patch in every cell, each for itself. The last two take one patch on a grid. step: of each pixel, in pixel units. steps: queries of
-    each patch, at most; each is judged before it takes its step, and stops when it has fooled the model. The last of them takes no step, since
-    nobody would look. `every` keeps the patch that took the fewest queries, the first of equals, and `steps` is its number.
+    patches: how many. size: their side in pixels. offset: 0 for cells of the grid that begins in the upper left corner (the token grid, where `size`
+    is a multiple of a token), 8 to move it by so many pixels, null for any pixel. position: `random`, drawn for each picture; `saliency`, where the
+    gradient of the clean picture is largest in sum; `attention`, where the model attends most to it (rollout over all blocks); `worst`, a picture
+    falls if it falls to a patch in any cell, the most salient tried first, eight at a time; `every`, a patch in every cell, each for itself. The last
+    two take one patch on a grid. step: of each pixel, in pixel units. steps: queries of each patch, at most; each is judged before it takes its step,
+    and stops when it has fooled the model. The last of them takes no step, since nobody would look. `every` keeps the patch that took the fewest
+    queries, the first of equals, and `steps` is its number. Looking for the place by saliency or attention costs a query.
     value_patch_row, value_patch_column: the upper left pixel of the first patch. value_fooled_share: with `every`, the share of cells that fooled.
     """
     height, width = images.shape[2:]
     _refuse(position, patches, offset)
-    refuse_too_many(patches, height, width, size, offset)
+    refuse_too_many(patches, height, width, size, offset, "attack 'adversarial_patch'")
     search, found = Search(model, images, labels, draws), _Best.of(images)
     way = _Way(size, step, steps, draws.at("start").uniform(3, height, width).to(images))
     cells = places(height, width, size, offset).to(images.device)

@@ -187,7 +187,7 @@ def test_all_places_are_tried_with_one_patch_on_a_grid_only(params: dict[str, An
 
 def test_a_patch_larger_than_the_picture_is_refused() -> None:
     model, _ = linear(SIDE)
-    with pytest.raises(BadParameter, match="no patch of 13x13 pixels fits"):
+    with pytest.raises(BadParameter, match="attack 'adversarial_patch': no patch of 13x13 pixels fits"):
         attacked(model, batch_of(model), size=13)
 
 

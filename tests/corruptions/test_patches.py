@@ -58,7 +58,7 @@ def test_a_picture_gets_the_same_patches_in_any_company() -> None:
 
 
 def test_more_patches_than_there_are_cells_are_refused() -> None:
-    with pytest.raises(BadParameter, match=r"17 patches of 8x8 pixels.*room for 16"):
+    with pytest.raises(BadParameter, match=r"corruption 'patch_corruption': 17 patches of 8x8 pixels.*room for 16"):
         patched(pictures(), count=17)
     with pytest.raises(BadParameter, match="count null stands for all cells of a grid"):
         patched(pictures(), count=None, offset=None)
