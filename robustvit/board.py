@@ -14,10 +14,12 @@ import pandas as pd
 from robustvit.ablations import Ablations
 from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.attempts import Attempts
+from robustvit.clean_answers import COLUMN, CleanAnswers
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
 from robustvit.honesty import gravest, verdicts, word
 from robustvit.intervals import Resampler, Resamples
 from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, of_votes, values_of
+from robustvit.records import Question
 from robustvit.spec import parse, revive
 from robustvit.store import Store
 
@@ -64,6 +66,7 @@ class _Reader:
 
     store: Store
     attempts: Attempts
+    clean: CleanAnswers
     resampler: Resampler
 
 
@@ -97,13 +100,14 @@ def leaderboard(
     own = None if metrics is None else [metric(node) for node in metrics]
     chosen = None if models is None else list(models)
     lists = _suite_metrics(place) if own is None else {}
-    resampler, attempts = Resampler(), Attempts(place)
+    reader = _Reader(place, Attempts(place), CleanAnswers(place, chosen), Resampler())
+    resampler, attempts = reader.resampler, reader.attempts
     groups: dict[tuple[Any, ...], _Group] = {}
     for one in asked(place, suite, chosen):
         attempts.expect(one.question)
         wanted = own if own is not None else lists[one.question.suite]
         group = groups.setdefault(tuple(getattr(one.question, name) for name in _GROUP), _Group())
-        group.rows += _cell_rows(_Reader(place, attempts, resampler), one, wanted, group)
+        group.rows += _cell_rows(reader, one, wanted, group)
     rows = []
     for key, group in groups.items():
         rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[_GROUP.index("suite")]], resampler))
@@ -165,12 +169,13 @@ def _metric_of(node: Any) -> Metric | _Unknown:
 def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown], group: _Group) -> Iterator[dict[str, Any]]:
     resampler, names = reader.resampler, _columns(wanted)
     found = answer(reader.store, one.question, None if names is None else sorted({*names, *reader.attempts.columns(one.question)}))
+    reader.attempts.hear(one.question, found.rows)
+    found = _beside_clean(reader.clean, one.question, found, wanted)
     rows = found.rows
-    reader.attempts.hear(one.question, rows)
     rows.attrs["radius"] = one.question.severity if one.question.kind == "attack" else ""
     rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
     rows.attrs.update(_votes_of(reader.store, one) if one.question.kind == "certificate" else {})
-    columns = list(rows.columns) if len(rows) else list(_EXPECTED.get(one.question.kind, ()))
+    columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(one.question.kind, ()), *rows.columns]
     heard = _Heard(one, found, columns)
     group.heard.append(heard)
     resamples = resampler(rows["sample"].tolist())
@@ -192,6 +197,13 @@ def _votes_of(store: Store, one: Asked) -> dict[str, Any]:
     told = store.describe(one.question.cell)
     scenario = revive(told["scenario"])
     return {"ablations": Ablations.asked(scenario, tuple(told["view"]["size"])), "stop_at": scenario.get("stop_at")}
+
+
+def _beside_clean(clean: CleanAnswers, question: Question, found: Answer, wanted: Sequence[Metric | _Unknown]) -> Answer:
+    """A cell's answer with what the model said of the clean pictures, where some metric asks for that."""
+    if not any(COLUMN in ask.entry.needs for ask in wanted if isinstance(ask, Metric)):
+        return found
+    return replace(found, rows=clean.joined(question, found.rows))
 
 
 def _columns(wanted: Sequence[Metric | _Unknown]) -> list[str] | None:
@@ -253,7 +265,7 @@ def _lacks(ask: Metric, part: Sequence[_Heard]) -> str:
     lacks: list[str] = min((ask.lacks(heard.columns) for heard in part if heard.columns), key=len, default=[])
     if not lacks:
         return ""
-    hint = " Run with --keep logits." if "logits" in lacks else ""
+    hint = " Run with --keep logits." if "logits" in lacks else " Ask `clean`, too, of the same model and data." if COLUMN in lacks else ""
     if any(name.startswith("fact_") for name in lacks):
         hint = f" Data tells such facts where it has them: see `robustvit list metrics {ask.entry.name}` and `robustvit data`."
     return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
@@ -335,6 +347,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
+    row |= _fooled(part[part["metric"] == "fooling_rate"])
     row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
     row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
@@ -347,6 +360,19 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
         row[str(average["metric"])] = _cell_text(average)
     judged = word(gravest(part["gradients"]))
     return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
+
+
+def _fooled(rates: pd.DataFrame) -> dict[str, str]:
+    """The mean fooling rate over the corruptions that stand in one scenario alike (patch_corruption), left out where one of them is missing."""
+    nested = rates[rates["params"].str.contains("corruption=", regex=False)]
+    others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
+    groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
+    names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
+    return {
+        f"{name} fooling rate, mean of {len(part)}": _round(float(part["value"].mean()))
+        for name, part in zip(names, groups, strict=True)
+        if (part["status"] == "complete").all()
+    }
 
 
 def _variant_names(attacks: pd.DataFrame) -> list[str]:

@@ -14,6 +14,7 @@ from robustvit.ablations import Ablations, Window
 from robustvit.batch import Batch, Data
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.patches import places
 from robustvit.plan import Ask, Plan, host, plugins_of
 from robustvit.scenario import scenario, stream
 from robustvit.spec import Spec
@@ -62,7 +63,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     bound = False
     decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
-        costs: dict[tuple[str, int, View], float] = {}
+        costs: dict[tuple[str, str, int, View], float] = {}
         for cell in ask.questions:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
@@ -72,12 +73,17 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
             if ask.model is None:
                 seconds = None
             elif rows and seconds is not None:
-                key = (cell.scenario.name, int(_passes(cell.scenario, ask.model)), cell.view)
+                key = (cell.scenario.name, _nested(cell.scenario), int(_passes(cell.scenario, ask.model)), cell.view)
                 if key not in costs:
-                    costs[key] = _cost(ask, cell) * _met(plan, cell)
+                    costs[key] = _cost(ask, cell, plan) * _met(plan, cell)
                 seconds += rows * costs[key]
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
     return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0, bound)
+
+
+def _nested(spec: Spec) -> str:
+    """The names of the plug-ins inside a scenario, which decide its cost as much as its own."""
+    return " ".join(value.name for _, value in spec.params if isinstance(value, Spec))
 
 
 def _met(plan: Plan, cell: Cell) -> int:
@@ -87,7 +93,7 @@ def _met(plan: Plan, cell: Cell) -> int:
     return max((len(one) for one in plugins_of(cell, plan).values() if isinstance(one, Data)), default=1)
 
 
-def _cost(ask: Ask, cell: Cell) -> float:
+def _cost(ask: Ask, cell: Cell, plan: Plan) -> float:
     """Seconds a row."""
     assert ask.model is not None
     model = host(ask.model, cell)
@@ -99,7 +105,7 @@ def _cost(ask: Ask, cell: Cell) -> float:
         return forward * _looks(cell.scenario, model)
     if entry.kind != "corruption":
         return forward
-    does = scenario(entry, cell.scenario)
+    does = scenario(entry, cell.scenario, plugins_of(cell, plan))
     batch = Batch(_noise(model, _PROBED), torch.zeros(_PROBED, dtype=torch.int64), tuple(str(i) for i in range(_PROBED)))
     return forward + _seconds(lambda: does(model, batch, Draws(0, stream(cell.scenario), batch.ids, model.device))) / _PROBED
 
@@ -117,6 +123,7 @@ def _passes(spec: Spec, model: Classifier) -> float:
     asked = (
         count("steps") * count("restarts") * count("eot") * count("searches") * count("copies") * min(count("targets"), model.outputs - 1)
     )
+    asked *= _tried(inner, model)
     return asked * (1.0 if registry.scenario(inner.name).family == "black-box" else _GRADIENT)
 
 
@@ -129,6 +136,14 @@ def _looks(spec: Spec, model: Classifier) -> float:
     whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
     shares = seeing.tokens(ablations.window(np.arange(ablations.count))) / np.maximum(seeing.tokens(whole), 1)
     return float(shares.sum()) or float(ablations.count)
+
+
+def _tried(attack: Spec, model: Classifier) -> int:
+    """In how many places an attack with a patch tries it, one after the other."""
+    size, offset = attack.get("size"), attack.get("offset")
+    if attack.get("position") not in ("worst", "every") or not isinstance(size, int) or not isinstance(offset, int):
+        return 1
+    return len(places(*model.size, size, offset))
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:

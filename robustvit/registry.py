@@ -67,6 +67,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     chain: bool = False
     fit: str = ""
+    tells: tuple[str, ...] = ()
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
@@ -109,7 +110,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
     parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
-    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain` and `fit`.
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`, `fit` and `tells`
+    (columns `value_…` of the Records that it fills besides its books).
     Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
@@ -144,7 +146,7 @@ def corruption(**about: Any) -> Callable[[F], F]:
 
 
 def attack(**about: Any) -> Callable[[F], F]:
-    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm` name.
+    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm`, or `patches` and `size`, name.
 
     With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
     standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.

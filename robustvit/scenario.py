@@ -50,10 +50,13 @@ def scenario(
     if entry.fit:
         function = _taught(function, learned or {})
     if entry.kind == "corruption":
-        return functools.partial(_corrupted, functools.partial(function, **arguments), spec)
+        inner = {
+            key: _as_alone(arguments[key], value) for key, value in spec.params if isinstance(value, Spec) and value.kind == "corruption"
+        }
+        return functools.partial(_corrupted, functools.partial(function, **arguments | inner), spec)
     if entry.kind == "attack":
         guarded = function if entry.module.startswith("robustvit.") else _watched(function, spec)
-        return functools.partial(_attacked, functools.partial(guarded, **arguments), spec)
+        return functools.partial(_attacked, functools.partial(guarded, **arguments), spec, tells=entry.tells)
     if entry.kind == "certificate":
         return functools.partial(_certified, functools.partial(function, **arguments), spec)
     return lambda model, batch, draws: Outcome(None, dict(function(model, batch.images, batch.labels, draws, **arguments)))
@@ -62,6 +65,11 @@ def scenario(
 def parameters(spec: Spec, plugins: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of a bound Spec's function. plugins: what its plug-in parameters were resolved to."""
     return {key: plain(value) for key, value in spec.params} | dict(plugins or {})
+
+
+def _as_alone(function: Callable[..., Tensor], spec: Spec) -> Callable[[Tensor, Draws], Tensor]:
+    """A corruption inside another, with the draws that it would have by itself."""
+    return lambda images, draws: function(images, Draws(draws.seed, stream(spec), draws.ids, draws.device))
 
 
 def _taught(function: Callable[..., Any], learned: Mapping[str, Tensor]) -> Callable[..., Any]:
@@ -125,15 +133,20 @@ def _a(votes: Any) -> str:
     return f"Votes with counts of shape {tuple(votes.counts.shape)}" if isinstance(votes, Votes) else f"a {type(votes).__name__}"
 
 
-def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
-    """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1)."""
+def _attacked(
+    function: Callable[..., Tensor | Crafted], spec: Spec, model: Classifier, batch: Batch, draws: Draws, tells: tuple[str, ...] = ()
+) -> Outcome:  # fmt: skip
+    """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1).
+
+    tells: the columns of its own that the attack tells besides its books, not a number where it has nothing to tell.
+    """
     with torch.no_grad(), model.precisely():
         logits = model(batch.images)
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
     right = logits.argmax(dim=1) == batch.labels
     images = batch.images.clone()
-    columns = _blank(len(batch), images.device)
+    columns = _blank(len(batch), images.device, tells)
     if bool(right.any()):
         part, keyed = batch[right], draws[right]
         with model.sparingly():
@@ -152,10 +165,11 @@ def _attacked(function: Callable[..., Tensor | Crafted], spec: Spec, model: Clas
     return Outcome(images, {**sizes, "attacked": right, **columns})
 
 
-def _blank(n: int, device: torch.device) -> dict[str, Tensor]:
+def _blank(n: int, device: torch.device, tells: tuple[str, ...]) -> dict[str, Tensor]:
     """The books of samples that no attack was made on."""
     nothing = torch.zeros(n, dtype=torch.int32, device=device)
-    return {"steps": nothing - 1, "queries": nothing, "gradients": nothing.clone(), "gradient": nothing + GRADIENTS.index("not used")}
+    books = {"steps": nothing - 1, "queries": nothing, "gradients": nothing.clone(), "gradient": nothing + GRADIENTS.index("not used")}
+    return books | {name: torch.full((n,), torch.nan, device=device) for name in tells}
 
 
 def _untold(n: int, device: torch.device) -> dict[str, Tensor]:
@@ -181,9 +195,11 @@ def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
 
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
-    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec, or an attack inside it, names, in its `norm` (default linf)."""
+    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec, or an attack inside it, names, in its `norm` (default linf), or
+    where more pixels differ than its `patches` of `size` by `size` pixels have."""
     for inner in (value for _, value in spec.params if isinstance(value, Spec)):
         check_budget(images, batch, inner)
+    _check_area(images, batch, spec)
     eps, norm = spec.get("eps") if spec.kind == "attack" else None, spec.get("norm", "linf")
     if not isinstance(eps, float | int | Fraction):
         return
@@ -195,6 +211,20 @@ def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
         raise BudgetExceeded(
             f"{spec.name} returned a perturbation of {norm} {float(sizes[first]):.4f} for sample {batch.ids[first]}; "
             f"its budget is eps = {float(eps):.4f} ({show(eps)})."
+        )
+
+
+def _check_area(images: Tensor, batch: Batch, spec: Spec) -> None:
+    count, side = spec.get("patches"), spec.get("size")
+    if spec.kind != "attack" or not isinstance(count, int) or not isinstance(side, int):
+        return
+    changed = norms.size(images - batch.images, "l0")
+    over = changed > count * side**2
+    if bool(over.any()):
+        first = int(over.nonzero()[0])
+        raise BudgetExceeded(
+            f"{spec.name} changed {int(changed[first])} pixels of sample {batch.ids[first]}; its budget is {count} "
+            f"patch{'' if count == 1 else 'es'} of {side}x{side}, {count * side**2} pixels."
         )
 
 

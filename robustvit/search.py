@@ -3,7 +3,8 @@
 Every attack asks the model through a Search. It keeps the first adversarial image of each sample (or, given a norm, the nearest), counts
 forward passes and gradients per sample, and notices gradients that are zero or missing. A sample that has fallen leaves `standing`, so that a
 loop over it costs nothing more. A model in half precision is searched in half precision, and what seems to fool it is looked at again in float32
-before it counts (these looks are not among the queries).
+before it counts (these looks are not among the queries). One sample may stand in a call several times, as where a patch is tried in several places:
+each row is a query, and the first of those that fool the model is kept.
 """
 
 from __future__ import annotations
@@ -124,10 +125,10 @@ class Search:
 
     def note(self, rows: Tensor, pixels: Tensor, seen: Seen, *, candidates: bool = True, gradients: int = 1) -> Seen:
         """Enters what an attack has asked of the model itself, as `climb` enters its own: one query, so many gradients. Returns what was seen."""
-        first = self.gradients[rows] == 0
+        first = (self.gradients[rows] == 0) & _leading(rows)
         if bool(first.any()):
-            self.flat[rows] |= first & (seen.gradient.flatten(1) == 0).all(dim=1)
-        self.gradients[rows] += gradients
+            self.flat[rows[first]] = (seen.gradient[first].flatten(1) == 0).all(dim=1)
+        self.gradients.index_add_(0, rows, torch.full_like(rows, gradients, dtype=torch.int32))
         self._judge(rows, pixels, seen.logits, candidates)
         return seen
 
@@ -151,7 +152,7 @@ class Search:
         code = torch.where(used, torch.where(self.flat, GRADIENTS.index("absent"), kind), GRADIENTS.index("not used"))
         return Crafted(self.found, {"steps": self.steps, "queries": self.queries, "gradients": self.gradients, "gradient": code})
 
-    def _fooled(self, rows: Tensor, pixels: Tensor, logits: Tensor) -> Tensor:
+    def fooled(self, rows: Tensor, pixels: Tensor, logits: Tensor) -> Tensor:
         """Where the model, in float32, is wrong, (n,) bool."""
         wrong: Tensor = logits.argmax(dim=1) != self.labels[rows]
         if self.model.precision != "float32" and bool(wrong.any()):
@@ -160,10 +161,10 @@ class Search:
         return wrong
 
     def _judge(self, rows: Tensor, pixels: Tensor, logits: Tensor, candidates: bool = True) -> None:
-        self.queries[rows] += 1
+        self.queries.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
         if not candidates:
             return
-        wrong = self._fooled(rows, pixels, logits)
+        wrong = self.fooled(rows, pixels, logits)
         if not bool(wrong.any()):
             return
         hit, better = rows[wrong], pixels.detach()[wrong]
@@ -172,8 +173,16 @@ class Search:
             nearer = size < self.size[hit] if self.within is None else (size < self.size[hit]) & (size <= self.within)
             hit, better, size = hit[nearer], better[nearer], size[nearer]
             self.found[hit], self.size[hit] = better, size
-        fresh = ~self.fallen[hit]
+        fresh = ~self.fallen[hit] & _leading(hit)
         self.steps[hit[fresh]] = self.queries[hit[fresh]]
         if self.nearest is None:
             self.found[hit[fresh]] = better[fresh]
         self.fallen[hit] = True
+
+
+def _leading(rows: Tensor) -> Tensor:
+    """Where each sample stands for the first time among some rows, (n,) bool."""
+    order = rows.argsort(stable=True)
+    ahead = torch.ones_like(rows, dtype=torch.bool)
+    ahead[order[1:]] = rows[order[1:]] != rows[order[:-1]]
+    return ahead

@@ -38,6 +38,7 @@ import safetensors.numpy
 from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
 from robustvit.records import SCHEMA_VERSION, Piece, Question, Records, cover
 from robustvit.spec import digest
+from robustvit.suite import lesson_of
 
 _PIECE = re.compile(r"(\d{6})-(\d{3})-(\d{3})\.parquet")
 _META = b"robustvit"
@@ -183,6 +184,13 @@ class Store:
                 return safetensors.numpy.load(content)
             os.replace(path, path.with_suffix(".damaged"))
         return None
+
+    def learned_by(self, cell: str) -> dict[str, np.ndarray]:
+        """What the scenario of a cell learned before it met its samples, arrays by name. Raises StoreError where that is not here."""
+        found = self.learned(lesson_of(self.describe(cell)))
+        if found is None:
+            raise StoreError(f"the store {self.path} keeps nothing that cell {cell} has learned.")
+        return found
 
     def keep_learned(self, lesson: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps arrays under the name of a lesson."""

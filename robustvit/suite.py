@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -71,8 +71,7 @@ class Cell:
         """The name of what the scenario learns from other samples before it meets these: everything that it depends on. None where it learns nothing."""
         if not registry.scenario(self.scenario.name).fit:
             return None
-        about = {key: value for key, value in self.as_dict().items() if key not in ("data", "data_fingerprint", "storage", "after")}
-        return digest(about)
+        return lesson_of(self.as_dict())
 
     @property
     def earlier(self) -> Cell:
@@ -87,6 +86,11 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.scenario.name}" + (f" {show(self.severity)}" if self.severity is not None else "")
+
+
+def lesson_of(question: Mapping[str, Any]) -> str:
+    """The name of what the scenario of a canonical question learned: the hash of all of it but the data that is judged."""
+    return digest({key: value for key, value in question.items() if key not in ("data", "data_fingerprint", "storage", "after")})
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def undroppable(model: Classifier) -> str:
     """Why a model's unseen tokens cannot be dropped; nothing where they can. Looks at noise once to see that it computes as expected."""
     bare, _ = _bare(model)
     if type(bare) is not Classifier:
-        return f"it stands behind a {type(bare).__name__.strip("_")}, which changes what it sees or how it computes"
+        return f"it stands behind a {type(bare).__name__.strip('_')}, which changes what it sees or how it computes"
     reason = _unlike(bare.model)
     return reason or _disagreement(bare)
 

@@ -14,6 +14,12 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
+def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """log (1 − p(label)) − log p(label). The cross-entropy is log (1 + e to this), so that their gradients point the same way; this one does not vanish
+    where float32 rounds p(label) to 1."""
+    return _others(logits, labels).logsumexp(dim=1) - _own(logits, labels)
+
+
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """The best other logit minus the label's: positive exactly where the answer is wrong."""
     return _others(logits, labels).amax(dim=1) - _own(logits, labels)

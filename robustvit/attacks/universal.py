@@ -77,9 +77,9 @@ def learn(
         for start in range(0, len(shuffled), _ROWS):
             gradient, absent = _slope(model, look(train, shuffled[start : start + _ROWS]), delta, clip, draws.at(turn))
             flat += absent
-            delta = project(delta + _pace(step or eps / 5, turn, turns) * steepest(gradient, norm), eps, norm)
+            delta = project(delta + pace(step or eps / 5, turn, turns) * steepest(gradient, norm), eps, norm)
             turn += 1
-        _refuse_flat(flat, len(chosen) * (epoch + 1), model)
+        refuse_flat("uap", flat, len(chosen) * (epoch + 1), model)
     return {"perturbation": delta}
 
 
@@ -96,13 +96,15 @@ def _slope(model: Classifier, batch: Batch, delta: Tensor, clip: float, draws: D
     return (seen.gradient * per_sample(counted, seen.gradient)).mean(dim=0, keepdim=True), absent
 
 
-def _pace(step: float, turn: int, turns: int) -> float:
+def pace(step: float, turn: int, turns: int) -> float:
+    """The size of a step: from `step` to a hundredth of it along a cosine."""
     return step * (0.01 + 0.99 * (1.0 + float(np.cos(np.pi * turn / turns))) / 2.0)
 
 
-def _refuse_flat(absent: int, asked: int, model: Classifier) -> None:
+def refuse_flat(name: str, absent: int, asked: int, model: Classifier) -> None:
+    """Raises GradientAbsent where the gradient was zero or missing for more than one in a hundred of those asked for."""
     if absent > 0.01 * asked:
         raise GradientAbsent(
-            f"attack 'uap': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {asked} samples that it was "
+            f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {asked} samples that it was "
             "to learn from. Learn on the model that it was made of and judge the images on this one."
         )

@@ -55,3 +55,40 @@ def robust_accuracy_at(
         )
     near = (records["pred"] != records["label"]) & (records[norm] <= eps)
     return np.asarray(records["attacked"].astype(bool) & ~near, dtype=np.float64)
+
+
+@metric(
+    source="Gu, Tresp and Qin 2022, Are Vision Transformers Robust to Patch Perturbations? (ECCV), fooling rate",
+    url="https://github.com/JindongGu/ViT_Patch_Robustness",
+    unit="%",
+    higher_is_better=False,
+    needs=("label", "pred", "clean_pred"),
+)
+def fooling_rate(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples that are answered wrongly now among those that were answered rightly when clean, of corruptions and attacks alike.
+
+    Denominator: the samples that the `clean` cell of the same model, data, view, transforms, seed and precision has right; n counts them alone, and
+    samples that it has not answered are left out. The suite, or another in the same store, must ask `clean`, too. On an attack's cell this is
+    attack_success, in float32 to the sample. Wilson interval. No reference table.
+    """
+    wrong = np.asarray(records["pred"] != records["label"], dtype=np.float64)
+    return np.where(np.asarray(records["clean_pred"] == records["label"]), wrong, np.nan)
+
+
+@metric(
+    source="Gu, Tresp and Qin 2022, Are Vision Transformers Robust to Patch Perturbations? (ECCV), fooling rate over positions",
+    url="https://github.com/JindongGu/ViT_Patch_Robustness",
+    unit="%",
+    higher_is_better=False,
+    needs=("value_fooled_share",),
+)
+def patch_fooling_rate(records: pd.DataFrame) -> np.ndarray:
+    """Share of patches that fooled the model, over images and all cells of the grid: the chance that a patch put anywhere does.
+
+    For adversarial_patch with `position: every`; it is not defined for attacks that tried fewer places. Denominator: the attacked samples, those that
+    were right when clean, each with all its cells; n counts the samples. Bootstrap over samples. No reference table.
+    """
+    share = np.asarray(records["value_fooled_share"], dtype=np.float64)
+    if np.isnan(share).all():
+        raise NotApplicable("no sample was tried in every place; ask adversarial_patch with position: every")
+    return share

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, margin
+from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, log_odds, margin
 
 LOGITS = torch.tensor([[3.0, 1.0, 0.0, -1.0], [0.0, 2.0, 5.0, 1.0]])
 LABELS = torch.tensor([0, 1])
@@ -20,6 +20,21 @@ def test_the_logits_ratio_divides_by_the_distance_from_first_to_third() -> None:
 
 def test_the_targeted_ratio_divides_by_the_mean_of_third_and_fourth() -> None:
     assert dlr_targeted(LOGITS, LABELS, torch.tensor([1, 2])).tolist() == pytest.approx([-2 / 3.5, 3 / (5 - 0.5)])
+
+
+def test_the_log_odds_are_those_of_the_softmax_and_their_slope_has_the_sign_of_the_cross_entropys() -> None:
+    share = LOGITS.softmax(dim=1)[torch.arange(2), LABELS]
+    assert torch.allclose(log_odds(LOGITS, LABELS), ((1 - share) / share).log())
+    slopes = [torch.autograd.functional.jacobian(lambda z, loss=loss: loss(z, LABELS).sum(), LOGITS) for loss in (log_odds, cross_entropy)]
+    assert torch.equal(slopes[0].sign(), slopes[1].sign())
+
+
+def test_the_log_odds_have_a_slope_where_the_cross_entropy_rounds_to_nothing() -> None:
+    sure = torch.tensor([[40.0, 0.0, 0.0]], requires_grad=True)
+    (slope,) = torch.autograd.grad(log_odds(sure, torch.tensor([0])).sum(), sure)
+    assert slope.tolist() == [[-1.0, 0.5, 0.5]]
+    (nothing,) = torch.autograd.grad(cross_entropy(sure, torch.tensor([0])).sum(), sure)
+    assert nothing[0, 0] == 0.0
 
 
 @pytest.mark.parametrize("classes", [2, 3])

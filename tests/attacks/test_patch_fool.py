@@ -66,7 +66,7 @@ def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: i
 @pytest.mark.parametrize("weight", [0.0, 0.002, 0.5])
 def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, seen, weight, monkeypatch) -> None:
     pixels, labels = seen
-    monkeypatch.setattr("robustvit.search.Search._fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool))
+    monkeypatch.setattr("robustvit.search.Search.fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool))
     found = patch_fool(deep, pixels, labels, draws(), steps=8, weight=weight).images
     tokens = attention.received(deep, pixels, 4).flatten(1).argmax(dim=1).tolist()
     noise = draws().at("start").uniform(3, 32, 32)

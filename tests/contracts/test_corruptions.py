@@ -14,9 +14,10 @@ from robustvit import compiled
 from robustvit.batch import pixels, to_uint8
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
+from robustvit.loading import resolve
 from robustvit.registry import Entry, bind, entries
 from robustvit.schema import Param
-from robustvit.spec import Spec, parse, plain
+from robustvit.spec import Spec, parse
 
 ALL = entries("corruption")
 SCALED = {name: entry for name, entry in ALL.items() if entry.severity}
@@ -48,6 +49,12 @@ def inside(param: Param) -> tuple[object, object]:
     return (int(top) // 4, int(top) // 2) if param.hint.base == "int" else (0.25 * top, 0.5 * top)
 
 
+def needed(entry: Entry) -> dict[str, object]:
+    """What a corruption must be given: another one where it takes one, whose patches are small enough for any picture."""
+    nested: dict[str, object] = {param.name: {"contrast": {"severity": 5}} for param in entry.params if param.hint.plugin}
+    return {param.name: inside(param)[0] for param in entry.params if param.required} | nested | ({"size": 3} if nested else {})
+
+
 def steps(entry: Entry) -> tuple[object, ...]:
     """Two severities, or nothing where there are none."""
     return next((inside(param) for param in entry.params if param.name == entry.severity), (None, None))
@@ -60,9 +67,9 @@ def choices(entry: Entry) -> tuple[object, ...]:
 
 
 def corrupted(entry: Entry, images: Tensor, severity: object, ids: list[str] | None = None) -> Tensor:
-    given = {param.name: inside(param)[0] for param in entry.params if param.required} | {entry.severity: severity}
+    given = needed(entry) | {entry.severity: severity}
     spec = Spec(entry.name) if severity is None else parse({entry.name: given})[0]
-    arguments = {key: plain(value) for key, value in bind(entry, spec).params}
+    arguments = {key: resolve(value) for key, value in bind(entry, spec).params}
     return entry.load()(images, Draws(7, entry.name, ids or [f"img/{i}" for i in range(len(images))]), **arguments)
 
 
@@ -140,7 +147,7 @@ def test_a_severity_out_of_range_is_refused_before_anything_runs(entry: Entry, s
 
 @free
 def test_a_severity_that_is_no_number_is_refused_before_anything_runs(entry: Entry) -> None:
-    given = {param.name: inside(param)[0] for param in entry.params if param.required} | {entry.severity: "hard"}
+    given = needed(entry) | {entry.severity: "hard"}
     with pytest.raises(BadParameter, match=f"{entry.name}.*{entry.severity}"):
         bind(entry, parse({entry.name: given})[0])
 

@@ -25,7 +25,7 @@ def records(n: int = 240) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     found = pd.DataFrame({
-        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "clean_pred": np.where(rng.random(n) < 0.8, label, 0) * 1.0, "value_fooled_share": rng.random(n), "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0, "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),

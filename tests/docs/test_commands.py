@@ -37,7 +37,10 @@ def done(words: list[str], folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "least"), [("docs/tutorial.md", 10), ("docs/imagenet-c.md", 1), ("docs/attacks.md", 4), ("docs/certificates.md", 3)])
+@pytest.mark.parametrize(
+    ("page", "least"),
+    [("docs/tutorial.md", 10), ("docs/imagenet-c.md", 1), ("docs/attacks.md", 4), ("docs/patches.md", 3), ("docs/certificates.md", 3)],
+)
 def test_the_commands_of_a_page_work_in_order(page: str, least: int, tmp_path: Path) -> None:
     found = commands(ROOT / page)
     assert len(found) >= least

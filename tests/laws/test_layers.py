@@ -32,6 +32,7 @@ PRIMITIVES = {
     "cost",
     "draws",
     "norms",
+    "patches",
     "philox",
     "reading",
     "recipe",
@@ -44,7 +45,7 @@ PRIMITIVES = {
 }
 ROOMS = {"models", "data", "corruptions", "attacks", "certificates", "analyses", "transforms", "defenses"}
 BELOW = DESCRIPTION | PRIMITIVES
-STATISTICS = {"intervals", "judging", "answers", "attempts", "honesty"}
+STATISTICS = {"intervals", "judging", "answers", "attempts", "clean_answers", "honesty"}
 JUDGEMENT = {"ablations", "metrics", "records", "registry", "errors", "order", "spec", "suite", "store", "schema"} | STATISTICS
 ALLOWED = {
     **dict.fromkeys(DESCRIPTION, DESCRIPTION),
@@ -54,6 +55,7 @@ ALLOWED = {
     "judging": {"intervals", "registry", "errors", "spec"},
     "answers": {"records", "store", "order", "errors"},
     "attempts": {"answers", "records", "registry", "spec", "store"},
+    "clean_answers": {"answers", "attempts", "records", "store"},
     "honesty": {"answers", "attempts", "intervals", "metrics", "store"},
     "metrics": {"ablations", "errors", "records", "registry", "judging"},
     "loading": BELOW,

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.attack import attack_success, robust_accuracy, robust_accuracy_at
+from robustvit.metrics.attack import attack_success, fooling_rate, patch_fooling_rate, robust_accuracy, robust_accuracy_at
 
 RECORDS = pd.DataFrame({"label": [0, 0, 0, 0, 0], "pred": [0, 1, 1, 0, 1], "attacked": [True, True, True, True, False]})
 
@@ -35,3 +35,21 @@ def test_a_curve_is_not_made_of_an_attack_that_had_a_radius() -> None:
     rows.attrs["radius"] = "4/255"
     with pytest.raises(NotApplicable, match="looked inside 4/255 only"):
         robust_accuracy_at(rows, eps=2.0)
+
+
+def test_the_fooling_rate_divides_by_those_that_were_right_when_clean() -> None:
+    rows = pd.DataFrame({"label": [0, 0, 0, 0, 0], "pred": [1, 0, 1, 0, 1], "clean_pred": [0.0, 0.0, 0.0, 1.0, np.nan]})
+    assert np.nanmean(fooling_rate(rows)) == 2 / 3
+    assert np.isnan(fooling_rate(rows)).tolist() == [False, False, False, True, True]
+
+
+def test_on_an_attack_the_fooling_rate_is_its_success() -> None:
+    rows = RECORDS.assign(clean_pred=[0, 0, 0, 0, 1])
+    assert np.array_equal(fooling_rate(rows), attack_success(rows), equal_nan=True)
+
+
+def test_the_fooling_rate_of_patches_is_a_mean_over_images_and_places() -> None:
+    rows = pd.DataFrame({"value_fooled_share": [0.0, 0.5, 1.0, np.nan]})
+    assert np.nanmean(patch_fooling_rate(rows)) == 0.5
+    with pytest.raises(NotApplicable, match="position: every"):
+        patch_fooling_rate(rows.iloc[3:])
