@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.board import COLUMNS, _attack_names, leaderboard, read_csv, summary
+from robustvit.board import COLUMNS, _variant_names, leaderboard, read_csv, summary
 from robustvit.errors import StoreError, UnknownName
 from robustvit.records import table
 from robustvit.store import Store
@@ -300,7 +300,7 @@ def test_a_summary_without_attacks_has_no_column_for_them(make_store: Make, answ
 def test_attacks_that_differ_in_their_norm_or_steps_have_names_of_their_own() -> None:
     params = ["norm=linf, steps=20", "norm=l2, steps=20", "norm=linf, steps=50", "of=pgd(norm=l2, steps=3)", "of=fgsm(norm=l2)"]
     attacks = pd.DataFrame({"scenario": ["pgd"] * 3 + ["replay"] * 2, "severity": ["4/255", "1", "4/255", "2", "2"], "params": params})
-    assert _attack_names(attacks) == [
+    assert _variant_names(attacks) == [
         "pgd linf steps=20 4/255", "pgd l2 steps=20 1", "pgd linf steps=50 4/255", "replay of=pgd(norm=l2, steps=3) 2", "replay of=fgsm(norm=l2) 2",
     ]  # fmt: skip
-    assert _attack_names(attacks[:1]) == ["pgd 4/255"]
+    assert _variant_names(attacks[:1]) == ["pgd 4/255"]

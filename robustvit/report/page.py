@@ -20,6 +20,7 @@ from robustvit import __version__
 from robustvit.board import leaderboard
 from robustvit.errors import StoreFull
 from robustvit.figures import ramp, symbol
+from robustvit.report.certified import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
 from robustvit.report.conditions import conditions, manifests
 from robustvit.report.entrants import Stage, colour, stages
@@ -74,7 +75,7 @@ def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
     pictures = [gallery(store, entrant, names, share(len(stage.entrants))) for entrant in stage.entrants]
     return {
         "suite": stage.suite, "data": stage.data, "entrants": stage.entrants, "metric": stage.metric, "unit": stage.unit(stage.metric),
-        "guess": guess, "corruptions": corruption_panels(stage, guess), "attacks": attack_panels(stage),
+        "guess": guess, "corruptions": corruption_panels(stage, guess), "attacks": attack_panels(stage), "certified": certified_panels(stage),
         "heats": [heat for heat in heats if heat is not None], "galleries": [one for one in pictures if one is not None],
     }  # fmt: skip
 

@@ -112,7 +112,7 @@ def numbers_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
     clean, sets = _clean_of(stage, entrant), _sets_of(stage, entrant)
     told = stage.metric if clean or sets else ""
     alone = {_column(row): point_of(row) for metric, row in (entrant.alone() | entrant.measured()).items() if metric != told}
-    return clean | _error_of(entrant) | _averages_of(entrant) | alone | _attacks_of(entrant) | sets
+    return clean | _error_of(entrant) | _averages_of(entrant) | alone | _proved_of(stage, entrant) | _attacks_of(entrant) | sets
 
 
 def mean_error(entrant: Entrant) -> Point | None:
@@ -168,6 +168,18 @@ def _attacks_of(entrant: Entrant) -> dict[Column, Point]:
         Column(f"{attack} {budget}", f"{spaced(attack)} {budget}", "%", True): point
         for (attack, budget), point in strongest_attacks(entrant).items()
     }
+
+
+def _proved_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:
+    """Certified accuracies of one of several certificates, which no metric's name alone tells apart."""
+    alone = entrant.alone()
+    rows = [row for row in entrant.cells.itertuples() if str(row.metric).startswith("certified_accuracy") and str(row.metric) not in alone]
+    keys = list(dict.fromkeys((str(row.scenario), str(row.params)) for row in rows))
+    names = [
+        " ".join(word for word in (titled((str(row.scenario), str(row.params)), keys), str(row.severity), str(row.metric)) if word)
+        for row in rows
+    ]
+    return {_column(row, name): point_of(row) for row, name in zip(rows, names, strict=True)}
 
 
 def _sets_of(stage: Stage, entrant: Entrant) -> dict[Column, Point]:

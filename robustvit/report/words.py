@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from robustvit import registry
 from robustvit.figures import Point, in_order, number
 from robustvit.honesty import word
+from robustvit.report.certified import certified_words
 from robustvit.report.charts import spaced
 from robustvit.report.entrants import Entrant, Stage, point_of
 from robustvit.report.standings import corruption_errors, mean_error, numbers_of, status_of, strongest_attacks
@@ -55,7 +57,7 @@ def doubts(stages: list[Stage]) -> list[Doubt]:
 
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
-    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _measured(entrant))
+    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _certified(entrant), _measured(entrant))
     parts = [part for part in told_of if part] or _averages(stage, entrant) or _first(stage, entrant)
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
@@ -109,7 +111,24 @@ def _corrupted(entrant: Entrant) -> str:
 
 def _attacked(entrant: Entrant) -> str:
     parts = [
-        f"{spaced(attack)} at {eps} leaves {_percent(point)}" for (attack, eps), point in strongest_attacks(entrant).items() if point.known
+        f"{spaced(attack)} {_budget(attack, eps)} leaves {_percent(point)}"
+        for (attack, eps), point in strongest_attacks(entrant).items()
+        if point.known
+    ]
+    return ", ".join(parts)
+
+
+def _budget(attack: str, level: str) -> str:
+    """`at 4/255`, or of attacks whose budget is a number of patches `with 2 patches`."""
+    entry = registry.entries("attack").get(attack)
+    counted = entry is not None and entry.severity == "patches"
+    return f"with {level} patch{'' if level == '1' else 'es'}" if counted else f"at {level}"
+
+
+def _certified(entrant: Entrant) -> str:
+    parts = [
+        f"{name} prove{'' if name.endswith('s') else 's'} {_percent(point)} against {what}"
+        for name, what, point in certified_words(entrant)
     ]
     return ", ".join(parts)
 
