@@ -19,6 +19,19 @@ from robustvit.spec import Spec
 
 Kind = Literal["columns", "rows", "both", "blocks"]
 
+CITATION = """@inproceedings{salman2022certified,
+  title={Certified Patch Robustness via Smoothed Vision Transformers},
+  author={Salman, Hadi and Jain, Saachi and Wong, Eric and Madry, Aleksander},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2022}
+}
+@inproceedings{levine2020randomized,
+  title={(De)Randomized Smoothing for Certifiable Defense against Patch Attacks},
+  author={Levine, Alexander and Feizi, Soheil},
+  booktitle={Advances in Neural Information Processing Systems},
+  year={2020}
+}"""
+
 
 class Window(NamedTuple):
     """The pixels that some ablations show: those where both hold. rows: (n, H) bool; columns: (n, W) bool."""

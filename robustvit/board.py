@@ -1,8 +1,7 @@
-"""The leaderboard: every number that a store's Records answer, one tidy row for each, and a summary of one row per model."""
+"""The leaderboard: every number that a store's Records answer, one tidy row for each."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from robustvit.answers import Answer, Asked, answer, asked, opened
 from robustvit.attempts import Attempts
 from robustvit.clean_answers import COLUMN, CleanAnswers
 from robustvit.errors import BadParameter, MetricUndefined, MissingCells, UnknownName
-from robustvit.honesty import gravest, verdicts, word
+from robustvit.honesty import verdicts
 from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, of_measurements, of_votes, values_of
+from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric, values_of
 from robustvit.records import Question
 from robustvit.spec import parse, revive
 from robustvit.store import Store
@@ -30,15 +29,14 @@ COLUMNS = {
     "view": "str", "base": "str", "model_view": "str", "storage": "str", "weights": "str", "source": "str", "version": "str", "environment": "str", "repro": "str", "gradients": "str",
 }  # fmt: skip
 
-_GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
-_MEANS = ("mean_corruption_error", "mean_err_15")
+GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 _JUDGED = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
 _VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens", "patch_held"})
-_EXPECTED = {
+_EXPECTED = {  # columns of a cell that has no rows yet
     "corruption": _JUDGED,
     "attack": _JUDGED | {"linf", "l2", "l0", "attacked"},
     "certificate": _VOTES,
-}  # columns of a cell that has no rows yet
+}
 
 
 @dataclass(frozen=True)
@@ -106,11 +104,11 @@ def leaderboard(
     for one in asked(place, suite, chosen):
         attempts.expect(one.question)
         wanted = own if own is not None else lists[one.question.suite]
-        group = groups.setdefault(tuple(getattr(one.question, name) for name in _GROUP), _Group())
+        group = groups.setdefault(tuple(getattr(one.question, name) for name in GROUP), _Group())
         group.rows += _cell_rows(reader, one, wanted, group)
     rows = []
     for key, group in groups.items():
-        rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[_GROUP.index("suite")]], resampler))
+        rows += group.rows + list(_group_rows(group, own if own is not None else lists[key[GROUP.index("suite")]], resampler))
     judged = {cell: str(found) for cell, found in verdicts(attempts, chosen).items()}
     board = pd.DataFrame(rows, columns=list(COLUMNS)).assign(gradients=[judged.get(row["cell"], "") for row in rows])
     board = _answered_once(board.astype(COLUMNS))
@@ -125,28 +123,9 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 
 
-def summary(board: pd.DataFrame) -> pd.DataFrame:
-    """One row per model and suite: clean and shifted top-1, errors by corruption, what attacks left, averages, and a status; all as text.
-
-    A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing. A ! marks what an attack left of a model whose gradients are suspect; `gradients` is the verdict's word.
-    """
-    keys = [name for name in _GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
-    names = ["data" if name == "base" else name for name in keys]
-    found = [_summed(dict(zip(names, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
-    table = pd.DataFrame(found).fillna("")
-    last = [name for name in ("gradients", "status") if name in table]
-    return table[[name for name in table.columns if name not in last] + last]
-
-
-def shown(value: float, low: float, high: float) -> str:
-    """A number as tables print it: `97.8 [96.1, 98.8]`."""
-    return f"{_round(value)} [{_round(low)}, {_round(high)}]"
-
-
 def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
     """Without the n/a that a suite's metric has on one of its data sets where it has a value on another, or was said to have none for the same reason."""
-    keys = [*(name for name in _GROUP if name != "base"), "metric"]
+    keys = [*(name for name in GROUP if name != "base"), "metric"]
     hollow = (board["status"] == "n/a") & (board["cell"] == "") & (board["scenario"] == "")
     answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "n/a", keys])
     told = pd.MultiIndex.from_frame(board[keys]).isin(answered) | board.duplicated([*keys, "status", "reason"])
@@ -301,7 +280,7 @@ def _row(part: Sequence[_Heard], ask: Metric | None) -> dict[str, Any]:
     question = part[0].asked.question
     answers = [heard.answer for heard in part]
     return {
-        **{name: getattr(question, name) for name in _GROUP}, **{name: _listed(part, name) for name in ("data", "view", "source")}, "scenario": "", "severity": "", "cell": "", "params": "",
+        **{name: getattr(question, name) for name in GROUP}, **{name: _listed(part, name) for name in ("data", "view", "source")}, "scenario": "", "severity": "", "cell": "", "params": "",
         "metric": ask.label if ask else "", "unit": ask.entry.unit if ask else "", "higher_is_better": not ask or ask.entry.higher_is_better,
         "value": np.nan, "low": np.nan, "high": np.nan, "n": 0, "status": answers[0].status, "reason": answers[0].reason,
         "seconds": round(sum(one.seconds for one in answers), 6), "weights": part[0].asked.weights, "repro": question.command,
@@ -326,105 +305,3 @@ def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
             models[question.model] = cards.get(str(cell.get("weights")), {})
             views[question.view] = cell.get("view", {})
     return {"models": models, "views": views}
-
-
-def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
-    marked = " (random weights)" if (part["weights"] == "random").any() else ""
-    row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": _counts_text(part)}
-    if part["data"].nunique() == 1:
-        row["data"] = str(part["data"].iloc[0])
-    for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
-        row["clean top-1"] = _cell_text(clean)
-    attacks = part[part["metric"] == "robust_accuracy"]
-    curves = part[part["metric"].str.startswith("robust_accuracy_at")]
-    attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
-    own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
-    answers = part[own & (part["metric"] == "top1")]
-    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(answers), answers.iterrows(), strict=True)}
-    averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
-    if len(averages) > 6:
-        if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
-            row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
-    else:
-        row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    row |= _fooled(part[part["metric"] == "fooling_rate"])
-    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
-    row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
-    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
-    alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
-    proved = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
-    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in zip(_variant_names(proved), proved.iterrows(), strict=True)}
-    measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
-    row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
-    for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
-        row[str(average["metric"])] = _cell_text(average)
-    judged = word(gravest(part["gradients"]))
-    return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
-
-
-def _fooled(rates: pd.DataFrame) -> dict[str, str]:
-    """The mean fooling rate over the corruptions that stand in one scenario alike (patch_corruption), left out where one of them is missing."""
-    nested = rates[rates["params"].str.contains("corruption=", regex=False)]
-    others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
-    groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
-    names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
-    return {
-        f"{name} fooling rate, mean of {len(part)}": _round(float(part["value"].mean()))
-        for name, part in zip(names, groups, strict=True)
-        if (part["status"] == "complete").all()
-    }
-
-
-def _variant_names(attacks: pd.DataFrame) -> list[str]:
-    """What tells some scenarios apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
-    told = [_parameters(text) for text in attacks["params"]]
-    names = []
-    for own, (_, one) in zip(told, attacks.iterrows(), strict=True):
-        alike = [other for other, scenario in zip(told, attacks["scenario"], strict=True) if scenario == one["scenario"]]
-        varied = [key for key in own if len({other.get(key) for other in alike}) > 1]
-        shown = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
-        names.append(" ".join(word for word in (one["scenario"], *shown, one["severity"]) if word))
-    return names
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """`norm=l2, attack=pgd(steps=3, eot=1)` by name."""
-    return dict(pair.split("=", 1) for pair in re.split(r", (?![^(]*\))", text) if "=" in pair)
-
-
-def _counts_text(part: pd.DataFrame) -> str:
-    """How many samples the cells have: `500`, or `200 to 250`."""
-    of_cells = part[part["cell"] != ""]
-    counts = of_cells.groupby("cell")["n"].max() if len(of_cells) else part["n"]  # a metric may leave some of a cell's samples out
-    least, most = int(counts[counts > 0].min() if (counts > 0).any() else 0), int(counts.max())
-    return str(most) if least == most else f"{least} to {most}"
-
-
-def _number(row: pd.Series) -> str:
-    return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
-
-
-def _doubted(row: pd.Series) -> str:
-    """A number that an attack left, marked where the gradients it followed are suspect."""
-    return _number(row) + (" !" if word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
-
-
-def _cell_text(row: pd.Series) -> str:
-    return str(row["status"]) if np.isnan(row["value"]) else shown(row["value"], row["low"], row["high"])
-
-
-def _status(part: pd.DataFrame) -> str:
-    """`complete`, or how many cells are not."""
-    cells = part[part["cell"] != ""].drop_duplicates("cell")
-    counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
-    told = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
-    averages = int(((part["cell"] == "") & (part["status"] == "partial")).sum())
-    if averages and not told:
-        told.append(f"{averages} average{'' if averages == 1 else 's'} partial")
-    return ", ".join(told) or "complete"
-
-
-def _round(value: float) -> str:
-    if np.isnan(value):
-        return ""
-    return f"{value:.1f}" if abs(value) >= 1 or abs(value) < 1e-6 else f"{value:.3g}"

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustvit.board import shown, summary
 from robustvit.errors import StoreFull, UsageError, nearest
 from robustvit.honesty import gravest, word
+from robustvit.summary import shown, summary
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
 

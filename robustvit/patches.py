@@ -11,6 +11,13 @@ from torch import Tensor
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
 
+CITATION = """@inproceedings{gu2022vision,
+  title={Are Vision Transformers Robust to Patch Perturbations?},
+  author={Gu, Jindong and Tresp, Volker and Qin, Yao},
+  booktitle={European Conference on Computer Vision},
+  year={2022}
+}"""
+
 
 def places(height: int, width: int, size: int, offset: int | None) -> Tensor:
     """Every place of a patch of `size` pixels in a picture, (P, 2) int64, row by row.

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.board import shown
 from robustvit.errors import UsageError, few
 from robustvit.intervals import Z
 from robustvit.reference_files import folder, read_references
+from robustvit.summary import shown
 
 BESIDE = {
     "model": "str", "tag": "str", "weights": "str", "suite": "str", "base": "str", "scenario": "str", "severity": "str", "params": "str",

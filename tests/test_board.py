@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.board import COLUMNS, _variant_names, leaderboard, read_csv, summary
+from robustvit.board import COLUMNS, leaderboard, read_csv
 from robustvit.errors import StoreError, UnknownName
 from robustvit.records import table
 from robustvit.store import Store
+from robustvit.summary import _variant_names, summary
 
 Make = Callable[..., Store]
 Answer = Callable[..., dict[str, Any]]

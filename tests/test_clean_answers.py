@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import robustvit as rv
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.store import Store
+from robustvit.summary import summary
 
 Make = Callable[..., Store]
 Answer = Callable[..., dict[str, Any]]

@@ -15,7 +15,7 @@ from robustvit.attacks.losses import log_odds
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.patches import best, draw, mask, paste, places, refuse_too_many
+from robustvit.patches import CITATION, best, draw, mask, paste, places, refuse_too_many
 from robustvit.registry import attack
 from robustvit.search import Crafted, Search, Seen
 
@@ -23,20 +23,13 @@ Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
 Radius = Annotated[float, Gt(0)]
 Position = Literal["random", "saliency", "attention", "worst", "every"]
-
-_CITATION = """@inproceedings{gu2022vision,
-  title={Are Vision Transformers Robust to Patch Perturbations?},
-  author={Gu, Jindong and Tresp, Volker and Qin, Yao},
-  booktitle={European Conference on Computer Vision},
-  year={2022}
-}"""
 _WAVE = 8  # places of a picture that are tried side by side where the worst is looked for
 _NEVER = torch.iinfo(torch.int64).max
 
 
 @attack(
     severity="patches", family="patch", source="Gu, Tresp and Qin 2022, Are Vision Transformers Robust to Patch Perturbations? (ECCV), adversarial patch attack",
-    url="https://github.com/JindongGu/ViT_Patch_Robustness", licence="MIT (reference code; none of it is used)", citation=_CITATION,
+    url="https://github.com/JindongGu/ViT_Patch_Robustness", licence="MIT (reference code; none of it is used)", citation=CITATION,
     tells=("value_patch_row", "value_patch_column", "value_fooled_share"),
     rules="What a patch covers is replaced by any pixels; no other pixel changes. Only pictures that are right when clean are attacked.",
 )  # fmt: skip

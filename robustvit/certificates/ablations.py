@@ -15,7 +15,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.ablations import Ablations, Kind
+from robustvit.ablations import CITATION, Ablations, Kind
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
@@ -25,25 +25,13 @@ from robustvit.votes import Votes
 
 Count = Annotated[int, Ge(1)]
 
-_CITATION = """@inproceedings{salman2022certified,
-  title={Certified Patch Robustness via Smoothed Vision Transformers},
-  author={Salman, Hadi and Jain, Saachi and Wong, Eric and Madry, Aleksander},
-  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year={2022}
-}
-@inproceedings{levine2020randomized,
-  title={(De)Randomized Smoothing for Certifiable Defense against Patch Attacks},
-  author={Levine, Alexander and Feizi, Soheil},
-  booktitle={Advances in Neural Information Processing Systems},
-  year={2020}
-}"""
 _SOURCE = "Levine and Feizi 2020; Salman et al. 2022 (ablated vision transformers)"
 _URL = "https://arxiv.org/abs/2110.07719"
 _LOOKS = 4096  # at once: enough to fill batches of equal length, few enough for their masks
 _ROUND = 8  # votes between two checks, once a certificate may be decided
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
 def columns(
     model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
 ) -> Votes:  # fmt: skip
@@ -56,7 +44,7 @@ def columns(
     return _vote(model, images, "columns", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
 def rows(
     model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
 ) -> Votes:  # fmt: skip
@@ -64,7 +52,7 @@ def rows(
     return _vote(model, images, "rows", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
 def both(
     model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
 ) -> Votes:  # fmt: skip
@@ -72,7 +60,7 @@ def both(
     return _vote(model, images, "both", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=_CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
 def blocks(
     model: Classifier, images: Tensor, draws: Draws, *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None
 ) -> Votes:  # fmt: skip

@@ -34,6 +34,7 @@ def leaderboard(
     Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
     """
     from robustvit import board as boards
+    from robustvit import summary as summaries
     from robustvit.export import FORMATS, export
     from robustvit.spec import called
 
@@ -48,7 +49,7 @@ def leaderboard(
         return
     board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
     if format == "table" and output is None:
-        print_board(boards.summary(board), str(store))
+        print_board(summaries.summary(board), str(store))
         tell_gradients(board)
     else:
         text = export(board, "md" if format == "table" else format, output)

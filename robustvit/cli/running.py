@@ -46,8 +46,9 @@ def run(asked: Request) -> None:
 
 
 def _tell_run(done: Any, asked: Request) -> None:
-    from robustvit.board import leaderboard, summary
+    from robustvit.board import leaderboard
     from robustvit.report.page import write_report
+    from robustvit.summary import summary
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")

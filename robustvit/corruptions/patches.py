@@ -11,17 +11,11 @@ from torch import Tensor
 from robustvit import patches, registry
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter
+from robustvit.patches import CITATION
 
 Corruption = Callable[[Tensor, Draws], Tensor]
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
-
-_CITATION = """@inproceedings{gu2022vision,
-  title={Are Vision Transformers Robust to Patch Perturbations?},
-  author={Gu, Jindong and Tresp, Volker and Qin, Yao},
-  booktitle={European Conference on Computer Vision},
-  year={2022}
-}"""
 
 
 @registry.corruption(
@@ -30,7 +24,7 @@ _CITATION = """@inproceedings{gu2022vision,
     source="Gu, Tresp and Qin 2022, Are Vision Transformers Robust to Patch Perturbations? (ECCV), natural patch corruption",
     url="https://github.com/JindongGu/ViT_Patch_Robustness",
     licence="MIT (reference code; none of it is used)",
-    citation=_CITATION,
+    citation=CITATION,
     rules="The whole picture is corrupted, and then only the chosen patches of it are shown, as in the reference code; no patch is corrupted by itself.",
 )
 def patch_corruption(

@@ -8,24 +8,17 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.ablations import Ablations, Kind
+from robustvit.ablations import CITATION, Ablations, Kind
 from robustvit.batch import Batch
 from robustvit.draws import Draws
 from robustvit.registry import defense
 from robustvit.training import Defense
 from robustvit.visible import Unseen, ablated
 
-_CITATION = """@inproceedings{salman2022certified,
-  title={Certified Patch Robustness via Smoothed Vision Transformers},
-  author={Salman, Hadi and Jain, Saachi and Wong, Eric and Madry, Aleksander},
-  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year={2022}
-}"""
-
 
 @defense(
     family="certified", source="Salman et al. 2022, Certified Patch Robustness via Smoothed Vision Transformers", url="https://arxiv.org/abs/2110.07719",
-    citation=_CITATION,
+    citation=CITATION,
 )  # fmt: skip
 def ablations(*, width: Annotated[int, Ge(1)], kind: Kind = "columns", unseen: Unseen = "auto") -> Defense:
     """Cross-entropy of every picture on one random ablation of its own.

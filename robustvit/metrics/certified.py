@@ -94,11 +94,14 @@ def ablation_accuracy(records: pd.DataFrame) -> np.ndarray:
 
 @metric(source="definition", unit="%", higher_is_better=False, needs=("votes",))
 def votes_needed(records: pd.DataFrame) -> np.ndarray:
-    """Share of all votes that were counted: 100 but for cells with `stop_at`.
+    """Share of all votes that were counted before the certificate of a cell with `stop_at` was decided.
 
     Denominator: all ablations of all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
     """
-    return np.asarray(records["votes"] / _ablations(records, None, partly=True).count, dtype=np.float64)
+    found = _ablations(records, None, partly=True)
+    if not records.attrs.get("stop_at"):
+        raise NotApplicable("all votes were counted; run with stop_at to stop where a certificate is decided")
+    return np.asarray(records["votes"] / found.count, dtype=np.float64)
 
 
 @metric(

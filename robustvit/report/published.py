@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.board import shown
 from robustvit.references import beside
 from robustvit.report.conditions import link
+from robustvit.summary import shown
 
 _BADGES = {"agrees": "good", "differs": "bad", "other rules": "warn"}
 

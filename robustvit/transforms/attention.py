@@ -11,18 +11,12 @@ from torch import Tensor
 from robustvit.attention import softened
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.patches import CITATION
 from robustvit.registry import transform
-
-_CITATION = """@inproceedings{gu2022vision,
-  title={Are Vision Transformers Robust to Patch Perturbations?},
-  author={Gu, Jindong and Tresp, Volker and Qin, Yao},
-  booktitle={European Conference on Computer Vision},
-  year={2022}
-}"""
 
 
 @transform(
-    source="Gu et al. 2022", url="https://arxiv.org/abs/2111.10659", citation=_CITATION,
+    source="Gu et al. 2022", url="https://arxiv.org/abs/2111.10659", citation=CITATION,
     rules="Choose the temperature on clean images alone, and report clean accuracy beside what attacks leave. Attacks go through it, with exact gradients.",
 )  # fmt: skip
 def attention_temperature(model: Classifier, *, temperature: Annotated[float, Gt(0)]) -> Classifier:

@@ -15,7 +15,7 @@ import pytest
 
 from robustvit import runner
 from robustvit.attacks.autoattack import autoattack
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.deadline import Deadline
 from robustvit.errors import BadParameter
 from robustvit.plan import Settings
@@ -23,6 +23,7 @@ from robustvit.records import read
 from robustvit.store import Store
 from robustvit.suite import Suite
 from robustvit.suite_file import read_suite
+from robustvit.summary import summary
 
 DIGITS = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,embed_dim=12,depth=1,num_heads=2"
 CHAIN = """

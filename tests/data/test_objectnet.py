@@ -8,10 +8,11 @@ from PIL import Image
 
 from robustvit import runner
 from robustvit.batch import traits
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.data.objectnet import objectnet
 from robustvit.data.objectnet_mappings import shared_classes
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.summary import summary
 
 
 @pytest.fixture

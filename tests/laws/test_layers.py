@@ -75,7 +75,7 @@ ALLOWED = {
     "board": JUDGEMENT,
     "comparison": JUDGEMENT,
     "reference_files": JUDGEMENT,
-    "references": JUDGEMENT | {"board", "reference_files"},
+    "references": JUDGEMENT | {"reference_files", "summary"},
     "tags": JUDGEMENT | {"reference_files"},
     "factors": JUDGEMENT | {"board", "reference_files", "references", "tags"},
     "fits": JUDGEMENT,
@@ -83,9 +83,10 @@ ALLOWED = {
     "pareto_plot": JUDGEMENT | {"fits", "scatter"},
     "scatter": JUDGEMENT | {"figures"},
     "tabular": JUDGEMENT | {"export"},
-    "export": JUDGEMENT | {"board"},
+    "summary": JUDGEMENT | {"board"},
+    "export": JUDGEMENT | {"summary"},
     "figures": JUDGEMENT | {"board"},
-    "report": JUDGEMENT | {"board", "factors", "figures", "pareto_plot", "references", "scatter"},
+    "report": JUDGEMENT | {"board", "summary", "factors", "figures", "pareto_plot", "references", "scatter"},
     "catalogue": DESCRIPTION,
     "sources": BELOW,
     "verification": BELOW,
@@ -95,7 +96,7 @@ ALLOWED = {
 NO_TORCH = (
     DESCRIPTION
     | STATISTICS
-    | {"store", "metrics", "board", "comparison", "export", "figures", "report", "catalogue", "scaffold", "cli"}
+    | {"store", "metrics", "board", "comparison", "export", "figures", "summary", "report", "catalogue", "scaffold", "cli"}
     | {"reference_files", "references", "tags", "factors", "fits", "factor_answers", "pareto_plot", "scatter", "tabular"}
 )
 

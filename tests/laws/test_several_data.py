@@ -13,7 +13,7 @@ from layouts import LAYOUTS, plant
 from PIL import Image
 
 from robustvit import runner
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.comparison import compare
 from robustvit.data.wnids import listed, wnids
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, SuiteError, UsageError
@@ -25,6 +25,7 @@ from robustvit.spec import parse
 from robustvit.store import Store
 from robustvit.suite import Overrides, Suite
 from robustvit.suite_file import bind_storage, load_suite, read_suite
+from robustvit.summary import summary
 
 TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&kwargs=img_size=256,depth=1,embed_dim=24,num_heads=2"

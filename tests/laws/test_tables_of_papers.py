@@ -11,7 +11,7 @@ from layouts import IN9, pictures
 from PIL import Image
 
 from robustvit import runner
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.comparison import compare, diff, flips
 from robustvit.data.wnids import listed, wnids
 from robustvit.estimate import estimate
@@ -26,6 +26,7 @@ from robustvit.report.standings import board_of
 from robustvit.report.words import conclusion
 from robustvit.store import Store
 from robustvit.suite_file import load_suite
+from robustvit.summary import summary
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 VARIANTS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")

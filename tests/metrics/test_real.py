@@ -5,8 +5,9 @@ import pandas as pd
 from layouts import LAYOUTS, plant
 
 from robustvit import runner
-from robustvit.board import leaderboard, summary
+from robustvit.board import leaderboard
 from robustvit.metrics.real import top1_real
+from robustvit.summary import summary
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 
