@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from robustvit.ablations import Ablations, Window
 from robustvit.classifier import Answering, Card, Classifier, fingerprint
 from robustvit.errors import ModelError
+from robustvit.plain_vit import PlainViT
 from robustvit.reading import Reading
 from robustvit.spec import Spec
 from robustvit.view import View
-from robustvit.visible import Looks, PlainViT, ablated, sight, undroppable
+from robustvit.visible import Looks, ablated, sight, undroppable
 
 SIDE = 32
 SMALL = {"img_size": SIDE, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 7}

@@ -34,6 +34,7 @@ PRIMITIVES = {
     "norms",
     "patches",
     "philox",
+    "plain_vit",
     "reading",
     "recipe",
     "scenario",
