@@ -36,7 +36,7 @@ class Looks(NamedTuple):
 
 
 class Sight(Protocol):
-    """A model behind a way of hiding pixels. `tokens`: those of the largest look at a window, 0 where the model sees the whole picture with black in it."""
+    """A model behind a way of hiding pixels, made for some pictures."""
 
     def logits(self, looks: Looks) -> Tensor:
         """(r, K) of looks at the pictures it was made for."""
