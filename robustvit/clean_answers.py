@@ -13,6 +13,7 @@ from robustvit.records import Question
 from robustvit.store import Store
 
 COLUMN = "clean_pred"
+_CHANGED = ("corruption", "attack")  # what shows the model changed pictures; a certificate asks another model, and an analysis measures
 
 
 class CleanAnswers:
@@ -35,7 +36,7 @@ class CleanAnswers:
         return rows.assign(**{COLUMN: rows["sample"].map(self._answers(clean)).astype("float64")})
 
     def _beside(self, question: Question) -> Question | None:
-        if question.scenario == "clean":
+        if question.scenario == "clean" or question.kind not in _CHANGED:
             return None
         if self._cells is None:
             self._cells = {place: one.question for one in asked(self._store, None, self._models) if (place := self._place(one))}

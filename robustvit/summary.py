@@ -53,10 +53,15 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
             row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
     else:
         row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
-    row |= _fooled(part[part["metric"] == "fooling_rate"])
+    rates = part[part["metric"] == "fooling_rate"]
+    row |= _fooled(rates)
+    single = rates[~rates["params"].str.contains("corruption=", regex=False) & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")]
+    row |= {f"{name} fooling rate": _doubted(one) for name, (_, one) in zip(_variant_names(single), single.iterrows(), strict=True)}
     row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
     row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
-    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "")) & ~part.index.isin(curves.index)]
+    of_cells = part[
+        (part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "fooling_rate", "")) & ~part.index.isin(curves.index)
+    ]
     alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
     proved = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
     row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in zip(_variant_names(proved), proved.iterrows(), strict=True)}

@@ -103,3 +103,12 @@ def test_the_summary_has_the_mean_over_nested_corruptions_for_each_number_of_pat
     assert [name for name in shown.index if "fooling rate" in name] == [
         f"patch_corruption offset={offset} {count} fooling rate, mean of 2" for offset, count in ((0, 4), (0, 16), (4, 9))
     ]
+
+
+def test_a_certificate_is_not_held_against_clean_answers(tmp_path: Path) -> None:
+    suite = tmp_path / "c.yaml"
+    suite.write_text("{name: c, title: c, data: digits, scenarios: [clean, {columns: {width: 4}}], metrics: [top1, fooling_rate]}")
+    rv.run(suite, models=["demo/ablations"], store=tmp_path / "s", limit=8)
+    board = leaderboard(tmp_path / "s")
+    assert "fooling_rate" not in set(board.loc[board["scenario"] == "columns", "metric"])
+    assert "columns fooling rate" not in summary(board)

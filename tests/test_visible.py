@@ -72,6 +72,17 @@ def test_dropped_tokens_are_those_no_key_may_be(name: str, kind: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_look_votes_as_the_whole_sequence_with_hidden_keys_does(name: str, kind: torch.dtype) -> None:
+    model, images, window = classifier(built(name)).to(kind), pictures(2), every(width=5)
+    for i, image in enumerate(images):
+        with torch.no_grad():
+            ours = sight(model, images, "dropped").logits(Looks(torch.full((SIDE,), i), window)).argmax(dim=1)
+            theirs = [int(by_key_mask(model, image.to(kind), *masks).argmax()) for masks in zip(*window, strict=True)]
+        assert ours.tolist() == theirs
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_with_everything_seen_the_model_answers_as_it_does(name: str) -> None:
     model, images = classifier(built(name)), pictures()
