@@ -25,6 +25,7 @@ from robustvit.ablations import Ablations
 from robustvit.batch import Batch
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.evaluate import rows_at_once
 from robustvit.registry import bind, lookup
 from robustvit.scenario import scenario
 from robustvit.spec import parse
@@ -103,7 +104,7 @@ def certified(model: Classifier, batch: Batch, unseen: str, **more: int) -> dict
     """What the certificate tells of a batch, handed over as a run does."""
     entry = lookup("certificate", "columns")
     spec = bind(entry, parse({"columns": {"width": WIDTH[model.size[1]], "unseen": unseen, **more}})[0])
-    parts = [scenario(entry, spec)(model, part, Draws(0, "c", part.ids)).columns for part in batch.chunks(2 * model.tile)]
+    parts = [scenario(entry, spec)(model, part, Draws(0, "c", part.ids)).columns for part in batch.chunks(rows_at_once("certificate", model.tile, model.size))]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

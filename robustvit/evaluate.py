@@ -26,7 +26,7 @@ from robustvit.suite import Cell
 
 _ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough that the fallen make room, little enough for any machine
 
-_CERTIFIED_TILES = 2  # pictures whose looks are put together: enough to fill batches, few enough that a killed run loses little
+_CERTIFIED_BYTES = 32 << 20  # pictures whose looks are put together: enough to fill batches, few enough that a killed run loses little
 _JUDGED_NUMBERS = 1 << 20  # logits that are judged at once: all of a shard for a thousand classes, in a few megabytes
 
 
@@ -123,13 +123,12 @@ def _tensors(learned: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:
 
 
 def rows_at_once(kind: str, tile: int, size: tuple[int, int]) -> int:
-    """How many rows a kind of scenario is given together: a tile, two for certificates, for attacks and analyses as many as there is room for."""
-    if kind == "certificate":
-        return _CERTIFIED_TILES * tile
-    if kind not in ("attack", "analysis"):
+    """How many rows a kind of scenario is given together: a tile, or for what takes many looks at a picture as many tiles as there is room for."""
+    room = {"attack": _ATTACK_BYTES, "analysis": _ATTACK_BYTES, "certificate": _CERTIFIED_BYTES}.get(kind)
+    if room is None:
         return tile
     bytes_a_row = 3 * 4 * size[0] * size[1]
-    return max(1, _ATTACK_BYTES // bytes_a_row // tile) * tile
+    return max(1, room // bytes_a_row // tile) * tile
 
 
 def _batch(data: Data, pictures: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
