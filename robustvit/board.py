@@ -175,7 +175,11 @@ def _votes_of(store: Store, one: Asked) -> dict[str, Any]:
     """What the votes of a certificate are of: the ablations, where it is by ablations, and the patch at which counting stopped."""
     told = store.describe(one.question.cell)
     scenario = revive(told["scenario"])
-    return {"ablations": Ablations.asked(scenario, tuple(told["view"]["size"])), "stop_at": scenario.get("stop_at")}
+    try:
+        ablations = Ablations.asked(scenario, tuple(told["view"]["size"]))
+    except BadParameter:  # the picture has no room for them: the cell has failed and says so
+        ablations = None
+    return {"ablations": ablations, "stop_at": scenario.get("stop_at")}
 
 
 def _beside_clean(clean: CleanAnswers, question: Question, found: Answer, wanted: Sequence[Metric | _Unknown]) -> Answer:

@@ -76,8 +76,9 @@ class Classifier(nn.Module):
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise BadParameter(f"mean and std take three channels with std > 0; got mean {mean}, std {std}.")
         self.model = model.eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
+        exact = _arithmetic_of(model, card.label)
+        self.register_buffer("mean", torch.tensor(mean, dtype=exact).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=exact).view(1, 3, 1, 1), persistent=False)
         self.view = view
         self.card = card
         self.tile: int = tile
@@ -135,6 +136,14 @@ class Classifier(nn.Module):
         finally:
             for one in changed:
                 one._unbounded = False
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """For the length of a block its module computes as it does behind this classifier, for whoever asks the module itself.
+
+        A class that changes how the module computes, and neither what it is shown nor what becomes of its answers, says so by overriding this.
+        """
+        yield
 
     @property
     def size(self) -> tuple[int, int]:
@@ -296,6 +305,17 @@ class Answering(Classifier):
     def outputs(self) -> int:
         """How many answers compete."""
         return self.reading.classes if self.reading.groups is None else len(self.reading.groups)
+
+
+def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
+    """float64 for a model whose weights are, else float32. Raises ModelError for weights in half precision, which `precision` is for."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    half = kinds & {torch.float16, torch.bfloat16}
+    if half:
+        raise ModelError(
+            f"model '{label}' has weights of {half.pop()}; give them as float32 (`.float()`) and ask for --precision float16 or bfloat16."
+        )
+    return torch.float64 if torch.float64 in kinds else torch.float32
 
 
 def _channels(buffer: Any) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from robustvit.ablations import Ablations, Window
 from robustvit.batch import Batch, Data
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
+from robustvit.errors import BadParameter
 from robustvit.patches import places
 from robustvit.plan import Ask, Plan, host, plugins_of
 from robustvit.scenario import scenario, stream
@@ -63,7 +65,7 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     bound = False
     decoded: dict[tuple[str, View], int] = {}
     for ask in plan.asks:
-        costs: dict[tuple[str, str, int, View], float] = {}
+        costs: dict[tuple[Any, ...], float] = {}
         for cell in ask.questions:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
@@ -73,7 +75,8 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
             if ask.model is None:
                 seconds = None
             elif rows and seconds is not None:
-                key = (cell.scenario.name, _nested(cell.scenario), int(_passes(cell.scenario, ask.model)), cell.view)
+                looks = cell.scenario if registry.scenario(cell.scenario.name).kind == "certificate" else _nested(cell.scenario)
+                key = (cell.scenario.name, looks, int(_passes(cell.scenario, ask.model)), cell.view)
                 if key not in costs:
                     costs[key] = _cost(ask, cell, plan) * _met(plan, cell)
                 seconds += rows * costs[key]
@@ -94,7 +97,14 @@ def _met(plan: Plan, cell: Cell) -> int:
 
 
 def _cost(ask: Ask, cell: Cell, plan: Plan) -> float:
-    """Seconds a row."""
+    """Seconds a row; none where the cell will fail, as where a patch does not fit into the picture."""
+    try:
+        return _timed(ask, cell, plan)
+    except BadParameter:
+        return 0.0
+
+
+def _timed(ask: Ask, cell: Cell, plan: Plan) -> float:
     assert ask.model is not None
     model = host(ask.model, cell)
     forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile

@@ -36,6 +36,7 @@ from robustvit.registry import Entry
 from robustvit.spec import Spec, parse, plain
 
 _SLOW_REPLICATES = 200  # of a metric that can only be called again
+_SHARES = ("%", "")  # units of metrics whose zeros and ones are counted, and not measured
 _JUDGED = ("label", "pred")  # what a cell must have to be asked a metric that does not say what it needs
 
 
@@ -124,14 +125,14 @@ def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler:
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
     rows.attrs = records.attrs
-    answer = asked.ask(rows)
+    answer, share = asked.ask(rows), asked.entry.unit in _SHARES
     if isinstance(answer, Clustered):
         clusters = (resampler or Resampler())(answer.ids)
-        estimate = _mean(answer.values[clusters.order], clusters)
+        estimate = _mean(answer.values[clusters.order], clusters, share)
     elif isinstance(answer, Weighted):
         estimate = _weighted(answer, resamples)
     elif isinstance(answer, np.ndarray | pd.Series):
-        estimate = _mean(np.asarray(answer, dtype=np.float64), resamples)
+        estimate = _mean(np.asarray(answer, dtype=np.float64), resamples, share)
     else:
         estimate = _called_again(asked, float(answer), rows, resamples)
     return _in_unit(asked, estimate)
@@ -167,15 +168,17 @@ def _in_unit(asked: Metric, estimate: Estimate) -> Estimate:
     return Estimate(asked.scale * estimate.value, *ends, estimate.n)
 
 
-def _mean(values: np.ndarray, resamples: Resamples) -> Estimate:
+def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> Estimate:
     counted = ~np.isnan(values)
     n = int(counted.sum())
     if n == 0:
         raise NotApplicable("no sample counts in its denominator")
     kept = values[counted]
     value = float(kept.mean())
-    if bool(np.isin(kept, (0.0, 1.0)).all()):
+    if share and bool(np.isin(kept, (0.0, 1.0)).all()):
         return Estimate(value, *wilson(float(kept.sum()), n), n)
+    if np.ptp(kept) == 0:
+        return Estimate(value, value, value, n)
     weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
     totals = weights.sum(axis=1)
     drawn = totals > 0  # a replicate may miss every sample that counts

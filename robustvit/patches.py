@@ -26,7 +26,9 @@ def places(height: int, width: int, size: int, offset: int | None) -> Tensor:
     multiple of a model's tokens 0 is aligned with them, and half a token is as far from that as can be. None: at any pixel. Raises BadParameter where
     no patch fits.
     """
-    first, step = (0, 1) if offset is None else (offset % size, size)
+    if offset is not None and not 0 <= offset < size:
+        raise BadParameter(f"offset is {offset}; a grid of {size} pixels is moved by 0 to {size - 1}, or by null, which is any place.")
+    first, step = (0, 1) if offset is None else (offset, size)
     rows, columns = (torch.arange(first, side - size + 1, step) if side >= first + size else None for side in (height, width))
     if rows is None or columns is None:
         raise BadParameter(f"no patch of {size}x{size} pixels{_moved(offset)} fits into pictures of {height}x{width}; take a smaller size.")

@@ -27,6 +27,8 @@ def unlike(model: Any) -> str:
     embed = model.patch_embed
     if type(embed).__name__ != "PatchEmbed" or not embed.flatten or embed.dynamic_img_pad or model.dynamic_img_size:
         return f"its {type(embed).__name__} does not cut pictures of one size into patches"
+    if any(_hung_on(one) for one in (model, embed, embed.proj)):
+        return "something is hung on its forward or on its patches'"
     if not isinstance(model.patch_drop, nn.Identity):
         return "it drops patches of its own"
     if embed.proj.kernel_size != embed.proj.stride or any(embed.proj.padding):
@@ -131,8 +133,12 @@ def _is_plain(block: Any) -> bool:
     """Whether a block is attention and then a perceptron, each added to what comes in, and nothing else is hung on it."""
     if (type(block).__module__, type(block).__name__) != _PLAIN_BLOCK or type(block.attn).__name__ != "Attention":
         return False
-    hooked = any(one._forward_hooks or one._forward_pre_hooks for one in block.modules())
-    return getattr(block.attn, "gate", None) is None and not hooked
+    return getattr(block.attn, "gate", None) is None and not any(_hung_on(one) for one in block.modules())
+
+
+def _hung_on(module: nn.Module) -> bool:
+    """Whether calling a module does more than its class says: it has hooks, or a forward of its own."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def _prefix_after(block: Any, tokens: Tensor, prefix: int) -> Tensor:

@@ -19,7 +19,7 @@ from robustvit.errors import BadParameter, BudgetExceeded, GradientAbsent, Model
 from robustvit.registry import Entry
 from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import Spec, plain, show
-from robustvit.votes import Votes, told
+from robustvit.votes import Votes, refuse_odd, told
 
 _ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on
 _SLACK = 1e-6  # rounding of x + delta − x in float32 for pixels in [0, 1], per pixel
@@ -122,15 +122,10 @@ def _certified(function: Callable[..., Votes], spec: Spec, model: Classifier, ba
             f"certificate '{spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. Leave --precision out."
         )
     votes = function(model, batch.images.clone(), draws)
-    if not isinstance(votes, Votes) or votes.counts.dim() != 2 or len(votes.counts) != len(batch):
-        raise RobustvitError(
-            f"certificate '{spec.name}' must return Votes with counts of shape ({len(batch)}, classes); it returned {_a(votes)}."
-        )
+    if not isinstance(votes, Votes):
+        raise RobustvitError(f"certificate '{spec.name}' must return robustvit.votes.Votes; it returned a {type(votes).__name__}.")
+    refuse_odd(votes, (len(batch), model.outputs), spec.name)
     return Outcome(None, told(votes, batch.labels))
-
-
-def _a(votes: Any) -> str:
-    return f"Votes with counts of shape {tuple(votes.counts.shape)}" if isinstance(votes, Votes) else f"a {type(votes).__name__}"
 
 
 def _attacked(

@@ -99,7 +99,7 @@ def called(text: str, what: str) -> Spec:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
     except ValueError as error:
-        raise BadParameter(f"{what} '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
+        raise BadParameter(f"{what} '{text}': write NAME(key=value, key=value), or NAME?key=value&key=value.") from error
     values: dict[str, Value] = {key: tuple(value.split(",")) if "," in value else value for key, value in pairs}
     return Spec(name, tuple(sorted(values.items())))
 

@@ -24,7 +24,7 @@ from robustvit.reading import Reading
 
 Unseen = Literal["auto", "dropped", "kept"]
 
-_ROUNDING = 1e-3  # relative; what another order of sums may move logits by
+_ROUNDING, _TINY = 1e-3, 1e-5  # of the spread of a picture's logits, and of their size: what another order of sums may move them by
 _TILES = 2  # of `Classifier.tile` rows at once: short sequences leave room for more
 
 
@@ -61,7 +61,7 @@ def sight(model: Classifier, images: Tensor, unseen: Unseen = "auto") -> Sight:
         return _Kept(model, images)
     bare, reading = _bare(model)
     rows = _TILES * model.tile
-    return _Dropped(PlainViT(bare.model, bare.mean, bare.std), images, rows, reading)  # type: ignore[arg-type]
+    return _Dropped(bare, images, rows, reading)
 
 
 def ablated(model: nn.Module, images: Tensor, window: Window, unseen: Unseen = "auto") -> Tensor:
@@ -88,7 +88,7 @@ def ablated(model: nn.Module, images: Tensor, window: Window, unseen: Unseen = "
 def undroppable(model: Classifier) -> str:
     """Why a model's unseen tokens cannot be dropped; nothing where they can. Looks at noise once to see that it computes as expected."""
     bare, _ = _bare(model)
-    if type(bare) is not Classifier:
+    if type(bare) is not Classifier and type(bare).computing is Classifier.computing:
         return f"it stands behind a {type(bare).__name__.strip('_')}, which changes what it sees or how it computes"
     reason = unlike(bare.model)
     return reason or _disagreement(bare)
@@ -105,12 +105,11 @@ def _disagreement(model: Classifier) -> str:
     noise = torch.rand(1, 3, *model.size, generator=torch.Generator().manual_seed(0)).to(mean)
     everything = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
     plain = PlainViT(model.model, mean, std)
-    with torch.no_grad():
+    with torch.no_grad(), model.computing():
         ours, theirs = plain.look(plain.cut(noise), torch.zeros(1, dtype=torch.int64), everything), model.model((noise - mean) / std)
-    apart = float((ours - theirs).abs().max())
-    return (
-        "" if apart <= _ROUNDING * (1.0 + float(theirs.abs().max())) else f"with every token seen it computes something else ({apart:.3g})"
-    )
+    apart, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
+    alike = apart <= _ROUNDING * spread + _TINY * float(theirs.abs().max())
+    return "" if alike else f"with every token seen it computes something else ({apart:.3g})"
 
 
 class _Kept:
@@ -141,9 +140,10 @@ def _pixels(window: Window, part: slice, like: Tensor) -> Tensor:
 class _Dropped:
     """Looks are put together by their number of tokens, in batches of one size, so that a row's bits do not depend on its companions."""
 
-    def __init__(self, plain: PlainViT, images: Tensor, rows: int, reading: Reading | None) -> None:
-        self.plain, self.rows, self.reading = plain, rows, reading
-        self.patches = plain.cut(images)
+    def __init__(self, model: Classifier, images: Tensor, rows: int, reading: Reading | None) -> None:
+        self.model, self.rows, self.reading = model, rows, reading
+        self.plain = PlainViT(model.model, cast(Tensor, model.mean), cast(Tensor, model.std))
+        self.patches = self.plain.cut(images)
 
     def logits(self, looks: Looks) -> Tensor:
         counts = self.tokens(looks.window)
@@ -164,6 +164,7 @@ class _Dropped:
         """(len(part), K), computed as a whole batch of `rows`: the first look stands in for those that lack."""
         filled = np.concatenate([part, np.full(self.rows - len(part), part[0])])
         window = Window(looks.window.rows[filled], looks.window.columns[filled])
-        logits = self.plain.look(self.patches, looks.picture[torch.from_numpy(filled)], window)[: len(part)]
+        with self.model.computing():
+            logits = self.plain.look(self.patches, looks.picture[torch.from_numpy(filled)], window)[: len(part)]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         return logits if self.reading is None else self.reading.read(logits)

@@ -242,3 +242,13 @@ def test_gradients_pass_through_the_enlargement() -> None:
     small(images)[:, 0].sum().backward()
     assert images.grad is not None
     assert images.grad.sum(dim=(1, 2, 3)).tolist() == pytest.approx([2.0, 2.0], abs=1e-4)  # 1 / std
+
+
+def test_half_precision_weights_are_refused_with_what_would_do() -> None:
+    with pytest.raises(ModelError, match=r"weights of torch.float16; give them as float32 .* --precision float16"):
+        wrap(linear().half())
+
+
+def test_float64_weights_make_a_float64_model() -> None:
+    logits = wrap(linear().double())(images(2))
+    assert logits.dtype == torch.float64

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import robustvit.registry as registry
+from robustvit.ablations import Ablations
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.intervals import Resampler, Resamples, percentile, settled, wilson
 from robustvit.judging import CellMeans, Metric, Values, Weighted, joined, judge, metric
@@ -160,3 +161,14 @@ def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() 
 def test_where_something_varies_resampling_gives_the_interval() -> None:
     errors = errors_of(fog=0.3)
     assert joined(metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
+
+
+def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:
+    rows = pd.DataFrame({"sample": [f"s{i:02}" for i in range(32)], "label": 0, "vote": 0, "patch_held": [1] * 4 + [0] * 28})
+    rows.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
+    found = judge(metric("largest_patch_by_place"), rows, Resampler()(rows["sample"].tolist()))
+    assert found.value == 0.125
+    assert 0.0 <= found.low < 0.05  # Wilson's would begin at 0.0497
+    assert judge(metric("largest_patch_by_place"), rows.assign(patch_held=0.3), Resampler()(rows["sample"].tolist()))[:3] == pytest.approx(
+        (0.3, 0.3, 0.3)
+    )

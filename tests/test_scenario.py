@@ -9,6 +9,7 @@ from exact import Stepped, classifier, images, linear
 from torch import nn
 
 import robustvit as rv
+from robustvit import registry
 from robustvit.batch import Batch
 from robustvit.board import leaderboard
 from robustvit.draws import Draws
@@ -18,6 +19,7 @@ from robustvit.registry import scenario as entry_of
 from robustvit.scenario import Outcome, _attacked, scenario
 from robustvit.search import GRADIENTS, Crafted
 from robustvit.spec import parse
+from robustvit.votes import Votes
 
 
 def attacked(module: nn.Module, node: dict[str, object]) -> Outcome:
@@ -61,3 +63,39 @@ def test_a_column_that_no_book_has_is_refused() -> None:
     batch = Batch(pixels, model(pixels).argmax(dim=1), ("0", "1", "2", "3"))
     with pytest.raises(RobustvitError, match="'mood'; an attack's books are steps, queries, gradients, gradient"):
         _attacked(lambda *given: Crafted(given[1], {"mood": torch.zeros(4)}), spec, model, batch, Draws(0, "x", batch.ids))
+
+
+def _votes(counts: torch.Tensor, **columns: torch.Tensor) -> None:
+    """What becomes of votes that a certificate of two pictures and two classes returns."""
+
+    @rv.certificate(family="odd", source="a test")
+    def odd_votes(model, images, draws):  # type: ignore[no-untyped-def]
+        return Votes(counts, True, columns)
+
+    model, batch = linear()[0], Batch(images(2), torch.zeros(2, dtype=torch.int64), ("a", "b"))
+    entry = registry.lookup("certificate", "odd_votes")
+    scenario(entry, bind(entry, parse("odd_votes")[0]))(model, batch, Draws(0, "c", batch.ids))
+
+
+ONE = torch.tensor([[3, 1], [0, 4]])
+
+
+@pytest.mark.parametrize(
+    ("counts", "columns", "message"),
+    [
+        (torch.ones(2, 7, dtype=torch.int64), {}, r"counts of shape \(2, 2\), \(pictures, classes\); it returned \(2, 7\)"),
+        (ONE - 2, {}, "whole numbers from 0"),
+        (ONE / 2, {}, "whole numbers from 0"),
+        (ONE * 0, {}, "at least one vote for each picture"),
+        (ONE, {"label": torch.zeros(2)}, "tells a column 'label'; its own are pred, radius"),
+        (ONE, {"pred": torch.tensor([0, 7])}, "classes 0 to 1 in 'pred', or -1"),
+        (ONE, {"radius": torch.zeros(3)}, "one 'radius' for each of 2 pictures"),
+    ],
+)
+def test_votes_that_are_none_are_refused_by_name(counts: torch.Tensor, columns: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(RobustvitError, match=f"certificate 'odd_votes' .*{message}"):
+        _votes(counts, **columns)
+
+
+def test_votes_with_a_measurement_are_taken() -> None:
+    _votes(ONE, value_mine=torch.zeros(2), pred=torch.tensor([0, -1]))

@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from robustvit import registry
 from robustvit.ablations import Ablations, Window
 from robustvit.classifier import Answering, Card, Classifier, fingerprint
 from robustvit.errors import ModelError
@@ -182,3 +183,38 @@ def test_float64_weights_are_looked_at_in_float64() -> None:
     plain = PlainViT(module, torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64), torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64))
     window = Window(np.ones((2, SIDE), dtype=bool), np.ones((2, SIDE), dtype=bool))
     assert plain.look(plain.cut(pictures(2)), torch.arange(2), window).dtype == torch.float64
+
+
+def test_softer_attention_is_softer_where_tokens_are_dropped_too() -> None:
+    model, images, window = classifier(built("distilled")), pictures(), every(stride=3)
+    looks, softened = Looks(torch.arange(len(window.rows)) % 3, window), registry.lookup("transform", "attention_temperature").load()
+    with torch.no_grad():
+        plain, same, other = (
+            sight(one, images, "dropped").logits(looks)
+            for one in (model, softened(model, temperature=1.0), softened(model, temperature=3.0))
+        )
+        whole = Window(np.ones((1, SIDE), dtype=bool), np.ones((1, SIDE), dtype=bool))
+        hot = softened(model, temperature=3.0)
+        torch.testing.assert_close(
+            sight(hot, images, "dropped").logits(Looks(torch.zeros(1, dtype=torch.int64), whole)), hot(images[:1]), rtol=1e-4, atol=1e-4
+        )
+    torch.testing.assert_close(same, plain, rtol=1e-5, atol=1e-5)
+    assert float((other - plain).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("where", ["root", "patch_embed", "patch_embed.proj"])
+def test_what_is_hung_on_what_is_not_called_keeps_tokens(where: str) -> None:
+    module = built()
+    one = module if where == "root" else module.get_submodule(where)
+    one.register_forward_hook(lambda called, given, made: made)
+    assert "something is hung on" in undroppable(classifier(module))
+
+
+def test_logits_of_any_size_are_told_apart_from_others() -> None:
+    module = built()
+    nn.init.normal_(module.head.weight, std=1e-5)
+    nn.init.zeros_(module.head.bias)
+    assert undroppable(classifier(module)) == ""
+    usual = module.forward_features
+    module.forward_features = lambda pixels, **more: usual(pixels.flip(3), **more)
+    assert "it computes something else" in undroppable(classifier(module))

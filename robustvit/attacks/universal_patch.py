@@ -45,6 +45,7 @@ _CITATION = """@article{brown2017adversarial,
   year={2016}
 }"""
 _ROWS = 64  # images whose gradients are averaged at a step
+_LEAST = 2  # pixels across: less may cover no pixel's middle
 _CLIP = 9.0  # of a sample's loss: what is higher than that counts no more, so that few images cannot take all the effort
 
 
@@ -78,6 +79,7 @@ def universal_patch(
     meets a new placement every time. step: of the gradient's sign, shrinking to a hundredth along a cosine.
     The patch is (3, s, s) with s = `largest` of the picture's shorter side: `Store.learned_by(cell)["patch"]`.
     """
+    _refuse_nothing(images.shape[2:], smallest)
     search = Search(model, images, labels, draws)
     rows = search.standing
     reach = Reach(smallest, largest, rotation, shape)
@@ -99,6 +101,7 @@ def learn(
     where the model gives no gradient.
     """
     _refuse(model, target, black, white, Reach(smallest, largest, rotation, shape))
+    _refuse_nothing(model.size, smallest)
     reach, side = Reach(smallest, largest, rotation, shape), max(2, round(largest * min(model.size)))
     first = order(train.ids)[:samples]
     chosen = first[np.asarray(train.labels)[first] != target] if target is not None else first
@@ -168,6 +171,15 @@ def _roughness(patch: Tensor) -> Tensor:
     with torch.enable_grad():
         total = leaf.diff(dim=1).abs().mean() + leaf.diff(dim=2).abs().mean()
     return torch.autograd.grad(total, leaf)[0]
+
+
+def _refuse_nothing(size: tuple[int, ...], smallest: float) -> None:
+    """Raises BadParameter for a patch that may fall between the pixels."""
+    side = min(size)
+    if smallest * side < _LEAST:
+        raise BadParameter(
+            f"attack 'universal_patch': smallest is {smallest:g}, {smallest * side:.2g} pixels of {side}; a patch has at least {_LEAST}: take {_LEAST / side:.3g} or more."
+        )
 
 
 def _refuse(model: Classifier, target: int | None, black: float, white: float, reach: Reach) -> None:

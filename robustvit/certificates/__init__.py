@@ -1,1 +1,1 @@
-"""Certificates: proofs about samples. None ships yet; `@robustvit.certificate` adds one."""
+"""Certificates: answers that nothing in a threat model can change."""

@@ -21,7 +21,7 @@ from robustvit.draws import Draws
 from robustvit.errors import BadParameter
 from robustvit.registry import certificate
 from robustvit.visible import Looks, Sight, Unseen, sight
-from robustvit.votes import Votes
+from robustvit.votes import Votes, finite
 
 Count = Annotated[int, Ge(1)]
 
@@ -75,7 +75,7 @@ def _vote(model: Classifier, images: Tensor, kind: Kind, width: int, stride: int
             f"{kind}: stop_at is {stop_at}; a patch of a picture of {model.size[0]}x{model.size[1]} pixels has 1 to {min(model.size)}."
         )
     with torch.no_grad():
-        count = _Count(sight(model, images, unseen), len(images), ablations)
+        count = _Count(sight(model, images, unseen), len(images), ablations, model.card.label)
         if stop_at is None:
             count.all()
         else:
@@ -87,8 +87,8 @@ def _vote(model: Classifier, images: Tensor, kind: Kind, width: int, stride: int
 class _Count:
     """The votes on N pictures so far. Ablations are looked at in one order for all, so that a row depends on its own picture alone."""
 
-    def __init__(self, seeing: Sight, pictures: int, ablations: Ablations) -> None:
-        self.seeing, self.ablations, self.order = seeing, ablations, ablations.order()
+    def __init__(self, seeing: Sight, pictures: int, ablations: Ablations, label: str = "") -> None:
+        self.seeing, self.ablations, self.order, self.label = seeing, ablations, ablations.order(), label
         self.standing = torch.arange(pictures)
         self.counts = torch.zeros(pictures, 0, dtype=torch.int32)
         self.tokens = torch.zeros(pictures, dtype=torch.int32)
@@ -141,7 +141,7 @@ class _Count:
     def look(self, begin: int, stop: int) -> tuple[Tensor, Tensor]:
         """The classes that a stretch of ablations votes for and the tokens that these give, (ablations, standing)."""
         window = self.ablations.window(self.order[begin:stop].repeat(len(self.standing)))
-        logits = self.seeing.logits(Looks(self.standing.repeat(stop - begin), window))
+        logits = finite(self.seeing.logits(Looks(self.standing.repeat(stop - begin), window)), self.label, "ablated pictures")
         if self.counts.shape[1] == 0:
             self.counts = torch.zeros(len(self.counts), logits.shape[1], dtype=torch.int32)
         tokens = torch.from_numpy(self.seeing.tokens(window)).int()
@@ -150,5 +150,5 @@ class _Count:
 
 def _decided(counts: Tensor, left: Tensor | int, gap: int) -> Tensor:
     """(…) bool of counts (…, K): whether the votes that are left can change nothing of first − second > gap."""
-    first, second = counts.topk(2, dim=-1).values.unbind(dim=-1)
+    first, second = functional.pad(counts, (0, 1)).topk(2, dim=-1).values.unbind(dim=-1)  # a model of one class has no second
     return (first - second - left > gap) | (first - second + left <= gap)

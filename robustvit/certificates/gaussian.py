@@ -12,7 +12,7 @@ from torch import Tensor
 from robustvit.classifier import Classifier
 from robustvit.draws import Draws
 from robustvit.registry import certificate
-from robustvit.votes import Votes
+from robustvit.votes import Votes, finite
 
 Count = Annotated[int, Ge(1)]
 
@@ -57,7 +57,7 @@ def _votes(model: Classifier, images: Tensor, draws: Draws, sigma: float, count:
     found: Tensor | None = None
     for start in range(0, count, rows):
         noise = torch.stack([draws.at(turn).normal(*images.shape[1:]) for turn in range(start, min(start + rows, count))])
-        logits = model((images + sigma * noise.to(images)).flatten(0, 1))
+        logits = finite(model((images + sigma * noise.to(images)).flatten(0, 1)), model.card.label, "noisy pictures")
         votes = torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).view(len(noise), len(images), -1).sum(dim=0)
         found = votes if found is None else found + votes
     assert found is not None

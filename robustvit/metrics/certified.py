@@ -92,16 +92,13 @@ def ablation_accuracy(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["votes_label"] / records["votes"], dtype=np.float64)
 
 
-@metric(source="definition", unit="%", higher_is_better=False, needs=("votes",))
+@metric(source="definition", unit="votes", higher_is_better=False, needs=("votes",))
 def votes_needed(records: pd.DataFrame) -> np.ndarray:
-    """Share of all votes that were counted before the certificate of a cell with `stop_at` was decided.
+    """How many votes were counted on a sample, the mean: all of them, or with `stop_at` those that it took to decide the certificate.
 
-    Denominator: all ablations of all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
+    Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
-    found = _ablations(records, None, partly=True)
-    if not records.attrs.get("stop_at"):
-        raise NotApplicable("all votes were counted; run with stop_at to stop where a certificate is decided")
-    return np.asarray(records["votes"] / found.count, dtype=np.float64)
+    return np.asarray(records["votes"], dtype=np.float64)
 
 
 @metric(
@@ -144,15 +141,15 @@ def abstention(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["pred"] < 0, dtype=np.float64)
 
 
-def _ablations(records: pd.DataFrame, patch: int | None, partly: bool = False) -> Ablations:
-    """The ablations that a cell's votes are of. patch: what is asked about them, None for all sizes; partly: whether some of the votes will do."""
+def _ablations(records: pd.DataFrame, patch: int | None) -> Ablations:
+    """The ablations that a cell's votes are of. patch: what is asked about them, None for all sizes."""
     found: Ablations | None = records.attrs.get("ablations")
     if found is None:
         raise NotApplicable("these votes are not of columns, rows, both or blocks, whose geometry is known")
     if patch is not None and patch > min(found.size):
         raise NotApplicable(f"a picture of {found.size[0]}x{found.size[1]} pixels has no patch of {patch}")
     asked = records.attrs.get("stop_at")
-    if asked and patch != asked and not partly:
+    if asked and patch != asked:
         raise NotApplicable(f"votes were counted until it was decided what patches of {asked} pixels can do; run without stop_at")
     return found
 

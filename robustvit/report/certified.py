@@ -46,16 +46,26 @@ def curves(entrant: Entrant) -> dict[Place, Curve]:
     return found
 
 
-def certified_words(entrant: Entrant) -> list[tuple[str, str, Point]]:
-    """(certificate, what it holds against, how often) for the largest level of each of an entrant's certificates that proves something, else the smallest."""
+def certified_words(stage: Stage, entrant: Entrant) -> list[tuple[str, str, Point]]:
+    """(certificate, what it holds against, how often), for each of an entrant's certificates.
+
+    What it holds against is the largest level at which anybody on the stage proves something, so that all are told the same.
+    """
     told = []
+    everybody = [curves(other) for other in stage.entrants]
     for place, curve in curves(entrant).items():
-        known = {level: point for level, point in curve.points.items() if level != "0" and point.known}
-        levels = in_order(list(known))
-        best = next((level for level in reversed(levels) if known[level].value > 0), levels[0] if levels else "")
-        if best:
-            against = f"patches of {best}\u00a0px" if curve.over == "patch" else f"changes of {best} in l2"
-            told.append((" ".join(word for word in (spaced(place.scenario), place.severity) if word), against, known[best]))
+        proved = [
+            level
+            for found in everybody
+            if place in found
+            for level, point in found[place].points.items()
+            if level != "0" and point.value > 0
+        ]
+        level = in_order(proved or [level for level in curve.points if level != "0"])[-1]
+        point = curve.points.get(level)
+        if point is not None and point.known:
+            against = f"patches of {level}\u00a0px" if curve.over == "patch" else f"changes of {level} in l2"
+            told.append((" ".join(word for word in (spaced(place.scenario), place.severity) if word), against, point))
     return told
 
 

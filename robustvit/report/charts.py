@@ -109,9 +109,11 @@ def titled(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
 
 
 def _graded(stage: Stage, metric: str) -> list[tuple[str, str]]:
-    """(scenario, params) with severities that are no attacks, by family."""
-    attacks = {place.scenario for entrant in stage.entrants for place in entrant.points(_ATTACK_METRIC)}
-    keys = [key for key in _ordered(entrant.points(metric) for entrant in stage.entrants) if key[0] not in attacks]
+    """(scenario, params) with severities that are neither attacks nor certificates, by family."""
+    apart = {place.scenario for entrant in stage.entrants for place in entrant.points(_ATTACK_METRIC)} | set(
+        registry.entries("certificate")
+    )
+    keys = [key for key in _ordered(entrant.points(metric) for entrant in stage.entrants) if key[0] not in apart]
     order = {family: i for i, family in enumerate(FAMILIES)}
     return sorted(keys, key=lambda key: order.get(family_of(key[0]), len(order)))
 

@@ -57,7 +57,7 @@ def doubts(stages: list[Stage]) -> list[Doubt]:
 
 def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     """What the numbers of one entrant come to, and what speaks against relying on them."""
-    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _certified(entrant), _measured(entrant))
+    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _certified(stage, entrant), _measured(entrant))
     parts = [part for part in told_of if part] or _averages(stage, entrant) or _first(stage, entrant)
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
@@ -125,10 +125,10 @@ def _budget(attack: str, level: str) -> str:
     return f"with {level} patch{'' if level == '1' else 'es'}" if counted else f"at {level}"
 
 
-def _certified(entrant: Entrant) -> str:
+def _certified(stage: Stage, entrant: Entrant) -> str:
     parts = [
         f"{name} prove{'' if name.endswith('s') else 's'} {_percent(point)} against {what}"
-        for name, what, point in certified_words(entrant)
+        for name, what, point in certified_words(stage, entrant)
     ]
     return ", ".join(parts)
 

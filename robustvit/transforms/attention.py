@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import torch
@@ -54,6 +56,12 @@ class _Softened(Classifier):
     def bound(self, draws: Draws) -> Classifier:
         """Its host bound to the draws, softened likewise."""
         return _Softened(self.host.bound(draws), self.temperature)
+
+    @contextlib.contextmanager
+    def computing(self) -> Iterator[None]:
+        """For the length of a block its module's attention is softened."""
+        with softened(self.host, self.temperature), self.host.computing():
+            yield
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float in [0, 1] → (N, K) float32 logits."""

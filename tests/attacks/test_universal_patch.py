@@ -9,7 +9,7 @@ from exact import classifier, few, images, linear, look
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.attacks.universal_patch import Reach, Shape, learn, placed
+from robustvit.attacks.universal_patch import Reach, Shape, learn, placed, universal_patch
 from robustvit.draws import Draws
 from robustvit.errors import BadParameter, GradientAbsent, StoreError
 from robustvit.store import Store
@@ -140,3 +140,17 @@ def test_the_patch_can_be_had_from_the_store(store: Path) -> None:
     clean = next(question.cell for question, _ in rv.load_records(store) if question.scenario == "clean")
     with pytest.raises(StoreError, match="nothing that cell"):
         Store(store).learned_by(clean)
+
+
+def test_a_patch_that_covers_nothing_is_refused() -> None:
+    model, _ = linear()
+    with pytest.raises(BadParameter, match=r"smallest is 0\.1, 0\.4 pixels of 4; a patch has at least 2: take 0\.5 or more"):
+        universal_patch(
+            model,
+            images(2),
+            torch.zeros(2, dtype=torch.int64),
+            Draws(0, "u", ("a", "b")),
+            {"patch": torch.zeros(3, 2, 2)},
+            train=None,
+            smallest=0.1,
+        )

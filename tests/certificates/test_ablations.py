@@ -176,3 +176,9 @@ def test_a_model_that_cannot_drop_tokens_is_refused_where_that_is_asked() -> Non
 def test_a_patch_larger_than_the_picture_is_refused() -> None:
     with pytest.raises(BadParameter, match="stop_at is 17; a patch of a picture of 16x16 pixels has 1 to 16"):
         certified(vit(), images(2, SIDE), width=5, stop_at=17)
+
+
+def test_a_model_of_one_class_has_no_second() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 1))
+    for more in ({}, {"stop_at": 2}):
+        assert certified(classifier(module, side=SIDE), images(2, SIDE), width=5, **more)["votes_second"].tolist() == [0, 0]

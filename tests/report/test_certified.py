@@ -43,8 +43,8 @@ def test_a_certificate_is_a_curve_that_begins_at_the_smoothed_models_own_accurac
 
 
 def test_the_sentence_tells_the_largest_patch_of_which_something_is_proved(stage: Stage) -> None:
-    told = [(name, against.replace("\u00a0", " "), point.value) for name, against, point in certified_words(stage.entrants[0])]
-    assert told == [("columns", "patches of 5 px", 40.0), ("both", "patches of 2 px", 0.0)]
+    told = [(name, against.replace("\u00a0", " "), point.value) for name, against, point in certified_words(stage, stage.entrants[0])]
+    assert told == [("columns", "patches of 5 px", 40.0), ("both", "patches of 5 px", 0.0)]
     assert "columns prove 40.0" in conclusion(stage, stage.entrants[0]).sentence
 
 
@@ -56,4 +56,4 @@ def test_certificates_that_share_a_metric_have_a_column_each(stage: Stage) -> No
 def test_without_certificates_there_is_nothing_to_draw(store: Store) -> None:
     (plain,) = stages(leaderboard(store))
     assert certified_panels(plain) == []
-    assert certified_words(plain.entrants[0]) == []
+    assert certified_words(plain, plain.entrants[0]) == []
