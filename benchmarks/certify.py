@@ -104,7 +104,10 @@ def certified(model: Classifier, batch: Batch, unseen: str, **more: int) -> dict
     """What the certificate tells of a batch, handed over as a run does."""
     entry = lookup("certificate", "columns")
     spec = bind(entry, parse({"columns": {"width": WIDTH[model.size[1]], "unseen": unseen, **more}})[0])
-    parts = [scenario(entry, spec)(model, part, Draws(0, "c", part.ids)).columns for part in batch.chunks(rows_at_once("certificate", model.tile, model.size))]
+    parts = [
+        scenario(entry, spec)(model, part, Draws(0, "c", part.ids)).columns
+        for part in batch.chunks(rows_at_once("certificate", model.tile, model.size))
+    ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
