@@ -18,7 +18,7 @@ from robustvit.registry import metric
 
 Patch = Annotated[int, Ge(1)]
 
-_VOTES = ("label", "vote", "votes_first", "votes_second", "votes")
+_VOTES = ("label", "vote", "votes_first", "votes_second", "votes", "tokens")  # which votes on ablations have
 
 
 @metric(source="Levine and Feizi 2020; Salman et al. 2022, with an exact count", unit="%", higher_is_better=True, needs=_VOTES)
@@ -92,7 +92,7 @@ def ablation_accuracy(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["votes_label"] / records["votes"], dtype=np.float64)
 
 
-@metric(source="definition", unit="votes", higher_is_better=False, needs=("votes",))
+@metric(source="definition", unit="votes", higher_is_better=False, needs=("votes", "tokens"))
 def votes_needed(records: pd.DataFrame) -> np.ndarray:
     """How many votes were counted on a sample, the mean: all of them, or with `stop_at` those that it took to decide the certificate.
 

@@ -130,7 +130,7 @@ def _certified(stage: Stage, entrant: Entrant) -> str:
         f"{name} prove{'' if name.endswith('s') else 's'} {_percent(point)} against {what}"
         for name, what, point in certified_words(stage, entrant)
     ]
-    return ", ".join(parts)
+    return ", ".join(dict.fromkeys(parts))
 
 
 def _measured(entrant: Entrant) -> str:
