@@ -97,6 +97,28 @@ def $name(records: pd.DataFrame) -> np.ndarray:
     return (records["rank"] <= 2).to_numpy().astype(float)
 '''
 
+_CERTIFICATE = '''"""A certificate: $name."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+import robustvit as rv
+from robustvit.votes import Votes
+
+
+@rv.certificate(family="other", source="your paper, year")
+def $name(model: rv.Classifier, images: Tensor, draws: rv.Draws, *, looks: int = 5) -> Votes:
+    """One sentence that says against what the answers hold.
+
+    images: (N, 3, H, W) float in [0, 1]. Returns how often each class was chosen, (N, K) whole numbers; `columns` of Votes may tell pred (-1 abstains),
+    radius, level, or measurements of your own as value_NAME. The labels are not known here. Randomness only from `draws`.
+    """
+    with torch.no_grad():
+        answers = torch.stack([model(images.roll(look, dims=3)).argmax(dim=1) for look in range(looks)])
+    return Votes(one_hot(answers, model.outputs).sum(dim=0))
+'''
+
 _SUITE = """name: $name
 title: What this suite asks, in one line
 version: 1
@@ -191,6 +213,37 @@ def test_it_leaves_the_model_alone() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 '''
 
+_TEST_CERTIFICATE = '''"""The contract of a certificate, for $name."""
+
+import torch
+
+import robustvit as rv
+import $name as plugin
+from robustvit.batch import pixels
+
+
+def votes(rows: slice = slice(None)) -> torch.Tensor:
+    data = rv.load_data("digits")
+    samples = [data[i] for i in range(6)][rows]
+    images = torch.cat([pixels(sample.image[None]) for sample in samples])
+    return plugin.$name(rv.load_model("demo"), images, rv.Draws(0, "test", [sample.id for sample in samples])).counts
+
+
+def test_it_counts_votes_for_every_class() -> None:
+    counts = votes()
+    assert counts.shape == (6, 10)
+    assert int(counts.min()) >= 0
+    assert len(set(counts.sum(dim=1).tolist())) == 1
+
+
+def test_a_row_depends_on_its_own_sample_alone() -> None:
+    assert torch.equal(votes()[2:4], votes(slice(2, 4)))
+
+
+def test_the_same_draws_give_the_same_votes() -> None:
+    assert torch.equal(votes(), votes())
+'''
+
 _TEST_METRIC = '''"""The contract of a metric, for $name."""
 
 import numpy as np
@@ -211,6 +264,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 _TEMPLATES = {
     "attack": {"$name.py": _ATTACK, "test_$name.py": _TEST_ATTACK},
+    "certificate": {"$name.py": _CERTIFICATE, "test_$name.py": _TEST_CERTIFICATE},
     "corruption": {"$name.py": _CORRUPTION, "test_$name.py": _TEST_CORRUPTION},
     "metric": {"$name.py": _METRIC, "test_$name.py": _TEST_METRIC},
     "suite": {"$name.yaml": _SUITE},
@@ -219,6 +273,7 @@ _TEMPLATES = {
 _IN_A_SUITE = "Test it: pytest test_$name.py. Use it from a suite as `- $name:$name: {…}`, or announce its module in the entry-point group `robustvit`."
 _NEXT = {
     "attack": _IN_A_SUITE,
+    "certificate": _IN_A_SUITE,
     "corruption": _IN_A_SUITE,
     "metric": "Test it: pytest test_$name.py. Use it in a suite's metrics as `- $name:$name`, or: robustvit leaderboard --metric $name:$name",
     "suite": "Check it: robustvit check $name.yaml. Run it: robustvit run --suite $name.yaml",

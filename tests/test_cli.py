@@ -308,7 +308,7 @@ def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
     assert board.loc["breaking:breaks", "status"] == "failed"
 
 
-@pytest.mark.parametrize("kind", ["attack", "corruption", "metric", "suite"])
+@pytest.mark.parametrize("kind", ["attack", "certificate", "corruption", "metric", "suite"])
 def test_a_scaffold_works_and_passes_its_own_test(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:  # type: ignore[no-untyped-def]
     import subprocess
 
