@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from robustvit.errors import BadParameter
-from robustvit.spec import Spec, canonical, digest, parse, revive, show
+from robustvit.spec import Spec, called, canonical, digest, parse, revive, show
 
 
 def test_a_name_is_a_spec() -> None:
@@ -55,3 +55,13 @@ def test_digests_are_the_same_in_every_process() -> None:
 )
 def test_values_are_shown_as_people_write_them(value: object, text: str) -> None:
     assert show(value) == text  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["pgd(eps=4/255, steps=3)", "pgd?eps=4/255&steps=3", " pgd( eps = 4/255 ,steps=3)"])
+def test_a_call_is_written_with_brackets_or_a_question_mark(text: str) -> None:
+    assert called(text, "x") == Spec("pgd", (("eps", "4/255"), ("steps", "3")))
+
+
+def test_a_sequence_in_brackets_is_one_value() -> None:
+    assert called("evit(loc=[3, 6, 9], keep=0.7)", "x") == called("evit?loc=3,6,9&keep=0.7", "x")
+    assert called("plain()", "x") == called("plain", "x") == Spec("plain")
