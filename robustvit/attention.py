@@ -230,6 +230,7 @@ class _Softening(_Meeting):
         self.temperature = temperature
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
+        """As asked, of softer queries."""
         return functional.scaled_dot_product_attention(query / self.temperature, key, value, *others, **rest)
 
     def attend_whole(self, asked: inspect.BoundArguments) -> Any:
@@ -258,6 +259,7 @@ class _Listening(_Meeting):
         return functional.scaled_dot_product_attention(query, key, value, *others, **rest)
 
     def attend_whole(self, asked: inspect.BoundArguments) -> Any:
+        """As asked; what is kept are the weights that it can return itself."""
         given = asked.arguments
         wanted, averaged = given.get("need_weights", True), given.get("average_attn_weights", True)
         given |= {"need_weights": True, "average_attn_weights": False}

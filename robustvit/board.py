@@ -153,7 +153,7 @@ def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown],
     rows = found.rows
     rows.attrs["radius"] = one.question.severity if one.question.kind == "attack" else ""
     rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
-    rows.attrs.update(_votes_of(reader.store, one) if one.question.kind == "certificate" else {})
+    rows.attrs.update(_votes_of(reader.store, one) if one.question.kind == "certificate" and len(rows) else {})
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(one.question.kind, ()), *rows.columns]
     heard = _Heard(one, found, columns)
     group.heard.append(heard)

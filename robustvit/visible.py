@@ -88,10 +88,18 @@ def ablated(model: nn.Module, images: Tensor, window: Window, unseen: Unseen = "
 def undroppable(model: Classifier) -> str:
     """Why a model's unseen tokens cannot be dropped; nothing where they can. Looks at noise once to see that it computes as expected."""
     bare, _ = _bare(model)
-    if type(bare) is not Classifier and type(bare).computing is Classifier.computing:
-        return f"it stands behind a {type(bare).__name__.strip('_')}, which changes what it sees or how it computes"
-    reason = unlike(bare.model)
-    return reason or _disagreement(bare)
+    return _wrapped(bare) or unlike(bare.model) or _disagreement(bare)
+
+
+def _wrapped(model: Classifier) -> str:
+    """What stands before the module and does more than change how it computes, which `computing` can be asked for; nothing where nothing does."""
+    kind = type(model)
+    if kind is Classifier:
+        return ""
+    host = getattr(model, "host", None)
+    if kind.computing is Classifier.computing or not isinstance(host, Classifier):
+        return f"it stands behind a {kind.__name__.strip('_')}, which changes what it sees or how it computes"
+    return _wrapped(host)
 
 
 def _bare(model: Classifier) -> tuple[Classifier, Reading | None]:
@@ -119,6 +127,7 @@ class _Kept:
         self.model, self.images = model, images
 
     def logits(self, looks: Looks) -> Tensor:
+        """(r, K), a tile of masked pictures at a time."""
         parts = []
         for start in range(0, len(looks.picture), self.model.tile):
             part = slice(start, start + self.model.tile)
@@ -128,6 +137,7 @@ class _Kept:
         return torch.cat(parts)
 
     def tokens(self, window: Window) -> np.ndarray:
+        """(r,) zeros: none is dropped."""
         return np.zeros(len(window.rows), dtype=np.int64)
 
 
@@ -146,6 +156,7 @@ class _Dropped:
         self.patches = self.plain.cut(images)
 
     def logits(self, looks: Looks) -> Tensor:
+        """(r, K), looks with equally many tokens together."""
         counts = self.tokens(looks.window)
         found: Tensor | None = None
         for group in (np.flatnonzero(counts == count) for count in np.unique(counts)):
@@ -158,6 +169,7 @@ class _Dropped:
         return found
 
     def tokens(self, window: Window) -> np.ndarray:
+        """(r,) as `PlainViT.tokens`."""
         return self.plain.tokens(window)
 
     def _batch(self, looks: Looks, part: np.ndarray) -> Tensor:

@@ -218,3 +218,21 @@ def test_logits_of_any_size_are_told_apart_from_others() -> None:
     usual = module.forward_features
     module.forward_features = lambda pixels, **more: usual(pixels.flip(3), **more)
     assert "it computes something else" in undroppable(classifier(module))
+
+
+class Mirrored(Classifier):
+    """Shows its host pictures from the other side."""
+
+    def __init__(self, host: Classifier) -> None:
+        super().__init__(host.model, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2), view=host.view, card=host.card, tile=host.tile)
+        self.host = host
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.host(images.flip(3))
+
+
+def test_what_changes_pictures_keeps_tokens_also_behind_softer_attention() -> None:
+    mirrored = Mirrored(classifier(built()))
+    softened = registry.lookup("transform", "attention_temperature").load()(mirrored, temperature=2.0)
+    assert "behind a Mirrored" in undroppable(mirrored)
+    assert "behind a Mirrored" in undroppable(softened)

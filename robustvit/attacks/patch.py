@@ -96,6 +96,7 @@ class _Best:
 
     @classmethod
     def of(cls, images: Tensor) -> _Best:
+        """Nothing found yet."""
         nowhere = torch.full((len(images), 2), -1, dtype=torch.int64, device=images.device)
         return cls(images.clone(), nowhere, torch.full((len(images),), _NEVER, device=images.device))
 
@@ -189,13 +190,16 @@ class _Running(NamedTuple):
 
     @classmethod
     def none(cls, images: Tensor) -> _Running:
+        """No job."""
         nobody = torch.zeros(0, dtype=torch.int64, device=images.device)
         return cls(nobody, images[:0], images[:0, :1].bool(), nobody)
 
     def joined(self, others: _Running) -> _Running:
+        """These jobs, then the others."""
         return _Running(*(torch.cat(pair) for pair in zip(self, others, strict=True)))
 
     def kept(self, which: Tensor) -> _Running:
+        """Those of a boolean mask."""
         return self if bool(which.all()) else _Running(*(one[which] for one in self))
 
 

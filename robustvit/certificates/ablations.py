@@ -116,9 +116,8 @@ class _Count:
     def until_decided(self, gap: int) -> None:
         """Votes until first − second > gap whatever the others say, or not, for each picture by itself."""
         total = self.ablations.count
-        counted = min(
-            total, max(1, min(total - gap, (total + gap) // 2 + 1))
-        )  # before it nothing can be decided, but where no gap can be reached at all
+        # before so many votes nothing can be decided, but where no gap can be reached at all
+        counted = min(total, max(1, min(total - gap, (total + gap) // 2 + 1)))
         self.until(0, counted)
         self.standing = self.standing[~_decided(self.counts, total - counted, gap)]
         while len(self.standing):

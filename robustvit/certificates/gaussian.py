@@ -43,9 +43,8 @@ def gaussian(
         chosen = _votes(model, images, draws.at("selection"), sigma, selection, rows).argmax(dim=1)
         counts = _votes(model, images, draws.at("samples"), sigma, samples, rows)
     hits = counts.gather(1, chosen[:, None])[:, 0]
-    low = torch.from_numpy(beta.ppf(alpha, hits.cpu().numpy(), samples - hits.cpu().numpy() + 1)).nan_to_num(
-        0.0
-    )  # no hits: no bound but zero
+    bound = beta.ppf(alpha, hits.cpu().numpy(), samples - hits.cpu().numpy() + 1)
+    low = torch.from_numpy(bound).nan_to_num(0.0)  # of no hits there is no bound but zero
     sure = (low > 0.5).to(images.device)
     radius = torch.from_numpy(sigma * norm.ppf(low.clamp_min(0.5).numpy())).to(images.device)
     told = {"pred": torch.where(sure, chosen, -1), "radius": radius, "level": torch.full_like(radius, 1.0 - alpha)}

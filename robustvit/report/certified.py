@@ -61,7 +61,7 @@ def certified_words(stage: Stage, entrant: Entrant) -> list[tuple[str, str, Poin
             for level, point in found[place].points.items()
             if level != "0" and point.value > 0
         ]
-        level = in_order(proved or [level for level in curve.points if level != "0"])[-1]
+        level = (in_order(proved or list(curve.points)) or [""])[-1]
         point = curve.points.get(level)
         if point is not None and point.known:
             against = f"patches of {level}\u00a0px" if curve.over == "patch" else f"changes of {level} in l2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,15 @@ def test_a_certificate_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
 def test_a_plan_tells_cells_that_will_fail(tmp_path: Path) -> None:
     (tmp_path / "wide.yaml").write_text("{name: wide, title: Wide, data: digits, scenarios: [{columns: {width: 33}}], metrics: [top1]}")
     assert estimate(make(read_suite(tmp_path / "wide.yaml"), ["demo"], None, Settings(limit=2)), None).seconds == 0.0
+
+
+def test_a_certificate_that_was_announced_and_not_begun_is_still_to_come(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "{name: c, title: C, data: digits, scenarios: [clean, {columns: {width: 4}}], metrics: [top1, {certified_accuracy: {patch: 2}}]}"
+    )
+    rv.run(tmp_path / "c.yaml", models=["demo"], store=tmp_path / "s", limit=2)
+    cell = rv.leaderboard(tmp_path / "s").set_index("scenario").loc["columns", "cell"].iloc[0]
+    shutil.rmtree(tmp_path / "s" / "cells" / cell)  # as a run that was killed between its manifest and its first cell leaves it
+    board = rv.leaderboard(tmp_path / "s").set_index("scenario")
+    assert set(board.loc[["columns"], "status"]) == {"partial"}
+    assert board.loc["clean", "status"] == "complete"

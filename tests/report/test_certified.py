@@ -1,5 +1,7 @@
 """Curves of certificates, and the sentence about them."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -57,6 +59,14 @@ def test_what_a_certificate_cannot_tell_is_no_point_of_its_curve(stage: Stage) -
     rows = stage.entrants[0].rows
     rows.loc[rows["metric"] == "certified_accuracy(patch=5)", ["value", "status"]] = [float("nan"), "n/a"]
     assert [tick.text for tick in certified_panels(Stage(stage.suite, stage.data, stage.entrants[:1]))[0].columns] == ["0", "2"]
+
+
+def test_a_certificate_that_was_asked_of_radius_zero_alone_makes_a_page(stage: Stage) -> None:
+    rows = stage.entrants[0].rows
+    rows.loc[rows["metric"] == "certified_accuracy(patch=5)", "metric"] = "certified_accuracy_l2(radius=0)"
+    kept = rows[rows["metric"] != "certified_accuracy(patch=2)"]
+    alone = replace(stage.entrants[0], rows=kept)
+    assert "columns prove 90.0" in conclusion(Stage(stage.suite, stage.data, (alone,)), alone).sentence
 
 
 def test_without_certificates_there_is_nothing_to_draw(store: Store) -> None:
