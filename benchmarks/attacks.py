@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit import registry
 from robustvit.attacks.autoattack import autoattack
 from robustvit.attacks.losses import cross_entropy
-from robustvit.batch import Batch
-from robustvit.classifier import Card, Classifier, fingerprint
-from robustvit.draws import Draws
-from robustvit.scenario import scenario, stream
-from robustvit.spec import Spec, parse
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario, stream
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec, parse
 
 PARTS = {"apgd_ce": "apgd-ce", "apgd_t": "apgd-t", "fab_t": "fab-t", "square": "square"}
 RADII = {  # of each norm: one that lets nothing of these models stand, and one that most samples stand

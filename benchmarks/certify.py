@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 import robustvit as rv
-from robustvit.ablations import Ablations
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.evaluate import rows_at_once
-from robustvit.registry import bind, lookup
-from robustvit.scenario import scenario
-from robustvit.spec import parse
-from robustvit.trainer import shown
+from robustvit.evaluation.evaluate import rows_at_once
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario
+from robustvit.spec.ablations import Ablations
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
+from robustvit.training.loop import shown
 
 WIDTH = {224: 19, 32: 4}
 PATCHES = {224: (5, 16, 32, 48, 64), 32: (1, 2, 3, 5, 8)}

@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 from runner import reference
 
-from robustvit import compiled
-from robustvit.batch import pixels
 from robustvit.corruptions import get_corruption_names
-from robustvit.draws import Draws
-from robustvit.registry import entries
+from robustvit.primitives import compiled
+from robustvit.primitives.batch import pixels
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import entries
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SLOW = "glass_blur"  # in the reference: one picture and one run of it are enough

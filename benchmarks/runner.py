@@ -27,8 +27,8 @@ import torch
 from PIL import Image
 
 import robustvit as rv
-from robustvit.spec import Spec
-from robustvit.suite_file import load_suite
+from robustvit.spec.spec import Spec
+from robustvit.spec.suite_file import load_suite
 
 CORRUPTIONS = [spec.name for spec in load_suite("imagenet-c").scenarios if spec.get("severity") == 1]
 SEVERITIES = (1, 3, 5)

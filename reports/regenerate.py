@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import robustvit as rv
-from robustvit.export import export
+from robustvit.results.export import export
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("quick", "imagenet-c")

@@ -16,16 +16,42 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from robustvit.version import __version__
 
 _HOMES = {
-    "Batch": "batch", "BudgetExceeded": "errors", "Cell": "suite", "Classifier": "classifier", "Data": "batch", "Draws": "draws",
-    "Records": "records", "RobustvitError": "errors", "Sample": "batch", "Settings": "plan", "Spec": "spec", "Store": "store",
-    "Suite": "suite", "View": "view", "analysis": "registry", "attack": "registry", "certificate": "registry", "compare": "comparison",
-    "corruption": "registry", "defense": "registry", "leaderboard": "board", "load_data": "loading", "load_kept": "kept", "load_model": "loading",
-    "load_records": "store", "load_suite": "suite_file", "metric": "registry", "perturb": "perturbation", "run": "runner", "train": "trainer",
-    "transform": "registry", "write_report": "report.page",
-}  # fmt: skip
+    "Batch": "primitives.batch",
+    "BudgetExceeded": "errors",
+    "Cell": "spec.suite",
+    "Classifier": "primitives.classifier",
+    "Data": "primitives.batch",
+    "Draws": "primitives.draws",
+    "Records": "records.records",
+    "RobustvitError": "errors",
+    "Sample": "primitives.batch",
+    "Settings": "evaluation.plan",
+    "Spec": "spec.spec",
+    "Store": "records.store",
+    "Suite": "spec.suite",
+    "View": "spec.view",
+    "analysis": "spec.registry",
+    "attack": "spec.registry",
+    "certificate": "spec.registry",
+    "compare": "results.comparison",
+    "corruption": "spec.registry",
+    "defense": "spec.registry",
+    "leaderboard": "results.leaderboard",
+    "load_data": "evaluation.loading",
+    "load_kept": "evaluation.adversarial_images",
+    "load_model": "evaluation.loading",
+    "load_records": "records.store",
+    "load_suite": "spec.suite_file",
+    "metric": "spec.registry",
+    "perturb": "evaluation.perturb",
+    "run": "evaluation.run",
+    "train": "training.loop",
+    "transform": "spec.registry",
+    "write_report": "report.page",
+}
 
 __all__ = [
     "Batch",
@@ -42,6 +68,7 @@ __all__ = [
     "Store",
     "Suite",
     "View",
+    "__version__",
     "analysis",
     "attack",
     "certificate",
@@ -76,23 +103,23 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from robustvit.batch import Batch, Data, Sample
-    from robustvit.board import leaderboard
-    from robustvit.classifier import Classifier
-    from robustvit.comparison import compare
-    from robustvit.draws import Draws
     from robustvit.errors import BudgetExceeded, RobustvitError
-    from robustvit.kept import load_kept
-    from robustvit.loading import load_data, load_model
-    from robustvit.perturbation import perturb
-    from robustvit.plan import Settings
-    from robustvit.records import Records
-    from robustvit.registry import analysis, attack, certificate, corruption, defense, metric, transform
+    from robustvit.evaluation.adversarial_images import load_kept
+    from robustvit.evaluation.loading import load_data, load_model
+    from robustvit.evaluation.perturb import perturb
+    from robustvit.evaluation.plan import Settings
+    from robustvit.evaluation.run import run
+    from robustvit.primitives.batch import Batch, Data, Sample
+    from robustvit.primitives.classifier import Classifier
+    from robustvit.primitives.draws import Draws
+    from robustvit.records.records import Records
+    from robustvit.records.store import Store, load_records
     from robustvit.report.page import write_report
-    from robustvit.runner import run
-    from robustvit.spec import Spec
-    from robustvit.store import Store, load_records
-    from robustvit.suite import Cell, Suite
-    from robustvit.suite_file import load_suite
-    from robustvit.trainer import train
-    from robustvit.view import View
+    from robustvit.results.comparison import compare
+    from robustvit.results.leaderboard import leaderboard
+    from robustvit.spec.registry import analysis, attack, certificate, corruption, defense, metric, transform
+    from robustvit.spec.spec import Spec
+    from robustvit.spec.suite import Cell, Suite
+    from robustvit.spec.suite_file import load_suite
+    from robustvit.spec.view import View
+    from robustvit.training.loop import train

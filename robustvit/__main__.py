@@ -1,6 +1,6 @@
 """`python -m robustvit` is `robustvit`."""
 
-from robustvit.cli import main
+from robustvit.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustvit import records
-from robustvit.registry import bind, entries, lookup
-from robustvit.spec import canonical, digest, parse
-from robustvit.store import Store
+from robustvit.records import records
+from robustvit.records.store import Store
+from robustvit.spec.registry import bind, entries, lookup
+from robustvit.spec.spec import canonical, digest, parse
 
 Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]
 

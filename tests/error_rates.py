@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 import robustvit as rv
-from robustvit.batch import pixels, to_uint8
 from robustvit.corruptions import corrupt, get_corruption_names
-from robustvit.intervals import Interval, paired
+from robustvit.primitives.batch import pixels, to_uint8
+from robustvit.statistics.intervals import Interval, paired
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN, PAGE = ROOT / "tests/golden/error_rates.npz", ROOT / "docs/error-rates.md"

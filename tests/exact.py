@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.batch import Batch, Data
-from robustvit.classifier import Card, Classifier, fingerprint
-from robustvit.data.arrays import Arrays
-from robustvit.draws import Draws
-from robustvit.reading import Reading
-from robustvit.spec import Spec
-from robustvit.view import View
+from robustvit.data.formats.arrays import Arrays
+from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.reading import Reading
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
 
 
 class Linear(nn.Module):

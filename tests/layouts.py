@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF
-from robustvit.data.wnids import listed, wnids
 
 SIZE = (48, 40)  # (width, height) of a picture; those that come cut have 224 x 224
 CUT = (224, 224)

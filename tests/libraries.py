@@ -7,13 +7,13 @@ from typing import NamedTuple
 from exact import images, linear
 from torch import Tensor
 
-from robustvit import registry
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import size
-from robustvit.scenario import Outcome, scenario, stream
-from robustvit.spec import parse
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import size
+from robustvit.primitives.scenario import Outcome, scenario, stream
+from robustvit.spec import registry
+from robustvit.spec.spec import parse
 
 DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from robustvit.data.human import categories, kinds
+from robustvit.data.model_vs_human import categories, kinds
 
 IN_FOLDERS = ("edge", "silhouette", "cue-conflict")
 COLUMNS = ("subj", "Session", "trial", "rt", "object_response", "category", "condition", "imagename")

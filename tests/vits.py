@@ -13,9 +13,9 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from robustvit.classifier import Card, Classifier, fingerprint
-from robustvit.spec import Spec
-from robustvit.view import View
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
 
 SIDE, TILE = 32, 4
 _SMALL: dict[str, Any] = {"img_size": SIDE, "patch_size": 8, "embed_dim": 24, "num_heads": 2, "num_classes": 5, "depth": 3}

@@ -13,14 +13,14 @@ from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 
-from robustvit.batch import Data, of_levels, traits
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import DataMissing, DataUnreadable, ModelError, few
-from robustvit.order import order
-from robustvit.reading import Reading
-from robustvit.registry import analysis
-from robustvit.view import View
+from robustvit.primitives.batch import Data, of_levels, traits
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import analysis
+from robustvit.spec.sample_order import order
+from robustvit.spec.view import View
 
 _WHITE = 128  # a mask's level from which a pixel belongs to the foreground
 _WASTE = 8  # of so many rows that the model works on one may be padding

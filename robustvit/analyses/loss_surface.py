@@ -10,10 +10,10 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.registry import analysis
-from robustvit.search import GRADIENTS
+from robustvit.primitives.attack_search import GRADIENTS
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import analysis
 
 Radius = Annotated[float, Gt(0), Lt(0.5)]
 

@@ -10,13 +10,13 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit import norms
 from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import Norm, project_in_box, surface_start
-from robustvit.registry import attack
-from robustvit.search import Crafted, Loss, Search, Seen
+from robustvit.primitives import norms
+from robustvit.primitives.attack_search import Crafted, Loss, Search, Seen
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import Norm, project_in_box, surface_start
+from robustvit.spec.registry import attack
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]

@@ -8,8 +8,8 @@ from annotated_types import Gt
 
 from robustvit.attacks.apgd import CITATION
 from robustvit.errors import BadParameter
-from robustvit.norms import Norm
-from robustvit.registry import attack
+from robustvit.primitives.norms import Norm
+from robustvit.spec.registry import attack
 
 Radius = Annotated[float, Gt(0)]
 

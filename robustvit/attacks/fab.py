@@ -10,11 +10,11 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.apgd import rivals
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import Norm, per_sample, random_start, size
-from robustvit.registry import attack
-from robustvit.search import Crafted, Loss, Search, Seen
+from robustvit.primitives.attack_search import Crafted, Loss, Search, Seen
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import Norm, per_sample, random_start, size
+from robustvit.spec.registry import attack
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]

@@ -11,13 +11,13 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from robustvit.attacks.gradient import inside
+from robustvit.attacks.fgsm_pgd import inside
 from robustvit.attacks.losses import cross_entropy
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import Norm, per_sample, project, steepest
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search
+from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import Norm, per_sample, project, steepest
+from robustvit.spec.registry import attack
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]

@@ -10,14 +10,14 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from robustvit import attention
 from robustvit.attacks.losses import log_odds
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.patches import CITATION, best, draw, mask, paste, places, refuse_too_many
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search, Seen
+from robustvit.primitives import attention
+from robustvit.primitives.attack_search import Crafted, Search, Seen
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import CITATION, best, draw, mask, paste, places, refuse_too_many
+from robustvit.spec.registry import attack
 
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]

@@ -10,13 +10,13 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.losses import cross_entropy
-from robustvit.attention import Grid, heard, laid, received
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, ModelError
-from robustvit.norms import per_sample
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search, Seen, slope
+from robustvit.primitives.attack_search import Crafted, Search, Seen, slope
+from robustvit.primitives.attention import Grid, heard, laid, received
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import per_sample
+from robustvit.spec.registry import attack
 
 Count = Annotated[int, Ge(1)]
 Position = Literal["attention", "saliency", "random"]

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustvit.batch import to_uint8
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import ModelError
-from robustvit.registry import attack
-from robustvit.search import Crafted, Kept, Search
+from robustvit.primitives.attack_search import Crafted, Kept, Search
+from robustvit.primitives.batch import to_uint8
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import attack
 
 
 @attack(severity="of.attack.eps", family="surrogate", source="robustvit", licence="Apache-2.0")

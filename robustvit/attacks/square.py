@@ -10,11 +10,11 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from robustvit.attacks.losses import margin
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import Norm, bounds, per_sample, project_in_box
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search
+from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import Norm, bounds, per_sample, project_in_box
+from robustvit.spec.registry import attack
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]

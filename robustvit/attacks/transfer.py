@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from robustvit import registry
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.search import GRADIENTS, Crafted
+from robustvit.primitives.attack_search import GRADIENTS, Crafted
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.spec import registry
 
 Attack = Callable[..., Crafted | Tensor]
 

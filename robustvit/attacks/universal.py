@@ -10,16 +10,16 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.gradient import inside
+from robustvit.attacks.fgsm_pgd import inside
 from robustvit.attacks.losses import cross_entropy
-from robustvit.batch import Batch, Data
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import GradientAbsent
-from robustvit.norms import Norm, per_sample, project, steepest
-from robustvit.order import order
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search
+from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import Norm, per_sample, project, steepest
+from robustvit.spec.registry import attack
+from robustvit.spec.sample_order import order
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]

@@ -14,14 +14,14 @@ from torch.nn.functional import grid_sample
 
 from robustvit.attacks.losses import cross_entropy
 from robustvit.attacks.universal import pace, refuse_flat
-from robustvit.batch import Batch, Data
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.order import order
-from robustvit.patches import paste
-from robustvit.registry import attack
-from robustvit.search import Crafted, Search
+from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import paste
+from robustvit.spec.registry import attack
+from robustvit.spec.sample_order import order
 
 Count = Annotated[int, Ge(1)]
 Radius = Annotated[float, Gt(0)]

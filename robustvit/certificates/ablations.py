@@ -15,13 +15,13 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.ablations import CITATION, Ablations, Kind
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.registry import certificate
-from robustvit.visible import Looks, Sight, Unseen, sight
-from robustvit.votes import Votes, finite
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.masked_inference import Looks, Sight, Unseen, sight
+from robustvit.primitives.votes import Votes, finite
+from robustvit.spec.ablations import CITATION, Ablations, Kind
+from robustvit.spec.registry import certificate
 
 Count = Annotated[int, Ge(1)]
 

@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt, Lt
 from scipy.stats import beta, norm
 from torch import Tensor
 
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.registry import certificate
-from robustvit.votes import Votes, finite
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.votes import Votes, finite
+from robustvit.spec.registry import certificate
 
 Count = Annotated[int, Ge(1)]
 

@@ -39,7 +39,7 @@ def print_board(summary: Any, title: str) -> None:
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
     """A table on the terminal, or in a format, or in a file."""
-    from robustvit.tabular import save, written
+    from robustvit.results.table_formats import save, written
 
     if format == "table" and output is None:
         if len(page):
@@ -73,7 +73,7 @@ def _shown(value: object) -> str:
 
 def tell_gradients(board: Any) -> None:
     """Why what attacks left of a model cannot be believed yet, each reason once."""
-    from robustvit.honesty import word
+    from robustvit.results.gradient_masking import word
 
     told = board.loc[~board["gradients"].map(word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
     for model, text in told.itertuples(index=False):

@@ -12,7 +12,7 @@ from rich.markup import escape
 from robustvit.cli.printing import err
 
 if TYPE_CHECKING:
-    from robustvit.runner import Progress
+    from robustvit.evaluation.run import Progress
 
 
 @contextmanager

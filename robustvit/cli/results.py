@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from robustvit.cli.options import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
+from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
 from robustvit.cli.printing import err, out, print_board, print_frame, print_table, tell_gradients, tell_partial_averages
 from robustvit.errors import UsageError
 
@@ -33,10 +33,10 @@ def leaderboard(
 
     Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
     """
-    from robustvit import board as boards
-    from robustvit import summary as summaries
-    from robustvit.export import FORMATS, export
-    from robustvit.spec import called
+    from robustvit.results import leaderboard as boards
+    from robustvit.results import summary as summaries
+    from robustvit.results.export import FORMATS, export
+    from robustvit.spec.spec import called
 
     if format != "table" and format not in FORMATS:
         from robustvit.errors import nearest
@@ -62,9 +62,9 @@ def leaderboard(
 
 def _tell_published(board: Any, own: Path | None, format: str, output: Path | None) -> None:
     """Published numbers beside measured ones."""
-    from robustvit.reference_files import read_references
-    from robustvit.references import beside, page
-    from robustvit.tabular import check_format
+    from robustvit.results.published.agreement import beside, page
+    from robustvit.results.published.files import read_references
+    from robustvit.results.table_formats import check_format
 
     check_format(format)
     known = None if own is None else read_references(own, bases=board["base"].unique())
@@ -77,7 +77,7 @@ def _tell_published(board: Any, own: Path | None, format: str, output: Path | No
 
 def _tell_unmatched(board: Any, known: Any, name: str) -> None:
     """Why numbers of a file have no measured one, with how many, on the standard error; nothing where all have."""
-    from robustvit.references import unmatched
+    from robustvit.results.published.agreement import unmatched
 
     missing = unmatched(board, known)
     if not missing:
@@ -121,10 +121,10 @@ def factors(
 
     Example: robustvit factors --published --shift imagenet-a --fit effective
     """
-    from robustvit import factor_answers
-    from robustvit.board import leaderboard as board_of
-    from robustvit.factors import factor_view
-    from robustvit.tabular import check_choice, check_format, save
+    from robustvit.results.factors import tables as factor_answers
+    from robustvit.results.factors.view import factor_view
+    from robustvit.results.leaderboard import leaderboard as board_of
+    from robustvit.results.table_formats import check_choice, check_format, save
 
     check_format(format)
     check_choice("--fit", fit or "effective", factor_answers.FITS)
@@ -138,8 +138,8 @@ def factors(
     view = factor_view() if published else factor_view(board_of(store, suite=suite, models=model))
     shift = shift or factor_answers.usual_shift(view)
     if plot is not None:
-        from robustvit.pareto_plot import pareto_plot
-        from robustvit.scatter import svg
+        from robustvit.report.pareto_plot import pareto_plot
+        from robustvit.report.scatter import svg
 
         err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), alone=True), plot)}", highlight=False, soft_wrap=True)
     told = factor_answers.answer(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
@@ -176,7 +176,7 @@ def compare(
 
     Example: robustvit compare demo mine --suite imagenet-c
     """
-    from robustvit import comparison
+    from robustvit.results import comparison
 
     frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
     _show(frame, f"{model_a} against {model_b}", as_json)
@@ -189,7 +189,7 @@ def diff(
 
     Example: robustvit diff results-old results-new
     """
-    from robustvit import comparison
+    from robustvit.results import comparison
 
     _show(comparison.diff(store_a, store_b), f"{store_a} → {store_b}", as_json)
 

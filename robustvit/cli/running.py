@@ -13,13 +13,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from robustvit.cli.options import CELLS_FAILED, INTERRUPTED
+from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
 from robustvit.cli.printing import err, out, print_board, tell_gradients, tell_partial_averages
 from robustvit.cli.progress import showing
-from robustvit.cli.request import Request, asking
+from robustvit.cli.run_options import Request, asking
 
 if TYPE_CHECKING:
-    from robustvit.plan import Plan
+    from robustvit.evaluation.plan import Plan
 
 
 @asking
@@ -30,7 +30,7 @@ def run(asked: Request) -> None:
 
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
-    from robustvit import runner
+    from robustvit.evaluation import run as runner
 
     with showing(asked.quiet or asked.as_json) as progress:
         try:
@@ -46,9 +46,9 @@ def run(asked: Request) -> None:
 
 
 def _tell_run(done: Any, asked: Request) -> None:
-    from robustvit.board import leaderboard
     from robustvit.report.page import write_report
-    from robustvit.summary import summary
+    from robustvit.results.leaderboard import leaderboard
+    from robustvit.results.summary import summary
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
@@ -91,11 +91,11 @@ def plan(asked: Request) -> None:
     import os
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan looks; it downloads nothing
-    from robustvit import estimate as estimates
-    from robustvit import plan as plans
     from robustvit.errors import StoreError
-    from robustvit.kept import named_suite
-    from robustvit.store import Store
+    from robustvit.evaluation import cost_estimate as estimates
+    from robustvit.evaluation import plan as plans
+    from robustvit.evaluation.adversarial_images import named_suite
+    from robustvit.records.store import Store
 
     made = plans.make(named_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
     place: Store | None
@@ -113,7 +113,7 @@ def plan(asked: Request) -> None:
 
 
 def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
-    from robustvit.run_manifest import title
+    from robustvit.evaluation.manifest import title
 
     done = made.done(place)
     return [
@@ -148,7 +148,7 @@ def _print_plan(made: Plan, place: Any, cost: Any) -> None:
 
 def _runs(budget: str | float | None, wanted: float | None) -> str:
     """How many runs of that budget the work takes."""
-    from robustvit.deadline import seconds
+    from robustvit.evaluation.time_budget import seconds
 
     if budget is None or not wanted:
         return ""

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from robustvit import compiled
-from robustvit.batch import Severity
-from robustvit.corruptions import filters
-from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.sampling import add_zoomed
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels import filters
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.sampling import add_zoomed
+from robustvit.primitives import compiled
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
-_LOOPS = "robustvit.corruptions.loops"
+_LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 _DISKS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # radius, softening
 _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # sigma, reach, passes
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma

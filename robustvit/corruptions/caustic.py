@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions import filters
-from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.grid import fractions, in_parts, truncated
-from robustvit.corruptions.plane import longer, per_image, positions
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels import filters
+from robustvit.corruptions.kernels.coordinates import longer, per_image, positions
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _STRENGTH = (0.235, 0.32, 0.49, 0.66, 0.915)
 _LENS = 0.5  # of the longer side, at strength 1: how far a ray of unit slope lands away

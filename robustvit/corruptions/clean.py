@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 
 @corruption(family="clean")

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustvit import compiled
-from robustvit.batch import Severity, pixels, to_uint8
-from robustvit.corruptions import codec, colour, filters
-from robustvit.corruptions.blocks import shrinking
-from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.sampling import sampled
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels import codec, colour, filters
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.pillow_resize import shrinking
+from robustvit.corruptions.kernels.sampling import sampled
+from robustvit.primitives import compiled
+from robustvit.primitives.batch import Severity, pixels, to_uint8
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
-_LOOPS = "robustvit.corruptions.loops"
-_CODEC_LOOPS = "robustvit.corruptions.codec_loops"
+_LOOPS = "robustvit.corruptions.kernels.pixel_loops"
+_CODEC_LOOPS = "robustvit.corruptions.kernels.codec_loops"
 _KEPT = (0.4, 0.3, 0.2, 0.1, 0.05)
 _STRETCH = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
 _SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displacement before the stretch

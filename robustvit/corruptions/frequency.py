@@ -9,9 +9,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from robustvit.corruptions.grid import in_parts
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.kernels.eight_bit import in_parts
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _PASS = "Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration (the question; the filter is robustvit's)"
 _PASS_URL = "https://arxiv.org/abs/2212.06727"

@@ -8,8 +8,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 
 @corruption(

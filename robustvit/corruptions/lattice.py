@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.grid import in_parts, levels, truncated
-from robustvit.corruptions.plane import longer, per_image, positions
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels.coordinates import longer, per_image, positions
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _OPACITY = (0.23, 0.26, 0.29, 0.38, 0.44)  # of the noise: the strengths 4.6, 5.2, 5.8, 7.6, 8.8 of ten times a half
 _CUT = (0.2, 0.3, 0.4, 0.5, 0.6)  # of the squares of one colour

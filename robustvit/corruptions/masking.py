@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _SLACK = 1e-9  # patches or pixels; 0.29 of 100 is 29, whatever the product's last bit says
 _LICENCE = "a published definition; no code is used"

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions import poisson
-from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels import poisson
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _SIGMA = (0.08, 0.12, 0.18, 0.26, 0.38)
 _PHOTONS = (60.0, 25.0, 12.0, 5.0, 3.0)

@@ -8,10 +8,11 @@ from typing import Annotated
 from annotated_types import Ge
 from torch import Tensor
 
-from robustvit import patches, registry
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.patches import CITATION
+from robustvit.primitives import patches
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import CITATION
+from robustvit.spec import registry
 
 Corruption = Callable[[Tensor, Draws], Tensor]
 Count = Annotated[int, Ge(1)]

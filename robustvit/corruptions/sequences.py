@@ -14,12 +14,13 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn.functional import pad
 
-from robustvit.corruptions import colour, filters, poisson, weather
-from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, SOURCE, URL
-from robustvit.corruptions.sampling import zoomed
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions import weather
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, SOURCE, URL
+from robustvit.corruptions.kernels import colour, filters, poisson
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.sampling import zoomed
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 Frame = Annotated[int, Ge(0), Le(30)]
 Difficulty = Literal[1, 2, 3]

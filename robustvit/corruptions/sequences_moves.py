@@ -11,12 +11,12 @@ from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustvit.corruptions.grid import in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, SOURCE, URL
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, SOURCE, URL
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.corruptions.kernels.warps import Affine, affine, perspective
 from robustvit.corruptions.sequences import RULES, Frame
-from robustvit.corruptions.sequences_warps import Affine, affine, perspective
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 LAST = (
     "The generator changes the picture resized to 256 on its short side and cuts the middle 224 px last: "

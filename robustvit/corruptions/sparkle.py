@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.grid import in_parts, levels, truncated
-from robustvit.corruptions.plane import longer, per_image, positions
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels.coordinates import longer, per_image, positions
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _RADIUS = (0.01, 0.02, 0.03, 0.05, 0.06)  # of the longer side: the strengths 1, 2, 3, 5, 6 of ten times 0.1
 _DECAY = (0.13, 0.26, 0.52, 1.17, 1.3)  # the exponent of the light's square law: 1, 2, 4, 9, 10 of ten times 65 / 50

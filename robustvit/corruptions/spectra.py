@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.grid import in_parts, levels, truncated
-from robustvit.corruptions.plane import longer
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels.coordinates import longer
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _THRESHOLD = (-2.26, -2.02, -1.78, -1.3, -0.82)  # deviations: the strengths 0.8, 1.6, 2.4, 4, 5.6 of ten times 3, less 2.5
 _DEVIATION = (6.4, 12.8, 19.2, 25.6, 32.0)  # levels: 1 … 5 of ten times 64

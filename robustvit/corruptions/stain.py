@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity, of_levels
-from robustvit.corruptions.grid import in_parts, levels
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels
+from robustvit.primitives.batch import Severity, of_levels
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _SIGMA = (0.02, 0.05, 0.1, 0.2, 0.4)
 _STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))  # optical density of H, E and DAB in red, green and blue

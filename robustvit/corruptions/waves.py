@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions.cbar import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.grid import in_parts, levels, truncated
-from robustvit.corruptions.plane import longer, per_image, positions
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels.coordinates import longer, per_image, positions
+from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _STRIPES = (19.6, 29.4, 39.2, 88.2, 98.0)  # levels from the middle to a crest: the strengths 1, 1.5, 2, 4.5, 5 of ten times 196
 _RINGS = (38.4, 64.0, 102.4, 115.2, 128.0)  # levels from crest to trough: 3, 5, 8, 9, 10 of ten times 128

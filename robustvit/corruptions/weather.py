@@ -7,15 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.batch import Severity
-from robustvit.corruptions import colour, edges, filters
-from robustvit.corruptions.grid import fractions, in_parts, levels, truncated
-from robustvit.corruptions.paper import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.plasma import clouds
-from robustvit.corruptions.sampling import zoomed
-from robustvit.corruptions.textures import FILES, frost_texture
-from robustvit.draws import Draws
-from robustvit.registry import corruption
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.kernels import colour, edges, filters
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.plasma import clouds
+from robustvit.corruptions.kernels.sampling import zoomed
+from robustvit.corruptions.kernels.textures import FILES, frost_texture
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import corruption
 
 _SNOW = (  # mean, deviation, enlargement, threshold, streak radius, streak sigma, share of the picture's own colours
     (0.1, 0.3, 3.0, 0.5, 10, 4.0, 0.8),

@@ -7,14 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.background_masks import Masks, masks
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.wnids import wnids
+from robustvit.data.annotations.background_masks import Masks, masks
+from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
 
 _COUNT = 4050  # pictures of a variant
 _FOLDERS = (

@@ -10,14 +10,14 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageFilter
 
-from robustvit.batch import Sample, Traits
-from robustvit.data.box_annotations import Boxes, find_boxes
-from robustvit.data.files import Files
+from robustvit.data.annotations.box_annotations import Boxes, find_boxes
+from robustvit.data.formats.files import Files
 from robustvit.data.imagenet import imagenet
-from robustvit.draws import Draws
 from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.registry import data
-from robustvit.spec import Value, digest
+from robustvit.primitives.batch import Sample, Traits
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import data
+from robustvit.spec.spec import Value, digest
 
 Keep = Literal["full", "foreground", "background"]
 Fill = Literal["mean", "zero", "blur", "noise"]

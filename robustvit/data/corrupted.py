@@ -7,15 +7,15 @@ from pathlib import Path
 from sys import intern
 from typing import Literal
 
-from robustvit.batch import Severity, Traits
-from robustvit.data.class_folders import refuse_empty
-from robustvit.data.files import Files, Listing, Picture, files, need_folder, subfolders, written
+from robustvit.data.annotations.wnids import wnids
 from robustvit.data.folder import tree
-from robustvit.data.paper import CITATION, SOURCE
-from robustvit.data.wnids import wnids
+from robustvit.data.formats.class_folders import refuse_empty
+from robustvit.data.formats.files import Files, Listing, Picture, files, need_folder, subfolders, written
+from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Severity, Traits
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
 
 _SIDE = 224  # pixels of every released picture
 _GROUPS = ("", "noise", "blur", "weather", "digital", "extra")  # folders that the archives of ImageNet-C unpack to

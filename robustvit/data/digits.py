@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from robustvit.data.arrays import Arrays, arrays
-from robustvit.draws import Draws
-from robustvit.order import order
-from robustvit.registry import data
+from robustvit.data.formats.arrays import Arrays, arrays
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import data
+from robustvit.spec.sample_order import order
 
 _TEST = 500
 _SIDE = 32

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustvit.data.files import Files, Listing, Picture, files, listing, need_folder, subfolders, written
-from robustvit.data.wnids import readings
+from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.files import Files, Listing, Picture, files, listing, need_folder, subfolders, written
 from robustvit.errors import DataMissing
-from robustvit.registry import data
+from robustvit.spec.registry import data
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 

@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from robustvit.batch import Traits
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
-from robustvit.data.wnids import readings, wnids
+from robustvit.data.annotations.wnids import readings, wnids
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.errors import DataUnreadable, few
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.spec.registry import data
 
 _NAME = "imagenet-hr"
 _TABLE = "metadata.jsonl"

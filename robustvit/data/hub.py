@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from robustvit.batch import Sample
-from robustvit.data.decode import decode
-from robustvit.data.files import need
-from robustvit.data.manifest import fingerprint
-from robustvit.data.wnids import readings
+from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.decode import decode
+from robustvit.data.formats.files import need
+from robustvit.data.formats.fingerprint import fingerprint
 from robustvit.errors import DataMissing, DataUnreadable, MissingExtra, few
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Sample
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
 
 _AT_ONCE = 1000  # rows whose labels and sizes are read together
 

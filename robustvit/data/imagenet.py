@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.files import Files, Listing, files, listing, need_folder, subfolders, written
+from robustvit.data.annotations.real_labels import find_real
+from robustvit.data.annotations.validation_labels import find_labels
+from robustvit.data.annotations.wnids import listed, readings, wnids
 from robustvit.data.folder import tree
-from robustvit.data.real_labels import find_real
-from robustvit.data.validation_labels import find_labels
-from robustvit.data.wnids import listed, readings, wnids
+from robustvit.data.formats.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few, nearest
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.spec.registry import data
 
 Split = Literal["val", "train"]
 _COUNTS = {"val": 50_000, "train": 1_281_167}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.wnids import readings
+from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, few
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.spec.registry import data
 
 _IMAGENETTE = (
     "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",

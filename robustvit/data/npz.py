@@ -10,11 +10,11 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from robustvit.data.arrays import Arrays, arrays
-from robustvit.data.files import need
-from robustvit.data.wnids import readings
+from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.arrays import Arrays, arrays
+from robustvit.data.formats.files import need
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.registry import data
+from robustvit.spec.registry import data
 
 _KEYS = ("images", "labels", "ids", "classes")
 

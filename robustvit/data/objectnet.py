@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.objectnet_mappings import folders, shared_classes
-from robustvit.data.wnids import wnids
+from robustvit.data.annotations.objectnet_mappings import folders, shared_classes
+from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, few
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
 
 _BORDER = 2  # pixels: the authors' own code cuts as many, though the red line is one pixel wide
 _COUNT = 18_574

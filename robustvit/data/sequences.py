@@ -12,16 +12,16 @@ from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 
-from robustvit import registry
-from robustvit.batch import Data, Sample, pixels, to_uint8
-from robustvit.data.clips import Difficulty, Sequence
-from robustvit.data.paper import CITATION, SOURCE
-from robustvit.draws import Draws
+from robustvit.data.formats.clips import Difficulty, Sequence
+from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
-from robustvit.order import Frames
-from robustvit.registry import data
-from robustvit.spec import digest
-from robustvit.view import INTERPOLATIONS, View, resize_short
+from robustvit.primitives.batch import Data, Sample, pixels, to_uint8
+from robustvit.primitives.draws import Draws
+from robustvit.spec import registry
+from robustvit.spec.registry import data
+from robustvit.spec.sample_order import Frames
+from robustvit.spec.spec import digest
+from robustvit.spec.view import INTERPOLATIONS, View, resize_short
 
 Corruption = Callable[..., Tensor]
 _KEPT = 4  # pictures at hand for the frames that follow

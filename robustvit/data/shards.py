@@ -18,14 +18,14 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from annotated_types import Gt
 
-from robustvit.batch import Sample
-from robustvit.data.decode import decode
-from robustvit.data.files import EXTENSIONS, need
-from robustvit.data.manifest import fingerprint, refuse_repeats
-from robustvit.data.wnids import readings
+from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.decode import decode
+from robustvit.data.formats.files import EXTENSIONS, need
+from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Sample
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, subfolders, written
-from robustvit.data.wnids import listed, readings, wnids
+from robustvit.data.annotations.wnids import listed, readings, wnids
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, few
-from robustvit.registry import data
+from robustvit.primitives.batch import Traits
+from robustvit.spec.registry import data
 
 _NATURAL = """@inproceedings{hendrycks2021natural,
   title={Natural Adversarial Examples},

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from robustvit.batch import Traits
-from robustvit.data.class_folders import pictures
-from robustvit.data.files import Files, files, need_folder, written
-from robustvit.data.wnids import readings, wnids
-from robustvit.registry import data
+from robustvit.data.annotations.wnids import readings, wnids
+from robustvit.data.formats.class_folders import pictures
+from robustvit.data.formats.files import Files, files, need_folder, written
+from robustvit.primitives.batch import Traits
+from robustvit.spec.registry import data
 
 _NAME = "imagenet-stylized"
 _COUNTS = {"val": 50_000, "train": 1_281_167}

@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from robustvit.batch import Sample
-from robustvit.data.clips import SIDE, Difficulty, Sequence
-from robustvit.data.files import Listing, listing, need_folder, subfolders, written
-from robustvit.data.manifest import fingerprint, refuse_repeats
-from robustvit.data.paper import CITATION, SOURCE
-from robustvit.data.wnids import wnids
+from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.clips import SIDE, Difficulty, Sequence
+from robustvit.data.formats.files import Listing, listing, need_folder, subfolders, written
+from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
-from robustvit.order import Frames
-from robustvit.reading import Reading
-from robustvit.registry import data
+from robustvit.primitives.batch import Sample
+from robustvit.primitives.reading import Reading
+from robustvit.spec.registry import data
+from robustvit.spec.sample_order import Frames
 
 _KEPT = 4  # clips at hand for the frames that follow
 _ENDINGS = (".mp4",)

@@ -8,12 +8,12 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.ablations import CITATION, Ablations, Kind
-from robustvit.batch import Batch
-from robustvit.draws import Draws
-from robustvit.registry import defense
-from robustvit.training import Defense
-from robustvit.visible import Unseen, ablated
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.defense import Defense
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.masked_inference import Unseen, ablated
+from robustvit.spec.ablations import CITATION, Ablations, Kind
+from robustvit.spec.registry import defense
 
 
 @defense(

@@ -8,10 +8,10 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.batch import Batch
-from robustvit.draws import Draws
-from robustvit.registry import defense
-from robustvit.training import Defense
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.defense import Defense
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import defense
 
 
 @defense(family="baseline", source="Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision (label smoothing)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
 
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred"))

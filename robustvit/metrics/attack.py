@@ -9,7 +9,7 @@ import pandas as pd
 from annotated_types import Ge
 
 from robustvit.errors import NotApplicable
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
 
 
 @metric(source="Croce and Hein 2020 (AutoAttack); Dong et al. 2020", unit="%", higher_is_better=True, needs=("label", "pred", "attacked"))

@@ -7,8 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import CellMeans
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans
 
 _LEVELS = ("1", "2", "3", "4", "5")
 

@@ -13,8 +13,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import Weighted
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import Weighted
 
 
 @metric(

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from robustvit.ablations import Ablations
 from robustvit.errors import NotApplicable
-from robustvit.registry import metric
+from robustvit.spec.ablations import Ablations
+from robustvit.spec.registry import metric
 
 Patch = Annotated[int, Ge(1)]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import CellMeans
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans
 
 SEVERITIES = ("1", "2", "3", "4", "5")
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import CellMeans, Clustered
 from robustvit.metrics.corruption import alexnet
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans, Clustered
 
 _TOP = 5
 

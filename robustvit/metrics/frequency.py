@@ -8,8 +8,8 @@ import numpy as np
 from annotated_types import Ge
 
 from robustvit.errors import NotApplicable
-from robustvit.judging import CellMeans
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans
 
 
 @metric(

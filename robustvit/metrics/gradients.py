@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
 
 DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes differ by a hundredth, where they are not by all of it
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.judging import CellMeans
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans
 
 _OUT, _IN = ("imagenet-o", ""), ("val-of-imagenet-o", "")
 _RECALL = 0.95

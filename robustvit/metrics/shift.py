@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from robustvit.judging import CellMeans
-from robustvit.registry import metric
+from robustvit.spec.registry import metric
+from robustvit.statistics.estimates import CellMeans
 
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))

@@ -14,14 +14,14 @@ import safetensors
 import timm
 from torch import Tensor, nn
 
-from robustvit.address import ALIASES, parse_kwargs, write_kwargs, write_model
-from robustvit.checkpoint import HEADER, About
-from robustvit.classifier import Card, Classifier, fingerprint
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
 from robustvit.models.tensors import read_tensors
 from robustvit.models.timm import Classes, Interpolation, Look, Share, build, check_architecture, identity, look_of, parameters
-from robustvit.registry import model
-from robustvit.spec import Spec
+from robustvit.primitives.checkpoint import HEADER, About
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, write_model
+from robustvit.spec.registry import model
+from robustvit.spec.spec import Spec
 
 _SHOWN = 3  # tensors of each sort that a message names
 

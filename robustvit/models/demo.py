@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.classifier import Classifier
 from robustvit.models.checkpoint import checkpoint_model, read_about
-from robustvit.registry import model
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec.registry import model
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from torch import nn
 
-from robustvit.address import write_model
-from robustvit.classifier import Card, Classifier, fingerprint
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
 from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
-from robustvit.registry import model
-from robustvit.spec import Spec
-from robustvit.view import View
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.spec.model_address import write_model
+from robustvit.spec.registry import model
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
 
 
 @model(name="factory", source="a function of your own")

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from robustvit.address import write_model
-from robustvit.classifier import Card, Classifier, fingerprint
 from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hub
 from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
-from robustvit.registry import model
-from robustvit.spec import Spec, digest
-from robustvit.view import INTERPOLATIONS, View
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.spec.model_address import write_model
+from robustvit.spec.registry import model
+from robustvit.spec.spec import Spec, digest
+from robustvit.spec.view import INTERPOLATIONS, View
 
 _CITATION = """@inproceedings{wolf2020transformers,
   title={Transformers: State-of-the-Art Natural Language Processing},

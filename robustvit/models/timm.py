@@ -13,13 +13,13 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs, is_model
 from torch import nn
 
-from robustvit.address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
-from robustvit.classifier import Card, Classifier, fingerprint
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
 from robustvit.models import hub
-from robustvit.registry import model
-from robustvit.spec import Spec
-from robustvit.view import View
+from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.spec.model_address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
+from robustvit.spec.registry import model
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
 
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Share = Annotated[float, Gt(0)]

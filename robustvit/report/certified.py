@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from robustvit.figures import Panel, Point, Series, in_order, panel
 from robustvit.report.charts import spaced
-from robustvit.report.entrants import Entrant, Place, Stage, point_of
+from robustvit.report.figures import Panel, Point, Series, in_order, panel
+from robustvit.report.suite_results import Entrant, Place, Stage, point_of
 
 _ASKED = re.compile(r"certified_accuracy\(patch=(?P<patch>\d+)\)|certified_accuracy_l2\(radius=(?P<radius>[\d./]+)\)")
 _OVER = {"patch": "side of a patch, px", "radius": "radius in l2"}

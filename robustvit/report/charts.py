@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from robustvit import registry
-from robustvit.figures import Bar, Panel, Point, Series, bar, ceiling, in_order, number, panel, step, told
-from robustvit.report.entrants import Entrant, Place, Stage
+from robustvit.report.figures import Bar, Panel, Point, Series, bar, ceiling, in_order, number, panel, step, told
+from robustvit.report.suite_results import Entrant, Place, Stage
+from robustvit.spec import registry
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 _ATTACK_METRIC = "robust_accuracy"

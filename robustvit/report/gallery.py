@@ -13,11 +13,11 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from robustvit.errors import StoreDamaged
-from robustvit.figures import in_order
-from robustvit.order import clip
+from robustvit.records.store import Store
 from robustvit.report.charts import spaced, titled
-from robustvit.report.entrants import Entrant, Place
-from robustvit.store import Store
+from robustvit.report.figures import in_order
+from robustvit.report.suite_results import Entrant, Place
+from robustvit.spec.sample_order import clip
 
 BUDGET = 48  # pictures of one entrant
 _ALL = 144  # pictures of a whole page

@@ -16,21 +16,21 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from robustvit import __version__
-from robustvit.board import leaderboard
 from robustvit.errors import StoreFull
-from robustvit.figures import ramp, symbol
+from robustvit.records.store import Store
 from robustvit.report.certified import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
-from robustvit.report.conditions import conditions, manifests
-from robustvit.report.entrants import Stage, colour, stages
+from robustvit.report.figures import ramp, symbol
 from robustvit.report.gallery import gallery, share
 from robustvit.report.numbers import numbers
 from robustvit.report.pareto import pictures
+from robustvit.report.provenance import conditions, manifests
 from robustvit.report.published import pairs
-from robustvit.report.standings import board_of
-from robustvit.report.words import conclusion, doubts, notices
-from robustvit.store import Store
+from robustvit.report.ranking import board_of
+from robustvit.report.suite_results import Stage, colour, stages
+from robustvit.report.text import conclusion, doubts, notices
+from robustvit.results.leaderboard import leaderboard
+from robustvit.version import __version__
 
 
 def write_report(store: Store | Path | str, path: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from robustvit.factors import COSTS, FACTORS, factor_view
-from robustvit.judging import of_measurements
-from robustvit.pareto_plot import pareto_plot
-from robustvit.scatter import svg
+from robustvit.report.pareto_plot import pareto_plot
+from robustvit.report.scatter import svg
+from robustvit.results.factors.view import COSTS, FACTORS, factor_view
+from robustvit.statistics.estimates import of_measurements
 
 _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", "mean_flip_rate")  # shown before any other average
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.references import beside
-from robustvit.report.conditions import link
-from robustvit.summary import shown
+from robustvit.report.provenance import link
+from robustvit.results.published.agreement import beside
+from robustvit.results.summary import shown
 
 _BADGES = {"agrees": "good", "differs": "bad", "other rules": "warn"}
 

@@ -10,11 +10,11 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from robustvit.attention import softened
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.patches import CITATION
-from robustvit.registry import transform
+from robustvit.primitives.attention import softened
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import CITATION
+from robustvit.spec.registry import transform
 
 
 @transform(

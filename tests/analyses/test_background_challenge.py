@@ -11,12 +11,12 @@ import torch
 from exact import Linear, classifier
 
 from robustvit.analyses.background_challenge import background_challenge
-from robustvit.batch import Sample, Traits, pixels
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import DataMissing, DataUnreadable, ModelError
-from robustvit.order import order
-from robustvit.reading import Reading
+from robustvit.primitives.batch import Sample, Traits, pixels
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.reading import Reading
+from robustvit.spec.sample_order import order
 
 SIDE = 6
 COUNT = 23

@@ -8,9 +8,9 @@ from exact import Linear, classifier, images, linear
 from torch import Tensor, nn
 
 from robustvit.analyses.loss_surface import loss_surface
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.search import GRADIENTS
+from robustvit.primitives.attack_search import GRADIENTS
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
 
 COUNT = 40
 EXACT, ABSENT = GRADIENTS.index("exact"), GRADIENTS.index("absent")

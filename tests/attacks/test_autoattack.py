@@ -13,17 +13,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from robustvit import runner
 from robustvit.attacks.autoattack import autoattack
-from robustvit.board import leaderboard
-from robustvit.deadline import Deadline
 from robustvit.errors import BadParameter
-from robustvit.plan import Settings
-from robustvit.records import read
-from robustvit.store import Store
-from robustvit.suite import Suite
-from robustvit.suite_file import read_suite
-from robustvit.summary import summary
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.time_budget import Deadline
+from robustvit.records.records import read
+from robustvit.records.store import Store
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
+from robustvit.spec.suite import Suite
+from robustvit.spec.suite_file import read_suite
 
 DIGITS = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,embed_dim=12,depth=1,num_heads=2"
 CHAIN = """
@@ -46,7 +46,7 @@ def brief(eps: object, norm: str = "linf", version: str = "fast") -> list[dict[s
 
 BRIEF = """
 from robustvit.attacks import autoattack
-from robustvit.cli import main
+from robustvit.cli.app import main
 
 
 def brief(eps, norm="linf", version="standard"):

@@ -8,13 +8,13 @@ from exact import classifier, images, linear
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier, fingerprint
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, BudgetExceeded, ModelError
-from robustvit.registry import Entry, bind, lookup
-from robustvit.scenario import scenario
-from robustvit.spec import Spec, parse
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier, fingerprint
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario
+from robustvit.spec.registry import Entry, bind, lookup
+from robustvit.spec.spec import Spec, parse
 
 SUITE = "name: mine\ntitle: Mine\ndata: digits\nmetrics: [top1]\nscenarios: [clean]\n"
 

@@ -7,7 +7,7 @@ from scipy.ndimage import convolve
 from torch import nn
 
 from robustvit.attacks.momentum import blur, di_fgsm, mi_fgsm, ni_fgsm, placed, si_ni_fgsm
-from robustvit.draws import Draws
+from robustvit.primitives.draws import Draws
 
 IDS = tuple(str(i) for i in range(8))
 

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.attacks.patch import adversarial_patch
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, BudgetExceeded
-from robustvit.patches import places
-from robustvit.registry import bind, lookup
-from robustvit.scenario import Outcome, _attacked, check_budget, scenario
-from robustvit.search import Crafted
-from robustvit.spec import parse
+from robustvit.primitives.attack_search import Crafted
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import places
+from robustvit.primitives.scenario import Outcome, _attacked, check_budget, scenario
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
 
 SIDE, SIZE = 12, 4
 CELLS = places(SIDE, SIDE, SIZE, 0)
@@ -172,7 +172,7 @@ def test_the_attended_place_is_where_attention_goes(monkeypatch: pytest.MonkeyPa
     model, _ = linear(SIDE)
     attended = torch.zeros(12, 6, 6)
     attended[:, 3, 5] = 1.0  # pixels 6 and 7 down, 10 and 11 across
-    monkeypatch.setattr("robustvit.attention.received", lambda model, images, layer: attended[: len(images)])
+    monkeypatch.setattr("robustvit.primitives.attention.received", lambda model, images, layer: attended[: len(images)])
     outcome = attacked(model, batch_of(model), position="attention", steps=2)
     assert set(zip(*(outcome.columns[f"value_patch_{axis}"].tolist() for axis in ("row", "column")), strict=True)) == {(4.0, 8.0)}
 

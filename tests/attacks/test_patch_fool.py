@@ -7,13 +7,13 @@ import torch
 import vits
 from torch import Tensor
 
-from robustvit import attention
 from robustvit.attacks.patch_fool import patch_fool
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, ModelError
-from robustvit.norms import size
-from robustvit.search import Crafted
+from robustvit.primitives import attention
+from robustvit.primitives.attack_search import Crafted
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import size
 
 
 def draws(rows: int = 6) -> Draws:
@@ -66,7 +66,9 @@ def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: i
 @pytest.mark.parametrize("weight", [0.0, 0.002, 0.5])
 def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, seen, weight, monkeypatch) -> None:
     pixels, labels = seen
-    monkeypatch.setattr("robustvit.search.Search.fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool))
+    monkeypatch.setattr(
+        "robustvit.primitives.attack_search.Search.fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool)
+    )
     found = patch_fool(deep, pixels, labels, draws(), steps=8, weight=weight).images
     tokens = attention.received(deep, pixels, 4).flatten(1).argmax(dim=1).tolist()
     noise = draws().at("start").uniform(3, 32, 32)

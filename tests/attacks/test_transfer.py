@@ -8,16 +8,16 @@ from exact import Stepped, classifier, images, linear
 from torch import nn
 
 import robustvit as rv
-from robustvit.attacks.gradient import fgsm, pgd
+from robustvit.attacks.fgsm_pgd import fgsm, pgd
 from robustvit.attacks.transfer import transfer
-from robustvit.batch import Batch
-from robustvit.board import leaderboard
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, BudgetExceeded, GradientAbsent
-from robustvit.registry import bind, lookup
-from robustvit.scenario import Outcome, scenario
-from robustvit.search import GRADIENTS
-from robustvit.spec import parse
+from robustvit.primitives.attack_search import GRADIENTS
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import Outcome, scenario
+from robustvit.results.leaderboard import leaderboard
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
 
 
 def transferred(attack: object, surrogate: nn.Module, eps: float = 0.05) -> tuple[Batch, Outcome]:

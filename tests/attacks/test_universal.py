@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.attacks.universal import learn
-from robustvit.board import leaderboard
-from robustvit.draws import Draws
 from robustvit.errors import GradientAbsent
-from robustvit.store import Store
+from robustvit.primitives.draws import Draws
+from robustvit.records.store import Store
+from robustvit.results.leaderboard import leaderboard
 
 SUITE = (
     "name: mine\ntitle: Mine\ndata: digits\nmetrics: [robust_accuracy]\nscenarios:\n"
@@ -73,7 +73,7 @@ def test_it_moves_more_than_noise_of_its_size_and_every_image_alike(store: Path)
 
 
 def test_it_is_learned_once_and_kept(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustvit.runner.fit", lambda *given: pytest.fail("it was learned again"))
+    monkeypatch.setattr("robustvit.evaluation.run.fit", lambda *given: pytest.fail("it was learned again"))
     summary = rv.run(store / "mine.yaml", ["demo"], store=store / "store", settings=rv.Settings(limit=90))
     assert summary.computed == 30
 
@@ -90,7 +90,7 @@ def test_a_failure_to_learn_fails_the_cell_with_its_reason(store: Path, tmp_path
     def broken(*given: object) -> None:
         raise GradientAbsent("nothing to learn from")
 
-    monkeypatch.setattr("robustvit.runner.fit", broken)
+    monkeypatch.setattr("robustvit.evaluation.run.fit", broken)
     summary = rv.run(store / "mine.yaml", ["demo"], store=tmp_path / "store", settings=rv.Settings(limit=30))
     assert list(summary.failed.values()) == ["nothing to learn from"]
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.attacks.universal_patch import Reach, Shape, learn, placed, universal_patch
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, GradientAbsent, StoreError
-from robustvit.store import Store
+from robustvit.primitives.draws import Draws
+from robustvit.records.store import Store
 
 SETTINGS: dict[str, Any] = {
     "smallest": 0.3, "largest": 0.6, "rotation": 20.0, "shape": "circle", "target": None, "black": 0.1, "white": 0.9, "smoothness": 0.0,

@@ -9,16 +9,16 @@ import torch
 from exact import classifier, images
 from torch import Tensor, nn
 
-from robustvit.ablations import Ablations, Window
-from robustvit.batch import Batch
 from robustvit.certificates.ablations import _Count
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter, ModelError
-from robustvit.registry import bind, lookup
-from robustvit.scenario import scenario
-from robustvit.spec import parse
-from robustvit.visible import Looks
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.masked_inference import Looks
+from robustvit.primitives.scenario import scenario
+from robustvit.spec.ablations import Ablations, Window
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
 
 SIDE, CLASSES = 16, 4
 

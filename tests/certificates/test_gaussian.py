@@ -9,12 +9,12 @@ from exact import Linear, classifier, images
 from scipy.stats import binomtest, norm
 from torch import Tensor
 
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.registry import bind, lookup
-from robustvit.scenario import scenario
-from robustvit.spec import parse
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
 
 
 def half_space() -> tuple[Classifier, Tensor]:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from exact import few, images, linear, look
 
-from robustvit import registry
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
-from robustvit.draws import Draws
-from robustvit.norms import size
-from robustvit.registry import Entry, bind, entries
-from robustvit.scenario import Outcome, Scenario, parameters, scenario
-from robustvit.spec import parse
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.norms import size
+from robustvit.primitives.scenario import Outcome, Scenario, parameters, scenario
+from robustvit.spec import registry
+from robustvit.spec.registry import Entry, bind, entries
+from robustvit.spec.spec import parse
 
 DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
 CASES = [

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from robustvit import compiled
-from robustvit.batch import pixels, to_uint8
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.loading import resolve
-from robustvit.registry import Entry, bind, entries
-from robustvit.schema import Param
-from robustvit.spec import Spec, parse
+from robustvit.evaluation.loading import resolve
+from robustvit.primitives import compiled
+from robustvit.primitives.batch import pixels, to_uint8
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import Entry, bind, entries
+from robustvit.spec.schema import Param
+from robustvit.spec.spec import Spec, parse
 
 ALL = entries("corruption")
 SCALED = {name: entry for name, entry in ALL.items() if entry.severity}

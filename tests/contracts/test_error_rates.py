@@ -8,7 +8,7 @@ import pytest
 from error_rates import FIXED, INSIDE, NAMES, OUTSIDE, SAME, SEVERITIES
 
 import robustvit as rv
-from robustvit.suite import Part
+from robustvit.spec.suite import Part
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit import registry
-from robustvit.ablations import Ablations
 from robustvit.errors import MetricUndefined, NotApplicable
-from robustvit.intervals import Resampler, Resamples
-from robustvit.judging import CellMeans, Estimate, Metric, Values, joined, judge, metric
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
-from robustvit.metrics.human import SETS
+from robustvit.metrics.model_vs_human import SETS
+from robustvit.spec import registry
+from robustvit.spec.ablations import Ablations
+from robustvit.statistics.estimates import CellMeans, Estimate, Metric, Values, joined, judge, metric
+from robustvit.statistics.intervals import Resampler, Resamples
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]

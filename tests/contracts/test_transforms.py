@@ -9,10 +9,10 @@ import torch
 import vits
 from torch import Tensor
 
-from robustvit.classifier import Classifier
-from robustvit.registry import bind, entries, lookup
-from robustvit.scenario import parameters
-from robustvit.spec import parse
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.scenario import parameters
+from robustvit.spec.registry import bind, entries, lookup
+from robustvit.spec.spec import parse
 
 NOTHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # what leaves the model as it is
 SOMETHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from robustvit.batch import of_levels, to_uint8
 from robustvit.corruptions import blur
+from robustvit.primitives.batch import of_levels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from robustvit.batch import of_levels, pixels, to_uint8
 from robustvit.corruptions import digital
+from robustvit.primitives.batch import of_levels, pixels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from robustvit.batch import to_uint8
 from robustvit.corruptions import lattice
+from robustvit.primitives.batch import to_uint8
 
 
 @pytest.fixture

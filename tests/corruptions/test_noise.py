@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustvit.batch import of_levels
 from robustvit.corruptions import noise
+from robustvit.primitives.batch import of_levels
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])

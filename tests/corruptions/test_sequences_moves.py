@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from robustvit.batch import of_levels, to_uint8
 from robustvit.corruptions import sequences_moves as moves
-from robustvit.corruptions.sequences_warps import Affine, perspective
+from robustvit.corruptions.kernels.warps import Affine, perspective
+from robustvit.primitives.batch import of_levels, to_uint8
 
 ENDS = [0, 7, 15, 24, 30]
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from robustvit.batch import to_uint8
 from robustvit.corruptions import sparkle
+from robustvit.primitives.batch import to_uint8
 
 
 def light_at(row: float, column: float, lengths: list[float], decay: float) -> float:

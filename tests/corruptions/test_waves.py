@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from robustvit.batch import to_uint8
 from robustvit.corruptions import waves
+from robustvit.primitives.batch import to_uint8
 
 
 def plasma_at(row: int, column: int, time: float, sharpness: float, scale: float, folds: int) -> list[float]:

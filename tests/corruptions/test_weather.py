@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustvit.batch import of_levels, to_uint8
 from robustvit.corruptions import weather
+from robustvit.primitives.batch import of_levels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

@@ -3,9 +3,9 @@ import torch
 from layouts import IN9, LAYOUTS
 from layouts import plant as planted
 
-from robustvit.batch import traits
 from robustvit.data.backgrounds import imagenet_9, reading
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import traits
 
 
 def test_a_variant_is_found_with_the_order_of_its_classes(tmp_path):

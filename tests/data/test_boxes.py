@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.batch import Data, traits
-from robustvit.data.box_annotations import Boxes
+from robustvit.data.annotations.box_annotations import Boxes
+from robustvit.data.annotations.wnids import wnids
 from robustvit.data.boxes import MEAN, imagenet_boxes, middle
 from robustvit.data.imagenet import imagenet
-from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import Data, traits
 
 NAMES = tuple(f"{wnids()[label]}/ILSVRC2012_val_{label:08}" for label in (1, 207, 999))
 SMALL = (40, 30, 72, 54)  # on 100 by 80

@@ -2,11 +2,11 @@ import shutil
 
 import pytest
 
-from robustvit.batch import traits
+from robustvit.data.annotations.wnids import wnids
 from robustvit.data.corrupted import imagenet_3dcc, imagenet_c, imagenet_cbar
 from robustvit.data.imagenet import imagenet
-from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import traits
 
 DOG, FISH = wnids()[207], wnids()[1]
 NAMES = (f"{DOG}/ILSVRC2012_val_00000001.JPEG", f"{FISH}/ILSVRC2012_val_00000002.JPEG")

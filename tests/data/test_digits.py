@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from robustvit.batch import Data
 from robustvit.data.digits import digits
+from robustvit.primitives.batch import Data
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.batch import Data
 from robustvit.data.folder import folder
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import Data
 
 TREE = ("cat/1.jpg", "cat/deep/er/2.PNG", "ape/3.jpeg", "bee/4.webp")
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from robustvit.data.annotations.wnids import wnids
 from robustvit.data.imagenet import imagenet
-from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable
 
 DOG, FISH = wnids()[207], wnids()[1]

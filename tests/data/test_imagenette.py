@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
+from robustvit.data.annotations.wnids import wnids
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF, imagenette, imagewoof
-from robustvit.data.wnids import wnids
 from robustvit.errors import DataMissing, DataUnreadable
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from layouts import LAYOUTS, Layout, plant
 
-from robustvit import registry, runner
-from robustvit.batch import traits
-from robustvit.board import leaderboard
-from robustvit.data.files import Files
-from robustvit.loading import load_data
-from robustvit.suite import Suite
-from robustvit.suite_file import read_suite
+from robustvit.data.formats.files import Files
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.loading import load_data
+from robustvit.primitives.batch import traits
+from robustvit.results.leaderboard import leaderboard
+from robustvit.spec import registry
+from robustvit.spec.suite import Suite
+from robustvit.spec.suite_file import read_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 ELSEWHERE = {
@@ -83,7 +84,7 @@ def test_a_small_model_runs_over_a_layout_and_stands_on_the_leaderboard(planted:
 def test_every_data_set_with_folders_has_a_layout_here() -> None:
     here = {layout().address.partition("?")[0] for layout in LAYOUTS.values()}
     human = {
-        name for name, entry in registry.entries("data").items() if entry.module.startswith("robustvit.data.human")
+        name for name, entry in registry.entries("data").items() if entry.module.startswith("robustvit.data.model_vs_human")
     }  # tested by themselves
     assert set(registry.entries("data")) - ELSEWHERE - human == here
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from robustvit.batch import Data
 from robustvit.data.npz import npz
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import Data
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
 LABELS = np.array([0, 2, 1, 2])

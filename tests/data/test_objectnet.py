@@ -6,13 +6,13 @@ import torch
 from layouts import LAYOUTS, SIZE, objectnet_mappings, plant
 from PIL import Image
 
-from robustvit import runner
-from robustvit.batch import traits
-from robustvit.board import leaderboard
+from robustvit.data.annotations.objectnet_mappings import shared_classes
 from robustvit.data.objectnet import objectnet
-from robustvit.data.objectnet_mappings import shared_classes
 from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.summary import summary
+from robustvit.evaluation import run as runner
+from robustvit.primitives.batch import traits
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from robustvit.batch import Data, traits
-from robustvit.data.clips import Sequence
-from robustvit.data.wnids import wnids
+from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.clips import Sequence
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable
-from robustvit.loading import load_data
-from robustvit.spec import parse
+from robustvit.evaluation.loading import load_data
+from robustvit.primitives.batch import Data, traits
+from robustvit.spec.spec import parse
 
 cv2 = pytest.importorskip("cv2")
 

@@ -4,10 +4,10 @@ import tarfile
 
 import pytest
 
-from robustvit.batch import Data
-from robustvit.data.decode import decode
+from robustvit.data.formats.decode import decode
 from robustvit.data.shards import wds
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import Data
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 from layouts import LAYOUTS
 from layouts import plant as planted
 
-from robustvit.batch import traits
+from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.data.imagenet import imagenet
 from robustvit.data.shifts import imagenet_a, imagenet_o, imagenet_r, imagenet_sketch, imagenet_v2
-from robustvit.data.wnids import listed, wnids
 from robustvit.errors import DataMissing, DataUnreadable
+from robustvit.primitives.batch import traits
 
 SUBSETS = {"imagenet_a": imagenet_a, "imagenet_o": imagenet_o, "imagenet_r": imagenet_r}
 

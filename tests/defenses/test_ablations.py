@@ -4,10 +4,10 @@ from exact import classifier
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.ablations import Ablations
-from robustvit.batch import Batch
 from robustvit.defenses.ablations import ablations
-from robustvit.draws import Draws
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.draws import Draws
+from robustvit.spec.ablations import Ablations
 
 BATCH = Batch(torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3, tuple("abcdef"))
 DRAWS = Draws.for_step(0, 0, BATCH.ids)

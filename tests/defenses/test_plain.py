@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustvit.batch import Batch
 from robustvit.defenses.plain import plain
-from robustvit.draws import Draws
 from robustvit.errors import BadParameter
-from robustvit.registry import bind, lookup
-from robustvit.spec import Spec
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.draws import Draws
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import Spec
 
 
 class _Says(nn.Module):

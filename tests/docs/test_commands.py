@@ -61,8 +61,8 @@ def test_every_example_runs(script: Path, tmp_path: Path) -> None:
 def test_the_readme_names_only_verbs_and_suites_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     verbs = set(re.findall(r"robustvit (\w+)", "\n".join(blocks(ROOT / "README.md", "sh"))))
-    from robustvit.cli import app
-    from robustvit.suite_file import suite_files
+    from robustvit.cli.app import app
+    from robustvit.spec.suite_file import suite_files
 
     known = {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
     assert verbs <= known

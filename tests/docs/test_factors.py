@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from robustvit.cli import main
+from robustvit.cli.app import main
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "factors.md"
 SHOWN = re.findall(r"^```sh\n(.*?)\n```\n\n```text\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)

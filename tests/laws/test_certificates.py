@@ -14,21 +14,21 @@ from torch import Tensor
 from torch.nn import functional
 
 import robustvit as rv
-from robustvit.ablations import Ablations
-from robustvit.batch import Batch
-from robustvit.classifier import Classifier
 from robustvit.data.digits import digits
-from robustvit.draws import Draws
-from robustvit.estimate import estimate
-from robustvit.loading import load_model
-from robustvit.plan import Settings, make
-from robustvit.registry import bind, lookup
-from robustvit.scenario import scenario
-from robustvit.spec import parse
-from robustvit.suite import Overrides
-from robustvit.suite_file import read_suite
-from robustvit.trainer import shown
-from robustvit.visible import Looks, sight
+from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.loading import load_model
+from robustvit.evaluation.plan import Settings, make
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.masked_inference import Looks, sight
+from robustvit.primitives.scenario import scenario
+from robustvit.spec.ablations import Ablations
+from robustvit.spec.registry import bind, lookup
+from robustvit.spec.spec import parse
+from robustvit.spec.suite import Overrides
+from robustvit.spec.suite_file import read_suite
+from robustvit.training.loop import shown
 
 BANDS = Ablations("columns", 4, 1, (32, 32))
 WINDOW = BANDS.window(np.arange(BANDS.count))

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 import robustvit as rv
-from robustvit import runner
-from robustvit.deadline import Deadline
 from robustvit.errors import UsageError
-from robustvit.executors import local
-from robustvit.records import read
-from robustvit.store import Store
-from robustvit.suite import Suite
-from robustvit.suite_file import read_suite
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.executors import local
+from robustvit.evaluation.time_budget import Deadline
+from robustvit.records.records import read
+from robustvit.records.store import Store
+from robustvit.spec.suite import Suite
+from robustvit.spec.suite_file import read_suite
 
 SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=depth=2"

@@ -20,7 +20,7 @@ def test_every_name_is_there_and_no_module_has_it(name: str) -> None:
 
 def test_names_are_sorted_and_complete() -> None:
     assert rv.__all__ == sorted(rv.__all__)
-    assert set(rv.__all__) == set(rv._HOMES)
+    assert set(rv.__all__) == {*rv._HOMES, "__version__"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -41,10 +41,10 @@ def test_importing_robustvit_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["list", "corruptions"], ["list", "suites"], ["list", "models"], ["check"]])
 def test_quick_verbs_need_no_torch_and_no_pandas(words: list[str]) -> None:
-    code = f"sys.argv = ['robustvit', *{words!r}]\nfrom robustvit.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
+    code = f"sys.argv = ['robustvit', *{words!r}]\nfrom robustvit.cli.app import main\ntry:\n    main()\nexcept SystemExit:\n    pass"
     assert not imported(code) & {"torch", "timm", "pandas", "scipy", "sklearn", "plotly"}
 
 
 def test_judging_runs_with_torch_blocked() -> None:
-    code = "sys.modules['torch'] = None\nimport robustvit.board, robustvit.comparison, robustvit.export, robustvit.report.page, robustvit.figures"
+    code = "sys.modules['torch'] = None\nimport robustvit.results.leaderboard, robustvit.results.comparison, robustvit.results.export, robustvit.report.page, robustvit.report.figures"
     assert "pandas" in imported(code)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from robustvit import runner
-from robustvit.board import leaderboard
-from robustvit.honesty import findings
+from robustvit.evaluation import run as runner
+from robustvit.results.gradient_masking import findings
+from robustvit.results.leaderboard import leaderboard
 
 SUITE = """
 name: small-honesty

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from model_vs_human import plant_clone
 
-from robustvit import runner
-from robustvit.board import leaderboard
-from robustvit.data.human import categories
+from robustvit.data.model_vs_human import categories
 from robustvit.errors import UsageError
-from robustvit.metrics.human import SETS
-from robustvit.store import load_records
-from robustvit.summary import summary
+from robustvit.evaluation import run as runner
+from robustvit.metrics.model_vs_human import SETS
+from robustvit.records.store import load_records
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
 
 TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
 AVERAGES = ["ood_accuracy", "mean_accuracy_difference", "mean_observed_consistency", "mean_error_consistency"]

@@ -8,10 +8,10 @@ import pytest
 import timm
 import torch
 
-from robustvit import registry
-from robustvit.cost import count
-from robustvit.reference_files import COLUMNS, folder, read_references
-from robustvit.references import references
+from robustvit.evaluation.macs import count
+from robustvit.results.published.agreement import references
+from robustvit.results.published.files import COLUMNS, folder, read_references
+from robustvit.spec import registry
 
 FILES = sorted(folder().glob("*.csv"))
 OWN = {"clean", "holes", "", "original", "mixed_same", "mixed_rand"}

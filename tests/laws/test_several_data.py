@@ -12,20 +12,20 @@ import pytest
 from layouts import LAYOUTS, plant
 from PIL import Image
 
-from robustvit import runner
-from robustvit.board import leaderboard
-from robustvit.comparison import compare
-from robustvit.data.wnids import listed, wnids
+from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, SuiteError, UsageError
-from robustvit.loading import load_data
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.loading import load_data
+from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.plan import make as planned
 from robustvit.metrics.corruption import alexnet
-from robustvit.plan import Settings
-from robustvit.plan import make as planned
-from robustvit.spec import parse
-from robustvit.store import Store
-from robustvit.suite import Overrides, Suite
-from robustvit.suite_file import bind_storage, load_suite, read_suite
-from robustvit.summary import summary
+from robustvit.records.store import Store
+from robustvit.results.comparison import compare
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
+from robustvit.spec.spec import parse
+from robustvit.spec.suite import Overrides, Suite
+from robustvit.spec.suite_file import bind_storage, load_suite, read_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&kwargs=img_size=256,depth=1,embed_dim=24,num_heads=2"

@@ -10,23 +10,23 @@ import pytest
 from layouts import IN9, pictures
 from PIL import Image
 
-from robustvit import runner
-from robustvit.board import leaderboard
-from robustvit.comparison import compare, diff, flips
-from robustvit.data.wnids import listed, wnids
-from robustvit.estimate import estimate
-from robustvit.export import FORMATS, export
-from robustvit.loading import load_model
+from robustvit.data.annotations.wnids import listed, wnids
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.loading import load_model
+from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.plan import make as planned
 from robustvit.metrics.corruption import EXTRA, alexnet
-from robustvit.plan import Settings
-from robustvit.plan import make as planned
-from robustvit.report.entrants import stages
+from robustvit.records.store import Store
 from robustvit.report.page import write_report
-from robustvit.report.standings import board_of
-from robustvit.report.words import conclusion
-from robustvit.store import Store
-from robustvit.suite_file import load_suite
-from robustvit.summary import summary
+from robustvit.report.ranking import board_of
+from robustvit.report.suite_results import stages
+from robustvit.report.text import conclusion
+from robustvit.results.comparison import compare, diff, flips
+from robustvit.results.export import FORMATS, export
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
+from robustvit.spec.suite_file import load_suite
 
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 VARIANTS = ("original", "mixed_same", "mixed_rand", "mixed_next", "only_fg", "no_fg", "only_bg_b", "only_bg_t")

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
-from robustvit.intervals import Resamples
-from robustvit.judging import Weighted, judge, metric
 from robustvit.metrics.calibration import aurra, ece, rms_calibration_error, temperature
+from robustvit.statistics.estimates import Weighted, judge, metric
+from robustvit.statistics.intervals import Resamples
 
 
 def table(confidence: list[float], right: list[int]) -> pd.DataFrame:

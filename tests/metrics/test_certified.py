@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.ablations import Ablations
 from robustvit.errors import NotApplicable
 from robustvit.metrics.certified import (
     ablation_accuracy,
@@ -16,6 +15,7 @@ from robustvit.metrics.certified import (
     largest_patch_by_place,
     votes_needed,
 )
+from robustvit.spec.ablations import Ablations
 
 
 def votes(first: list[int], second: list[int], *, bands: Ablations | None = None, **more) -> pd.DataFrame:

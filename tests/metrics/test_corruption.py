@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.intervals import Resampler
-from robustvit.judging import CellMeans, Values
 from robustvit.metrics.corruption import (
     SEVERITIES,
     alexnet,
@@ -18,6 +16,8 @@ from robustvit.metrics.corruption import (
     mean_err_15,
     relative_mce_alexnet,
 )  # fmt: skip
+from robustvit.statistics.estimates import CellMeans, Values
+from robustvit.statistics.intervals import Resampler
 
 
 def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellMeans:

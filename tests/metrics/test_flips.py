@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable
-from robustvit.intervals import Resampler
-from robustvit.judging import CellMeans, Values, joined, judge, metric
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
-from robustvit.spec import called
+from robustvit.spec.spec import called
+from robustvit.statistics.estimates import CellMeans, Values, joined, judge, metric
+from robustvit.statistics.intervals import Resampler
 
 
 def swapped(*places: tuple[int, int], classes: int = 1000) -> np.ndarray:

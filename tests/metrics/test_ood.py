@@ -5,10 +5,10 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.intervals import Resampler
-from robustvit.judging import CellMeans, Values, joined, metric
 from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
+from robustvit.statistics.estimates import CellMeans, Values, joined, metric
+from robustvit.statistics.intervals import Resampler
 
 
 def asked(out: np.ndarray, inside: np.ndarray) -> CellMeans:

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.intervals import Resampler
-from robustvit.judging import CellMeans, Values
 from robustvit.metrics.shift import background_gap, top1_1000way
+from robustvit.statistics.estimates import CellMeans, Values
+from robustvit.statistics.intervals import Resampler
 
 
 def test_the_background_gap_is_what_random_backgrounds_cost() -> None:

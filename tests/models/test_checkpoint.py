@@ -10,13 +10,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from robustvit import registry
-from robustvit.address import parse_model
-from robustvit.checkpoint import About, save
-from robustvit.classifier import Classifier, fingerprint
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable
 from robustvit.models.checkpoint import load_tensors
-from robustvit.spec import plain
+from robustvit.primitives.checkpoint import About, save
+from robustvit.primitives.classifier import Classifier, fingerprint
+from robustvit.spec import registry
+from robustvit.spec.model_address import parse_model
+from robustvit.spec.spec import plain
 
 SHAPE = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2}
 KWARGS = ",".join(f"{key}={value}" for key, value in SHAPE.items())

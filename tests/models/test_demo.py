@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import robustvit as rv
-from robustvit.classifier import Classifier
 from robustvit.data.digits import digits
-from robustvit.loading import load_model
+from robustvit.evaluation.loading import load_model
 from robustvit.models.checkpoint import read_about
 from robustvit.models.demo import WEIGHTS, demo, demo_ablations
-from robustvit.training_run import accuracy
-from robustvit.view import View
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec.view import View
+from robustvit.training.run import accuracy
 
 FILE = WEIGHTS / "demo.safetensors"
 CARD = FILE.with_suffix(".md").read_text(encoding="utf-8")

@@ -7,19 +7,19 @@ import sys
 import pytest
 import torch
 
-from robustvit import registry
-from robustvit.address import parse_model
-from robustvit.classifier import Classifier
 from robustvit.errors import BadParameter, ModelError
-from robustvit.spec import plain
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.model_address import parse_model
+from robustvit.spec.spec import plain
 
 SOURCE = """
 import torch
 from torch import nn
-from robustvit.classifier import Card, Classifier
+from robustvit.primitives.classifier import Card, Classifier
 from robustvit.errors import DataMissing
-from robustvit.spec import Spec
-from robustvit.view import View
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
 
 def bare():
     torch.manual_seed(0)

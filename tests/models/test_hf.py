@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from robustvit import registry
-from robustvit.address import parse_model
-from robustvit.classifier import Classifier
 from robustvit.errors import CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hf, hub
-from robustvit.spec import plain
-from robustvit.view import View
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.model_address import parse_model
+from robustvit.spec.spec import plain
+from robustvit.spec.view import View
 
 transformers = pytest.importorskip("transformers", reason="transformers (the extra [hf]) is not installed")
 

@@ -10,13 +10,13 @@ import pytest
 import timm
 import torch
 
-from robustvit import registry
-from robustvit.address import parse_model
-from robustvit.classifier import Classifier
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable
 from robustvit.models import hub
 from robustvit.models.timm import timm_model
-from robustvit.spec import plain
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.model_address import parse_model
+from robustvit.spec.spec import plain
 
 TINY = "depth=1,embed_dim=24,img_size=32,num_heads=2,patch_size=8"
 ADDRESS = f"vit_tiny_patch16_224?kwargs={TINY}&num_classes=10&weights=random"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from robustvit.store import Store
+from robustvit.records.store import Store
 
 METRICS = ("top1", "corruption_error", "mce_alexnet", "robust_accuracy")
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from robustvit.board import leaderboard
+from robustvit.records.store import Store
 from robustvit.report.certified import certified_panels, certified_words
-from robustvit.report.entrants import Stage, stages
-from robustvit.report.standings import board_of
-from robustvit.report.words import conclusion
-from robustvit.store import Store
+from robustvit.report.ranking import board_of
+from robustvit.report.suite_results import Stage, stages
+from robustvit.report.text import conclusion
+from robustvit.results.leaderboard import leaderboard
 
 PROVED = {  # (scenario, params): metric and value
     ("columns", "width=4"): {"top1": 90.0, "certified_accuracy(patch=5)": 40.0, "certified_accuracy(patch=2)": 60.0},

@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustvit.board import leaderboard
 from robustvit.errors import StoreError, StoreFull
+from robustvit.records.store import Store
 from robustvit.report.page import render, write_report
-from robustvit.store import Store
+from robustvit.results.leaderboard import leaderboard
 
 HOSTILE = (
     "<script>alert(1)</script>",

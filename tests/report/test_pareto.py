@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from robustvit.board import leaderboard
+from robustvit.records.store import Store
 from robustvit.report.page import render
 from robustvit.report.pareto import pictures
-from robustvit.store import Store
+from robustvit.results.leaderboard import leaderboard
 
 MODELS = ("demo", "rival", "third")
 

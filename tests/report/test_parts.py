@@ -6,14 +6,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from robustvit.board import leaderboard
+from robustvit.records.store import Store
 from robustvit.report.charts import attack_panels, corruption_panels, family_of, heat_map
-from robustvit.report.conditions import conditions, link
-from robustvit.report.entrants import stages
 from robustvit.report.gallery import embedded, gallery, share
-from robustvit.report.standings import Board, Column, board_of, mean_error
-from robustvit.report.words import conclusion, doubts, notices
-from robustvit.store import Store
+from robustvit.report.provenance import conditions, link
+from robustvit.report.ranking import Board, Column, board_of, mean_error
+from robustvit.report.suite_results import stages
+from robustvit.report.text import conclusion, doubts, notices
+from robustvit.results.leaderboard import leaderboard
 
 
 def test_models_are_entrants_of_one_stage_with_colours_of_their_own(store: Store) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, SuiteError
-from robustvit.plan import Settings, make
-from robustvit.suite_file import read_suite
+from robustvit.evaluation.plan import Settings, make
+from robustvit.spec.suite_file import read_suite
 from robustvit.transforms.attention import attention_temperature
 
 SUITE = """name: t

@@ -1,0 +1,1 @@
+"""Attacks of other libraries, under names such as `torchattacks/PGD`."""

@@ -1,0 +1,78 @@
+"""What there is: the rows behind `robustvit list`. Nothing is imported that a listing does not need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robustvit.errors import UnknownName, nearest
+from robustvit.spec import model_address as address
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec
+from robustvit.spec.suite import Suite
+from robustvit.spec.suite_file import load_suite, suite_files
+
+_ANY = "NAME"  # what stands for a library's own names: torchattacks/NAME
+
+KINDS = ("suites", *(registry.PLURALS[kind] for kind in registry.KINDS))
+
+
+def index(kind: str) -> list[dict[str, Any]]:
+    """One row for each thing of a kind (`suites`, `corruptions`, …; the singular will do). Raises UnknownName."""
+    wanted = _kind(kind)
+    if wanted == "suites":
+        return [_suite_row(load_suite(name)) for name in suite_files()]
+    rows = [_row(entry) for entry in registry.entries(_singular(wanted)).values()]
+    if wanted == "models":
+        rows += [{"name": alias, "family": "alias", "what": f"timm's {arch}"} for alias, arch in sorted(address.ALIASES.items())]
+    return rows
+
+
+def about(kind: str, name: str) -> dict[str, Any]:
+    """Everything known of one thing: docstring, parameters, source, licence, citation. Raises UnknownName with the nearest names."""
+    wanted = _kind(kind)
+    if wanted == "suites":
+        known = suite_files()
+        if name not in known:
+            raise UnknownName(f"no suite is called '{name}'.{nearest(name, known)} The suites are {', '.join(known)}.")
+        return _suite_page(load_suite(name))
+    if wanted == "models" and name in address.ALIASES:
+        return {"kind": "model", "name": name, "doc": f"A short name for timm's {address.ALIASES[name]}."}
+    adapter = registry.entries(_singular(wanted)).get(name.removesuffix(_ANY))
+    return registry.describe(adapter if adapter is not None and adapter.adapter else registry.lookup(_singular(wanted), name))
+
+
+def _kind(kind: str) -> str:
+    singulars = {**registry.PLURALS, "suite": "suites"}
+    wanted = singulars.get(kind, kind)
+    if wanted not in KINDS:
+        raise UnknownName(f"nothing to list is called '{kind}'.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.")
+    return wanted
+
+
+def _singular(plural: str) -> str:
+    return next(single for single, many in registry.PLURALS.items() if many == plural)
+
+
+def _row(entry: registry.Entry) -> dict[str, Any]:
+    return {"name": f"{entry.name}{_ANY}" if entry.adapter else entry.name, "family": entry.family, "what": entry.summary}
+
+
+def _suite_row(suite: Suite) -> dict[str, Any]:
+    return {
+        "name": suite.name,
+        "data": ", ".join(dict.fromkeys(spec.name for spec in suite.data)),
+        "cells": sum(len(part.data) * len(part.scenarios) for part in suite.parts) * len(suite.transforms) * len(suite.seeds),
+        "what": suite.title,
+    }
+
+
+def _suite_page(suite: Suite) -> dict[str, Any]:
+    return {
+        "kind": "suite", "name": suite.name, "doc": suite.title, "rules": suite.rules, "data": _brief(suite.data), "version": suite.version,
+        "scenarios": _brief(suite.scenarios), "metrics": [spec.name for spec in suite.metrics], "paper": suite.paper, "url": suite.url,
+        "licence": suite.licence, "citation": suite.citation, "file": suite.where,
+    }  # fmt: skip
+
+
+def _brief(specs: tuple[Spec, ...]) -> list[str]:
+    return [str(spec) for spec in specs]

@@ -1,0 +1,247 @@
+"""Corrupted copies of image files: a tree like that of ImageNet-C, TARGET/<corruption>/<severity>/<where the picture lay>.
+
+Files are written whole or not at all, and one that is there is not made again: a run that was stopped goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from robustvit.data.formats.decode import decode
+from robustvit.data.formats.files import EXTENSIONS, listing, written
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
+from robustvit.primitives.batch import Batch, pixels, to_uint8
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario, stream
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec, called
+from robustvit.spec.suite_file import load_suite
+from robustvit.spec.view import View
+
+Format = Literal["png", "jpeg", "jpeg85"]
+Progress = Callable[[int, int, str], None]
+IMAGENET = View((224, 224), 256, "center", "bilinear")  # what the released files were made from
+SEVERITIES = (1, 2, 3, 4, 5)
+_ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
+_SAVED: dict[str, dict[str, Any]] = {
+    "png": {"format": "PNG"},
+    "jpeg": {"format": "JPEG", "quality": 95},
+    "jpeg85": {"format": "JPEG", "quality": 85, "optimize": True},
+}
+_NOTE = "generated.json"
+
+
+class Made(NamedTuple):
+    """What a run did: files written, files that were there before, and the pictures that could not be read, each with its reason."""
+
+    written: int
+    kept: int
+    unreadable: list[str]
+
+
+def generate(
+    source: Path | str,
+    target: Path | str,
+    corruptions: Sequence[str] | None = None,
+    severities: Sequence[int] | None = None,
+    *,
+    view: View | None = None,
+    form: str = "png",
+    seed: int = 0,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Made:
+    """Writes `source` under every corruption and severity into `target`.
+
+    source: an image, a folder of images, or a tree of class folders; it is only read. corruptions: names, default the fifteen of
+    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. severities: default all five. view: how pictures are resized and cropped first, default not at all;
+    `IMAGENET` is that of the released files. form: `png` loses nothing, `jpeg` has quality 95, `jpeg85` is stored as the released files
+    are. Draws are keyed by (seed, the picture's path below source): no order, neighbour or number of workers shows. workers: processes
+    beside this one. progress: called with (pictures done, all, the last one's path).
+    Raises UnknownName or BadParameter for what does not fit, DataMissing where there are no pictures.
+    """
+    place, paths = _pictures(Path(source))
+    order = _Order(place, Path(target), tuple(_asked(corruptions, severities)), view, _form(form), seed)
+    _refuse_overlap(order, Path(source))
+    _refuse_twins(paths)
+    _agree(order)
+    wrote, kept, unreadable = 0, 0, []
+    for done, one in enumerate(_each(partial(_make, order), paths, workers), 1):
+        wrote, kept = wrote + one.written, kept + one.kept
+        unreadable += one.unreadable
+        if progress:
+            progress(done, len(paths), written(paths[done - 1]))
+    return Made(wrote, kept, unreadable)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    folder: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class _Order:
+    source: Path
+    target: Path
+    variants: tuple[_Variant, ...]
+    view: View | None
+    form: Format
+    seed: int
+
+    def file(self, variant: _Variant, path: str) -> Path:
+        """Where the picture at `path` goes."""
+        return (self.target / variant.folder / path).with_suffix(_ENDINGS[self.form])
+
+
+def _pictures(source: Path) -> tuple[Path, list[str]]:
+    """The folder, and the paths of the images below it."""
+    if not source.exists():
+        raise DataMissing(f"there is nothing at {source}; give an image, a folder of images, or a tree of class folders.")
+    if source.is_file():
+        return source.parent, [source.name]
+    found = listing(source)
+    if not found.pictures:
+        raise DataMissing(f"{source} holds no images ({found.ignored} other files). Images end in {', '.join(EXTENSIONS)}.")
+    return source, [picture.path for picture in found.pictures]
+
+
+def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) -> Iterator[_Variant]:
+    for text in dict.fromkeys(corruptions or [spec.name for spec in load_suite("imagenet-c").scenarios if spec.name != "clean"]):
+        spec = called(text, "corruption")
+        entry = registry.lookup("corruption", spec.name)
+        graded = any(param.name == entry.severity and param.hint.choices == SEVERITIES for param in entry.params)
+        if graded and spec.get(entry.severity) is not None:
+            raise BadParameter(f"corruption '{text}': give its severity with --severity, so that it gets the folder of that name.")
+        if graded:
+            yield from (_variant(entry, spec, severity) for severity in dict.fromkeys(severities or SEVERITIES))
+        elif severities is None and (spec.params or not entry.severity):
+            yield _variant(entry, spec, None)
+        elif spec.params or not entry.severity:
+            raise BadParameter(f"corruption '{text}' has no severities 1 to 5, and --severity is given; make it in a call of its own.")
+        else:
+            raise BadParameter(
+                f"corruption '{entry.name}' has no severities 1 to 5; its scale is '{entry.severity}'. Write {entry.name}?{entry.severity}=VALUE."
+            )
+
+
+def _variant(entry: registry.Entry, spec: Spec, severity: int | None) -> _Variant:
+    told = ",".join(f"{key}={value}" for key, value in spec.params)
+    folder = "/".join(part for part in (entry.name, told, "" if severity is None else str(severity)) if part)
+    return _Variant(folder, registry.bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
+
+
+def _form(form: str) -> Format:
+    if form not in _ENDINGS:
+        raise BadParameter(f"the format '{form}' is unknown.{nearest(form, _ENDINGS)} It takes {', '.join(_ENDINGS)}.")
+    return cast(Format, form)
+
+
+def _refuse_overlap(order: _Order, source: Path) -> None:
+    """What is read and what is written lie apart: nothing read is overwritten, and nothing written is read the next time."""
+    read = source.resolve()
+    for folder in (order.target.resolve() / variant.folder for variant in order.variants):
+        inside = read.is_dir() and folder.is_relative_to(read)
+        if inside or read.is_relative_to(folder):
+            raise BadParameter(f"{folder} would be written and {source} is read: they overlap. Give a folder elsewhere.")
+
+
+def _refuse_twins(paths: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for path in paths:
+        other = seen.setdefault(str(Path(path).with_suffix("")), path)
+        if other != path:
+            raise BadParameter(f"{written(other)} and {written(path)} would be written to one file; rename one.")
+
+
+def _agree(order: _Order) -> None:
+    """Notes in the target what its files are made with. Raises BadParameter where they were made otherwise."""
+    note = order.target / _NOTE
+    versions = {variant.spec.name: registry.lookup("corruption", variant.spec.name).version for variant in order.variants}
+    made = {"seed": order.seed, "format": order.form, "view": order.view.as_dict() if order.view else None}
+    made = json.loads(json.dumps(made))
+    before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {**made, "corruptions": {}}
+    differing = [key for key in made if before[key] != made[key]]
+    differing += [name for name, version in versions.items() if before["corruptions"].get(name, version) != version]
+    if differing:
+        raise BadParameter(f"{order.target} holds pictures made with another {few(differing)} (see {note}). Give another folder.")
+    content = {**made, "corruptions": {**before["corruptions"], **versions}}
+    _write(note, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _each(make: Callable[[str], Made], paths: Sequence[str], workers: int) -> Iterable[Made]:
+    if workers < 1:
+        yield from map(make, paths)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(make, paths, chunksize=max(1, min(16, len(paths) // (4 * workers))))
+
+
+def _make(order: _Order, path: str) -> Made:
+    """The missing variants of one picture."""
+    missing = [variant for variant in order.variants if not order.file(variant, path).exists()]
+    kept = len(order.variants) - len(missing)
+    if not missing:
+        return Made(0, kept, [])
+    try:
+        picture = _seen(order, path)
+    except DataUnreadable as error:
+        return Made(0, kept, [str(error)])
+    batch = Batch(pixels(picture[None]), torch.zeros(1, dtype=torch.int64), (written(path),))
+    unmade = []
+    for variant in missing:
+        try:
+            made = _encoded(_corrupted(variant.spec, batch, order.seed), order.form)
+        except RobustvitError as error:  # a picture that this corruption cannot do, such as a single pixel
+            unmade.append(f"{written(path)}: {variant.folder}: {error}")
+        else:
+            _write(order.file(variant, path), made)
+    return Made(len(missing) - len(unmade), kept, unmade)
+
+
+def _seen(order: _Order, path: str) -> np.ndarray:
+    try:
+        content = (order.source / path).read_bytes()
+    except OSError as error:
+        raise DataUnreadable(f"{written(path)}: {error.strerror}") from error
+    picture = decode(content, written(path))
+    return picture if order.view is None else np.asarray(order.view.look(Image.fromarray(picture)))
+
+
+def _corrupted(spec: Spec, batch: Batch, seed: int) -> Tensor:
+    does = scenario(registry.lookup("corruption", spec.name), spec)
+    images = does(None, batch, Draws(seed, stream(spec), batch.ids)).images  # type: ignore[arg-type]
+    assert images is not None
+    return images
+
+
+def _encoded(images: Tensor, form: Format) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(to_uint8(images)[0]).save(content, **_SAVED[form])
+    return content.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none: it is written beside its place, hidden, and moved there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise RobustvitError(f"{path} cannot be written: {error.strerror}.") from error

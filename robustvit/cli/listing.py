@@ -1,0 +1,205 @@
+"""What there is: list, check and data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from robustvit.cli.exit_codes import AsJson
+from robustvit.cli.printing import err, out
+from robustvit.cli.progress import showing
+from robustvit.errors import RobustvitError, UsageError
+
+if TYPE_CHECKING:
+    from robustvit.cli.commands.data_check import Verdict
+    from robustvit.primitives.batch import Data
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, defenses or metrics.")],
+    name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What there is.
+
+    Example: robustvit list corruptions fog
+    """
+    from robustvit.cli.commands import catalogue
+
+    if name is None:
+        rows = catalogue.index(kind)
+        if as_json:
+            print(json.dumps(rows))
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in rows[0] if rows else ("name",):
+            table.add_column(heading, no_wrap=heading == "name")
+        for row in rows:
+            table.add_row(*(escape(str(value)) for value in row.values()))
+        out.print(table if rows else f"no {kind} are registered.")
+        return
+    about = catalogue.about(kind, name)
+    print(json.dumps(about, default=str)) if as_json else _print_about(about)
+
+
+def _print_about(about: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(str(about.pop('kind')))} {escape(str(about.pop('name')))}[/]\n", highlight=False)
+    out.print(escape(str(about.pop("doc", "") or "").strip()) + "\n", highlight=False)
+    for key, value in about.items():
+        if not value:
+            continue
+        if isinstance(value, dict):
+            out.print(f"[bold]{key}[/]", highlight=False)
+            for inner, told in value.items():
+                shown = (
+                    f"{told['takes']}" + ("" if told["required"] else f"; default {told['default']}") if isinstance(told, dict) else told
+                )
+                out.print(f"  {escape(inner)}: {escape(str(shown))}", highlight=False, soft_wrap=True)
+        elif isinstance(value, list):
+            out.print(f"[bold]{key}[/]\n  " + "\n  ".join(escape(str(item)) for item in value), highlight=False, soft_wrap=True)
+        else:
+            gap = "\n" if "\n" in str(value).strip() else " "
+            out.print(f"[bold]{key}[/]{gap}{escape(str(value).strip())}", highlight=False, soft_wrap=True)
+
+
+def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default those that ship with robustvit.")] = None) -> None:
+    """Validate suite files: the line, the mistake, the nearest name.
+
+    Example: robustvit check suites/*.yaml
+    """
+    from robustvit.spec.suite_file import read_suite, suite_files
+
+    pages = {str(path): path for path in files} if files else {f"suites/{name}.yaml": path for name, path in suite_files().items()}
+    wrong = 0
+    for shown, path in pages.items():
+        try:
+            suite = read_suite(path, shown)
+        except RobustvitError as error:
+            wrong += 1
+            err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        else:
+            data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
+            told = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
+            out.print(f"[green]✓[/] {shown}: {told}", highlight=False, soft_wrap=True)
+    if wrong:
+        raise typer.Exit(UsageError.exit_code)
+
+
+def _count(things: Sequence[object], word: str) -> str:
+    return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
+
+
+def data_(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full, all its variants; NAME?key=value shows some.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every picture of NAME: what is damaged, what is there twice.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Look in this folder and, before, in the one of the data's name in it; not in the usual places."),
+    ] = None,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The known data sets: found or not, whole or not, and how to get them.
+
+    A NAME that cannot be opened where it was looked for, or was to be, ends in exit code 1; absent from its usual places it does not.
+    With --verify, pictures that cannot be read, and equal ones under several labels, end in exit code 1.
+
+    Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
+    """
+    from robustvit.cli.commands import data_status as sources
+    from robustvit.evaluation import image_cache as pictures
+    from robustvit.spec import registry
+
+    if clear_cache:
+        out.print(f"Freed {pictures.clear() / 2**20:.1f} MiB of decoded pictures.", highlight=False)
+        return
+    if name is not None:
+        _show_data(name, data_dir, verify, as_json)
+        return
+    if verify:
+        raise UsageError("--verify reads every picture of one data set; name it: robustvit data imagenet-a --verify.")
+    rows = [sources.status(one, data_dir) for one in registry.entries("data")]
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
+        out.print(f"{mark} [bold]{row['name']}[/]: {escape(str(row['told']))}", highlight=False, soft_wrap=True)
+    out.print(f"Decoded pictures take {pictures.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
+
+
+def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) -> None:
+    """One data set in full; with `verify` every picture of it."""
+    from robustvit.cli.commands import data_status as sources
+
+    about = sources.describe(name, data_dir)
+    verdicts = _verdicts(name, data_dir, quiet=as_json) if verify else {}
+    for one in about["variants"]:
+        verdict = verdicts.get(sources.called(one["params"]))
+        one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
+    print(json.dumps(about, default=str)) if as_json else _print_data(about)
+    wrong = (
+        about["variants"] and about["where"] is not None and not about["found"]
+    )  # where no place was given and none is there, nothing is wrong
+    if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
+        raise typer.Exit(RobustvitError.exit_code)
+
+
+def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, Verdict]:
+    """What every variant of a data set that is at hand is like; one whose pictures were among those before is not read again."""
+    from robustvit.cli.commands import data_status as sources
+    from robustvit.cli.commands.data_check import covers, verify
+
+    found: dict[str, Verdict] = {}
+    last: Data | None = None
+    with showing(quiet) as progress:
+        for variant in sources.variants(name, data_dir):
+            if variant.data is not None and not covers(last, variant.data):
+                last = variant.data
+                found[sources.called(variant.params)] = verify(last, progress)
+    return found
+
+
+def _print_data(about: dict[str, Any]) -> None:
+    from robustvit.cli.commands.data_status import called
+    from robustvit.errors import few
+
+    out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
+    looked = ("found in", about["where"]) if about["found"] else ("looked in", " and ".join(about["looked"]))
+    for key, value in (looked, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+        if value:
+            out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
+    for one in about["variants"]:
+        mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", called(one["params"])
+        out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
+        if one.get("absent"):
+            out.print(f"  no picture of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)
+        if one.get("facts"):
+            out.print(f"  facts of each sample: {', '.join(one['facts'])}", highlight=False, soft_wrap=True)
+        if "verdict" in one:
+            _print_verdict(one["verdict"])
+
+
+def _print_verdict(verdict: dict[str, Any]) -> None:
+    from robustvit.errors import few
+
+    told = {
+        "unreadable": f"{len(verdict['unreadable']):,} cannot be read: " + "; ".join(verdict["unreadable"][:5]),
+        "clashing": f"{_count(verdict['clashing'], 'group')} of equal pictures under different labels: "
+        + few([" = ".join(ids) for ids in verdict["clashing"]]),
+        "same": f"{_count(verdict['same'], 'group')} of equal pictures under one label: "
+        + few([" = ".join(ids) for ids in verdict["same"]]),
+    }
+    for key, words in told.items():
+        if verdict[key]:
+            mark = "[yellow]told:[/]" if key == "same" else "[red]wrong:[/]"
+            out.print(f"  {mark} {escape(words)}", highlight=False, soft_wrap=True)
+    if verdict["right"]:
+        out.print(f"  [green]verified:[/] all {verdict['images']:,} pictures can be read", highlight=False, soft_wrap=True)

@@ -1,0 +1,109 @@
+"""What run and plan are asked: the one list of their options, as a value."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustvit.cli.exit_codes import AsJson, StorePath
+from robustvit.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustvit.evaluation.plan import Settings
+    from robustvit.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """What run and plan are asked."""
+
+    models: list[str | Spec]
+    suite: str
+    data: str | None
+    store: Path
+    settings: Settings
+    as_json: bool
+    quiet: bool
+    command: str
+
+
+def asking(verb: Callable[[Request], None]) -> Callable[..., None]:
+    """A command with the arguments of _request, so that plan and run cannot drift apart."""
+
+    @functools.wraps(_request)
+    def command(**given: Any) -> None:
+        verb(_request(**given))
+
+    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    return command
+
+
+def _request(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file that loads with weights only.")] = None,
+    model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for several.")] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file; kept:STORE judges images kept there again.")] = "quick",
+    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are, or the folder that holds them in one of the data's name; the latter for a suite on several data sets.")] = None,
+    store: StorePath = Path("results"),
+    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images beside each other.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
+    seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; default the suite's own.")] = None,
+    img_size: Annotated[int | None, typer.Option("--img-size", help="Side of what the model sees; part of the cell.")] = None,
+    crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized picture that the crop keeps; part of the cell.")] = None,
+    interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
+    storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: store corrupted pictures as the released files are; part of the cell.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="90s, 10m, 2h: once it is spent nothing new is begun; the same command goes on from there.")] = None,
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits; adversarial, the images that attacks leave. Repeat for both.")] = None,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> Request:  # fmt: skip
+    from robustvit.evaluation.plan import Settings
+    from robustvit.spec.model_address import parse_model
+    from robustvit.spec.suite import Overrides
+    from robustvit.spec.suite_file import bind_storage
+
+    models = list(model or ["demo"])
+    named: list[str | Spec] = list(models)
+    one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
+    if one and len(models) != 1:
+        raise UsageError(
+            f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are named. Use file:PATH?arch=NAME."
+        )
+    if one:
+        pairs = dict(_pair(text) for text in model_kwargs or [])
+        named = [parse_model(models[0], checkpoint=checkpoint, model_kwargs=pairs, num_classes=num_classes)]
+    share = limit if limit is None or (limit < 1 or not float(limit).is_integer()) else int(limit)
+    settings = Settings(
+        device=device, batch_size=batch_size, workers=workers, precision=precision, limit=share, seed=seed, keep=tuple(keep or ()),
+        view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
+        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
+    )  # fmt: skip
+    return Request(named, suite, data, store, settings, as_json, quiet, _typed())
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise UsageError(f"--model-kwargs '{text}': write key=value, for instance patch_size=8.")
+    return key, value
+
+
+def _typed() -> str:
+    """The command as it was typed, after robustvit, without what changes no number."""
+    import shlex
+
+    shown_only = ("-q", "--quiet", "--json", "-v", "--verbose")
+    words = sys.argv[1:]
+    asked = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
+    return " ".join(["robustvit", *(shlex.quote(word) for word in asked if word not in shown_only)])

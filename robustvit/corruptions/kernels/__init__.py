@@ -1,0 +1,1 @@
+"""Image operations that corruptions are written with; no plug-in lives here."""

@@ -1,0 +1,58 @@
+"""Colour: hue, saturation and value, and the luma of the JPEG family. Channels lie along dim 1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from robustvit.primitives import compiled
+
+_LOOPS = "robustvit.corruptions.kernels.pixel_loops"
+
+
+def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue, saturation and value of RGB in [0, 1], each (N, H, W) in [0, 1]; grey has hue and saturation 0."""
+    if compiled.serve(images):
+        out = torch.empty(3, len(images), *images.shape[2:], dtype=torch.float64)
+        compiled.loops(_LOOPS).to_hsv(compiled.array(images, len(images), 3, -1), compiled.array(out, 3, len(images), -1))
+        return out[0], out[1], out[2]
+    red, green, blue = images.unbind(1)
+    value = images.amax(dim=1)
+    spread = value - images.amin(dim=1)
+    grey = spread == 0
+    divisor = spread.masked_fill(grey, 1.0)
+    hue = torch.where(red == value, (green - blue) / divisor, 0.0)
+    hue = torch.where(green == value, (blue - red).div_(divisor).add_(2.0), hue)
+    hue = torch.where(blue == value, (red - green).div_(divisor).add_(4.0), hue).div_(6.0)
+    hue = torch.where(hue < 0, hue + 1.0, hue).masked_fill_(grey, 0.0)
+    saturation = spread / value.masked_fill(grey, 1.0)
+    return hue, saturation, value
+
+
+def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """RGB (N, 3, H, W) of hue, saturation and value, each (N, H, W) in [0, 1]."""
+    if compiled.serve(hue, saturation, value):
+        out = torch.empty(len(hue), 3, *hue.shape[1:], dtype=torch.float64)
+        given = (compiled.array(part, len(hue), -1) for part in (hue, saturation, value))
+        compiled.loops(_LOOPS).to_rgb(*given, compiled.array(out, len(hue), 3, -1))
+        return out
+    turn = hue * 6.0
+    sextant = turn.floor()
+    part = turn.sub_(sextant)
+    low = value * (1.0 - saturation)
+    falling = value * (1.0 - part * saturation)
+    rising = value * (1.0 - (1.0 - part) * saturation)
+    sextant = sextant.remainder_(6.0)
+    middle = torch.where(sextant.remainder(2.0) == 0, rising, falling)
+    channels = []
+    for start in (0, 4, 2):  # red is the highest in sextants 5 and 0, green in 1 and 2, blue in 3 and 4
+        place = (sextant + start).remainder_(6.0)
+        highest, lowest = (place == 0) | (place == 5), (place == 2) | (place == 3)
+        channels.append(torch.where(highest, value, torch.where(lowest, low, middle)))
+    return torch.stack(channels, dim=1)
+
+
+def luma(images: Tensor) -> Tensor:
+    """(N, 1, H, W): 0.299 R + 0.587 G + 0.114 B in the images' own precision."""
+    red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
+    return (red * 0.299).add_(green * 0.587).add_(blue * 0.114)

@@ -1,0 +1,133 @@
+"""Filters that weigh shifted copies, added in one fixed order: a row's bits depend on nothing but that row.
+
+Every tap is a product and then a sum, never fused: flat regions sit exactly on a level, where truncation would show the difference.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from robustvit.primitives import compiled
+
+_LOOPS = "robustvit.corruptions.kernels.filter_loops"
+
+Border = Literal["nearest", "reflect"]
+
+
+def gaussian(
+    images: Tensor, sigmas: tuple[float, float], truncate: float, border: Border, *, rounded: torch.dtype = torch.float64
+) -> Tensor:
+    """Gaussian blur of (N, C, H, W) float64 down the rows, then along them.
+
+    sigmas: for rows and columns, in pixels. truncate: radius in sigmas, rounded. border: `nearest` repeats the edge pixel, `reflect`
+    mirrors the picture with the edge pixel twice (`d c b a | a b c d | d c b a`). rounded: what either pass is rounded to.
+    """
+    for dim, sigma in ((-2, sigmas[0]), (-1, sigmas[1])):
+        images = _correlate(images, _bell(sigma, truncate), dim, border).to(rounded).double()
+    return images
+
+
+def motion(images: Tensor, angles: Sequence[float], radius: int, sigma: float) -> Tensor:
+    """Streaks of (N, C, H, W) float64 along one angle per image, in degrees: 2 · radius + 1 taps, half a Gaussian from the first on.
+
+    Edge pixels are repeated. Taps from where the streak leaves the picture are dropped, and the picture is darker for them.
+    """
+    streak = _streaked if compiled.serve(images) else _streak
+    weights = _tail(radius, sigma)
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for row, image, taps in zip(out, images, _taps(angles, radius, *images.shape[-2:]), strict=True):
+        streak(image, taps, weights, row)
+    return out
+
+
+def reflected(index: Tensor, size: int, *, twice: bool) -> Tensor:
+    """Integer positions of any sign folded into 0 … size − 1 by mirrors at the edges; `twice` counts the edge pixel twice."""
+    if twice:
+        folded = index.remainder(2 * size)
+        return torch.minimum(folded, 2 * size - 1 - folded)
+    folded = index.remainder(max(1, 2 * size - 2))
+    return torch.minimum(folded, 2 * size - 2 - folded)
+
+
+def spread(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Fills the upper left of `out` (P, h, w) with the rows and columns of planes (P, H, W) that are named, as often as they are."""
+    if compiled.serve(planes, out):
+        compiled.loops(_LOOPS).spread(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
+    else:
+        out[:, : len(rows), : len(columns)] = planes[:, rows][:, :, columns]
+
+
+@functools.lru_cache(maxsize=64)
+def _bell(sigma: float, truncate: float) -> tuple[float, ...]:
+    """The weights from the centre outwards."""
+    radius = int(truncate * sigma + 0.5)
+    weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
+    return tuple((weights / weights.sum())[radius:].tolist())
+
+
+def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Border) -> Tensor:
+    radius, size = len(weights) - 1, images.shape[dim]
+    index = torch.arange(-radius, size + radius, device=images.device)
+    index = index.clamp(0, size - 1) if border == "nearest" else reflected(index, size, twice=True)
+    if compiled.serve(images):
+        out = torch.empty_like(images, memory_format=torch.contiguous_format)
+        loops = compiled.loops(_LOOPS)
+        correlate = loops.correlated_down if dim == -2 else loops.correlated_along
+        correlate(compiled.planes(images), np.array(weights), index.numpy(), compiled.planes(out))
+        return out
+    padded = images.index_select(dim, index)
+    out = images * weights[0]
+    for tap in range(radius, 0, -1):
+        pair = padded.narrow(dim, radius - tap, size) + padded.narrow(dim, radius + tap, size)
+        out.add_(pair.mul_(weights[tap]))
+    return out
+
+
+class _Taps(NamedTuple):
+    """How many rows down and columns right of a pixel its streak gathers, nearest first."""
+
+    tops: NDArray[np.int64]
+    lefts: NDArray[np.int64]
+
+
+def _taps(angles: Sequence[float], radius: int, height: int, width: int) -> list[_Taps]:
+    """Each image's taps, as far as they lie inside a picture of that size."""
+    count = 2 * radius + 1
+    turns = np.deg2rad(np.array(angles, dtype=np.float64))[:, None]
+    rise, run = count * np.sin(turns), count * np.cos(turns)
+    length = np.hypot(rise, run)
+    tops, lefts = (np.ceil(np.arange(count) * part / length - 0.5).astype(np.int64) for part in (rise, run))
+    kept = ((np.abs(tops) < height) & (np.abs(lefts) < width)).sum(axis=1)
+    return [_Taps(top[:some], left[:some]) for top, left, some in zip(tops, lefts, kept.tolist(), strict=True)]
+
+
+@functools.lru_cache(maxsize=64)
+def _tail(radius: int, sigma: float) -> NDArray[np.float64]:
+    """The weights of a streak's taps: half a Gaussian."""
+    count = 2 * radius + 1
+    bell = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
+    tail: NDArray[np.float64] = bell / np.sum(bell)
+    return tail
+
+
+def _streaked(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+    compiled.loops(_LOOPS).streaked(compiled.planes(image), taps.tops, taps.lefts, weights, compiled.planes(out))
+
+
+def _streak(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+    height, width = image.shape[-2:]
+    edges = [max(0, -taps.lefts.min()), max(0, taps.lefts.max()), max(0, -taps.tops.min()), max(0, taps.tops.max())]
+    padded = functional.pad(image[None], edges, mode="replicate")[0]
+    scaled = torch.empty_like(image)
+    out.zero_()
+    for top, left, weight in zip(taps.tops.tolist(), taps.lefts.tolist(), weights.tolist(), strict=False):
+        window = padded.narrow(1, top + edges[2], height).narrow(2, left + edges[0], width)
+        out.add_(torch.mul(window, weight, out=scaled))

@@ -1,0 +1,1 @@
+"""Labels, class names and masks that come beside data sets; no plug-in lives here."""

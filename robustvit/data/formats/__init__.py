@@ -1,0 +1,1 @@
+"""How data sets are read from disk; no plug-in lives here."""

@@ -1,0 +1,1 @@
+"""Runs a Suite on models and data, and writes the Records into a Store."""

@@ -1,0 +1,141 @@
+"""The data sets that a run asks on: opened, put in evaluation order, cut to a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageError, few
+from robustvit.evaluation.loading import load_data
+from robustvit.primitives.batch import Data, Traits, traits
+from robustvit.spec import registry
+from robustvit.spec.sample_order import Frames, order, starts
+from robustvit.spec.spec import Spec
+from robustvit.spec.suite import Suite
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """A data set in evaluation order, and what is asked on it. positions: of its samples, (N,); asked: how many rows are wanted, from the first on."""
+
+    data: Data
+    positions: np.ndarray
+    asked: int
+    scenarios: tuple[Spec, ...]
+
+    @classmethod
+    def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
+        """The first `limit` samples, a count or a share below 1; of clips, all their frames. Raises BadParameter as `wanted` does."""
+        positions = order(data.ids)
+        bounds = starts(data.ids, positions)
+        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
+
+    @property
+    def traits(self) -> Traits:
+        """The data's."""
+        return traits(self.data)
+
+    @property
+    def lacking(self) -> str:
+        """`7,412 of its 7,500 pictures` where the whole set is known to have more than are here, else ""."""
+        whole = self.traits.expected
+        if whole is None or isinstance(self.data.ids, Frames) or len(self.data) >= whole:
+            return ""
+        return f"{len(self.data):,} of its {whole:,} pictures"
+
+    @property
+    def spec(self) -> Spec:
+        """The data's part of a Cell: its name, and what tells it from its siblings."""
+        told = {key: value for key, value in (("scenario", self.traits.scenario), ("severity", self.traits.severity)) if value}
+        return Spec(self.data.name).with_params(**told, **dict(self.traits.params))
+
+
+def wanted(limit: int | float | None, size: int) -> int:
+    """How many samples a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
+    if limit is None:
+        return size
+    if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
+        raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1).")
+    return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
+
+
+def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:
+    """The data sets that the suite's questions are asked on, and which these are; `data` takes the place of the suite's own, or of what is nested in it.
+
+    Raises UsageError where the suite's data is its question and another is named; DataMissing, naming all of them, where some are missing.
+    """
+    if data is not None and suite.fixed_data:
+        names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
+        raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
+    given = load_data(data, data_dir=data_dir) if isinstance(data, str) else data
+    if given is None:
+        return [(one, suite.asked_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
+    if not any(_nests(spec) for spec in suite.data):
+        return [(given, suite.scenarios)]
+    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.asked_on(spec)) for spec in suite.data]
+
+
+def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
+    opened: list[Data] = []
+    missing: dict[str, list[str]] = {}
+    for spec in suite.data:
+        try:
+            opened.append(load_data(spec, data_dir=place_of(suite, spec, data_dir)))
+        except DataMissing as error:
+            missing.setdefault(spec.name, []).append(str(error))
+    reasons = [_missing(name, told) for name, told in missing.items()]
+    if len(reasons) > 1:
+        raise DataMissing(f"{len(reasons)} data sets of suite '{suite.name}' are missing: {', '.join(missing)}.\n" + "\n".join(reasons))
+    if reasons:
+        raise DataMissing(reasons[0])
+    return opened
+
+
+def _missing(name: str, reasons: Sequence[str]) -> str:
+    """The first reason, and how many more parts of a data set have another."""
+    more = len(set(reasons)) - 1
+    return reasons[0] + (f" {more} more part{'s' if more > 1 else ''} of {name} cannot be found either." if more else "")
+
+
+def _nests(spec: Spec) -> bool:
+    return any(param.hint.plugin == "data" for param in registry.lookup("data", spec.name).params)
+
+
+def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
+    """Where a data set's files are looked for: in `data_dir`, or in the folder of its name alone where the suite names several data sets."""
+    nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
+    several = len({one.name for one in (*suite.data, *nested)}) > 1
+    return data_dir / spec.name if several and data_dir is not None else data_dir
+
+
+def shortfalls(many: Sequence[Samples]) -> list[str]:
+    """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
+    lacking: dict[str, list[Samples]] = {}
+    for samples in many:
+        if samples.lacking:
+            lacking.setdefault(samples.data.name, []).append(samples)
+    return [_shortfall(name, parts) for name, parts in lacking.items()]
+
+
+def _shortfall(name: str, parts: Sequence[Samples]) -> str:
+    first = parts[0]
+    told = f"{name} {first.traits.scenario} {first.traits.severity}".strip() if len(parts) > 1 else name
+    more = f", and {len(parts) - 1} more parts of {name} lack some" if len(parts) > 1 else ""
+    return f"{told} holds {first.lacking}{more}"
+
+
+def refuse_contradictions(many: Sequence[Samples]) -> None:
+    """Raises DataUnreadable where variants of one data set give the same sample different labels."""
+    known: dict[str, tuple[str, dict[str, str]]] = {}
+    for data, own in ((samples.data, samples.traits) for samples in many):
+        if isinstance(data.ids, Frames):
+            continue
+        shown = f"{data.name} {own.scenario} {own.severity}".strip()
+        labels = {name: data.classes[label] for name, label in zip(data.ids, data.labels.tolist(), strict=True)}
+        first, before = known.setdefault(own.base or data.name, (shown, labels))
+        other = [name for name, label in labels.items() if before.get(name, label) != label]
+        if other:
+            raise DataUnreadable(f"'{first}' and '{shown}' give {len(other)} of the same samples different labels: {few(other)}.")

@@ -1,0 +1,102 @@
+"""Where and with what a number was computed: told beside the records, outside a cell's identity."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustvit.errors import BadParameter
+
+_PACKAGES = (
+    "robustvit",
+    "torch",
+    "timm",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "scikit-learn",
+    "Pillow",
+    "transformers",
+    "imagecorruptions",
+)
+
+
+def determine() -> None:
+    """Sets the switches that make results repeatable: no TF32, deterministic cuDNN, no autotuning."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def device(name: str) -> torch.device:
+    """The device called `name` (cpu, cuda, cuda:1, mps). Raises BadParameter where torch knows none of that name or it is not here."""
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise BadParameter(f"no device '{name}' is here ({str(error).splitlines()[0]}). There is {', '.join(here)}.") from error
+    return found
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, hardware and switches, as nested plain data."""
+    return {"versions": _versions(), "hardware": _hardware(device), "switches": _switches(), "revision": _revision()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    about: dict[str, Any] = {"device": str(device), "cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform()}
+    if device.type == "cuda":
+        about["gpu"] = torch.cuda.get_device_name(device)
+        about["cuda"] = torch.version.cuda
+    return about
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _switches() -> dict[str, Any]:
+    return {
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),
+        "cudnn_deterministic": bool(torch.backends.cudnn.deterministic),
+        "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@functools.cache
+def _revision() -> str:
+    """The git revision of robustvit's source tree, "+" when it has local changes, "" where it is not a checkout of its own."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head + ("+" if changed.strip() else "")

@@ -1,0 +1,53 @@
+"""What a scenario learns from other samples before it meets its own: made once, named by everything it depends on, and shared by all shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustvit.errors import RobustvitError
+from robustvit.evaluation.image_cache import Pictures
+from robustvit.primitives.batch import Batch, Data, pixels
+from robustvit.primitives.classifier import Answering, Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import parameters, stream
+from robustvit.spec import registry
+from robustvit.spec.sample_order import order
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
+
+
+def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
+    """What the scenario's `learn` makes, as arrays by name.
+
+    model: with its transforms. scenario: bound. plugins: what its plug-in parameters stand for. A model meets the samples as their data's first
+    Reading reads them, where the scenario nests exactly one data set. Raises RobustvitError where `learn` returns something else than tensors.
+    """
+    entry = registry.scenario(scenario.name)
+    draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)
+    known: dict[str, Pictures] = {}
+
+    def look(data: Data, positions: np.ndarray) -> Batch:
+        shown = known.setdefault(data.fingerprint, Pictures(data, view, workers=workers))
+        rank = np.empty(len(data), dtype=np.int64)
+        rank[order(data.ids)] = np.arange(len(data))
+        labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(model.device)
+        return Batch(pixels(shown.rows(rank[positions]), model.device), labels, tuple(data.ids[i] for i in positions))
+
+    made = entry.load_fit()(_reading(model, plugins), look, draws, **parameters(scenario, plugins))
+    if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
+        raise RobustvitError(f"'{entry.fit}' of '{scenario.name}' must return tensors by name; it returned a {type(made).__name__}.")
+    return {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
+
+
+def _reading(model: Classifier, plugins: Mapping[str, Any]) -> Classifier:
+    nested = [one for one in plugins.values() if isinstance(one, Data)]
+    if len(nested) != 1:
+        return model
+    reading = nested[0].readings[0]
+    reading.check(model.outputs, model.card.label, nested[0].name)
+    return model if reading.columns is None and reading.groups is None else Answering(model, reading)

@@ -1,0 +1,252 @@
+"""Pictures decoded once: every cell and every process that looks at a data set through one view reads the same pixels from disk.
+
+    <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
+
+Pictures of data that is fleeting (see batch.Traits) are not kept: they are decoded anew for whoever asks.
+
+The key covers the data's fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by
+another of the same name and size is not noticed. A chunk is written beside its place and renamed, so several processes may build the
+same one and nobody reads half of it; it is not synced, because a chunk that a crash left damaged fails its checksum and is built again.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+import platformdirs
+from PIL import Image
+
+from robustvit.errors import DataError, DataUnreadable, few
+from robustvit.primitives.batch import Data, traits
+from robustvit.spec.sample_order import order
+from robustvit.spec.spec import digest
+from robustvit.spec.view import View
+
+CACHE_VERSION = 1
+CHUNK = 64
+Progress = Callable[[int, int], None]
+_CHECKSUM = 4  # bytes of CRC-32 behind the array
+
+
+class Pictures:
+    """The pictures of `data` as `view` shows them, by their rank in evaluation order.
+
+    workers: threads that decode beside each other (Pillow works without Python's lock); 0 decodes in the caller's. folder: where decoded
+    pictures are kept; default `cache_folder()`.
+    """
+
+    def __init__(self, data: Data, view: View, *, workers: int = 0, folder: Path | None = None) -> None:
+        self.data = data
+        self.view = view
+        self.workers = workers
+        self.order = order(data.ids)
+        self.folder = _room(folder) / _key(data, view)
+        self.fleeting = traits(data).fleeting
+        self._sound: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def rows(self, ranks: np.ndarray) -> np.ndarray:
+        """(n, H, W, 3) uint8: the pictures at these ranks, in the order asked. What is not decoded yet is decoded now.
+
+        Raises DataUnreadable naming the images that cannot be read, DataError where the cache folder cannot be written.
+        """
+        if self.fleeting:
+            return self._decoded(ranks)
+        chunks = ranks // CHUNK
+        self._build(np.unique(chunks).tolist(), None)
+        out = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+        for chunk in np.unique(chunks).tolist():
+            here = chunks == chunk
+            out[here] = self._open(chunk)[ranks[here] % CHUNK]
+        return out
+
+    def ensure(self, stop: int, progress: Progress | None = None) -> None:
+        """Decodes every chunk of the first `stop` rows that is not there yet. progress: called with rows there and rows wanted.
+
+        Raises as `rows` does, after trying all of them: unreadable images are named together. Does nothing for data that is fleeting.
+        """
+        if not self.fleeting:
+            self._build(range(-(-min(stop, len(self)) // CHUNK)), progress)
+
+    def _build(self, chunks: Iterable[int], progress: Progress | None) -> None:
+        wanted = list(chunks)
+        missing = [chunk for chunk in wanted if not self._is_sound(chunk)]
+        total = sum(self._rows_of(chunk) for chunk in wanted)
+        done = total - sum(self._rows_of(chunk) for chunk in missing)
+        failures: list[str] = []
+        for built in _beside_each_other(self._decode, missing, self.workers):
+            failures += built.failures
+            done += self._rows_of(built.chunk)
+            if progress is not None:
+                progress(done, total)
+        self._refuse(failures, total)
+
+    def _decoded(self, ranks: np.ndarray) -> np.ndarray:
+        """The pictures at these ranks, decoded by the workers and kept nowhere."""
+        parts = [ranks[start : start + CHUNK] for start in range(0, len(ranks), CHUNK)]
+        if self.workers < 1 or len(parts) < 2:
+            looked = [self._look(part) for part in parts]
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                looked = list(pool.map(self._look, parts))
+        self._refuse([failure for one in looked for failure in one.failures], len(ranks))
+        return np.concatenate([one.pictures for one in looked]) if looked else np.empty((0, *self.view.size, 3), np.uint8)
+
+    def _look(self, ranks: np.ndarray) -> _Looked:
+        """The pictures at some ranks, and why some cannot be read."""
+        pictures = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+        failures = []
+        for row, position in enumerate(self.order[ranks].tolist()):
+            try:
+                pictures[row] = np.asarray(self.view.look(Image.fromarray(self.data[position].image)))
+            except DataUnreadable as error:
+                failures.append(str(error))
+        return _Looked(pictures, failures)
+
+    def _refuse(self, told: list[str], total: int) -> None:
+        failures = list(dict.fromkeys(told))  # the frames of a clip fail together
+        if failures:
+            raise DataUnreadable(
+                f"data '{self.data.name}': {len(failures)} of {total} images cannot be read: {few(failures)}. Restore or remove them."
+            )
+
+    def _decode(self, chunk: int) -> _Built:
+        """Decodes and writes one chunk, unless an image in it cannot be read."""
+        looked = self._look(np.arange(chunk * CHUNK, chunk * CHUNK + self._rows_of(chunk)))
+        if not looked.failures:
+            self._write(chunk, looked.pictures)
+            self._sound.add(chunk)
+        return _Built(chunk, looked.failures)
+
+    def _write(self, chunk: int, pictures: np.ndarray) -> None:
+        path = self._path(chunk)
+        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        sink = io.BytesIO()
+        np.save(sink, pictures, allow_pickle=False)
+        sink.write(zlib.crc32(pictures.data).to_bytes(_CHECKSUM, "little"))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(sink.getbuffer())
+            os.replace(beside, path)
+        except OSError as error:
+            _remove(beside)
+            raise DataError(
+                f"decoded pictures cannot be written to {self.folder}: {error.strerror}. Make room or give another folder with "
+                "$ROBUSTVIT_CACHE; `robustvit data --clear-cache` frees what is there."
+            ) from error
+
+    def _is_sound(self, chunk: int) -> bool:
+        """Whether a chunk is on disk and whole; its checksum is verified the first time it is met."""
+        if chunk in self._sound:
+            return self._path(chunk).is_file()
+        try:
+            pictures = self._open(chunk)
+            with self._path(chunk).open("rb") as file:
+                file.seek(-_CHECKSUM, os.SEEK_END)
+                sound = zlib.crc32(pictures.data) == int.from_bytes(file.read(), "little")
+        except (OSError, ValueError, EOFError):  # absent, or cut short
+            return False
+        if sound:
+            self._sound.add(chunk)
+        return sound
+
+    def _open(self, chunk: int) -> np.ndarray:
+        pictures: np.ndarray = np.load(self._path(chunk), mmap_mode="r", allow_pickle=False)
+        if pictures.shape != (self._rows_of(chunk), *self.view.size, 3) or pictures.dtype != np.uint8:
+            raise ValueError(f"{self._path(chunk)} holds {pictures.shape} {pictures.dtype}")
+        return pictures
+
+    def _rows_of(self, chunk: int) -> int:
+        return min(CHUNK, len(self) - chunk * CHUNK)
+
+    def _path(self, chunk: int) -> Path:
+        return self.folder / f"{chunk:06d}.npy"
+
+
+class _Looked(NamedTuple):
+    pictures: np.ndarray
+    failures: list[str]
+
+
+class _Built(NamedTuple):
+    chunk: int
+    failures: list[str]
+
+
+def cache_folder() -> Path:
+    """Where robustvit keeps what it can make again: $ROBUSTVIT_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit"))
+
+
+def size_on_disk(data: Data, view: View, rows: int) -> int:
+    """Bytes that the first `rows` decoded pictures take, in whole chunks."""
+    height, width = view.size
+    return min(-(-rows // CHUNK) * CHUNK, len(data)) * height * width * 3
+
+
+def usage(folder: Path | None = None) -> int:
+    """Bytes that decoded pictures take now."""
+    return sum(_sizes(_room(folder)))
+
+
+def clear(folder: Path | None = None) -> int:
+    """Deletes all decoded pictures; returns the bytes freed. Raises DataError where they cannot be deleted."""
+    freed = usage(folder)
+    try:
+        shutil.rmtree(_room(folder))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise DataError(f"decoded pictures cannot be deleted from {_room(folder)}: {error.strerror}.") from error
+    return freed
+
+
+def _room(folder: Path | None) -> Path:
+    return (folder or cache_folder()) / "pictures"
+
+
+def _key(data: Data, view: View) -> str:
+    return digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
+
+
+def _beside_each_other(build: Callable[[int], _Built], chunks: list[int], workers: int) -> Iterator[_Built]:
+    """The chunks as they are done; two a worker are under way at a time, so that the first failure to write stops the rest soon."""
+    if workers < 1 or len(chunks) < 2:
+        yield from map(build, chunks)
+        return
+    waiting = iter(chunks)
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: set[Future[_Built]] = {pool.submit(build, chunk) for chunk in islice(waiting, 2 * workers)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            under_way |= {pool.submit(build, chunk) for chunk in islice(waiting, len(done))}
+            yield from (future.result() for future in done)
+
+
+def _sizes(room: Path) -> Iterator[int]:
+    for folder, _, names in os.walk(room):
+        for name in names:
+            try:
+                yield (Path(folder) / name).stat().st_size
+            except FileNotFoundError:  # another process cleared or renamed it meanwhile
+                continue
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # the folder itself is not writable, which the caller is about to say
+        return

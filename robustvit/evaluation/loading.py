@@ -1,0 +1,80 @@
+"""Addresses to things: a model or a data set by the name a person writes."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustvit.errors import BadParameter
+from robustvit.primitives.batch import Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.data_address import parse_data, resolve_root
+from robustvit.spec.model_address import parse_model, write_model
+from robustvit.spec.spec import Spec, Value, plain
+
+_LARGE = 128  # pixels; above it a CPU is fastest at small tiles
+
+
+def load_model(
+    address: str | Spec, *, device: torch.device | str | None = None, tile: int | None = None, precision: str | None = None
+) -> Classifier:
+    """The model at an address, as a Classifier from [0, 1] pixels to logits.
+
+    address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
+    tile: rows the model sees at once (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
+    float16. Raises UnknownName, WeightsUnavailable, CheckpointMismatch or ModelError.
+    """
+    spec = parse_model(address) if isinstance(address, str) else address
+    bound = registry.bind(registry.lookup("model", spec.name, spec.where), spec)
+    model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
+    model.relabel(label(address)).to(torch.device(device or "cpu"))
+    return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
+
+
+def label(address: str | Spec) -> str:
+    """The name that tables show: the address as it was written; for a checkpoint the name of its file, without folder and ending."""
+    spec = parse_model(address) if isinstance(address, str) else address
+    if spec.name == "file":
+        return Path(str(spec.get("path"))).name.partition(".")[0] or str(spec.get("path"))
+    return address if isinstance(address, str) else write_model(spec)
+
+
+def default_tile(model: Classifier) -> int:
+    """Rows per tile where the user names none."""
+    if model.device.type != "cpu":
+        return 256
+    return 16 if min(model.size) > _LARGE else 64
+
+
+def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner: Data | None = None, **params: Any) -> Data:
+    """The data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
+
+    data_dir: where its files are, itself or in a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: what stands for a data set nested in the Spec,
+    whose files `data_dir` holds otherwise. params: its own, such as `split`.
+    Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
+    """
+    spec, place = parse_data(address) if isinstance(address, str) else (address, None)
+    entry = registry.lookup("data", spec.name, spec.where)
+    bound = registry.bind(entry, spec.with_params(**params))
+    if data_dir is not None and place is not None:
+        raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
+    nested = {param.name for param in entry.params if param.hint.plugin == "data"}
+    root = None if nested else place or resolve_root(spec.name, data_dir)
+    arguments = {
+        key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)
+        for key, value in bound.params
+    }
+    data: Data = entry.load()(root, **arguments)
+    return data
+
+
+def resolve(value: Value) -> Any:
+    """What a function takes for a value: a nested corruption or attack becomes the function with its arguments filled in."""
+    if isinstance(value, Spec) and value.kind not in ("", "data", "model"):
+        arguments = {key: resolve(item) for key, item in value.params}
+        return functools.partial(registry.lookup(value.kind, value.name).load(), **arguments)
+    return plain(value)

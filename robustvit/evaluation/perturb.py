@@ -1,0 +1,97 @@
+"""Any corruption or attack by name, for people with a loop of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustvit.errors import BadParameter
+from robustvit.evaluation.adversarial_images import load_kept
+from robustvit.evaluation.fit import fit
+from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.primitives.batch import Batch, check_pixels
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import scenario, stream
+from robustvit.spec import registry
+from robustvit.spec.registry import Entry
+from robustvit.spec.spec import Spec, parse
+from robustvit.spec.suite import links
+
+
+def perturb(
+    model: Classifier | None,
+    images: Tensor,
+    labels: Tensor | None,
+    name: str,
+    *,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    **params: Any,
+) -> Tensor:
+    """The images after the corruption or attack called `name`.
+
+    images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
+    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random draws, default 0 … N − 1: the same
+    id gets the same numbers in any batch. An attack leaves images alone that the model already gets wrong. Raises UnknownName,
+    BadParameter, PixelRange or BudgetExceeded.
+    """
+    given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
+    specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})
+    if len(specs) != 1:
+        raise BadParameter(
+            f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
+        )
+    (spec,) = specs
+    entry = registry.scenario(name)
+    bound = registry.bind(entry, spec)
+    if entry.kind not in ("corruption", "attack"):
+        raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
+    if entry.kind == "attack" and (model is None or labels is None):
+        raise BadParameter(f"the attack '{name}' needs a model and labels.")
+    if model is not None and not isinstance(model, Classifier):
+        raise BadParameter(
+            f"perturb takes a Classifier; this is a {type(model).__name__}. robustvit.load_model makes one, of package.module:factory too."
+        )
+    if labels is not None and labels.dtype.is_floating_point:
+        raise BadParameter(f"labels are class indices, whole numbers; these are {labels.dtype}.")
+    check_pixels(images, "the images given to perturb")
+    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(images)))
+    if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
+        raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
+    if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
+        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model tells classes 0 … {model.outputs - 1} apart.")
+    targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
+    batch = Batch(images.float(), targets, names)
+    host: Any = None if model is None else model.to(images.device)
+    if entry.chain:
+        return _chained(host, batch, bound, seed)
+    plugins = {**_nested(bound, entry), **given}
+    learned = {key: torch.from_numpy(array) for key, array in fit(host, host.view, bound, seed, plugins).items()} if entry.fit else None
+    outcome = scenario(entry, bound, plugins, learned)(host, batch, Draws(seed, stream(bound), names, images.device))
+    assert outcome.images is not None
+    return outcome.images
+
+
+def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
+    """The images that a chain of attacks leaves, each asked of what those before it left standing."""
+    images = batch.images.clone()
+    for spec in links(chain):
+        with torch.no_grad():
+            rows = (model(images).argmax(dim=1) == batch.labels).nonzero().flatten()
+        if len(rows):
+            part = batch[rows]
+            outcome = scenario(registry.scenario(spec.name), spec)(model, part, Draws(seed, stream(spec), part.ids, images.device))
+            assert outcome.images is not None
+            images[rows] = outcome.images
+    return images
+
+
+def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:
+    """What the plug-in parameters of a bound Spec stand for, by their names."""
+    load: dict[str, Any] = {"model": load_model, "data": load_data, "kept": lambda value: load_kept(value.name)}
+    kinds = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin}
+    return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}

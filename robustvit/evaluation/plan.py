@@ -1,0 +1,236 @@
+"""What a run would do, before it does it: the questions to every model on every data set, and how far each has got."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
+from robustvit.evaluation.adversarial_images import Kept
+from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
+from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.evaluation.macs import Cost
+from robustvit.evaluation.time_budget import seconds
+from robustvit.primitives.batch import Data
+from robustvit.primitives.classifier import Classifier, Enlarging
+from robustvit.records.records import rows
+from robustvit.records.store import Store
+from robustvit.spec import registry
+from robustvit.spec.sample_order import SHARD
+from robustvit.spec.spec import Spec, plain
+from robustvit.spec.suite import Cell, Overrides, Suite
+from robustvit.spec.view import View
+
+KEPT = ("logits", "adversarial")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What changes only where and how fast a run computes, and what it keeps besides: no part of a cell but `precision` and `view`.
+
+    batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
+    keep: any of KEPT. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
+    suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
+    """
+
+    device: str = "cpu"
+    batch_size: int | None = None
+    workers: int = 0
+    precision: str = "float32"
+    limit: int | float | None = None
+    seed: int | None = None
+    keep: tuple[str, ...] = ()
+    view: Overrides = field(default_factory=Overrides)
+    storage: Spec | None = None
+    data_dir: Path | None = None
+    budget: str | float | None = None
+
+
+@dataclass
+class Ask:
+    """A suite's questions to one model on one data set. `model` is None while its weights are not at hand (`missing` says why)."""
+
+    label: str
+    samples: Samples
+    cells: list[Cell]
+    model: Classifier | None
+    missing: str = ""
+
+    @property
+    def questions(self) -> list[Cell]:
+        """The cells, each once: the first link of a chain is also the cell of that attack alone."""
+        return list(dict.fromkeys(self.cells))
+
+
+@dataclass
+class Plan:
+    """A suite, its data, and the questions to every model on every data set."""
+
+    suite: Suite
+    samples: list[Samples]
+    asks: list[Ask]
+    settings: Settings
+    plugins: dict[Spec, Any] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
+    undroppable: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of every model, once."""
+        return [cell for ask in self.asks for cell in ask.questions]
+
+    def done(self, store: Store | None) -> dict[str, int]:
+        """Rows already here, by cell id; nothing for cells whose id is unresolved."""
+        if store is None:
+            return {}
+        return {cell.id: min(ask.samples.asked, rows(store.pieces(cell.id))) for ask in self.asks for cell in ask.cells if cell.resolved}
+
+    def complete(self, store: Store) -> int:
+        """How many cells have all their rows."""
+        done = self.done(store)
+        return sum(cell.resolved and done[cell.id] >= ask.samples.asked for ask in self.asks for cell in ask.questions)
+
+    @property
+    def incomplete(self) -> list[str]:
+        """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
+        return shortfalls(self.samples)
+
+    @property
+    def rows(self) -> int:
+        """Rows wanted in all."""
+        return sum(ask.samples.asked * len(ask.questions) for ask in self.asks)
+
+
+def make(
+    suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
+) -> Plan:
+    """Loads the data and the models, and lists the cells.
+
+    models: addresses, or Classifiers. data: an address or a Data; None takes the suite's own. need_weights=False lists models whose
+    weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
+    """
+    if isinstance(models, str | Spec | Classifier):
+        raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
+    if not models:
+        raise BadParameter("no model was named; give one with --model, for instance --model demo.")
+    for name in settings.keep:
+        if name not in KEPT:
+            raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
+    if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
+        raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
+    if settings.budget is not None:
+        seconds(settings.budget)
+    limit = suite.limit if settings.limit is None else settings.limit
+    plan = Plan(
+        _asked(suite, settings), [Samples.of(one, limit, asked) for one, asked in open_data(suite, data, settings.data_dir)], [], settings
+    )
+    refuse_contradictions(plan.samples)
+    for address in models:
+        plan.asks += _asks(plan, address, need_weights)
+    labels = [ask.label for ask in plan.asks if ask.samples is plan.samples[0]]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BadParameter(f"the model '{label}' is named twice.")
+    return plan
+
+
+def _asked(suite: Suite, settings: Settings) -> Suite:
+    """The suite as the settings bend it."""
+    bent = suite if settings.seed is None else suite.with_seed(settings.seed)
+    if settings.storage is None:
+        return bent
+    entries = [registry.scenario(spec.name) for spec in suite.scenarios]
+    if not any(entry.kind == "corruption" and entry.severity for entry in entries):
+        raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
+    return replace(bent, storage=settings.storage)
+
+
+def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[Ask]:
+    """The questions to one model, on every data set."""
+    try:
+        model = load(address, plan.settings) if isinstance(address, str | Spec) else _given(address)
+    except WeightsUnavailable as error:
+        if need_weights:
+            raise
+        blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
+        return [Ask(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
+    model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
+    for samples in plan.samples:
+        for reading in samples.data.readings:
+            reading.check(model.outputs, model.card.label, samples.data.name)
+    card = model.card
+    first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
+    for pipeline in plan.suite.transforms:
+        host(model, replace(first, transforms=pipeline))  # one that cannot be had is refused here
+    return [
+        Ask(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model) for samples in plan.samples
+    ]
+
+
+def _given(model: Classifier) -> Classifier:
+    """A Classifier that the caller made, under the name of the weights it has now. Raises BadParameter for anything else."""
+    if not isinstance(model, Classifier):
+        raise BadParameter(
+            f"models takes addresses and Classifiers; this is a {type(model).__name__}. Name the function that makes it: package.module:factory."
+        )
+    return model.identify()
+
+
+def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
+    """The suite's cells on one data set. `model`: a Cell that knows its model, that model's own view and precision."""
+    cut = samples.traits.cut
+    view = model.view if cut is None else model.view.of_cut(cut)
+    return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
+
+
+def load(address: str | Spec, settings: Settings) -> Classifier:
+    """The model at an address under a run's settings."""
+    return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
+
+
+def _with_nested(cell: Cell, plan: Plan) -> Cell:
+    """The cell with every nested model replaced by its identity and fingerprint; the loaded model is remembered under that name."""
+    entry = registry.scenario(cell.scenario.name)
+    changed = {}
+    for param in entry.params:
+        value = cell.scenario.get(param.name)
+        if param.hint.plugin == "model" and isinstance(value, Spec):
+            address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
+            model = load_model(address, device=plan.settings.device, tile=plan.settings.batch_size)
+            named = model.card.identity.with_params(fingerprint=model.card.fingerprint)
+            plan.plugins[named] = model
+            changed[param.name] = named
+        elif param.hint.plugin == "data" and isinstance(value, Spec):
+            data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
+            named = value.with_params(fingerprint=data.fingerprint)
+            plan.plugins[named] = data
+            changed[param.name] = named
+        elif param.hint.plugin == "kept" and isinstance(value, Spec):
+            kept = Kept.open(value.name)
+            plan.plugins[kept.identity] = kept
+            changed[param.name] = kept.identity
+        elif param.hint.plugin and isinstance(value, Spec):
+            plan.plugins[value] = resolve(value)
+    return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell
+
+
+def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
+    """What the plug-in parameters of a cell's scenario stand for."""
+    return {key: plan.plugins[value] for key, value in cell.scenario.params if isinstance(value, Spec) and value in plan.plugins}
+
+
+def host(model: Classifier, cell: Cell) -> Classifier:
+    """The model as a cell's scenario meets it: its transforms applied in order, behind what its view shows. The argument is untouched."""
+    for spec in cell.transforms:
+        function = registry.lookup("transform", spec.name).load()
+        model = function(model, **{key: plain(value) for key, value in spec.params})
+        if not isinstance(model, Classifier):
+            raise ModelError(f"transform '{spec.name}' must return a Classifier; it returned a {type(model).__name__}.")
+    return model if cell.view.shown is None else Enlarging(model, cell.view)
+
+
+def shards(asked: int) -> list[tuple[int, int]]:
+    """(shard, rows wanted of it) for the first `asked` samples in evaluation order."""
+    return [(shard, min(SHARD, asked - shard * SHARD)) for shard in range(-(-asked // SHARD))]

@@ -1,0 +1,1 @@
+"""What plug-ins are written with: images, draws, norms, Classifiers, attack search, votes."""

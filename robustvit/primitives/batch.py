@@ -1,0 +1,136 @@
+"""Images with their labels and ids: what every scenario receives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustvit.errors import PixelRange
+from robustvit.primitives.reading import Reading
+from robustvit.spec.spec import Value
+
+Severity = Literal[1, 2, 3, 4, 5]
+
+
+class Sample(NamedTuple):
+    """One picture: a stable id, RGB uint8 (H, W, 3) at its own size, and its class index."""
+
+    id: str
+    image: np.ndarray
+    label: int
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A data set: sized, indexable, and able to say what it holds without decoding it.
+
+    `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
+    wnids that labels index; `readings` say how a model's logits answer these labels, the first being the one that scores.
+    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits.
+    """
+
+    name: str
+    fingerprint: str
+    ids: Sequence[str]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    source: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is special about a data set's pictures; most have nothing.
+
+    base: the data set whose pictures these are variants of, whose name tables group them by; "" means itself. scenario, severity: what was
+    done to the pictures before they came here, as tables call it (`fog`, `3`). params: what else tells this data from its siblings. cut:
+    the pictures are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting:
+    there are too many pictures to keep decoded copies, or they are as quickly made again. alike: equal pictures are nothing odd, as masks
+    are. expected: how many pictures the whole set has, where that is known. facts: what is known of each sample besides its label, N values
+    by the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
+    Frames of clips tell `against`, the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
+    """
+
+    base: str = ""
+    scenario: str = ""
+    severity: str = ""
+    params: tuple[tuple[str, Value], ...] = ()
+    cut: int | None = None
+    fleeting: bool = False
+    alike: bool = False
+    expected: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+def traits(data: Data) -> Traits:
+    """The traits of a data set, those of an ordinary one where it tells none."""
+    told: Traits = getattr(data, "traits", Traits())
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """images: (N, 3, H, W) float32 in [0, 1]; labels: (N,) int64; ids: N sample ids."""
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, keep: Tensor) -> Batch:
+        """The rows that a boolean mask or an index tensor names."""
+        index = torch.arange(len(self), device=self.labels.device)[keep].cpu()
+        return Batch(self.images[keep], self.labels[keep], tuple(self.ids[i] for i in index.tolist()))
+
+    def with_images(self, images: Tensor) -> Batch:
+        """The same samples, other pixels."""
+        return replace(self, images=images)
+
+    def chunks(self, rows: int) -> Iterator[Batch]:
+        """Consecutive parts of at most `rows` rows."""
+        for start in range(0, len(self), rows):
+            yield Batch(self.images[start : start + rows], self.labels[start : start + rows], self.ids[start : start + rows])
+
+
+def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
+    tensor = torch.from_numpy(np.array(images, order="C")).to(device)
+    return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
+
+
+def of_levels(levels: Tensor) -> Tensor:
+    """Whole levels 0 … 255, of any dtype, as float32 pixels k/255, the same bits on every device.
+
+    The divisor is a tensor because a CUDA device multiplies by the reciprocal of a plain number, which is not always k/255.
+    """
+    return levels.to(torch.float32, copy=True).div_(torch.full((), 255.0, device=levels.device))
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """float (N, 3, H, W) in [0, 1] as uint8 (N, H, W, 3), rounded to the nearest level."""
+    scaled = (images.detach() * 255.0).round_().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def check_pixels(images: Tensor, what: str) -> None:
+    """Raises PixelRange unless every value is finite and in [0, 1]; `what` begins the message."""
+    if images.numel() == 0:
+        return
+    low, high = torch.aminmax(images.detach())
+    if not bool(torch.isfinite(low)) or not bool(torch.isfinite(high)):
+        raise PixelRange(f"{what} must be pixels in [0, 1]; some of these are not finite numbers.")
+    if not (float(low) >= 0.0 and float(high) <= 1.0):
+        raise PixelRange(
+            f"{what} must be pixels in [0, 1]; these span [{float(low):.4g}, {float(high):.4g}]. "
+            "Do not normalise them: the Classifier does that itself."
+        )

@@ -1,0 +1,171 @@
+"""Randomness keyed by (seed, stream, sample id): the same numbers in any batch, order, shard, process and on any device.
+
+Words come from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), a counter-based generator in pure
+integer arithmetic. Its key is a hash of the seed, the stream's name and the sample's id; its counter is the position, so a prefix
+does not depend on the length asked for. Words are equal everywhere; normals agree to rounding of log and cos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustvit.primitives import compiled
+
+_MASK = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_ROUNDS = 10
+_LOOPS = "robustvit.primitives.philox"
+_BLOCK = 1 << 14  # counters worked on at once on a CPU: the ten rounds then stay in cache
+
+
+class Draws:
+    """Random numbers for N samples. Every method is a function of its arguments: asking twice gives the same numbers.
+
+    Use `at(purpose)` for numbers that must differ from others drawn for the same samples.
+    """
+
+    def __init__(self, seed: int, stream: str, ids: Sequence[str], device: torch.device | str = "cpu") -> None:
+        self.seed = seed
+        self.stream = stream
+        self.ids = tuple(ids)
+        self.device = torch.device(device)
+
+    @classmethod
+    def for_step(cls, seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Draws:
+        """The draws of one training step."""
+        return cls(seed, f"step {step}", ids, device)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, keep: Tensor) -> Draws:
+        """The draws of the samples that a boolean mask or an index tensor names; their numbers do not change."""
+        index = torch.arange(len(self))[keep.cpu()]
+        return Draws(self.seed, self.stream, [self.ids[i] for i in index.tolist()], self.device)
+
+    def at(self, purpose: str | int) -> Draws:
+        """An independent stream for the same samples."""
+        return Draws(self.seed, f"{self.stream}/{purpose}", self.ids, self.device)
+
+    def words(self, count: int) -> Tensor:
+        """(N, count) int64 in [0, 2**32)."""
+        return self.integers(count, low=0, high=1 << 32)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """(N, *shape) float32, uniform in [low, high); multiples of 2**-24 of the span."""
+        return self._units(math.prod(shape)).mul_(high - low).add_(low).reshape(len(self.ids), *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        """(N, *shape) float32, standard normal, by Box and Muller from pairs of words; |z| < 5.8."""
+        count = math.prod(shape)
+        half = -(-count // 2)
+        pairs = self._units(2 * half).reshape(len(self.ids), half, 2)
+        for part in torch.split(pairs, self._rows(count)):
+            part.copy_(_normals(part))
+        return pairs.flatten(1)[:, :count].reshape(len(self.ids), *shape)
+
+    def integers(self, *shape: int, low: int, high: int) -> Tensor:
+        """(N, *shape) int64, uniform in low … high − 1 (bias below (high − low) / 2**32). high − low: at most 2**32."""
+        count, span = math.prod(shape), high - low
+        if self._compiled():
+            found = self._blocks(count, torch.int64)
+            compiled.loops(_LOOPS).integers(self._keys().numpy(), span, low, found.numpy())
+            return found.flatten(1)[:, :count].reshape(len(self.ids), *shape)
+        found = self._made(count, torch.int64, lambda words: (words if span == 1 << 32 else (words * span) >> 32) + low)
+        return found.reshape(len(self.ids), *shape)
+
+    def permutation(self, n: int) -> Tensor:
+        """(N, n) int64: a uniform permutation of 0 … n − 1 for each sample."""
+        words = self.words(2 * n).view(len(self.ids), n, 2)
+        return ((words[..., 0] << 31) | (words[..., 1] >> 1)).argsort(dim=1, stable=True)
+
+    def _units(self, count: int) -> Tensor:
+        """(N, count) float32 in [0, 1), a new tensor: the leading 24 bits of each word."""
+        if self._compiled():
+            found = self._blocks(count, torch.float32)
+            compiled.loops(_LOOPS).units(self._keys().numpy(), found.numpy())
+            return found.flatten(1)[:, :count]
+        return self._made(count, torch.float32, lambda words: (words >> 8).float().mul_(2.0**-24))
+
+    def _made(self, count: int, dtype: torch.dtype, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """(N, count) of what `of` makes of words, on a CPU a part at a time."""
+        keys, out = self._keys(), self._blocks(count, dtype)
+        if self.device.type != "cpu":
+            words = torch.empty_like(out, dtype=torch.int64)
+            _philox(keys, torch.arange(out.shape[1], device=self.device), words)
+            return of(words).flatten(1)[:, :count]
+        step = max(1, _BLOCK // max(1, len(self.ids)))
+        for start in range(0, out.shape[1], step):
+            counters = np.arange(start, min(start + step, out.shape[1]))
+            words = torch.empty(len(self.ids), len(counters), 4, dtype=torch.int64)
+            _philox_by_numpy(keys.numpy(), counters, words.numpy())
+            out[:, start : start + step] = of(words)
+        return out.flatten(1)[:, :count]
+
+    def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
+        """Room for `count` numbers of each sample, four to a counter."""
+        return torch.empty(len(self.ids), -(-count // 4), 4, dtype=dtype, device=self.device)
+
+    def _rows(self, count: int) -> int:
+        """How many samples of `count` numbers to work on at once: what they need should stay in a CPU's cache."""
+        return max(1, len(self.ids) if self.device.type != "cpu" else 4 * _BLOCK // max(1, count))
+
+    def _compiled(self) -> bool:
+        return self.device.type == "cpu" and compiled.serve()
+
+    def _keys(self) -> Tensor:
+        raw = [hashlib.blake2b(f"{self.seed}\0{self.stream}\0{name}".encode(), digest_size=8).digest() for name in self.ids]
+        pairs = [(int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little")) for key in raw]
+        return torch.tensor(pairs, dtype=torch.int64, device=self.device).view(-1, 2)
+
+
+def _normals(pairs: Tensor) -> Tensor:
+    """Standard normals (N, half, 2), by Box and Muller, of pairs of units (N, half, 2)."""
+    radius = (pairs[..., 0] + 2.0**-24).log_().mul_(-2.0).sqrt_()
+    angle = pairs[..., 1] * (2.0 * math.pi)
+    return torch.view_as_real(torch.complex(radius * angle.cos(), radius * angle.sin()))
+
+
+def _philox(keys: Tensor, counters: Tensor, out: Tensor) -> None:
+    """Fills out (N, C, 4) with the ten-round Philox of counters (C,) under keys (N, 2), all int64 holding 32-bit words.
+
+    The 64-bit products wrap, but their low and high halves are right: two's complement keeps the bits.
+    """
+    c0 = counters.expand(len(keys), -1) & _MASK
+    c1 = (counters >> 32).expand(len(keys), -1)
+    c2 = c3 = torch.zeros_like(c0)
+    k0, k1 = keys[:, 0:1], keys[:, 1:2]
+    for turn in range(_ROUNDS):
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0 = ((p1 >> 32) & _MASK).bitwise_xor_(c1).bitwise_xor_((k0 + turn * _W0) & _MASK)
+        c2 = ((p0 >> 32) & _MASK).bitwise_xor_(c3).bitwise_xor_((k1 + turn * _W1) & _MASK)
+        c1, c3 = p1.bitwise_and_(_MASK), p0.bitwise_and_(_MASK)
+    torch.stack((c0, c1, c2, c3), dim=2, out=out)
+
+
+def _philox_by_numpy(keys: NDArray[np.int64], counters: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+    """The same words on a CPU, where numpy's unsigned numbers and reused memory take less than half the time."""
+    c0, c1, c2, c3, p0, p1 = np.zeros((6, len(keys), len(counters)), np.uint64)
+    np.bitwise_and(counters, _MASK, out=c0, casting="unsafe")
+    np.right_shift(counters, 32, out=c1, casting="unsafe")
+    low, half, k0, k1 = np.uint64(_MASK), np.uint64(32), keys[:, 0:1], keys[:, 1:2]
+    for turn in range(_ROUNDS):
+        np.multiply(c0, np.uint64(_M0), out=p0)
+        np.multiply(c2, np.uint64(_M1), out=p1)
+        np.right_shift(p1, half, out=c0)
+        np.right_shift(p0, half, out=c2)
+        for word, other, key in ((c0, c1, (k0 + turn * _W0) & _MASK), (c2, c3, (k1 + turn * _W1) & _MASK)):
+            np.bitwise_xor(word, other, out=word)
+            np.bitwise_xor(word, key.astype(np.uint64), out=word)
+        np.bitwise_and(p1, low, out=c1)
+        np.bitwise_and(p0, low, out=c3)
+    for place, words in enumerate((c0, c1, c2, c3)):
+        out[..., place] = words

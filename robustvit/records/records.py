@@ -1,0 +1,234 @@
+"""The evidence: one row per (cell, sample), in one schema.
+
+Columns that a kind of scenario does not have are absent from its files and null where tables are joined. `sample` is the sample's id;
+label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
+robustvit.primitives.reading.judge's. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was right when clean (an
+attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with the most votes, votes_first, votes_second and
+votes_label count those of the first, the second and the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0:
+hidden ones stayed, black); patch_held, the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the
+probability with which that holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) says the number of the frame that it is compared
+with, `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
+`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustvit.errors import BadParameter, StoreDamaged, nearest
+
+_SPENT = {"queries", "gradients"}
+SCHEMA_VERSION = 2
+
+FIELDS: dict[str, pa.DataType] = {
+    "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
+    "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
+    "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(), "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
+    "against": pa.int32(), "gradient": pa.string(),
+    "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(), "tokens": pa.int32(),
+    "patch_held": pa.int32(), "radius": pa.float32(), "level": pa.float32(),
+}  # fmt: skip
+
+
+def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
+    """An Arrow table of per-sample columns, each of the schema's type. Raises BadParameter for a column the schema does not know."""
+    arrays = {}
+    for name, values in columns.items():
+        kind = FIELDS.get(name) or _open_type(name, values)
+        arrays[name] = _array(values, kind)
+    ordered = [name for name in FIELDS if name in arrays] + sorted(set(arrays) - set(FIELDS))
+    return pa.table({name: arrays[name] for name in ordered})
+
+
+def continued(earlier: pd.DataFrame, later: pa.Table, standing: np.ndarray) -> pa.Table:
+    """Rows of a chain of attacks after one more link: `later` are those of the samples, by place in `earlier`, that were standing.
+
+    Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack left.
+    """
+    again = later.to_pandas().set_axis(standing, axis=0)
+    before = earlier.loc[standing]
+    for name in _SPENT & set(again) & set(before):
+        again[name] += before[name]
+    if {"steps", "queries"} <= set(again) & set(before):
+        again["steps"] = again["steps"].where(again["steps"] < 0, again["steps"] + before["queries"])
+    shared = [name for name in again if name in earlier]
+    return of_frame(pd.concat([earlier.drop(index=standing.tolist())[shared], again[shared]]).sort_index())
+
+
+def of_frame(rows: pd.DataFrame) -> pa.Table:
+    """Rows that were read, as they were written."""
+    return table({str(name): rows[name].to_numpy() if rows[name].dtype.kind in "biuf" else rows[name].tolist() for name in rows})
+
+
+def _open_type(name: str, values: Any) -> pa.DataType:
+    if name.startswith(("pred_", "rank_")):
+        return pa.int32()
+    if name == "logits":
+        return pa.list_(pa.float32(), np.asarray(values).shape[1])
+    if name.startswith("value_"):
+        return pa.float32()
+    if name.startswith("fact_"):
+        return _fact_type(name, values)
+    raise BadParameter(f"Records have no column '{name}'.{nearest(name, FIELDS)} A measurement of your own is called value_{name}.")
+
+
+def _fact_type(name: str, values: Any) -> pa.DataType:
+    found = pa.array(values).type
+    if pa.types.is_list(found):
+        return pa.list_(pa.int32())
+    if pa.types.is_string(found) or pa.types.is_integer(found):
+        return pa.string() if pa.types.is_string(found) else pa.int32()
+    raise BadParameter(f"the column '{name}' holds {found}; facts are whole numbers, text or lists of whole numbers.")
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        flat = np.ascontiguousarray(np.asarray(values).reshape(-1))
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind.value_type), kind.list_size)
+    return pa.array(np.asarray(values) if not isinstance(values, list | tuple) else values, kind)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows [start, stop) of one shard of one cell, in one Parquet file."""
+
+    path: Path
+    cell: str
+    shard: int
+    start: int
+    stop: int
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Its rows. Raises StoreDamaged where the file is not whole."""
+        try:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
+                names = set(file.schema_arrow.names)
+                found = file.read(columns=None if columns is None else [name for name in columns if name in names])
+                whole = file.metadata.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise StoreDamaged(
+                f"{self.path} is not whole ({str(error).splitlines()[0]}). Run the same suite again: it sets the file aside and computes "
+                "these rows anew; or delete it."
+            ) from error
+        if whole != self.stop - self.start:
+            raise StoreDamaged(
+                f"{self.path} holds {whole} rows, its name promises {self.stop - self.start}. Delete it and run the suite again."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Question:
+    """A cell as a suite asked it: its labels, and how many samples were wanted.
+
+    data: where the pictures are from; base: the data set they are variants of. view: what the pictures went through; model_view: the
+    model's own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and
+    what it is.
+    """
+
+    cell: str
+    suite: str
+    suite_version: int
+    model: str
+    data: str
+    base: str
+    transforms: str
+    scenario: str
+    severity: str
+    params: str
+    seed: int
+    precision: str
+    view: str
+    model_view: str
+    kind: str
+    storage: str
+    asked: int
+    source: str
+    command: str
+    link: int = 0
+    links: int = 0
+    attack: str = ""
+
+
+class Records:
+    """Rows of several cells, read when asked for.
+
+    `questions`: what the cells are, one row for each, as a DataFrame. Iterating gives (Question, DataFrame) pairs, one cell at a time.
+    """
+
+    def __init__(self, found: Sequence[tuple[Question, Sequence[Piece]]]) -> None:
+        self._found = list(found)
+
+    @property
+    def questions(self) -> pd.DataFrame:
+        """One row per cell: suite, model, data, scenario, severity, seed, …"""
+        return pd.DataFrame([vars(question) for question, _ in self._found], columns=list(Question.__dataclass_fields__))
+
+    def __len__(self) -> int:
+        return sum(rows(pieces) for _, pieces in self._found)
+
+    def __iter__(self) -> Iterator[tuple[Question, pd.DataFrame]]:
+        for question, pieces in self._found:
+            yield question, read(pieces)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, link (of a chain of attacks, from 1; else 0), seed and precision in front. columns: only these of the schema's (default all)."""
+        frames = []
+        for question, pieces in self._found:
+            frame = read(pieces, columns)
+            for place, name in enumerate(
+                ("cell", "suite", "model", "transforms", "data", "scenario", "severity", "params", "link", "seed", "precision")
+            ):
+                frame.insert(place, name, getattr(question, name))
+            frames.append(frame)
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def cover(pieces: Sequence[Piece]) -> list[Piece]:
+    """The fewest pieces whose rows make up the longest prefix of every shard, in shard and row order.
+
+    Stores merged by copying may hold overlapping pieces; their shared rows are equal, and each is taken once (`read` cuts them).
+    """
+    chosen: list[Piece] = []
+    for shard in sorted({piece.shard for piece in pieces}):
+        here = [piece for piece in pieces if piece.shard == shard]
+        reached = 0
+        while True:
+            best = max((piece for piece in here if piece.start <= reached < piece.stop), key=lambda piece: piece.stop, default=None)
+            if best is None:
+                break
+            chosen.append(best)
+            reached = best.stop
+    return chosen
+
+
+def read(pieces: Sequence[Piece], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns."""
+    tables = []
+    reached: dict[int, int] = {}
+    for piece in cover(pieces):
+        skip = reached.get(piece.shard, 0) - piece.start
+        tables.append(piece.read(columns).slice(skip))
+        reached[piece.shard] = piece.stop
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)})
+    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
+    return frame
+
+
+def rows(pieces: Sequence[Piece]) -> int:
+    """How many distinct rows the pieces hold."""
+    total = 0
+    reached: dict[int, int] = {}
+    for piece in cover(pieces):
+        total += piece.stop - reached.get(piece.shard, 0)
+        reached[piece.shard] = piece.stop
+    return total

@@ -1,0 +1,339 @@
+"""Records on disk: a directory in which everything is named by what it answers, so that stores merge by copying.
+
+    store.json                          {"schema": 2}
+    cells/<cell id>/cell.json           the question
+    cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
+    cells/<cell id>/<shard>-<start>-<stop>.safetensors   images that an attack left of these rows, where they are kept
+    learned/<lesson>-<digest>.safetensors   what scenarios learned from other samples: named by the question, and by its bytes
+    cells/<cell id>/gallery.parquet     a few samples as the model saw them
+    cells/<cell id>/failure.json        why it could not be answered; gone once it is
+    runs/<id>.json                      a manifest: which suite asked which cells of which models, and how many samples
+    environments/<id>.json              versions, hardware and switches; named in the metadata of the pieces made there
+    leases/                             locks of shards being computed; the operating system drops those of a dead process
+
+A file appears whole or not at all: it is written beside its place, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import safetensors.numpy
+
+from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
+from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
+from robustvit.spec.spec import digest
+from robustvit.spec.suite import lesson_of
+
+_PIECE = re.compile(r"(\d{6})-(\d{3})-(\d{3})\.parquet")
+_META = b"robustvit"
+
+
+class Store:
+    """A directory of Records. Opening one for reading needs it to exist; `create=True` makes it.
+
+    Raises StoreError where there is none or an older robustvit wrote it, StoreTooNew where a newer one did.
+    """
+
+    def __init__(self, path: Path | str, *, create: bool = False) -> None:
+        self.path = Path(path)
+        marker = self.path / "store.json"
+        if not marker.is_file():
+            if not create:
+                raise StoreError(f"there is no store at {self.path}. `robustvit run … --store {self.path}` makes one.")
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise StoreError(f"{self.path} exists and is not a store of robustvit; give an empty or a new place with --store.")
+            _write_json(marker, {"schema": SCHEMA_VERSION})
+        schema = _read_json(marker).get("schema")
+        if not isinstance(schema, int):
+            raise StoreDamaged(f'{marker} does not say its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
+        if schema > SCHEMA_VERSION:
+            raise StoreTooNew(f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
+        if schema < SCHEMA_VERSION:
+            raise StoreError(
+                f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Its rows are worth keeping: delete "
+                f'{self.path / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
+                "computed anew."
+            )
+
+    # cells and their pieces
+
+    def cells(self) -> list[str]:
+        """The ids of the cells that have anything here."""
+        folder = self.path / "cells"
+        return sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+
+    def describe(self, cell: str) -> dict[str, Any]:
+        """The canonical question behind a cell id."""
+        return _read_json(self.path / "cells" / cell / "cell.json")
+
+    def declare(self, cell: str, question: dict[str, Any]) -> None:
+        """Notes what a cell id stands for."""
+        path = self.path / "cells" / cell / "cell.json"
+        if not path.is_file():
+            _write_json(path, question)
+
+    def pieces(self, cell: str) -> list[Piece]:
+        """The pieces of a cell, whole or not, by name."""
+        folder = self.path / "cells" / cell
+        try:
+            names = sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            if match := _PIECE.fullmatch(name):
+                shard, start, stop = (int(part) for part in match.groups())
+                found.append(Piece(folder / name, cell, shard, start, stop))
+        return found
+
+    def reached(self, cell: str, shard: int) -> int:
+        """How many rows of a shard are here, counted from its start."""
+        return max((piece.stop for piece in cover(self.pieces(cell)) if piece.shard == shard), default=0)
+
+    def write(self, cell: str, shard: int, start: int, rows: pa.Table, about: dict[str, Any]) -> None:
+        """Adds rows [start, start + len) of a shard. about: seconds, environment and whatever else is told beside the records."""
+        stop = start + rows.num_rows
+        meta = {"schema": SCHEMA_VERSION, "cell": cell, "shard": shard, "start": start, "stop": stop, **about}
+        sink = io.BytesIO()
+        pq.write_table(
+            rows.replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)}), sink, compression="zstd", write_page_checksum=True
+        )
+        _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
+
+    def about(self, piece: Piece) -> dict[str, Any]:
+        """What was told beside a piece: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
+        try:
+            return dict(json.loads((pq.read_schema(piece.path).metadata or {}).get(_META, b"{}")))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            piece.read([])
+            raise StoreDamaged(f"{piece.path} carries no readable notes; delete it and run the suite again.") from error
+
+    def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
+        """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
+        content = safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})  # one entry: several have no order
+        _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
+        return hashlib.sha256(content).hexdigest()
+
+    def set_aside(self, cell: str) -> list[Path]:
+        """Renames the damaged pieces of a cell so that they are computed anew; returns their new names."""
+        moved = []
+        for piece in self.pieces(cell):
+            try:
+                piece.read([])
+            except StoreDamaged:
+                target = piece.path.with_suffix(".damaged")
+                os.replace(piece.path, target)
+                moved.append(target)
+        return moved
+
+    # failures and pictures
+
+    def fail(self, cell: str, reason: str) -> None:
+        """Notes why a cell could not be answered."""
+        _write_json(self.path / "cells" / cell / "failure.json", {"reason": reason})
+
+    def succeed(self, cell: str) -> None:
+        """Forgets an earlier failure."""
+        (self.path / "cells" / cell / "failure.json").unlink(missing_ok=True)
+
+    def failure(self, cell: str) -> str | None:
+        """Why the last attempt at a cell failed, or None."""
+        path = self.path / "cells" / cell / "failure.json"
+        return str(_read_json(path).get("reason")) if path.is_file() else None
+
+    def hang(self, cell: str, pictures: pa.Table) -> None:
+        """Keeps a few samples as the model saw them: sample, label, pred, image (encoded bytes)."""
+        sink = io.BytesIO()
+        pq.write_table(pictures, sink)
+        _write_bytes(self.path / "cells" / cell / "gallery.parquet", sink.getbuffer())
+
+    def gallery(self, cell: str) -> pd.DataFrame:
+        """The pictures kept of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none."""
+        path = self.path / "cells" / cell / "gallery.parquet"
+        if not path.is_file():
+            return pd.DataFrame({"sample": [], "label": [], "pred": [], "image": []})
+        try:
+            pictures: pd.DataFrame = pq.read_table(path).to_pandas()
+        except (pa.ArrowException, OSError) as error:
+            raise StoreDamaged(f"{path} is not whole ({error}). Delete it; pictures return when their first shard is computed.") from error
+        return pictures
+
+    # what scenarios have learned
+
+    def learned(self, lesson: str) -> dict[str, np.ndarray] | None:
+        """The arrays kept under the name of a lesson, or None. A file that is not whole is set aside, so that it is learned anew."""
+        for path in sorted((self.path / "learned").glob(f"{lesson}-*.safetensors")):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:20] == path.stem.partition("-")[2]:
+                return safetensors.numpy.load(content)
+            os.replace(path, path.with_suffix(".damaged"))
+        return None
+
+    def learned_by(self, cell: str) -> dict[str, np.ndarray]:
+        """What the scenario of a cell learned before it met its samples, arrays by name. Raises StoreError where that is not here."""
+        found = self.learned(lesson_of(self.describe(cell)))
+        if found is None:
+            raise StoreError(f"the store {self.path} keeps nothing that cell {cell} has learned.")
+        return found
+
+    def keep_learned(self, lesson: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps arrays under the name of a lesson."""
+        content = safetensors.numpy.save(arrays)
+        _write_bytes(self.path / "learned" / f"{lesson}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
+
+    # manifests and environments
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Keeps what a run asked for, under the name in its "id"."""
+        _write_json(self.path / "runs" / f"{manifest['id']}.json", manifest)
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """What the runs asked for, oldest first."""
+        folder = self.path / "runs"
+        found = [_read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        return sorted(found, key=lambda manifest: (str(manifest.get("started", "")), str(manifest.get("id", ""))))
+
+    def write_environment(self, environment: dict[str, Any]) -> str:
+        """Keeps a description of a machine and its switches; returns its id."""
+        name = digest(environment)
+        path = self.path / "environments" / f"{name}.json"
+        if not path.is_file():
+            _write_json(path, environment)
+        return name
+
+    def environment(self, name: str) -> dict[str, Any]:
+        """What `write_environment` kept, {} where it is not here."""
+        path = self.path / "environments" / f"{name}.json"
+        return _read_json(path) if path.is_file() else {}
+
+    def questions(self, suite: str | None = None, models: Iterable[str] | None = None) -> list[Question]:
+        """Every cell that the runs asked for, once per suite, with the latest label of its model and the most samples ever wanted.
+
+        Two sets of weights under one label are told apart by the beginning of their fingerprints. Raises StoreError for a suite or model
+        that no run asked for.
+        """
+        found: dict[tuple[str, ...], dict[str, Any]] = {}
+        for manifest in self.manifests():
+            for cell in manifest["cells"]:
+                key = (str(manifest["suite"]["name"]), str(cell["cell"]), str(cell["scenario"]), str(cell["params"]))
+                earlier = found.get(key, {"asked": 0, "command": ""})
+                told = {**cell, "suite": key[0], "suite_version": manifest["suite"]["version"], "command": manifest["command"]}
+                if int(cell["asked"]) < earlier["asked"]:  # the rows here are those that the larger run asked for: its command makes them
+                    told |= {"asked": earlier["asked"], "command": earlier["command"]}
+                found[key] = told
+        _tell_apart(list(found.values()))
+        questions = [Question(**{name: cell[name] for name in Question.__dataclass_fields__ if name in cell}) for cell in found.values()]
+        return _chosen(questions, suite, None if models is None else list(models), self.path)
+
+    def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
+        """The rows of the cells that `questions` names, read when asked for."""
+        return Records([(question, self.pieces(question.cell)) for question in self.questions(suite, models)])
+
+    @contextlib.contextmanager
+    def lease(self, cell: str, shard: int) -> Iterator[bool]:
+        """Whether this process may compute a shard now; False while another one does. A lease ends with its process, however it ends."""
+        path = self.path / "leases" / f"{cell}-{shard:06d}.lock"
+        with _on_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+            lock.release()
+
+
+def _tell_apart(cells: list[dict[str, Any]]) -> None:
+    weights: dict[str, set[str]] = {}
+    for cell in cells:
+        weights.setdefault(cell["model"], set()).add(cell["weights"])
+    for cell in cells:
+        if len(weights[cell["model"]]) > 1:
+            cell["model"] = f"{cell['model']}#{cell['weights'][:6]}"
+
+
+def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
+    suites = {question.suite for question in questions}
+    if suite is not None and suite not in suites:
+        raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")
+    known = {question.model for question in questions}
+    for model in models or ():
+        if model not in known:
+            raise StoreError(
+                f"the store {path} has no model '{model}'.{nearest(model, known)} It has {', '.join(sorted(known)) or 'none'}."
+            )
+    return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in models)]
+
+
+@contextlib.contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(
+                f"no room left to write {path}. Free some, then run the same command again: it goes on where it stopped."
+            ) from error
+        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with --store.") from error
+
+
+def _write_bytes(path: Path, content: bytes | memoryview) -> None:
+    with _on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            with open(draft, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    _write_bytes(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreDamaged(f"{path} cannot be read ({error}). Restore it from a copy, or delete it and run the suite again.") from error
+    if not isinstance(value, dict):
+        raise StoreDamaged(f"{path} does not hold a mapping. Restore it from a copy, or delete it and run the suite again.")
+    return value
+
+
+def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
+    """The Records in a store, filtered by suite and models (labels), and read only when asked for.
+
+    Raises StoreError where there is no store, or none of that suite or model in it.
+    """
+    return Store(store).records(suite, models)

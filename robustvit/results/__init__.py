@@ -1,0 +1,1 @@
+"""From Records to tables: leaderboard, summary, comparison, export. Never torch."""

@@ -1,0 +1,173 @@
+"""The leaderboard in other people's formats.
+
+csv, parquet and json hold the tidy table whole; md and latex a page's worth of it; robustbench and timm what readers of those projects'
+files expect, with null or nothing where a store does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.results.gradient_masking import gravest, word
+from robustvit.results.summary import shown, summary
+
+FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "→": r"$\rightarrow$",
+}  # fmt: skip
+
+
+def export(board: pd.DataFrame, format: str, path: Path | str | None = None) -> str:
+    """The board as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
+
+    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex give one row per model, or the numbers of one
+    scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the path cannot be written.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"the format '{format}' is unknown.{nearest(format, FORMATS)} It takes {', '.join(FORMATS)}.")
+    if format == "parquet" and path is None:
+        raise UsageError("parquet is binary and cannot be printed; name a file with -o board.parquet.")
+    text = "" if format == "parquet" else _WRITERS[format](board)
+    if path is not None:
+        _write(board, text, format, Path(path))
+    return text
+
+
+def markdown(page: pd.DataFrame) -> str:
+    """A table of text in Markdown."""
+    lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
+    return "".join("| " + " | ".join(_markdown(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
+
+
+def _write(board: pd.DataFrame, text: str, format: str, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if format == "parquet":
+            board.to_parquet(path, index=False)
+        else:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with -o.") from error
+
+
+def _csv(board: pd.DataFrame) -> str:
+    return board.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _md(board: pd.DataFrame) -> str:
+    return markdown(_page(board))
+
+
+def _json(board: pd.DataFrame) -> str:
+    plain = board.astype(object).where(board.notna(), None)
+    return json.dumps(plain.to_dict(orient="records"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _latex(board: pd.DataFrame) -> str:
+    page = _page(board)
+    lines = [list(page.columns), *page.astype(str).to_numpy().tolist()]
+    head, *body = ["  " + " & ".join(_tex(cell) for cell in line) + r" \\" for line in lines]
+    layout = "l" * len(page.columns)
+    return "\n".join([rf"\begin{{tabular}}{{{layout}}}", r"  \hline", head, r"  \hline", *body, r"  \hline", r"\end{tabular}", ""])
+
+
+def _page(board: pd.DataFrame) -> pd.DataFrame:
+    """What fits a page: one row per model, or per number where the board holds one scenario."""
+    if board["scenario"].nunique() != 1:
+        return summary(board)
+    names = ["model", "transforms", "data", "scenario", "severity", "metric", "n", "gradients", "status"]
+    kept = board[[name for name in names if name not in ("transforms", "severity", "gradients") or (board[name] != "").any()]].copy()
+    numbers = zip(board["value"], board["low"], board["high"], strict=True)
+    kept.insert(list(kept.columns).index("metric") + 1, "value", ["" if np.isnan(v) else shown(v, low, high) for v, low, high in numbers])
+    return kept
+
+
+def _markdown(text: object) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def _tex(text: object) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in str(text)).replace("\n", " ")
+
+
+def _robustbench(board: pd.DataFrame) -> str:
+    """One object per model: the keys of RobustBench's model_info files, null where a store cannot know (authors, venue, extra data)."""
+    keys = ["model", "transforms", "suite", "base"]
+    found = []
+    for (model, transforms, suite, data), part in board.groupby(keys, sort=False):
+        under_attack = _one(part, metric="robust_accuracy", scenario="autoattack")
+        corrupted = _one(part, metric="mean_err_15", scenario="")
+        found.append({
+            "name": f"{model} → {transforms}" if transforms else model, "architecture": model, "dataset": data, "suite": suite,
+            "threat_model": "corruptions" if corrupted is not None else _threat(part), "eps": None if under_attack is None else under_attack["severity"],
+            "clean_acc": _percent(_one(part, metric="top1", scenario="clean")), "autoattack_acc": _percent(under_attack),
+            "corruptions_acc": None if corrupted is None else round(100 - float(corrupted["value"]), 2),
+            "corruptions_mce": _percent(_one(part, metric="mce_alexnet", scenario="")),
+            "n_examples": int(part["n"].max()), "additional_data": None, "number_forward_passes": None, "link": None, "authors": None,
+            "venue": None, "reported": None, **_reliability(part),
+        })  # fmt: skip
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def _reliability(part: pd.DataFrame) -> dict[str, Any]:
+    """Whether the attacks' gradients are suspect, None where that is not known, and why."""
+    judged = gravest(part["gradients"])
+    return {"unreliable": {"suspect": True, "honest": False}.get(word(judged)), "footnote": f"gradients {judged}" if judged else None}
+
+
+def _one(part: pd.DataFrame, **wanted: str) -> pd.Series | None:
+    """The one complete row with these values; None where there is none, or more than one."""
+    chosen = part[part["status"] == "complete"]
+    for name, value in wanted.items():
+        chosen = chosen[chosen[name] == value]
+    return chosen.iloc[0] if len(chosen) == 1 else None
+
+
+def _percent(row: pd.Series | None) -> float | None:
+    return None if row is None else round(float(row["value"]), 2)
+
+
+def _threat(part: pd.DataFrame) -> str | None:
+    """Linf, L2 or L1 where every attack of the part has that norm, else None."""
+    norms = set(part.loc[part["metric"] == "robust_accuracy", "params"].str.extract(r"norm=(\w+)")[0].dropna())
+    return {"linf": "Linf", "l2": "L2", "l1": "L1"}.get(norms.pop()) if len(norms) == 1 else None
+
+
+def _timm(board: pd.DataFrame) -> str:
+    """The columns of timm's results tables, one row per clean cell, best first. param_count is in millions."""
+    cards, views = board.attrs.get("models", {}), board.attrs.get("views", {})
+    rows = []
+    for (model, cell), part in board[board["scenario"] == "clean"].groupby(["model", "cell"], sort=False):
+        first, fifth = (_one(part, metric=name) for name in ("top1", "top5"))
+        if first is None:
+            continue
+        accuracies = [float("nan") if row is None else float(row["value"]) for row in (first, fifth)]
+        rows.append([model, *_timm_view(views.get(first["view"], {})), *accuracies, cards.get(model, {}).get("parameters"), cell])
+    names = ["model", "img_size", "crop_pct", "interpolation", "top1", "top5", "parameters", "cell"]
+    table = pd.DataFrame(rows, columns=names).drop_duplicates("cell").sort_values("top1", ascending=False, kind="stable")
+    table["param_count"] = [None if count is None or pd.isna(count) else f"{count / 1e6:.2f}" for count in table["parameters"]]
+    table["top1_err"], table["top5_err"] = 100 - table["top1"], 100 - table["top5"]
+    order = ["model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation"]
+    return table[order].to_csv(index=False, float_format="%.3f", lineterminator="\n")
+
+
+def _timm_view(view: Mapping[str, Any]) -> tuple[int | None, str | None, str | None]:
+    if not view:
+        return None, None, None
+    share = min(view["size"]) / view["resize"] if view.get("resize") and view["crop"] == "center" else 1.0
+    return min(view["size"]), f"{share:.3f}", view["interpolation"]
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "csv": _csv, "json": _json, "md": _md, "latex": _latex, "robustbench": _robustbench, "timm": _timm,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What robustness depends on: factors of models and their regressions."""

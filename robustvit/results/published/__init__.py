@@ -1,0 +1,1 @@
+"""Published numbers and how far measured ones agree with them."""

@@ -1,0 +1,161 @@
+"""Files of published numbers: CSV, one row for each number, checked line by line."""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from robustvit.errors import UsageError, nearest
+from robustvit.spec import registry
+
+COLUMNS = {
+    "model": "str", "img_size": "Int64", "crop_pct": "float64", "interpolation": "str", "base": "str", "scenario": "str", "severity": "str",
+    "params": "str", "metric": "str", "value": "float64", "unit": "str", "tolerance": "float64", "n": "Int64", "pictures": "str", "rules": "str",
+    "evidence": "str", "source": "str", "url": "str",
+}  # fmt: skip
+UNITS = ("%", "fraction", "nat", "")
+
+_NEEDED = ("model", "base", "metric", "value", "source")
+_POSITIVE, _ANYTHING, _SIGNED = (0.0, math.inf), (-math.inf, math.inf), (-1.0, 1.0)
+_LIMITS = {  # as fractions, of robustvit's own metrics that are no share between none and all
+    **dict.fromkeys(("ce_alexnet", "mce_alexnet", "mfr_alexnet", "mt5d", "nll", "top5_distance", "mean_top5_distance"), _POSITIVE),
+    **dict.fromkeys(("foreground_retention", "foreground_retention_top5", "background_retention", "background_retention_top5"), _POSITIVE),
+    **dict.fromkeys(("accuracy_gap", "background_gap", "error_consistency", "mean_error_consistency"), _SIGNED),
+    "relative_mce_alexnet": _ANYTHING, "hf_dependence": (-math.inf, 1.0), "brier": (0.0, 2.0),
+}  # fmt: skip
+_KEY = ("model", "img_size", "base", "scenario", "severity", "params", "metric", "pictures", "rules")  # two rows with the same contradict
+
+
+def folder() -> Path:
+    """Where the files are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    try:
+        return Path(str(importlib.resources.files("robustvit.published")))
+    except ModuleNotFoundError:
+        return Path(__file__).resolve().parents[3] / "reports" / "references"
+
+
+def read_references(path: Path | str, name: str | None = None, *, bases: Iterable[str] = ()) -> pd.DataFrame:
+    """The published numbers of one CSV file, in COLUMNS; model, base, metric, value and source are needed, other columns may be absent.
+
+    An empty scenario is `clean`, or the average over a suite where the metric is one; an empty unit is the metric's own.
+    name: what messages call the file. bases: data sets that a number may be of, besides those that `robustvit list data` names.
+    Raises UsageError, with line and column, for what is missing, unknown, no number, beyond its metric's range or said twice.
+    """
+    told = name or str(path)
+    known = sorted({*registry.entries("data"), *bases})
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{told}: cannot be read as CSV: {error}") from error
+    found: list[dict[str, Any]] = []
+    seen: dict[tuple[Any, ...], int] = {}
+    for line, row in _lines(text, told):
+        found.append(_checked(row, f"{told}:{line}", known))
+        key = tuple(found[-1][column] for column in _KEY)
+        if key in seen:
+            raise UsageError(f"{told}:{line}: says again what line {seen[key]} says: {row['metric']} of {row['model']} on {row['base']}.")
+        seen[key] = line
+    return pd.DataFrame(found, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _lines(text: str, told: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    try:
+        head = next(reader, [])
+        unknown = [name for name in head if name not in COLUMNS]
+        if unknown:
+            raise UsageError(
+                f"{told}:1: there is no column '{unknown[0]}'.{nearest(unknown[0], COLUMNS)} The columns are {', '.join(COLUMNS)}."
+            )
+        repeated = [name for name in head if head.count(name) > 1]
+        lacking = [name for name in _NEEDED if name not in head]
+        if lacking or repeated:
+            raise UsageError(f"{told}:1: " + (f"the column '{lacking[0]}' is missing." if lacking else f"'{repeated[0]}' stands twice."))
+        for cells in reader:
+            if len(cells) != len(head):
+                raise UsageError(f"{told}:{reader.line_num}: {len(cells)} values; the first line names {len(head)} columns.")
+            yield reader.line_num, dict(zip(head, cells, strict=True))
+    except csv.Error as error:
+        raise UsageError(f"{told}:{reader.line_num}: not CSV: {error}.") from error
+
+
+def _checked(row: Mapping[str, str], where: str, bases: Collection[str]) -> dict[str, Any]:
+    """One row with its numbers as numbers, and what an empty scenario and unit stand for."""
+    for name in _NEEDED:
+        if not row[name].strip():
+            raise UsageError(f"{where}: column '{name}' is empty.")
+    told: dict[str, Any] = {name: row.get(name, "").strip() for name in COLUMNS}
+    _one_of(told, "base", where, bases)
+    metric = _metric(told["metric"], where)
+    _one_of(told, "unit", where, UNITS)
+    told["unit"] = told["unit"] or metric.unit
+    told["scenario"] = _scenario(told["scenario"], metric, where)
+    told["value"] = _value(told, metric, where)
+    told["tolerance"] = _number(row, "tolerance", where, 0.0, math.inf) if told["tolerance"] else 0.0
+    told["crop_pct"] = _number(row, "crop_pct", where, 1e-9, 1.0) if told["crop_pct"] else math.nan
+    for name in ("img_size", "n"):
+        told[name] = _whole(row, name, where) if told[name] else pd.NA
+    _one_of(told, "evidence", where, ("authors", "third party", ""))
+    return told
+
+
+def _metric(label: str, where: str) -> registry.Entry:
+    """The metric of `top1`, `top1(baseline=[1])` or `mt5d(*)`."""
+    known = registry.entries("metric")
+    name = label.partition("(")[0]
+    if name not in known:
+        told = nearest(name, known) or f" It takes {', '.join(known)}."
+        raise UsageError(f"{where}: column 'metric' is '{label}'; there is no such metric.{told} `robustvit list metrics` names all.")
+    return known[name]
+
+
+def _scenario(told: str, metric: registry.Entry, where: str) -> str:
+    if metric.over == "model" and told:
+        raise UsageError(f"{where}: column 'scenario' is '{told}'; {metric.name} is an average over a suite, of which it is empty.")
+    if metric.over == "corruption" and not told:
+        raise UsageError(f"{where}: column 'scenario' is empty; {metric.name} is of one corruption, whose name it takes.")
+    return told or ("clean" if metric.over == "cell" else "")
+
+
+def _value(told: Mapping[str, Any], metric: registry.Entry, where: str) -> float:
+    number = _number(told, "value", where, -math.inf, math.inf)
+    own = metric.module.startswith("robustvit.")
+    scale = 100.0 if told["unit"] == "%" else 1.0
+    low, high = (scale * end for end in (_LIMITS.get(metric.name, (0.0, 1.0)) if own else _ANYTHING))
+    if not low <= number <= high:
+        limits = f"at least {low:g}" if math.isinf(high) else f"at most {high:g}" if math.isinf(low) else f"from {low:g} to {high:g}"
+        unit = {"%": " in %", "fraction": " as a fraction"}.get(told["unit"], "")
+        raise UsageError(f"{where}: column 'value' is '{told['value']}'; {metric.name}{unit} is {limits}.")
+    return number
+
+
+def _number(row: Mapping[str, Any], name: str, where: str, low: float, high: float) -> float:
+    try:
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if not (low <= number <= high and math.isfinite(number)):
+        limits = (
+            "a number" if math.isinf(low) else f"a number of at least {low:g}" if math.isinf(high) else f"a share above 0, up to {high:g}"
+        )
+        raise UsageError(f"{where}: column '{name}' is '{row[name]}'; it takes {limits}.")
+    return number
+
+
+def _whole(row: Mapping[str, str], name: str, where: str) -> int:
+    text = row[name].strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{where}: column '{name}' is '{row[name]}'; it takes a whole number from 1.")
+    return int(text)
+
+
+def _one_of(told: Mapping[str, Any], name: str, where: str, choices: Collection[str]) -> None:
+    if told[name] not in choices:
+        names = ", ".join(choice or "nothing" for choice in choices)
+        raise UsageError(f"{where}: column '{name}' is '{told[name]}'.{nearest(told[name], choices)} It takes {names}.")

@@ -1,0 +1,141 @@
+"""The leaderboard in brief: one row for each model and suite, all as text, for terminals and READMEs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustvit.results.gradient_masking import gravest, word
+from robustvit.results.leaderboard import GROUP
+from robustvit.statistics.estimates import of_measurements, of_votes
+
+_MEANS = ("mean_corruption_error", "mean_err_15")
+
+
+def summary(board: pd.DataFrame) -> pd.DataFrame:
+    """One row per model and suite: clean and shifted top-1, errors by corruption, what attacks left, averages, and a status; all as text.
+
+    A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
+    left out when one of them is missing. A ! marks what an attack left of a model whose gradients are suspect; `gradients` is the verdict's word.
+    """
+    keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
+    names = ["data" if name == "base" else name for name in keys]
+    found = [_summed(dict(zip(names, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
+    table = pd.DataFrame(found).fillna("")
+    last = [name for name in ("gradients", "status") if name in table]
+    return table[[name for name in table.columns if name not in last] + last]
+
+
+def shown(value: float, low: float, high: float) -> str:
+    """A number as tables print it: `97.8 [96.1, 98.8]`."""
+    return f"{_round(value)} [{_round(low)}, {_round(high)}]"
+
+
+def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
+    marked = " (random weights)" if (part["weights"] == "random").any() else ""
+    row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": _counts_text(part)}
+    if part["data"].nunique() == 1:
+        row["data"] = str(part["data"].iloc[0])
+    for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
+        row["clean top-1"] = _cell_text(clean)
+    attacks = part[part["metric"] == "robust_accuracy"]
+    curves = part[part["metric"].str.startswith("robust_accuracy_at")]
+    attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
+    own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
+    answers = part[own & (part["metric"] == "top1")]
+    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(answers), answers.iterrows(), strict=True)}
+    averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
+    if len(averages) > 6:
+        if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
+            row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
+    else:
+        row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
+    rates = part[part["metric"] == "fooling_rate"]
+    row |= _fooled(rates)
+    single = rates[~rates["params"].str.contains("corruption=", regex=False) & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")]
+    row |= {f"{name} fooling rate": _doubted(one) for name, (_, one) in zip(_variant_names(single), single.iterrows(), strict=True)}
+    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
+    row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
+    of_cells = part[
+        (part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "fooling_rate", "")) & ~part.index.isin(curves.index)
+    ]
+    alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
+    proved = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
+    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in zip(_variant_names(proved), proved.iterrows(), strict=True)}
+    measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
+    row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
+    for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
+        row[str(average["metric"])] = _cell_text(average)
+    judged = word(gravest(part["gradients"]))
+    return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
+
+
+def _fooled(rates: pd.DataFrame) -> dict[str, str]:
+    """The mean fooling rate over the corruptions that stand in one scenario alike (patch_corruption), left out where one of them is missing."""
+    nested = rates[rates["params"].str.contains("corruption=", regex=False)]
+    others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
+    groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
+    names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
+    return {
+        f"{name} fooling rate, mean of {len(part)}": _round(float(part["value"].mean()))
+        for name, part in zip(names, groups, strict=True)
+        if (part["status"] == "complete").all()
+    }
+
+
+def _variant_names(attacks: pd.DataFrame) -> list[str]:
+    """What tells some scenarios apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
+    told = [_parameters(text) for text in attacks["params"]]
+    names = []
+    for own, (_, one) in zip(told, attacks.iterrows(), strict=True):
+        alike = [other for other, scenario in zip(told, attacks["scenario"], strict=True) if scenario == one["scenario"]]
+        varied = [key for key in own if len({other.get(key) for other in alike}) > 1 and own[key] != "None"]
+        shown = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
+        names.append(" ".join(word for word in (one["scenario"], *shown, one["severity"]) if word))
+    return names
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """`norm=l2, attack=pgd(steps=3, eot=1)` by name."""
+    return dict(pair.split("=", 1) for pair in re.split(r", (?![^(]*\))", text) if "=" in pair)
+
+
+def _counts_text(part: pd.DataFrame) -> str:
+    """How many samples the cells have: `500`, or `200 to 250`."""
+    of_cells = part[part["cell"] != ""]
+    counts = of_cells.groupby("cell")["n"].max() if len(of_cells) else part["n"]  # a metric may leave some of a cell's samples out
+    least, most = int(counts[counts > 0].min() if (counts > 0).any() else 0), int(counts.max())
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _number(row: pd.Series) -> str:
+    return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
+
+
+def _doubted(row: pd.Series) -> str:
+    """A number that an attack left, marked where the gradients it followed are suspect."""
+    return _number(row) + (" !" if word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
+
+
+def _cell_text(row: pd.Series) -> str:
+    return str(row["status"]) if np.isnan(row["value"]) else shown(row["value"], row["low"], row["high"])
+
+
+def _status(part: pd.DataFrame) -> str:
+    """`complete`, or how many cells are not."""
+    cells = part[part["cell"] != ""].drop_duplicates("cell")
+    counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
+    told = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
+    averages = int(((part["cell"] == "") & (part["status"] == "partial")).sum())
+    if averages and not told:
+        told.append(f"{averages} average{'' if averages == 1 else 's'} partial")
+    return ", ".join(told) or "complete"
+
+
+def _round(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return f"{value:.1f}" if abs(value) >= 1 or abs(value) < 1e-6 else f"{value:.3g}"

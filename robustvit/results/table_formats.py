@@ -1,0 +1,49 @@
+"""Any table as csv, json or Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.results.export import markdown
+
+FORMATS = ("table", "csv", "json", "md")
+
+
+def check_format(name: str) -> None:
+    """Raises UsageError unless a table can be had as that."""
+    check_choice("--format", name, FORMATS)
+
+
+def check_choice(option: str, name: str, choices: Sequence[str]) -> None:
+    """Raises UsageError, with the nearest choice, for a value that an option does not take."""
+    if name not in choices:
+        raise UsageError(f"{option} '{name}' is unknown.{nearest(name, choices)} It takes {', '.join(choices)}.")
+
+
+def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
+    """csv and json hold the table whole (twelve digits, null for no number), md its page. A sentence follows, except in csv.
+
+    json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
+    """
+    check_format(format)
+    if format == "csv":
+        return table.to_csv(index=False, float_format="%.12g", lineterminator="\n")
+    if format == "json":
+        rows = json.loads(table.to_json(orient="records", double_precision=10))
+        return json.dumps({"rows": rows, "told": sentence} if sentence else rows, indent=1, ensure_ascii=False) + "\n"
+    return markdown(page) + (f"\n{sentence}\n" if sentence else "")
+
+
+def save(text: str, path: Path) -> Path:
+    """Writes a text; returns its path. Raises StoreFull where that cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place.") from error
+    return path

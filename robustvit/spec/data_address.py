@@ -1,0 +1,77 @@
+"""Addresses of data sets: the name and the place that a person writes, and where files are looked for when no place is given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from robustvit.errors import BadParameter
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec, Value
+
+_ANYTHING = frozenset({"folder"})  # sets whose folders may have any name
+_WITH_REST = {"hfds": "name", "wds": ""}  # forms `NAME/REST`: the parameter that takes REST, or "" where REST is a place
+
+
+def parse_data(text: str) -> tuple[Spec, Path | None]:
+    """The Spec of an address, not yet bound, and the place of its files where the address tells it.
+
+    `digits`, `imagenet?split=train`, `folder:PATH`, `npz:PATH?classes=10`, `hfds/ORG/NAME`, `wds/PATH`, `package.module:function`.
+    Raises BadParameter for parameters that are not `key=value`, and for a place that is left empty.
+    """
+    address, params = _parameters(text)
+    head, slash, rest = address.partition("/")
+    if slash and head in _WITH_REST:
+        _refuse_empty(rest, text)
+        key = _WITH_REST[head]
+        return (Spec(head).with_params(**{**params, key: rest}), None) if key else (Spec(head).with_params(**params), _place(rest))
+    name, colon, rest = address.partition(":")
+    if colon and name in registry.entries("data"):
+        _refuse_empty(rest, text)
+        return Spec(name).with_params(**params), _place(rest)
+    return Spec(address).with_params(**params), None
+
+
+def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
+    """The folder of a data set's files: the first of `places_in` a `data_dir`, or else of `places(name)`, that exists; the last of the former, or None."""
+    if data_dir is not None:
+        *named, itself = places_in(name, data_dir)
+        return next((place for place in named if place.is_dir()), itself)
+    return next((place for place in places(name).values() if place.is_dir()), None)
+
+
+def places_in(name: str, data_dir: Path | str) -> list[Path]:
+    """Where the files of a data set are looked for in a folder that is given: in the folder of its name, then there itself.
+
+    `folder` is not looked for by name: a class may be called so.
+    """
+    itself = Path(data_dir).expanduser()
+    return [itself] if name in _ANYTHING else [itself / name, itself]
+
+
+def places(name: str) -> dict[str, Path]:
+    """Where the files of a data set are looked for when no folder is given, in order, under the words that describe each place."""
+    home = os.environ.get("ROBUSTVIT_DATA")
+    found = {f"$ROBUSTVIT_DATA/{name}": Path(home).expanduser() / name} if home else {}
+    return {**found, f"./data/{name}": Path("data") / name}
+
+
+def _parameters(text: str) -> tuple[str, dict[str, Value]]:
+    address, mark, query = text.rpartition("?")
+    if not mark or "=" not in query:  # a `?` without parameters belongs to the path
+        return text, {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
+    except ValueError as error:
+        raise BadParameter(f"data '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
+    return address, dict(pairs)
+
+
+def _refuse_empty(rest: str, text: str) -> None:
+    if not rest.strip("/"):
+        raise BadParameter(f"data '{text}' names nothing after its first part; write for example folder:PATH, npz:PATH or hfds/ORG/NAME.")
+
+
+def _place(rest: str) -> Path:
+    return Path(rest).expanduser()

@@ -1,0 +1,195 @@
+"""What a person writes for a model, read as a Spec: `vit_b16`, `file:mine.safetensors?arch=vit_small_patch16_224`, `hf/ORG/NAME`.
+
+    address  = subject [ "?" key=value { "&" key=value } ]
+    subject  = alias | registered model | timm name [ ".tag" ] | "hf/" NAME | "file:" PATH | package.module:factory
+
+Nothing is loaded here: whether an architecture exists and its weights can be had is asked when the model is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from robustvit.errors import BadParameter, UnknownName, nearest
+from robustvit.spec import registry
+from robustvit.spec.schema import Hint, coerce
+from robustvit.spec.spec import Spec, Value, show
+
+ALIASES = {
+    "beit_b16": "beit_base_patch16_224",
+    "cait_s24": "cait_s24_224",
+    "convnext_b": "convnext_base",
+    "convnext_s": "convnext_small",
+    "convnext_t": "convnext_tiny",
+    "deit3_b16": "deit3_base_patch16_224",
+    "deit3_s16": "deit3_small_patch16_224",
+    "deit_b16": "deit_base_patch16_224",
+    "deit_s16": "deit_small_patch16_224",
+    "deit_ti16": "deit_tiny_patch16_224",
+    "pit_b": "pit_b_224",
+    "pit_s": "pit_s_224",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_l": "swin_large_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "swinv2_b": "swinv2_base_window8_256",
+    "swinv2_s": "swinv2_small_window8_256",
+    "swinv2_t": "swinv2_tiny_window8_256",
+    "vit_b16": "vit_base_patch16_224",
+    "vit_b32": "vit_base_patch32_224",
+    "vit_b8": "vit_base_patch8_224",
+    "vit_l16": "vit_large_patch16_224",
+    "vit_s16": "vit_small_patch16_224",
+    "vit_s32": "vit_small_patch32_224",
+    "vit_ti16": "vit_tiny_patch16_224",
+    "xcit_m24": "xcit_medium_24_p16_224",
+    "xcit_s12": "xcit_small_12_p16_224",
+    "xcit_t12": "xcit_tiny_12_p16_224",
+}
+
+_FORMS = "an alias (vit_b16), a timm name, a registered model (demo), hf/ORG/NAME, file:PATH?arch=NAME or package.module:factory"
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt")
+_CHANNELS = Hint("a number, or three separated by commas", base="float", sequence=True)
+
+Argument = bool | int | float | str | None
+
+
+def parse_model(
+    text: str, *, checkpoint: Path | None = None, model_kwargs: Mapping[str, Argument] | None = None, num_classes: int | None = None
+) -> Spec:
+    """The Spec of kind "model" that an address stands for.
+
+    checkpoint, model_kwargs, num_classes: timm's flags for one model; `parse_model("vit_b16", checkpoint=Path("mine.pth"))` is
+    `parse_model("file:mine.pth?arch=vit_b16")`. Parameters are checked when the Spec is bound. Raises BadParameter for an address that
+    has none of the forms above, or a flag that contradicts it.
+    """
+    subject, _, query = text.strip().partition("?")
+    spec = _subject(subject, text)
+    spec = spec.with_params(**_query(query, text))
+    if checkpoint is not None:
+        spec = _with_checkpoint(spec, checkpoint, text)
+    if num_classes is not None:
+        spec = _agreeing(spec, "num_classes", num_classes, text)
+    if model_kwargs:
+        merged = {**parse_kwargs(str(spec.get("kwargs") or "")), **model_kwargs}
+        spec = spec.with_params(kwargs=write_kwargs(merged))
+    return spec
+
+
+def write_model(spec: Spec) -> str:
+    """The shortest address of a model's Spec, leaving out what is null or empty: the inverse of `parse_model`, up to aliases."""
+    subjects = {"timm": "arch", "hf": "name", "file": "path", "factory": "target"}
+    key = subjects.get(spec.name)
+    written = {name: value for name, value in spec.params if name != key and value is not None and value != ""}
+    head = {"hf": "hf/", "file": "file:"}.get(spec.name, "") + str(spec.get(key)) if key else spec.name
+    tail = "&".join(f"{name}={_written(value)}" for name, value in sorted(written.items()))
+    return f"{head}?{tail}" if tail else head
+
+
+def parse_kwargs(text: str) -> dict[str, Argument]:
+    """Constructor arguments written `img_size=32,depth=6,pad_type='same'`: numbers, true, false, null, or text. Never evaluated.
+
+    Raises BadParameter for a part without `=`, a key that is no name, or a key that stands twice.
+    """
+    found: dict[str, Argument] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not sign or not key.isidentifier():
+            raise BadParameter(f"'{part}' in the model arguments '{text}' is not NAME=VALUE; write img_size=32,depth=6.")
+        if key in found:
+            raise BadParameter(f"the model argument '{key}' stands twice in '{text}'.")
+        found[key] = _argument(value)
+    return found
+
+
+def write_kwargs(arguments: Mapping[str, Argument]) -> str:
+    """The one way to write constructor arguments: sorted by name, no spaces."""
+    words = {True: "true", False: "false", None: "null"}
+    shown = {key: words[value] if value is None or isinstance(value, bool) else str(value) for key, value in arguments.items()}
+    return ",".join(f"{key}={value}" for key, value in sorted(shown.items()))
+
+
+def unknown_model(name: str, architectures: Iterable[str]) -> UnknownName:
+    """The error for a name that is no alias, no registered model and none of the architectures."""
+    hint = nearest(name, [*ALIASES, *registry.entries("model"), *architectures])
+    return UnknownName(f"no model is called '{name}'.{hint} It takes {_FORMS}.")
+
+
+def _subject(subject: str, text: str) -> Spec:
+    if subject in ALIASES:
+        return Spec("timm", (("arch", ALIASES[subject]),))
+    if subject.startswith("hf/") and len(subject) > 3:
+        return Spec("hf", (("name", subject[3:]),))
+    if subject.startswith("file:") and len(subject) > 5:
+        return Spec("file", (("path", subject[5:]),))
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", subject):
+        return Spec("factory", (("target", subject),))
+    if subject in registry.entries("model"):
+        return Spec(subject)
+    if re.fullmatch(r"[A-Za-z0-9_-]+(\.[\w.-]+)?", subject) and not subject.endswith(_SUFFIXES):
+        return Spec("timm", (("arch", subject),))
+    hint = f" A checkpoint is written file:{subject}?arch=NAME." if subject.endswith(_SUFFIXES) else ""
+    raise BadParameter(f"'{text}' is not the address of a model.{hint} Write {_FORMS}.")
+
+
+def _query(query: str, text: str) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for part in filter(None, query.split("&")):
+        key, sign, value = part.partition("=")
+        if not sign or not key:
+            raise BadParameter(f"'{part}' in the address '{text}' is not NAME=VALUE; write ?weights=random&num_classes=10.")
+        if key in found:
+            raise BadParameter(f"the parameter '{key}' stands twice in the address '{text}'.")
+        found[key] = _value(key, value, text)
+    return found
+
+
+def _value(key: str, value: str, text: str) -> Value:
+    if key in ("mean", "std"):
+        return _channels(key, value, text)
+    if key == "kwargs":
+        return write_kwargs(parse_kwargs(value))
+    return ALIASES.get(value, value) if key == "arch" else value
+
+
+def _channels(key: str, value: str, text: str) -> Value:
+    parts = tuple(part.strip() for part in value.split(","))
+    if len(parts) not in (1, 3):
+        raise BadParameter(f"{key} in the address '{text}' has {len(parts)} numbers; it takes {_CHANNELS.text}.")
+    return coerce(parts * (3 // len(parts)), _CHANNELS, f"{key} in the address '{text}'")
+
+
+def _with_checkpoint(spec: Spec, checkpoint: Path, text: str) -> Spec:
+    if spec.name != "timm":
+        raise BadParameter(
+            f"--checkpoint gives weights to an architecture of timm; '{text}' is none. Write --model NAME --checkpoint PATH."
+        )
+    if spec.get("weights") is not None:
+        raise BadParameter(f"'{text}' and --checkpoint {checkpoint} both say where the weights come from; give one.")
+    return replace(spec, name="file").with_params(path=str(checkpoint))
+
+
+def _agreeing(spec: Spec, key: str, value: int, text: str) -> Spec:
+    said = spec.get(key)
+    if said is not None and str(said) != str(value):
+        raise BadParameter(f"the address '{text}' says {key}={said}, the flag says {value}; give one.")
+    return spec.with_params(**{key: value})
+
+
+def _argument(value: str) -> Argument:
+    words: dict[str, Argument] = {"true": True, "false": False, "null": None, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
+def _written(value: Value) -> str:
+    return ",".join(repr(item) if isinstance(item, float) else show(item) for item in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,415 @@
+"""What robustvit can do, by kind and name; a function's signature is its schema.
+
+A plug-in is a plain function under one of the decorators below. Built-in ones, and those that installed packages announce in the
+entry-point group `robustvit`, are found by reading their source: nothing is imported before it is used. A function decorated in a
+script or notebook joins when its module runs, and `package.module:function` names any decorated function directly.
+
+Positional arguments belong to the kind (images, labels, draws, …); keyword-only arguments are the plug-in's parameters.
+
+A name that ends in a slash is that of an adapter, `(name) -> Adapted`: it makes plug-ins of what another library calls so.
+`torchattacks/PGD` is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is asked for, not before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
+from robustvit.spec.schema import ABSENT, Hint, Module, Param, coerce, hint_of
+from robustvit.spec.spec import Spec, Value, parse, show
+
+KINDS = ("model", "data", "corruption", "attack", "certificate", "analysis", "transform", "defense", "metric")
+SCENARIOS = ("corruption", "attack", "certificate", "analysis")
+PLURALS = {
+    "model": "models", "data": "data", "corruption": "corruptions", "attack": "attacks", "certificate": "certificates",
+    "analysis": "analyses", "transform": "transforms", "defense": "defenses", "metric": "metrics",
+}  # fmt: skip
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plug-in: what it is called, what it takes, where it lives, and where it comes from."""
+
+    kind: str
+    name: str
+    module: str
+    function: str
+    params: tuple[Param, ...]
+    doc: str
+    path: str
+    line: int
+    family: str = ""
+    source: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    rules: str = ""
+    version: int = 1
+    severity: str = ""
+    over: str = "cell"
+    of: str = "error"
+    higher_is_better: bool = True
+    unit: str = ""
+    needs: tuple[str, ...] = ()
+    chain: bool = False
+    fit: str = ""
+    tells: tuple[str, ...] = ()
+    live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+    def load(self) -> Callable[..., Any]:
+        """The function itself; its module is imported now."""
+        if self.live is not None:
+            return self.live
+        function = getattr(importlib.import_module(self.module), self.function)
+        return function  # type: ignore[no-any-return]
+
+    def load_fit(self) -> Callable[..., Any]:
+        """The function that learns for it, which stands in its module."""
+        return getattr(importlib.import_module(self.module), self.fit)  # type: ignore[no-any-return]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    @property
+    def adapter(self) -> bool:
+        """Whether it makes plug-ins of names, rather than being one."""
+        return self.name.endswith("/")
+
+
+class Adapted(NamedTuple):
+    """What an adapter makes of a name: a function that takes what its kind does and every parameter by keyword, these, a docstring."""
+
+    function: Callable[..., Any]
+    params: tuple[Param, ...]
+    doc: str
+
+
+_SHORT = 6  # characters of a number that nobody needs as a fraction
+_LIVE: dict[tuple[str, str], Entry] = {}
+_FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line", "live"}
+
+
+def register(kind: str, **about: Any) -> Callable[[F], F]:
+    """A decorator that registers a function under `kind` and returns it unchanged.
+
+    about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
+    parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`, `fit` and `tells`
+    (columns `value_…` of the Records that it fills besides its books).
+    Raises BadParameter for an unknown kind or field.
+    """
+    if kind not in KINDS:
+        raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
+    for key in about:
+        if key not in _FIELDS:
+            raise BadParameter(f"@{kind} has no field '{key}'.{nearest(key, _FIELDS)}")
+
+    def decorate(function: F) -> F:
+        module = function.__module__
+        if not module.startswith("robustvit.") and (kind, about.get("name", function.__name__)) not in _announced():
+            entry = replace(_entry_of(kind, function, about), live=function)
+            _LIVE[kind, entry.name] = entry
+        return function
+
+    return decorate
+
+
+def model(**about: Any) -> Callable[[F], F]:
+    """`(…) -> Classifier`: loads a model; its keyword-only parameters are what `?key=value` sets."""
+    return register("model", **about)
+
+
+def data(**about: Any) -> Callable[[F], F]:
+    """`(root: Path | None, *, …) -> Data`: opens a data set."""
+    return register("data", **about)
+
+
+def corruption(**about: Any) -> Callable[[F], F]:
+    """`(images, draws, *, …) -> images`, all (N, 3, H, W) in [0, 1]."""
+    return register("corruption", **about)
+
+
+def attack(**about: Any) -> Callable[[F], F]:
+    """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm`, or `patches` and `size`, name.
+
+    With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
+    standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.
+
+    With fit="learn", the name of a function in its module, `(model, images, labels, draws, learned, *, …)`: `learned` is what
+    `learn(model, look, draws, *, …) -> {name: Tensor}` made of other samples, once for all shards. Both take the same parameters;
+    `look(data, positions)` gives samples of a nested data set as a Batch, through the cell's view.
+    """
+    return register("attack", **about)
+
+
+def certificate(**about: Any) -> Callable[[F], F]:
+    """`(model, images, draws, *, …) -> Votes`."""
+    return register("certificate", **about)
+
+
+def analysis(**about: Any) -> Callable[[F], F]:
+    """`(model, images, labels, draws, *, …) -> Columns`."""
+    return register("analysis", **about)
+
+
+def transform(**about: Any) -> Callable[[F], F]:
+    """`(model: Classifier, *, …) -> Classifier`: a new one; the argument is untouched."""
+    return register("transform", **about)
+
+
+def defense(**about: Any) -> Callable[[F], F]:
+    """`(*, …) -> Defense`: what training adds."""
+    return register("defense", **about)
+
+
+def metric(**about: Any) -> Callable[[F], F]:
+    """`(records, *, …) -> values`: see robustvit.metrics for what a metric may return."""
+    return register("metric", **about)
+
+
+def entries(kind: str) -> dict[str, Entry]:
+    """Every plug-in of a kind by name, sorted, adapters among them. Raises BadParameter for an unknown kind."""
+    if kind not in KINDS:
+        raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
+    found = {name: entry for (k, name), entry in {**_announced(), **_LIVE}.items() if k == kind}
+    return dict(sorted(found.items()))
+
+
+def lookup(kind: str, name: str, where: str = "") -> Entry:
+    """The plug-in called `name`, what an adapter makes of it, or the decorated function that `package.module:function` names.
+
+    Raises UnknownName with the nearest names, MissingExtra for an adapter whose library is not installed.
+    """
+    known = entries(kind)
+    found = _named(known, name, where)
+    if found is not None:
+        return found
+    if ":" in name:
+        return _imported(kind, name, where)
+    place = f"{where}: " if where else ""
+    elsewhere = [other for other in KINDS if other != kind and name in entries(other)]
+    hint = f" That is the name of {_a(elsewhere[0])}." if elsewhere else nearest(name, known)
+    raise UnknownName(f"{place}no {kind} is called '{name}'.{hint} `robustvit list {PLURALS[kind]}` names all {len(known)}.")
+
+
+def scenario(name: str, where: str = "") -> Entry:
+    """The corruption, attack, certificate or analysis called `name`. Raises what `lookup` does."""
+    known = {other: entry for kind in SCENARIOS for other, entry in entries(kind).items()}
+    found = _named(known, name, where)
+    if found is not None:
+        return found
+    if ":" in name:
+        return _imported("", name, where)
+    place = f"{where}: " if where else ""
+    raise UnknownName(
+        f"{place}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
+        f"`robustvit list corruptions` and `robustvit list attacks` name them."
+    )
+
+
+def bind(entry: Entry, spec: Spec) -> Spec:
+    """The Spec checked against the plug-in's signature: values coerced, defaults filled, nested Specs bound, kind and version set.
+
+    `"4/255"` and `"1e-3"` become numbers where a number is wanted. Raises BadParameter that names the place, the parameter, what it
+    takes and the nearest name; UnknownName for a nested plug-in that does not exist.
+    """
+    at = f"{spec.where}: " if spec.where else ""
+    known = {param.name: param for param in entry.params}
+    given = dict(spec.params)
+    for key in given:
+        if key not in known:
+            takes = f"It takes {', '.join(known)}." if known else "It takes none."
+            raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, known)} {takes}")
+    filled: dict[str, Value] = {}
+    for param in entry.params:
+        if param.name in given:
+            value = coerce(given[param.name], param.hint, f"{at}{entry.kind} '{entry.name}': {param.name}")
+        elif param.required:
+            raise BadParameter(f"{at}{entry.kind} '{entry.name}' needs '{param.name}' ({param.hint.text}).")
+        else:
+            value = param.default
+        filled[param.name] = _bind_nested(value, param.hint, spec.where)
+    _refuse_levels(entry, filled, at)
+    return Spec(spec.name, tuple(sorted(filled.items())), entry.kind, entry.version, spec.where)
+
+
+def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
+    """Raises BadParameter for a radius in linf that no picture has room for: a level, where pixels are in [0, 1]."""
+    eps = filled.get("eps")
+    if entry.kind == "attack" and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
+        raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
+
+
+def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
+    if not hint.plugin or value is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_bind_nested(item, hint, where) for item in value)
+    inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
+    if hint.plugin in ("model", "kept"):
+        return inner
+    entry = lookup(hint.plugin, inner.name, where)
+    if entry.chain:
+        raise BadParameter(
+            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot stand inside another; name one of its links."
+        )
+    return bind(entry, inner)
+
+
+def _named(known: dict[str, Entry], name: str, where: str) -> Entry | None:
+    """The plug-in of that name among those known, or what one of their adapters makes of it."""
+    family, slash, rest = name.partition("/")
+    if name in known and not known[name].adapter:
+        return known[name]
+    if family + slash not in known or not slash:
+        return None
+    try:
+        return _made(known[family + slash], rest)
+    except (MissingExtra, UnknownName) as error:
+        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+
+
+@functools.cache
+def _made(adapter: Entry, name: str) -> Entry:
+    """What an adapter makes of a name, with the adapter's own source, licence and citation."""
+    made: Adapted = adapter.load()(name)
+    severity = adapter.severity if adapter.severity in {param.name for param in made.params} else ""
+    return replace(adapter, name=adapter.name + name, params=made.params, doc=made.doc, severity=severity, live=made.function)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _imported(kind: str, name: str, where: str) -> Entry:
+    module, _, function = name.partition(":")
+    place = f"{where}: " if where else ""
+    try:
+        with importable_here():
+            found = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise UnknownName(f"{place}'{name}': there is no module '{error.name}' to import.") from error
+    except AttributeError as error:
+        raise UnknownName(f"{place}'{name}': module '{module}' has no '{function}'.") from error
+    for (k, _), entry in _LIVE.items():
+        if entry.live is found and kind in ("", k):
+            return entry
+    raise UnknownName(f"{place}'{name}' is not decorated as a {kind or 'scenario'}; put @robustvit.{kind or 'attack'}(…) on it.")
+
+
+@contextlib.contextmanager
+def importable_here() -> Iterator[None]:
+    """Makes modules in the current directory importable for the length of a block, as `python -m` does."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) -> Entry:
+    params = []
+    for param in inspect.signature(function).parameters.values():
+        if param.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        text = param.annotation if isinstance(param.annotation, str) else inspect.formatannotation(param.annotation)
+        hint = hint_of("" if param.annotation is param.empty else text, Module.of_runtime(function))
+        default = ABSENT if param.default is param.empty else _plain_default(param.default)
+        params.append(Param(param.name, hint, default))
+    return Entry(
+        kind=kind, module=function.__module__, function=function.__name__, params=tuple(params), doc=inspect.getdoc(function) or "",
+        path=inspect.getsourcefile(function) or "", line=function.__code__.co_firstlineno, **{"name": function.__name__, **about},
+    )  # fmt: skip
+
+
+def _plain_default(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@functools.cache
+def _announced() -> dict[tuple[str, str], Entry]:
+    found: dict[tuple[str, str], Entry] = {}
+    for module, path in _modules():
+        for entry in _read(module, path):
+            key = (entry.kind, entry.name)
+            if key in found and found[key].module != entry.module:
+                raise UnknownName(f"two plug-ins claim the {entry.kind} '{entry.name}': {found[key].module} and {entry.module}.")
+            found[key] = entry
+    return found
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    here = Path(__file__).parents[1]
+    for room in sorted(set(PLURALS.values())):
+        for path in sorted((here / room).rglob("*.py")):
+            yield ".".join(("robustvit", *path.relative_to(here).with_suffix("").parts)), path
+    for point in metadata.entry_points(group="robustvit"):
+        yield from _source_of(point.module)
+
+
+def _source_of(module: str) -> Iterator[tuple[str, Path]]:
+    """The source files of an announced module or package, without importing it."""
+    top, _, rest = module.partition(".")
+    found = importlib.util.find_spec(top)
+    roots = [Path(place) for place in (found.submodule_search_locations or [])] if found else []
+    if found and found.origin and not roots:
+        yield module, Path(found.origin)
+    for root in roots:
+        path = root.joinpath(*rest.split(".")) if rest else root
+        if path.with_suffix(".py").is_file():
+            yield module, path.with_suffix(".py")
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else []:
+            inner = file.relative_to(path).with_suffix("").parts
+            yield ".".join((module, *(part for part in inner if part != "__init__"))), file
+
+
+def _read(name: str, path: Path) -> Iterator[Entry]:
+    source = path.read_text(encoding="utf-8")
+    if "@" not in source:
+        return
+    module = Module(source, str(path))
+    for function, kind, about in module.decorated(KINDS):
+        yield Entry(
+            kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),
+            path=str(path), line=function.lineno, **{"name": function.name, **about},
+        )  # fmt: skip
+
+
+def describe(entry: Entry) -> dict[str, Any]:
+    """What `robustvit list KIND NAME` shows, as plain data."""
+    params = {
+        param.name: {
+            "takes": param.hint.text,
+            "default": None if param.required else show(_display(param.default)),
+            "required": param.required,
+        }
+        for param in entry.params
+    }
+    return {
+        "kind": entry.kind, "name": entry.name, "doc": entry.doc, "parameters": params, "source": entry.source, "url": entry.url,
+        "licence": entry.licence, "citation": entry.citation, "rules": entry.rules, "version": entry.version, "family": entry.family,
+        "module": f"{entry.module}:{entry.function}", "file": f"{entry.path}:{entry.line}",
+    }  # fmt: skip
+
+
+def _display(value: Any) -> Value:
+    """A default as people write it: 0.0313725490196078 as 8/255, 0.22 as it is."""
+    levels = isinstance(value, float) and 0 < value < 1 and (value * 2550) % 1 == 0 and len(repr(value)) > _SHORT
+    return Fraction(value).limit_denominator(25500) if levels else value

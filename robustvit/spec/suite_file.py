@@ -1,0 +1,205 @@
+"""Suite files: found by name, checked at the door, every part of them bound."""
+
+from __future__ import annotations
+
+import importlib.resources
+import itertools
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustvit.errors import BadParameter, SuiteError, nearest
+from robustvit.spec import registry
+from robustvit.spec import yaml_reader as document
+from robustvit.spec.spec import Spec, called, parse
+from robustvit.spec.suite import Overrides, Part, Suite
+from robustvit.spec.view import View
+
+_Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+_Scenarios = Annotated[list[Any], Field(min_length=1)]
+
+
+class _PartFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: _Data
+    scenarios: _Scenarios
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    title: str
+    version: Annotated[int, Field(ge=1)] = 1
+    data: _Data | None = None
+    scenarios: _Scenarios | None = None
+    parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
+    metrics: Annotated[list[Any], Field(min_length=1)]
+    transforms: list[list[Any]] = []
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    view: dict[str, Any] = {}
+    limit: Annotated[int, Field(ge=1)] | None = None
+    storage: str | None = None
+    fixed_data: bool = False
+    paper: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    rules: str = ""
+
+
+def suite_files() -> dict[str, Path]:
+    """The suites that ship with robustvit, by name."""
+    return {path.stem: path for path in sorted(_suites_folder().glob("*.yaml"))}
+
+
+def _suites_folder() -> Path:
+    """Where the suites are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    try:
+        return Path(str(importlib.resources.files("robustvit.suites")))
+    except ModuleNotFoundError:
+        return Path(__file__).resolve().parents[2] / "suites"
+
+
+def load_suite(name: str | Path) -> Suite:
+    """A suite by name (`imagenet-c`) or from a file (`mine.yaml`), every part of it bound.
+
+    Raises SuiteError, UnknownName or BadParameter, with file and line.
+    """
+    known = suite_files()
+    if str(name) in known:
+        return read_suite(known[str(name)], f"suites/{name}.yaml")
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        if not path.is_file():
+            raise SuiteError(f"{path}: there is no such suite file.")
+        return read_suite(path, str(name))
+    raise SuiteError(
+        f"no suite is called '{name}'.{nearest(str(name), known)} The suites are {', '.join(known)}; a file is given as PATH.yaml."
+    )
+
+
+def read_suite(path: Path, shown: str = "") -> Suite:
+    """The suite in a file; `shown` is its name in messages."""
+    page = document.load(path, shown)
+    file = _checked(page)
+    suite = Suite(
+        name=file.name, title=file.title, version=file.version, parts=_parts(page), metrics=tuple(_bound("metric", page["metrics"], page.where)),
+        transforms=tuple(_pipelines(page.get("transforms", []))) or ((),), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
+        storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
+        where=page.where,
+    )  # fmt: skip
+    _refuse_repeats(suite)
+    return suite
+
+
+def _checked(page: document.Map) -> _File:
+    model: type[BaseModel]
+    try:
+        return _File.model_validate(dict(page))
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+        key = str(first["loc"][0]) if first["loc"] else ""
+        what, model, place = "suite", _File, page.places.get(key, page.where)
+        if key == "parts" and len(first["loc"]) == 3:
+            what, model, place, key = "part of a suite", _PartFile, page["parts"].places[first["loc"][1]], str(first["loc"][2])
+        if first["type"] == "extra_forbidden":
+            keys = list(model.model_fields)
+            raise SuiteError(f"{place}: a {what} has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.") from error
+        if first["type"] == "missing":
+            raise SuiteError(f"{place}: a {what} needs the key '{key}'.") from error
+        path = ".".join(str(part) for part in first["loc"])
+        raise SuiteError(f"{place}: {path}: {first['msg']}; got {first['input']!r}.") from error
+
+
+def _parts(page: document.Map) -> tuple[Part, ...]:
+    """What the file asks: its `parts`, or the one part that stands at its top."""
+    blocks = list(zip(page["parts"], page["parts"].places, strict=True)) if "parts" in page else [(page, page.where)]
+    if "parts" in page and {"data", "scenarios"} & page.keys():
+        raise SuiteError(f"{page.places['parts']}: a suite has parts, or data and scenarios of its own; this one has both.")
+    return tuple(_part(block, place) for block, place in blocks)
+
+
+def _part(block: document.Map, where: str) -> Part:
+    for key in ("data", "scenarios"):
+        if key not in block:
+            raise SuiteError(f"{where}: a suite needs the key '{key}'.")
+    return Part(tuple(bind_data(block["data"], block.places["data"])), tuple(_scenarios(block["scenarios"])))
+
+
+def bind_data(node: Any, where: str = "") -> list[Spec]:
+    """The bound Specs of the data sets a suite names: `digits`, `digits?split=train`, `{digits: {split: train}}`, or a list of such.
+
+    Places are the user's. A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
+    """
+    nodes = node if isinstance(node, list) else [node]
+    places = getattr(nodes, "places", [where] * len(nodes))
+    told = [called(one, f"{place}: data") if isinstance(one, str) and "?" in one else one for one, place in zip(nodes, places, strict=True)]
+    return [spec for one, place in zip(told, places, strict=True) for spec in _bound("data", [one], place)]
+
+
+def _scenarios(nodes: document.Seq) -> Iterable[Spec]:
+    for node, place in zip(nodes, nodes.places, strict=True):
+        for spec in parse(node, place):
+            yield registry.bind(registry.scenario(spec.name, spec.where or place), spec)
+
+
+def _pipelines(nodes: Any) -> Iterable[tuple[Spec, ...]]:
+    """Every pipeline of transforms, with a list in a parameter's place as an axis: one pipeline for each combination."""
+    for pipeline in nodes:
+        steps = [list(_bound("transform", [node], place)) for node, place in zip(pipeline, pipeline.places, strict=True)]
+        yield from itertools.product(*steps)
+
+
+def _bound(kind: str, nodes: Any, where: str) -> Iterable[Spec]:
+    places = getattr(nodes, "places", [where] * len(nodes))
+    for node, place in zip(nodes, places, strict=True):
+        for spec in parse(node, place):
+            yield registry.bind(registry.lookup(kind, spec.name, spec.where), spec)
+
+
+def bind_storage(node: Any, where: str = "") -> Spec:
+    """The bound corruption that storing stands for: `jpeg85`, or JPEG of another quality. Raises BadParameter for anything else."""
+    short = re.fullmatch(r"jpeg(\d{1,3})", node) if isinstance(node, str) else None
+    if short is None:
+        raise BadParameter(f"{where}: storage is {node!r}; it takes jpeg85, as the released files were stored, or jpeg1 to jpeg95.")
+    (spec,) = parse({"jpeg": {"quality": int(short[1])}}, where)
+    return registry.bind(registry.lookup("corruption", spec.name, where), spec)
+
+
+def _overrides(view: dict[str, Any], page: document.Map) -> Overrides:
+    keys = [name for name in Overrides.__dataclass_fields__ if name != "whole"]
+    for key in view:
+        if key not in keys:
+            raise SuiteError(f"{page.places['view']}: a view has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.")
+    try:
+        overrides = Overrides(**view)
+        overrides.apply(View())
+    except (BadParameter, TypeError) as error:
+        raise SuiteError(f"{page.places['view']}: {error}") from error
+    return overrides
+
+
+def _refuse_repeats(suite: Suite) -> None:
+    if len(set(suite.seeds)) < len(suite.seeds) or min(suite.seeds) < 0:
+        raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
+    if len(set(suite.metrics)) < len(suite.metrics):
+        raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
+    if len(set(suite.transforms)) < len(suite.transforms):
+        told = " · ".join(" → ".join(map(str, pipeline)) or "[]" for pipeline in suite.transforms)
+        raise SuiteError(f"{suite.where}: a pipeline of transforms stands twice: {told}.")
+    for part in suite.parts:
+        _refuse_twins((spec, spec) for spec in (*part.data, *part.scenarios))
+    _refuse_twins(((data, spec), spec) for part in suite.parts for data in part.data for spec in part.scenarios)
+
+
+def _refuse_twins(keyed: Iterable[tuple[object, Spec]]) -> None:
+    seen: dict[object, str] = {}
+    for key, spec in keyed:
+        if key in seen:
+            raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[key]}).")
+        seen[key] = spec.where

@@ -1,0 +1,77 @@
+"""Pictures that cannot be read, and pictures that are there twice."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS, pictures, plant
+from PIL import Image
+
+from robustvit.cli.commands.data_check import covers, verify
+from robustvit.data.folder import folder
+from robustvit.data.formats.files import Files
+from robustvit.data.imagenet import imagenet
+from robustvit.evaluation.loading import load_data
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    pictures(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png"])
+    return tmp_path
+
+
+def opened(root: Path) -> Files:
+    return folder(root)
+
+
+def test_different_pictures_that_can_be_read_are_right(tree: Path) -> None:
+    verdict = verify(opened(tree))
+    assert (verdict.images, verdict.unreadable, verdict.same, verdict.clashing, verdict.right) == (4, (), (), (), True)
+
+
+def test_equal_pictures_of_one_label_are_told_and_of_several_are_wrong(tree: Path) -> None:
+    (tree / "cat/5.png").write_bytes((tree / "cat/1.png").read_bytes())
+    verdict = verify(opened(tree))
+    assert (verdict.same, verdict.clashing, verdict.right) == ((("folder/cat/1.png", "folder/cat/5.png"),), (), True)
+    (tree / "dog/6.png").write_bytes((tree / "cat/1.png").read_bytes())
+    verdict = verify(opened(tree))
+    assert (verdict.same, verdict.right) == ((), False)
+    assert verdict.clashing == (("folder/cat/1.png", "folder/cat/5.png", "folder/dog/6.png"),)
+
+
+def test_damaged_pictures_are_named_and_never_equal(tree: Path) -> None:
+    for name in ("cat/2.png", "dog/3.png"):
+        (tree / name).write_bytes(b"no picture")
+    verdict = verify(opened(tree))
+    assert [reason.partition(":")[0] for reason in verdict.unreadable] == ["folder/cat/2.png", "folder/dog/3.png"]
+    assert (verdict.clashing, verdict.right) == ((), False)
+
+
+def test_a_picture_of_another_size_than_released_is_unreadable(tmp_path: Path) -> None:
+    root = plant(tmp_path, LAYOUTS["imagenet-9, original"]())
+    Image.new("RGB", (100, 80)).save(root / "bg_challenge/original/val/00_dog/fg_x.JPEG")
+    verdict = verify(load_data("imagenet-9", data_dir=root))
+    assert [reason.rpartition("fg_x.JPEG: ")[2] for reason in verdict.unreadable] == [
+        "80x100 pixels; the pictures of 'imagenet-9' are 224x224"
+    ]
+
+
+def test_data_that_is_no_files_is_compared_by_its_pixels(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    images[5] = images[1]
+    np.savez(tmp_path / "x.npz", images=images, labels=np.array([0, 0, 1, 1, 1, 1]))
+    verdict = verify(load_data(f"npz:{tmp_path / 'x.npz'}"))
+    assert [len(ids) for ids in verdict.clashing] == [2]
+
+
+def test_progress_is_told_to_the_end(tree: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    verify(opened(tree), lambda *now: told.append(now))
+    assert told == [(4, 4, "verifying folder")]
+
+
+def test_a_part_of_a_set_is_covered_by_the_whole(tmp_path: Path) -> None:
+    whole, part = (imagenet(plant(tmp_path, LAYOUTS["imagenet, sorted"]()), classes=classes) for classes in ("all", "imagenet-a"))
+    assert covers(whole, part)
+    assert not covers(part, whole)
+    assert not covers(None, whole)

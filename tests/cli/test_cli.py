@@ -1,0 +1,419 @@
+"""The command line as scripts use it: verbs, exit codes, and one message for every mistake."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from layouts import LAYOUTS, pictures, plant
+from PIL import Image
+
+from robustvit.cli.app import main
+from robustvit.evaluation import run as runner
+from robustvit.evaluation.time_budget import Deadline
+from robustvit.records.store import Store
+
+SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
+
+
+class Told(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Calls the command line in this process."""
+
+    def call(*words: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["robustvit", *(str(word) for word in words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        told = capsys.readouterr()
+        return Told(code, told.out, " ".join(told.err.split()))
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a few samples of the demo on quick."""
+    from robustvit.evaluation import run as runner
+
+    place = tmp_path_factory.mktemp("cli") / "store"
+    runner.run("quick", ["demo", SMALL], store=place, limit=12)
+    return place
+
+
+def test_help_shows_every_verb_and_each_verb_an_example(robustvit) -> None:  # type: ignore[no-untyped-def]
+    verbs = ["run", "plan", "leaderboard", "report", "compare", "diff", "list", "check", "new", "data", "corrupt", "train"]
+    page = robustvit("--help")
+    assert page.code == 0
+    for verb in verbs:
+        assert verb in page.out
+        assert f"Example: robustvit {verb}" in robustvit(verb, "--help").out
+
+
+def test_run_shows_the_leaderboard_and_where_the_report_is(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    first = robustvit("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    assert first.code == 0
+    assert "demo" in first.out
+    assert f"Report: {tmp_path / 's' / 'report.html'}" in first.out
+    second = robustvit("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    assert "Nothing to do" in second.out
+
+
+def test_underscores_and_dashes_are_both_taken(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert robustvit("plan", "--batch_size", 8, "--img-size", 32, "--store", tmp_path / "s").code == 0
+
+
+def test_json_is_json(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page = json.loads(robustvit("run", "--store", store, "--limit", 12, "--json").out)
+    assert page["computed"] == 0
+    assert page["leaderboard"][0]["metric"]
+    assert json.loads(robustvit("plan", "--store", store, "--limit", 12, "--json").out)["rows_to_do"] == 0
+    assert json.loads(robustvit("list", "corruptions", "--json").out)[0]["name"]
+    assert json.loads(robustvit("data", "--json").out)
+    assert json.loads(robustvit("compare", "demo", "demo", "--store", store, "--json").out)
+
+
+def test_plan_computes_nothing_and_tells_time_and_disk(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    told = robustvit("plan", "--store", tmp_path / "none", "--limit", 20)
+    assert told.code == 0
+    assert "To do: 460 of 460 rows" in told.out
+    assert "on this machine" in told.out
+    assert not (tmp_path / "none").exists()
+
+
+def test_plan_names_transforms_where_there_are_any(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    head = "name: t\ntitle: t\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n"
+    (tmp_path / "t.yaml").write_text(head + "transforms: [[], [{attention_temperature: {temperature: 2}}]]\n")
+    told = robustvit("plan", "--suite", tmp_path / "t.yaml", "--store", tmp_path / "none", "--limit", 4)
+    assert "attention_temperature(temperature=2)" in told.out
+    assert "transforms" not in robustvit("plan", "--store", tmp_path / "none", "--limit", 4).out
+
+
+def test_plan_shows_missing_weights_as_unresolved(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    told = robustvit("plan", "--model", "vit_b16", "--store", tmp_path / "none")
+    assert told.code == 0
+    assert "unresolved" in told.out
+
+
+def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert robustvit("leaderboard", "--store", store, "--format", "csv", "-o", tmp_path / "b.csv").code == 0
+    board = pd.read_csv(tmp_path / "b.csv")
+    wanted = [
+        "model",
+        "transforms",
+        "suite",
+        "data",
+        "scenario",
+        "severity",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n",
+        "status",
+        "seconds",
+        "cell",
+        "params",
+        "seed",
+        "source",
+        "version",
+        "repro",
+    ]
+    assert set(wanted) <= set(board.columns)
+    assert set(board["status"]) <= {"complete", "partial", "failed", "n/a"}
+
+
+@pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "robustbench", "timm", "table"])
+def test_every_format_is_printed(robustvit, store: Path, format: str) -> None:  # type: ignore[no-untyped-def]
+    told = robustvit("leaderboard", "--store", store, "--format", format)
+    assert told.code == 0
+    assert "demo" in told.out
+
+
+def test_compare_and_diff_tell_what_moved(robustvit, store: Path) -> None:  # type: ignore[no-untyped-def]
+    other = next(
+        name
+        for name in pd.DataFrame(json.loads(robustvit("leaderboard", "--store", store, "-f", "json").out))["model"].unique()
+        if name != "demo"
+    )
+    assert robustvit("compare", "demo", other, "--store", store).code == 0
+    assert robustvit("compare", "demo", other, "--store", store, "--flips").code == 0
+    assert robustvit("diff", store, store).code == 0
+
+
+def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert "fog" in robustvit("list", "corruptions").out
+    assert "severity" in robustvit("list", "corruption", "fog").out
+    assert "@inproceedings" in robustvit("list", "suites", "imagenet-c").out
+    assert "vit_b16" in robustvit("list", "models").out
+    assert robustvit("check").code == 0
+    (tmp_path / "bad.yaml").write_text("name: bad\ntitle: Bad\ndata: digits\nscenarios:\n  - fgo\nmetrics: [top1]\n")
+    told = robustvit("check", tmp_path / "bad.yaml")
+    assert told.code == 2
+    assert "bad.yaml:5" in told.err
+    assert "Did you mean 'fog'" in told.err
+
+
+@pytest.mark.parametrize(("words", "code", "message"), [
+    (["run", "--suite", "quik"], 2, "no suite is called 'quik'. Did you mean 'quick'"),
+    (["run", "--model", "demoo"], 2, "Did you mean 'demo'"),
+    (["run", "--model", "vit_bse_patch16_224"], 2, "Did you mean"),
+    (["run", "--data", "digit"], 2, "Did you mean 'digits'"),
+    (["run", "--data", "imagenet"], 1, "imagenet"),
+    (["run", "--limit", "0"], 2, "--limit"),
+    (["run", "--limit", "2.5"], 2, "--limit"),
+    (["run", "--img-size", "-1"], 2, "--img-size"),
+    (["run", "--crop-pct", "3"], 2, "--crop-pct"),
+    (["run", "--interpolation", "bicubik"], 2, "Did you mean 'bicubic'"),
+    (["run", "--precision", "float8"], 2, "float32"),
+    (["run", "--device", "cuda:77"], 2, "device"),
+    (["run", "--device", "gpu"], 2, "device"),
+    (["run", "--batch-size", "0"], 2, "--batch-size"),
+    (["run", "--batch-size", "1000000"], 2, "--batch-size"),
+    (["run", "--limit", "nan"], 2, "--limit"),
+    (["run", "--workers", "-1"], 2, "--workers"),
+    (["run", "--seed", "-1"], 2, "--seed"),
+    (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
+    (["plan", "--budget", "0m"], 2, "--budget is '0m'"),
+    (["new", "attack", "class"], 2, "cannot be used as a name"),
+    (["run", "--keep", "everything"], 2, "--keep"),
+    (["run", "-m", "demo", "-m", "demo"], 2, "named twice"),
+    (["run", "-m", "demo", "-m", "vit_b16", "--checkpoint", "x.pth"], 2, "one --model"),
+    (["run", "-m", "vit_ti16", "--checkpoint", "nothing.safetensors"], 1, "nothing.safetensors"),
+    (["run", "--suite", "missing.yaml"], 2, "missing.yaml"),
+    (["leaderboard", "--store", "nowhere"], 1, "there is no store at nowhere"),
+    (["leaderboard", "--format", "xls"], 2, "--format"),
+    (["compare", "a", "b", "--store", "nowhere"], 1, "there is no store"),
+    (["diff", "nowhere", "nowhere2"], 1, "there is no store"),
+    (["list", "atacks"], 2, "Did you mean 'attacks'"),
+    (["list", "attacks", "pdg"], 2, "Did you mean 'pgd'"),
+    (["new", "attack", "Bad Name"], 2, "cannot be used as a name"),
+    (["new", "atack", "x"], 2, "Did you mean 'attack'"),
+    (["train", "--defense", "plane", "--out", "x.safetensors"], 2, "Did you mean 'plain'"),
+    (["train", "--epochs", "0", "--out", "x.safetensors"], 2, "epochs is 0"),
+    (["run", "--nonsense"], 2, "nonsense"),
+])  # fmt: skip
+def test_a_mistake_is_one_message_and_an_exit_code(  # type: ignore[no-untyped-def]
+    robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = robustvit(*words)
+    assert told.code == code, told
+    assert message in told.err.replace("│ ", "").replace(" │", "")
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "results").exists()
+
+
+def folder(root: Path, names: list[str], count: int = 2) -> Path:
+    for label in names:
+        (root / label).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.full((40, 40, 3), 40 * i, np.uint8)).save(root / label / f"{i}.png")
+    return root
+
+
+def test_an_empty_folder_and_an_unreadable_image_are_named(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    told = robustvit("run", "--data", "folder", "--data-dir", tmp_path / "empty", "--store", tmp_path / "s")
+    assert told.code == 1
+    assert str(tmp_path / "empty") in told.err
+    bad = folder(tmp_path / "bad", [str(i) for i in range(10)])
+    (bad / "3" / "1.png").write_bytes(b"not an image")
+    told = robustvit("run", "--data", "folder", "--data-dir", bad, "--store", tmp_path / "s", "--quiet")
+    assert told.code == 1
+    assert "1.png" in told.err
+
+
+def test_classes_that_do_not_match_the_model_are_refused(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    two = folder(tmp_path / "two", ["cat", "dog"])
+    told = robustvit("run", "--data", "folder", "--data-dir", two, "--store", tmp_path / "s")
+    assert told.code == 1
+    assert "tells 10 classes apart" in told.err
+
+
+def test_a_newer_store_and_a_truncated_file_are_told(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    newer = shutil.copytree(store, tmp_path / "newer")
+    (newer / "store.json").write_text('{"schema": 99}')
+    told = robustvit("leaderboard", "--store", newer)
+    assert (told.code, "schema 99" in told.err) == (1, True)
+    broken = shutil.copytree(store, tmp_path / "broken")
+    victim = next(broken.rglob("000000-*.parquet"))
+    victim.write_bytes(victim.read_bytes()[:50])
+    told = robustvit("leaderboard", "--store", broken)
+    assert told.code == 3
+    assert victim.name in told.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_cannot_be_written_is_told(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    told = robustvit("run", "--limit", 2, "--store", tmp_path / "s")
+    assert told.code == 1
+    assert "cannot write" in told.err
+
+
+def test_a_run_whose_budget_is_spent_says_what_is_complete_and_goes_on(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
+    words = ("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    told = robustvit(*words, "--budget", "6s")
+    assert told.code == 0
+    assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(told.out.split())
+    assert "partial" in told.out
+    assert "--budget" not in Store(tmp_path / "s").manifests()[0]["command"]
+    assert "The same robustvit run again goes on from there; until then what attacks leave is an upper bound." in " ".join(told.out.split())
+    assert "90 of 115 rows computed" in robustvit(*words).out
+
+
+def test_a_plan_says_how_many_runs_of_a_budget_it_takes(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = ("plan", "--store", tmp_path / "none", "--limit", 20, "--budget")
+    assert "At --budget 99h that is about 1 run." in robustvit(*words, "99h").out
+
+
+def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
+    robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "breaking.py").write_text(
+        "import robustvit as rv\n\n@rv.corruption()\ndef breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
+    )
+    (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios:\n  - clean\n  - breaking:breaks\nmetrics: [top1]\n")
+    told = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet")
+    assert told.code == 3
+    assert "must be pixels in [0, 1]" in told.err
+    listed = robustvit("leaderboard", "--store", "st", "-f", "json")
+    assert listed.code == 3
+    board = pd.DataFrame(json.loads(listed.out)).set_index("scenario")
+    assert board.loc["clean", "status"] == "complete"
+    assert board.loc["breaking:breaks", "status"] == "failed"
+
+
+@pytest.mark.parametrize("kind", ["attack", "certificate", "corruption", "metric", "suite"])
+def test_a_scaffold_works_and_passes_its_own_test(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:  # type: ignore[no-untyped-def]
+    import subprocess
+
+    monkeypatch.chdir(tmp_path)
+    assert robustvit("new", kind, "mine").code == 0
+    if kind == "suite":
+        assert robustvit("check", "mine.yaml").code == 0
+        return
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "test_mine.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_clearing_the_cache_says_how_much(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
+    assert robustvit("run", "--limit", 3, "--store", tmp_path / "s", "--quiet").code == 0
+    assert any((tmp_path / "cache").rglob("*.npy"))
+    assert "Freed" in robustvit("data", "--clear-cache").out
+    assert not any((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_corrupt_writes_a_tree_and_names_what_cannot_be_read(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from PIL import Image
+
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "one.png")
+    asked = ("corrupt", tmp_path / "one.png", tmp_path / "out", "--corruption", "fog", "--severity", 3, "--size", 32)
+    assert "Wrote 1 picture to" in robustvit(*asked).out
+    assert "1 were there" in robustvit(*asked).out
+    assert Image.open(tmp_path / "out/fog/3/one.png").size == (32, 32)
+    (tmp_path / "bad.png").write_bytes(b"")
+    told = robustvit("corrupt", tmp_path / "bad.png", tmp_path / "out2", "-c", "fog")
+    assert told.code == 1
+    assert "bad.png: the file is empty" in told.err
+    assert robustvit("corrupt", tmp_path / "one.png", tmp_path / "out3", "--resize", 64).code == 2
+
+
+def test_a_metric_takes_parameters(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    robustvit("run", "--limit", "5", "--store", str(tmp_path / "s"), "-q")
+    told = robustvit("leaderboard", "--store", str(tmp_path / "s"), "--metric", "ece?bins=5", "--format", "csv")
+    assert (told.code, "ece(bins=5)" in told.out) == (0, True)
+
+
+def test_one_data_set_is_shown_in_full(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant(tmp_path, LAYOUTS["imagenet-v2"]())
+    told = robustvit("data", "imagenet-v2", "--data-dir", root)
+    assert told.code == 0
+    assert "✓ split=top-images: 1,000 of 10,000 images" in told.out
+    assert "· split=threshold-0.7: " in told.out
+    assert f"found in {root}" in told.out
+    assert "licence MIT" in told.out
+    about = json.loads(robustvit("data", "imagenet-v2", "--data-dir", root, "--json").out)
+    assert [one["found"] for one in about["variants"]] == [False, False, True]
+
+
+def test_verification_tells_equal_pictures_and_fails_for_different_labels(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    pictures(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png"])
+    (tmp_path / "cat/4.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
+    told = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
+    assert (told.code, "verified: all 4 pictures can be read" in told.out) == (0, True)
+    assert "told: 1 group of equal pictures under one label: folder/cat/1.png = folder/cat/4.png" in told.out
+    (tmp_path / "dog/5.png").write_bytes((tmp_path / "cat/2.png").read_bytes())
+    (tmp_path / "dog/3.png").write_bytes(b"none")
+    told = robustvit("data", f"folder:{tmp_path}", "--verify")
+    assert told.code == 1
+    assert "wrong: 1 cannot be read: folder/dog/3.png" in told.out
+    assert "wrong: 1 group of equal pictures under different labels: folder/cat/2.png = folder/dog/5.png" in told.out
+    verdict = json.loads(robustvit("data", "folder", "--data-dir", tmp_path, "--verify", "--json").out)["variants"][0]["verdict"]
+    assert (verdict["right"], len(verdict["unreadable"])) == (False, 1)
+
+
+def test_verification_wants_a_name_and_something_to_read(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert robustvit("data", "--verify").code == 2
+    assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none", "--verify").code == 1
+
+
+def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROBUSTVIT_DATA", raising=False)
+    assert robustvit("data", "imagenet-a").code == 0
+    assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none").code == 1
+    assert robustvit("data", "sequences", "--data-dir", tmp_path).code == 0
+    pictures(tmp_path, ["data/imagenet-a/cat/1.png"])
+    assert robustvit("data", "imagenet-a", "--json").code == 1
+
+
+def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
+    model = SMALL.replace("num_classes=10&", "")
+    asked = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data-dir", root, "--store", tmp_path / "s", "--limit", 2)
+    for verb in ("plan", "run"):
+        told = robustvit(verb, *asked)
+        assert told.code == 0
+        assert "incomplete: imagenet-a holds 200 of its 7,500 pictures" in told.err
+    assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 pictures"]
+    page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
+    assert "images of the whole set" in page
+
+
+def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]
+    left = {("m", "fgsm"): 5, ("m", "pgd"): 15, ("n", "pgd"): 15}
+    cells = {(*key, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for key, n in left.items()}
+    told = robustvit("leaderboard", "--store", make_store(cells, metrics=["robust_accuracy"]).path)
+    assert "75.0 !" in told.out
+    assert "! gradients suspect: m · one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)" in told.err
+    assert (
+        "gradients unchecked: n · one step, random search, transfer, unbounded, larger ball, loss surface (0 of 6 checks passed)."
+        in told.err
+    )

@@ -1,0 +1,39 @@
+"""The 8-bit grid."""
+
+import numpy as np
+import torch
+
+from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.primitives.batch import of_levels, pixels
+
+EVERY = torch.arange(256)
+
+
+def test_levels_of_grid_pixels_are_whole() -> None:
+    assert torch.equal(levels(of_levels(EVERY)), EVERY.double())
+
+
+def test_an_ulp_beside_the_grid_is_still_on_it() -> None:
+    images = of_levels(EVERY)
+    for beside in (torch.nextafter(images, torch.ones(1)), torch.nextafter(images, torch.zeros(1))):
+        assert torch.equal(levels(beside), EVERY.double())
+
+
+def test_other_pixels_keep_their_fraction_of_a_level() -> None:
+    assert float(levels(torch.tensor([0.5]))) == 127.5
+    assert float(fractions(torch.tensor([0.5]))) == 0.5
+
+
+def test_truncation_cuts_and_clips() -> None:
+    values = torch.tensor([-3.0, 0.99, 1.0, 7.999, 255.0, 300.0], dtype=torch.float64)
+    assert torch.equal(truncated(values), of_levels(torch.tensor([0, 0, 1, 7, 255, 255])))
+
+
+def test_levels_come_back_as_the_pixels_a_decoded_picture_has() -> None:
+    picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert torch.equal(truncated(levels(pixels(picture))), pixels(picture))
+
+
+def test_parts_are_put_together_in_order() -> None:
+    images = torch.rand(7, 3, 4, 4)
+    assert torch.equal(in_parts(lambda part, other: part + other, images, images, rows=3), images + images)

@@ -1,0 +1,254 @@
+"""The door in front of every model: pixels in, logits out, a row at a time."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import nn
+
+import robustvit as rv
+from robustvit.errors import BadParameter, ModelError, PixelRange
+from robustvit.primitives.classifier import Card, Classifier, Enlarging, fingerprint, frozen
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
+
+TILE = 16
+
+
+def wrap(module: nn.Module, side: int = 8, **more) -> Classifier:
+    card = Card("toy", Spec("toy"), fingerprint(module), "given")
+    return Classifier(module, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2), view=View((side, side), side), card=card, **more)
+
+
+def linear(side: int = 8, classes: int = 5) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, classes))
+
+
+def images(rows: int, side: int = 8) -> torch.Tensor:
+    return torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def vit() -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = timm.create_model("vit_tiny_patch16_224", depth=2)
+    return wrap(module, 224, tile=TILE)
+
+
+@pytest.fixture(scope="module")
+def seen() -> torch.Tensor:
+    return images(20, 224)
+
+
+@pytest.fixture(scope="module")
+def together(vit, seen) -> torch.Tensor:
+    return vit(seen)
+
+
+def gradient(model: Classifier, pixels: torch.Tensor) -> torch.Tensor:
+    leaf = pixels.clone().requires_grad_()
+    return torch.autograd.grad(model(leaf)[:, 0].sum(), leaf)[0]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16])
+def test_logits_do_not_depend_on_companions_at_224_pixels(vit, seen, together, rows):
+    assert torch.equal(vit(seen[:rows]), together[:rows])
+
+
+def test_logits_do_not_depend_on_the_place_in_the_batch_at_224_pixels(vit, seen, together):
+    order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(2))
+    assert torch.equal(vit(seen[order]), together[order])
+
+
+def test_gradients_do_not_depend_on_companions_at_224_pixels(vit, seen):
+    whole = gradient(vit, seen)
+    for rows in (1, 7, 16):
+        assert torch.equal(gradient(vit, seen[:rows]), whole[:rows])
+
+
+def test_it_normalises_by_its_own_mean_and_std():
+    module, pixels = linear(), images(4)
+    mean, std = torch.tensor((0.5, 0.4, 0.3)), torch.tensor((0.5, 0.25, 0.2))
+    wanted = module((pixels - mean[:, None, None]) / std[:, None, None])
+    assert torch.allclose(wrap(module)(pixels), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, float("nan"), float("inf")])
+def test_what_is_no_pixel_is_refused(value):
+    pixels = images(2)
+    pixels[1, 2, 3, 4] = value
+    with pytest.raises(PixelRange, match="toy"):
+        wrap(linear())(pixels)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (2, 1, 8, 8), (3, 8, 8), (2, 3, 224, 224)])
+def test_images_of_another_shape_are_refused(shape):
+    with pytest.raises(ModelError, match=r"\(N, 3, 8, 8\)"):
+        wrap(linear())(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("module", [nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Flatten(0))])
+def test_a_module_that_returns_no_logits_is_refused(module):
+    with pytest.raises(ModelError, match=r"logits of shape \(N, K\)"):
+        wrap(module)(images(2))
+
+
+def test_no_rows_give_no_rows_of_logits():
+    assert wrap(linear())(images(0)).shape == (0, 5)
+
+
+def test_outputs_is_the_number_of_logits():
+    assert wrap(linear(classes=7)).outputs == 7
+
+
+def test_outputs_asks_the_model_twice_and_never_again():
+    model = wrap(linear())
+    calls = []
+    model.model.register_forward_hook(lambda *_: calls.append(1))
+    assert (model.outputs, model.outputs, len(calls)) == (5, 5, 2)
+
+
+def test_a_view_of_another_size_than_the_model_takes_is_told_at_the_door(vit):
+    wide = copy.deepcopy(vit)
+    wide.view = wide.view.with_overrides(img_size=384)
+    with pytest.raises(ModelError, match=r"384x384.*img_size"):
+        _ = wide.outputs
+
+
+def test_configure_sets_rows_and_precision_and_returns_itself():
+    model = wrap(linear())
+    assert model.configure(tile=3, precision="bfloat16") is model
+    assert (model.tile, model.precision) == (3, "bfloat16")
+    assert model.configure().tile == 3
+
+
+@pytest.mark.parametrize("wrong", [{"tile": 0}, {"tile": -1}, {"precision": "float8"}])
+def test_configure_refuses_what_it_does_not_know(wrong):
+    with pytest.raises(BadParameter):
+        wrap(linear()).configure(**wrong)
+
+
+def test_half_precision_returns_float32_near_the_full_answer():
+    pixels = images(4)
+    exact, half = wrap(linear())(pixels), wrap(linear(), precision="bfloat16")(pixels)
+    assert half.dtype == torch.float32
+    assert 0 < float((half - exact).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((0.5,) * 3, (0.5,) * 4)])
+def test_a_normalisation_that_is_none_is_refused(mean, std):
+    with pytest.raises(BadParameter, match="three channels"):
+        Classifier(linear(), mean=mean, std=std, view=View(), card=wrap(linear()).card)
+
+
+def test_it_stays_in_evaluation_mode_without_parameter_gradients():
+    model = wrap(nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(192, 5))).train()
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_preprocess_brings_a_picture_to_its_size_in_unit_pixels():
+    tensor = wrap(linear()).preprocess(Image.new("L", (30, 20), 255))
+    assert tensor.shape == (3, 8, 8)
+    assert torch.equal(tensor, torch.ones(3, 8, 8))
+
+
+def test_relabel_changes_what_tables_show_and_nothing_else():
+    model = wrap(linear())
+    before = model.card
+    assert model.relabel("mine").card.label == "mine"
+    assert (model.card.identity, model.card.fingerprint) == (before.identity, before.fingerprint)
+
+
+def test_the_fingerprint_changes_with_one_weight():
+    module = linear()
+    before = fingerprint(module)
+    with torch.no_grad():
+        module[1].weight[0, 0] += 1e-6
+    assert fingerprint(module) != before
+
+
+def test_the_fingerprint_survives_saving_and_loading(tmp_path):
+    module, other = linear(), nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert fingerprint(other) == fingerprint(module)
+
+
+def test_the_fingerprint_tells_names_and_shapes_apart():
+    zero = torch.zeros(4)
+    modules = [nn.ParameterDict({"a": zero}), nn.ParameterDict({"b": zero}), nn.ParameterDict({"a": zero.view(2, 2)})]
+    assert len({fingerprint(module) for module in modules}) == 3
+
+
+def test_frozen_restores_modes_and_gradients():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    module[0].bias.requires_grad_(False)
+    module[1].eval()
+    with frozen(module):
+        assert not any(part.training for part in module.modules())
+        assert not any(parameter.requires_grad for parameter in module.parameters())
+    assert (module.training, module[1].training) == (True, False)
+    assert (module[0].weight.requires_grad, module[0].bias.requires_grad) == (True, False)
+
+
+def test_frozen_restores_after_an_error():
+    module = nn.Linear(2, 2)
+    with pytest.raises(RuntimeError), frozen(module):
+        module(torch.zeros(1, 7))
+    assert module.training
+
+
+def test_preprocess_takes_what_a_sample_holds() -> None:
+    model, picture = rv.load_model("demo"), rv.load_data("digits")[0].image
+    assert torch.equal(model.preprocess(picture), model.preprocess(Image.fromarray(picture)))
+
+
+class _Means(nn.Module):
+    """Logits that are the means of the channels."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def test_an_enlarging_classifier_answers_at_its_hosts_size() -> None:
+    host = wrap(_Means(), side=12)
+    small = Enlarging(host, View((8, 8), None, shown=(12, 12)))
+    flat = torch.full((5, 3, 8, 8), 0.25)
+    assert torch.allclose(small(flat), host(torch.full((5, 3, 12, 12), 0.25)), atol=1e-6)
+    assert (small.size, small.card) == ((8, 8), host.card)
+    with pytest.raises(ModelError, match=r"\(N, 3, 8, 8\)"):
+        small(torch.zeros(1, 3, 12, 12))
+
+
+def test_enlarging_is_pillows_bicubic() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    ours = nn.functional.interpolate(torch.tensor(image)[None, None] / 255.0, (12, 12), mode="bicubic", antialias=True).clamp(0, 1)
+    pillow = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BICUBIC))
+    assert np.abs(255 * ours[0, 0].numpy() - pillow).max() < 1.01
+
+
+def test_gradients_pass_through_the_enlargement() -> None:
+    small = Enlarging(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
+    images = torch.full((2, 3, 8, 8), 0.5, requires_grad=True)
+    small(images)[:, 0].sum().backward()
+    assert images.grad is not None
+    assert images.grad.sum(dim=(1, 2, 3)).tolist() == pytest.approx([2.0, 2.0], abs=1e-4)  # 1 / std
+
+
+def test_half_precision_weights_are_refused_with_what_would_do() -> None:
+    with pytest.raises(ModelError, match=r"weights of torch.float16; give them as float32 .* --precision float16"):
+        wrap(linear().half())
+
+
+def test_float64_weights_make_a_float64_model() -> None:
+    logits = wrap(linear().double())(images(2))
+    assert logits.dtype == torch.float64

@@ -1,0 +1,101 @@
+"""Attacks on models whose gradients say nothing."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from exact import Stepped, classifier, images, linear
+from torch import nn
+
+import robustvit as rv
+from robustvit.errors import GradientAbsent, RobustvitError
+from robustvit.primitives.attack_search import GRADIENTS, Crafted
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import Outcome, _attacked, scenario
+from robustvit.primitives.votes import Votes
+from robustvit.results.leaderboard import leaderboard
+from robustvit.spec import registry
+from robustvit.spec.registry import bind
+from robustvit.spec.registry import scenario as entry_of
+from robustvit.spec.spec import parse
+
+
+def attacked(module: nn.Module, node: dict[str, object]) -> Outcome:
+    model, pixels = classifier(module), images(12)
+    batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(12)))
+    (spec,) = parse(node)
+    entry = entry_of(spec.name)
+    return scenario(entry, bind(entry, spec))(model, batch, Draws(0, "x", batch.ids))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd_ce", "apgd_t", "fab_t", "mi_fgsm"])
+def test_an_attack_that_finds_no_gradient_fails_and_tells_what_would_do(name: str) -> None:
+    with pytest.raises(GradientAbsent, match=r"zero or missing for 12 of 12 samples.*square"):
+        attacked(Stepped(10), {name: {"eps": 0.01}})
+
+
+def test_an_attack_that_asks_for_none_does_not_mind() -> None:
+    outcome = attacked(Stepped(10), {"square": {"eps": 0.2, "steps": 50}})
+    assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("not used")}
+
+
+def test_a_model_of_dynamic_integers_is_not_called_robust(tmp_path: Path) -> None:
+    demo = rv.load_model("demo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        demo.model = torch.ao.quantization.quantize_dynamic(demo.model, {nn.Linear}, dtype=torch.qint8)
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(
+        "name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {pgd: {eps: 2/255, steps: 3}}]\nmetrics: [top1, robust_accuracy]\n"
+    )
+    done = rv.run(suite, [demo], store=tmp_path / "s", limit=8)
+    assert ["gradient" in reason for reason in done.failed.values()] == [True]
+    board = leaderboard(tmp_path / "s")
+    assert set(board.loc[board["metric"] == "robust_accuracy", "status"]) == {"failed"}
+
+
+def test_a_column_that_no_book_has_is_refused() -> None:
+    entry = entry_of("fgsm")
+    spec = bind(entry, parse({"fgsm": {"eps": 0.01}})[0])
+    model, pixels = linear()[0], images(4)
+    batch = Batch(pixels, model(pixels).argmax(dim=1), ("0", "1", "2", "3"))
+    with pytest.raises(RobustvitError, match="'mood'; an attack's books are steps, queries, gradients, gradient"):
+        _attacked(lambda *given: Crafted(given[1], {"mood": torch.zeros(4)}), spec, model, batch, Draws(0, "x", batch.ids))
+
+
+def _votes(counts: torch.Tensor, **columns: torch.Tensor) -> None:
+    """What becomes of votes that a certificate of two pictures and two classes returns."""
+
+    @rv.certificate(family="odd", source="a test")
+    def odd_votes(model, images, draws):  # type: ignore[no-untyped-def]
+        return Votes(counts, True, columns)
+
+    model, batch = linear()[0], Batch(images(2), torch.zeros(2, dtype=torch.int64), ("a", "b"))
+    entry = registry.lookup("certificate", "odd_votes")
+    scenario(entry, bind(entry, parse("odd_votes")[0]))(model, batch, Draws(0, "c", batch.ids))
+
+
+ONE = torch.tensor([[3, 1], [0, 4]])
+
+
+@pytest.mark.parametrize(
+    ("counts", "columns", "message"),
+    [
+        (torch.ones(2, 7, dtype=torch.int64), {}, r"counts of shape \(2, 2\), \(pictures, classes\); it returned \(2, 7\)"),
+        (ONE - 2, {}, "whole numbers from 0"),
+        (ONE / 2, {}, "whole numbers from 0"),
+        (ONE * 0, {}, "at least one vote for each picture"),
+        (ONE, {"label": torch.zeros(2)}, "tells a column 'label'; its own are pred, radius"),
+        (ONE, {"pred": torch.tensor([0, 7])}, "classes 0 to 1 in 'pred', or -1"),
+        (ONE, {"radius": torch.zeros(3)}, "one 'radius' for each of 2 pictures"),
+    ],
+)
+def test_votes_that_are_none_are_refused_by_name(counts: torch.Tensor, columns: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(RobustvitError, match=f"certificate 'odd_votes' .*{message}"):
+        _votes(counts, **columns)
+
+
+def test_votes_with_a_measurement_are_taken() -> None:
+    _votes(ONE, value_mine=torch.zeros(2), pred=torch.tensor([0, -1]))

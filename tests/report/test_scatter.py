@@ -1,0 +1,109 @@
+"""The Pareto plot: where things lie, what is named, and that names from anywhere stay text."""
+
+import math
+import re
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from robustvit.errors import NotApplicable, UsageError
+from robustvit.report.pareto_plot import pareto_plot
+from robustvit.report.scatter import Spot, scatter, svg
+from robustvit.results.factors.view import factor_view
+
+SPOTS = [
+    Spot("small", 1.0, 60.0, 58.0, 62.0, "a", True),
+    Spot("waste", 10.0, 50.0, math.nan, math.nan, "b", False),
+    Spot("large", 100.0, 80.0, 79.0, 81.0, "b", True),
+]
+
+
+def drawn(spots: list[Spot]) -> ElementTree.Element:
+    return ElementTree.fromstring(svg(scatter(spots, title="t", across="GMACs", up="top-1"), alone=True))
+
+
+def test_the_picture_is_xml_with_a_mark_for_each_model() -> None:
+    marks = [node for node in drawn(SPOTS).iter() if node.get("class") == "mark"]
+    assert len(marks) == len(SPOTS) + 2  # and the legend's
+
+
+def test_costs_are_logarithmic_and_scores_even() -> None:
+    made = scatter(SPOTS, title="t", across="", up="")
+    by_text = {tick.text: tick.at for tick in made.columns}
+    assert by_text["10"] - by_text["1"] == pytest.approx(by_text["100"] - by_text["10"], abs=0.2)
+    rows = [tick.at for tick in made.rows]
+    assert all(b - a == pytest.approx(rows[1] - rows[0], abs=0.2) for a, b in pairwise(rows))
+
+
+def test_the_front_is_a_staircase_through_its_models() -> None:
+    made = scatter(SPOTS, title="t", across="", up="")
+    assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+", made.front)
+
+
+def test_whiskers_stand_where_intervals_are_known() -> None:
+    made = scatter(SPOTS, title="t", across="", up="")
+    assert sorted(bool(dot.whisker) for dot in made.dots) == [False, True, True]
+
+
+def test_a_few_models_are_all_named_and_apart() -> None:
+    spots = [Spot(f"model-{i}", 10 + i / 99, 50 + i / 99, front=i == 0) for i in range(12)]
+    made = scatter(spots, title="t", across="", up="")
+    assert {dot.label for dot in made.dots} == {spot.name for spot in spots}
+    by_anchor = [sorted(dot.y for dot in made.dots if dot.anchor == anchor) for anchor in ("start", "end")]
+    assert all(lower - upper >= 12 for heights in by_anchor for upper, lower in pairwise(heights))
+
+
+def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
+    name = f"vit_tiny_patch16_224?{'x' * 80} (random weights)"
+    (dot,) = scatter([Spot(name, 1.0, 50.0)], title="t", across="", up="").dots
+    assert (dot.label[:20], dot.label[-16:], len(dot.label)) == (name[:20], "(random weights)", 44)
+    assert dot.tip.startswith(name)
+
+
+def test_only_unbeaten_of_many_models_are_named_and_names_never_overlap() -> None:
+    spots = [Spot(f"a-model-with-a-long-name-{i}", 10 + i / 99, 50 + i / 99, front=True) for i in range(12)]
+    made = scatter([*spots, *SPOTS], title="t", across="", up="")
+    named = [dot for dot in made.dots if dot.label]
+    heights = sorted(dot.y for dot in named if dot.anchor == "end")
+    assert all(lower - upper >= 12 for upper, lower in pairwise(heights))
+    assert 0 < len(named) < 14
+    assert "waste" not in {dot.label for dot in made.dots}
+    assert all("\n" in dot.tip for dot in made.dots)
+
+
+@pytest.mark.parametrize("spots", [[SPOTS[0]], [SPOTS[0], SPOTS[0]], [Spot("zero", 1.0, 0.0), Spot("none", 1.0, 0.0)]])
+def test_equal_numbers_make_a_picture(spots: list[Spot]) -> None:
+    assert "nan" not in ElementTree.tostring(drawn(spots), encoding="unicode")
+
+
+def test_a_hostile_name_stays_text() -> None:
+    hostile = Spot('<script>alert("x")</script>', 1.0, 60.0, group="<b>", front=True)
+    for alone in (True, False):
+        text = svg(scatter([hostile, SPOTS[2]], title='"><script>', across="<", up="&"), alone=alone)
+        assert "<script" not in text
+        ElementTree.fromstring(text)
+
+
+def test_the_published_models_are_drawn_with_their_front_named() -> None:
+    made = pareto_plot(factor_view(), "imagenet-a")
+    assert len(made.dots) == 49
+    assert "vit_base_patch8_224.augreg_in21k_ft_in1k" in {dot.label for dot in made.dots}
+    assert [name for _, name in made.groups] == ["in1k", "in21k", "in22k"]
+
+
+def test_a_plot_needs_two_models_and_a_score_that_is_there() -> None:
+    view = factor_view()
+    one = view.iloc[:1]
+    one.attrs = view.attrs
+    with pytest.raises(NotApplicable, match="at least two models"):
+        pareto_plot(one, "imagenet-a")
+    with pytest.raises(UsageError, match="'imagenet-b'"):
+        pareto_plot(view, "imagenet-b")
+
+
+def test_a_model_that_costs_nothing_is_not_drawn() -> None:
+    view = factor_view().assign(macs=lambda frame: frame["macs"].where(frame.index > 0, 0.0))
+    assert len(pareto_plot(view, "imagenet-a").dots) == 48
+    assert isinstance(view, pd.DataFrame)

@@ -1,0 +1,136 @@
+"""What a person writes for a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+
+from robustvit.errors import BadParameter
+from robustvit.spec import registry
+from robustvit.spec.model_address import ALIASES, parse_kwargs, parse_model, write_kwargs, write_model
+from robustvit.spec.spec import Spec
+
+ADDRESSES = [
+    "vit_base_patch16_224",
+    "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "resnet50.a1_in1k?num_classes=1000&weights=random",
+    "file:/models/mine.pth.tar?arch=deit_small_patch16_224&kwargs=depth=6,img_size=32&mean=0.5,0.25,0.125&std=0.5,0.5,0.5",
+    "file:mine.safetensors",
+    "hf/google/vit-base-patch16-224",
+    "my_models.vit:robust_small?img_size=224&mean=0.5,0.5,0.5&std=0.5,0.5,0.5",
+]
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_writing_a_parsed_address_gives_it_back(text):
+    assert write_model(parse_model(text)) == text
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_every_alias_is_an_architecture_of_timm_with_weights(alias, name):
+    assert name in timm.list_models(pretrained=False)
+    assert timm.get_pretrained_cfg(name).num_classes == 1000
+    assert parse_model(alias) == Spec("timm", (("arch", name),))
+
+
+def test_no_alias_hides_a_registered_model_or_an_architecture():
+    assert not set(ALIASES) & (set(registry.entries("model")) | set(timm.list_models()))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "key", "value"),
+    [
+        ("vit_b16", "timm", "arch", "vit_base_patch16_224"),
+        ("swin_t.ms_in1k", "timm", "arch", "swin_t.ms_in1k"),
+        ("hf/ORG/NAME", "hf", "name", "ORG/NAME"),
+        ("file:a/b.pth?arch=vit_s16", "file", "path", "a/b.pth"),
+        ("a.b.c:make", "factory", "target", "a.b.c:make"),
+    ],
+)
+def test_each_form_has_its_loader(text, kind, key, value):
+    spec = parse_model(text)
+    assert (spec.name, spec.get(key)) == (kind, value)
+
+
+def test_the_architecture_of_a_checkpoint_may_be_an_alias():
+    assert parse_model("file:a.pth?arch=vit_s16") == parse_model("file:a.pth?arch=vit_small_patch16_224")
+
+
+def test_one_number_stands_for_three_channels():
+    spec = parse_model("file:a.pth?mean=0.5&std=.25,.5,1/8")
+    assert spec.get("mean") == (0.5, 0.5, 0.5)
+    assert [float(value) for value in spec.get("std")] == [0.25, 0.5, 0.125]
+
+
+def test_a_checkpoint_flag_is_the_same_as_a_file_address():
+    flags = parse_model("vit_small_patch16_224", checkpoint=Path("mine.safetensors"))
+    assert flags == parse_model("file:mine.safetensors?arch=vit_small_patch16_224")
+
+
+def test_flags_join_the_parameters_of_the_address():
+    flags = parse_model("vit_s16?kwargs=depth=6", model_kwargs={"img_size": 32}, num_classes=10)
+    assert flags.get("kwargs") == "depth=6,img_size=32"
+    assert flags.get("num_classes") == 10
+
+
+@pytest.mark.parametrize("text", ["hf/a/b", "a.b:c", "file:x.pth?arch=vit_s16"])
+def test_a_checkpoint_flag_needs_an_architecture_of_timm(text):
+    with pytest.raises(BadParameter, match="--checkpoint gives weights to an architecture"):
+        parse_model(text, checkpoint=Path("mine.pth"))
+
+
+def test_two_sources_of_weights_are_refused():
+    with pytest.raises(BadParameter, match="both say where the weights come from"):
+        parse_model("vit_s16?weights=random", checkpoint=Path("mine.pth"))
+
+
+def test_a_flag_may_not_contradict_the_address():
+    with pytest.raises(BadParameter, match="num_classes=10, the flag says 7"):
+        parse_model("vit_s16?num_classes=10", num_classes=7)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "file:", "hf/", "a b", "a/b/c", "https://x.org/a.pth", "?weights=random", "not a:model"])
+def test_what_is_no_address_is_refused_with_the_forms_there_are(text):
+    with pytest.raises(BadParameter, match=r"package\.module:factory"):
+        parse_model(text)
+
+
+@pytest.mark.parametrize("text", ["mine.safetensors", "./runs/mine.pth"])
+def test_a_bare_path_is_told_how_to_be_written(text):
+    with pytest.raises(BadParameter, match=f"file:{text}"):
+        parse_model(text)
+
+
+@pytest.mark.parametrize("query", ["weights", "=3", "mean=1,2", "mean=a", "kwargs=depth", "kwargs=a-b=3", "a=1&a=2", "kwargs=a=1,a=2"])
+def test_a_malformed_query_is_refused(query):
+    with pytest.raises(BadParameter):
+        parse_model(f"vit_b16?{query}")
+
+
+def test_an_unknown_parameter_is_refused_at_bind_with_the_nearest_name():
+    with pytest.raises(BadParameter, match="Did you mean 'weights'"):
+        registry.bind(registry.lookup("model", "timm"), parse_model("vit_b16?weight=random"))
+
+
+def test_arguments_are_read_as_numbers_words_and_text_never_as_code():
+    read = parse_kwargs("a=3, b=0.5,c=true,d=null,e='same',f=__import__('os')")
+    assert read == {"a": 3, "b": 0.5, "c": True, "d": None, "e": "same", "f": "__import__('os')"}
+
+
+def test_arguments_have_one_spelling():
+    assert write_kwargs(parse_kwargs(" img_size = 32 ,depth=6,pad_type='same'")) == "depth=6,img_size=32,pad_type=same"
+    assert write_kwargs(parse_kwargs(write_kwargs({"b": None, "a": True}))) == "a=true,b=null"
+
+
+def test_reading_an_address_imports_neither_torch_nor_timm():
+    code = "import sys, robustvit.spec.model_address as a; a.parse_model('vit_b16'); print({'torch', 'timm', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_registered_model_is_named_by_its_own_name():
+    assert parse_model("timm?arch=vit_b16") == parse_model("vit_b16")

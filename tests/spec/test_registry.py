@@ -1,0 +1,133 @@
+from fractions import Fraction
+from typing import Annotated
+
+import pytest
+from annotated_types import Gt
+
+import robustvit as rv
+from robustvit.cli.commands import catalogue
+from robustvit.errors import BadParameter, MissingExtra, UnknownName
+from robustvit.spec import registry
+from robustvit.spec.registry import Adapted, bind, describe, entries, lookup, register, scenario
+from robustvit.spec.schema import Hint, Param
+from robustvit.spec.spec import Spec, parse
+
+
+@rv.attack(severity="eps", source="nobody")
+def nudge(
+    model, images, labels, draws, *, eps: Annotated[float, Gt(0)], steps: int = 3, layers: tuple[int, ...] = (1, 2), loud: bool = False
+):  # type: ignore[no-untyped-def]
+    """Nudges."""
+    return images
+
+
+ASKED: list[str] = []
+
+
+@rv.attack(name="shop/", severity="eps", family="library", source="nobody")
+def shop(name: str) -> Adapted:
+    """Fruit of the shop."""
+    ASKED.append(name)
+    if name == "melon":
+        raise MissingExtra("melons need the extra.")
+    if name != "pear":
+        raise UnknownName(f"the shop has no '{name}'.")
+    return Adapted(lambda *given, **params: params, (Param("eps", Hint("a number", base="float"), 0.5),), "A pear.\n\nGreen.")
+
+
+def bound(**params: object) -> Spec:
+    (spec,) = parse({"nudge": params}, "x.yaml:9")
+    return bind(lookup("attack", "nudge"), spec)
+
+
+def test_built_ins_are_found_without_importing_them() -> None:
+    assert {"fgsm", "pgd"} <= set(entries("attack"))
+
+
+def test_the_signature_is_the_schema() -> None:
+    assert dict(bound(eps="4/255").params) == {"eps": Fraction(4, 255), "steps": 3, "layers": (1, 2), "loud": False}
+
+
+def test_reading_the_source_gives_the_same_schema_as_importing_it() -> None:
+    announced = entries("attack")["pgd"]
+    live = registry._entry_of("attack", announced.load(), {"severity": "eps"})
+    assert {param.name: (param.hint, param.default) for param in live.params} == {
+        param.name: (param.hint, param.default) for param in announced.params
+    }
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"eps": 0.1, "step": 1}, "no parameter 'step'. Did you mean 'steps'"),
+    ({}, "needs 'eps'"),
+    ({"eps": 0}, "takes a number > 0"),
+    ({"eps": "much"}, "takes a number"),
+    ({"eps": 0.1, "steps": 2.5}, "takes a whole number"),
+    ({"eps": 0.1, "loud": 1}, "takes true or false"),
+    ({"eps": 0.1, "layers": 3}, r"Write one value as \[\[3\]\]"),
+    ({"eps": None}, "is null"),
+])  # fmt: skip
+def test_wrong_parameters_are_refused_at_the_door(given: dict[str, object], message: str) -> None:
+    with pytest.raises(BadParameter, match=message) as caught:
+        bound(**given)
+    assert str(caught.value).startswith("x.yaml:9: ")
+
+
+def test_a_choice_names_what_it_takes() -> None:
+    with pytest.raises(BadParameter, match=r"norm is linff; it takes one of linf, l2, l1. Did you mean 'linf'"):
+        bind(lookup("attack", "pgd"), parse({"pgd": {"eps": "1/255", "norm": "linff"}})[0])
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'fgsm'"):
+        scenario("fgms")
+
+
+def test_a_name_of_another_kind_is_told() -> None:
+    with pytest.raises(UnknownName, match="That is the name of an attack"):
+        lookup("metric", "pgd")
+
+
+def test_an_adapter_makes_plug_ins_of_the_names_behind_its_slash() -> None:
+    entry = scenario("shop/pear")
+    assert (entry.kind, entry.name, entry.family, entry.severity, entry.summary) == ("attack", "shop/pear", "library", "eps", "A pear.")
+    assert lookup("attack", "shop/pear") is entry
+    spec = bind(entry, parse({"shop/pear": {"eps": "1/4"}})[0])
+    assert (spec.kind, spec.get("eps")) == ("attack", Fraction(1, 4))
+    assert entry.load()(eps=1) == {"eps": 1}
+
+
+def test_what_an_adapter_refuses_is_told_with_its_place() -> None:
+    with pytest.raises(UnknownName, match=r"^x\.yaml:7: the shop has no 'plum'"):
+        scenario("shop/plum", "x.yaml:7")
+    with pytest.raises(MissingExtra, match=r"^x\.yaml:7: melons need the extra"):
+        lookup("attack", "shop/melon", "x.yaml:7")
+    with pytest.raises(UnknownName, match="the shop has no ''"):
+        scenario("shop/")
+    with pytest.raises(UnknownName, match="no corruption, attack, certificate or analysis is called 'stall/pear'"):
+        scenario("stall/pear")
+    with pytest.raises(UnknownName, match="no metric is called 'shop/pear'"):
+        lookup("metric", "shop/pear")
+
+
+def test_listing_asks_an_adapter_nothing_and_shows_one_line() -> None:
+    ASKED.clear()
+    (row,) = [row for row in catalogue.index("attacks") if row["name"].startswith("shop")]
+    assert row == {"name": "shop/NAME", "family": "library", "what": "Fruit of the shop."}
+    assert catalogue.about("attacks", "shop/NAME")["doc"] == "Fruit of the shop."
+    assert ASKED == []
+    assert catalogue.about("attacks", "shop/pear")["parameters"]["eps"]["takes"] == "a number"
+
+
+def test_unknown_kinds_and_fields_are_refused() -> None:
+    with pytest.raises(BadParameter, match="Did you mean 'attack'"):
+        register("atack")
+    with pytest.raises(BadParameter, match="no field 'sevrity'"):
+        register("attack", sevrity="eps")
+
+
+def test_every_plug_in_describes_itself() -> None:
+    for kind in registry.KINDS:
+        for entry in entries(kind).values():
+            page = describe(entry)
+            assert page["doc"], entry.name
+            assert entry.load() is not None

@@ -1,0 +1,136 @@
+"""How pictures are brought to a model's size, against timm's own evaluation transform."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+from PIL import Image
+from timm.data import create_transform
+
+from robustvit.errors import BadParameter
+from robustvit.spec.view import INTERPOLATIONS, View
+
+SIZES = [(300, 300), (301, 457), (480, 333), (97, 60), (33, 500), (224, 224), (256, 255)]
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def timms(image: Image.Image, config: dict) -> np.ndarray:
+    look = create_transform(**{**config, "mean": (0.5,) * 3, "std": (0.5,) * 3}, is_training=False, normalize=False)
+    return look(image.convert("RGB")).permute(1, 2, 0).numpy()
+
+
+def config(side: int = 224, crop_pct: float = 0.875, crop_mode: str = "center", interpolation: str = "bicubic") -> dict:
+    return {"input_size": (3, side, side), "crop_pct": crop_pct, "crop_mode": crop_mode, "interpolation": interpolation}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("crop_mode", ["center", "squash"])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.9, 0.965, 1.0, 1.15])
+def test_pixels_equal_timms_for_pictures_of_any_shape(size, crop_mode, crop_pct):
+    wanted = config(crop_pct=crop_pct, crop_mode=crop_mode)
+    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(*size))), timms(picture(*size), wanted))
+
+
+@pytest.mark.parametrize("interpolation", sorted(INTERPOLATIONS))
+@pytest.mark.parametrize("side", [32, 192, 240])
+def test_pixels_equal_timms_for_every_filter_and_size(interpolation, side):
+    wanted = config(side, 0.9, interpolation=interpolation)
+    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(301, 200))), timms(picture(301, 200), wanted))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "CMYK", "RGBA", "P", "LA", "YCbCr"])
+def test_pixels_equal_timms_for_pictures_of_any_mode(mode):
+    image = picture(301, 200, mode)
+    assert np.array_equal(np.asarray(View.of_timm(config()).look(image)), timms(image, config()))
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_base_patch16_224", "dm_nfnet_f0", "vit_base_patch16_clip_384.openai_ft_in12k_in1k", "swinv2_tiny_window8_256"]
+)
+def test_pixels_equal_timms_under_a_models_own_configuration(name):
+    own = timm.get_pretrained_cfg(name)
+    wanted = config(own.input_size[1], own.crop_pct, own.crop_mode, own.interpolation)
+    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(500, 375))), timms(picture(500, 375), wanted))
+
+
+def test_every_classifier_of_timm_has_a_view():
+    for name in timm.list_pretrained():
+        own = timm.get_pretrained_cfg(name)
+        if own.num_classes:
+            view = View.of_timm(config(own.input_size[1], own.crop_pct, own.crop_mode, own.interpolation))
+            assert view.size == (own.input_size[1], own.input_size[1])
+
+
+@pytest.mark.parametrize("share", [0.875, 0.887, 0.9, 0.95, 0.965])
+@pytest.mark.parametrize("side", [160, 224, 384, 512])
+def test_another_size_keeps_the_share_as_timm_computes_it(share, side):
+    assert View.of_timm(config(224, share)).with_overrides(img_size=side) == View.of_timm(config(side, share))
+
+
+@pytest.mark.parametrize("resize", [45, 53, 60, 102])
+def test_overriding_with_the_own_size_changes_nothing(resize):
+    view = View((40, 40), resize)
+    assert view.with_overrides(img_size=40) == view == view.with_overrides()
+
+
+def test_overrides_replace_share_and_filter():
+    assert View((224, 224), 256).with_overrides(crop_pct=0.9, interpolation="bilinear") == View((224, 224), 248, "center", "bilinear")
+
+
+def test_what_the_share_was_computed_from_is_no_part_of_the_identity():
+    assert View((224, 224), 248, share=0.9) == View((224, 224), 248)
+    assert View((224, 224), 248, share=0.9).as_dict() == View((224, 224), 248).as_dict()
+
+
+def test_a_view_that_cuts_nothing_takes_the_picture_as_it_is():
+    image = picture(224, 224)
+    assert np.array_equal(np.asarray(View((224, 224), None, "none").look(image)), np.asarray(image))
+
+
+def test_a_view_that_cuts_nothing_refuses_another_size():
+    with pytest.raises(BadParameter, match="200x301; the model takes 224x224"):
+        View((224, 224), None, "none").look(picture(301, 200))
+
+
+@pytest.mark.parametrize("wrong", [{"interpolation": "bicubik"}, {"size": (0, 224)}, {"resize": 0}])
+def test_an_impossible_view_is_refused(wrong):
+    with pytest.raises(BadParameter):
+        View(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"crop_pct": 0.0}, {"crop_pct": 1.5}, {"img_size": 0}, {"interpolation": "cubic"}])
+def test_an_impossible_override_is_refused(wrong):
+    with pytest.raises(BadParameter):
+        View().with_overrides(**wrong)
+
+
+def test_padded_borders_are_refused():
+    with pytest.raises(BadParameter, match="border"):
+        View.of_timm(config(crop_mode="border"))
+
+
+def test_pictures_that_are_cut_already_are_neither_resized_nor_cropped_for_their_size() -> None:
+    view = View((224, 224), 248, "center", "bicubic").of_cut(224)
+    assert (view.resize, view.crop) == (None, "center")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.look(picture), picture)
+
+
+def test_a_model_of_another_size_is_shown_them_resized() -> None:
+    view = View((384, 384), 384).of_cut(224)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.look(picture), picture.resize((384, 384), Image.Resampling.BICUBIC))
+
+
+def test_a_scenario_acts_at_224_for_larger_models_alone() -> None:
+    large, usual = View((384, 384), 438, share=0.875), View((224, 224), 256)
+    acted = large.acted_at(224)
+    assert (acted.size, acted.resize, acted.shown) == ((224, 224), 256, (384, 384))
+    assert usual.acted_at(224) == usual
+    assert "shown" not in usual.as_dict()
+    assert str(acted) == "224x224, resize 256, center, bicubic, shown at 384x384"

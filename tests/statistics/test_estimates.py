@@ -1,0 +1,174 @@
+"""What metrics may answer, and what becomes of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import robustvit.spec.registry as registry
+from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
+from robustvit.spec.ablations import Ablations
+from robustvit.statistics.estimates import CellMeans, Metric, Values, Weighted, joined, judge, metric
+from robustvit.statistics.intervals import Resampler, Resamples, percentile, settled, wilson
+
+
+def made(ask: object, **about: object) -> Metric:
+    entry = registry.Entry("metric", "made", "here", "made", (), "", "", 1, **about)  # type: ignore[arg-type]
+    return Metric("made", entry, ask)  # type: ignore[arg-type]
+
+
+RECORDS = pd.DataFrame({"sample": list("dcba"), "value_x": [4.0, 3.0, 2.0, 1.0]})
+
+
+def test_zeros_and_ones_get_a_wilson_interval_in_the_unit() -> None:
+    estimate = judge(made(lambda rows: np.array([1.0, 1.0, 0.0, 1.0]), unit="%"), RECORDS, Resamples(list("dcba")))
+    assert estimate == pytest.approx((75.0, 30.064, 95.441, 4))
+
+
+def test_samples_left_out_leave_the_denominator() -> None:
+    estimate = judge(made(lambda rows: np.array([1.0, np.nan, 0.0, np.nan])), RECORDS, Resamples(list("dcba")))
+    assert (estimate.value, estimate.n) == (0.5, 2)
+
+
+def test_leaving_every_sample_out_has_no_value() -> None:
+    with pytest.raises(NotApplicable, match="no sample counts"):
+        judge(made(lambda rows: np.full(4, np.nan)), RECORDS, Resamples(list("dcba")))
+
+
+def test_metrics_see_rows_sorted_by_sample() -> None:
+    seen = []
+    judge(made(lambda rows: seen.append(list(rows["sample"])) or np.ones(4)), RECORDS, Resamples(list("dcba")))
+    assert seen == [list("abcd")]
+
+
+def test_a_float_and_its_weighted_form_have_the_same_value_and_like_intervals() -> None:
+    rows = pd.DataFrame({"sample": [f"s{i:03d}" for i in range(300)], "value_x": np.random.default_rng(0).exponential(size=300)})
+    resamples = Resamples(list(rows["sample"]))
+    values = rows["value_x"].to_numpy()
+    slow = judge(made(lambda r: float(r["value_x"].mean() ** 2)), rows, resamples)
+    fast = judge(made(lambda r: Weighted(lambda w: (w @ values / w.sum(axis=1)) ** 2)), rows, resamples)
+    assert slow.value == pytest.approx(fast.value)
+    assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), rel=0.1)
+
+
+def test_a_weighted_answer_stays_in_its_range() -> None:
+    estimate = judge(made(lambda r: Weighted(lambda w: np.full(len(w), 0.1) + (len(w) > 1), low=0.0)), RECORDS, Resamples(list("dcba")))
+    assert estimate.low == 0.0
+
+
+def test_a_weighted_share_that_never_varies_has_the_wilson_interval_of_what_it_counts() -> None:
+    answer = Weighted(lambda w: np.where(w[:, 0] + w[:, 1] > 0, 1.0, np.nan), low=0.0, high=1.0, counted=2)
+    estimate = judge(made(lambda r: answer), RECORDS, Resamples(list("dcba")))
+    assert (estimate.value, estimate.n) == (1.0, 2)
+    assert (estimate.low, estimate.high) == settled(wilson(2, 2))
+
+
+def test_an_average_of_weighted_shares_that_never_vary_has_their_wilson_interval() -> None:
+    resampler = Resampler()
+    key = resampler([f"s{i}" for i in range(50)]).key
+    cells = {("fog", ""): Values(key, Weighted(lambda w: np.where(w[:, 0] > 3, np.nan, 0.0), low=0.0, high=1.0, counted=40))}
+    found = joined(made(lambda m: m.of("fog", [""]), over="model"), CellMeans("made", "made", 2, cells, resampler))
+    assert (found.value, found.low, found.high) == (0.0, *settled(wilson(0, 40)))
+
+
+def test_a_label_names_only_unusual_parameters() -> None:
+    assert metric("ece").label == "ece"
+    assert metric({"ece": {"bins": 15}}).label == "ece"
+    assert metric({"ece": {"bins": 30}}).label == "ece(bins=30)"
+
+
+def test_unknown_metrics_and_parameters_are_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UnknownName, match="top1"):
+        metric("top11")
+    with pytest.raises(BadParameter, match="bins"):
+        metric({"ece": {"bin": 3}})
+
+
+def errors_of(n: int = 200, **share: float) -> CellMeans:
+    rng, resampler = np.random.default_rng(0), Resampler()
+    resamples = resampler([f"s{i}" for i in range(n)])
+    cells = {(name, "1"): Values(resamples.key, (rng.random(n) < chance).astype(float)) for name, chance in share.items()}
+    return CellMeans("made-up", "digits", 10, cells, resampler)
+
+
+def test_averages_share_their_resamples() -> None:
+    errors = errors_of(fog=0.3, snow=0.6)
+    weights = next(iter(errors.resampler._by_key.values())).weights
+    both = np.stack([weights @ errors.cells[name, "1"].values / 200 for name in ("fog", "snow")]).mean(axis=0)  # type: ignore[union-attr]
+    assert errors.each(["fog", "snow"]).mean(axis=0)[1:] == pytest.approx(both, abs=1e-12)
+
+
+def test_an_average_of_a_weighted_statistic_is_that_of_its_mean() -> None:
+    errors = errors_of(fog=0.3, snow=0.6)
+    key, values = errors.cells["snow", "1"].key, errors.cells["snow", "1"].values  # type: ignore[union-attr]
+    weighted = Values(key, Weighted(lambda weights: (weights @ values) / weights.sum(axis=1)))
+    mixed = replace(errors, cells={**errors.cells, ("snow", "1"): weighted})
+    assert mixed.each(["fog", "snow"]) == pytest.approx(errors.each(["fog", "snow"]), abs=1e-6)
+    assert mixed.n() == 200
+
+
+def test_an_average_of_squares_lies_in_its_interval() -> None:
+    """Thirty cells of 50 samples: each square is lifted by resampling, all alike, and more than their average varies."""
+    resampler, rng = Resampler(), np.random.default_rng(0)
+    cells: dict[tuple[str, str], Values | None] = {}
+    for cell in range(30):
+        x = rng.normal(size=50)
+        key = resampler([f"{cell}/{i}" for i in range(50)]).key
+        cells[str(cell), ""] = Values(key, Weighted(lambda weights, x=x: (weights @ x / 50) ** 2, low=0.0, centred=True))
+    means = CellMeans("made", "made", 2, cells, resampler)
+    found = joined(made(lambda m: np.mean([m.of(name, [""]) for name, _ in cells], axis=0), over="model"), means)
+    assert 0.0 <= found.low < found.value < found.high
+
+
+def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:
+    """Cells that are wrong on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
+    errors = errors_of(fog=0.3)
+    key, values = errors.cells["fog", "1"].key, errors.cells["fog", "1"].values  # type: ignore[union-attr]
+    both = CellMeans("made-up", "digits", 10, {**errors.cells, ("snow", "1"): Values(key, 1 - values)}, errors.resampler)
+    assert both.each(["fog", "snow"]).mean(axis=0) == pytest.approx(np.full(501, 0.5))
+    assert np.ptp(both.of("fog")) > 0.1
+
+
+def test_a_missing_cell_is_named_and_counted() -> None:
+    errors = errors_of(fog=0.3)
+    lacking = CellMeans("made-up", "digits", 10, {**errors.cells, ("snow", "1"): None, ("snow", "2"): None}, errors.resampler)
+    with pytest.raises(MissingCells, match="1 of 3 cells; lacking snow 1, snow 2"):
+        lacking.each(["fog", "snow"])
+
+
+def test_a_cell_that_nobody_asked_is_not_applicable() -> None:
+    with pytest.raises(NotApplicable, match="asks 1 of the 2 cells"):
+        errors_of(fog=0.3).each(["fog"], ["1", "2"])
+
+
+def test_cells_with_other_samples_are_not_averaged() -> None:
+    one = errors_of(fog=0.3)
+    other = one.resampler(["x", "y"])
+    mixed = CellMeans("made-up", "digits", 10, {**one.cells, ("fog", "2"): Values(other.key, np.zeros(2))}, one.resampler)
+    with pytest.raises(MissingCells, match="different samples"):
+        mixed.of("fog")
+
+
+def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() -> None:
+    errors = errors_of(fog=0.0, snow=0.0)
+    value, low, high, n = joined(metric("corruption_error"), errors, "fog")
+    assert (value, low, n) == (0.0, 0.0, 200)
+    assert high == pytest.approx(100 * wilson(0.0, 200).high, rel=1e-2)
+    assert joined(metric("mean_corruption_error"), errors).high == pytest.approx(high)
+
+
+def test_where_something_varies_resampling_gives_the_interval() -> None:
+    errors = errors_of(fog=0.3)
+    assert joined(metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
+
+
+def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:
+    rows = pd.DataFrame({"sample": [f"s{i:02}" for i in range(32)], "label": 0, "vote": 0, "patch_held": [1] * 4 + [0] * 28})
+    rows.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
+    found = judge(metric("largest_patch_by_place"), rows, Resampler()(rows["sample"].tolist()))
+    assert found.value == 0.125
+    assert 0.0 <= found.low < 0.05  # Wilson's would begin at 0.0497
+    assert judge(metric("largest_patch_by_place"), rows.assign(patch_held=0.3), Resampler()(rows["sample"].tolist()))[:3] == pytest.approx(
+        (0.3, 0.3, 0.3)
+    )

@@ -1,0 +1,89 @@
+"""Intervals against scipy, and Holm against a table worked by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from robustvit.statistics.intervals import REPLICATES, Resampler, Resamples, holm, paired, percentile, reflected, wilson
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (10, 10), (137, 500), (49_999, 50_000)])
+def test_wilson_agrees_with_scipy(right: int, n: int) -> None:
+    expected = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
+    assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_bootstrapped_mean_agrees_with_scipy() -> None:
+    values = np.random.default_rng(1).exponential(size=400)
+    resamples = Resamples([f"s{i}" for i in range(400)])
+    ours = percentile(resamples.weights @ values / 400)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2)).confidence_interval
+    assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+def test_replicates_that_drew_nothing_that_counts_are_left_out() -> None:
+    known = np.random.default_rng(1).random(400)
+    assert percentile(np.insert(known, [0, 7, 300], np.nan)) == percentile(known)
+
+
+def test_resamples_depend_on_the_set_of_samples_alone() -> None:
+    ids = [f"s{i}" for i in range(50)]
+    shuffled = list(np.random.default_rng(0).permutation(ids))
+    one, other = Resamples(ids), Resamples(shuffled)
+    assert one.key == other.key
+    assert np.array_equal(one.weights, other.weights)
+    assert [ids[i] for i in one.order] == [shuffled[i] for i in other.order]
+
+
+def test_other_samples_get_other_resamples() -> None:
+    assert not np.array_equal(Resamples(["a", "b", "c"]).weights, Resamples(["a", "b", "d"]).weights)
+
+
+def test_every_resample_draws_n_samples_evenly() -> None:
+    weights = Resamples([str(i) for i in range(200)]).weights
+    assert weights.shape == (REPLICATES, 200)
+    assert (weights.sum(axis=1) == 200).all()
+    assert weights.var() == pytest.approx(1.0, abs=0.05)  # a count is nearly Poisson(1)
+
+
+def test_a_resampler_hands_out_the_same_object_again() -> None:
+    resampler = Resampler()
+    first = resampler(["b", "a"])
+    assert resampler(["b", "a"]) is first
+    assert resampler.of(first.key) is first
+
+
+def test_a_reflected_interval_mirrors_the_percentile_interval() -> None:
+    replicates = np.linspace(2.0, 4.0, 501)
+    low, high = percentile(replicates)
+    assert reflected(2.5, replicates) == pytest.approx((5.0 - high, 5.0 - low))
+
+
+def test_holm_agrees_with_a_table_worked_by_hand() -> None:
+    # sorted .01 .02 .03 .04 times 4 3 2 1 = .04 .06 .06 .04, made monotone: .04 .06 .06 .06
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+def test_holm_of_one_test_changes_nothing_and_never_passes_one() -> None:
+    assert holm([0.2]) == pytest.approx([0.2])
+    assert holm([0.7, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]).shape == (0,)
+
+
+def test_a_paired_interval_holds_its_estimate_and_has_width_without_differences() -> None:
+    low, high = paired(30, 10, 200)
+    assert low < 20 / 200 < high
+    low, high = paired(0, 0, 200)
+    assert low < 0 < high
+    assert low == pytest.approx(-high)
+
+
+def test_a_paired_interval_agrees_with_a_case_worked_by_hand() -> None:
+    # (31 - 11) / 202 = .0990099; half = 1.959964 * sqrt((42/202 - .0990099**2) / 202) = .0613810
+    assert paired(30, 10, 200) == pytest.approx((0.0376289, 0.1603909), abs=1e-6)
+
+
+def test_a_paired_interval_of_another_level_is_as_much_wider_as_its_quantile() -> None:
+    (low, high), (lower, higher) = paired(30, 10, 200), paired(30, 10, 200, level=0.99)
+    assert (higher - lower) / (high - low) == pytest.approx(2.575829 / 1.959964, abs=1e-6)
+    assert low + high == pytest.approx(lower + higher)

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustvit.errors import BadParameter, ModelError, UnknownName
+from robustvit.evaluation.loading import load_data, load_model
+from robustvit.primitives.checkpoint import About
+from robustvit.training.loop import Progress
+from robustvit.training.recipe import Recipe
+from robustvit.training.run import TrainResult, accuracy, command, train_from_spec
+
+KWARGS = "img_size=32,patch_size=16,embed_dim=8,depth=1,num_heads=1"
+ADDRESS = f"vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs={KWARGS}"
+SHORT = Recipe(epochs=1, batch_size=640)  # two steps
+
+
+def _run(out: Path, model: str = ADDRESS, data: str = "digits", **options: object) -> TrainResult:
+    return train_from_spec(model, data, out=out, **{"recipe": SHORT, **options})  # type: ignore[arg-type]
+
+
+def test_the_same_command_leaves_the_same_bytes(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    for folder in (tmp_path, tmp_path / "again"):
+        _run(folder / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "again" / "a.safetensors").read_bytes()
+
+
+def test_the_file_is_loaded_by_its_path_alone_and_answers_the_same(tmp_path: Path) -> None:
+    trained = _run(tmp_path / "a.safetensors").model
+    loaded = load_model(f"file:{tmp_path / 'a.safetensors'}")
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert loaded.view == trained.view
+    assert torch.equal(loaded(images), trained(images))
+
+
+def test_the_accuracy_is_that_of_the_stored_weights(tmp_path: Path) -> None:
+    told = _run(tmp_path / "a.safetensors").accuracy
+    assert told == accuracy(load_model(f"file:{tmp_path / 'a.safetensors'}"), load_data("digits"))
+
+
+def test_nothing_but_the_checkpoint_is_left(tmp_path: Path) -> None:
+    _run(tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_ctrl_c_leaves_the_last_whole_epoch_and_says_so(tmp_path: Path) -> None:
+    def stop(now: Progress) -> None:
+        if now.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"after epoch 1 of 3.*a\.partial\.safetensors"):
+        _run(tmp_path / "a.safetensors", recipe=Recipe(epochs=3, batch_size=640), progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial.safetensors"]
+    assert load_model(f"file:{tmp_path / 'a.partial.safetensors'}").size == (32, 32)
+
+
+def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path) -> None:
+    def stop(now: Progress) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "a.safetensors").write_text("the old one")
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "a.safetensors", progress=stop)
+    assert (tmp_path / "a.safetensors").read_text() == "the old one"
+
+
+@pytest.mark.parametrize(("out", "told"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "nothing can be written")])
+def test_a_place_that_cannot_be_written_is_refused_before_learning(tmp_path: Path, out: str, told: str) -> None:
+    with pytest.raises(BadParameter, match=told):
+        _run(tmp_path / out)
+
+
+def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"num_classes=7.*tells 7 classes apart, data 'digits' has 10"):
+        _run(tmp_path / "a.safetensors", ADDRESS.replace("=10&", "=7&"))
+
+
+def test_an_unknown_defense_is_told_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="plain"):
+        _run(tmp_path / "a.safetensors", defenses=["plian"])
+
+
+def test_a_defense_takes_parameters(tmp_path: Path) -> None:
+    first, second = (_run(tmp_path / "a.safetensors", defenses=[f"plain?smoothing={share}"]).losses for share in (0, 0.5))
+    assert first != second
+
+
+def test_naming_the_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="leave split out"):
+        _run(tmp_path / "a.safetensors", data="digits?split=test")
+
+
+def test_the_command_names_only_what_is_not_the_default() -> None:
+    short = command("m", "digits", "a.safetensors", defenses=["plain"], recipe=Recipe(epochs=3), seed=0, stored="float16")
+    assert short == "robustvit train --model m --data digits --defense plain --epochs 3 --seed 0 --out a.safetensors"
+    long = command("m?x=1&y=2", "d", "a", defenses=["plain"], recipe=Recipe(epochs=3, lr=0.1), seed=1, stored="float32")
+    assert "'m?x=1&y=2'" in long
+    assert "--lr 0.1 --stored float32" in long
+
+
+def test_the_checkpoint_tells_the_command_that_made_it(tmp_path: Path) -> None:
+    from robustvit.models.checkpoint import read_about
+
+    _run(tmp_path / "a.safetensors")
+    about: About = read_about(tmp_path / "a.safetensors")
+    assert about.command.startswith(f"robustvit train --model '{ADDRESS}' --data digits --defense plain --epochs 1 --seed 0")
