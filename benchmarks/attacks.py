@@ -23,8 +23,9 @@ import robustvit as rv
 from robustvit.attacks.autoattack import autoattack
 from robustvit.attacks.losses import cross_entropy
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec, parse

@@ -26,8 +26,8 @@ from runner import reference
 
 from robustvit.corruptions import get_corruption_names
 from robustvit.primitives import compiled
-from robustvit.primitives.batch import pixels
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels
 from robustvit.spec.registry import entries
 
 SEVERITIES = (1, 2, 3, 4, 5)

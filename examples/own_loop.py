@@ -3,7 +3,7 @@
 import torch
 
 import robustvit as rv
-from robustvit.primitives.batch import pixels
+from robustvit.primitives.pixels import pixels
 
 model = rv.load_model("demo")
 data = rv.load_data("digits")

@@ -21,7 +21,7 @@ from robustvit.version import __version__
 _HOMES = {
     "Batch": "primitives.batch",
     "BudgetExceeded": "errors",
-    "Cell": "spec.suite",
+    "Cell": "spec.cell",
     "Classifier": "primitives.classifier",
     "Data": "primitives.batch",
     "Draws": "primitives.draws",
@@ -117,9 +117,10 @@ if TYPE_CHECKING:
     from robustvit.report.page import write_report
     from robustvit.results.comparison import compare
     from robustvit.results.leaderboard import leaderboard
+    from robustvit.spec.cell import Cell
     from robustvit.spec.registry import analysis, attack, certificate, corruption, defense, metric, transform
     from robustvit.spec.spec import Spec
-    from robustvit.spec.suite import Cell, Suite
+    from robustvit.spec.suite import Suite
     from robustvit.spec.suite_file import load_suite
     from robustvit.spec.view import View
     from robustvit.training.loop import train

@@ -18,7 +18,7 @@ from PIL import Image
 
 import robustvit as rv
 from robustvit.corruptions import corrupt, get_corruption_names
-from robustvit.primitives.batch import pixels, to_uint8
+from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.statistics.intervals import Interval, paired
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from robustvit.data.formats.arrays import Arrays
 from robustvit.primitives.batch import Batch, Data
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.reading import Reading
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View

@@ -13,7 +13,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit.errors import DataMissing, DataUnreadable, ModelError, few
-from robustvit.primitives.batch import Data, of_levels, traits
+from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import of_levels
 from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import analysis
 from robustvit.spec.sample_order import order

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import ModelError
-from robustvit.primitives.attack_search import Crafted, Kept, Search
-from robustvit.primitives.batch import to_uint8
+from robustvit.primitives.adversarial_images import Kept
+from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import to_uint8
 from robustvit.spec.registry import attack
 
 

@@ -70,8 +70,8 @@ def _request(
 ) -> Request:  # fmt: skip
     from robustvit.evaluation.plan import Settings
     from robustvit.spec.model_address import parse_model
-    from robustvit.spec.suite import Overrides
     from robustvit.spec.suite_file import bind_storage
+    from robustvit.spec.view import Overrides
 
     models = list(model or ["demo"])
     named: list[str | Spec] = list(models)

@@ -18,8 +18,9 @@ from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels,
 from robustvit.corruptions.kernels.pillow_resize import shrinking
 from robustvit.corruptions.kernels.sampling import sampled
 from robustvit.primitives import compiled
-from robustvit.primitives.batch import Severity, pixels, to_uint8
+from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec.registry import corruption
 
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"

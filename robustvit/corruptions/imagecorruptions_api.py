@@ -19,7 +19,8 @@ from robustvit.corruptions import blur, digital, noise, weather
 from robustvit.corruptions.kernels.eight_bit import fractions
 from robustvit.corruptions.kernels.textures import FILES, frost_texture
 from robustvit.errors import MissingExtra, nearest
-from robustvit.primitives.batch import Severity, pixels, to_uint8
+from robustvit.primitives.batch import Severity
+from robustvit.primitives.pixels import pixels, to_uint8
 
 Picture = NDArray[np.uint8]
 Subset = Literal["common", "validation", "all", "noise", "blur", "weather", "digital"]

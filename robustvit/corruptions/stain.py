@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from robustvit.corruptions.kernels.eight_bit import in_parts, levels
-from robustvit.primitives.batch import Severity, of_levels
+from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import of_levels
 from robustvit.spec.registry import corruption
 
 _SIGMA = (0.02, 0.05, 0.1, 0.2, 0.4)

@@ -15,8 +15,9 @@ from torch import Tensor
 from robustvit.data.formats.clips import Difficulty, Sequence
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Data, Sample, pixels, to_uint8
+from robustvit.primitives.batch import Data, Sample
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec import registry
 from robustvit.spec.registry import data
 from robustvit.spec.sample_order import Frames

@@ -15,14 +15,14 @@ import numpy as np
 import safetensors
 
 from robustvit.errors import BadParameter, DataMissing, StoreDamaged, StoreError, few, nearest
-from robustvit.primitives.attack_search import Pictures
+from robustvit.primitives.adversarial_images import Pictures
 from robustvit.records.records import Piece, Question, cover, rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec, called, revive
-from robustvit.spec.suite import Overrides, Part, Suite
+from robustvit.spec.suite import Part, Suite
 from robustvit.spec.suite_file import bind_data, load_suite
-from robustvit.spec.view import View
+from robustvit.spec.view import Overrides, View
 
 _PREFIX = "kept:"
 _METRICS = ("top1", "robust_accuracy", "attack_success")

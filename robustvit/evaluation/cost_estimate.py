@@ -21,8 +21,8 @@ from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations, Window
+from robustvit.spec.cell import Cell
 from robustvit.spec.spec import Spec
-from robustvit.spec.suite import Cell
 from robustvit.spec.view import View
 
 _ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples

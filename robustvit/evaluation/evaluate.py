@@ -16,14 +16,16 @@ from torch import Tensor
 
 from robustvit.errors import ModelError
 from robustvit.primitives.attack_search import GRADIENTS
-from robustvit.primitives.batch import Batch, Data, pixels, to_uint8, traits
-from robustvit.primitives.classifier import Answering, Classifier
+from robustvit.primitives.batch import Batch, Data, traits
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import Answering
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, judge, rank
 from robustvit.primitives.scenario import Outcome, Scenario, scenario, stream
 from robustvit.records import records
 from robustvit.spec import registry
-from robustvit.spec.suite import Cell
+from robustvit.spec.cell import Cell
 
 _ATTACK_BYTES = 64 << 20  # images an attack or analysis works on at once: enough that the fallen make room, little enough for any machine
 

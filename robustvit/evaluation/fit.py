@@ -11,9 +11,11 @@ from torch import Tensor
 
 from robustvit.errors import RobustvitError
 from robustvit.evaluation.image_cache import Pictures
-from robustvit.primitives.batch import Batch, Data, pixels
-from robustvit.primitives.classifier import Answering, Classifier
+from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import Answering
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels
 from robustvit.primitives.scenario import parameters, stream
 from robustvit.spec import registry
 from robustvit.spec.sample_order import order

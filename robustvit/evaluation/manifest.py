@@ -11,12 +11,13 @@ from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.macs import Cost, count
 from robustvit.evaluation.plan import Ask, Plan, host
 from robustvit.primitives.batch import Data, Traits
-from robustvit.primitives.classifier import Card, Classifier
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.masked_inference import undroppable
+from robustvit.primitives.model_card import Card
 from robustvit.spec import registry
+from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, Value, canonical, digest, show
-from robustvit.spec.suite import Cell
 
 _FEW = 200  # classes whose names are told of every variant of a data set; of more, those of the base suffice
 

@@ -12,12 +12,13 @@ from robustvit.errors import BadParameter
 from robustvit.evaluation.adversarial_images import load_kept
 from robustvit.evaluation.fit import fit
 from robustvit.evaluation.loading import load_data, load_model, resolve
-from robustvit.primitives.batch import Batch, check_pixels
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
-from robustvit.spec.registry import Entry
+from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
 

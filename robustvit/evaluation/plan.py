@@ -14,14 +14,16 @@ from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
 from robustvit.evaluation.time_budget import seconds
 from robustvit.primitives.batch import Data
-from robustvit.primitives.classifier import Classifier, Enlarging
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import Enlarging
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
+from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec, plain
-from robustvit.spec.suite import Cell, Overrides, Suite
-from robustvit.spec.view import View
+from robustvit.spec.suite import Suite
+from robustvit.spec.view import Overrides, View
 
 KEPT = ("logits", "adversarial")
 

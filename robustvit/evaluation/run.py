@@ -35,9 +35,10 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.store import Store
 from robustvit.spec import registry
+from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD, starts
 from robustvit.spec.spec import Spec, canonical
-from robustvit.spec.suite import Cell, Suite
+from robustvit.spec.suite import Suite
 from robustvit.spec.view import View
 from robustvit.version import __version__
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 _LEVELS = ("1", "2", "3", "4", "5")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 _SOURCE = "Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration (the question)"
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 SEVERITIES = ("1", "2", "3", "4", "5")
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")

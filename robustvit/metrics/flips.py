@@ -15,7 +15,8 @@ import pandas as pd
 from robustvit.errors import NotApplicable
 from robustvit.metrics.corruption import alexnet
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans, Clustered
+from robustvit.statistics.cell_means import CellMeans
+from robustvit.statistics.estimates import Clustered
 
 _TOP = 5
 

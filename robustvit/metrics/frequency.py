@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 
 @metric(

@@ -15,7 +15,8 @@ import pandas as pd
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans, Weighted
+from robustvit.statistics.cell_means import CellMeans
+from robustvit.statistics.estimates import Weighted
 
 SETS = (
     "colour", "contrast", "high-pass", "low-pass", "phase-scrambling", "power-equalisation", "false-colour", "rotation",

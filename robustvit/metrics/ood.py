@@ -13,7 +13,7 @@ import pandas as pd
 
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 _OUT, _IN = ("imagenet-o", ""), ("val-of-imagenet-o", "")
 _RECALL = 0.95

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.spec.registry import metric
-from robustvit.statistics.estimates import CellMeans
+from robustvit.statistics.cell_means import CellMeans
 
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))

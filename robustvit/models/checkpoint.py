@@ -18,7 +18,8 @@ from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, Weigh
 from robustvit.models.tensors import read_tensors
 from robustvit.models.timm import Classes, Interpolation, Look, Share, build, check_architecture, identity, look_of, parameters
 from robustvit.primitives.checkpoint import HEADER, About
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hub
 from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec, digest

@@ -15,7 +15,8 @@ from torch import nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
 from robustvit.models import hub
-from robustvit.primitives.classifier import Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec

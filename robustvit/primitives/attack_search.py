@@ -9,11 +9,10 @@ each row is a query, and the first of those that fool the model is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,21 +35,6 @@ class Crafted:
 
     images: Tensor
     columns: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Pictures(NamedTuple):
-    """Images of some samples: (n, 3, H, W) float32 in [0, 1] as an attack left them, and (n, H, W, 3) uint8 as they were."""
-
-    adversarial: np.ndarray
-    clean: np.ndarray
-
-
-class Kept(Protocol):
-    """Images that an attack left, kept by the ids of the samples."""
-
-    def pictures(self, ids: Sequence[str]) -> Pictures:
-        """Those of some samples."""
-        ...
 
 
 class Seen(NamedTuple):

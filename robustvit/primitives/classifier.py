@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,37 +14,15 @@ from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives import tiling as tiles
-from robustvit.primitives.batch import check_pixels, pixels
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.reading import Reading
-from robustvit.spec.spec import Spec
+from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.spec.view import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ROUNDING = 1e-3  # relative; what a device that adds in any order may move logits by
 _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a model. `identity` and `fingerprint` name it in a Cell; the rest is told to readers.
-
-    identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
-    `checkpoint`, `bundled`, `given` or `random`.
-    """
-
-    label: str
-    identity: Spec
-    fingerprint: str
-    weights: str
-    tag: str = ""
-    source: str = ""
-    url: str = ""
-    licence: str = ""
-    citation: str = ""
-    parameters: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):
@@ -246,67 +223,6 @@ class Classifier(nn.Module):
         return self
 
 
-class Enlarging(Classifier):
-    """A classifier that is shown pictures enlarged: it takes `view.size` and answers at `view.shown`, its host's size.
-
-    Bicubic with Pillow's kernel (a = −0.5), clipped to [0, 1]; gradients pass through.
-    """
-
-    def __init__(self, host: Classifier, view: View) -> None:
-        super().__init__(
-            host.model,
-            mean=_channels(host.mean),
-            std=_channels(host.std),
-            view=view,
-            card=host.card,
-            tile=host.tile,
-            precision=host.precision,
-        )
-        self.host = host
-        self.gradient = host.gradient
-
-    def bound(self, draws: Draws) -> Classifier:
-        """Its host bound to the draws, shown pictures likewise."""
-        return Enlarging(self.host.bound(draws), self.view)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, *view.size) float in [0, 1] → (N, K) float32 logits."""
-        self._check(images)
-        shown = nn.functional.interpolate(images.float(), self.view.shown, mode="bicubic", antialias=True)
-        logits: Tensor = self.host(shown.clamp(0.0, 1.0))
-        return logits
-
-
-class Answering(Classifier):
-    """A classifier that answers a data set's labels: its logits as a Reading reads them. Attacks meet it, so that their labels and its answers agree."""
-
-    def __init__(self, host: Classifier, reading: Reading) -> None:
-        super().__init__(
-            host.model,
-            mean=_channels(host.mean),
-            std=_channels(host.std),
-            view=host.view,
-            card=host.card,
-            tile=host.tile,
-            precision=host.precision,
-        )
-        self.host, self.reading = host, reading
-        self.gradient = host.gradient
-
-    def bound(self, draws: Draws) -> Classifier:
-        """Its host bound to the draws, read likewise."""
-        return Answering(self.host.bound(draws), self.reading)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) float in [0, 1] → (N, classes of the reading) float32."""
-        return self.reading.read(self.host(images)).float()
-
-    @property
-    def outputs(self) -> int:
-        """How many answers compete."""
-        return self.reading.classes if self.reading.groups is None else len(self.reading.groups)
-
-
 def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
     """float64 for a model whose weights are, else float32. Raises ModelError for weights in half precision, which `precision` is for."""
     kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
@@ -318,35 +234,13 @@ def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
     return torch.float64 if torch.float64 in kinds else torch.float32
 
 
-def _channels(buffer: Any) -> tuple[float, ...]:
+def channels(buffer: Any) -> tuple[float, ...]:
+    """A mean or std as it was given: one number per channel."""
     return tuple(buffer.flatten().tolist())
 
 
 def _shape(value: object) -> str:
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A name for a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
-
-    Weights that a quantised layer packs away count by what they stand for.
-    """
-    total = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        for tensor in _tensors(value):
-            array = tensor.detach().cpu().contiguous()
-            total.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())
-            total.update((array.dequantize() if array.is_quantized else array).reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()[:20]
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors that an entry of a state holds."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.classifier import Answering, Classifier
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import Answering
 from robustvit.primitives.reading import Reading
 from robustvit.primitives.token_dropping import PlainViT, unlike
 from robustvit.spec.ablations import Window

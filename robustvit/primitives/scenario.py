@@ -14,11 +14,12 @@ from torch import Tensor
 from robustvit.errors import BadParameter, BudgetExceeded, GradientAbsent, ModelError, RobustvitError, few
 from robustvit.primitives import norms
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
-from robustvit.primitives.batch import Batch, check_pixels
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.votes import Votes, refuse_odd, told
-from robustvit.spec.registry import Entry
+from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, plain, show
 
 _ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on

@@ -37,8 +37,8 @@ import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
 from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
+from robustvit.spec.cell import lesson_of
 from robustvit.spec.spec import digest
-from robustvit.spec.suite import lesson_of
 
 _PIECE = re.compile(r"(\d{6})-(\d{3})-(\d{3})\.parquet")
 _META = b"robustvit"

@@ -19,7 +19,8 @@ from robustvit.results.clean_predictions import COLUMN, CleanAnswers
 from robustvit.results.gradient_masking import verdicts
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import parse, revive
-from robustvit.statistics.estimates import CellMeans, Estimate, Metric, Values, joined, judge, metric, values_of
+from robustvit.statistics.cell_means import CellMeans, Values, joined, values_of
+from robustvit.statistics.estimates import Estimate, Metric, judge, metric
 from robustvit.statistics.intervals import Resampler, Resamples
 
 COLUMNS = {

@@ -20,84 +20,17 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
-from importlib import metadata
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
+from robustvit.spec.discovery import announced_entries
+from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
 from robustvit.spec.schema import ABSENT, Hint, Module, Param, coerce, hint_of
 from robustvit.spec.spec import Spec, Value, parse, show
 
-KINDS = ("model", "data", "corruption", "attack", "certificate", "analysis", "transform", "defense", "metric")
-SCENARIOS = ("corruption", "attack", "certificate", "analysis")
-PLURALS = {
-    "model": "models", "data": "data", "corruption": "corruptions", "attack": "attacks", "certificate": "certificates",
-    "analysis": "analyses", "transform": "transforms", "defense": "defenses", "metric": "metrics",
-}  # fmt: skip
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One plug-in: what it is called, what it takes, where it lives, and where it comes from."""
-
-    kind: str
-    name: str
-    module: str
-    function: str
-    params: tuple[Param, ...]
-    doc: str
-    path: str
-    line: int
-    family: str = ""
-    source: str = ""
-    url: str = ""
-    licence: str = ""
-    citation: str = ""
-    rules: str = ""
-    version: int = 1
-    severity: str = ""
-    over: str = "cell"
-    of: str = "error"
-    higher_is_better: bool = True
-    unit: str = ""
-    needs: tuple[str, ...] = ()
-    chain: bool = False
-    fit: str = ""
-    tells: tuple[str, ...] = ()
-    live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
-
-    def load(self) -> Callable[..., Any]:
-        """The function itself; its module is imported now."""
-        if self.live is not None:
-            return self.live
-        function = getattr(importlib.import_module(self.module), self.function)
-        return function  # type: ignore[no-any-return]
-
-    def load_fit(self) -> Callable[..., Any]:
-        """The function that learns for it, which stands in its module."""
-        return getattr(importlib.import_module(self.module), self.fit)  # type: ignore[no-any-return]
-
-    @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
-
-    @property
-    def adapter(self) -> bool:
-        """Whether it makes plug-ins of names, rather than being one."""
-        return self.name.endswith("/")
-
-
-class Adapted(NamedTuple):
-    """What an adapter makes of a name: a function that takes what its kind does and every parameter by keyword, these, a docstring."""
-
-    function: Callable[..., Any]
-    params: tuple[Param, ...]
-    doc: str
 
 
 _SHORT = 6  # characters of a number that nobody needs as a fraction
@@ -122,7 +55,7 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         module = function.__module__
-        if not module.startswith("robustvit.") and (kind, about.get("name", function.__name__)) not in _announced():
+        if not module.startswith("robustvit.") and (kind, about.get("name", function.__name__)) not in announced_entries():
             entry = replace(_entry_of(kind, function, about), live=function)
             _LIVE[kind, entry.name] = entry
         return function
@@ -187,7 +120,7 @@ def entries(kind: str) -> dict[str, Entry]:
     """Every plug-in of a kind by name, sorted, adapters among them. Raises BadParameter for an unknown kind."""
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
-    found = {name: entry for (k, name), entry in {**_announced(), **_LIVE}.items() if k == kind}
+    found = {name: entry for (k, name), entry in {**announced_entries(), **_LIVE}.items() if k == kind}
     return dict(sorted(found.items()))
 
 
@@ -341,55 +274,6 @@ def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) ->
 
 def _plain_default(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-@functools.cache
-def _announced() -> dict[tuple[str, str], Entry]:
-    found: dict[tuple[str, str], Entry] = {}
-    for module, path in _modules():
-        for entry in _read(module, path):
-            key = (entry.kind, entry.name)
-            if key in found and found[key].module != entry.module:
-                raise UnknownName(f"two plug-ins claim the {entry.kind} '{entry.name}': {found[key].module} and {entry.module}.")
-            found[key] = entry
-    return found
-
-
-def _modules() -> Iterator[tuple[str, Path]]:
-    here = Path(__file__).parents[1]
-    for room in sorted(set(PLURALS.values())):
-        for path in sorted((here / room).rglob("*.py")):
-            yield ".".join(("robustvit", *path.relative_to(here).with_suffix("").parts)), path
-    for point in metadata.entry_points(group="robustvit"):
-        yield from _source_of(point.module)
-
-
-def _source_of(module: str) -> Iterator[tuple[str, Path]]:
-    """The source files of an announced module or package, without importing it."""
-    top, _, rest = module.partition(".")
-    found = importlib.util.find_spec(top)
-    roots = [Path(place) for place in (found.submodule_search_locations or [])] if found else []
-    if found and found.origin and not roots:
-        yield module, Path(found.origin)
-    for root in roots:
-        path = root.joinpath(*rest.split(".")) if rest else root
-        if path.with_suffix(".py").is_file():
-            yield module, path.with_suffix(".py")
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else []:
-            inner = file.relative_to(path).with_suffix("").parts
-            yield ".".join((module, *(part for part in inner if part != "__init__"))), file
-
-
-def _read(name: str, path: Path) -> Iterator[Entry]:
-    source = path.read_text(encoding="utf-8")
-    if "@" not in source:
-        return
-    module = Module(source, str(path))
-    for function, kind, about in module.decorated(KINDS):
-        yield Entry(
-            kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),
-            path=str(path), line=function.lineno, **{"name": function.name, **about},
-        )  # fmt: skip
 
 
 def describe(entry: Entry) -> dict[str, Any]:

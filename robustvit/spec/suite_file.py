@@ -15,8 +15,8 @@ from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import registry
 from robustvit.spec import yaml_reader as document
 from robustvit.spec.spec import Spec, called, parse
-from robustvit.spec.suite import Overrides, Part, Suite
-from robustvit.spec.view import View
+from robustvit.spec.suite import Part, Suite
+from robustvit.spec.view import Overrides, View
 
 _Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
 _Scenarios = Annotated[list[Any], Field(min_length=1)]

@@ -147,3 +147,35 @@ def _center(image: Any, height: int, width: int) -> Any:
         w, h = image.size
     left, top = round((w - width) / 2.0), round((h - height) / 2.0)
     return image.crop((left, top, left + width, top + height))
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Parts of the view that a suite or a user sets; None leaves the model's own.
+
+    crop: `squash` resizes pictures to the model's size whatever their proportions; `center` and `none` as View has them. corrupt_at: the pixels
+    at which corruptions act on behalf of larger models, which are shown the outcome enlarged. whole: a view in the place of any model's own, which
+    the others bend.
+    """
+
+    img_size: int | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    corrupt_at: int | None = None
+    crop: Crop | None = None
+    whole: View | None = None
+
+    def over(self, other: Overrides) -> Overrides:
+        """These, and the other's where these are silent."""
+        return Overrides(
+            other.img_size if self.img_size is None else self.img_size,
+            other.crop_pct if self.crop_pct is None else self.crop_pct,
+            other.interpolation if self.interpolation is None else self.interpolation,
+            other.corrupt_at if self.corrupt_at is None else self.corrupt_at,
+            other.crop if self.crop is None else self.crop,
+            other.whole if self.whole is None else self.whole,
+        )
+
+    def apply(self, view: View) -> View:
+        """The view with these values set. `corrupt_at` is the scenario's affair, see Cell.view."""
+        return (self.whole or view).with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.errors import ModelError
-from robustvit.primitives.batch import Batch, Data, pixels
+from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels
 from robustvit.primitives.reading import Reading
 from robustvit.spec.view import View
 from robustvit.training.recipe import RECIPE, Recipe

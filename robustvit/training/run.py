@@ -16,8 +16,9 @@ from robustvit.errors import BadParameter
 from robustvit.evaluation import loading
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, Stored, rounded, save
-from robustvit.primitives.classifier import Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.defense import Defense, compose
+from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import called, plain

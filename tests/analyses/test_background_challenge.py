@@ -12,9 +12,10 @@ from exact import Linear, classifier
 
 from robustvit.analyses.background_challenge import background_challenge
 from robustvit.errors import DataMissing, DataUnreadable, ModelError
-from robustvit.primitives.batch import Sample, Traits, pixels
+from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels
 from robustvit.primitives.reading import Reading
 from robustvit.spec.sample_order import order
 

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 import robustvit as rv
 from robustvit.errors import BadParameter, BudgetExceeded, ModelError
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.classifier import Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.scenario import scenario
-from robustvit.spec.registry import Entry, bind, lookup
+from robustvit.spec.plugin import Entry
+from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import Spec, parse
 
 SUITE = "name: mine\ntitle: Mine\ndata: digits\nmetrics: [top1]\nscenarios: [clean]\n"

@@ -12,7 +12,8 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import size
 from robustvit.primitives.scenario import Outcome, Scenario, parameters, scenario
 from robustvit.spec import registry
-from robustvit.spec.registry import Entry, bind, entries
+from robustvit.spec.plugin import Entry
+from robustvit.spec.registry import bind, entries
 from robustvit.spec.spec import parse
 
 DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}

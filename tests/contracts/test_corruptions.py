@@ -13,9 +13,10 @@ from torch.nn.functional import interpolate
 from robustvit.errors import BadParameter
 from robustvit.evaluation.loading import resolve
 from robustvit.primitives import compiled
-from robustvit.primitives.batch import pixels, to_uint8
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import Entry, bind, entries
+from robustvit.primitives.pixels import pixels, to_uint8
+from robustvit.spec.plugin import Entry
+from robustvit.spec.registry import bind, entries
 from robustvit.spec.schema import Param
 from robustvit.spec.spec import Spec, parse
 

@@ -11,7 +11,8 @@ from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
-from robustvit.statistics.estimates import CellMeans, Estimate, Metric, Values, joined, judge, metric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import Estimate, Metric, judge, metric
 from robustvit.statistics.intervals import Resampler, Resamples
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustvit.primitives.batch import of_levels
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import of_levels
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from robustvit.corruptions import blur
-from robustvit.primitives.batch import of_levels, to_uint8
+from robustvit.primitives.pixels import of_levels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from robustvit.corruptions import digital
-from robustvit.primitives.batch import of_levels, pixels, to_uint8
+from robustvit.primitives.pixels import of_levels, pixels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

@@ -9,7 +9,7 @@ import pytest
 from robustvit.corruptions import corrupt, digital, get_corruption_names, salt_and_pepper
 from robustvit.corruptions import imagecorruptions_api as legacy
 from robustvit.errors import MissingExtra
-from robustvit.primitives.batch import pixels, to_uint8
+from robustvit.primitives.pixels import pixels, to_uint8
 
 EVERY = get_corruption_names("all")
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustvit.corruptions import lattice
-from robustvit.primitives.batch import to_uint8
+from robustvit.primitives.pixels import to_uint8
 
 
 @pytest.fixture

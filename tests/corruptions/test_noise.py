@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from robustvit.corruptions import noise
-from robustvit.primitives.batch import of_levels
+from robustvit.primitives.pixels import of_levels
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from robustvit.corruptions import sequences
 from robustvit.corruptions.kernels import filters
-from robustvit.primitives.batch import of_levels, to_uint8
+from robustvit.primitives.pixels import of_levels, to_uint8
 
 NOISE = [sequences.gaussian_noise_frame, sequences.shot_noise_frame, sequences.speckle_noise_frame]
 noisy = pytest.mark.parametrize("noise", NOISE, ids=lambda noise: noise.__name__)

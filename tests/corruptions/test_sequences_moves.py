@@ -10,7 +10,7 @@ from PIL import Image
 
 from robustvit.corruptions import sequences_moves as moves
 from robustvit.corruptions.kernels.warps import Affine, perspective
-from robustvit.primitives.batch import of_levels, to_uint8
+from robustvit.primitives.pixels import of_levels, to_uint8
 
 ENDS = [0, 7, 15, 24, 30]
 

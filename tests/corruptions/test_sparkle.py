@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustvit.corruptions import sparkle
-from robustvit.primitives.batch import to_uint8
+from robustvit.primitives.pixels import to_uint8
 
 
 def light_at(row: float, column: float, lengths: list[float], decay: float) -> float:

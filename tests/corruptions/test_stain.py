@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from robustvit.corruptions import stain
-from robustvit.primitives.batch import of_levels, to_uint8
+from robustvit.primitives.pixels import of_levels, to_uint8
 
 MATRIX = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from robustvit.corruptions import waves
-from robustvit.primitives.batch import to_uint8
+from robustvit.primitives.pixels import to_uint8
 
 
 def plasma_at(row: int, column: int, time: float, sharpness: float, scale: float, folds: int) -> list[float]:

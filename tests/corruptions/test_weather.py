@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from robustvit.corruptions import weather
-from robustvit.primitives.batch import of_levels, to_uint8
+from robustvit.primitives.pixels import of_levels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
 

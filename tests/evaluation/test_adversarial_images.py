@@ -14,7 +14,7 @@ from robustvit.evaluation.adversarial_images import Kept, kept_questions, named_
 from robustvit.records.records import read
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
-from robustvit.spec.suite import Overrides
+from robustvit.spec.view import Overrides
 
 TINY = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,embed_dim=12,depth=1,num_heads=2"
 SUITE = """

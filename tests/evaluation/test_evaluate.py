@@ -6,12 +6,13 @@ from torch import nn
 
 from robustvit.errors import ModelError
 from robustvit.evaluation.evaluate import evaluate
-from robustvit.primitives.batch import Traits, to_uint8
+from robustvit.primitives.batch import Traits
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, judge
+from robustvit.spec.cell import Cell
 from robustvit.spec.registry import bind, scenario
 from robustvit.spec.spec import Spec, parse
-from robustvit.spec.suite import Cell
 
 
 class Few:

@@ -26,8 +26,8 @@ from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import parse
-from robustvit.spec.suite import Overrides
 from robustvit.spec.suite_file import read_suite
+from robustvit.spec.view import Overrides
 from robustvit.training.loop import shown
 
 BANDS = Ablations("columns", 4, 1, (32, 32))

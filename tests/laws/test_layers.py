@@ -94,7 +94,8 @@ def test_a_folder_begins_with_one_docstring_line(path: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["corruptions/kernels", "data/formats", "data/annotations"])
 def test_folders_of_tools_hold_no_plug_in(folder: str) -> None:
-    from robustvit.spec.registry import KINDS, entries
+    from robustvit.spec.plugin import KINDS
+    from robustvit.spec.registry import entries
 
     place = "robustvit." + folder.replace("/", ".") + "."
     assert not [entry.name for kind in KINDS for entry in entries(kind).values() if entry.module.startswith(place)]

@@ -24,8 +24,9 @@ from robustvit.results.comparison import compare
 from robustvit.results.leaderboard import leaderboard
 from robustvit.results.summary import summary
 from robustvit.spec.spec import parse
-from robustvit.spec.suite import Overrides, Suite
+from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import bind_storage, load_suite, read_suite
+from robustvit.spec.view import Overrides
 
 TINY = "vit_tiny_patch16_224?weights=random&kwargs=depth=1,embed_dim=24,num_heads=2"
 LARGE = "vit_tiny_patch16_224?weights=random&kwargs=img_size=256,depth=1,embed_dim=24,num_heads=2"

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import auc
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.statistics.estimates import CellMeans, Estimate, Values, joined, metric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import Estimate, metric
 from robustvit.statistics.intervals import Resampler
 
 LEVELS = ("1", "2", "3", "4", "5")

@@ -9,7 +9,8 @@ from robustvit.metrics.background_challenge import challenge_accuracy
 from robustvit.metrics.background_gap import background_retention, foreground_retention, foreground_retention_top5
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet, mean_err_19
 from robustvit.metrics.frequency import hf_dependence
-from robustvit.statistics.estimates import CellMeans, Values, judge, metric
+from robustvit.statistics.cell_means import CellMeans, Values
+from robustvit.statistics.estimates import judge, metric
 from robustvit.statistics.intervals import Resampler, Resamples
 
 

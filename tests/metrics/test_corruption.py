@@ -16,7 +16,7 @@ from robustvit.metrics.corruption import (
     mean_err_15,
     relative_mce_alexnet,
 )  # fmt: skip
-from robustvit.statistics.estimates import CellMeans, Values
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.intervals import Resampler
 
 

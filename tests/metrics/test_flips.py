@@ -8,7 +8,8 @@ from robustvit.errors import NotApplicable
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
 from robustvit.spec.spec import called
-from robustvit.statistics.estimates import CellMeans, Values, joined, judge, metric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import judge, metric
 from robustvit.statistics.intervals import Resampler
 
 

@@ -19,7 +19,8 @@ from robustvit.metrics.model_vs_human import (
     shape_bias,
 )
 from robustvit.spec.registry import lookup
-from robustvit.statistics.estimates import CellMeans, Values, joined, judge, metric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import judge, metric
 from robustvit.statistics.intervals import Resampler, Resamples
 
 PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

@@ -7,7 +7,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
-from robustvit.statistics.estimates import CellMeans, Values, joined, metric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import metric
 from robustvit.statistics.intervals import Resampler
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from robustvit.metrics.shift import background_gap, top1_1000way
-from robustvit.statistics.estimates import CellMeans, Values
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.intervals import Resampler
 
 

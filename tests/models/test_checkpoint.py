@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable
 from robustvit.models.checkpoint import load_tensors
 from robustvit.primitives.checkpoint import About, save
-from robustvit.primitives.classifier import Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain

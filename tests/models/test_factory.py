@@ -16,7 +16,8 @@ from robustvit.spec.spec import plain
 SOURCE = """
 import torch
 from torch import nn
-from robustvit.primitives.classifier import Card, Classifier
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card
 from robustvit.errors import DataMissing
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View

@@ -13,7 +13,9 @@ from torch import nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, PixelRange
-from robustvit.primitives.classifier import Card, Classifier, Enlarging, fingerprint, frozen
+from robustvit.primitives.classifier import Classifier, frozen
+from robustvit.primitives.classifier_views import Enlarging
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.classifier import Answering, Card, Classifier, fingerprint
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import Answering
 from robustvit.primitives.masked_inference import Looks, ablated, sight, undroppable
+from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.reading import Reading
 from robustvit.primitives.token_dropping import PlainViT
 from robustvit.spec import registry

@@ -8,7 +8,8 @@ import robustvit as rv
 from robustvit.cli.commands import catalogue
 from robustvit.errors import BadParameter, MissingExtra, UnknownName
 from robustvit.spec import registry
-from robustvit.spec.registry import Adapted, bind, describe, entries, lookup, register, scenario
+from robustvit.spec.plugin import KINDS, Adapted
+from robustvit.spec.registry import bind, describe, entries, lookup, register, scenario
 from robustvit.spec.schema import Hint, Param
 from robustvit.spec.spec import Spec, parse
 
@@ -126,7 +127,7 @@ def test_unknown_kinds_and_fields_are_refused() -> None:
 
 
 def test_every_plug_in_describes_itself() -> None:
-    for kind in registry.KINDS:
+    for kind in KINDS:
         for entry in entries(kind).values():
             page = describe(entry)
             assert page["doc"], entry.name

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from robustvit.errors import BadParameter
+from robustvit.spec.cell import Cell
 from robustvit.spec.spec import Spec
-from robustvit.spec.suite import Cell
 from robustvit.spec.suite_file import read_suite
 from robustvit.spec.view import View
 

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import robustvit.spec.registry as registry
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.spec.ablations import Ablations
-from robustvit.statistics.estimates import CellMeans, Metric, Values, Weighted, joined, judge, metric
+from robustvit.spec.plugin import Entry
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import Metric, Weighted, judge, metric
 from robustvit.statistics.intervals import Resampler, Resamples, percentile, settled, wilson
 
 
 def made(ask: object, **about: object) -> Metric:
-    entry = registry.Entry("metric", "made", "here", "made", (), "", "", 1, **about)  # type: ignore[arg-type]
+    entry = Entry("metric", "made", "here", "made", (), "", "", 1, **about)  # type: ignore[arg-type]
     return Metric("made", entry, ask)  # type: ignore[arg-type]
 
 

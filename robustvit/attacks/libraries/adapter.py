@@ -27,7 +27,7 @@ from robustvit.errors import GradientAbsent, MissingExtra, RobustvitError, Unkno
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import Adapted
+from robustvit.spec.plugin import Adapted
 from robustvit.spec.schema import ABSENT, Hint, Module, Param, hint_of
 from robustvit.spec.spec import digest
 

@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from robustvit.attacks.libraries.adapter import RADIUS, Asked, Library, adapted, choice, library, parameter, parameters, unknown
-from robustvit.spec.registry import Adapted, attack
+from robustvit.spec.plugin import Adapted
+from robustvit.spec.registry import attack
 from robustvit.spec.schema import Param
 
 _GIVEN = ("distance", "constraint", "channel_axis", "init_attack", "tensorboard")

@@ -12,7 +12,8 @@ from torch import Tensor
 from robustvit.attacks.apgd import CITATION
 from robustvit.attacks.libraries.adapter import RADIUS, Asked, adapted, choice, library, parameter, parameters, unknown
 from robustvit.errors import ModelError
-from robustvit.spec.registry import Adapted, attack
+from robustvit.spec.plugin import Adapted
+from robustvit.spec.registry import attack
 from robustvit.spec.schema import Param
 
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

@@ -7,13 +7,14 @@ from typing import Any
 from robustvit.errors import UnknownName, nearest
 from robustvit.spec import model_address as address
 from robustvit.spec import registry
+from robustvit.spec.plugin import KINDS, PLURALS, Entry
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import load_suite, suite_files
 
 _ANY = "NAME"  # what stands for a library's own names: torchattacks/NAME
 
-KINDS = ("suites", *(registry.PLURALS[kind] for kind in registry.KINDS))
+LISTED = ("suites", *(PLURALS[kind] for kind in KINDS))
 
 
 def index(kind: str) -> list[dict[str, Any]]:
@@ -42,18 +43,18 @@ def about(kind: str, name: str) -> dict[str, Any]:
 
 
 def _kind(kind: str) -> str:
-    singulars = {**registry.PLURALS, "suite": "suites"}
+    singulars = {**PLURALS, "suite": "suites"}
     wanted = singulars.get(kind, kind)
-    if wanted not in KINDS:
-        raise UnknownName(f"nothing to list is called '{kind}'.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.")
+    if wanted not in LISTED:
+        raise UnknownName(f"nothing to list is called '{kind}'.{nearest(kind, LISTED)} There are {', '.join(LISTED)}.")
     return wanted
 
 
 def _singular(plural: str) -> str:
-    return next(single for single, many in registry.PLURALS.items() if many == plural)
+    return next(single for single, many in PLURALS.items() if many == plural)
 
 
-def _row(entry: registry.Entry) -> dict[str, Any]:
+def _row(entry: Entry) -> dict[str, Any]:
     return {"name": f"{entry.name}{_ANY}" if entry.adapter else entry.name, "family": entry.family, "what": entry.summary}
 
 

@@ -24,10 +24,12 @@ from torch import Tensor
 from robustvit.data.formats.decode import decode
 from robustvit.data.formats.files import EXTENSIONS, listing, written
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
-from robustvit.primitives.batch import Batch, pixels, to_uint8
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
+from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
 from robustvit.spec.view import View
@@ -139,7 +141,7 @@ def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) 
             )
 
 
-def _variant(entry: registry.Entry, spec: Spec, severity: int | None) -> _Variant:
+def _variant(entry: Entry, spec: Spec, severity: int | None) -> _Variant:
     told = ",".join(f"{key}={value}" for key, value in spec.params)
     folder = "/".join(part for part in (entry.name, told, "" if severity is None else str(severity)) if part)
     return _Variant(folder, registry.bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))

@@ -13,7 +13,7 @@ from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Data, traits
 from robustvit.spec import registry
 from robustvit.spec.data_address import parse_data, places, places_in, resolve_root
-from robustvit.spec.registry import Entry
+from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, show
 

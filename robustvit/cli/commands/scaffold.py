@@ -180,7 +180,7 @@ _TEST_ATTACK = '''"""The contract of an attack, for $name."""
 import torch
 
 import robustvit as rv
-from robustvit.primitives.batch import pixels
+from robustvit.primitives.pixels import pixels
 
 EPS = 2 / 255
 
@@ -219,7 +219,7 @@ import torch
 
 import robustvit as rv
 import $name as plugin
-from robustvit.primitives.batch import pixels
+from robustvit.primitives.pixels import pixels
 
 
 def votes(rows: slice = slice(None)) -> torch.Tensor:

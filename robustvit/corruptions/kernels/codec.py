@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from robustvit.primitives.batch import of_levels
+from robustvit.primitives.pixels import of_levels
 
 NARROW = 4  # pixels: up to this width libjpeg upsamples otherwise, by repetition
 _EVEN = ((8192, 8192, 8192, 8192), (10703, 4433, -4433, -10703), (8192, -8192, -8192, 8192), (4433, -10704, 10704, -4433))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustvit.primitives import compiled
-from robustvit.primitives.batch import of_levels
+from robustvit.primitives.pixels import of_levels
 
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 _NEAR = 1e-4  # levels; float32 holds k/255 · 255 to 3e-5, so what is this near to a whole level is that level

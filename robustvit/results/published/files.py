@@ -13,6 +13,7 @@ import pandas as pd
 
 from robustvit.errors import UsageError, nearest
 from robustvit.spec import registry
+from robustvit.spec.plugin import Entry
 
 COLUMNS = {
     "model": "str", "img_size": "Int64", "crop_pct": "float64", "interpolation": "str", "base": "str", "scenario": "str", "severity": "str",
@@ -105,7 +106,7 @@ def _checked(row: Mapping[str, str], where: str, bases: Collection[str]) -> dict
     return told
 
 
-def _metric(label: str, where: str) -> registry.Entry:
+def _metric(label: str, where: str) -> Entry:
     """The metric of `top1`, `top1(baseline=[1])` or `mt5d(*)`."""
     known = registry.entries("metric")
     name = label.partition("(")[0]
@@ -115,7 +116,7 @@ def _metric(label: str, where: str) -> registry.Entry:
     return known[name]
 
 
-def _scenario(told: str, metric: registry.Entry, where: str) -> str:
+def _scenario(told: str, metric: Entry, where: str) -> str:
     if metric.over == "model" and told:
         raise UsageError(f"{where}: column 'scenario' is '{told}'; {metric.name} is an average over a suite, of which it is empty.")
     if metric.over == "corruption" and not told:
@@ -123,7 +124,7 @@ def _scenario(told: str, metric: registry.Entry, where: str) -> str:
     return told or ("clean" if metric.over == "cell" else "")
 
 
-def _value(told: Mapping[str, Any], metric: registry.Entry, where: str) -> float:
+def _value(told: Mapping[str, Any], metric: Entry, where: str) -> float:
     number = _number(told, "value", where, -math.inf, math.inf)
     own = metric.module.startswith("robustvit.")
     scale = 100.0 if told["unit"] == "%" else 1.0

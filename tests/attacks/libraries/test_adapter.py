@@ -29,7 +29,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import Outcome, scenario
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
-from robustvit.spec.registry import Adapted, Entry
+from robustvit.spec.plugin import Adapted, Entry
 from robustvit.spec.spec import Spec
 
 NODES = {

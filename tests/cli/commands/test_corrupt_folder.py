@@ -9,8 +9,8 @@ from PIL import Image
 from robustvit.cli.commands.corrupt_folder import IMAGENET, generate
 from robustvit.corruptions import noise
 from robustvit.errors import BadParameter, DataMissing, RobustvitError, UnknownName
-from robustvit.primitives.batch import pixels, to_uint8
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.pixels import pixels, to_uint8
 
 
 def photo(seed: int, height: int = 40, width: int = 48) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from robustvit.corruptions import digital
 from robustvit.corruptions.kernels import codec
 from robustvit.primitives import compiled
-from robustvit.primitives.batch import of_levels, pixels, to_uint8
+from robustvit.primitives.pixels import of_levels, pixels, to_uint8
 
 Codec = Callable[[Tensor, int], Tensor]
 QUALITIES = (1, 7, 10, 15, 18, 25, 49, 50, 75, 85, 95)

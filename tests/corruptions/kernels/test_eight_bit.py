@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
-from robustvit.primitives.batch import of_levels, pixels
+from robustvit.primitives.pixels import of_levels, pixels
 
 EVERY = torch.arange(256)
 

@@ -1,0 +1,93 @@
+"""One question: model × transforms × data × view × scenario × seed, with its id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from robustvit.errors import BadParameter
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec, Value, digest, show
+from robustvit.spec.view import View
+
+
+class Link(NamedTuple):
+    """A place in a chain of attacks: the chain as the suite named it, and which of how many links."""
+
+    chain: Spec
+    place: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One question: everything that changes its number. What only changes the rounding (device, tile, workers) is not here.
+
+    model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
+    arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
+    what another corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors
+    this one is asked about. link: its place in the chain that a suite named; a label, no part of the question.
+    """
+
+    model: Spec
+    weights: str | None
+    data: Spec
+    data_fingerprint: str | None
+    view: View
+    scenario: Spec
+    transforms: tuple[Spec, ...] = ()
+    seed: int = 0
+    precision: str = "float32"
+    storage: Spec | None = None
+    after: tuple[Spec, ...] = ()
+    link: Link | None = field(default=None, compare=False)
+
+    @cached_property
+    def id(self) -> str:
+        """The hash of the whole question, which names its Records. Raises BadParameter while a fingerprint is unresolved."""
+        if self.weights is None or self.data_fingerprint is None:
+            raise BadParameter(f"the cell '{self.scenario}' has no id yet: the fingerprint of its model or data is unresolved.")
+        return digest(self.as_dict())
+
+    @property
+    def resolved(self) -> bool:
+        """Whether both fingerprints are known."""
+        return self.weights is not None and self.data_fingerprint is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The canonical question."""
+        told = {
+            "model": self.model, "weights": self.weights, "transforms": self.transforms, "data": self.data,
+            "data_fingerprint": self.data_fingerprint, "view": self.view.as_dict(), "scenario": self.scenario, "seed": self.seed,
+            "precision": self.precision,
+        }  # fmt: skip
+        told |= {"storage": self.storage} if self.storage is not None else {}
+        return told | ({"after": self.after} if self.after else {})
+
+    @property
+    def lesson(self) -> str | None:
+        """The name of what the scenario learns from other samples before it meets these: everything that it depends on. None where it learns nothing."""
+        if not registry.scenario(self.scenario.name).fit:
+            return None
+        return lesson_of(self.as_dict())
+
+    @property
+    def earlier(self) -> Cell:
+        """The cell whose survivors this one is asked about."""
+        return replace(self, scenario=self.after[-1], after=self.after[:-1])
+
+    @property
+    def severity(self) -> Value:
+        """The value of the parameter that the scenario calls its severity, or None."""
+        name = registry.scenario(self.scenario.name).severity
+        return self.scenario.at(name) if name else None
+
+    def __str__(self) -> str:
+        return f"{self.scenario.name}" + (f" {show(self.severity)}" if self.severity is not None else "")
+
+
+def lesson_of(question: Mapping[str, Any]) -> str:
+    """The name of what the scenario of a canonical question learned: the hash of all of it but the data that is judged."""
+    return digest({key: value for key, value in question.items() if key not in ("data", "data_fingerprint", "storage", "after")})

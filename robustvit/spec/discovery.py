@@ -1,0 +1,64 @@
+"""Finds plug-ins by reading source files, without importing them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from robustvit.errors import UnknownName
+from robustvit.spec.plugin import KINDS, PLURALS, Entry
+from robustvit.spec.schema import Module
+
+
+@functools.cache
+def announced_entries() -> dict[tuple[str, str], Entry]:
+    """The built-in plug-ins and those of installed packages, by kind and name. Raises UnknownName where two claim one name."""
+    found: dict[tuple[str, str], Entry] = {}
+    for module, path in _modules():
+        for entry in _read(module, path):
+            key = (entry.kind, entry.name)
+            if key in found and found[key].module != entry.module:
+                raise UnknownName(f"two plug-ins claim the {entry.kind} '{entry.name}': {found[key].module} and {entry.module}.")
+            found[key] = entry
+    return found
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    here = Path(__file__).parents[1]
+    for room in sorted(set(PLURALS.values())):
+        for path in sorted((here / room).rglob("*.py")):
+            yield ".".join(("robustvit", *path.relative_to(here).with_suffix("").parts)), path
+    for point in metadata.entry_points(group="robustvit"):
+        yield from _source_of(point.module)
+
+
+def _source_of(module: str) -> Iterator[tuple[str, Path]]:
+    """The source files of an announced module or package, without importing it."""
+    top, _, rest = module.partition(".")
+    found = importlib.util.find_spec(top)
+    roots = [Path(place) for place in (found.submodule_search_locations or [])] if found else []
+    if found and found.origin and not roots:
+        yield module, Path(found.origin)
+    for root in roots:
+        path = root.joinpath(*rest.split(".")) if rest else root
+        if path.with_suffix(".py").is_file():
+            yield module, path.with_suffix(".py")
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else []:
+            inner = file.relative_to(path).with_suffix("").parts
+            yield ".".join((module, *(part for part in inner if part != "__init__"))), file
+
+
+def _read(name: str, path: Path) -> Iterator[Entry]:
+    source = path.read_text(encoding="utf-8")
+    if "@" not in source:
+        return
+    module = Module(source, str(path))
+    for function, kind, about in module.decorated(KINDS):
+        yield Entry(
+            kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),
+            path=str(path), line=function.lineno, **{"name": function.name, **about},
+        )  # fmt: skip

@@ -1,0 +1,82 @@
+"""One plug-in as data: its kind, name, parameters and source."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from robustvit.spec.schema import Param
+
+KINDS = ("model", "data", "corruption", "attack", "certificate", "analysis", "transform", "defense", "metric")
+
+
+SCENARIOS = ("corruption", "attack", "certificate", "analysis")
+
+
+PLURALS = {
+    "model": "models", "data": "data", "corruption": "corruptions", "attack": "attacks", "certificate": "certificates",
+    "analysis": "analyses", "transform": "transforms", "defense": "defenses", "metric": "metrics",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plug-in: what it is called, what it takes, where it lives, and where it comes from."""
+
+    kind: str
+    name: str
+    module: str
+    function: str
+    params: tuple[Param, ...]
+    doc: str
+    path: str
+    line: int
+    family: str = ""
+    source: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    rules: str = ""
+    version: int = 1
+    severity: str = ""
+    over: str = "cell"
+    of: str = "error"
+    higher_is_better: bool = True
+    unit: str = ""
+    needs: tuple[str, ...] = ()
+    chain: bool = False
+    fit: str = ""
+    tells: tuple[str, ...] = ()
+    live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+    def load(self) -> Callable[..., Any]:
+        """The function itself; its module is imported now."""
+        if self.live is not None:
+            return self.live
+        function = getattr(importlib.import_module(self.module), self.function)
+        return function  # type: ignore[no-any-return]
+
+    def load_fit(self) -> Callable[..., Any]:
+        """The function that learns for it, which stands in its module."""
+        return getattr(importlib.import_module(self.module), self.fit)  # type: ignore[no-any-return]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
+
+    @property
+    def adapter(self) -> bool:
+        """Whether it makes plug-ins of names, rather than being one."""
+        return self.name.endswith("/")
+
+
+class Adapted(NamedTuple):
+    """What an adapter makes of a name: a function that takes what its kind does and every parameter by keyword, these, a docstring."""
+
+    function: Callable[..., Any]
+    params: tuple[Param, ...]
+    doc: str
