@@ -23,30 +23,43 @@ _HOMES = {
     "BudgetExceeded": "errors",
     "Cell": "spec.cell",
     "Classifier": "primitives.classifier",
+    "Clustered": "statistics.estimates",
+    "Crafted": "primitives.attack_search",
     "Data": "primitives.batch",
+    "Defense": "primitives.defense",
     "Draws": "primitives.draws",
+    "Norm": "primitives.norms",
+    "Reading": "primitives.reading",
     "Records": "records.records",
     "RobustvitError": "errors",
     "Sample": "primitives.batch",
+    "Search": "primitives.attack_search",
     "Settings": "evaluation.plan",
+    "Severity": "primitives.batch",
     "Spec": "spec.spec",
     "Store": "records.store",
     "Suite": "spec.suite",
+    "Traits": "primitives.batch",
     "View": "spec.view",
+    "Votes": "primitives.votes",
+    "Weighted": "statistics.estimates",
     "analysis": "spec.registry",
     "attack": "spec.registry",
     "certificate": "spec.registry",
     "compare": "results.comparison",
     "corruption": "spec.registry",
+    "dataset": "spec.registry",
     "defense": "spec.registry",
     "leaderboard": "results.leaderboard",
     "load_data": "evaluation.loading",
-    "load_kept": "evaluation.adversarial_images",
+    "load_kept": "evaluation.kept_images",
     "load_model": "evaluation.loading",
     "load_records": "records.store",
     "load_suite": "spec.suite_file",
     "metric": "spec.registry",
+    "model": "spec.registry",
     "perturb": "evaluation.perturb",
+    "pixels": "primitives.pixels",
     "run": "evaluation.run",
     "train": "training.loop",
     "transform": "spec.registry",
@@ -58,22 +71,33 @@ __all__ = [
     "BudgetExceeded",
     "Cell",
     "Classifier",
+    "Clustered",
+    "Crafted",
     "Data",
+    "Defense",
     "Draws",
+    "Norm",
+    "Reading",
     "Records",
     "RobustvitError",
     "Sample",
+    "Search",
     "Settings",
+    "Severity",
     "Spec",
     "Store",
     "Suite",
+    "Traits",
     "View",
+    "Votes",
+    "Weighted",
     "__version__",
     "analysis",
     "attack",
     "certificate",
     "compare",
     "corruption",
+    "dataset",
     "defense",
     "leaderboard",
     "load_data",
@@ -82,7 +106,9 @@ __all__ = [
     "load_records",
     "load_suite",
     "metric",
+    "model",
     "perturb",
+    "pixels",
     "run",
     "train",
     "transform",
@@ -104,23 +130,30 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from robustvit.errors import BudgetExceeded, RobustvitError
-    from robustvit.evaluation.adversarial_images import load_kept
+    from robustvit.evaluation.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb
     from robustvit.evaluation.plan import Settings
     from robustvit.evaluation.run import run
-    from robustvit.primitives.batch import Batch, Data, Sample
+    from robustvit.primitives.attack_search import Crafted, Search
+    from robustvit.primitives.batch import Batch, Data, Sample, Severity, Traits
     from robustvit.primitives.classifier import Classifier
+    from robustvit.primitives.defense import Defense
     from robustvit.primitives.draws import Draws
+    from robustvit.primitives.norms import Norm
+    from robustvit.primitives.pixels import pixels
+    from robustvit.primitives.reading import Reading
+    from robustvit.primitives.votes import Votes
     from robustvit.records.records import Records
     from robustvit.records.store import Store, load_records
     from robustvit.report.page import write_report
     from robustvit.results.comparison import compare
     from robustvit.results.leaderboard import leaderboard
     from robustvit.spec.cell import Cell
-    from robustvit.spec.registry import analysis, attack, certificate, corruption, defense, metric, transform
+    from robustvit.spec.registry import analysis, attack, certificate, corruption, dataset, defense, metric, model, transform
     from robustvit.spec.spec import Spec
     from robustvit.spec.suite import Suite
     from robustvit.spec.suite_file import load_suite
     from robustvit.spec.view import View
+    from robustvit.statistics.estimates import Clustered, Weighted
     from robustvit.training.loop import train

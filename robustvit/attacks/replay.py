@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import ModelError
-from robustvit.primitives.adversarial_images import Kept
+from robustvit.primitives.adversarial_images import AdversarialImages
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -16,14 +16,14 @@ from robustvit.spec.registry import attack
 
 
 @attack(severity="of.attack.eps", family="surrogate", source="robustvit", licence="Apache-2.0")
-def replay(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, of: Kept) -> Crafted:
+def replay(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, of: AdversarialImages) -> Crafted:
     """Shows a model the images that an attack left, of this model or another, exactly as it left them.
 
     of: `STORE#CELL`, a cell that was run with --keep adversarial; `--suite kept:STORE` asks all of them. The images are held to the budget of the attack
     that made them. Costs one query. Raises ModelError where the model looks at other pixels than the attacked one did, DataMissing where a
     sample has no image.
     """
-    found = of.pictures(draws.ids)
+    found = of.images(draws.ids)
     if found.clean.shape[1:3] != tuple(images.shape[2:]) or not np.array_equal(found.clean, to_uint8(images)):
         raise ModelError(
             f"model '{model.card.label}' looks at other pixels than the model that was attacked: {_size(found.clean)} then, "

@@ -94,7 +94,7 @@ def plan(asked: Request) -> None:
     from robustvit.errors import StoreError
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import plan as plans
-    from robustvit.evaluation.adversarial_images import named_suite
+    from robustvit.evaluation.kept_images import named_suite
     from robustvit.records.store import Store
 
     made = plans.make(named_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)

@@ -14,7 +14,7 @@ from robustvit.data.formats.files import Files, files, need_folder, subfolders, 
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _COUNT = 4050  # pictures of a variant
 _FOLDERS = (
@@ -23,7 +23,7 @@ _FOLDERS = (
 _CLASSES = ("dog", "bird", "vehicle", "reptile", "carnivore", "insect", "instrument", "primate", "fish")
 
 
-@data(
+@dataset(
     name="imagenet-9",
     source="Xiao, Engstrom, Ilyas and Madry 2021, Noise or Signal: The Role of Image Backgrounds in Object Recognition",
     url="https://github.com/MadryLab/backgrounds_challenge",

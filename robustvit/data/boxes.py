@@ -16,7 +16,7 @@ from robustvit.data.imagenet import imagenet
 from robustvit.errors import DataMissing, DataUnreadable
 from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 from robustvit.spec.spec import Value, digest
 
 Keep = Literal["full", "foreground", "background"]
@@ -27,7 +27,7 @@ _VISIBLE = 0.1  # of the boxes' area must lie in it
 _BLUR = 1 / 16  # of the short side: the standard deviation of the blur
 
 
-@data(
+@dataset(
     name="imagenet-boxes",
     source="Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration (the question; the boxes are ImageNet's)",
     url="https://www.image-net.org/challenges/LSVRC/2012/",

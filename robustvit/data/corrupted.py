@@ -15,14 +15,14 @@ from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Severity, Traits
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _SIDE = 224  # pixels of every released picture
 _GROUPS = ("", "noise", "blur", "weather", "digital", "extra")  # folders that the archives of ImageNet-C unpack to
 _LICENCE = "images under the terms of ImageNet: non-commercial research and education"
 
 
-@data(
+@dataset(
     name="imagenet-c",
     source=SOURCE,
     url="https://zenodo.org/records/2235448",
@@ -48,7 +48,7 @@ def imagenet_c(
     return _released("imagenet-c", root, corruption, severity)
 
 
-@data(
+@dataset(
     name="imagenet-cbar",
     source="Mintun, Kirillov and Xie 2021, On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
     url="https://github.com/facebookresearch/augmentation-corruption",
@@ -77,7 +77,7 @@ def imagenet_cbar(
     return _released("imagenet-cbar", root, corruption, severity)
 
 
-@data(
+@dataset(
     name="imagenet-3dcc",
     source="Kar, Yeo, Atanov and Zamir 2022, 3D Common Corruptions and Data Augmentation",
     url="https://datasets.epfl.ch/3dcc/index.html",

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from robustvit.data.formats.arrays import Arrays, arrays
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import order
 
 _TEST = 500
@@ -22,7 +22,7 @@ _CONTRAST = 0.3  # least difference of luminance between a digit and its ground
 _TRIES = 64  # pairs of colours drawn for a digit; three in ten have the contrast, so none lacks one
 
 
-@data(
+@dataset(
     source="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, as scikit-learn ships it",
     url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
     licence="CC BY 4.0",

@@ -7,12 +7,12 @@ from pathlib import Path
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.files import Files, Listing, Picture, files, listing, need_folder, subfolders, written
 from robustvit.errors import DataMissing
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
-@data(
+@dataset(
     source="your own images",
     licence="as their owner says",
     rules="Your own images: one folder for each class under --data-dir PATH, or `--data folder:PATH`.",

@@ -12,14 +12,14 @@ from robustvit.data.formats.class_folders import pictures
 from robustvit.data.formats.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _NAME = "imagenet-hr"
 _TABLE = "metadata.jsonl"
 _INNER = (".", "test", "imagenet-hr", "ImageNet-HR", "imagenet-hr/test", "ImageNet-HR/test")
 
 
-@data(
+@dataset(
     name=_NAME,
     source="Fuller, Kyrollos, Yassin and Green 2024, LookHere",
     url="https://huggingface.co/datasets/antofuller/ImageNet-HR",

@@ -19,7 +19,7 @@ from robustvit.data.formats.fingerprint import fingerprint
 from robustvit.errors import DataMissing, DataUnreadable, MissingExtra, few
 from robustvit.primitives.batch import Sample
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _AT_ONCE = 1000  # rows whose labels and sizes are read together
 
@@ -51,7 +51,7 @@ class Hub:
         return Sample(name, decode(content, name), int(self.labels[index]))
 
 
-@data(
+@dataset(
     source="the Hugging Face Hub",
     licence="each data set tells its own",
     url="https://huggingface.co/datasets",

@@ -12,13 +12,13 @@ from robustvit.data.folder import tree
 from robustvit.data.formats.files import Files, Listing, files, listing, need_folder, subfolders, written
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Traits
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 Split = Literal["val", "train"]
 _COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
-@data(
+@dataset(
     source="Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge",
     url="https://www.image-net.org/challenges/LSVRC/2012/",
     licence="ImageNet terms of access: non-commercial research and education",

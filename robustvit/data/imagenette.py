@@ -11,7 +11,7 @@ from robustvit.data.formats.class_folders import pictures
 from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _IMAGENETTE = (
     "n01440764", "n02102040", "n02979186", "n03000684", "n03028079", "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
@@ -24,7 +24,7 @@ _COUNTS = {
 }  # fmt: skip
 
 
-@data(
+@dataset(
     source="Howard, Imagenette",
     url="https://github.com/fastai/imagenette",
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
@@ -42,7 +42,7 @@ def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> 
     return _ten("imagenette", root, split, _IMAGENETTE)
 
 
-@data(
+@dataset(
     source="Howard, Imagewoof",
     url="https://github.com/fastai/imagenette",
     licence="Apache-2.0 (lists); images under the terms of ImageNet",

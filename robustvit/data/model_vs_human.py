@@ -15,7 +15,7 @@ from robustvit.data.formats.files import Files, Listing, files, listing, need_fo
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _IN_FOLDERS = ("edge", "silhouette", "cue-conflict")  # a folder for each category; the other sets say everything in the file's name
 
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     conditions: dict[str, bool]
 
 
-@data(
+@dataset(
     name="model-vs-human",
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",

@@ -14,12 +14,12 @@ from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.arrays import Arrays, arrays
 from robustvit.data.formats.files import need
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _KEYS = ("images", "labels", "ids", "classes")
 
 
-@data(
+@dataset(
     source="your own arrays",
     licence="as their owner says",
     rules="Your own arrays: `--data npz:FILE.npz` with images (N, H, W, 3) uint8 and labels (N,), made by numpy.savez.",

@@ -12,13 +12,13 @@ from robustvit.data.formats.files import Files, files, need_folder, subfolders, 
 from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _BORDER = 2  # pixels: the authors' own code cuts as many, though the red line is one pixel wide
 _COUNT = 18_574
 
 
-@data(
+@dataset(
     source="Barbu et al. 2019, ObjectNet",
     url="https://objectnet.dev",
     licence="CC BY 4.0 with two more clauses: never tune the parameters of any model on it, and post single images only with their red border",

@@ -19,7 +19,7 @@ from robustvit.primitives.batch import Data, Sample
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec import registry
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import digest
 from robustvit.spec.view import INTERPOLATIONS, View, resize_short
@@ -28,7 +28,7 @@ Corruption = Callable[..., Tensor]
 _KEPT = 4  # pictures at hand for the frames that follow
 
 
-@data(
+@dataset(
     source=SOURCE,
     url="https://github.com/hendrycks/robustness",
     licence="as that of the data set they are made of",

@@ -25,7 +25,7 @@ from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.primitives.batch import Sample
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -65,7 +65,7 @@ class Shards:
         return Sample(name, decode(content, name), int(self.labels[index]))
 
 
-@data(
+@dataset(
     source="your own shards",
     licence="as their owner says",
     rules="Tar files on this machine: `--data wds/FOLDER`, `--data wds/FOLDER/val-{000..063}.tar` or a pattern with *.",

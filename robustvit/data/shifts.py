@@ -12,7 +12,7 @@ from robustvit.data.formats.class_folders import pictures
 from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
 from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _NATURAL = """@inproceedings{hendrycks2021natural,
   title={Natural Adversarial Examples},
@@ -22,7 +22,7 @@ _NATURAL = """@inproceedings{hendrycks2021natural,
 }"""
 
 
-@data(
+@dataset(
     name="imagenet-a",
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
@@ -36,7 +36,7 @@ def imagenet_a(root: Path | None) -> Files:
     return _subset("imagenet-a", root, listed("imagenet_a"), 7_500)
 
 
-@data(
+@dataset(
     name="imagenet-r",
     source="Hendrycks et al. 2021, The Many Faces of Robustness",
     url="https://github.com/hendrycks/imagenet-r",
@@ -55,7 +55,7 @@ def imagenet_r(root: Path | None) -> Files:
     return _subset("imagenet-r", root, listed("imagenet_r"), 30_000)
 
 
-@data(
+@dataset(
     name="imagenet-o",
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
@@ -69,7 +69,7 @@ def imagenet_o(root: Path | None) -> Files:
     return _subset("imagenet-o", root, listed("imagenet_o"), 2_000)
 
 
-@data(
+@dataset(
     name="imagenet-sketch",
     source="Wang et al. 2019, Learning Robust Global Representations by Penalizing Local Predictive Power",
     url="https://github.com/HaohanWang/ImageNet-Sketch",
@@ -87,7 +87,7 @@ def imagenet_sketch(root: Path | None) -> Files:
     return _subset("imagenet-sketch", root, wnids(), 50_889)
 
 
-@data(
+@dataset(
     name="imagenet-v2",
     source="Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?",
     url="https://huggingface.co/datasets/vaishaal/ImageNetV2",

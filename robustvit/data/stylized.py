@@ -9,13 +9,13 @@ from robustvit.data.annotations.wnids import readings, wnids
 from robustvit.data.formats.class_folders import pictures
 from robustvit.data.formats.files import Files, files, need_folder, written
 from robustvit.primitives.batch import Traits
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 
 _NAME = "imagenet-stylized"
 _COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
-@data(
+@dataset(
     name=_NAME,
     source="Geirhos et al. 2019, ImageNet-trained CNNs are biased towards texture",
     url="https://github.com/rgeirhos/Stylized-ImageNet",

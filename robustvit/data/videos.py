@@ -18,14 +18,14 @@ from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Sample
 from robustvit.primitives.reading import Reading
-from robustvit.spec.registry import data
+from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import Frames
 
 _KEPT = 4  # clips at hand for the frames that follow
 _ENDINGS = (".mp4",)
 
 
-@data(
+@dataset(
     name="imagenet-p",
     source=SOURCE,
     url="https://zenodo.org/records/3565846",

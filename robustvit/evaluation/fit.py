@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import RobustvitError
-from robustvit.evaluation.image_cache import Pictures
+from robustvit.evaluation.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import Answering
@@ -31,10 +31,10 @@ def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mappi
     """
     entry = registry.scenario(scenario.name)
     draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)
-    known: dict[str, Pictures] = {}
+    known: dict[str, ImageCache] = {}
 
     def look(data: Data, positions: np.ndarray) -> Batch:
-        shown = known.setdefault(data.fingerprint, Pictures(data, view, workers=workers))
+        shown = known.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
         rank = np.empty(len(data), dtype=np.int64)
         rank[order(data.ids)] = np.arange(len(data))
         labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(model.device)

@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 _CHECKSUM = 4  # bytes of CRC-32 behind the array
 
 
-class Pictures:
+class ImageCache:
     """The pictures of `data` as `view` shows them, by their rank in evaluation order.
 
     workers: threads that decode beside each other (Pillow works without Python's lock); 0 decodes in the caller's. folder: where decoded

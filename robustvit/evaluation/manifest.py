@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from robustvit.evaluation.adversarial_images import Kept
 from robustvit.evaluation.datasets import Samples
+from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.macs import Cost, count
 from robustvit.evaluation.plan import Ask, Plan, host
 from robustvit.primitives.batch import Data, Traits
@@ -95,7 +95,7 @@ def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
     if not isinstance(value, Spec):
         return value
     found = plugins.get(value)
-    if isinstance(found, Kept):
+    if isinstance(found, KeptImages):
         return found.label
     return found.card.label if isinstance(found, Classifier) else value.without("fingerprint")
 

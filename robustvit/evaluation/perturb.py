@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.adversarial_images import load_kept
 from robustvit.evaluation.fit import fit
+from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
-from robustvit.evaluation.adversarial_images import Kept
 from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
+from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
 from robustvit.evaluation.time_budget import seconds
@@ -210,7 +210,7 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
             plan.plugins[named] = data
             changed[param.name] = named
         elif param.hint.plugin == "kept" and isinstance(value, Spec):
-            kept = Kept.open(value.name)
+            kept = KeptImages.open(value.name)
             plan.plugins[kept.identity] = kept
             changed[param.name] = kept.identity
         elif param.hint.plugin and isinstance(value, Spec):

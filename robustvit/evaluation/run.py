@@ -22,11 +22,11 @@ from PIL import Image
 
 from robustvit.errors import DataError, RobustvitError, StoreError, UsageError
 from robustvit.evaluation import environment, plan
-from robustvit.evaluation.adversarial_images import named_suite
 from robustvit.evaluation.evaluate import Answers, evaluate, rows_at_once
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.fit import fit
-from robustvit.evaluation.image_cache import Pictures
+from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.kept_images import named_suite
 from robustvit.evaluation.manifest import manifest, title
 from robustvit.evaluation.plan import Ask, Plan, Settings
 from robustvit.evaluation.time_budget import Deadline
@@ -151,7 +151,7 @@ def _words(storage: Spec) -> str:
 class _Run:
     def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str, deadline: Deadline) -> None:
         self.plan, self.store, self.progress, self.command, self.deadline = made, store, progress, command, deadline
-        self.pictures: dict[tuple[str, View], Pictures] = {}
+        self.pictures: dict[tuple[str, View], ImageCache] = {}
         self.hosts: dict[tuple[Any, ...], Classifier] = {}
         self.total = made.rows
         self.done = 0
@@ -211,7 +211,7 @@ class _Run:
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Decodes what the tasks need, once for each data set and view, with the workers asked for."""
         for samples, view in dict.fromkeys((task.ask.samples, task.cell.view) for task in tasks):
-            pictures = Pictures(samples.data, view, workers=self.plan.settings.workers)
+            pictures = ImageCache(samples.data, view, workers=self.plan.settings.workers)
             pictures.ensure(samples.asked, progress=lambda done, total: self.tell(f"reading images, {done} of {total}"))
             self.pictures[samples.data.fingerprint, view] = pictures
 

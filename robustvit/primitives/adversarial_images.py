@@ -1,4 +1,4 @@
-"""The adversarial images that an attack left, by sample id."""
+"""The adversarial images that an attack kept, by sample id."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 
-class Pictures(NamedTuple):
+class ImagePairs(NamedTuple):
     """Images of some samples: (n, 3, H, W) float32 in [0, 1] as an attack left them, and (n, H, W, 3) uint8 as they were."""
 
     adversarial: np.ndarray
     clean: np.ndarray
 
 
-class Kept(Protocol):
-    """Images that an attack left, kept by the ids of the samples."""
+class AdversarialImages(Protocol):
+    """Images that an attack left, by sample id."""
 
-    def pictures(self, ids: Sequence[str]) -> Pictures:
+    def images(self, ids: Sequence[str]) -> ImagePairs:
         """Those of some samples."""
         ...

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from robustvit.errors import UnknownName
-from robustvit.spec.plugin import KINDS, PLURALS, Entry
+from robustvit.spec.plugin import DECORATORS, PLURALS, Entry
 from robustvit.spec.schema import Module
 
 
@@ -57,7 +57,7 @@ def _read(name: str, path: Path) -> Iterator[Entry]:
     if "@" not in source:
         return
     module = Module(source, str(path))
-    for function, kind, about in module.decorated(KINDS):
+    for function, kind, about in module.decorated(DECORATORS):
         yield Entry(
             kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),
             path=str(path), line=function.lineno, **{"name": function.name, **about},

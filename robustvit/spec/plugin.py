@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 from robustvit.spec.schema import Param
 
 KINDS = ("model", "data", "corruption", "attack", "certificate", "analysis", "transform", "defense", "metric")
-
-
 SCENARIOS = ("corruption", "attack", "certificate", "analysis")
-
-
 PLURALS = {
     "model": "models", "data": "data", "corruption": "corruptions", "attack": "attacks", "certificate": "certificates",
     "analysis": "analyses", "transform": "transforms", "defense": "defenses", "metric": "metrics",
 }  # fmt: skip
+
+DECORATORS = {"dataset" if kind == "data" else kind: kind for kind in KINDS}  # by name: `rv.data` would be the folder
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def model(**about: Any) -> Callable[[F], F]:
     return register("model", **about)
 
 
-def data(**about: Any) -> Callable[[F], F]:
+def dataset(**about: Any) -> Callable[[F], F]:
     """`(root: Path | None, *, …) -> Data`: opens a data set."""
     return register("data", **about)
 

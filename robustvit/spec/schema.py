@@ -10,7 +10,7 @@ import ast
 import functools
 import importlib.util
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,14 @@ from typing import Any
 from robustvit.errors import BadParameter, nearest
 from robustvit.spec.spec import Spec, Value, show
 
-PLUGINS = {"Classifier": "model", "Data": "data", "Attack": "attack", "Corruption": "corruption", "Transform": "transform", "Kept": "kept"}
+PLUGINS = {
+    "Classifier": "model",
+    "Data": "data",
+    "Attack": "attack",
+    "Corruption": "corruption",
+    "Transform": "transform",
+    "AdversarialImages": "kept",
+}
 
 
 class _Absent:
@@ -89,17 +96,17 @@ class Module:
         except (OSError, TypeError, SyntaxError):
             return cls("")
 
-    def decorated(self, kinds: tuple[str, ...]) -> Iterator[tuple[ast.FunctionDef, str, dict[str, Any]]]:
-        """The functions under one of the decorators `kinds`, with the decorator's name and arguments."""
+    def decorated(self, kinds: Mapping[str, str]) -> Iterator[tuple[ast.FunctionDef, str, dict[str, Any]]]:
+        """The functions under one of some decorators, with the kind that `kinds` gives the decorator's name, and its arguments."""
         for node in self.tree.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
             for decorator in node.decorator_list:
                 call = decorator if isinstance(decorator, ast.Call) else None
                 named = call.func if call else decorator
-                kind = named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")
-                if kind in kinds and call:
-                    yield node, kind, {str(word.arg): self.literal(word.value) for word in call.keywords}
+                name = named.attr if isinstance(named, ast.Attribute) else getattr(named, "id", "")
+                if name in kinds and call:
+                    yield node, kinds[name], {str(word.arg): self.literal(word.value) for word in call.keywords}
 
     def params(self, function: ast.FunctionDef) -> tuple[Param, ...]:
         """The keyword-only parameters of a function."""

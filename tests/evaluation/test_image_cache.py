@@ -9,7 +9,7 @@ from PIL import Image
 from robustvit.data.formats.arrays import arrays
 from robustvit.errors import DataError, DataUnreadable
 from robustvit.evaluation import image_cache as cache
-from robustvit.evaluation.image_cache import Pictures
+from robustvit.evaluation.image_cache import ImageCache
 from robustvit.spec.view import View
 
 VIEW = View(size=(24, 24), resize=28)
@@ -41,44 +41,44 @@ class Broken:
 
 
 def test_rows_are_what_the_view_shows_of_the_samples_in_evaluation_order(data, tmp_path):
-    pictures = Pictures(data, VIEW, folder=tmp_path)
+    pictures = ImageCache(data, VIEW, folder=tmp_path)
     ranks = np.array([149, 0, 64, 64, 7])
     seen = [np.asarray(VIEW.look(Image.fromarray(data[i].image))) for i in pictures.order[ranks]]
     assert (pictures.rows(ranks) == np.stack(seen)).all()
 
 
 def test_workers_change_no_pixel(data, tmp_path):
-    alone, together = Pictures(data, VIEW, folder=tmp_path / "0"), Pictures(data, VIEW, workers=2, folder=tmp_path / "2")
+    alone, together = ImageCache(data, VIEW, folder=tmp_path / "0"), ImageCache(data, VIEW, workers=2, folder=tmp_path / "2")
     together.ensure(150)
     assert (alone.rows(ALL) == together.rows(ALL)).all()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_chunk_that_is_gone_cut_short_or_altered_is_built_again(data, tmp_path, workers):
-    before = Pictures(data, VIEW, folder=tmp_path).rows(ALL)
+    before = ImageCache(data, VIEW, folder=tmp_path).rows(ALL)
     gone, cut, altered = sorted(tmp_path.rglob("*.npy"))
     gone.unlink()
     os.truncate(cut, cut.stat().st_size // 2)
     altered.write_bytes(altered.read_bytes()[:-9] + b"\x00" * 9)
-    assert (Pictures(data, VIEW, workers=workers, folder=tmp_path).rows(ALL) == before).all()
+    assert (ImageCache(data, VIEW, workers=workers, folder=tmp_path).rows(ALL) == before).all()
 
 
 def test_a_chunk_that_vanishes_under_an_open_cache_is_built_again(data, tmp_path):
-    pictures = Pictures(data, VIEW, folder=tmp_path)
+    pictures = ImageCache(data, VIEW, folder=tmp_path)
     before = pictures.rows(ALL)
     assert cache.clear(tmp_path) > 0
     assert (pictures.rows(ALL) == before).all()
 
 
 def test_a_second_reader_decodes_nothing(data, tmp_path):
-    before = Pictures(data, VIEW, folder=tmp_path).rows(ALL)
+    before = ImageCache(data, VIEW, folder=tmp_path).rows(ALL)
     unreadable = Broken(data)
-    assert (Pictures(unreadable, VIEW, folder=tmp_path).rows(ALL) == before).all()
+    assert (ImageCache(unreadable, VIEW, folder=tmp_path).rows(ALL) == before).all()
 
 
 def test_ensure_builds_the_prefix_and_tells_its_progress(data, tmp_path):
     told = []
-    Pictures(data, VIEW, folder=tmp_path).ensure(65, lambda done, total: told.append((done, total)))
+    ImageCache(data, VIEW, folder=tmp_path).ensure(65, lambda done, total: told.append((done, total)))
     assert told == [(64, 128), (128, 128)]
     assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert not list(tmp_path.rglob("*.tmp"))
@@ -88,13 +88,13 @@ def test_ensure_builds_the_prefix_and_tells_its_progress(data, tmp_path):
 def test_other_data_and_other_views_are_kept_apart(data, tmp_path, change):
     other = data if change == "view" else replace(data, **{change: "other"})
     view = replace(VIEW, interpolation="bilinear") if change == "view" else VIEW
-    assert Pictures(data, VIEW, folder=tmp_path).folder != Pictures(other, view, folder=tmp_path).folder
+    assert ImageCache(data, VIEW, folder=tmp_path).folder != ImageCache(other, view, folder=tmp_path).folder
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_of_all_chunks_are_named_together(data, tmp_path, workers):
     with pytest.raises(DataUnreadable, match=r"75 of 150 images cannot be read: noise/\d+: cut short, .* and 70 more"):
-        Pictures(Broken(data), VIEW, workers=workers, folder=tmp_path).ensure(150)
+        ImageCache(Broken(data), VIEW, workers=workers, folder=tmp_path).ensure(150)
     assert not list(tmp_path.rglob("*.npy"))
 
 
@@ -105,12 +105,12 @@ def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_half_written(dat
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(DataError, match=rf"{tmp_path}.*No space left.*ROBUSTVIT_CACHE"):
-        Pictures(data, VIEW, workers=workers, folder=tmp_path).ensure(150)
+        ImageCache(data, VIEW, workers=workers, folder=tmp_path).ensure(150)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_the_size_foretold_is_the_size_used_but_for_headers(data, tmp_path):
-    Pictures(data, VIEW, folder=tmp_path).ensure(100)
+    ImageCache(data, VIEW, folder=tmp_path).ensure(100)
     foretold = cache.size_on_disk(data, VIEW, 100)
     assert foretold == 128 * 24 * 24 * 3
     assert 0 < cache.usage(tmp_path) - foretold < 2 * 256

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import robustvit as rv
 from robustvit.errors import BadParameter, DataMissing, StoreDamaged, StoreError, UsageError
-from robustvit.evaluation.adversarial_images import Kept, kept_questions, named_suite
+from robustvit.evaluation.kept_images import KeptImages, kept_questions, named_suite
 from robustvit.records.records import read
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
@@ -49,16 +49,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def the(place: Path, scenario: str) -> Kept:
+def the(place: Path, scenario: str) -> KeptImages:
     store = Store(place / "store")
-    return next(Kept.of(store, one) for one in kept_questions(store) if one.scenario == scenario)
+    return next(KeptImages.of(store, one) for one in kept_questions(store) if one.scenario == scenario)
 
 
 @pytest.mark.parametrize("scenario", ["pgd", "autoattack"])
 def test_images_are_read_back_to_the_bit_and_answer_as_the_rows_say(place: Path, scenario: str) -> None:
     kept, demo = the(place, scenario), rv.load_model("demo")
     rows = read(kept.store.pieces(kept.cell))
-    found = kept.pictures(rows["sample"].tolist())
+    found = kept.images(rows["sample"].tolist())
     assert demo(torch.from_numpy(found.adversarial)).argmax(dim=1).tolist() == rows["pred"].tolist()
     delta = np.abs(found.adversarial - found.clean.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)).max(axis=(1, 2, 3))
     assert np.allclose(delta, rows["linf"], atol=1e-7)
@@ -99,7 +99,7 @@ def test_a_model_that_looks_otherwise_is_refused(place: Path, tmp_path: Path) ->
 
 def test_a_sample_without_an_image_is_missing_by_name(place: Path) -> None:
     with pytest.raises(DataMissing, match=r"keeps no image of 1 of 1 samples that 'pgd on demo#.{6}' left: nobody"):
-        the(place, "pgd").pictures(["nobody"])
+        the(place, "pgd").images(["nobody"])
 
 
 def test_an_altered_file_is_refused(place: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_altered_file_is_refused(place: Path, tmp_path: Path) -> None:
     try:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         with pytest.raises(StoreDamaged, match="is not what was written there"):
-            the(place, "pgd").pictures(["x"])
+            the(place, "pgd").images(["x"])
     finally:
         path.write_bytes(content)
 

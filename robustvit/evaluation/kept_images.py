@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 
 from robustvit.errors import BadParameter, DataMissing, StoreDamaged, StoreError, few, nearest
-from robustvit.primitives.adversarial_images import Pictures
+from robustvit.primitives.adversarial_images import ImagePairs
 from robustvit.records.records import Piece, Question, cover, rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -28,13 +28,13 @@ _PREFIX = "kept:"
 _METRICS = ("top1", "robust_accuracy", "attack_success")
 
 
-def load_kept(address: str) -> Kept:
+def load_kept(address: str) -> KeptImages:
     """The images that an attack left, by `STORE#CELL`, a cell that was run with --keep adversarial; of a chain, those of all its links up to that.
 
-    `load_kept(…).pictures(ids)` gives (n, 3, H, W) float32 as they were left, and the clean ones, uint8. Raises StoreError or BadParameter where there
+    `load_kept(…).images(ids)` gives (n, 3, H, W) float32 as they were left, and the clean ones, uint8. Raises StoreError or BadParameter where there
     is no such cell or it kept none.
     """
-    return Kept.open(address)
+    return KeptImages.open(address)
 
 
 class _Place(NamedTuple):
@@ -43,7 +43,7 @@ class _Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class KeptImages:
     """The images that one attack cell left. label: what people call it; cell: its id; attack: what was done, with its budget."""
 
     store: Store
@@ -52,7 +52,7 @@ class Kept:
     attack: Spec
 
     @classmethod
-    def open(cls, address: str) -> Kept:
+    def open(cls, address: str) -> KeptImages:
         """`STORE#CELL`, the cell by the beginning of its id. Raises StoreError or UsageError where there is none, or it kept no images."""
         path, mark, name = address.rpartition("#")
         store = Store(Path(path if mark else address))
@@ -65,7 +65,7 @@ class Kept:
         return cls.of(store, known[found[0]])
 
     @classmethod
-    def of(cls, store: Store, question: Question) -> Kept:
+    def of(cls, store: Store, question: Question) -> KeptImages:
         """Of a question that a run asked."""
         attack = revive(store.describe(question.cell)["scenario"])
         return cls(store, f"{question.scenario} on {question.model}#{question.cell[:6]}", question.cell, attack)
@@ -80,7 +80,7 @@ class Kept:
         """What names it in a Cell: the attack's cell, its budget, and the bytes of the images."""
         return Spec("kept").with_params(cell=self.cell, attack=self.attack, fingerprint=self._fingerprint)
 
-    def pictures(self, ids: Sequence[str]) -> Pictures:
+    def images(self, ids: Sequence[str]) -> ImagePairs:
         """The images of some samples. Raises DataMissing where none are kept of one of them, StoreDamaged where a file is not what was written."""
         missing = [name for name in ids if name not in self._places]
         if missing:
@@ -94,7 +94,7 @@ class Kept:
                 for name in (name for name in ids if self._places[name].file == path):
                     row = self._places[name].row
                     found[name] = adversarial[row : row + 1], clean[row : row + 1]
-        return Pictures(*(np.concatenate([found[name][part] for name in ids]) for part in (0, 1)))
+        return ImagePairs(*(np.concatenate([found[name][part] for name in ids]) for part in (0, 1)))
 
     @cached_property
     def _places(self) -> dict[str, _Place]:
