@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from robustvit.records import records
+from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
 from robustvit.spec.registry import bind, entries, lookup
 from robustvit.spec.spec import canonical, digest, parse
@@ -75,7 +78,7 @@ def write_store(
     body = {"suite": {"name": suite, "version": 1, "metrics": specs}, "models": cards, "cells": told}
     about = {"label": label or data, "name": data, "base": label or data, "classes": classes, "n": 10, "asked": asked or 10}
     told_once = {"data": {"f": about}, "command": "robustvit run --model demo", "started": started}
-    store.write_manifest({"id": digest([suite, told, started]), **body, **told_once})
+    store.write_manifest(Manifest.of_json({"id": digest([suite, told, started]), **body, **told_once}))
     return store
 
 
@@ -97,3 +100,30 @@ def _pictures_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTVIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def encoded() -> Callable[..., bytes]:
+    """Encodes a small image made from a seed."""
+
+    def encode(seed: int = 0, form: str = "PNG", size: tuple[int, int] = (24, 20)) -> bytes:
+        pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        sink = io.BytesIO()
+        Image.fromarray(pixels).save(sink, form)
+        return sink.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def plant(encoded: Callable[..., bytes]) -> Callable[..., Path]:
+    """Writes images at paths below a folder, each with its own seed; returns the folder."""
+
+    def write(root: Path, *paths: str) -> Path:
+        for seed, path in enumerate(paths):
+            place = root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(encoded(seed, "JPEG" if place.suffix.lower() in (".jpeg", ".jpg") else "PNG"))
+        return root
+
+    return write

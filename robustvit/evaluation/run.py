@@ -173,13 +173,13 @@ class _Run:
             self.note({"finished": _now()})
         return self.summary
 
-    def note(self, about: dict[str, Any]) -> None:
+    def note(self, about: dict[str, str]) -> None:
         """Writes the manifest, keeping when it was first started."""
         page = manifest(self.plan, self.command)
-        earlier: dict[str, Any] = next((old for old in self.store.manifests() if old["id"] == page["id"]), {})
-        kept: dict[str, Any] = {key: earlier[key] for key in ("started", "finished") if key in earlier}
-        if about.keys() - kept.keys() or not earlier:
-            self.store.write_manifest({**page, "environment": self.environment, **about, **kept})
+        earlier = next((old for old in self.store.manifests() if old.id == page.id), None)
+        kept = {} if earlier is None else {key: time for key in ("started", "finished") if (time := getattr(earlier, key))}
+        if about.keys() - kept.keys() or earlier is None:
+            self.store.write_manifest(replace(page, environment=self.environment, **{**about, **kept}))
 
     def missing(self, ask: Ask, cell: Cell) -> list[Task]:
         """The tasks of a cell that the Store lacks. Damaged pieces are set aside first, and said."""

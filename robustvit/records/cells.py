@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreDamaged
+from robustvit.records.manifest import DataFacts, ModelFacts
 from robustvit.records.records import Piece, Question, cover, read
 from robustvit.records.records import rows as counted
 from robustvit.records.store import Store
@@ -22,11 +23,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of the latest run that asked it. weights: pretrained, random, …; data: what the manifest tells of it."""
+    """A question of the latest run that asked it. weights: pretrained, random, …; data: as the run met it."""
 
     question: Question
     weights: str
-    data: Mapping[str, Any]
+    data: DataFacts
 
     @property
     def variant(self) -> tuple[str, str]:
@@ -139,7 +140,7 @@ def _positions(pieces: Sequence[Piece]) -> np.ndarray:
 class _Facts:
     run: int
     weights: str
-    data: Mapping[str, Any]
+    data: DataFacts
 
     def of(self, question: Question) -> Asked:
         return Asked(question, self.weights, self.data)
@@ -149,9 +150,7 @@ def _facts(store: Store) -> dict[tuple[str, str], _Facts]:
     """What the last manifest that asked a cell says about it, by (suite, cell)."""
     found: dict[tuple[str, str], _Facts] = {}
     for run, manifest in enumerate(store.manifests()):
-        for cell in manifest["cells"]:
-            card = manifest["models"].get(cell["model"], {})
-            found[str(manifest["suite"]["name"]), str(cell["cell"])] = _Facts(
-                run, str(card.get("weights_kind", "")), manifest["data"][cell["data_fingerprint"]]
-            )
+        for cell in manifest.cells:
+            card = manifest.models.get(cell.model, ModelFacts())
+            found[manifest.suite.name, cell.cell] = _Facts(run, card.weights_kind, manifest.data[cell.data_fingerprint])
     return found

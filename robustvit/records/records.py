@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustvit.errors import BadParameter, StoreDamaged, nearest
+from robustvit.records.manifest import Manifest, RequestedCell
 
 _SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
@@ -156,6 +157,12 @@ class Question:
     link: int = 0
     links: int = 0
     attack: str = ""
+
+    @classmethod
+    def of(cls, cell: RequestedCell, manifest: Manifest) -> Question:
+        """A cell as the suite of a manifest requested it."""
+        shared = {name: getattr(cell, name) for name in cls.__dataclass_fields__ if hasattr(cell, name)}
+        return cls(suite=manifest.suite.name, suite_version=manifest.suite.version, command=manifest.command, **shared)
 
 
 class Records:

@@ -24,7 +24,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
+from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
 from robustvit.spec.cell import lesson_of
 from robustvit.spec.spec import digest
@@ -199,15 +201,15 @@ class Store:
 
     # manifests and environments
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Keeps what a run asked for, under the name in its "id"."""
-        _write_json(self.path / "runs" / f"{manifest['id']}.json", manifest)
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Keeps what a run requested, under its id."""
+        _write_json(self.path / "runs" / f"{manifest.id}.json", manifest.as_json())
 
-    def manifests(self) -> list[dict[str, Any]]:
-        """What the runs asked for, oldest first."""
+    def manifests(self) -> list[Manifest]:
+        """What the runs requested, oldest first. Raises StoreDamaged for a file that holds no manifest."""
         folder = self.path / "runs"
-        found = [_read_json(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
-        return sorted(found, key=lambda manifest: (str(manifest.get("started", "")), str(manifest.get("id", ""))))
+        found = [_manifest(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        return sorted(found, key=lambda manifest: (manifest.started, manifest.id))
 
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Keeps a description of a machine and its switches; returns its id."""
@@ -228,18 +230,16 @@ class Store:
         Two sets of weights under one label are told apart by the beginning of their fingerprints. Raises StoreError for a suite or model
         that no run asked for.
         """
-        found: dict[tuple[str, ...], dict[str, Any]] = {}
+        found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
         for manifest in self.manifests():
-            for cell in manifest["cells"]:
-                key = (str(manifest["suite"]["name"]), str(cell["cell"]), str(cell["scenario"]), str(cell["params"]))
-                earlier = found.get(key, {"asked": 0, "command": ""})
-                told = {**cell, "suite": key[0], "suite_version": manifest["suite"]["version"], "command": manifest["command"]}
-                if int(cell["asked"]) < earlier["asked"]:  # the rows here are those that the larger run asked for: its command makes them
-                    told |= {"asked": earlier["asked"], "command": earlier["command"]}
-                found[key] = told
-        _tell_apart(list(found.values()))
-        questions = [Question(**{name: cell[name] for name in Question.__dataclass_fields__ if name in cell}) for cell in found.values()]
-        return _chosen(questions, suite, None if models is None else list(models), self.path)
+            for cell in manifest.cells:
+                key = (manifest.suite.name, cell.cell, cell.scenario, cell.params)
+                question = Question.of(cell, manifest)
+                earlier = found[key][1] if key in found else question
+                if cell.asked < earlier.asked:  # the rows here are those that the larger run requested: its command computes them
+                    question = replace(question, asked=earlier.asked, command=earlier.command)
+                found[key] = cell, question
+        return _chosen(_told_apart(list(found.values())), suite, None if models is None else list(models), self.path)
 
     def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
         """The rows of the cells that `questions` names, read when asked for."""
@@ -264,13 +264,24 @@ class Store:
             lock.release()
 
 
-def _tell_apart(cells: list[dict[str, Any]]) -> None:
-    weights: dict[str, set[str]] = {}
-    for cell in cells:
-        weights.setdefault(cell["model"], set()).add(cell["weights"])
-    for cell in cells:
-        if len(weights[cell["model"]]) > 1:
-            cell["model"] = f"{cell['model']}#{cell['weights'][:6]}"
+def _manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.of_json(_read_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreDamaged(
+            f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
+        ) from error
+
+
+def _told_apart(cells: Sequence[tuple[RequestedCell, Question]]) -> list[Question]:
+    """The questions, a model's label with the beginning of its fingerprint where several weights share the label."""
+    weights: dict[str, set[str | None]] = {}
+    for cell, _ in cells:
+        weights.setdefault(cell.model, set()).add(cell.weights)
+    return [
+        question if len(weights[cell.model]) == 1 else replace(question, model=f"{cell.model}#{str(cell.weights)[:6]}")
+        for cell, question in cells
+    ]
 
 
 def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from robustvit.errors import StoreFull
+from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.certified import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
@@ -68,7 +69,7 @@ def render(board: pd.DataFrame, store: Store) -> str:
 
 def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
     about = _about_data(stage, store, board)
-    classes = int(about.get("classes") or 0)
+    classes = 0 if about is None else about.classes
     guess = 100 / classes if classes and stage.unit(stage.metric) == "%" and stage.metric == "top1" else None
     names = _class_names(about, manifests(store, board))
     heats = [heat_map(entrant) for entrant in stage.entrants]
@@ -80,21 +81,21 @@ def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _about_data(stage: Stage, store: Store, board: pd.DataFrame) -> Mapping[str, Any]:
+def _about_data(stage: Stage, store: Store, board: pd.DataFrame) -> DataFacts | None:
     """What is told of the data that a stage is grouped by, or of the first of its variants."""
-    asked = [m["data"].values() for m in manifests(store, board) if m["suite"]["name"] == stage.suite]
-    told = [one for data in asked for one in data if one.get("base") == stage.data]
-    return next((one for one in reversed(told) if one.get("label") == stage.data), told[-1] if told else {})
+    requested = [one for run in manifests(store, board) if run.suite.name == stage.suite for one in run.data.values()]
+    alike = [one for one in requested if one.base == stage.data]
+    return next((one for one in reversed(alike) if one.label == stage.data), alike[-1] if alike else None)
 
 
-def _class_names(about: Mapping[str, Any], told: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _class_names(about: DataFacts | None, told: Iterable[Manifest]) -> dict[str, list[str]]:
     """The names of the labels in every cell: its data's own, or those of the data it varies where both have as many classes."""
     found: dict[str, list[str]] = {}
     for manifest in told:
-        for cell in manifest["cells"]:
-            data = manifest["data"][cell["data_fingerprint"]]
-            usual = about if data.get("base") == about.get("base") and data.get("classes") == about.get("classes") else {}
-            found[str(cell["cell"])] = [str(name) for name in data.get("class_names") or usual.get("class_names") or ()]
+        for cell in manifest.cells:
+            data = manifest.data[cell.data_fingerprint]
+            alike = about is not None and (data.base, data.classes) == (about.base, about.classes)
+            found[cell.cell] = data.class_names or (about.class_names if alike and about is not None else [])
     return found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
+from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
 
 _SUITE = ("paper", "licence", "rules")
@@ -50,10 +51,10 @@ class Conditions:
 def conditions(store: Store, board: pd.DataFrame) -> Conditions:
     """The conditions of the numbers on a board."""
     told = manifests(store, board)
-    suites = {str(manifest["suite"]["name"]): manifest["suite"] for manifest in told}
-    data = {str(one["label"]): one for manifest in told for one in manifest["data"].values()}
+    suites = {manifest.suite.name: asdict(manifest.suite) for manifest in told}
+    data = {one.label: asdict(one) for manifest in told for one in manifest.data.values()}
     shown = {str(model).rpartition("#")[0] or str(model) for model in board["model"]} | set(map(str, board["model"]))
-    models = {label: card for manifest in told for label, card in manifest["models"].items() if label in shown}
+    models = {label: asdict(card) for manifest in told for label, card in manifest.models.items() if label in shown}
     return Conditions(
         tuple(_card(name, str(one.get("title", "")), one, _SUITE) for name, one in suites.items()),
         tuple(_card(name, "", one, _DATA) for name, one in data.items()),
@@ -63,16 +64,16 @@ def conditions(store: Store, board: pd.DataFrame) -> Conditions:
     )
 
 
-def manifests(store: Store, board: pd.DataFrame) -> list[dict[str, Any]]:
+def manifests(store: Store, board: pd.DataFrame) -> list[Manifest]:
     """What was asked by the runs whose suites are on a board, oldest first."""
     suites = set(board["suite"])
-    return [manifest for manifest in store.manifests() if manifest["suite"]["name"] in suites]
+    return [manifest for manifest in store.manifests() if manifest.suite.name in suites]
 
 
-def environments(told: Iterable[Mapping[str, Any]], board: pd.DataFrame) -> list[str]:
+def environments(told: Iterable[Manifest], board: pd.DataFrame) -> list[str]:
     """The ids of the environments that numbers were made in, each once."""
     of_rows = [name for text in board["environment"].unique() for name in str(text).split(", ")]
-    of_runs = [str(manifest.get("environment", "")) for manifest in told]
+    of_runs = [manifest.environment for manifest in told]
     return [name for name in dict.fromkeys(of_rows or of_runs) if name]
 
 
@@ -95,16 +96,14 @@ def _machine(name: str, environment: Mapping[str, Any]) -> Card:
     return Card(name, "", tuple(facts), "", "")
 
 
-def _run(manifest: Mapping[str, Any]) -> Run:
+def _run(manifest: Manifest) -> Run:
     facts: list[tuple[str, Any]] = [
-        ("models", ", ".join(map(str, manifest.get("models", {})))),
-        ("data", ", ".join(dict.fromkeys(str(one["label"]) for one in manifest["data"].values()))),
-        ("samples of each cell", ", ".join(dict.fromkeys(_told(one["asked"]) for one in manifest["data"].values()))),
+        ("models", ", ".join(manifest.models)),
+        ("data", ", ".join(dict.fromkeys(one.label for one in manifest.data.values()))),
+        ("samples of each cell", ", ".join(dict.fromkeys(_told(one.asked) for one in manifest.data.values()))),
     ]
-    facts += [("started", manifest.get("started")), ("finished", manifest.get("finished")), ("environment", manifest.get("environment"))]
-    return Run(
-        str(manifest["suite"]["name"]), str(manifest.get("command", "")), tuple((k, _told(v)) for k, v in facts if v not in (None, ""))
-    )
+    facts += [("started", manifest.started), ("finished", manifest.finished), ("environment", manifest.environment)]
+    return Run(manifest.suite.name, manifest.command, tuple((k, _told(v)) for k, v in facts if v not in (None, "")))
 
 
 def _told(value: object) -> str:

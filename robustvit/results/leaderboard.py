@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def _suite_metrics(store: Store) -> dict[str, list[Metric | _Unknown]]:
-    return {manifest["suite"]["name"]: [_metric_of(node) for node in manifest["suite"]["metrics"]] for manifest in store.manifests()}
+    return {manifest.suite.name: [_metric_of(node) for node in manifest.suite.metrics] for manifest in store.manifests()}
 
 
 def _metric_of(node: Any) -> Metric | _Unknown:
@@ -153,7 +153,7 @@ def _cell_rows(reader: _Reader, one: Asked, wanted: Sequence[Metric | _Unknown],
     found = _beside_clean(reader.clean, one.question, found, wanted)
     rows = found.rows
     rows.attrs["radius"] = one.question.severity if one.question.kind == "attack" else ""
-    rows.attrs["columns"] = one.data.get("columns")  # the logits that the data's first reading takes, where it does not take all
+    rows.attrs["columns"] = one.data.columns  # the logits that the data's first reading takes, where it does not take all
     rows.attrs.update(_votes_of(reader.store, one) if one.question.kind == "certificate" and len(rows) else {})
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(one.question.kind, ()), *rows.columns]
     heard = _Heard(one, found, columns)
@@ -240,8 +240,8 @@ def _graded(group: _Group, ask: Metric) -> list[_Heard]:
 
 def _counts(ask: Metric, heard: _Heard) -> bool:
     """Whether an average may count a cell: clips, whose frames are compared with each other, stand apart from pictures that have labels."""
-    clips = heard.asked.data.get("clips")  # which stores of earlier versions do not tell
-    return clips is None or bool(clips) == ("against" in ask.entry.needs)
+    clips = heard.asked.data.clips  # which stores of earlier versions do not tell
+    return clips is None or clips == ("against" in ask.entry.needs)
 
 
 def _lacks(ask: Metric, part: Sequence[_Heard]) -> str:
@@ -265,7 +265,7 @@ def _means(group: _Group, of: Metric, resampler: Resampler) -> CellMeans:
             repeated |= {heard.asked.variant} & cells.keys()
             cells[heard.asked.variant] = heard.values.get(of.entry.name)
             why[heard.asked.variant] = heard.silent.get(of.entry.name, "")
-    classes = int(first.data["classes"])
+    classes = first.data.classes
     return CellMeans(first.question.suite, first.question.base, classes, cells, resampler, frozenset(repeated), why=why)
 
 
@@ -301,7 +301,7 @@ def _listed(part: Sequence[_Heard], name: str) -> str:
 
 def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
     """What exports tell besides the numbers: the models' cards and the views, by their labels."""
-    cards: dict[str, Any] = {str(card["fingerprint"]): card for manifest in store.manifests() for card in manifest["models"].values()}
+    cards: dict[str, Any] = {card.fingerprint: asdict(card) for manifest in store.manifests() for card in manifest.models.values()}
     models, views = {}, {}
     for question in (heard.asked.question for group in groups for heard in group.heard):
         known = question.view in views and question.model in models

@@ -280,7 +280,7 @@ def test_a_run_whose_budget_is_spent_says_what_is_complete_and_goes_on(robustvit
     assert told.code == 0
     assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(told.out.split())
     assert "partial" in told.out
-    assert "--budget" not in Store(tmp_path / "s").manifests()[0]["command"]
+    assert "--budget" not in Store(tmp_path / "s").manifests()[0].command
     assert "The same robustvit run again goes on from there; until then what attacks leave is an upper bound." in " ".join(told.out.split())
     assert "90 of 115 rows computed" in robustvit(*words).out
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -56,8 +57,8 @@ def store(make_store: Make, answered: Answer) -> Path:
         data="imagenet",
     )
     (manifest,) = made.manifests()
-    manifest["models"]["mine"] |= {"identity": f"timm(arch={TAG})", "macs": 10**9}
-    manifest["models"]["other"] |= {"macs": 2 * 10**9}
+    manifest.models["mine"] = replace(manifest.models["mine"], identity=f"timm(arch={TAG})", macs=10**9)
+    manifest.models["other"] = replace(manifest.models["other"], macs=2 * 10**9)
     made.write_manifest(manifest)
     return made.path
 

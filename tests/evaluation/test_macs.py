@@ -92,10 +92,10 @@ def test_counting_a_base_sized_transformer_takes_a_moment() -> None:
 def test_a_manifest_tells_macs_and_is_named_without_them() -> None:
     made = plan.make(load_suite("quick"), ["demo"], "digits", plan.Settings(limit=2))
     page = manifest(made, "")
-    macs = page["models"]["demo"]["macs"]
+    macs = page.models["demo"].macs
     assert macs is not None
     assert macs > 1e6
     made.costs["demo"] = Cost(None, "not counted: why")
     again = manifest(made, "")
-    assert again["id"] == page["id"]
-    assert again["models"]["demo"]["notes"]["macs"] == "not counted: why"
+    assert again.id == page.id
+    assert again.models["demo"].notes["macs"] == "not counted: why"

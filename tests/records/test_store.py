@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from robustvit.errors import BadParameter, StoreDamaged, StoreError, StoreTooNew
+from robustvit.records.manifest import Manifest
 from robustvit.records.records import cover, read, rows, table
 from robustvit.records.store import Store
 
@@ -119,7 +120,14 @@ def asked(store: Store, name: str, count: int, command: str) -> None:
         "seed": 0, "precision": "float32", "view": "", "model_view": "", "base": "digits",
         "kind": "corruption", "storage": "", "asked": count, "source": "original",
     }  # fmt: skip
-    store.write_manifest({"id": name, "started": name, "suite": {"name": "s", "version": 1}, "cells": [cell], "command": command})
+    page = {
+        "id": name,
+        "started": name,
+        "suite": {"name": "s", "version": 1},
+        "cells": [{**cell, "data_fingerprint": "f"}],
+        "command": command,
+    }
+    store.write_manifest(Manifest.of_json({**page, "models": {}, "data": {}}))
 
 
 def test_a_question_keeps_the_command_of_the_run_that_asked_for_most(store: Store) -> None:
@@ -133,3 +141,19 @@ def test_an_older_schema_is_refused_with_the_way_out(store: Store) -> None:
     (store.path / "store.json").write_text(json.dumps({"schema": 1}))
     with pytest.raises(StoreError, match=r"schema 1.*delete .*runs"):
         Store(store.path)
+
+
+@pytest.mark.parametrize("page", [{"id": "a"}, {"id": "a", "suite": 3, "models": {}, "data": {}, "cells": [], "command": ""}])
+def test_a_file_that_is_no_manifest_is_named(store: Store, page: dict[str, object]) -> None:
+    path = store.path / "runs" / "a.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(page))
+    with pytest.raises(StoreDamaged, match=r"a\.json is no manifest"):
+        store.manifests()
+
+
+def test_a_manifest_comes_back_as_it_was_written(store: Store) -> None:
+    asked(store, "1", 40, "small")
+    (manifest,) = store.manifests()
+    store.write_manifest(manifest)
+    assert store.manifests() == [manifest]

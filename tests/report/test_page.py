@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -205,10 +206,10 @@ def test_the_report_needs_no_torch(store: Store, tmp_path: Path) -> None:
 
 def test_labels_bear_the_names_of_their_own_data(store: Store) -> None:
     (manifest,) = store.manifests()
-    cells = [{**cell, "data_fingerprint": "g"} if cell["scenario"] == "fog" else cell for cell in manifest["cells"]]
-    told = {**manifest["data"], "f": {**manifest["data"]["f"], "class_names": ["zero", "one"]}}
-    told["g"] = {**told["f"], "label": "few", "classes": 2, "class_names": ["nought", "one"]}
-    store.write_manifest({**manifest, "cells": cells, "data": told})
+    cells = [replace(cell, data_fingerprint="g") if cell.scenario == "fog" else cell for cell in manifest.cells]
+    data = {"f": replace(manifest.data["f"], class_names=["zero", "one"])}
+    data["g"] = replace(data["f"], label="few", classes=2, class_names=["nought", "one"])
+    store.write_manifest(replace(manifest, cells=cells, data=data))
     text = render(leaderboard(store), store)
     assert re.search(r"<figcaption>clean<span[^>]*>label zero<", text)
     assert re.search(r"<figcaption>fog<span[^>]*>label nought<", text)

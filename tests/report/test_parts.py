@@ -1,6 +1,7 @@
 """What the parts of a report show, before templates draw it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -249,7 +250,7 @@ def test_the_conditions_name_the_command_and_the_machine(store: Store) -> None:
     name = store.write_environment(
         {"versions": {"torch": "2.15"}, "hardware": {"cpu": "any"}, "switches": {"tf32": False}, "revision": "abc"}
     )
-    store.write_manifest({**manifest, "environment": name})
+    store.write_manifest(replace(manifest, environment=name))
     told = conditions(store, leaderboard(store).assign(environment=name))
     assert told.runs[0].command == "robustvit run --model demo"
     assert dict(told.machines[0].facts) == {"versions": "torch 2.15", "CPU": "any", "TF32": "off", "revision": "abc"}

@@ -185,7 +185,7 @@ def test_a_later_version_of_a_question_takes_its_place(make_store: Make, answere
 def test_an_uninstalled_metric_of_a_suite_is_told(make_store: Make, answered: Answer) -> None:
     store = make_store({("m", "clean", ""): answered(right(10, 2))})
     manifest = store.manifests()[0]
-    manifest["suite"]["metrics"].append({"name": "theirs", "params": {}, "kind": "metric", "version": 1})
+    manifest.suite.metrics.append({"name": "theirs", "params": {}, "kind": "metric", "version": 1})
     store.write_manifest(manifest)
     found = row(leaderboard(store), metric="theirs")
     assert found["status"] == "n/a"
@@ -211,8 +211,8 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Answer) -> 
 
 def test_a_board_is_made_with_torch_blocked(make_store: Make, answered: Answer) -> None:
     store = make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["top1", "ece", "corruption_error"])
-    code = "import sys; sys.modules['torch'] = None; from robustvit import board, comparison, export; "
-    code += f"b = board.leaderboard({str(store.path)!r}); print(len(b), len(export.export(b, 'md')) > 0)"
+    code = "import sys; sys.modules['torch'] = None; from robustvit.results import leaderboard, export; "
+    code += f"b = leaderboard.leaderboard({str(store.path)!r}); print(len(b), len(export.export(b, 'md')) > 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "True"], done.stderr
 
