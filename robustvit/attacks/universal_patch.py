@@ -77,7 +77,7 @@ def universal_patch(
     pixels, is held down with the weight `smoothness`, because fine grain is lost in print. Sharif et al. measure instead how far colours are from those that
     one printer has, which takes that printer. samples: how many images to learn from, the first in evaluation order. epochs: passes over them; each
     meets a new placement every time. step: of the gradient's sign, shrinking to a hundredth along a cosine.
-    The patch is (3, s, s) with s = `largest` of the picture's shorter side: `Store.learned_by(cell)["patch"]`.
+    The patch is (3, s, s) with s = `largest` of the picture's shorter side: `Store.artifact_of(cell)["patch"]`.
     """
     _refuse_nothing(images.shape[2:], smallest)
     search = Search(model, images, labels, draws)

@@ -94,7 +94,7 @@ def plan(asked: Request) -> None:
     from robustvit.errors import StoreError
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import plan as plans
-    from robustvit.evaluation.kept_images import named_suite
+    from robustvit.evaluation.kept_suite import named_suite
     from robustvit.records.store import Store
 
     made = plans.make(named_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
@@ -122,7 +122,7 @@ def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
             "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
         }
-        for ask in made.asks
+        for ask in made.planned
         for cell in ask.cells
     ]  # fmt: skip
 
@@ -139,7 +139,7 @@ def _print_plan(made: Plan, place: Any, cost: Any) -> None:
         state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
         table.add_row(*(row[name] for name in told), row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
-    for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.asks if ask.missing):
+    for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
     _tell_incomplete(made.incomplete)
     runs = _runs(made.settings.budget, cost.seconds)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.plan import Ask, Plan, host, plugins_of
+from robustvit.evaluation.plan import Plan, PlannedCells, plugins_of, transformed
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -64,9 +64,9 @@ def estimate(plan: Plan, store: Store | None) -> Estimate:
     seconds: float | None = 0.0
     bound = False
     decoded: dict[tuple[str, View], int] = {}
-    for ask in plan.asks:
+    for ask in plan.planned:
         costs: dict[tuple[Any, ...], float] = {}
-        for cell in ask.questions:
+        for cell in ask.unique:
             rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
             bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after) or bool(cell.scenario.get("stop_at"))))
@@ -96,7 +96,7 @@ def _met(plan: Plan, cell: Cell) -> int:
     return max((len(one) for one in plugins_of(cell, plan).values() if isinstance(one, Data)), default=1)
 
 
-def _cost(ask: Ask, cell: Cell, plan: Plan) -> float:
+def _cost(ask: PlannedCells, cell: Cell, plan: Plan) -> float:
     """Seconds a row; none where the cell will fail, as where a patch does not fit into the picture."""
     try:
         return _timed(ask, cell, plan)
@@ -104,9 +104,9 @@ def _cost(ask: Ask, cell: Cell, plan: Plan) -> float:
         return 0.0
 
 
-def _timed(ask: Ask, cell: Cell, plan: Plan) -> float:
+def _timed(ask: PlannedCells, cell: Cell, plan: Plan) -> float:
     assert ask.model is not None
-    model = host(ask.model, cell)
+    model = transformed(ask.model, cell)
     forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile
     entry = registry.scenario(cell.scenario.name)
     if entry.kind == "attack":

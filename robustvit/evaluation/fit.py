@@ -1,4 +1,4 @@
-"""What a scenario learns from other samples before it meets its own: made once, named by everything it depends on, and shared by all shards."""
+"""Fits what a scenario needs of other samples, such as a universal perturbation: once for a cell, before its shards, which share the artifact."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from robustvit.spec.view import View
 
 
 def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
-    """What the scenario's `learn` makes, as arrays by name.
+    """The artifact that a scenario's `fit` function makes: arrays by name.
 
-    model: with its transforms. scenario: bound. plugins: what its plug-in parameters stand for. A model meets the samples as their data's first
-    Reading reads them, where the scenario nests exactly one data set. Raises RobustvitError where `learn` returns something else than tensors.
+    model: with its transforms. scenario: bound. plugins: what its plug-in parameters were resolved to. The model predicts through the first Reading of the
+    data, where the scenario nests exactly one data set. Raises RobustvitError where the function returns something else than tensors by name.
     """
     entry = registry.scenario(scenario.name)
     draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)
-    known: dict[str, ImageCache] = {}
+    caches: dict[str, ImageCache] = {}
 
     def look(data: Data, positions: np.ndarray) -> Batch:
-        shown = known.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
+        cache = caches.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
         rank = np.empty(len(data), dtype=np.int64)
         rank[order(data.ids)] = np.arange(len(data))
         labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(model.device)
-        return Batch(pixels(shown.rows(rank[positions]), model.device), labels, tuple(data.ids[i] for i in positions))
+        return Batch(pixels(cache.rows(rank[positions]), model.device), labels, tuple(data.ids[i] for i in positions))
 
-    made = entry.load_fit()(_reading(model, plugins), look, draws, **parameters(scenario, plugins))
+    made = entry.load_fit()(_through_reading(model, plugins), look, draws, **parameters(scenario, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{scenario.name}' must return tensors by name; it returned a {type(made).__name__}.")
     return {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
 
 
-def _reading(model: Classifier, plugins: Mapping[str, Any]) -> Classifier:
+def _through_reading(model: Classifier, plugins: Mapping[str, Any]) -> Classifier:
     nested = [one for one in plugins.values() if isinstance(one, Data)]
     if len(nested) != 1:
         return model

@@ -9,7 +9,7 @@ from typing import Any
 from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.macs import count
-from robustvit.evaluation.plan import Ask, Plan, host
+from robustvit.evaluation.plan import Plan, PlannedCells, transformed
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.masked_inference import undroppable
@@ -33,8 +33,8 @@ def manifest(plan: Plan, command: str) -> Manifest:
             licence=suite.licence, citation=suite.citation, data=[canonical(spec) for spec in suite.data],
             metrics=[canonical(spec) for spec in suite.metrics], scenarios=[canonical(spec) for spec in suite.scenarios],
         ),
-        cells=[_requested(cell, ask, plan) for ask in plan.asks for cell in ask.cells],
-        models={ask.label: _model_facts(ask.model.card) for ask in plan.asks if ask.model is not None},
+        cells=[_requested(cell, ask, plan) for ask in plan.planned for cell in ask.cells],
+        models={ask.label: _model_facts(ask.model.card) for ask in plan.planned if ask.model is not None},
         data={samples.data.fingerprint: _data_facts(samples) for samples in plan.samples},
         limit=plan.settings.limit, command=command,
     )  # fmt: skip
@@ -48,14 +48,14 @@ def _id(made: Manifest) -> str:
     return digest({**body, "limit": made.limit, "models": models})
 
 
-def title(cell: Cell, ask: Ask) -> str:
+def title(cell: Cell, ask: PlannedCells) -> str:
     """A cell as people call it: `fog 3`, whether the fog is made here or came with the data; with the data's name where there are several."""
     told = _scenario_facts(cell, ask.samples.traits, {})
     data = f" of {ask.samples.data.name}" if ask.samples.traits.base else ""
     return f"{told['scenario']} {told['severity']}".strip() + data
 
 
-def _requested(cell: Cell, ask: Ask, plan: Plan) -> RequestedCell:
+def _requested(cell: Cell, ask: PlannedCells, plan: Plan) -> RequestedCell:
     assert ask.model is not None
     data, own = ask.samples.data, ask.samples.traits
     return RequestedCell(
@@ -67,19 +67,19 @@ def _requested(cell: Cell, ask: Ask, plan: Plan) -> RequestedCell:
     )  # fmt: skip
 
 
-def _resolved(cell: Cell, ask: Ask, plan: Plan) -> Cell:
+def _resolved(cell: Cell, ask: PlannedCells, plan: Plan) -> Cell:
     """A certificate that leaves it to the model what becomes of unseen tokens, with what becomes of them: two models may answer two questions."""
     if cell.scenario.get("unseen") != "auto":
         return cell
     return replace(cell, scenario=cell.scenario.with_params(unseen="kept" if _undroppable(cell, ask, plan) else "dropped"))
 
 
-def _undroppable(cell: Cell, ask: Ask, plan: Plan) -> str:
+def _undroppable(cell: Cell, ask: PlannedCells, plan: Plan) -> str:
     """Why a model's tokens cannot be dropped, asked once of each model and its transforms; "" where they can."""
     assert ask.model is not None
     key = (ask.label, cell.transforms, cell.view.shown)
     if key not in plan.undroppable:
-        plan.undroppable[key] = undroppable(host(ask.model, cell))
+        plan.undroppable[key] = undroppable(transformed(ask.model, cell))
     return plan.undroppable[key]
 
 
@@ -110,15 +110,14 @@ def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
 
 
 def _source(cell: Cell, data: Data) -> str:
-    entry = registry.scenario(cell.scenario.name)
-    if entry.kind != "corruption" or not entry.severity:
+    if not registry.scenario(cell.scenario.name).stored:
         return data.source
     return "on-the-fly" if cell.storage is None else f"on-the-fly, {cell.storage}"
 
 
 def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
     """The facts with the MACs of one image, counted once for each model, and with what a certificate does to tokens that cannot be dropped."""
-    model = next(ask.model for ask in plan.asks if ask.label == label and ask.model is not None)
+    model = next(ask.model for ask in plan.planned if ask.label == label and ask.model is not None)
     if label not in plan.costs:
         plan.costs[label] = count(model.model, model.size)
     cost = plan.costs[label]

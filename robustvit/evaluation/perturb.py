@@ -1,4 +1,4 @@
-"""Any corruption or attack by name, for people with a loop of their own."""
+"""Applies any corruption or attack by name, for loops of one's own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def perturb(
 
     images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
     the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random draws, default 0 … N − 1: the same
-    id gets the same numbers in any batch. An attack leaves images alone that the model already gets wrong. Raises UnknownName,
+    id gets the same numbers in any batch. An attack leaves images alone that the model already misclassifies. Raises UnknownName,
     BadParameter, PixelRange or BudgetExceeded.
     """
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
@@ -64,21 +64,22 @@ def perturb(
     if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
         raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
     if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
-        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model tells classes 0 … {model.outputs - 1} apart.")
+        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model has classes 0 … {model.outputs - 1}.")
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)
     if entry.chain:
         return _chained(host, batch, bound, seed)
     plugins = {**_nested(bound, entry), **given}
-    learned = {key: torch.from_numpy(array) for key, array in fit(host, host.view, bound, seed, plugins).items()} if entry.fit else None
-    outcome = scenario(entry, bound, plugins, learned)(host, batch, Draws(seed, stream(bound), names, images.device))
+    fitted = fit(host, host.view, bound, seed, plugins) if entry.fit else {}
+    artifact = {key: torch.from_numpy(array) for key, array in fitted.items()}
+    outcome = scenario(entry, bound, plugins, artifact)(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images
 
 
 def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
-    """The images that a chain of attacks leaves, each asked of what those before it left standing."""
+    """The images that a chain of attacks leaves, each run on the samples that those before it did not make the model misclassify."""
     images = batch.images.clone()
     for spec in links(chain):
         with torch.no_grad():
@@ -92,7 +93,7 @@ def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
 
 
 def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:
-    """What the plug-in parameters of a bound Spec stand for, by their names."""
+    """What the plug-in parameters of a bound Spec are resolved to, by their names."""
     load: dict[str, Any] = {"model": load_model, "data": load_data, "kept": lambda value: load_kept(value.name)}
     kinds = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin}
     return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}

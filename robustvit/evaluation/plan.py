@@ -1,4 +1,4 @@
-"""What a run would do, before it does it: the questions to every model on every data set, and how far each has got."""
+"""What a run will compute: the cells of every model on every data set, and how far each has got."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ KEPT = ("logits", "adversarial")
 
 @dataclass(frozen=True)
 class Settings:
-    """What changes only where and how fast a run computes, and what it keeps besides: no part of a cell but `precision` and `view`.
+    """Where and how fast a run computes, and what else it keeps. Only `precision`, `view`, `storage` and `seed` are part of a cell.
 
-    batch_size: rows per tile. workers: threads that decode images beside each other. limit: samples per cell, a count, or a share in (0, 1).
-    keep: any of KEPT. view: overrides of the models' own view. storage: as a suite's, over it. data_dir: where the data's files are; for a
+    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a share in (0, 1).
+    keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are; for a
     suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     """
 
@@ -50,9 +50,9 @@ class Settings:
     budget: str | float | None = None
 
 
-@dataclass
-class Ask:
-    """A suite's questions to one model on one data set. `model` is None while its weights are not at hand (`missing` says why)."""
+@dataclass(eq=False)
+class PlannedCells:
+    """The cells of a suite for one model on one data set. `model` is None while its weights are not at hand (`missing` says why)."""
 
     label: str
     samples: Samples
@@ -61,18 +61,22 @@ class Ask:
     missing: str = ""
 
     @property
-    def questions(self) -> list[Cell]:
-        """The cells, each once: the first link of a chain is also the cell of that attack alone."""
+    def unique(self) -> list[Cell]:
+        """Each cell once: the first link of a chain of attacks is also the cell of that attack alone."""
         return list(dict.fromkeys(self.cells))
 
 
 @dataclass
 class Plan:
-    """A suite, its data, and the questions to every model on every data set."""
+    """A suite, its data, and the cells of every model on every data set.
+
+    plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens cannot be
+    dropped, by model and transforms; "" where they can. Both are filled when first needed.
+    """
 
     suite: Suite
     samples: list[Samples]
-    asks: list[Ask]
+    planned: list[PlannedCells]
     settings: Settings
     plugins: dict[Spec, Any] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
@@ -81,28 +85,30 @@ class Plan:
     @property
     def cells(self) -> list[Cell]:
         """Every cell of every model, once."""
-        return [cell for ask in self.asks for cell in ask.questions]
+        return [cell for part in self.planned for cell in part.unique]
 
     def done(self, store: Store | None) -> dict[str, int]:
         """Rows already here, by cell id; nothing for cells whose id is unresolved."""
         if store is None:
             return {}
-        return {cell.id: min(ask.samples.asked, rows(store.pieces(cell.id))) for ask in self.asks for cell in ask.cells if cell.resolved}
+        return {
+            cell.id: min(part.samples.asked, rows(store.pieces(cell.id))) for part in self.planned for cell in part.cells if cell.resolved
+        }
 
     def complete(self, store: Store) -> int:
         """How many cells have all their rows."""
         done = self.done(store)
-        return sum(cell.resolved and done[cell.id] >= ask.samples.asked for ask in self.asks for cell in ask.questions)
+        return sum(cell.resolved and done[cell.id] >= part.samples.asked for part in self.planned for cell in part.unique)
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
+        """A sentence for each data set that lacks images: `imagenet-a holds 7,412 of its 7,500 images`."""
         return shortfalls(self.samples)
 
     @property
     def rows(self) -> int:
-        """Rows wanted in all."""
-        return sum(ask.samples.asked * len(ask.questions) for ask in self.asks)
+        """Rows requested in all."""
+        return sum(part.samples.asked * len(part.unique) for part in self.planned)
 
 
 def make(
@@ -125,39 +131,37 @@ def make(
     if settings.budget is not None:
         seconds(settings.budget)
     limit = suite.limit if settings.limit is None else settings.limit
-    plan = Plan(
-        _asked(suite, settings), [Samples.of(one, limit, asked) for one, asked in open_data(suite, data, settings.data_dir)], [], settings
-    )
+    opened = open_data(suite, data, settings.data_dir)
+    plan = Plan(_adjusted(suite, settings), [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
     refuse_contradictions(plan.samples)
     for address in models:
-        plan.asks += _asks(plan, address, need_weights)
-    labels = [ask.label for ask in plan.asks if ask.samples is plan.samples[0]]
+        plan.planned += _planned(plan, address, need_weights)
+    labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
     for label in labels:
         if labels.count(label) > 1:
             raise BadParameter(f"the model '{label}' is named twice.")
     return plan
 
 
-def _asked(suite: Suite, settings: Settings) -> Suite:
-    """The suite as the settings bend it."""
-    bent = suite if settings.seed is None else suite.with_seed(settings.seed)
+def _adjusted(suite: Suite, settings: Settings) -> Suite:
+    """The suite with the seed and storage of the settings."""
+    adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
     if settings.storage is None:
-        return bent
-    entries = [registry.scenario(spec.name) for spec in suite.scenarios]
-    if not any(entry.kind == "corruption" and entry.severity for entry in entries):
+        return adjusted
+    if not any(registry.scenario(spec.name).stored for spec in suite.scenarios):
         raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
-    return replace(bent, storage=settings.storage)
+    return replace(adjusted, storage=settings.storage)
 
 
-def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[Ask]:
-    """The questions to one model, on every data set."""
+def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[PlannedCells]:
+    """The cells of one model, on every data set."""
     try:
         model = load(address, plan.settings) if isinstance(address, str | Spec) else _given(address)
     except WeightsUnavailable as error:
         if need_weights:
             raise
         blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
-        return [Ask(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
+        return [PlannedCells(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     for samples in plan.samples:
         for reading in samples.data.readings:
@@ -165,14 +169,15 @@ def _asks(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> l
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in plan.suite.transforms:
-        host(model, replace(first, transforms=pipeline))  # one that cannot be had is refused here
+        transformed(model, replace(first, transforms=pipeline))  # a transform that this model cannot have is refused here
     return [
-        Ask(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model) for samples in plan.samples
+        PlannedCells(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model)
+        for samples in plan.samples
     ]
 
 
 def _given(model: Classifier) -> Classifier:
-    """A Classifier that the caller made, under the name of the weights it has now. Raises BadParameter for anything else."""
+    """A Classifier that the caller made, with the fingerprint of the weights it has now. Raises BadParameter for anything else."""
     if not isinstance(model, Classifier):
         raise BadParameter(
             f"models takes addresses and Classifiers; this is a {type(model).__name__}. Name the function that makes it: package.module:factory."
@@ -181,7 +186,7 @@ def _given(model: Classifier) -> Classifier:
 
 
 def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
-    """The suite's cells on one data set. `model`: a Cell that knows its model, that model's own view and precision."""
+    """The suite's cells on one data set. `model`: a Cell with its model, that model's own view and precision."""
     cut = samples.traits.cut
     view = model.view if cut is None else model.view.of_cut(cut)
     return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
@@ -193,7 +198,7 @@ def load(address: str | Spec, settings: Settings) -> Classifier:
 
 
 def _with_nested(cell: Cell, plan: Plan) -> Cell:
-    """The cell with every nested model replaced by its identity and fingerprint; the loaded model is remembered under that name."""
+    """The cell with every nested model replaced by its identity and fingerprint; the loaded model is kept in the plan under that name."""
     entry = registry.scenario(cell.scenario.name)
     changed = {}
     for param in entry.params:
@@ -219,12 +224,12 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
 
 
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
-    """What the plug-in parameters of a cell's scenario stand for."""
+    """What the plug-in parameters of a cell's scenario were resolved to, by parameter name."""
     return {key: plan.plugins[value] for key, value in cell.scenario.params if isinstance(value, Spec) and value in plan.plugins}
 
 
-def host(model: Classifier, cell: Cell) -> Classifier:
-    """The model as a cell's scenario meets it: its transforms applied in order, behind what its view shows. The argument is untouched."""
+def transformed(model: Classifier, cell: Cell) -> Classifier:
+    """The model of a cell: its transforms applied in order, then the upsampling of its view. The argument is untouched."""
     for spec in cell.transforms:
         function = registry.lookup("transform", spec.name).load()
         model = function(model, **{key: plain(value) for key, value in spec.params})
@@ -234,5 +239,5 @@ def host(model: Classifier, cell: Cell) -> Classifier:
 
 
 def shards(asked: int) -> list[tuple[int, int]]:
-    """(shard, rows wanted of it) for the first `asked` samples in evaluation order."""
+    """(shard, rows requested of it) for the first `asked` samples in evaluation order."""
     return [(shard, min(SHARD, asked - shard * SHARD)) for shard in range(-(-asked // SHARD))]

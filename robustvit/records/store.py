@@ -1,15 +1,15 @@
-"""Records on disk: a directory in which everything is named by what it answers, so that stores merge by copying.
+"""Records on disk: a directory in which every file is named by its content, so that stores merge by copying.
 
     store.json                          {"schema": 2}
-    cells/<cell id>/cell.json           the question
+    cells/<cell id>/cell.json           the canonical cell
     cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
     cells/<cell id>/<shard>-<start>-<stop>.safetensors   images that an attack left of these rows, where they are kept
-    learned/<lesson>-<digest>.safetensors   what scenarios learned from other samples: named by the question, and by its bytes
+    learned/<artifact id>-<digest>.safetensors   what scenarios fitted on other samples: named by what it depends on, and by its bytes
     cells/<cell id>/gallery.parquet     a few samples as the model saw them
-    cells/<cell id>/failure.json        why it could not be answered; gone once it is
-    runs/<id>.json                      a manifest: which suite asked which cells of which models, and how many samples
-    environments/<id>.json              versions, hardware and switches; named in the metadata of the pieces made there
-    leases/                             locks of shards being computed; the operating system drops those of a dead process
+    cells/<cell id>/failure.json        why it could not be computed; gone once it is
+    runs/<id>.json                      a manifest: which cells of which models a suite requested, and how many samples
+    environments/<id>.json              versions, hardware and switches; named in the metadata of the files made there
+    leases/                             locks of shards being computed; the operating system releases those of a dead process
 
 A file appears whole or not at all: it is written beside its place, synced, and renamed.
 """
@@ -37,9 +37,10 @@ import pyarrow.parquet as pq
 import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
+from robustvit.records.images import ImageFile, encoded
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
-from robustvit.spec.cell import lesson_of
+from robustvit.spec.cell import artifact_id
 from robustvit.spec.spec import digest
 
 _PIECE = re.compile(r"(\d{6})-(\d{3})-(\d{3})\.parquet")
@@ -80,15 +81,21 @@ class Store:
         folder = self.path / "cells"
         return sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
 
-    def describe(self, cell: str) -> dict[str, Any]:
-        """The canonical question behind a cell id."""
-        return _read_json(self.path / "cells" / cell / "cell.json")
+    def knows(self, cell: str) -> bool:
+        """Whether the cell behind an id is described here."""
+        return self._cell_file(cell).is_file()
 
-    def declare(self, cell: str, question: dict[str, Any]) -> None:
-        """Notes what a cell id stands for."""
-        path = self.path / "cells" / cell / "cell.json"
-        if not path.is_file():
-            _write_json(path, question)
+    def describe(self, cell: str) -> dict[str, Any]:
+        """The canonical cell behind an id."""
+        return _read_json(self._cell_file(cell))
+
+    def declare(self, cell: str, description: dict[str, Any]) -> None:
+        """Keeps the canonical cell behind an id."""
+        if not self.knows(cell):
+            _write_json(self._cell_file(cell), description)
+
+    def _cell_file(self, cell: str) -> Path:
+        return self.path / "cells" / cell / "cell.json"
 
     def pieces(self, cell: str) -> list[Piece]:
         """The pieces of a cell, whole or not, by name."""
@@ -128,9 +135,19 @@ class Store:
 
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
-        content = safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})  # one entry: several have no order
+        content = encoded(arrays, about)
         _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
         return hashlib.sha256(content).hexdigest()
+
+    def images(self, piece: Piece) -> ImageFile:
+        """The images beside the rows of a file. Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written."""
+        path, checksum = piece.path.with_suffix(".safetensors"), self.about(piece).get("images")
+        if checksum is None or not path.is_file():
+            raise StoreError(f"{piece.path} has no images beside it. Run with --keep adversarial and a new --store.")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+                raise StoreDamaged(f"{path} is not what was written there. Restore it from a copy, or attack again with a new --store.")
+        return ImageFile(path)
 
     def set_aside(self, cell: str) -> list[Path]:
         """Renames the damaged pieces of a cell so that they are computed anew; returns their new names."""
@@ -144,10 +161,10 @@ class Store:
                 moved.append(target)
         return moved
 
-    # failures and pictures
+    # failures and gallery images
 
     def fail(self, cell: str, reason: str) -> None:
-        """Notes why a cell could not be answered."""
+        """Keeps why a cell could not be computed."""
         _write_json(self.path / "cells" / cell / "failure.json", {"reason": reason})
 
     def succeed(self, cell: str) -> None:
@@ -159,45 +176,47 @@ class Store:
         path = self.path / "cells" / cell / "failure.json"
         return str(_read_json(path).get("reason")) if path.is_file() else None
 
-    def hang(self, cell: str, pictures: pa.Table) -> None:
+    def write_gallery(self, cell: str, images: pa.Table) -> None:
         """Keeps a few samples as the model saw them: sample, label, pred, image (encoded bytes)."""
         sink = io.BytesIO()
-        pq.write_table(pictures, sink)
+        pq.write_table(images, sink)
         _write_bytes(self.path / "cells" / cell / "gallery.parquet", sink.getbuffer())
 
     def gallery(self, cell: str) -> pd.DataFrame:
-        """The pictures kept of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none."""
+        """The gallery images of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none."""
         path = self.path / "cells" / cell / "gallery.parquet"
         if not path.is_file():
             return pd.DataFrame({"sample": [], "label": [], "pred": [], "image": []})
         try:
-            pictures: pd.DataFrame = pq.read_table(path).to_pandas()
+            images: pd.DataFrame = pq.read_table(path).to_pandas()
         except (pa.ArrowException, OSError) as error:
-            raise StoreDamaged(f"{path} is not whole ({error}). Delete it; pictures return when their first shard is computed.") from error
-        return pictures
+            raise StoreDamaged(
+                f"{path} is not whole ({error}). Delete it; the images return when their first shard is computed."
+            ) from error
+        return images
 
-    # what scenarios have learned
+    # artifacts: what scenarios fitted on other samples
 
-    def learned(self, lesson: str) -> dict[str, np.ndarray] | None:
-        """The arrays kept under the name of a lesson, or None. A file that is not whole is set aside, so that it is learned anew."""
-        for path in sorted((self.path / "learned").glob(f"{lesson}-*.safetensors")):
+    def artifact(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of an artifact, or None. A file that is not whole is set aside, so that it is fitted anew."""
+        for path in sorted((self.path / "learned").glob(f"{name}-*.safetensors")):
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest()[:20] == path.stem.partition("-")[2]:
                 return safetensors.numpy.load(content)
             os.replace(path, path.with_suffix(".damaged"))
         return None
 
-    def learned_by(self, cell: str) -> dict[str, np.ndarray]:
-        """What the scenario of a cell learned before it met its samples, arrays by name. Raises StoreError where that is not here."""
-        found = self.learned(lesson_of(self.describe(cell)))
+    def artifact_of(self, cell: str) -> dict[str, np.ndarray]:
+        """What the scenario of a cell fitted on other samples, arrays by name. Raises StoreError where that is not here."""
+        found = self.artifact(artifact_id(self.describe(cell)))
         if found is None:
-            raise StoreError(f"the store {self.path} keeps nothing that cell {cell} has learned.")
+            raise StoreError(f"the store {self.path} keeps no artifact that cell {cell} was fitted with.")
         return found
 
-    def keep_learned(self, lesson: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps arrays under the name of a lesson."""
+    def keep_artifact(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps the arrays of an artifact."""
         content = safetensors.numpy.save(arrays)
-        _write_bytes(self.path / "learned" / f"{lesson}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
+        _write_bytes(self.path / "learned" / f"{name}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
 
     # manifests and environments
 

@@ -88,7 +88,7 @@ class Attempts:
 
     def hear(self, question: Question, rows: pd.DataFrame) -> None:
         """Keeps what a cell's rows say of gradients."""
-        known = (self._store.path / "cells" / question.cell / "cell.json").is_file()
+        known = self._store.knows(question.cell)
         if not known or not self.columns(question) or question.cell in self._places:
             return
         told = self._store.describe(question.cell)

@@ -48,7 +48,7 @@ class CleanAnswers:
         return _shared(told) if one.question.scenario == "clean" and told else ""
 
     def _told(self, question: Question) -> Mapping[str, Any]:
-        known = (self._store.path / "cells" / question.cell / "cell.json").is_file()
+        known = self._store.knows(question.cell)
         return self._store.describe(question.cell) if known else {}
 
     def _answers(self, clean: Question) -> pd.Series:

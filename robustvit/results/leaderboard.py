@@ -305,7 +305,7 @@ def _about(store: Store, groups: Iterable[_Group]) -> dict[str, Any]:
     models, views = {}, {}
     for question in (heard.asked.question for group in groups for heard in group.heard):
         known = question.view in views and question.model in models
-        if not known and (store.path / "cells" / question.cell / "cell.json").is_file():
+        if not known and store.knows(question.cell):
             cell: Mapping[str, Any] = store.describe(question.cell)
             models[question.model] = cards.get(str(cell.get("weights")), {})
             views[question.view] = cell.get("view", {})

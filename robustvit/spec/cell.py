@@ -67,11 +67,11 @@ class Cell:
         return told | ({"after": self.after} if self.after else {})
 
     @property
-    def lesson(self) -> str | None:
-        """The name of what the scenario learns from other samples before it meets these: everything that it depends on. None where it learns nothing."""
+    def artifact_id(self) -> str | None:
+        """The id of what the scenario fits on other samples first: the hash of everything it depends on. None where it fits nothing."""
         if not registry.scenario(self.scenario.name).fit:
             return None
-        return lesson_of(self.as_dict())
+        return artifact_id(self.as_dict())
 
     @property
     def earlier(self) -> Cell:
@@ -88,6 +88,6 @@ class Cell:
         return f"{self.scenario.name}" + (f" {show(self.severity)}" if self.severity is not None else "")
 
 
-def lesson_of(question: Mapping[str, Any]) -> str:
-    """The name of what the scenario of a canonical question learned: the hash of all of it but the data that is judged."""
+def artifact_id(question: Mapping[str, Any]) -> str:
+    """The id of what the scenario of a canonical cell fitted: the hash of all of the cell but the data that it is evaluated on."""
     return digest({key: value for key, value in question.items() if key not in ("data", "data_fingerprint", "storage", "after")})

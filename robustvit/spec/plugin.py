@@ -67,6 +67,11 @@ class Entry:
         return self.doc.strip().splitlines()[0] if self.doc.strip() else ""
 
     @property
+    def stored(self) -> bool:
+        """Whether it makes corrupted images, which a suite may send through a storage format: a corruption with a severity."""
+        return self.kind == "corruption" and bool(self.severity)
+
+    @property
     def adapter(self) -> bool:
         """Whether it makes plug-ins of names, rather than being one."""
         return self.name.endswith("/")

@@ -72,7 +72,7 @@ class Suite:
         """The cell with what the suite says of corruptions. Storage names every cell, so that groups with and without it stay apart."""
         entry = registry.scenario(cell.scenario.name)
         stored = replace(cell, storage=self.storage)
-        if entry.kind != "corruption" or not entry.severity or self.view.corrupt_at is None:
+        if not entry.stored or self.view.corrupt_at is None:
             return stored
         return replace(stored, view=cell.view.acted_at(self.view.corrupt_at))
 

@@ -1,5 +1,6 @@
 """Adversarial patches on models whose reach is known in closed form."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from robustvit.attacks.patch import adversarial_patch
 from robustvit.errors import BadParameter, BudgetExceeded
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.batch import Batch
+from robustvit.primitives.budget import check_budget
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.patches import places
-from robustvit.primitives.scenario import Outcome, _attacked, check_budget, scenario
+from robustvit.primitives.scenario import Outcome, scenario
+from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import parse
 
@@ -200,20 +203,24 @@ def test_more_pixels_than_the_patches_have_exceed_the_budget() -> None:
     check_budget(moved, batch, spec)
     moved[3, 1, 5, 5] = 0.0
     with pytest.raises(BudgetExceeded, match=r"changed 9 pixels of sample i3; its budget is 2 patches of 2x2, 8 pixels"):
-        _attacked(lambda *given: Crafted(moved), spec, model, batch, Draws(0, "x", batch.ids))
+        checked(spec, lambda *given: Crafted(moved), model, batch)
+
+
+def checked(spec: Any, crafting: Any, model: Any, batch: Batch, tells: tuple[str, ...] = ()) -> Outcome:
+    """What the attack scenario makes of a function's images and columns."""
+    entry = replace(lookup("attack", spec.name), tells=tells)
+    return AttackScenario(entry, spec, crafting, {})(model, batch, Draws(0, "x", batch.ids))
 
 
 def test_a_column_that_an_attack_did_not_announce_is_refused() -> None:
     model, _ = linear(SIDE)
     batch = batch_of(model)
     spec = bind(lookup("attack", "adversarial_patch"), parse({"adversarial_patch": {"size": 2}})[0])
-    told = _attacked(
-        lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), spec, model, batch, Draws(0, "x", batch.ids), ("value_a", "value_b")
-    )
+    told = checked(spec, lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), model, batch, ("value_a", "value_b"))
     assert told.columns["value_a"].tolist() == [1.0] * 12
     assert bool(told.columns["value_b"].isnan().all())
-    with pytest.raises(rv.RobustvitError, match="tells a column 'value_a'"):
-        _attacked(lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), spec, model, batch, Draws(0, "x", batch.ids))
+    with pytest.raises(rv.RobustvitError, match="returns a column 'value_a'"):
+        checked(spec, lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), model, batch)
 
 
 def test_half_precision_only_searches_and_float32_judges() -> None:

@@ -134,12 +134,12 @@ def test_more_learning_fools_more_and_each_image_costs_one_query(store: Path) ->
 
 def test_the_patch_can_be_had_from_the_store(store: Path) -> None:
     cell = next(question.cell for question, _ in rv.load_records(store) if question.scenario == "universal_patch")
-    patch = Store(store).learned_by(cell)["patch"]
+    patch = Store(store).artifact_of(cell)["patch"]
     assert patch.shape == (3, 16, 16)
     assert 0.05 <= float(patch.min()) <= float(patch.max()) <= 0.95 + 1e-6
     clean = next(question.cell for question, _ in rv.load_records(store) if question.scenario == "clean")
     with pytest.raises(StoreError, match="nothing that cell"):
-        Store(store).learned_by(clean)
+        Store(store).artifact_of(clean)
 
 
 def test_a_patch_that_covers_nothing_is_refused() -> None:

@@ -72,7 +72,7 @@ def test_workers_and_the_order_of_tasks_change_nothing(suite: Suite, tmp_path: P
     runner.run(suite, [model], store=tmp_path / "plain", limit=19)
     monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
     forward = local.run
-    monkeypatch.setattr(local, "run", lambda tasks, attempt: forward(random.Random(7).sample(list(tasks), len(tasks)), attempt))
+    monkeypatch.setattr(local, "run", lambda tasks, *rest: forward(random.Random(7).sample(list(tasks), len(tasks)), *rest))
     runner.run(suite, [model], store=tmp_path / "other", limit=19, workers=2)
     assert same(tables(tmp_path / "plain"), tables(tmp_path / "other"))
 

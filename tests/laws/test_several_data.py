@@ -269,7 +269,7 @@ def test_another_data_set_takes_the_place_of_what_sequences_are_made_of() -> Non
     made = planned(load_suite("imagenet-p"), [DIGITS], "digits", Settings(limit=2))
     assert {samples.data.name for samples in made.samples} == {"digits-p"}
     assert [samples.asked for samples in made.samples].count(62) == 9
-    assert {ask.samples.traits.base for ask in made.asks} == {"digits"}
+    assert {ask.samples.traits.base for ask in made.planned} == {"digits"}
 
 
 def test_a_view_that_a_user_sets_holds_for_clean_images(disk: Path) -> None:

@@ -150,7 +150,7 @@ def test_answers_are_read_as_the_data_reads_them() -> None:
 def test_models_whose_tokens_cannot_be_dropped_say_why(module: nn.Module, why: str) -> None:
     model = classifier(module)
     assert why in undroppable(model)
-    with pytest.raises(ModelError, match=f"cannot drop unseen tokens: .*{why}.*Ask `unseen: kept`"):
+    with pytest.raises(ModelError, match=f"cannot drop unseen tokens: .*{why}.*PlannedCells `unseen: kept`"):
         sight(model, pictures(), "dropped")
 
 

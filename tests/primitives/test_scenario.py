@@ -13,7 +13,8 @@ from robustvit.errors import GradientAbsent, RobustvitError
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.scenario import Outcome, _attacked, scenario
+from robustvit.primitives.scenario import Outcome, scenario
+from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.primitives.votes import Votes
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec import registry
@@ -61,8 +62,9 @@ def test_a_column_that_no_book_has_is_refused() -> None:
     spec = bind(entry, parse({"fgsm": {"eps": 0.01}})[0])
     model, pixels = linear()[0], images(4)
     batch = Batch(pixels, model(pixels).argmax(dim=1), ("0", "1", "2", "3"))
-    with pytest.raises(RobustvitError, match="'mood'; an attack's books are steps, queries, gradients, gradient"):
-        _attacked(lambda *given: Crafted(given[1], {"mood": torch.zeros(4)}), spec, model, batch, Draws(0, "x", batch.ids))
+    attack = AttackScenario(entry, spec, lambda *given: Crafted(given[1], {"mood": torch.zeros(4)}), {})
+    with pytest.raises(RobustvitError, match="'mood'; those of an attack are steps, queries, gradients, gradient"):
+        attack(model, batch, Draws(0, "x", batch.ids))
 
 
 def _votes(counts: torch.Tensor, **columns: torch.Tensor) -> None:

@@ -29,7 +29,7 @@ def hang(store: Store, image: bytes, sample: str = "s00000") -> None:
     for cell in store.cells():
         if store.pieces(cell):
             columns = {"sample": [sample], "label": pa.array([0], pa.int32()), "pred": pa.array([1], pa.int32()), "image": [image]}
-            store.hang(cell, pa.table(columns))
+            store.write_gallery(cell, pa.table(columns))
 
 
 def asked(answered: Callable[..., dict[str, Any]], *models: str) -> dict[tuple[str, str, str], Any]:

@@ -195,7 +195,7 @@ def test_scenarios_that_share_no_samples_all_show_theirs(
     store = make_store({("demo", name, ""): answered([True, False]) for name in ("colour", "edge")})
     for place, cell in enumerate(store.cells()):
         rows = {"sample": [f"{place}/a", f"{place}/b"], "label": [0, 1], "pred": [1, 1], "image": [encoded()] * 2}
-        store.hang(cell, pa.table(rows))
+        store.write_gallery(cell, pa.table(rows))
     found = gallery(store, stages(leaderboard(store))[0].entrants[0], {}, budget)
     assert found is not None
     assert [strip.title for strip in found.strips] == titles

@@ -1,0 +1,66 @@
+"""Tasks of a run and their outcomes: plain values, which another process or machine can be handed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from robustvit.evaluation.plan import Plan, PlannedCells, shards
+from robustvit.primitives.scenario import scenario_kind
+from robustvit.records.store import Store
+from robustvit.spec import registry
+from robustvit.spec.cell import Cell
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows [begin, stop) of one shard of one cell. model: its label; data: the fingerprint of its data. A worker begins where the Store ends."""
+
+    model: str
+    data: str
+    cell: Cell
+    shard: int
+    begin: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The rows of a task are in the Store; `computed` of them were made by this worker."""
+
+    computed: int = 0
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Another process holds the lease, or the attack before this one is still to come: try again later."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The cell failed, and with it all its tasks: the reason is in the Store, too."""
+
+    reason: str
+
+
+Outcome = Done | Busy | Failed
+
+
+def tasks_of(part: PlannedCells, cell: Cell, store: Store) -> list[Task]:
+    """The tasks of a cell that the Store lacks, in order."""
+    return [task for shard, wanted in shards(part.samples.asked) for task in _of_shard(part, cell, shard, wanted, store)]
+
+
+def _of_shard(part: PlannedCells, cell: Cell, shard: int, wanted: int, store: Store) -> Iterator[Task]:
+    assert part.model is not None
+    rows = scenario_kind(registry.scenario(cell.scenario.name)).rows_per_task(part.model.tile, cell.view.size)
+    for begin in range(store.reached(cell.id, shard), wanted, rows):
+        yield Task(part.label, part.samples.data.fingerprint, cell, shard, begin, min(begin + rows, wanted))
+
+
+def planned_of(plan: Plan, task: Task) -> PlannedCells:
+    """The part of a plan that a task is of. Raises LookupError for a task of another plan."""
+    for part in plan.planned:
+        if (part.label, part.samples.data.fingerprint) == (task.model, task.data):
+            return part
+    raise LookupError(f"the plan of suite '{plan.suite.name}' has no model '{task.model}' on data {task.data}.")

@@ -1,0 +1,165 @@
+"""A worker: a Task in, Done, Busy or Failed out. What it computes is in the Store before it answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from robustvit.errors import DataError, RobustvitError, StoreError
+from robustvit.evaluation import plan as plans
+from robustvit.evaluation.evaluate import Evaluation, evaluate
+from robustvit.evaluation.fit import fit
+from robustvit.evaluation.gallery import gallery, gallery_rows
+from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.manifest import title
+from robustvit.evaluation.plan import Plan, PlannedCells
+from robustvit.evaluation.tasks import Busy, Done, Failed, Outcome, Task, planned_of
+from robustvit.primitives.classifier import Classifier
+from robustvit.records import records
+from robustvit.records.store import Store
+from robustvit.spec.sample_order import SHARD
+from robustvit.spec.view import View
+from robustvit.version import __version__
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+
+
+class Worker:
+    """Computes tasks of a plan into a store, one at a time.
+
+    environment: the id of this machine's description in the store. announce: called with what is being computed. One pipeline of one model is kept in
+    memory between tasks, and what was decoded for each data set and view.
+    """
+
+    def __init__(self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None) -> None:
+        self.plan, self.store, self.environment, self.announce = plan, store, environment, announce
+        self._images: dict[tuple[str, View], ImageCache] = {}
+        self._model: tuple[tuple[Any, ...], Classifier] | None = None
+        self._failed: dict[str, Failed] = {}
+
+    def decode(self, part: PlannedCells, view: View) -> ImageCache:
+        """The images of a part's samples through a view, decoded now where they were not."""
+        key = (part.samples.data.fingerprint, view)
+        if key not in self._images:
+            cache = ImageCache(part.samples.data, view, workers=self.plan.settings.workers)
+            cache.ensure(part.samples.asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
+            self._images[key] = cache
+        return self._images[key]
+
+    def do(self, task: Task) -> Outcome:
+        """Computes a task under its lease. A scenario or model that raises fails its cell; faults of the store or the data are raised."""
+        if task.cell.id in self._failed:
+            return self._failed[task.cell.id]
+        if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.stop:
+            return self._await_earlier(task)
+        blocked = self._fit(task)
+        if blocked is not None:
+            return blocked
+        with self.store.lease(task.cell.id, task.shard) as mine:
+            if not mine:
+                return Busy()
+            begin = self.store.reached(task.cell.id, task.shard)
+            return self._compute(task, begin) if begin < task.stop else Done()
+
+    def _await_earlier(self, task: Task) -> Outcome:
+        """Failed where the attack before this one failed, else Busy: it is still to come."""
+        reason = self.store.failure(task.cell.earlier.id)
+        return Busy() if reason is None else self._fail(task, RobustvitError(f"the attack before it failed: {reason}"))
+
+    def _fit(self, task: Task) -> Outcome | None:
+        """None where the artifact that the task's scenario needs is in the store, made now if need be; Busy where another process makes it, Failed."""
+        artifact = task.cell.artifact_id
+        if artifact is None or self.store.artifact(artifact) is not None:
+            return None
+        with self.store.lease(artifact, 0) as mine:
+            if not mine:
+                return Busy()
+            if self.store.artifact(artifact) is not None:
+                return None
+            cell, workers = task.cell, self.plan.settings.workers
+            self.announce(f"{task.model} · fitting {self.title(task)}")
+            plugins = plans.plugins_of(cell, self.plan)
+            made = self._attempt(lambda: fit(self._host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
+            if isinstance(made, Failed):
+                return made
+            self.store.keep_artifact(artifact, made)
+        return None
+
+    def _attempt(self, work: Callable[[], T], task: Task) -> T | Failed:
+        """The result of the work; where it raises, as a scenario or a model may, the cell has failed."""
+        try:
+            return work()
+        except (StoreError, DataError):
+            raise
+        except _CELL_FAULTS as error:
+            return self._fail(task, error)
+
+    def _compute(self, task: Task, begin: int) -> Outcome:
+        self.announce(f"{task.model} · {self.title(task)}")
+        began = time.perf_counter()
+        found = self._attempt(lambda: self._evaluate(task, begin), task)
+        if isinstance(found, Failed):
+            return found
+        host = self._host(task)
+        about = {
+            "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__, "tile": host.tile,
+            "device": str(host.device),
+        }  # fmt: skip
+        if found.adversarial is not None:  # before its rows, which name the file's checksum
+            earlier = task.cell.earlier.id if task.cell.after else ""
+            notes = {"cell": task.cell.id, "earlier": earlier}
+            about["images"] = self.store.keep_images(task.cell.id, task.shard, begin, found.adversarial, task.stop, notes)
+        self.store.write(task.cell.id, task.shard, begin, found.rows, about)
+        self.store.succeed(task.cell.id)
+        if len(found.seen):
+            self.store.write_gallery(task.cell.id, gallery(found))
+        return Done(found.rows.num_rows)
+
+    def _evaluate(self, task: Task, begin: int) -> Evaluation:
+        samples, cell = planned_of(self.plan, task).samples, task.cell
+        rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
+        first = task.shard == 0 and begin == 0
+        return evaluate(
+            cell, self._host(task), samples.data, self.decode(planned_of(self.plan, task), cell.view).rows(rows), samples.positions[rows],
+            plugins=plans.plugins_of(cell, self.plan), keep=self.plan.settings.keep, show=gallery_rows(samples, task.stop) if first else (),
+            earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
+        )  # fmt: skip
+
+    def _earlier(self, task: Task, begin: int) -> pd.DataFrame | None:
+        """The Records that the attacks before a task's left of its samples."""
+        if not task.cell.after:
+            return None
+        files = [piece for piece in self.store.pieces(task.cell.earlier.id) if piece.shard == task.shard]
+        return records.read(files).iloc[begin : task.stop].reset_index(drop=True)
+
+    def _host(self, task: Task) -> Classifier:
+        """The task's model with its transforms."""
+        part = planned_of(self.plan, task)
+        key = (task.model, task.cell.transforms, task.cell.view if task.cell.view.shown else None)
+        if self._model is None or self._model[0] != key:
+            self._model = None  # free the last one first
+            assert part.model is not None
+            self._model = key, plans.transformed(part.model, task.cell)
+        return self._model[1]
+
+    def title(self, task: Task) -> str:
+        """A task's cell as tables call it."""
+        return title(task.cell, planned_of(self.plan, task))
+
+    def _fail(self, task: Task, error: BaseException) -> Failed:
+        reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
+        log.warning("%s on %s failed: %s", self.title(task), task.model, reason)
+        if not isinstance(error, RobustvitError):
+            log.info("%s", "".join(traceback.format_exception(error)))
+        self.store.fail(task.cell.id, reason)
+        self._failed[task.cell.id] = Failed(reason)
+        return self._failed[task.cell.id]

@@ -1,0 +1,131 @@
+"""Attacks as scenarios: only samples that are right when clean are attacked, and what is returned is held to the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from robustvit.errors import GradientAbsent, ModelError, RobustvitError, few
+from robustvit.primitives import norms
+from robustvit.primitives.attack_search import GRADIENTS, Crafted
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.budget import check_budget, check_images
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import Outcome, rows_in
+from robustvit.spec.plugin import Entry
+from robustvit.spec.spec import Spec
+
+_ROOM = 64 << 20  # bytes of images attacked at once: enough that samples already misclassified make room, little enough for any machine
+_ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on
+
+
+class AttackScenario:
+    """`(model, images, labels, draws, *, …) -> images` of an attack, with the size of each perturbation and what it cost."""
+
+    uses_reading: ClassVar[bool] = True
+    in_float32: ClassVar[bool] = True
+    makes_adversarial_images: ClassVar[bool] = True
+
+    def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor | Crafted], arguments: dict[str, Any]) -> None:
+        self.spec, self.extra_columns, self.arguments = spec, entry.tells, arguments
+        self.function = function if entry.module.startswith("robustvit.") else _restoring(function, spec)
+
+    @staticmethod
+    def rows_at_once(tile: int, size: tuple[int, int]) -> int:
+        """As many tiles as fit into 64 MiB."""
+        return rows_in(_ROOM, tile, size)
+
+    rows_per_task = rows_at_once
+
+    def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+        """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1).
+
+        Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not finite.
+        """
+        with torch.no_grad(), model.precisely():
+            logits = model(batch.images)
+        if not bool(torch.isfinite(logits).all()):
+            raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
+        right = logits.argmax(dim=1) == batch.labels
+        images = batch.images.clone()
+        columns = _not_attacked(len(batch), images.device, self.extra_columns)
+        if bool(right.any()):
+            crafted = self._craft(model, batch[right], draws[right])
+            images[right] = crafted.images.detach()
+            for name, values in crafted.columns.items():
+                if name not in columns:
+                    raise RobustvitError(
+                        f"attack '{self.spec.name}' returns a column '{name}'; those of an attack are {', '.join(columns)}."
+                    )
+                columns[name][right] = values.to(columns[name])
+        delta = images - batch.images
+        sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]
+        return Outcome(images, {**sizes, "attacked": right, **columns})
+
+    def _craft(self, model: Classifier, batch: Batch, draws: Draws) -> Crafted:
+        with model.sparingly():
+            returned = self.function(model, batch.images.clone(), batch.labels.clone(), draws, **self.arguments)
+        crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _not_counted(len(batch), batch.images.device))
+        check_images(crafted.images, batch, self.spec)
+        check_budget(crafted.images.detach(), batch, self.spec)
+        _check_gradients(crafted, self.spec, model)
+        return crafted
+
+
+def _restoring(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """A third-party attack after which the model is restored. Raises ModelError where the attack changed it."""
+
+    def attack(model: Classifier, *given: Any, **arguments: Any) -> Any:
+        before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+        try:
+            return function(model, *given, **arguments)
+        finally:
+            _restore(model, before, spec)
+
+    return attack
+
+
+def _restore(model: Classifier, before: Mapping[str, Tensor], spec: Spec) -> None:
+    model.eval().requires_grad_(False)
+    now = model.state_dict()
+    changed = [name for name, value in before.items() if not torch.equal(now[name], value)]
+    with torch.no_grad():
+        for name in changed:
+            now[name].copy_(before[name])
+    if changed:
+        raise ModelError(
+            f"attack '{spec.name}' changed the model it attacks ({few(changed)}); it is restored. An attack must leave it as it is."
+        )
+
+
+def _not_attacked(n: int, device: torch.device, extra: tuple[str, ...]) -> dict[str, Tensor]:
+    """The columns of samples that were not attacked."""
+    nothing = torch.zeros(n, dtype=torch.int32, device=device)
+    counts = {"steps": nothing - 1, "queries": nothing, "gradients": nothing.clone(), "gradient": nothing + GRADIENTS.index("not used")}
+    return counts | {name: torch.full((n,), torch.nan, device=device) for name in extra}
+
+
+def _not_counted(n: int, device: torch.device) -> dict[str, Tensor]:
+    """The columns of an attack that does not count its queries: −1 where a number would be."""
+    unknown = torch.full((n,), -1, dtype=torch.int32, device=device)
+    return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": torch.full_like(unknown, GRADIENTS.index("not told"))}
+
+
+def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
+    """Raises GradientAbsent where the input gradient is zero or missing for more than one in a hundred of the samples that it was computed for."""
+    codes = crafted.columns.get("gradient")
+    if codes is None:
+        return
+    used = ~torch.isin(codes, torch.tensor([GRADIENTS.index(name) for name in ("not used", "not told")], device=codes.device))
+    absent = int((codes == GRADIENTS.index("absent")).sum())
+    if absent > _ABSENT * int(used.sum()):
+        whose = "the surrogate" if spec.get("surrogate") is not None else f"model '{model.card.label}'"
+        raise GradientAbsent(
+            f"attack '{spec.name}': {whose} gives an input gradient that is zero or missing for {absent} of {int(used.sum())} "
+            "samples: that they survive says nothing of their robustness. Attack it without gradients (square), or attack the model that it "
+            "was made of and evaluate it on those images (transfer: {surrogate: …, attack: …})."
+        )

@@ -1,0 +1,50 @@
+"""Certificates as scenarios: votes over masked or noisy images, counted in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from robustvit.errors import BadParameter, RobustvitError
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import Outcome, rows_in
+from robustvit.primitives.votes import Votes, refuse_odd, told
+from robustvit.spec.plugin import Entry
+from robustvit.spec.spec import Spec
+
+_ROOM = (
+    32 << 20
+)  # bytes of images whose masked views are batched together: enough to fill batches, few enough that a killed run loses little
+
+
+class CertificateScenario:
+    """`(model, images, draws, *, …) -> Votes` of a certificate, with the labels' votes added."""
+
+    uses_reading: ClassVar[bool] = True
+    in_float32: ClassVar[bool] = False
+    makes_adversarial_images: ClassVar[bool] = False
+
+    def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Votes], arguments: dict[str, Any]) -> None:
+        self.spec, self.function, self.arguments = spec, function, arguments
+
+    @staticmethod
+    def rows_at_once(tile: int, size: tuple[int, int]) -> int:
+        """As many tiles as fit into 32 MiB."""
+        return rows_in(_ROOM, tile, size)
+
+    rows_per_task = rows_at_once
+
+    def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+        """The votes as columns. Raises BadParameter below float32, where one vote in fifty was seen to change; RobustvitError for odd votes."""
+        if model.precision != "float32":
+            raise BadParameter(
+                f"certificate '{self.spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. Leave "
+                "--precision out."
+            )
+        votes = self.function(model, batch.images.clone(), draws, **self.arguments)
+        if not isinstance(votes, Votes):
+            raise RobustvitError(f"certificate '{self.spec.name}' must return rv.Votes; it returned a {type(votes).__name__}.")
+        refuse_odd(votes, (len(batch), model.outputs), self.spec.name)
+        return Outcome(None, told(votes, batch.labels))

@@ -1,0 +1,53 @@
+"""Corruptions as scenarios: images and draws in, images out, whatever the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.budget import check_images
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import Outcome, stream
+from robustvit.spec.plugin import Entry
+from robustvit.spec.sample_order import SHARD
+from robustvit.spec.spec import Spec
+
+
+class CorruptionScenario:
+    """`(images, draws, *, …) -> images` of a corruption, checked for shape and range."""
+
+    uses_reading: ClassVar[bool] = False
+    in_float32: ClassVar[bool] = False
+    makes_adversarial_images: ClassVar[bool] = False
+
+    def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor], arguments: dict[str, Any]) -> None:
+        self.spec, self.function = spec, function
+        nested = {key: value for key, value in spec.params if isinstance(value, Spec) and value.kind == "corruption"}
+        self.arguments = arguments | {key: _with_own_draws(arguments[key], value) for key, value in nested.items()}
+
+    @staticmethod
+    def rows_at_once(tile: int, size: tuple[int, int]) -> int:
+        """One tile."""
+        return tile
+
+    @staticmethod
+    def rows_per_task(tile: int, size: tuple[int, int]) -> int:
+        """A whole shard."""
+        return SHARD
+
+    def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
+        """The corrupted images. Raises RobustvitError or PixelRange where the function returns something else."""
+        with torch.no_grad():
+            images = self.function(batch.images, draws, **self.arguments)
+        check_images(images, batch, self.spec)
+        return Outcome(images)
+
+
+def _with_own_draws(function: Callable[..., Tensor], spec: Spec) -> Callable[[Tensor, Draws], Tensor]:
+    """A corruption inside another, with the draws that it would have by itself."""
+    return lambda images, draws: function(images, Draws(draws.seed, stream(spec), draws.ids, draws.device))
