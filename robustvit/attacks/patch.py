@@ -12,10 +12,10 @@ from torch.nn.functional import interpolate
 
 from robustvit.attacks.losses import log_odds
 from robustvit.errors import BadParameter
-from robustvit.primitives import attention
 from robustvit.primitives.attack_search import Crafted, Search, Seen
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference import attention
 from robustvit.primitives.patches import CITATION, best, draw, mask, paste, places, refuse_too_many
 from robustvit.spec.registry import attack
 

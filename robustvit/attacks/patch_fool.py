@@ -12,9 +12,9 @@ from torch import Tensor
 from robustvit.attacks.losses import cross_entropy
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.attack_search import Crafted, Search, Seen, slope
-from robustvit.primitives.attention import Grid, heard, laid, received
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.attention import Grid, heard, laid, received
 from robustvit.primitives.norms import per_sample
 from robustvit.spec.registry import attack
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Looks, Sight, Unseen, sight
+from robustvit.primitives.inference.masked_inference import Looks, Sight, Unseen, sight
 from robustvit.primitives.votes import Votes, finite
 from robustvit.spec.ablations import CITATION, Ablations, Kind
 from robustvit.spec.registry import certificate

@@ -11,7 +11,7 @@ from torch.nn import functional
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Unseen, ablated
+from robustvit.primitives.inference.masked_inference import Unseen, ablated
 from robustvit.spec.ablations import CITATION, Ablations, Kind
 from robustvit.spec.registry import defense
 

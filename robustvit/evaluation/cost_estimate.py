@@ -15,7 +15,7 @@ from robustvit.evaluation.plan import Ask, Plan, host, plugins_of
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import sight
+from robustvit.primitives.inference.masked_inference import sight
 from robustvit.primitives.patches import places
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.store import Store

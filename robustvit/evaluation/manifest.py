@@ -12,7 +12,7 @@ from robustvit.evaluation.macs import Cost, count
 from robustvit.evaluation.plan import Ask, Plan, host
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.masked_inference import undroppable
+from robustvit.primitives.inference.masked_inference import undroppable
 from robustvit.primitives.model_card import Card
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives import tiling as tiles
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference import tiling as tiles
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.spec.view import View

@@ -10,9 +10,9 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from robustvit.primitives.attention import softened
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.attention import softened
 from robustvit.primitives.patches import CITATION
 from robustvit.spec.registry import transform
 

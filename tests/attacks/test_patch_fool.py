@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustvit.attacks.patch_fool import patch_fool
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives import attention
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference import attention
 from robustvit.primitives.norms import size
 
 

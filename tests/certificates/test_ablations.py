@@ -14,7 +14,7 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Looks
+from robustvit.primitives.inference.masked_inference import Looks
 from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations, Window
 from robustvit.spec.registry import bind, lookup

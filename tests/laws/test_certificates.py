@@ -21,7 +21,7 @@ from robustvit.evaluation.plan import Settings, make
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Looks, sight
+from robustvit.primitives.inference.masked_inference import Looks, sight
 from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.registry import bind, lookup

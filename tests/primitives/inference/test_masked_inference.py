@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import Answering
-from robustvit.primitives.masked_inference import Looks, ablated, sight, undroppable
+from robustvit.primitives.inference.masked_inference import Looks, ablated, sight, undroppable
+from robustvit.primitives.inference.token_dropping import PlainViT
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.reading import Reading
-from robustvit.primitives.token_dropping import PlainViT
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations, Window
 from robustvit.spec.spec import Spec

@@ -5,7 +5,7 @@ from exact import classifier
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.primitives import tiling as tiles
+from robustvit.primitives.inference import tiling as tiles
 
 
 class Rows(nn.Module):

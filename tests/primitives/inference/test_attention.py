@@ -11,8 +11,8 @@ import vits
 from torch import Tensor
 
 from robustvit.errors import ModelError
-from robustvit.primitives import attention
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.inference import attention
 
 
 def by_hand(model: Classifier, pixels: Tensor, temperature: float = 1.0) -> tuple[Tensor, list[Tensor]]:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import Answering
+from robustvit.primitives.inference.token_dropping import PlainViT, unlike
 from robustvit.primitives.reading import Reading
-from robustvit.primitives.token_dropping import PlainViT, unlike
 from robustvit.spec.ablations import Window
 
 Unseen = Literal["auto", "dropped", "kept"]
