@@ -18,10 +18,10 @@ from robustvit.errors import ModelError
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import Answering
+from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
-from robustvit.primitives.reading import Reading, judge, rank
+from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import Outcome, Scenario, scenario, stream
 from robustvit.records import records
 from robustvit.spec import registry
@@ -77,7 +77,7 @@ def evaluate(
         outcome = _stored(outcome, cell, model, batch)
         told.append(outcome.columns)
         if outcome.images is not None:
-            with model.precisely() if entry.kind == "attack" else contextlib.nullcontext():
+            with model.in_float32() if entry.kind == "attack" else contextlib.nullcontext():
                 logits.append(_logits(outcome.images, model, batch))
             if entry.kind == "attack" and "adversarial" in keep:
                 left.append(outcome.images.cpu().numpy())
@@ -149,7 +149,7 @@ def _met(kind: str, data: Data, plugin: Any) -> Any:
         return plugin
     reading = data.readings[0]
     reading.check(plugin.outputs, plugin.card.label, data.name)
-    return plugin if reading.columns is None and reading.groups is None else Answering(plugin, reading)
+    return plugin if reading.columns is None and reading.groups is None else ReadClassifier(plugin, reading)
 
 
 def _outcome(does: Scenario, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
@@ -208,10 +208,10 @@ def _judged(readings: Sequence[Reading], logits: Tensor, labels: Tensor) -> dict
     rows = max(1, _JUDGED_NUMBERS // logits.shape[1])
     parts = []
     for some, right in zip(torch.split(logits, rows), torch.split(labels.to(logits.device), rows), strict=True):
-        answers = judge(first.read(some), right)
+        answers = prediction_columns(first.read(some), right)
         for reading in others:
             scores = reading.read(some)
             answers[f"pred_{reading.name}"] = scores.argmax(dim=1)
-            answers[f"rank_{reading.name}"] = rank(scores, right)
+            answers[f"rank_{reading.name}"] = label_rank(scores, right)
         parts.append(answers)
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -12,7 +12,7 @@ from robustvit.evaluation.macs import Cost, count
 from robustvit.evaluation.plan import Ask, Plan, host
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.inference.masked_inference import undroppable
+from robustvit.primitives.inference.masked_inference import why_not_droppable
 from robustvit.primitives.model_card import Card
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -70,7 +70,7 @@ def _undroppable(cell: Cell, ask: Ask, plan: Plan) -> str:
     assert ask.model is not None
     key = (ask.label, cell.transforms, cell.view.shown)
     if key not in plan.undroppable:
-        plan.undroppable[key] = undroppable(host(ask.model, cell))
+        plan.undroppable[key] = why_not_droppable(host(ask.model, cell))
     return plan.undroppable[key]
 
 

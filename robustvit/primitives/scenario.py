@@ -18,7 +18,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import check_pixels
-from robustvit.primitives.votes import Votes, refuse_odd, told
+from robustvit.primitives.votes import Votes, check_votes, vote_columns
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, plain, show
 
@@ -127,8 +127,8 @@ def _certified(function: Callable[..., Votes], spec: Spec, model: Classifier, ba
         raise RobustvitError(
             f"certificate '{spec.name}' must return robustvit.primitives.votes.Votes; it returned a {type(votes).__name__}."
         )
-    refuse_odd(votes, (len(batch), model.outputs), spec.name)
-    return Outcome(None, told(votes, batch.labels))
+    check_votes(votes, (len(batch), model.outputs), spec.name)
+    return Outcome(None, vote_columns(votes, batch.labels))
 
 
 def _attacked(
@@ -138,7 +138,7 @@ def _attacked(
 
     tells: the columns of its own that the attack tells besides its books, not a number where it has nothing to tell.
     """
-    with torch.no_grad(), model.precisely():
+    with torch.no_grad(), model.in_float32():
         logits = model(batch.images)
     if not bool(torch.isfinite(logits).all()):
         raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
@@ -147,7 +147,7 @@ def _attacked(
     columns = _blank(len(batch), images.device, tells)
     if bool(right.any()):
         part, keyed = batch[right], draws[right]
-        with model.sparingly():
+        with model.with_small_tiles():
             returned = function(model, part.images.clone(), part.labels.clone(), keyed)
         crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _untold(len(part), images.device))
         _check_returned(crafted.images, part, spec)

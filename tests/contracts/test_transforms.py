@@ -74,7 +74,7 @@ def test_gradients_are_those_of_its_own_answers(name, make) -> None:
 def test_sparing_tiles_changes_no_bit(name, make) -> None:
     model, pixels = transformed(name, vits.made(vits.ALL[make]), SOMETHING).configure(tile=16), vits.images(3)
     whole = model(pixels)
-    with model.sparingly():
+    with model.with_small_tiles():
         assert all(torch.equal(model(pixels), whole) for _ in range(5))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, PixelRange
 from robustvit.primitives.classifier import Classifier, frozen
-from robustvit.primitives.classifier_views import Enlarging
+from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
@@ -223,7 +223,7 @@ class _Means(nn.Module):
 
 def test_an_enlarging_classifier_answers_at_its_hosts_size() -> None:
     host = wrap(_Means(), side=12)
-    small = Enlarging(host, View((8, 8), None, shown=(12, 12)))
+    small = UpsampledClassifier(host, View((8, 8), None, shown=(12, 12)))
     flat = torch.full((5, 3, 8, 8), 0.25)
     assert torch.allclose(small(flat), host(torch.full((5, 3, 12, 12), 0.25)), atol=1e-6)
     assert (small.size, small.card) == ((8, 8), host.card)
@@ -239,7 +239,7 @@ def test_enlarging_is_pillows_bicubic() -> None:
 
 
 def test_gradients_pass_through_the_enlargement() -> None:
-    small = Enlarging(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
+    small = UpsampledClassifier(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
     images = torch.full((2, 3, 8, 8), 0.5, requires_grad=True)
     small(images)[:, 0].sum().backward()
     assert images.grad is not None

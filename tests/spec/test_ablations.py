@@ -91,7 +91,7 @@ def test_the_first_few_are_spread_over_the_picture() -> None:
 
 @pytest.mark.parametrize(("width", "stride"), [(0, 1), (9, 1), (2, 0), (2, 8)])
 def test_bands_that_the_picture_has_no_room_for_are_refused(width: int, stride: int) -> None:
-    with pytest.raises(BadParameter, match="on pictures of 8x8 pixels width is 1 to 8 and stride 1 to 7"):
+    with pytest.raises(BadParameter, match="on images of 8x8 pixels width is 1 to 8 and stride 1 to 7"):
         columns(8, width, stride)
 
 
@@ -116,7 +116,7 @@ def test_place_by_place_the_largest_patch_is_that_of_brute_force(kind: str, widt
     every, chance = Ablations(kind, width, stride, (7, 9)), np.random.default_rng(0)  # type: ignore[arg-type]
     for classes, share in ((2, 0.1), (3, 0.2), (5, 0.3), (3, 0.0)):
         votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, classes, every.count), 1)
-        assert every.held(votes, classes) == largest_by_hand(every, votes, classes)
+        assert every.largest_patch_by_place(votes, classes) == largest_by_hand(every, votes, classes)
 
 
 @pytest.mark.parametrize("kind", ["columns", "both", "blocks"])
@@ -126,4 +126,4 @@ def test_place_by_place_nothing_is_lost_against_the_count(kind: str) -> None:
         votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, 4, every.count), 2)
         first, second = np.sort(np.bincount(votes, minlength=4))[::-1][:2]
         by_count = sum(first - second > 2 * every.touched(patch) for patch in range(1, 21))
-        assert every.held(votes, 4) >= by_count
+        assert every.largest_patch_by_place(votes, 4) >= by_count

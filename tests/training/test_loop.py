@@ -9,7 +9,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
-from robustvit.training.loop import Progress, Trained, jitter, train
+from robustvit.training.loop import EpochProgress, Trained, jitter, train
 from robustvit.training.recipe import Recipe
 
 VIEW = View(size=(8, 8), resize=8)
@@ -117,7 +117,7 @@ def test_every_part_of_a_defense_is_called() -> None:
 
 
 def test_progress_comes_after_every_epoch_with_the_model_to_keep() -> None:
-    told: list[Progress] = []
+    told: list[EpochProgress] = []
     trained = _train(_model(), progress=told.append)
     assert [(now.epoch, now.epochs) for now in told] == [(1, 2), (2, 2)]
     assert tuple(now.loss for now in told) == trained.losses
@@ -131,7 +131,7 @@ def test_what_comes_back_is_frozen_and_evaluating() -> None:
 
 
 def test_a_model_with_other_classes_is_refused_before_it_learns() -> None:
-    with pytest.raises(ModelError, match="tells 3 classes apart, data 'levels' has 2"):
+    with pytest.raises(ModelError, match="has 3 classes, data 'levels' has 2"):
         _train(_model(outputs=3))
 
 

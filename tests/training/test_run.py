@@ -6,7 +6,7 @@ import torch
 from robustvit.errors import BadParameter, ModelError, UnknownName
 from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.checkpoint import About
-from robustvit.training.loop import Progress
+from robustvit.training.loop import EpochProgress
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import TrainResult, accuracy, command, train_from_spec
 
@@ -45,7 +45,7 @@ def test_nothing_but_the_checkpoint_is_left(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_the_last_whole_epoch_and_says_so(tmp_path: Path) -> None:
-    def stop(now: Progress) -> None:
+    def stop(now: EpochProgress) -> None:
         if now.epoch == 1:
             raise KeyboardInterrupt
 
@@ -56,7 +56,7 @@ def test_ctrl_c_leaves_the_last_whole_epoch_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path) -> None:
-    def stop(now: Progress) -> None:
+    def stop(now: EpochProgress) -> None:
         raise KeyboardInterrupt
 
     (tmp_path / "a.safetensors").write_text("the old one")
@@ -65,14 +65,14 @@ def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path)
     assert (tmp_path / "a.safetensors").read_text() == "the old one"
 
 
-@pytest.mark.parametrize(("out", "told"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "nothing can be written")])
+@pytest.mark.parametrize(("out", "told"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "cannot be written")])
 def test_a_place_that_cannot_be_written_is_refused_before_learning(tmp_path: Path, out: str, told: str) -> None:
     with pytest.raises(BadParameter, match=told):
         _run(tmp_path / out)
 
 
 def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"num_classes=7.*tells 7 classes apart, data 'digits' has 10"):
+    with pytest.raises(ModelError, match=r"num_classes=7.*has 7 classes, data 'digits' has 10"):
         _run(tmp_path / "a.safetensors", ADDRESS.replace("=10&", "=7&"))
 
 

@@ -76,7 +76,7 @@ def test_precision_is_followed_into_the_host() -> None:
     exact = made(pixels)
     made.configure(precision="bfloat16")
     assert not torch.equal(made(pixels), exact)
-    with made.precisely():
+    with made.in_float32():
         assert torch.equal(made(pixels), exact)
 
 
