@@ -191,7 +191,7 @@ def show_floor(models: dict[str, Classifier], count: int) -> None:
     for name, model in models.items():
         batch, ratios = samples(model, count), []
         for _ in range(5):
-            with model.sparingly():
+            with model.with_small_tiles():
                 least, _ = seconds(lambda model=model, batch=batch: floor(model, batch, 50))
             spent, _ = seconds(lambda model=model, batch=batch: attacked(model, batch, {"pgd": {"eps": 1e-6, "steps": 50}}))
             ratios.append(spent / least)

@@ -29,7 +29,7 @@ from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import parse
-from robustvit.training.loop import shown
+from robustvit.training.loop import load_batch
 
 WIDTH = {224: 19, 32: 4}
 PATCHES = {224: (5, 16, 32, 48, 64), 32: (1, 2, 3, 5, 8)}
@@ -77,7 +77,7 @@ def speed(arch: str, count: int, repeats: int, device: str) -> None:
 def stopping(count: int, repeats: int) -> None:
     """Votes until one patch size is decided, beside all."""
     model = rv.load_model("demo/ablations")
-    batch = shown(rv.load_data("digits"), np.arange(count), model.view, "cpu")
+    batch = load_batch(rv.load_data("digits"), np.arange(count), model.view, "cpu")
     full = certified(model, batch, "dropped")
     bands = bands_of(model)
     print("| patch | holds | votes needed | time of all | verdicts |\n|--:|--:|--:|--:|---|")

@@ -81,7 +81,7 @@ class Usual(torch.utils.data.Dataset):  # type: ignore[type-arg]
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         sample = self.data[index]
-        view = np.asarray(self.model.view.look(Image.fromarray(sample.image)))
+        view = np.asarray(self.model.view.apply(Image.fromarray(sample.image)))
         image = self.corrupt(view, corruption_name=self.name, severity=self.severity)
         tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255.0)
         return (tensor - self.model.mean[0]) / self.model.std[0], sample.label  # type: ignore[index]

@@ -1,14 +1,13 @@
-"""A loop of your own: any corruption or attack by name, on pixels in [0, 1]."""
+"""A loop of your own with any corruption or attack by name, on pixels in [0, 1]."""
 
 import torch
 
 import robustvit as rv
-from robustvit.primitives.pixels import pixels
 
 model = rv.load_model("demo")
 data = rv.load_data("digits")
 samples = [data[i] for i in range(64)]
-images = torch.cat([pixels(sample.image[None]) for sample in samples])
+images = torch.cat([rv.pixels(sample.image[None]) for sample in samples])
 labels = torch.tensor([sample.label for sample in samples])
 ids = [sample.id for sample in samples]
 

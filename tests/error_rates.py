@@ -71,7 +71,7 @@ class Row(NamedTuple):
 def digits() -> Digits:
     """The 500 test digits, looked at as the demo looks."""
     model, data = rv.load_model("demo"), rv.load_data("digits")
-    pictures = np.stack([np.asarray(model.view.look(Image.fromarray(data[i].image))) for i in range(len(data))])
+    pictures = np.stack([np.asarray(model.view.apply(Image.fromarray(data[i].image))) for i in range(len(data))])
     return Digits(model, pictures, np.asarray(data.labels), list(data.ids), (model.card.fingerprint, data.fingerprint))
 
 

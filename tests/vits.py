@@ -1,4 +1,4 @@
-"""Small vision transformers with random weights, of every make whose attention can be met."""
+"""Small vision transformers with random weights, of every kind whose attention can be intercepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The background challenge: an object against every background there is, until one of them makes the answer wrong."""
+"""The background challenge: puts each foreground on every background, until one makes the model misclassify it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from robustvit.spec.registry import analysis
 from robustvit.spec.sample_order import order
 from robustvit.spec.view import View
 
-_WHITE = 128  # a mask's level from which a pixel belongs to the foreground
-_WASTE = 8  # of so many rows that the model works on one may be padding
+_WHITE = 128  # a pixel belongs to the foreground from this level of its mask
+_WASTE = 8  # one in so many rows of a batch may be padding
 
 
 @analysis(
@@ -38,8 +38,8 @@ _WASTE = 8  # of so many rows that the model works on one may be padding
   booktitle={International Conference on Learning Representations},
   year={2021}
 }""",
-    rules="The authors': every foreground, also one that is wrong on its own picture, meets every background, also its own and those of its "
-    "class. They print the share of foregrounds that fall; their table shows the share that stands.",
+    rules="The authors': every foreground, also one that is misclassified in its own image, is put on every background, also its own and "
+    "those of its class. Their code prints the share of foregrounds that are fooled; their table shows the share that is robust.",
 )
 def background_challenge(
     model: Classifier,
@@ -51,35 +51,35 @@ def background_challenge(
     backgrounds: Data,
     count: Annotated[int, Ge(1)] | None = None,
 ) -> dict[str, Tensor]:
-    """Puts the foreground of each image on one background after another until the answer, as the backgrounds' first Reading reads it, is wrong.
+    """Puts the foreground of each image on one background after another until the prediction, by the backgrounds' first Reading, is wrong.
 
-    masks: the images' foregrounds, by the same ids. backgrounds: pictures without objects, taken in evaluation order, which mixes their
-    classes. count: only so many of them (default all); with fewer more foregrounds stand. Columns: value_robust, 1 where none of them flips
-    the answer and 0 elsewhere; queries, how many were tried, the one that flips it among them. A model of another size than the pictures' is
-    shown foreground, mask (nearest pixel) and background resized, then put together. Backgrounds that were met stay decoded while the data
-    set lives, 150 kB each at 224 px.
+    masks: the images' foregrounds, by the same ids. backgrounds: images without objects, taken in evaluation order, which mixes their
+    classes. count: only so many of them (default all); with fewer, more foregrounds are robust. Columns: value_robust, 1 where no
+    background changes the prediction to a wrong one and 0 elsewhere; queries, how many were tried, the one that fools the model included.
+    For a model of another size than the images', foreground, mask (nearest pixel) and background are resized before they are put
+    together. Backgrounds stay decoded in memory while the data set lives, 150 kB each at 224 px.
     """
     view = _view(model, backgrounds)
     pairs = _Pairs(model, backgrounds.readings[0], images, labels, _foregrounds(masks, draws.ids, view).to(images.device))
-    shown, places = _shown(backgrounds, view), order(backgrounds.ids)[:count]
-    standing = torch.arange(len(images), device=images.device)
-    tried = torch.full_like(labels, len(places))
+    decoded, places = _decoded(backgrounds, view), order(backgrounds.ids)[:count]
+    robust_rows = torch.arange(len(images), device=images.device)
+    queries = torch.full_like(labels, len(places))
     start = 0
-    while start < len(places) and len(standing):
-        some = places[start : start + _at_once(len(standing), model.tile)]
-        wrong = pairs.wrong(standing, torch.from_numpy(shown.rows(backgrounds, some)).to(images.device))
-        fell = wrong.any(dim=1)
-        tried[standing[fell]] = start + 1 + wrong[fell].int().argmax(dim=1)
-        standing = standing[~fell]
+    while start < len(places) and len(robust_rows):
+        some = places[start : start + _at_once(len(robust_rows), model.tile)]
+        wrong = pairs.misclassified(robust_rows, torch.from_numpy(decoded.rows(backgrounds, some)).to(images.device))
+        fooled = wrong.any(dim=1)
+        queries[robust_rows[fooled]] = start + 1 + wrong[fooled].int().argmax(dim=1)
+        robust_rows = robust_rows[~fooled]
         start += len(some)
     robust = torch.zeros(len(images), device=images.device)
-    robust[standing] = 1.0
-    return {"value_robust": robust, "queries": tried}
+    robust[robust_rows] = 1.0
+    return {"value_robust": robust, "queries": queries}
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Foregrounds on backgrounds. foreground: (N, 1, H, W) bool, where an image stays what it is."""
+    """Predictions on pairs of a foreground and a background. foreground: (N, 1, H, W) bool, where the pixels are the image's own."""
 
     model: Classifier
     reading: Reading
@@ -87,11 +87,11 @@ class _Pairs:
     labels: Tensor
     foreground: Tensor
 
-    def wrong(self, standing: Tensor, backgrounds: Tensor) -> Tensor:
-        """(len(standing), K) bool: which of these images K backgrounds, (K, 3, H, W) levels, make wrong. The model sees full tiles of pairs."""
-        each = len(standing)
-        parts = torch.split(torch.arange(each * len(backgrounds), device=standing.device), self.model.tile)
-        found = torch.cat([self._wrong(standing[part % each], backgrounds[part // each]) for part in parts])
+    def misclassified(self, rows: Tensor, backgrounds: Tensor) -> Tensor:
+        """(n, K) bool: whether the foregrounds of n images are misclassified on each of K backgrounds, (K, 3, H, W) levels."""
+        each = len(rows)
+        parts = torch.split(torch.arange(each * len(backgrounds), device=rows.device), self.model.tile)
+        found = torch.cat([self._wrong(rows[part % each], backgrounds[part // each]) for part in parts])
         return found.view(len(backgrounds), each).T
 
     def _wrong(self, rows: Tensor, behind: Tensor) -> Tensor:
@@ -102,15 +102,15 @@ class _Pairs:
         return self.reading.read(logits).argmax(dim=1) != self.labels[rows]
 
 
-def _at_once(standing: int, tile: int) -> int:
-    """The fewest backgrounds that fill the model's tiles, but for an eighth, with the foregrounds that stand."""
-    return next(many for many in range(1, tile + 1) if _WASTE * (-standing * many % tile) <= standing * many)
+def _at_once(rows: int, tile: int) -> int:
+    """The fewest backgrounds that fill the model's tiles, but for an eighth, with so many foregrounds."""
+    return next(many for many in range(1, tile + 1) if _WASTE * (-rows * many % tile) <= rows * many)
 
 
 def _view(model: Classifier, backgrounds: Data) -> View:
-    """What a plan makes of the model's view for pictures cut to a size, as the images are that come here."""
+    """The view of the images that the analysis receives: the model's, for data that are cropped already."""
     cut = traits(backgrounds).cut
-    return model.view if cut is None else model.view.of_cut(cut)
+    return model.view if cut is None else model.view.for_precropped(cut)
 
 
 def _foregrounds(masks: Data, ids: Sequence[str], view: View) -> Tensor:
@@ -120,40 +120,40 @@ def _foregrounds(masks: Data, ids: Sequence[str], view: View) -> Tensor:
     if missing:
         raise DataMissing(f"background_challenge: {len(missing)} of {len(ids)} foregrounds have no mask in '{masks.name}': {few(missing)}.")
     nearest = replace(view, interpolation="nearest")
-    looked = [np.asarray(nearest.look(Image.fromarray(masks[place[name]].image)))[None, :, :, 0] for name in ids]
-    return torch.from_numpy(np.stack(looked) >= _WHITE)
+    levels = [np.asarray(nearest.apply(Image.fromarray(masks[place[name]].image)))[None, :, :, 0] for name in ids]
+    return torch.from_numpy(np.stack(levels) >= _WHITE)
 
 
-class _Shown:
-    """A data set's pictures as a view shows them, decoded when first asked for. Rows not met take no memory."""
+class _Decoded:
+    """A data set's images after a view, decoded on first use. Rows that are not used take no memory."""
 
     def __init__(self, data: Data, view: View) -> None:
         self.view = view
         self._levels = np.empty((len(data), 3, *view.size), np.uint8)
-        self._there = np.zeros(len(data), dtype=bool)
+        self._present = np.zeros(len(data), dtype=bool)
 
     def rows(self, data: Data, places: np.ndarray) -> np.ndarray:
-        """(n, 3, H, W) uint8. Raises DataUnreadable naming the pictures that cannot be read."""
+        """(n, 3, H, W) uint8. Raises DataUnreadable naming the images that cannot be read."""
         failures = []
-        for place in places[~self._there[places]].tolist():
+        for place in places[~self._present[places]].tolist():
             try:
-                picture = self.view.look(Image.fromarray(data[place].image))
+                image = self.view.apply(Image.fromarray(data[place].image))
             except DataUnreadable as error:
                 failures.append(str(error))
                 continue
-            self._levels[place] = np.asarray(picture).transpose(2, 0, 1)
-            self._there[place] = True
+            self._levels[place] = np.asarray(image).transpose(2, 0, 1)
+            self._present[place] = True
         if failures:
             raise DataUnreadable(f"background_challenge: {len(failures)} backgrounds of '{data.name}' cannot be read: {few(failures)}.")
         found: np.ndarray = self._levels[places]
         return found
 
 
-_SHOWN: weakref.WeakKeyDictionary[Data, _Shown] = weakref.WeakKeyDictionary()  # decoded once for all batches of a run
+_DECODED: weakref.WeakKeyDictionary[Data, _Decoded] = weakref.WeakKeyDictionary()  # decoded once for all batches of a run
 
 
-def _shown(data: Data, view: View) -> _Shown:
-    known = _SHOWN.get(data)
-    if known is None or known.view != view:
-        known = _SHOWN[data] = _Shown(data, view)
-    return known
+def _decoded(data: Data, view: View) -> _Decoded:
+    cached = _DECODED.get(data)
+    if cached is None or cached.view != view:
+        cached = _DECODED[data] = _Decoded(data, view)
+    return cached

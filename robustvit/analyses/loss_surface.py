@@ -1,4 +1,4 @@
-"""Whether the input gradient tells the truth: what it promises against what the model does."""
+"""Checks input gradients: the change of the loss that they predict, against the change that is measured."""
 
 from __future__ import annotations
 
@@ -31,38 +31,39 @@ _SUM = 1e-3  # how far from 1 a row of probabilities may sum in half precision
   booktitle={International Conference on Machine Learning},
   year={2018}
 }""",
-    rules="Every image is looked at, also one that is wrong when clean. The papers describe what hidden gradients look like and give no measure; these are ours.",
+    rules="Every image is measured, also one that is misclassified when clean. The papers describe masked gradients and give no measure; "
+    "these are ours.",
 )
 def loss_surface(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius = 1 / 255, step: Radius = 0.05 / 255, directions: Annotated[int, Ge(1)] = 8,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Holds what the input gradient promises against what the loss does around each image, and a step along it against random steps.
+    """Compares the input gradient with finite differences of the loss around each image, and a step along it with random steps.
 
-    eps: length of the steps, in linf; write 1/255. step: half the distance between the two images of a finite difference along the gradient's sign.
-    directions: random corners of the ball that are tried. Images are first moved `step` away from 0 and 1. The loss is the log odds against the
-    label, which rise with the cross-entropy and never saturate; steps follow the cross-entropy's gradient in float32, as attacks do. Columns:
-    value_slope_error, slope promised against slope found as a share of the larger: 0 where they agree, 1 where one is zero, up to 2 where they
-    point opposite ways. value_step_gain, value_random_gain: what a step along the gradient adds to the loss, and the most that a random one
-    does. value_probability: 1 where the outputs are probabilities and no logits. gradient: exact, straight-through or absent. A model
-    that computes in less than float32 rounds away what a finite difference measures.
+    eps: length of the steps, in linf; write 1/255. step: half the distance between the two images of a finite difference along the
+    gradient's sign. directions: random corners of the ball that are tried. Images are first moved `step` away from 0 and 1. The loss is
+    the log odds against the label, which rise with the cross-entropy and never saturate; steps follow the cross-entropy's gradient in
+    float32, as attacks do. Columns: value_slope_error, the difference of predicted and measured slope as a share of the larger: 0 where
+    they agree, 1 where one is zero, up to 2 where their signs differ. value_step_gain, value_random_gain: what a step along the gradient
+    adds to the loss, and the most that a random one does. value_probability: 1 where the outputs are probabilities and no logits.
+    gradient: exact, straight-through or absent. A model that computes in less than float32 rounds away what a finite difference measures.
     """
     base = images.clamp(step, 1.0 - step)
-    told = _told(model, base, labels)
-    there = _Point(model, base, labels, told.odds)
+    local = _linearise(model, base, labels)
+    point = _Point(model, base, labels, local.odds)
     corners = (_corner(draws.at(f"direction {turn}"), base) for turn in range(directions))
-    used = (told.followed != 0).flatten(1).any(dim=1)
+    used = (local.followed != 0).flatten(1).any(dim=1)
     return {
-        "value_slope_error": _disagreement(told.slope.flatten(1).double().abs().sum(dim=1), there.slope(told.slope.sign(), step)),
-        "value_step_gain": there.gain(eps * told.followed.sign()),
-        "value_random_gain": torch.stack([there.gain(eps * corner) for corner in corners]).amax(dim=0),
-        "value_probability": told.probability,
+        "value_slope_error": _disagreement(local.slope.flatten(1).double().abs().sum(dim=1), point.slope(local.slope.sign(), step)),
+        "value_step_gain": point.gain(eps * local.followed.sign()),
+        "value_random_gain": torch.stack([point.gain(eps * corner) for corner in corners]).amax(dim=0),
+        "value_probability": local.probability,
         "gradient": torch.where(used, GRADIENTS.index(model.gradient), GRADIENTS.index("absent")),
     }
 
 
-class _Told(NamedTuple):
-    """What the model says of some images: log odds against the labels, their gradient, the cross-entropy's, and whether outputs are probabilities."""
+class _Linearisation(NamedTuple):
+    """Log odds of images against their labels, their gradient, the cross-entropy's gradient, and whether outputs are probabilities."""
 
     odds: Tensor
     slope: Tensor
@@ -70,16 +71,16 @@ class _Told(NamedTuple):
     probability: Tensor
 
 
-def _told(model: Classifier, images: Tensor, labels: Tensor) -> _Told:
+def _linearise(model: Classifier, images: Tensor, labels: Tensor) -> _Linearisation:
     leaf = images.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = model(leaf)
         odds = _odds(logits, labels)
         slope = _gradient(odds, leaf)
         followed = _gradient(functional.cross_entropy(logits, labels, reduction="none"), leaf)
-    said = logits.detach()
-    sums = (said >= 0).all(dim=1) & ((said.sum(dim=1) - 1.0).abs() < _SUM)
-    return _Told(odds.detach(), slope, followed, sums.float())
+    outputs = logits.detach()
+    probability = (outputs >= 0).all(dim=1) & ((outputs.sum(dim=1) - 1.0).abs() < _SUM)
+    return _Linearisation(odds.detach(), slope, followed, probability.float())
 
 
 def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Point:
-    """Some images, and the loss there."""
+    """Some images, and their loss."""
 
     model: Classifier
     images: Tensor
@@ -98,12 +99,12 @@ class _Point:
     loss: Tensor
 
     def gain(self, delta: Tensor) -> Tensor:
-        """(N,) what a perturbation adds to the loss."""
+        """(N,) the increase of the loss under a perturbation."""
         with torch.no_grad():
             return _odds(self.model((self.images + delta).clamp(0.0, 1.0)), self.labels) - self.loss
 
     def slope(self, direction: Tensor, step: float) -> Tensor:
-        """(N,) the loss's central finite difference along a direction."""
+        """(N,) the central finite difference of the loss along a direction."""
         return (self.gain(step * direction) - self.gain(-step * direction)) / (2.0 * step)
 
 
@@ -114,12 +115,12 @@ def _odds(logits: Tensor, labels: Tensor) -> Tensor:
     return wide.masked_fill(own, -torch.inf).logsumexp(dim=1) - wide.gather(1, labels[:, None])[:, 0]
 
 
-def _disagreement(promised: Tensor, measured: Tensor) -> Tensor:
+def _disagreement(predicted: Tensor, measured: Tensor) -> Tensor:
     """(N,) |a − b| / max(|a|, |b|), and 0 where both are zero."""
-    larger = torch.maximum(promised.abs(), measured.abs())
-    return torch.where(larger > 0, (promised - measured).abs() / larger.where(larger > 0, 1.0), 0.0)
+    larger = torch.maximum(predicted.abs(), measured.abs())
+    return torch.where(larger > 0, (predicted - measured).abs() / larger.where(larger > 0, 1.0), 0.0)
 
 
 def _corner(draws: Draws, images: Tensor) -> Tensor:
-    """A random sign for each number of each image."""
+    """A random sign for each value of each image."""
     return torch.where(draws.uniform(*images.shape[1:]).to(images) < 0.5, -1.0, 1.0)

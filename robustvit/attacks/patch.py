@@ -12,10 +12,10 @@ from torch.nn.functional import interpolate
 
 from robustvit.attacks.losses import log_odds
 from robustvit.errors import BadParameter
-from robustvit.primitives import attention
 from robustvit.primitives.attack_search import Crafted, Search, Seen
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference import attention_maps
 from robustvit.primitives.patches import CITATION, best, draw, mask, paste, places, refuse_too_many
 from robustvit.spec.registry import attack
 
@@ -121,7 +121,7 @@ def _chosen(search: Search, position: str, draws: Draws, count: int, size: int, 
     height, width = search.images.shape[2:]
     if position == "attention":
         search.queries += 1
-        received = attention.received(search.model, search.images, None)
+        received = attention_maps.received_attention(search.model, search.images, None)
         return best(interpolate(received[:, None], (height, width), mode="nearest")[:, 0], count, size, offset)
     return draw(draws, count, height, width, size, offset).to(search.images.device)
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from robustvit.attacks.losses import cross_entropy
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.attack_search import Crafted, Search, Seen, slope
-from robustvit.primitives.attention import Grid, heard, laid, received
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.attention_maps import forward_with_attention, probe_token_grid, received_attention
+from robustvit.primitives.inference.token_grid import TokenGrid
 from robustvit.primitives.norms import per_sample
 from robustvit.spec.registry import attack
 
@@ -52,7 +53,7 @@ def patch_fool(
     one is taken away (PCGrad, by the formula; the authors' code divides by a length where that has its square). A model of less than four blocks has
     no such blocks. A sample stops once it has fallen, where the authors judge the last step alone. Raises ModelError where attention cannot be heard.
     """
-    search, place = Search(model, images, labels, draws), laid(model)
+    search, place = Search(model, images, labels, draws), probe_token_grid(model)
     tokens = _chosen(search, place, patches, position, layer)
     rows, patch = search.standing, _Patch.begun(images, tokens, place, draws)
     for turn in range(steps):
@@ -79,7 +80,7 @@ class _Patch:
     second: Tensor
 
     @classmethod
-    def begun(cls, images: Tensor, tokens: Tensor, place: Grid, draws: Draws) -> _Patch:
+    def begun(cls, images: Tensor, tokens: Tensor, place: TokenGrid, draws: Draws) -> _Patch:
         """Uniformly random pixels in the place of the tokens. tokens: (N, P), row by row of the grid."""
         covered = torch.zeros(len(images), place.rows * place.columns, dtype=torch.bool, device=images.device).scatter_(1, tokens, True)
         side = images.shape[-1] // place.columns
@@ -100,7 +101,7 @@ class _Patch:
         self.pixels = torch.where(self.mask, moved, self.pixels)
 
 
-def _chosen(search: Search, place: Grid, patches: int, position: Position, layer: int) -> Tensor:
+def _chosen(search: Search, place: TokenGrid, patches: int, position: Position, layer: int) -> Tensor:
     """The tokens that are to be replaced, (N, P), counted row by row of the grid."""
     (height, width), count = search.model.size, place.rows * place.columns
     if patches > count:
@@ -120,10 +121,10 @@ def _chosen(search: Search, place: Grid, patches: int, position: Position, layer
 def _attended(search: Search, layer: int) -> Tensor:
     """The attention that each token receives, (N, rows, columns)."""
     search.queries += 1
-    return received(search.model, search.images, layer)
+    return received_attention(search.model, search.images, layer)
 
 
-def _salient(search: Search, place: Grid) -> Tensor:
+def _salient(search: Search, place: TokenGrid) -> Tensor:
     """The sum of the absolute input gradient over each token's pixels, (N, rows, columns)."""
     rows, (height, width) = search.standing, search.model.size
     seen = search.climb(rows, search.images, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=False)
@@ -145,7 +146,7 @@ def _part(search: Search, rows: Tensor, patch: _Patch, weight: float) -> tuple[S
     """As `_seen`, of a tile or less, and how many gradients were asked for."""
     leaf = patch.pixels.detach().requires_grad_(True)
     with torch.enable_grad():
-        said = heard(search.model, leaf)
+        said = forward_with_attention(search.model, leaf)
         losses = cross_entropy(said.logits, search.labels[rows])
         pulls = [_pull(layer, patch.tokens) for layer in said.maps[1 : len(said.maps) // 2]] if weight else []
     inside = patch.mask * search.model.std  # type: ignore[operator]

@@ -1,1 +1,1 @@
-"""Certificates: answers that nothing in a threat model can change."""
+"""Certificates: proofs that nothing in a threat model changes a prediction."""

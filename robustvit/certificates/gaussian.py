@@ -1,4 +1,4 @@
-"""Randomised smoothing with Gaussian noise: a radius in l2 within which the vote under noise cannot change."""
+"""Randomised smoothing with Gaussian noise: an l2 radius within which the majority vote under noise cannot change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.votes import Votes, finite
+from robustvit.primitives.votes import Votes, require_finite
 from robustvit.spec.registry import certificate
 
 Count = Annotated[int, Ge(1)]
@@ -32,32 +32,33 @@ def gaussian(
     model: Classifier, images: Tensor, draws: Draws,
     *, sigma: Annotated[float, Gt(0)], samples: Count = 100_000, selection: Count = 100, alpha: Annotated[float, Gt(0), Lt(1)] = 0.001,
 ) -> Votes:  # fmt: skip
-    """Votes under normal noise, and the l2 radius in which the answer holds with probability 1 − alpha.
+    """Votes under Gaussian noise, and the l2 radius within which the prediction is certified with probability 1 − alpha.
 
-    sigma: of the noise, in pixel units (pixels are in [0, 1] and noise is not cut off). selection: votes that choose the class; samples: further votes that
-    bound its probability from below, one-sided, by Clopper and Pearson. Where that bound is at most one half the model abstains, pred −1, radius 0. The
-    probability is over the noise, which is keyed by the sample: the same certificate each time.
+    sigma: standard deviation of the noise, in pixel units (pixels are in [0, 1], noisy ones are not clipped). selection: votes that
+    select the class; samples: further votes that bound its probability from below, one-sided, by Clopper and Pearson. Where that bound is
+    at most one half the model abstains, pred −1, radius 0. The probability is over the noise, which is keyed by the sample: the
+    certificate is the same each time.
     """
     rows = max(1, model.tile // len(images)) if len(images) else 1
-    with torch.no_grad(), model.anywhere():
-        chosen = _votes(model, images, draws.at("selection"), sigma, selection, rows).argmax(dim=1)
+    with torch.no_grad(), model.unbounded_pixels():
+        selected = _votes(model, images, draws.at("selection"), sigma, selection, rows).argmax(dim=1)
         counts = _votes(model, images, draws.at("samples"), sigma, samples, rows)
-    hits = counts.gather(1, chosen[:, None])[:, 0]
+    hits = counts.gather(1, selected[:, None])[:, 0]
     bound = beta.ppf(alpha, hits.cpu().numpy(), samples - hits.cpu().numpy() + 1)
-    low = torch.from_numpy(bound).nan_to_num(0.0)  # of no hits there is no bound but zero
-    sure = (low > 0.5).to(images.device)
+    low = torch.from_numpy(bound).nan_to_num(0.0)  # scipy gives NaN for no hits, where the bound is zero
+    certified = (low > 0.5).to(images.device)
     radius = torch.from_numpy(sigma * norm.ppf(low.clamp_min(0.5).numpy())).to(images.device)
-    told = {"pred": torch.where(sure, chosen, -1), "radius": radius, "level": torch.full_like(radius, 1.0 - alpha)}
-    return Votes(counts, False, told)
+    columns = {"pred": torch.where(certified, selected, -1), "radius": radius, "level": torch.full_like(radius, 1.0 - alpha)}
+    return Votes(counts, False, columns)
 
 
 def _votes(model: Classifier, images: Tensor, draws: Draws, sigma: float, count: int, rows: int) -> Tensor:
-    """(N, K) how often each class is the answer to the pictures under noise. rows: of each picture at once."""
-    found: Tensor | None = None
+    """(N, K) how often each class is predicted under noise. rows: noisy copies of each image at once."""
+    total: Tensor | None = None
     for start in range(0, count, rows):
         noise = torch.stack([draws.at(turn).normal(*images.shape[1:]) for turn in range(start, min(start + rows, count))])
-        logits = finite(model((images + sigma * noise.to(images)).flatten(0, 1)), model.card.label, "noisy pictures")
+        logits = require_finite(model((images + sigma * noise.to(images)).flatten(0, 1)), model.card.label, "noisy images")
         votes = torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).view(len(noise), len(images), -1).sum(dim=0)
-        found = votes if found is None else found + votes
-    assert found is not None
-    return found
+        total = votes if total is None else total + votes
+    assert total is not None
+    return total

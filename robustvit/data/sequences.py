@@ -94,7 +94,7 @@ class Clips:
         return pixels(np.asarray(self._middle(resized) if self.cut == "first" else resized)[None])
 
     def _middle(self, picture: Image.Image) -> Any:
-        return View((self.size, self.size), resize=None).look(picture)
+        return View((self.size, self.size), resize=None).apply(picture)
 
 
 def _of_frame(corruption: Corruption) -> tuple[str, dict[str, Any]]:

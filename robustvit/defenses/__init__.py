@@ -1,1 +1,1 @@
-"""Defenses: what training adds to a plain loop."""
+"""Defenses: the parts that each adds to a training loop."""

@@ -1,4 +1,4 @@
-"""Training on ablated pictures: what a model needs for certificates by ablations to hold much."""
+"""Training on ablated images, so that certificates by ablations certify more of a model's predictions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Unseen, ablated
+from robustvit.primitives.inference.masked_inference import Unseen, masked_forward
 from robustvit.spec.ablations import CITATION, Ablations, Kind
 from robustvit.spec.registry import defense
 
@@ -21,16 +21,17 @@ from robustvit.spec.registry import defense
     citation=CITATION,
 )  # fmt: skip
 def ablations(*, width: Annotated[int, Ge(1)], kind: Kind = "columns", unseen: Unseen = "auto") -> Defense:
-    """Cross-entropy of every picture on one random ablation of its own.
+    """Cross-entropy on one random ablation of every image.
 
-    width: pixels that a band, or a side of a block, shows: the same as for the certificate. unseen: as of the certificates; `auto` drops unseen tokens of
-    plain transformers. Differs from the paper, whose batches share one ablation: here each sample draws its own, among those at stride 1.
+    width: of the visible band, or the side of the visible block, in pixels: the same as for the certificate. unseen: as of the
+    certificates; `auto` drops masked tokens of plain transformers. Differs from the paper, whose batches share one ablation: here each
+    sample draws its own, among those at stride 1.
     """
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         height, across = batch.images.shape[2:]
-        all_of_them = Ablations(kind, width, 1, (height, across))
-        window = all_of_them.window(draws.integers(low=0, high=all_of_them.count).cpu().numpy())
-        return functional.cross_entropy(ablated(model, batch.images, window, unseen), batch.labels)
+        every = Ablations(kind, width, 1, (height, across))
+        window = every.window(draws.integers(low=0, high=every.count).cpu().numpy())
+        return functional.cross_entropy(masked_forward(model, batch.images, window, unseen), batch.labels)
 
     return Defense("ablations", loss=loss)

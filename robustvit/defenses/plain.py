@@ -1,4 +1,4 @@
-"""No defense: cross-entropy, the baseline that every defense is compared with."""
+"""Training without a defense: cross-entropy with label smoothing, the baseline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustvit.spec.registry import defense
 def plain(*, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1) -> Defense:
     """Cross-entropy with smoothed labels.
 
-    smoothing: the share of each label spread evenly over all classes; 0 is plain cross-entropy.
+    smoothing: the share of each label that is spread evenly over all classes; 0 is plain cross-entropy.
     """
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:

@@ -15,7 +15,7 @@ from robustvit.evaluation.plan import Plan, PlannedCells, plugins_of, transforme
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import sight
+from robustvit.primitives.inference.masked_inference import mask_model
 from robustvit.primitives.patches import places
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.store import Store
@@ -139,12 +139,12 @@ def _passes(spec: Spec, model: Classifier) -> float:
 
 def _looks(spec: Spec, model: Classifier) -> float:
     """What a certificate asks of a picture, in forward passes: at most, where counting may stop early."""
-    ablations = Ablations.asked(spec, model.size)
+    ablations = Ablations.of_scenario(spec, model.size)
     if ablations is None:
         return float(sum(value for name in ("samples", "selection") if isinstance(value := spec.get(name), int))) or 1.0
-    seeing = sight(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
+    masked = mask_model(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
     whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
-    shares = seeing.tokens(ablations.window(np.arange(ablations.count))) / np.maximum(seeing.tokens(whole), 1)
+    shares = masked.token_counts(ablations.window(np.arange(ablations.count))) / np.maximum(masked.token_counts(whole), 1)
     return float(shares.sum()) or float(ablations.count)
 
 

@@ -18,10 +18,10 @@ from robustvit.errors import ModelError
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import Answering
+from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
-from robustvit.primitives.reading import Reading, judge, rank
+from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import Outcome, Scenario, scenario, scenario_kind, stream
 from robustvit.records import records
 from robustvit.spec import registry
@@ -149,7 +149,7 @@ def _through_reading(model: Classifier, data: Data) -> Classifier:
     """A model whose outputs are the data's classes, by the data's first Reading. Raises ModelError where it cannot tell them apart."""
     reading = data.readings[0]
     reading.check(model.outputs, model.card.label, data.name)
-    return model if reading.columns is None and reading.groups is None else Answering(model, reading)
+    return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)
 
 
 class _Storage:
@@ -168,7 +168,7 @@ class _Storage:
 
 def _predict(images: Tensor, does: Scenario, model: Classifier, batch: Batch, parts: _Parts) -> None:
     """Appends the model's logits; raises ModelError where one is not a finite number, since every prediction read from it would be nonsense."""
-    with torch.no_grad(), model.precisely() if does.in_float32 else contextlib.nullcontext():
+    with torch.no_grad(), model.in_float32() if does.in_float32 else contextlib.nullcontext():
         logits: Tensor = model(images)
     broken = ~torch.isfinite(logits).all(dim=1)
     if bool(broken.any()):
@@ -207,10 +207,10 @@ def _scored(readings: Sequence[Reading], logits: Tensor, labels: Tensor) -> dict
     rows = max(1, _LOGITS_AT_ONCE // logits.shape[1])
     parts = []
     for some, right in zip(torch.split(logits, rows), torch.split(labels.to(logits.device), rows), strict=True):
-        scores = judge(first.read(some), right)
+        scores = prediction_columns(first.read(some), right)
         for reading in others:
             read = reading.read(some)
             scores[f"pred_{reading.name}"] = read.argmax(dim=1)
-            scores[f"rank_{reading.name}"] = rank(read, right)
+            scores[f"rank_{reading.name}"] = label_rank(read, right)
         parts.append(scores)
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -13,7 +13,7 @@ from robustvit.errors import RobustvitError
 from robustvit.evaluation.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import Answering
+from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels
 from robustvit.primitives.scenario import parameters, stream
@@ -52,4 +52,4 @@ def _through_reading(model: Classifier, plugins: Mapping[str, Any]) -> Classifie
         return model
     reading = nested[0].readings[0]
     reading.check(model.outputs, model.card.label, nested[0].name)
-    return model if reading.columns is None and reading.groups is None else Answering(model, reading)
+    return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)

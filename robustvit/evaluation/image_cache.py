@@ -111,7 +111,7 @@ class ImageCache:
         failures = []
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
-                pictures[row] = np.asarray(self.view.look(Image.fromarray(self.data[position].image)))
+                pictures[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image)))
             except DataUnreadable as error:
                 failures.append(str(error))
         return _Looked(pictures, failures)

@@ -12,7 +12,7 @@ from robustvit.evaluation.macs import count
 from robustvit.evaluation.plan import Plan, PlannedCells, transformed
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.masked_inference import undroppable
+from robustvit.primitives.inference.masked_inference import why_not_droppable
 from robustvit.primitives.model_card import Card
 from robustvit.records.manifest import DataFacts, Manifest, ModelFacts, RequestedCell, SuiteFacts
 from robustvit.spec import registry
@@ -79,7 +79,7 @@ def _undroppable(cell: Cell, ask: PlannedCells, plan: Plan) -> str:
     assert ask.model is not None
     key = (ask.label, cell.transforms, cell.view.shown)
     if key not in plan.undroppable:
-        plan.undroppable[key] = undroppable(transformed(ask.model, cell))
+        plan.undroppable[key] = why_not_droppable(transformed(ask.model, cell))
     return plan.undroppable[key]
 
 

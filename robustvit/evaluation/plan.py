@@ -15,7 +15,7 @@ from robustvit.evaluation.macs import Cost
 from robustvit.evaluation.time_budget import seconds
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import Enlarging
+from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -188,7 +188,7 @@ def _given(model: Classifier) -> Classifier:
 def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
     """The suite's cells on one data set. `model`: a Cell with its model, that model's own view and precision."""
     cut = samples.traits.cut
-    view = model.view if cut is None else model.view.of_cut(cut)
+    view = model.view if cut is None else model.view.for_precropped(cut)
     return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
 
 
@@ -235,7 +235,7 @@ def transformed(model: Classifier, cell: Cell) -> Classifier:
         model = function(model, **{key: plain(value) for key, value in spec.params})
         if not isinstance(model, Classifier):
             raise ModelError(f"transform '{spec.name}' must return a Classifier; it returned a {type(model).__name__}.")
-    return model if cell.view.shown is None else Enlarging(model, cell.view)
+    return model if cell.view.shown is None else UpsampledClassifier(model, cell.view)
 
 
 def shards(asked: int) -> list[tuple[int, int]]:

@@ -162,7 +162,7 @@ def _require_agreement(processor: Any, look: Look, name: str) -> None:
     picture = _smooth_picture()
     theirs = np.asarray(processor(images=picture, return_tensors="pt")["pixel_values"][0], dtype=np.float64)
     mean, std = (np.asarray(values)[:, None, None] for values in (look.mean, look.std))
-    ours = np.asarray(look.view.look(picture), dtype=np.float64).transpose(2, 0, 1) / 255.0
+    ours = np.asarray(look.view.apply(picture), dtype=np.float64).transpose(2, 0, 1) / 255.0
     if theirs.shape != ours.shape or float(np.abs(theirs * std + mean - ours).mean()) > _SAME_PIXELS:
         raise ModelError(
             f"the image processor of 'hf/{name}' ({type(processor).__name__}) brings pictures to the model in a way that robustvit cannot "

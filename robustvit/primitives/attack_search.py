@@ -140,7 +140,7 @@ class Search:
         """Where the model, in float32, is wrong, (n,) bool."""
         wrong: Tensor = logits.argmax(dim=1) != self.labels[rows]
         if self.model.precision != "float32" and bool(wrong.any()):
-            with torch.no_grad(), self.model.precisely():
+            with torch.no_grad(), self.model.in_float32():
                 wrong[wrong.clone()] = self.model(pixels[wrong]).argmax(dim=1) != self.labels[rows[wrong]]
         return wrong
 

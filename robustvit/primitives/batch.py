@@ -1,4 +1,4 @@
-"""Images with their labels and ids: what every scenario receives."""
+"""Samples, data sets and batches: images with their labels and ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Severity = Literal[1, 2, 3, 4, 5]
 
 
 class Sample(NamedTuple):
-    """One picture: a stable id, RGB uint8 (H, W, 3) at its own size, and its class index."""
+    """One image: a stable id, RGB uint8 (H, W, 3) at its own size, and its class index."""
 
     id: str
     image: np.ndarray
@@ -26,10 +26,10 @@ class Sample(NamedTuple):
 
 @runtime_checkable
 class Data(Protocol):
-    """A data set: sized, indexable, and able to say what it holds without decoding it.
+    """A data set: sized, indexable, with ids and labels that are known without decoding an image.
 
     `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
-    wnids that labels index; `readings` say how a model's logits answer these labels, the first being the one that scores.
+    wnids that labels index; `readings` map a model's logits to these labels, and the first is the one that is scored.
     `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits.
     """
 
@@ -47,15 +47,16 @@ class Data(Protocol):
 
 @dataclass(frozen=True)
 class Traits:
-    """What is special about a data set's pictures; most have nothing.
+    """Optional facts about a data set; most data sets need none.
 
-    base: the data set whose pictures these are variants of, whose name tables group them by; "" means itself. scenario, severity: what was
-    done to the pictures before they came here, as tables call it (`fog`, `3`). params: what else tells this data from its siblings. cut:
-    the pictures are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting:
-    there are too many pictures to keep decoded copies, or they are as quickly made again. alike: equal pictures are nothing odd, as masks
-    are. expected: how many pictures the whole set has, where that is known. facts: what is known of each sample besides its label, N values
-    by the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
-    Frames of clips tell `against`, the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
+    base: the data set whose images these are variants of, by whose name tables group them; "" means itself. scenario, severity: how the
+    images were changed before, as tables name it (`fog`, `3`). params: what else distinguishes this data set from its variants. cut: the
+    images are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting: there
+    are too many images to cache decoded copies, or they are as quickly made again. alike: equal images are expected, as among masks.
+    expected: how many images the whole set has, where that is known. facts: further values of each sample besides its label, N values by
+    the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
+    For frames of clips, `against` is the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`,
+    `#1`, ….
     """
 
     base: str = ""
@@ -70,9 +71,9 @@ class Traits:
 
 
 def traits(data: Data) -> Traits:
-    """The traits of a data set, those of an ordinary one where it tells none."""
-    told: Traits = getattr(data, "traits", Traits())
-    return told
+    """The traits of a data set, or the defaults where it has none."""
+    found: Traits = getattr(data, "traits", Traits())
+    return found
 
 
 @dataclass(frozen=True, slots=True)

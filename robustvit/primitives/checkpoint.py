@@ -1,4 +1,4 @@
-"""The file that training leaves: weights as safetensors, and in their header what they are weights of."""
+"""Checkpoints that training writes: weights as safetensors, with a header from which the model can be built."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _TYPES: dict[Stored, torch.dtype] = {"float16": torch.float16, "float32": torch.
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint says of itself, so that its path is enough: kept as JSON in the header of a safetensors file.
+    """The metadata from which a checkpoint can be loaded by its path alone, stored as JSON in the header of a safetensors file.
 
-    arch, kwargs (`img_size=32,depth=4`), num_classes: what timm builds it from. mean, std: its normalisation. view: `size`, `resize`,
-    `crop`, `interpolation`, where it is not the architecture's own. accuracy: the share of the held-out split that the stored weights
-    answer rightly, where it was measured. command: what made it.
+    arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments. mean, std: its normalisation. view: `size`, `resize`, `crop`,
+    `interpolation`, where it is not the architecture's own. accuracy: of the stored weights on the held-out split, where it was measured.
+    command: the command line that trained it.
     """
 
     arch: str = ""
@@ -41,7 +41,7 @@ class About:
     command: str = ""
 
     def own_view(self) -> View | None:
-        """The view it asks for, or None for the architecture's."""
+        """The stored view, or None for the architecture's."""
         return None if self.view is None else View(**{**self.view, "size": tuple(self.view["size"])})
 
     def header(self) -> dict[str, str]:
@@ -49,10 +49,10 @@ class About:
         return {HEADER: json.dumps({key: value for key, value in vars(self).items() if value not in (None, "")}, sort_keys=True)}
 
 
-def save(model: nn.Module, path: Path, about: About, stored: Stored = "float16") -> None:
-    """Writes a model's weights, whole or not at all, with `about` as JSON under HEADER.
+def save_checkpoint(model: nn.Module, path: Path, about: About, stored: Stored = "float16") -> None:
+    """Writes a model's weights atomically, with `about` as JSON under HEADER.
 
-    Raises ModelError where a weight does not fit `stored`, BadParameter where the place cannot be written.
+    Raises ModelError where a weight overflows `stored`, BadParameter where the path cannot be written.
     """
     tensors = {name: as_stored(name, tensor, stored).cpu().contiguous() for name, tensor in model.state_dict().items()}
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
@@ -66,7 +66,7 @@ def save(model: nn.Module, path: Path, about: About, stored: Stored = "float16")
 
 
 def rounded(model: nn.Module, stored: Stored) -> nn.Module:
-    """A copy of the model with every weight at a value that `stored` can hold, in its own type."""
+    """A copy of the model with every weight rounded to a value of `stored`, in its own dtype."""
     copied = copy.deepcopy(model)
     state = model.state_dict()
     copied.load_state_dict({name: as_stored(name, tensor, stored).to(tensor.dtype) for name, tensor in state.items()})
@@ -74,7 +74,7 @@ def rounded(model: nn.Module, stored: Stored) -> nn.Module:
 
 
 def as_stored(name: str, tensor: Tensor, stored: Stored) -> Tensor:
-    """The tensor as the file keeps it: numbers with a fraction in the type `stored`, others as they are.
+    """The tensor as the file stores it: floating-point tensors as `stored`, others unchanged.
 
     Raises ModelError where a finite number becomes infinite.
     """
@@ -82,5 +82,5 @@ def as_stored(name: str, tensor: Tensor, stored: Stored) -> Tensor:
         return tensor.detach().clone()
     kept = tensor.detach().to(_TYPES[stored], copy=True)
     if bool((kept.isinf() & tensor.isfinite()).any()):
-        raise ModelError(f"the weight '{name}' has numbers that {stored} cannot hold; store them as float32.")
+        raise ModelError(f"the weight '{name}' has numbers that overflow {stored}; store them as float32.")
     return kept

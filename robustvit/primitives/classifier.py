@@ -1,9 +1,9 @@
-"""A model behind one door: pixels in [0, 1] go in, float32 logits come out."""
+"""The Classifier: a model with its normalisation and view, from pixels in [0, 1] to float32 logits."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,27 +13,27 @@ from PIL import Image
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives import tiling as tiles
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.spec.view import View
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ROUNDING = 1e-3  # relative; what a device that adds in any order may move logits by
+_ROUNDING = 1e-3  # relative; how far logits may differ on a device that sums in any order
 _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has
 
 
 class Classifier(nn.Module):
-    """A frozen, evaluating model with its normalisation and its view.
+    """A frozen model in evaluation mode, with its normalisation and its view.
 
-    model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how pictures are brought to its size.
-    tile: rows the model sees at once; fewer are padded with zeros, so that a row's logits do not depend on its companions.
-    Calling it: (N, 3, H, W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for anything else in the pixels, ModelError for
-    another image size. Made `.double()`, it computes and answers in float64. `gradient` says what its input gradients are: `exact`, or `straight-through`
-    where a transform put a surrogate in the place of something that has none. `manner` names what is done to its arithmetic from outside while it
-    answers (`attention.softened`), as a rule nothing.
+    model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how images are brought to its size. tile:
+    rows of one forward pass; fewer are padded with zeros, so that a row's logits do not depend on the other rows. Calling it: (N, 3, H,
+    W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for pixels outside [0, 1], ModelError for another image size. After
+    `.double()` it computes in float64 and returns float64. `gradient` names the kind of its input gradients: `exact`, or
+    `straight-through` where a transform put a surrogate in the place of something that has none. `arithmetic_tag` names temporary changes
+    to how the module computes, such as an attention temperature; "" as a rule.
     """
 
     gradient: str = "exact"
@@ -61,8 +61,8 @@ class Classifier(nn.Module):
         self.tile: int = tile
         self.precision: str = precision
         self._outputs: dict[tuple[int, int], int] = {}
-        self._sparing = self._unbounded = False
-        self.manner = ""
+        self._small_tiles = self._unbounded = False
+        self.arithmetic_tag = ""
         self.configure(tile=tile, precision=precision)
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
@@ -75,52 +75,27 @@ class Classifier(nn.Module):
         self.precision = precision or self.precision
         return self
 
-    @contextlib.contextmanager
-    def precisely(self) -> Iterator[None]:
-        """For the length of a block it, and what it stands before, computes in float32."""
-        changed = [(one, one.precision) for one in self.modules() if isinstance(one, Classifier)]
-        for one, _ in changed:
-            one.precision = "float32"
-        try:
-            yield
-        finally:
-            for one, before in changed:
-                one.precision = before
+    def in_float32(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which it, and every Classifier that it wraps, computes in float32 whatever its `precision`."""
+        return temporarily(self, "precision", lambda _: "float32")
 
-    @contextlib.contextmanager
-    def sparingly(self) -> Iterator[None]:
-        """For the length of a block a few rows may go through smaller tiles than `tile`, where a probe shows that this changes no bit (`tiles`).
+    def with_small_tiles(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which a few rows may go through smaller tiles than `tile`, where a probe shows that no bit changes (`tiling`).
 
-        For scenarios that ask of ever fewer samples many times over. The first rows of a size cost a probe.
+        For scenarios that query the model many times with ever fewer samples. The first batches of a size pay for a probe.
         """
-        changed = [one for one in self.modules() if isinstance(one, Classifier) and not one._sparing]
-        for one in changed:
-            one._sparing = True
-        try:
-            yield
-        finally:
-            for one in changed:
-                one._sparing = False
+        return temporarily(self, "_small_tiles", lambda _: True)
 
-    @contextlib.contextmanager
-    def anywhere(self) -> Iterator[None]:
-        """For the length of a block pixels outside [0, 1] are let through: smoothing adds noise to pictures and does not cut it off."""
-        changed = [one for one in self.modules() if isinstance(one, Classifier) and not one._unbounded]
-        for one in changed:
-            one._unbounded = True
-        try:
-            yield
-        finally:
-            for one in changed:
-                one._unbounded = False
+    def unbounded_pixels(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which pixels outside [0, 1] are accepted: randomised smoothing adds noise to images without clipping."""
+        return temporarily(self, "_unbounded", lambda _: True)
 
-    @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """For the length of a block its module computes as it does behind this classifier, for whoever asks the module itself.
+    def module_context(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which calling `self.model` directly computes as it does within this classifier.
 
-        A class that changes how the module computes, and neither what it is shown nor what becomes of its answers, says so by overriding this.
+        Override it in a class that changes how the module computes, and neither its input nor its output.
         """
-        yield
+        return contextlib.nullcontext()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,9 +104,9 @@ class Classifier(nn.Module):
 
     @property
     def outputs(self) -> int:
-        """How many logits it gives. Asked of the model itself, once for each size.
+        """The number of logits, found by forward passes of blank images, once for each size.
 
-        Raises ModelError where it refuses images of its view, or answers the same pixels differently.
+        Raises ModelError where the model refuses images of its view, or returns different logits for the same pixels.
         """
         if self.size not in self._outputs:
             blank = torch.zeros(min(self.tile, 2), 3, *self.size, device=self.device)
@@ -142,30 +117,31 @@ class Classifier(nn.Module):
             except (AssertionError, RuntimeError, ValueError) as error:
                 height, width = self.size
                 raise ModelError(
-                    f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view asks for: {error} "
+                    f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view gives it: {error} "
                     f"Choose the view's size with --img-size, or build the model for it with ?kwargs=img_size={height}."
                 ) from error
-            self._refuse_chance(first, second)
+            self._check_deterministic(first, second)
         return self._outputs[self.size]
 
-    def _refuse_chance(self, first: Tensor, second: Tensor) -> None:
-        """Raises ModelError where two answers to the same pixels differ by more than rounding, and the class has no `bound` of its own to key that chance."""
+    def _check_deterministic(self, first: Tensor, second: Tensor) -> None:
+        """Raises ModelError where logits of the same pixels differ beyond rounding, unless `bound` is overridden to key the randomness."""
         if type(self).bound is not Classifier.bound:
             return
         apart = float((first - second).abs().max()) if first.shape == second.shape else float("inf")
         if apart > _ROUNDING * (1.0 + float(first.abs().max())):
             raise ModelError(
-                f"model '{self.card.label}' answers the same pixels differently each time (logits {apart:.3g} apart): something in it draws random numbers, such as "
-                "dropout that is left on. No number of it could be made again. Turn that off, or make a Classifier whose `bound(draws)` draws from the samples."
+                f"model '{self.card.label}' returns different logits for the same pixels each time ({apart:.3g} apart): something in it "
+                "draws random numbers, such as dropout that is left on, so that no result of it is reproducible. Turn that off, or write a "
+                "Classifier whose `bound(draws)` takes its randomness from the draws."
             )
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return self.mean.device  # type: ignore[return-value]
 
     def train(self, mode: bool = True) -> Classifier:
-        """Stays in evaluation mode: a Classifier is for judging. Train the module you built it from."""
+        """Stays in evaluation mode: a Classifier is for evaluation. Train the module that you built it from."""
         return super().train(False)
 
     def bound(self, draws: Draws) -> Classifier:
@@ -187,15 +163,15 @@ class Classifier(nn.Module):
             check_pixels(images, f"the images given to model '{self.card.label}'")
 
     def _tile(self, images: Tensor) -> Tensor:
-        rows = tiles.enough(self._logits, images, self.tile, self._arithmetic) if self._sparing else self.tile
+        rows = smallest_exact_size(self._logits, images, self.tile, self._arithmetic) if self._small_tiles else self.tile
         if len(images) < rows:
             images = torch.cat((images, images.new_zeros(rows - len(images), *images.shape[1:])))
         return self._logits(images)
 
     @property
     def _arithmetic(self) -> tuple[Any, ...]:
-        """What decides how the model computes, besides its weights."""
-        return self.model, self.tile, self.precision, str(self.device), self.size, torch.get_num_threads(), self.manner
+        """The module, and all that decides how it computes besides its weights."""
+        return self.model, self.tile, self.precision, str(self.device), self.size, torch.get_num_threads(), self.arithmetic_tag
 
     def _logits(self, images: Tensor) -> Tensor:
         normal = (images.to(self.mean.dtype) - self.mean) / self.std  # type: ignore[operator,arg-type]
@@ -208,35 +184,30 @@ class Classifier(nn.Module):
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def preprocess(self, image: Any) -> Tensor:
-        """A picture as (3, H, W) float32 in [0, 1], through this model's view: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
+        """An image as (3, H, W) float32 in [0, 1], after this model's view. image: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-        return pixels(np.array(self.view.look(image))[None], self.device)[0]
+        return pixels(np.array(self.view.apply(image))[None], self.device)[0]
 
     def identify(self) -> Classifier:
-        """Names its weights as they are now, which may not be those that it was loaded with; returns itself."""
+        """Sets the fingerprint to that of its present weights, which may differ from those that it was loaded with; returns itself."""
         self.card = replace(self.card, fingerprint=fingerprint(self.model))
         return self
 
     def relabel(self, label: str) -> Classifier:
-        """Sets the name that tables show; returns itself."""
+        """Sets its name in tables; returns itself."""
         self.card = replace(self.card, label=label)
         return self
 
 
 def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
     """float64 for a model whose weights are, else float32. Raises ModelError for weights in half precision, which `precision` is for."""
-    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    half = kinds & {torch.float16, torch.bfloat16}
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    half = dtypes & {torch.float16, torch.bfloat16}
     if half:
         raise ModelError(
-            f"model '{label}' has weights of {half.pop()}; give them as float32 (`.float()`) and ask for --precision float16 or bfloat16."
+            f"model '{label}' has weights of {half.pop()}; give them as float32 (`.float()`) and set --precision float16 or bfloat16."
         )
-    return torch.float64 if torch.float64 in kinds else torch.float32
-
-
-def channels(buffer: Any) -> tuple[float, ...]:
-    """A mean or std as it was given: one number per channel."""
-    return tuple(buffer.flatten().tolist())
+    return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
 def _shape(value: object) -> str:
@@ -244,8 +215,21 @@ def _shape(value: object) -> str:
 
 
 @contextlib.contextmanager
+def temporarily(model: nn.Module, attribute: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Context in which an attribute of every Classifier in the model is `change(value)`; afterwards it is restored."""
+    before = [(module, getattr(module, attribute)) for module in model.modules() if isinstance(module, Classifier)]
+    for module, value in before:
+        setattr(module, attribute, change(value))
+    try:
+        yield
+    finally:
+        for module, value in before:
+            setattr(module, attribute, value)
+
+
+@contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """The module in evaluation mode without parameter gradients for the length of a block; afterwards as it was."""
+    """Context in which the module is in evaluation mode without parameter gradients; afterwards both are restored."""
     modes = {name: module.training for name, module in model.named_modules()}
     grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.eval().requires_grad_(False)

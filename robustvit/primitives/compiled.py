@@ -1,7 +1,7 @@
-"""Loops that numba compiles, where it is installed: the very bits of the torch operations that they stand for, sooner.
+"""Loops that numba compiles, where it is installed: bit-identical to the torch operations that they replace, and faster.
 
-A module of loops imports numba, by its decorator `loop`; so it is imported here, when the first tensor is worked on. Loops serve
-tensors on a CPU. Everything they do is there in torch as well, for other devices and for machines without numba.
+A module of loops imports numba through its decorator `loop`, so modules of loops are imported here, when the first tensor needs one.
+Loops work on CPU tensors. Everything they do is implemented in torch as well, for other devices and for machines without numba.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ _wanted: ContextVar[bool] = ContextVar("_wanted", default=True)
 
 
 def serve(*tensors: Tensor) -> bool:
-    """Whether loops may work on these tensors: numba is there, they lie on the CPU, and no gradient is asked for."""
+    """Whether loops may work on these tensors: numba is installed, they are on the CPU, and none requires a gradient."""
     return _wanted.get() and _installed() and all(tensor.device.type == "cpu" and not tensor.requires_grad for tensor in tensors)
 
 
 def loops(module: str) -> Any:
-    """The module of that full name, whose functions are compiled at their first call. Numba must be installed."""
+    """Imports the module of loops with this full name; its functions are compiled at their first call. Numba must be installed."""
     return importlib.import_module(module)
 
 
 def loop(function: _Loop) -> _Loop:
-    """The function as machine code, made when it is first called and kept on disk; a product and a sum are never fused."""
+    """Decorator: compiles a function with numba when it is first called, and caches it on disk. Products and sums are never fused."""
     numba = importlib.import_module("numba")
     try:
         compiled: _Loop = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError as error:  # neither the folder of the package nor the user's cache can be written
-        _log.warning("%s; it is compiled anew in every process. NUMBA_CACHE_DIR may name a folder to keep it in.", error)
+    except RuntimeError as error:  # neither the package's folder nor the user's cache can be written
+        _log.warning("%s; it is compiled anew in every process. Set NUMBA_CACHE_DIR to a folder that can be written.", error)
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
     return compiled
 
 
 def array(tensor: Tensor, *shape: int) -> NDArray[Any]:
-    """The tensor as an array of that shape, for a loop. It shares the memory of a contiguous tensor, so that a loop may fill it."""
-    found: NDArray[Any] = tensor.detach().contiguous().view(shape).numpy()
-    return found
+    """The tensor as a NumPy array of that shape. It shares the memory of a contiguous tensor, so that a loop may write into it."""
+    shared: NDArray[Any] = tensor.detach().contiguous().view(shape).numpy()
+    return shared
 
 
 def planes(tensor: Tensor) -> NDArray[Any]:
@@ -58,7 +58,7 @@ def planes(tensor: Tensor) -> NDArray[Any]:
 
 @contextmanager
 def without() -> Iterator[None]:
-    """Inside, loops serve nothing: to compare with them."""
+    """Context without compiled loops, to compare torch's operations with them."""
     token = _wanted.set(False)
     try:
         yield
@@ -73,6 +73,6 @@ def _installed() -> bool:
     try:
         importlib.import_module("numba")
     except ImportError as error:
-        _log.warning("numba is installed but cannot be imported, so the slower torch operations do its work: %s", error)
+        _log.warning("numba is installed but cannot be imported, so the slower torch operations are used: %s", error)
         return False
     return True

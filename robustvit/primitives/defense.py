@@ -1,4 +1,4 @@
-"""What training may add to a plain loop: the parts of a Defense, and how several become one."""
+"""The parts of a Defense, and the composition of several defenses."""
 
 from __future__ import annotations
 
@@ -24,39 +24,39 @@ AfterStep: TypeAlias = Callable[[nn.Module], None]
 
 
 def cross_entropy(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-    """The mean cross-entropy of the batch, () float32: the loss of a defense that names none."""
+    """The mean cross-entropy of the batch, () float32: the default loss of a defense."""
     return functional.cross_entropy(model(batch.images), batch.labels)
 
 
 def same_model(model: nn.Module) -> nn.Module:
-    """The model as it is."""
+    """Returns the model unchanged."""
     return model
 
 
 def same_batch(batch: Batch, draws: Draws) -> Batch:
-    """The batch as it is."""
+    """Returns the batch unchanged."""
     return batch
 
 
 def one_step(closure: Closure, optimizer: Optimizer) -> Tensor:
-    """One gradient, one step."""
+    """One gradient and one optimizer step; returns the loss."""
     loss = closure()
     optimizer.step()
     return loss
 
 
 def nothing_more(model: nn.Module) -> None:
-    """Leaves the model as the step left it."""
+    """Does nothing after a step."""
 
 
 @dataclass(frozen=True)
 class Defense:
-    """What a training loop calls, each part with a plain default: TRADES is `Defense("trades", loss=…)`, SAM `Defense("sam", step=…)`.
+    """The parts that a training loop calls, each with a plain default: TRADES is `Defense("trades", loss=…)`, SAM `Defense("sam", step=…)`.
 
-    prepare: model surgery before training. batch: new images for a batch. loss: (model, batch, draws) → () Tensor, where the model takes
-    pixels in [0, 1]. step: (closure, optimizer) → loss; each call of the closure clears the gradients, computes the loss and its
-    gradients. after_step: after every step. export: the model to keep. prepare, after_step and export see the bare module, without
-    normalisation.
+    prepare: model surgery before training. batch: changes the images of a batch. loss: (model, batch, draws) → () Tensor, where the model
+    takes pixels in [0, 1]. step: (closure, optimizer) → loss; each call of the closure clears the gradients, computes the loss and its
+    gradients. after_step: after every step. export: returns the model to keep. prepare, after_step and export receive the bare module,
+    without normalisation.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Defense:
     export: Prepare = same_model
 
     def sets(self, part: str) -> bool:
-        """Whether this defense brings its own `part`."""
+        """Whether this defense sets its own `part`."""
         return getattr(self, part) is not _DEFAULTS[part]
 
 
@@ -77,9 +77,9 @@ _ONLY_ONE = ("loss", "step")
 
 
 def compose(defenses: Sequence[Defense]) -> Defense:
-    """One defense that does what all of them do, in the order given; models are exported in the reverse order.
+    """Combines defenses into one that applies all of them in the order given; models are exported in the reverse order.
 
-    Raises BadParameter where two bring a part that can only be one: their loss or their step.
+    Raises BadParameter where two set a part that only one may set: the loss or the step.
     """
     if not defenses:
         raise BadParameter("there is no defense to train with; name at least one, such as plain.")

@@ -1,4 +1,4 @@
-"""What is known of a model: its identity, the fingerprint of its weights, and where it comes from."""
+"""Model cards, and the fingerprint of a model's weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from robustvit.spec.spec import Spec
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model. `identity` and `fingerprint` name it in a Cell; the rest is told to readers.
+    """The metadata of a model. `identity` and `fingerprint` identify it in a Cell; the rest is for readers.
 
     identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
     `checkpoint`, `bundled`, `given` or `random`.
@@ -35,9 +35,9 @@ class Card:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A name for a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
+    """Identifies a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
 
-    Weights that a quantised layer packs away count by what they stand for.
+    Packed weights of a quantised layer count by their dequantised values.
     """
     total = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -49,9 +49,9 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors that an entry of a state holds."""
+    """The tensors in an entry of a state dict."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
+        for part in value:
+            yield from _tensors(part)

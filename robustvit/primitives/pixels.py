@@ -16,7 +16,7 @@ def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
 
 
 def of_levels(levels: Tensor) -> Tensor:
-    """Whole levels 0 … 255, of any dtype, as float32 pixels k/255, the same bits on every device.
+    """Integer levels 0 … 255, of any dtype, as float32 pixels k/255, with the same bits on every device.
 
     The divisor is a tensor because a CUDA device multiplies by the reciprocal of a plain number, which is not always k/255.
     """

@@ -1,4 +1,4 @@
-"""How a model's logits answer a data set's labels, and the per-sample columns that follow."""
+"""How a model's logits map to a data set's labels, and the prediction columns of each sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from robustvit.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A way of reading logits. `columns` names the logits that answer label 0, 1, 2, …; None takes them all, in their order.
+    """A mapping from a model's logits to a data set's labels.
 
-    classes: how many answers compete; without `columns` or `groups` the model must give exactly that many logits. outputs: with either, how
-    many logits the model must give; None lets any model that has them answer. groups: instead of columns, the logits that together answer label
-    0, 1, 2, …, by `pool`: `max` lets the best of a group speak for it, so that the answer is the group of the best logit (ImageNet-9); `mean`
-    takes the logarithm of the mean of their softmax probabilities over all logits (the sixteen categories of model-vs-human). A group beyond
-    the labels may gather what answers none of them.
+    columns: the logits of label 0, 1, 2, …; None takes all of them, in their order. classes: how many classes compete; without `columns`
+    or `groups` the model must have exactly that many logits. outputs: with either, how many logits the model must have; None allows any
+    model that has those named. groups: instead of columns, the logits that together stand for label 0, 1, 2, …, combined by `pool`: `max`
+    takes the best logit of a group, so that the prediction is the group of the best logit (ImageNet-9); `mean` takes the logarithm of the
+    mean of their softmax probabilities over all logits (the sixteen categories of model-vs-human). Groups beyond the labels may hold
+    logits of no label.
     """
 
     name: str
@@ -30,20 +31,18 @@ class Reading:
     pool: Literal["max", "mean"] = "max"
 
     def check(self, outputs: int, model: str, data: str) -> None:
-        """Raises ModelError where a model with `outputs` logits cannot answer."""
+        """Raises ModelError where a model with `outputs` logits cannot be read so. model, data: their names in the message."""
         if self.columns is None and self.groups is None and outputs != self.classes:
             raise ModelError(
-                f"model '{model}' tells {outputs} classes apart, data '{data}' has {self.classes}: their answers cannot be compared."
+                f"model '{model}' has {outputs} classes, data '{data}' has {self.classes}: predictions cannot be compared with labels."
             )
         if self.outputs is not None and outputs != self.outputs:
-            raise ModelError(f"data '{data}' is read from {self.outputs} logits (reading '{self.name}'); model '{model}' gives {outputs}.")
+            raise ModelError(f"data '{data}' is read from {self.outputs} logits (reading '{self.name}'); model '{model}' has {outputs}.")
         if self.columns is not None and outputs <= max(self.columns):
-            raise ModelError(
-                f"data '{data}' reads logit {max(self.columns)} (reading '{self.name}'); model '{model}' gives only {outputs}."
-            )
+            raise ModelError(f"data '{data}' reads logit {max(self.columns)} (reading '{self.name}'); model '{model}' has only {outputs}.")
 
     def read(self, logits: Tensor) -> Tensor:
-        """(N, outputs) → (N, classes)."""
+        """(N, outputs) logits → (N, classes) scores of the labels."""
         if self.groups is not None:
             scores = logits if self.pool == "max" else torch.softmax(logits.double(), dim=1)
             parts = [scores[:, torch.tensor(group, device=logits.device)] for group in self.groups]
@@ -51,8 +50,8 @@ class Reading:
         return logits if self.columns is None else logits[:, torch.tensor(self.columns, device=logits.device)]
 
 
-def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What one set of logits says about each sample, in float64.
+def prediction_columns(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The columns of the Records that follow from a sample's logits and label, in float64.
 
     logits: (N, K); labels: (N,). Returns pred (lowest index on ties), confidence (largest softmax), nll (natural log), margin (label's
     logit minus the best other; positive means right), brier (sum over classes of (p − onehot)², in [0, 2]), rank of the label (1 is best;
@@ -82,8 +81,8 @@ def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     }
 
 
-def rank(scores: Tensor, labels: Tensor) -> Tensor:
-    """(N,) place of each label among (N, K) scores, as judge counts it: 1 is best, and a tie counts against it only where the rival has the lower index."""
+def label_rank(scores: Tensor, labels: Tensor) -> Tensor:
+    """(N,) rank of each label among (N, K) scores: 1 is best, and a tie counts against it only where the other class's index is lower."""
     own = scores.gather(1, labels[:, None])
     earlier = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     return ((scores > own) | ((scores == own) & earlier)).sum(dim=1) + 1

@@ -2,8 +2,8 @@
 
 Columns that a kind of scenario does not have are absent from its files and null where tables are joined. `sample` is the sample's id;
 label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
-robustvit.primitives.reading.judge's. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was right when clean (an
-attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with the most votes, votes_first, votes_second and
+those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was
+right when clean (an attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with the most votes, votes_first, votes_second and
 votes_label count those of the first, the second and the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0:
 hidden ones stayed, black); patch_held, the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the
 probability with which that holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) says the number of the frame that it is compared

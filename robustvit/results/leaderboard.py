@@ -177,7 +177,7 @@ def _votes_of(store: Store, one: Asked) -> dict[str, Any]:
     told = store.describe(one.question.cell)
     scenario = revive(told["scenario"])
     try:
-        ablations = Ablations.asked(scenario, tuple(told["view"]["size"]))
+        ablations = Ablations.of_scenario(scenario, tuple(told["view"]["size"]))
     except BadParameter:  # the picture has no room for them: the cell has failed and says so
         ablations = None
     return {"ablations": ablations, "stop_at": scenario.get("stop_at")}

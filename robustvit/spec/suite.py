@@ -74,7 +74,7 @@ class Suite:
         stored = replace(cell, storage=self.storage)
         if not entry.stored or self.view.corrupt_at is None:
             return stored
-        return replace(stored, view=cell.view.acted_at(self.view.corrupt_at))
+        return replace(stored, view=cell.view.with_scenario_size(self.view.corrupt_at))
 
     def with_seed(self, seed: int) -> Suite:
         """The same suite at one seed."""

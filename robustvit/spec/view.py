@@ -1,4 +1,4 @@
-"""How a picture of any size becomes the square a model looks at: resize, crop, interpolation."""
+"""The preprocessing that brings an image of any size to a model's input size: resize, crop, interpolation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A model's way of looking, part of every Cell.
+    """The preprocessing of images before a model, part of every Cell.
 
-    size: (height, width) of what the model sees, in pixels. resize: short side before the cut, or None to leave the picture's size alone.
-    crop: `center` resizes the short side, keeps the proportions and cuts the middle; `squash` resizes both sides, whatever their
-    proportions, and cuts the middle (with resize None: resizes to `size`); `none` takes the picture as it is. interpolation: a Pillow
-    filter, antialiased as Pillow does it. shown: the (height, width) that pictures are enlarged to once the scenario is done with them,
-    before the model sees them; None leaves their size. share: what `resize` was computed from (size / resize, unrounded); it only serves
-    to compute it again for another size.
+    size: (height, width) of the scenario's images, in pixels. resize: short side before the crop, or None not to resize. crop: `center`
+    resizes the short side, keeps the proportions and crops the centre; `squash` resizes both sides, whatever their proportions, and crops
+    the centre (with resize None: resizes to `size`); `none` takes the image as it is. interpolation: a Pillow filter, antialiased as
+    Pillow does it. shown: the (height, width) that images are upsampled to after the scenario, before the model; None keeps their size.
+    share: the ratio that `resize` was computed from (size / resize, unrounded), kept to compute it again for another size.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -43,7 +42,7 @@ class View:
     def of_timm(cls, config: dict[str, Any]) -> View:
         """The evaluation view of a timm data configuration (`input_size`, `crop_pct`, `crop_mode`, `interpolation`).
 
-        Raises BadParameter for what no classifier of timm asks for: a padded border, an oblong centre crop.
+        Raises BadParameter for what no classifier of timm uses: a padded border, an oblong centre crop.
         """
         _, height, width = config["input_size"]
         mode: Crop = config.get("crop_mode") or "center"
@@ -62,7 +61,7 @@ class View:
     def with_overrides(
         self, img_size: int | None = None, crop_pct: float | None = None, interpolation: str | None = None, crop: Crop | None = None
     ) -> View:
-        """This view with what a user set by hand; `crop_pct` in (0, 1]. The share kept stays when only the size changes; a crop set to `squash` keeps all."""
+        """This view with a user's settings; `crop_pct` in (0, 1]. It stays the same when only the size changes; `squash` crops nothing."""
         if crop not in (None, *CROPS):
             raise BadParameter(f"crop is '{crop}'.{nearest(str(crop), CROPS)} It takes {', '.join(CROPS)}.")
         if crop == "squash" and crop_pct is None:
@@ -82,20 +81,20 @@ class View:
             self, size=size, resize=resize, crop=crop or self.crop, interpolation=interpolation or self.interpolation, share=share
         )
 
-    def of_cut(self, pixels: int) -> View:
-        """This view of pictures that are squares of `pixels` already: as they are where the model takes that size, resized where not."""
+    def for_precropped(self, pixels: int) -> View:
+        """This view for images that are squares of `pixels` already: unchanged where the model takes that size, otherwise resized."""
         return replace(self, resize=None, crop="center" if self.size == (pixels, pixels) else "squash", share=None)
 
-    def acted_at(self, pixels: int) -> View:
-        """This view where scenarios act at `pixels` px and the model is shown the outcome enlarged. A smaller model's view stays."""
+    def with_scenario_size(self, pixels: int) -> View:
+        """This view with scenarios acting at `pixels` px and their images upsampled for the model; that of a smaller model is unchanged."""
         if min(self.size) <= pixels:
             return self
         return replace(self.with_overrides(img_size=pixels), shown=self.size)
 
-    def look(self, image: Any) -> Any:
-        """The Pillow image as the model sees it, RGB, `size` pixels. The arithmetic is torchvision's Resize and CenterCrop.
+    def apply(self, image: Any) -> Any:
+        """The preprocessed Pillow image, RGB, of `size` pixels. The arithmetic is that of torchvision's Resize and CenterCrop.
 
-        Raises BadParameter where the view leaves another size than the model's.
+        Raises BadParameter where the result has another size.
         """
         image = image if image.mode == "RGB" else image.convert("RGB")
         height, width = self.size
@@ -107,11 +106,11 @@ class View:
         if self.crop != "none":
             image = _center(image, height, width)
         if image.size != (width, height):
-            raise BadParameter(f"the view leaves a picture of {image.size[1]}x{image.size[0]}; the model takes {height}x{width}.")
+            raise BadParameter(f"the view leaves an image of {image.size[1]}x{image.size[0]} pixels; the model takes {height}x{width}.")
         return image
 
     def _squashed(self) -> tuple[int, int]:
-        """(width, height) that both sides are resized to."""
+        """(width, height) to which `squash` resizes."""
         height, width = self.size
         if self.resize is None:
             return width, height
@@ -119,8 +118,8 @@ class View:
 
     def as_dict(self) -> dict[str, Any]:
         """The view as plain data."""
-        told = {"size": self.size, "resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
-        return told if self.shown is None else {**told, "shown": self.shown}
+        fields = {"size": self.size, "resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
+        return fields if self.shown is None else {**fields, "shown": self.shown}
 
     def __str__(self) -> str:
         resize = f", resize {self.resize}" if self.resize is not None and self.crop == "center" else ""
@@ -129,7 +128,7 @@ class View:
 
 
 def resize_short(image: Any, short: int, resample: int) -> Any:
-    """The Pillow image with its short side `short` px long, as torchvision's Resize makes it."""
+    """The Pillow image resized to a short side of `short` px, as torchvision's Resize does it."""
     width, height = image.size
     if min(width, height) == short:
         return image
@@ -139,7 +138,7 @@ def resize_short(image: Any, short: int, resample: int) -> Any:
 
 
 def _center(image: Any, height: int, width: int) -> Any:
-    """The middle of the image; where it is smaller than asked, black fills the rest, as torchvision pads."""
+    """The centre crop; a smaller image is padded with black, as torchvision does."""
     w, h = image.size
     if w < width or h < height:
         left, top = max(width - w, 0) // 2, max(height - h, 0) // 2
@@ -151,11 +150,11 @@ def _center(image: Any, height: int, width: int) -> Any:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Parts of the view that a suite or a user sets; None leaves the model's own.
+    """The parts of a view that a suite or a user sets; None keeps the model's own.
 
-    crop: `squash` resizes pictures to the model's size whatever their proportions; `center` and `none` as View has them. corrupt_at: the pixels
-    at which corruptions act on behalf of larger models, which are shown the outcome enlarged. whole: a view in the place of any model's own, which
-    the others bend.
+    crop: `squash` resizes images to the model's size whatever their proportions; `center` and `none` as in View. corrupt_at: the size in
+    pixels at which corruptions act for larger models, whose images are then upsampled. whole: a view that replaces the model's own before
+    the other parts are set.
     """
 
     img_size: int | None = None
@@ -166,7 +165,7 @@ class Overrides:
     whole: View | None = None
 
     def over(self, other: Overrides) -> Overrides:
-        """These, and the other's where these are silent."""
+        """These overrides, and the other's where these are None."""
         return Overrides(
             other.img_size if self.img_size is None else self.img_size,
             other.crop_pct if self.crop_pct is None else self.crop_pct,
@@ -177,5 +176,5 @@ class Overrides:
         )
 
     def apply(self, view: View) -> View:
-        """The view with these values set. `corrupt_at` is the scenario's affair, see Cell.view."""
+        """The view with these values set. `corrupt_at` depends on the scenario and is applied by the suite, cell by cell."""
         return (self.whole or view).with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)

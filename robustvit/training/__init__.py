@@ -1,1 +1,1 @@
-"""Trains a model with a defense, in a loop that checkpoints."""
+"""Training a model with a defense, with checkpoints after every epoch."""

@@ -1,6 +1,6 @@
-"""A training loop to read in one sitting.
+"""Trains a model with a defense.
 
-The loop owns the order of the samples, the augmentation and the schedule; what a defense adds comes through the parts of a Defense. All
+The loop sets the order of the samples, the augmentation and the schedule; a defense adds to it through the parts of a Defense. All
 randomness is keyed by (seed, step, sample id) or drawn under a forked generator: the same call on the same machine and number of
 threads gives the same bytes.
 """
@@ -28,16 +28,15 @@ from robustvit.spec.view import View
 from robustvit.training.recipe import RECIPE, Recipe
 
 _BETAS = (0.9, 0.95)
-_LONGEST_GRADIENT = 1.0  # l2; a longer one is scaled down to it
+_LARGEST_GRADIENT_NORM = 1.0  # l2; a larger gradient is scaled down to it
+
+CROSS_ENTROPY = Defense("cross_entropy")
 
 Device: TypeAlias = torch.device | str
 
 
-PLAIN = Defense("cross_entropy")
-
-
-class Progress(NamedTuple):
-    """Where training stands after an epoch. loss: the epoch's mean. model: the one that would be kept if training ended now."""
+class EpochProgress(NamedTuple):
+    """The state of training after an epoch. loss: the epoch's mean. model: the one that would be kept if training ended now."""
 
     epoch: int
     epochs: int
@@ -47,7 +46,7 @@ class Progress(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The model to keep, the mean loss of every epoch, and the seconds it took."""
+    """The result of training: the model to keep, the mean loss of every epoch, and the seconds it took."""
 
     model: nn.Module
     losses: tuple[float, ...]
@@ -61,45 +60,45 @@ def train(
     view: View,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    defense: Defense = PLAIN,
+    defense: Defense = CROSS_ENTROPY,
     recipe: Recipe = RECIPE,
     seed: int = 0,
     device: Device = "cpu",
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[EpochProgress], None] | None = None,
 ) -> Trained:
-    """Trains a module, in place unless the defense's surgery makes a new one.
+    """Trains a module, in place unless the defense's `prepare` makes a new one.
 
-    model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: how pictures are shown to it, as in a Classifier. progress: is
-    called after every epoch. Raises ModelError where the model does not tell the data's classes apart or the loss is no longer finite.
+    model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: preprocessing of the images, as in a Classifier. progress: is
+    called after every epoch. Raises ModelError where the model's outputs do not match the data's classes, or the loss is no longer finite.
     """
     started = time.monotonic()
     steps = max(1, len(data) // recipe.batch_size)
     losses: list[float] = []
-    with torch.random.fork_rng(devices=forked(device)):
-        torch.manual_seed(seed)  # of what the model itself draws, such as dropout
+    with torch.random.fork_rng(devices=fork_devices(device)):
+        torch.manual_seed(seed)  # for the randomness of the model itself, such as dropout
         model = defense.prepare(model.to(device).requires_grad_(True)).to(device)
-        seeing = _Seeing(model, mean, std, data.readings[0]).to(device)
-        _check_answers(seeing, view, data, device)
-        seeing.train()
+        trained = _ReadModel(model, mean, std, data.readings[0]).to(device)
+        _check_outputs(trained, view, data, device)
+        trained.train()
         optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), betas=_BETAS)
         for epoch in range(recipe.epochs):
             total = 0.0
             for step, rows in enumerate(_rows(data, recipe, seed, epoch), start=epoch * steps):
                 _set_rate(optimizer, recipe, step / (recipe.epochs * steps))
-                batch = shown(data, rows, view, device)
+                batch = load_batch(data, rows, view, device)
                 draws = Draws.for_step(seed, step, batch.ids, device)
                 batch = defense.batch(jitter(batch, draws.at("jitter"), recipe), draws.at("batch"))
-                loss = defense.step(_closure(defense, seeing, batch, draws.at("loss"), optimizer), optimizer)
+                loss = defense.step(_closure(defense, trained, batch, draws.at("loss"), optimizer), optimizer)
                 defense.after_step(model)
                 total += _finite(loss, epoch)
             losses.append(total / steps)
             if progress is not None:
-                progress(Progress(epoch + 1, recipe.epochs, losses[-1], time.monotonic() - started, defense.export(model)))
+                progress(EpochProgress(epoch + 1, recipe.epochs, losses[-1], time.monotonic() - started, defense.export(model)))
     return Trained(defense.export(model).eval().requires_grad_(False), tuple(losses), time.monotonic() - started)
 
 
 def jitter(batch: Batch, draws: Draws, recipe: Recipe) -> Batch:
-    """Each picture turned, resized and moved at random, uniformly within the recipe's limits; its border fills what comes into view."""
+    """Rotates, resizes and shifts each image at random, uniformly within the recipe's limits; new pixels repeat the border."""
     if recipe.rotation == recipe.scale == recipe.shift == 0:
         return batch
     turn, size, right, down = draws.uniform(4, low=-1.0, high=1.0).unbind(dim=1)
@@ -112,8 +111,8 @@ def jitter(batch: Batch, draws: Draws, recipe: Recipe) -> Batch:
     return batch.with_images(moved.clamp_(0.0, 1.0))  # the four weights of a pixel may sum to a rounding above one
 
 
-class _Seeing(nn.Module):
-    """The model as a loss meets it: pixels in [0, 1] to the logits that answer the data's labels."""
+class _ReadModel(nn.Module):
+    """The model that a loss receives: from pixels in [0, 1] to the logits of the data's labels."""
 
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], reading: Reading) -> None:
         super().__init__()
@@ -126,23 +125,23 @@ class _Seeing(nn.Module):
         return self.reading.read(self.model((images - self.mean) / self.std))  # type: ignore[operator]
 
 
-def _check_answers(seeing: _Seeing, view: View, data: Data, device: Device) -> None:
+def _check_outputs(trained: _ReadModel, view: View, data: Data, device: Device) -> None:
     with torch.no_grad():
-        logits = seeing.model.eval()(torch.zeros(1, 3, *view.size, device=device))
+        logits = trained.model.eval()(torch.zeros(1, 3, *view.size, device=device))
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise ModelError("the model to train must return logits of shape (N, K).")
-    seeing.reading.check(logits.shape[1], "to train", data.name)
+    trained.reading.check(logits.shape[1], "to train", data.name)
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in learned if parameter.dim() > 1]
-    others = [parameter for parameter in learned if parameter.dim() <= 1]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.dim() > 1]
+    others = [parameter for parameter in trainable if parameter.dim() <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _rows(data: Data, recipe: Recipe, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """The positions of each batch of an epoch. What does not fill a last batch waits for another epoch's order."""
+    """The positions of each batch of an epoch. Samples that do not fill a last batch are left out of this epoch."""
     order = Draws(seed, f"epoch {epoch}", data.ids).words(1)[:, 0].argsort(stable=True).numpy()
     for start in range(0, max(1, len(order) - recipe.batch_size + 1), recipe.batch_size):
         yield order[start : start + recipe.batch_size]
@@ -155,10 +154,10 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> 
         group["lr"] = recipe.lr * share
 
 
-def shown(data: Data, rows: np.ndarray, view: View, device: Device) -> Batch:
-    """The samples at these positions, through the view."""
+def load_batch(data: Data, rows: np.ndarray, view: View, device: Device) -> Batch:
+    """Loads the samples at some positions as a batch, preprocessed by the view."""
     samples = [data[int(row)] for row in rows]
-    images = np.stack([np.asarray(view.look(Image.fromarray(sample.image))) for sample in samples])
+    images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image))) for sample in samples])
     labels = torch.tensor([sample.label for sample in samples], device=device)
     return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples))
 
@@ -168,7 +167,7 @@ def _closure(defense: Defense, model: nn.Module, batch: Batch, draws: Draws, opt
         optimizer.zero_grad()
         loss = defense.loss(model, batch, draws)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), _LONGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT_NORM)
         return loss.detach()
 
     return closure
@@ -177,11 +176,11 @@ def _closure(defense: Defense, model: nn.Module, batch: Batch, draws: Draws, opt
 def _finite(loss: Tensor, epoch: int) -> float:
     value = float(loss)
     if not math.isfinite(value):
-        raise ModelError(f"the loss is {value} in epoch {epoch + 1}: nothing more can be learned. Try a lower lr, or a longer warmup.")
+        raise ModelError(f"the loss is {value} in epoch {epoch + 1}: training cannot go on. Try a lower lr, or a longer warmup.")
     return value
 
 
-def forked(device: Device) -> list[torch.device]:
-    """The devices whose generators a fork must put back beside the CPU's."""
+def fork_devices(device: Device) -> list[torch.device]:
+    """The devices whose random generators a fork must restore beside the CPU's."""
     device = torch.device(device)
     return [device] if device.type == "cuda" else []

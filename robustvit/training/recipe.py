@@ -1,4 +1,4 @@
-"""The numbers of a training run."""
+"""The hyperparameters of a training run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from robustvit.errors import BadParameter
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How long and how fast to learn, and how far augmentation goes.
+    """Epochs, learning rate, weight decay and augmentation.
 
     lr: the highest rate; it rises linearly over the share `warmup` of the steps, then falls to zero along a cosine. weight_decay: of
-    weight matrices alone. rotation (degrees), scale, shift (shares of the side): the most that a picture is turned, resized and moved;
-    three zeros leave it alone.
+    weight matrices alone. rotation (degrees), scale, shift (shares of the side): the most that an image is rotated, resized and shifted;
+    three zeros turn augmentation off.
     """
 
     epochs: int = 200

@@ -1,50 +1,51 @@
-"""Transforms of what a model attends to."""
+"""Transforms of a model's attention."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from robustvit.primitives.attention import softened
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import constructor_arguments
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.attention_temperature import attention_temperature as temperature_context
 from robustvit.primitives.patches import CITATION
 from robustvit.spec.registry import transform
 
 
 @transform(
     source="Gu et al. 2022", url="https://arxiv.org/abs/2111.10659", citation=CITATION,
-    rules="Choose the temperature on clean images alone, and report clean accuracy beside what attacks leave. Attacks go through it, with exact gradients.",
+    rules="Choose the temperature on clean images alone, and report clean accuracy beside robust accuracy. Attacks go through it, with "
+    "exact gradients.",
 )  # fmt: skip
 def attention_temperature(model: Classifier, *, temperature: Annotated[float, Gt(0)]) -> Classifier:
-    """Softer attention at inference: softmax(QKᵀ / (T·√d) + bias) in every block, without retraining.
+    """Attention temperature at inference, without retraining: softmax(QKᵀ / (T·√d) + bias) in every block.
 
-    temperature: T; 1 changes nothing, above 1 attention is spread wider over the tokens. A bias of relative positions is not divided. A head that pools by
-    attention is softened as well. Raises ModelError for a model without attention, or one that computes it by hand.
+    temperature: T; 1 changes nothing, above 1 attention is spread wider over the tokens. A bias of relative positions is not divided. A
+    head that pools by attention is changed as well. Raises ModelError for a model without attention, or one that computes it by hand.
     """
-    made = _Softened(model, temperature)
+    made = _AttentionTemperature(model, temperature)
     with torch.no_grad():
         made(torch.zeros(1, 3, *model.size, device=model.device))
     return made
 
 
-class _Softened(Classifier):
-    """A classifier whose attention is softened while it answers; its host and its weights are untouched."""
+class _AttentionTemperature(Classifier):
+    """A classifier whose attention has a temperature during its forward pass; its host and its weights stay as they are."""
 
     def __init__(self, host: Classifier, temperature: float) -> None:
-        mean, std = _channels(host.mean), _channels(host.std)
-        super().__init__(host.model, mean=mean, std=std, view=host.view, card=host.card, tile=host.tile, precision=host.precision)
+        super().__init__(**constructor_arguments(host))
         self.host, self.temperature = host, temperature
         self.gradient = host.gradient
 
     @property
     def outputs(self) -> int:
-        """As many logits as its host gives."""
+        """The number of logits of its host."""
         return self.host.outputs
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
@@ -54,21 +55,17 @@ class _Softened(Classifier):
         return super().configure(tile=tile, precision=precision)
 
     def bound(self, draws: Draws) -> Classifier:
-        """Its host bound to the draws, softened likewise."""
-        return _Softened(self.host.bound(draws), self.temperature)
+        """The same temperature for its host bound to the draws."""
+        return _AttentionTemperature(self.host.bound(draws), self.temperature)
 
     @contextlib.contextmanager
-    def computing(self) -> Iterator[None]:
-        """For the length of a block its module's attention is softened."""
-        with softened(self.host, self.temperature), self.host.computing():
+    def module_context(self) -> Iterator[None]:
+        """Context in which the attention of its module has the temperature."""
+        with temperature_context(self.host, self.temperature), self.host.module_context():
             yield
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float in [0, 1] → (N, K) float32 logits."""
-        with softened(self.host, self.temperature):
+        with temperature_context(self.host, self.temperature):
             logits: Tensor = self.host(images)
         return logits
-
-
-def _channels(buffer: Any) -> tuple[float, ...]:
-    return tuple(buffer.flatten().tolist())

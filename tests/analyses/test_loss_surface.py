@@ -1,4 +1,4 @@
-"""The loss surface of models whose gradients are exact, hidden, invented, noisy or not there."""
+"""The loss surface of models whose gradients are exact, masked, surrogate, noisy or absent."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ EXACT, ABSENT = GRADIENTS.index("exact"), GRADIENTS.index("absent")
 
 
 class Around(nn.Module):
-    """A network with something done to what goes in or comes out."""
+    """A network with a function before it or after it."""
 
     def __init__(self, change: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def wins(found: dict[str, Tensor]) -> int:
     return int((found["value_random_gain"] > found["value_step_gain"]).sum())
 
 
-def test_a_linear_model_does_what_its_gradient_says() -> None:
+def test_the_loss_of_a_linear_model_follows_its_gradient() -> None:
     model, weight = linear()
     found = surface(model, eps=2 / 255)
     assert float(found["value_slope_error"].max()) < 1e-3
@@ -68,7 +68,7 @@ def test_more_directions_gain_no_less() -> None:
     assert bool((many > few).any())
 
 
-def test_a_step_through_levels_that_pretends_a_slope_is_found_out() -> None:
+def test_a_surrogate_slope_through_quantised_levels_is_detected() -> None:
     found = around(lambda net, x: net(x + ((x * 7).round() / 7 - x).detach()))
     assert int((found["value_slope_error"] > 0.5).sum()) > 0.9 * COUNT
     assert set(found["gradient"].tolist()) == {EXACT}
@@ -81,36 +81,36 @@ def test_a_saturated_softmax_hides_a_loss_that_moves() -> None:
     assert wins(found) > COUNT / 2
 
 
-def test_an_answer_that_is_drawn_anew_has_no_slope() -> None:
+def test_logits_that_are_drawn_anew_have_no_slope() -> None:
     found = around(lambda net, x: net(x + 0.05 * torch.randn_like(x)))
     assert int((found["value_slope_error"] > 0.5).sum()) > COUNT / 2
 
 
-def test_a_model_without_a_gradient_is_shown_to_move() -> None:
+def test_a_model_without_a_gradient_still_gains_loss() -> None:
     found = around(lambda net, x: net(x.detach()))
     assert set(found["gradient"].tolist()) == {ABSENT}
     assert wins(found) > COUNT / 2
 
 
-def test_a_constant_answer_is_flat_and_no_liar() -> None:
+def test_constant_logits_are_flat_without_an_error() -> None:
     found = around(lambda net, x: net(x) * 0)
     assert float(found["value_slope_error"].max()) == 0
     assert wins(found) == 0
 
 
-def test_probabilities_are_told_from_logits() -> None:
+def test_probabilities_are_distinguished_from_logits() -> None:
     assert float(around(lambda net, x: net(x).softmax(dim=1))["value_probability"].min()) == 1
     assert float(around(lambda net, x: net(x).log_softmax(dim=1))["value_probability"].max()) == 0
 
 
-def test_a_surrogate_in_the_gradients_place_is_said() -> None:
+def test_a_surrogate_gradient_is_reported() -> None:
     model = linear()[0]
     model.gradient = "straight-through"
     assert set(surface(model)["gradient"].tolist()) == {GRADIENTS.index("straight-through")}
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
-def test_black_and_white_pictures_are_looked_at_from_inside(level: float) -> None:
+def test_black_and_white_images_are_measured_inside_the_range(level: float) -> None:
     model = classifier(Linear(torch.linspace(-1, 1, 48), 0.1))
     pixels = torch.full((3, 3, 4, 4), level)
     found = loss_surface(model, pixels, torch.tensor([0, 1, 0]), Draws(0, "x", ["a", "b", "c"]))

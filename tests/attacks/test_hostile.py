@@ -79,7 +79,7 @@ def test_a_model_that_answers_by_chance_is_refused_before_anything_is_computed()
         def forward(self, pixels: Tensor) -> Tensor:
             return nn.functional.dropout(pixels.flatten(1)[:, :4] + 1.0, 0.5, training=True)
 
-    with pytest.raises(ModelError, match="answers the same pixels differently each time"):
+    with pytest.raises(ModelError, match="returns different logits for the same pixels each time"):
         _ = classifier(Dropping()).outputs
 
 

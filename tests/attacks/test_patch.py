@@ -175,7 +175,9 @@ def test_the_attended_place_is_where_attention_goes(monkeypatch: pytest.MonkeyPa
     model, _ = linear(SIDE)
     attended = torch.zeros(12, 6, 6)
     attended[:, 3, 5] = 1.0  # pixels 6 and 7 down, 10 and 11 across
-    monkeypatch.setattr("robustvit.primitives.attention.received", lambda model, images, layer: attended[: len(images)])
+    monkeypatch.setattr(
+        "robustvit.primitives.inference.attention_maps.received_attention", lambda model, images, layer: attended[: len(images)]
+    )
     outcome = attacked(model, batch_of(model), position="attention", steps=2)
     assert set(zip(*(outcome.columns[f"value_patch_{axis}"].tolist() for axis in ("row", "column")), strict=True)) == {(4.0, 8.0)}
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from robustvit.attacks.patch_fool import patch_fool
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives import attention
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference import attention_maps
 from robustvit.primitives.norms import size
 
 
@@ -47,7 +47,7 @@ def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: i
     for _ in range(steps):
         shown = (((pixels - mean) / std) * (1 - mask) + delta * mask) * std + mean
         shown = shown + (shown.clamp(0, 1) - shown).detach()  # what rounding leaves outside
-        logits, maps = attention.heard(model, shown[None])
+        logits, maps = attention_maps.forward_with_attention(model, shown[None])
         loss = -logits.log_softmax(dim=1)[0, label]
         lead = torch.autograd.grad(loss, delta, retain_graph=True)[0]
         total = lead.clone()
@@ -70,7 +70,7 @@ def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, seen, weig
         "robustvit.primitives.attack_search.Search.fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool)
     )
     found = patch_fool(deep, pixels, labels, draws(), steps=8, weight=weight).images
-    tokens = attention.received(deep, pixels, 4).flatten(1).argmax(dim=1).tolist()
+    tokens = attention_maps.received_attention(deep, pixels, 4).flatten(1).argmax(dim=1).tolist()
     noise = draws().at("start").uniform(3, 32, 32)
     for i in range(2):
         wanted = again(deep, pixels[i], int(labels[i]), noise[i], tokens[i], 8, weight)
@@ -90,7 +90,7 @@ def test_only_pixels_of_as_many_tokens_change(deep, seen, position, patches) -> 
 def test_by_attention_the_patch_is_the_token_that_receives_most_at_the_layer(deep, seen) -> None:
     pixels, labels = seen
     for layer in (0, 4):
-        best = attention.received(deep, pixels, layer).flatten(1).argmax(dim=1)
+        best = attention_maps.received_attention(deep, pixels, layer).flatten(1).argmax(dim=1)
         assert torch.equal(
             changed(patch_fool(deep, pixels, labels, draws(), layer=layer, steps=1), pixels).flatten(1).int().argmax(dim=1), best
         )
@@ -144,7 +144,7 @@ def test_its_weight_draws_attention_to_the_patch(deep, seen) -> None:
     for weight in (0.0, 100.0):
         images = patch_fool(deep, pixels, labels, draws(), position="random", steps=30, weight=weight).images
         tokens = draws().at("position").permutation(16)[:, :1]
-        share.append(attention.received(deep, images, 1).flatten(1).gather(1, tokens).mean())
+        share.append(attention_maps.received_attention(deep, images, 1).flatten(1).gather(1, tokens).mean())
     assert share[1] > share[0]
 
 

@@ -1,4 +1,4 @@
-"""Laws of every registered transform, on every make of vision transformer: a new one joins with the settings it is tried at."""
+"""Laws of every registered transform, on every kind of vision transformer. A new transform adds the settings at which it is tested."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from robustvit.primitives.scenario import parameters
 from robustvit.spec.registry import bind, entries, lookup
 from robustvit.spec.spec import parse
 
-NOTHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # what leaves the model as it is
-SOMETHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
-CASES = [(name, make) for name in SOMETHING for make in vits.ALL]
+NO_OP: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # settings that change nothing
+SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
+CASES = [(name, make) for name in SETTINGS for make in vits.ALL]
 law = pytest.mark.parametrize(("name", "make"), CASES, ids=["-".join(case) for case in CASES])
 
 
@@ -31,22 +31,22 @@ def slope(model: Classifier, pixels: Tensor) -> Tensor:
     return torch.autograd.grad(model(leaf).logsumexp(dim=1).sum(), leaf)[0]
 
 
-def test_every_transform_is_tried_and_says_where_it_is_from() -> None:
-    assert set(entries("transform")) == set(NOTHING) == set(SOMETHING)
+def test_every_transform_is_tested_and_names_its_source() -> None:
+    assert set(entries("transform")) == set(NO_OP) == set(SETTINGS)
     assert all(entry.source and entry.doc for entry in entries("transform").values())
 
 
 @law
-def test_a_setting_that_does_nothing_gives_the_hosts_logits(name, make) -> None:
+def test_a_no_op_setting_gives_the_hosts_logits(name, make) -> None:
     host, pixels = vits.made(vits.ALL[make]), vits.images(6)
-    assert torch.allclose(transformed(name, host, NOTHING)(pixels), host(pixels), atol=1e-5)
+    assert torch.allclose(transformed(name, host, NO_OP)(pixels), host(pixels), atol=1e-5)
 
 
 @law
-def test_it_changes_the_answers_and_not_the_model_it_was_given(name, make) -> None:
+def test_it_changes_the_logits_and_not_its_host(name, make) -> None:
     host, pixels = vits.made(vits.ALL[make]), vits.images(6)
     before, weights = host(pixels), {key: value.clone() for key, value in host.state_dict().items()}
-    apart = transformed(name, host, SOMETHING)(pixels) - before
+    apart = transformed(name, host, SETTINGS)(pixels) - before
     assert float(apart.abs().max()) > 1e-3
     assert torch.equal(host(pixels), before)
     assert all(torch.equal(value, weights[key]) for key, value in host.state_dict().items())
@@ -54,7 +54,7 @@ def test_it_changes_the_answers_and_not_the_model_it_was_given(name, make) -> No
 
 @law
 def test_rows_and_their_gradients_do_not_depend_on_companions(name, make) -> None:
-    model, pixels = transformed(name, vits.made(vits.ALL[make]), SOMETHING), vits.images(7)
+    model, pixels = transformed(name, vits.made(vits.ALL[make]), SETTINGS), vits.images(7)
     logits, gradients = model(pixels), slope(model, pixels)
     for start, stop in ((0, 1), (4, 7)):
         assert torch.equal(model(pixels[start:stop]), logits[start:stop])
@@ -62,8 +62,8 @@ def test_rows_and_their_gradients_do_not_depend_on_companions(name, make) -> Non
 
 
 @law
-def test_gradients_are_those_of_its_own_answers(name, make) -> None:
-    model, pixels = transformed(name, vits.made(vits.ALL[make], sharp=2.0), SOMETHING), 0.3 + 0.4 * vits.images(2)
+def test_gradients_are_those_of_its_own_logits(name, make) -> None:
+    model, pixels = transformed(name, vits.made(vits.ALL[make], sharp=2.0), SETTINGS), 0.3 + 0.4 * vits.images(2)
     gradient = slope(model, pixels)
     way = 0.05 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     ends = [model(pixels + sign * way).logsumexp(dim=1) for sign in (1, -1)]
@@ -71,15 +71,15 @@ def test_gradients_are_those_of_its_own_answers(name, make) -> None:
 
 
 @law
-def test_sparing_tiles_changes_no_bit(name, make) -> None:
-    model, pixels = transformed(name, vits.made(vits.ALL[make]), SOMETHING).configure(tile=16), vits.images(3)
+def test_small_tiles_change_no_bit(name, make) -> None:
+    model, pixels = transformed(name, vits.made(vits.ALL[make]), SETTINGS).configure(tile=16), vits.images(3)
     whole = model(pixels)
-    with model.sparingly():
+    with model.with_small_tiles():
         assert all(torch.equal(model(pixels), whole) for _ in range(5))
 
 
 @law
 def test_it_can_follow_a_transform(name, make) -> None:
     host, pixels = vits.made(vits.ALL[make]), vits.images(2)
-    twice = transformed(name, transformed(name, host, SOMETHING), NOTHING)
-    assert torch.allclose(twice(pixels), transformed(name, host, SOMETHING)(pixels), atol=1e-5)
+    twice = transformed(name, transformed(name, host, SETTINGS), NO_OP)
+    assert torch.allclose(twice(pixels), transformed(name, host, SETTINGS)(pixels), atol=1e-5)

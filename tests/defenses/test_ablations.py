@@ -14,14 +14,14 @@ DRAWS = Draws.for_step(0, 0, BATCH.ids)
 
 
 class _Heard(nn.Module):
-    """Keeps the pictures it is shown."""
+    """Keeps the images of its forward pass."""
 
     def forward(self, images: Tensor) -> Tensor:
         self.seen = images
         return images.mean(dim=(2, 3))
 
 
-def test_every_picture_shows_one_band_of_its_own() -> None:
+def test_every_image_has_one_visible_band_of_its_own() -> None:
     model = _Heard()
     ablations(width=5).loss(model, BATCH, DRAWS)
     bands = (model.seen != 0).any(dim=1).any(dim=1)
@@ -32,14 +32,14 @@ def test_every_picture_shows_one_band_of_its_own() -> None:
     )
 
 
-def test_a_picture_meets_the_same_band_in_any_batch() -> None:
+def test_an_image_gets_the_same_band_in_any_batch() -> None:
     alone, together = _Heard(), _Heard()
     ablations(width=5).loss(together, BATCH, DRAWS)
     ablations(width=5).loss(alone, BATCH[torch.tensor([4])], DRAWS[torch.tensor([4])])
     assert torch.equal(alone.seen[0], together.seen[4])
 
 
-def test_a_plain_transformer_is_trained_on_the_tokens_that_see_something() -> None:
+def test_a_plain_transformer_is_trained_on_tokens_with_a_visible_pixel() -> None:
     module = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=3, num_classes=3)
     model = classifier(module, side=16)
     counts: list[int] = []
@@ -49,13 +49,13 @@ def test_a_plain_transformer_is_trained_on_the_tokens_that_see_something() -> No
     assert not torch.isclose(dropped, ablations(width=4, kind="blocks", unseen="kept").loss(model, BATCH, DRAWS))
 
 
-def test_its_loss_is_the_mean_cross_entropy_of_the_ablated_pictures() -> None:
+def test_its_loss_is_the_mean_cross_entropy_of_the_ablated_images() -> None:
     model = _Heard()
-    loss = ablations(width=16).loss(model, BATCH, DRAWS)  # bands as wide as the picture hide nothing
+    loss = ablations(width=16).loss(model, BATCH, DRAWS)  # bands as wide as the image hide nothing
     assert Ablations("columns", 16, 1, (16, 16)).window([3]).columns.all()
     torch.testing.assert_close(loss, functional.cross_entropy(BATCH.images.mean(dim=(2, 3)), BATCH.labels))
 
 
-def test_it_brings_only_a_loss() -> None:
+def test_it_sets_only_a_loss() -> None:
     made = ablations(width=4)
     assert [part for part in ("prepare", "batch", "loss", "step", "after_step", "export") if made.sets(part)] == ["loss"]

@@ -35,7 +35,7 @@ def test_smoothing_spreads_its_share_over_all_classes() -> None:
     assert _loss([math.log(0.8), math.log(0.2)], 0.1) == pytest.approx(expected)
 
 
-def test_it_brings_only_a_loss() -> None:
+def test_it_sets_only_a_loss() -> None:
     made = plain()
     assert [part for part in ("prepare", "batch", "loss", "step", "after_step", "export") if made.sets(part)] == ["loss"]
 

@@ -9,7 +9,7 @@ from robustvit.evaluation.evaluate import evaluate
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.pixels import to_uint8
-from robustvit.primitives.reading import Reading, judge
+from robustvit.primitives.reading import Reading, prediction_columns
 from robustvit.spec.cell import Cell
 from robustvit.spec.registry import bind, scenario
 from robustvit.spec.spec import Spec, parse
@@ -77,7 +77,7 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
 
 
 def test_judging_agrees_with_hand_computed_numbers() -> None:
-    said = judge(torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([1, 2]))
+    said = prediction_columns(torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([1, 2]))
     p = np.exp([2.0, 1.0, 0.0]) / np.exp([2.0, 1.0, 0.0]).sum()
     assert said["pred"].tolist() == [0, 0]
     assert said["rank"].tolist() == [2, 3]

@@ -43,7 +43,7 @@ class Broken:
 def test_rows_are_what_the_view_shows_of_the_samples_in_evaluation_order(data, tmp_path):
     pictures = ImageCache(data, VIEW, folder=tmp_path)
     ranks = np.array([149, 0, 64, 64, 7])
-    seen = [np.asarray(VIEW.look(Image.fromarray(data[i].image))) for i in pictures.order[ranks]]
+    seen = [np.asarray(VIEW.apply(Image.fromarray(data[i].image))) for i in pictures.order[ranks]]
     assert (pictures.rows(ranks) == np.stack(seen)).all()
 
 

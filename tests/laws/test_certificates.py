@@ -1,4 +1,4 @@
-"""What is certified stands: no patch, wherever it lies and whatever is on it, changes the vote."""
+"""Certified predictions are robust: no patch, anywhere in the image and with any content, changes the vote."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from robustvit.evaluation.plan import Settings, make
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.masked_inference import Looks, sight
+from robustvit.primitives.inference.masked_inference import MaskedViews, mask_model
 from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import parse
 from robustvit.spec.suite_file import read_suite
 from robustvit.spec.view import Overrides
-from robustvit.training.loop import shown
+from robustvit.training.loop import load_batch
 
 BANDS = Ablations("columns", 4, 1, (32, 32))
 WINDOW = BANDS.window(np.arange(BANDS.count))
@@ -38,66 +38,66 @@ WINDOW = BANDS.window(np.arange(BANDS.count))
 def certified(unseen: str) -> tuple[Classifier, Batch, dict[str, Tensor]]:
     """The model trained on ablations, some digits, and their votes."""
     model = load_model("demo/ablations")
-    batch = shown(digits(None), np.arange(16), model.view, "cpu")
+    batch = load_batch(digits(None), np.arange(16), model.view, "cpu")
     spec = bind(lookup("certificate", "columns"), parse({"columns": {"width": 4, "unseen": unseen}})[0])
     return model, batch, scenario(lookup("certificate", "columns"), spec)(model, batch, Draws(0, "c", batch.ids)).columns
 
 
-def all_looks(model: Classifier, images: Tensor, unseen: str) -> Tensor:
+def all_logits(model: Classifier, images: Tensor, unseen: str) -> Tensor:
     """(N, bands, K) logits, differentiable."""
     which = torch.arange(len(images)).repeat_interleave(BANDS.count)
     window = BANDS.window(np.tile(np.arange(BANDS.count), len(images)))
-    return sight(model, images, unseen).logits(Looks(which, window)).view(len(images), BANDS.count, -1)  # type: ignore[arg-type]
+    return mask_model(model, images, unseen).logits(MaskedViews(which, window)).view(len(images), BANDS.count, -1)  # type: ignore[arg-type]
 
 
 def vote(model: Classifier, images: Tensor, unseen: str) -> Tensor:
     with torch.no_grad():
-        counts = functional.one_hot(all_looks(model, images, unseen).argmax(dim=2), 10).sum(dim=1)
+        counts = functional.one_hot(all_logits(model, images, unseen).argmax(dim=2), 10).sum(dim=1)
     return counts.argmax(dim=1)
 
 
 def attacked(model: Classifier, images: Tensor, labels: Tensor, patch: int, unseen: str) -> Tensor:
-    """Whether a patch that climbs the margins of the bands it touches changes the vote of each picture, wherever of a few places it lies."""
-    fallen = torch.zeros(len(images), dtype=torch.bool)
+    """Whether a patch that follows the gradient of the margins of its bands changes the vote of each image, at any of a few places."""
+    fooled = torch.zeros(len(images), dtype=torch.bool)
     for left in (9, 14, 19):
-        fallen |= _climbed(model, images, labels, ((32 - patch) // 2, left, patch), unseen)
-    return fallen
+        fooled |= _attacked_at(model, images, labels, ((32 - patch) // 2, left, patch), unseen)
+    return fooled
 
 
-def _climbed(model: Classifier, images: Tensor, labels: Tensor, place: tuple[int, int, int], unseen: str) -> Tensor:
+def _attacked_at(model: Classifier, images: Tensor, labels: Tensor, place: tuple[int, int, int], unseen: str) -> Tensor:
     top, left, patch = place
     inside = torch.zeros(1, 1, 32, 32)
     inside[..., top : top + patch, left : left + patch] = 1.0
     moved = torch.where(inside.bool(), Draws(0, f"patch {place}", [str(i) for i in range(len(images))]).uniform(3, 32, 32), images)
-    fallen = vote(model, moved, unseen) != labels
+    fooled = vote(model, moved, unseen) != labels
     for _ in range(6):
         leaf = moved.clone().requires_grad_(True)
-        logits = all_looks(model, leaf, unseen)
+        logits = all_logits(model, leaf, unseen)
         own = logits.gather(2, labels.view(-1, 1, 1).expand(-1, BANDS.count, 1))[..., 0]
         others = logits.scatter(2, labels.view(-1, 1, 1).expand(-1, BANDS.count, 1), -torch.inf).amax(dim=2)
-        (slope,) = torch.autograd.grad((others - own).clamp(max=1.0).sum(), leaf)
-        moved = (moved + 0.25 * slope.sign() * inside).clamp(0.0, 1.0)
-        fallen |= vote(model, moved, unseen) != labels
-    return fallen
+        (gradient,) = torch.autograd.grad((others - own).clamp(max=1.0).sum(), leaf)
+        moved = (moved + 0.25 * gradient.sign() * inside).clamp(0.0, 1.0)
+        fooled |= vote(model, moved, unseen) != labels
+    return fooled
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("patch", "unseen"), [(2, "dropped"), (5, "dropped"), (2, "kept")])
 def test_no_patch_flips_what_is_certified_and_the_same_attack_flips_much_of_the_rest(patch: int, unseen: str) -> None:
-    model, batch, told = certified(unseen)
-    by_count = told["votes_first"] - told["votes_second"] > 2 * BANDS.touched(patch)
-    holds = by_count | (told["patch_held"] >= patch)
-    fallen = attacked(model, batch.images, told["vote"].long(), patch, unseen)
+    model, batch, columns = certified(unseen)
+    by_count = columns["votes_first"] - columns["votes_second"] > 2 * BANDS.touched(patch)
+    holds = by_count | (columns["patch_held"] >= patch)
+    fooled = attacked(model, batch.images, columns["vote"].long(), patch, unseen)
     assert int(holds.sum()) >= 3
-    assert not bool(fallen[holds].any())
-    assert bool(fallen[~holds].any())
+    assert not bool(fooled[holds].any())
+    assert bool(fooled[~holds].any())
 
 
 def test_a_certificate_that_counted_too_few_bands_would_be_caught() -> None:
     """With the votes of a patch of one pixel taken for those of eight, the same attack refutes it: the law above can fail."""
-    model, batch, told = certified("dropped")
-    claimed = told["votes_first"] - told["votes_second"] > 2 * BANDS.touched(1)
-    assert bool(attacked(model, batch.images, told["vote"].long(), 8, "dropped")[claimed].any())
+    model, batch, columns = certified("dropped")
+    claimed = columns["votes_first"] - columns["votes_second"] > 2 * BANDS.touched(1)
+    assert bool(attacked(model, batch.images, columns["vote"].long(), 8, "dropped")[claimed].any())
 
 
 SUITE = """
@@ -115,7 +115,7 @@ CNN = "resnet10t?weights=random&num_classes=10"
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     """Certificates of a plain transformer and of a CNN, made for fourteen digits and then for thirty-six more."""
     place = tmp_path_factory.mktemp("certified")
     (place / "certified.yaml").write_text(SUITE)
@@ -125,16 +125,16 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]
     return place, rv.leaderboard(place / "s")
 
 
-def test_certificates_made_in_parts_are_those_made_at_once(asked: tuple[Path, pd.DataFrame]) -> None:
-    place, _ = asked
+def test_certificates_made_in_parts_are_those_made_at_once(results: tuple[Path, pd.DataFrame]) -> None:
+    place, _ = results
     rv.run(place / "certified.yaml", models=["demo/ablations"], store=place / "whole", limit=50, workers=0)
     parts, whole = (rv.load_records(place / store, models=["demo/ablations"]).to_pandas() for store in ("s", "whole"))
     keys = ["cell", "sample"]
     pd.testing.assert_frame_equal(*(rows.sort_values(keys).reset_index(drop=True) for rows in (parts, whole)))
 
 
-def test_what_stops_early_proves_what_all_votes_prove_and_nothing_else(asked: tuple[Path, pd.DataFrame]) -> None:
-    board = asked[1].query("model == 'demo/ablations' and scenario == 'columns'")
+def test_what_stops_early_proves_what_all_votes_prove_and_nothing_else(results: tuple[Path, pd.DataFrame]) -> None:
+    board = results[1].query("model == 'demo/ablations' and scenario == 'columns'")
     value = board.set_index([board["params"].str.contains("stop_at=2"), "metric"])["value"]
     assert value[True, "certified_accuracy(patch=2)"] == value[False, "certified_accuracy(patch=2)"] > 30
     assert np.isnan(value[True, "certified_accuracy(patch=5)"])
@@ -143,19 +143,19 @@ def test_what_stops_early_proves_what_all_votes_prove_and_nothing_else(asked: tu
     assert (True, "top1") not in value.index
 
 
-def test_a_board_says_which_of_two_classifiers_was_asked(asked: tuple[Path, pd.DataFrame]) -> None:
-    place, board = asked
-    told = board[board["scenario"] == "blocks"].groupby("model")["params"].first()
-    assert "unseen=dropped" in told["demo/ablations"]
-    assert "unseen=kept" in told.drop("demo/ablations").iloc[0]
-    card = board.attrs["models"][told.drop("demo/ablations").index[0]]
+def test_a_leaderboard_states_which_of_two_classifiers_was_evaluated(results: tuple[Path, pd.DataFrame]) -> None:
+    place, board = results
+    columns = board[board["scenario"] == "blocks"].groupby("model")["params"].first()
+    assert "unseen=dropped" in columns["demo/ablations"]
+    assert "unseen=kept" in columns.drop("demo/ablations").iloc[0]
+    card = board.attrs["models"][columns.drop("demo/ablations").index[0]]
     assert "it is a ResNet" in card["notes"]["unseen tokens"]
     rows = rv.load_records(place / "s").to_pandas()
     assert set(rows[rows["scenario"] == "blocks"].groupby("model")["tokens"].max() > 0) == {True, False}
 
 
-def test_radii_and_their_level_are_in_the_records(asked: tuple[Path, pd.DataFrame]) -> None:
-    place, board = asked
+def test_radii_and_their_level_are_in_the_records(results: tuple[Path, pd.DataFrame]) -> None:
+    place, board = results
     rows = rv.load_records(place / "s").to_pandas().query("scenario == 'gaussian'")
     assert rows["level"].between(0.998, 1.0).all()
     assert ((rows["radius"] > 0) == (rows["pred"] >= 0)).all()
@@ -181,7 +181,8 @@ def test_logits_that_are_no_numbers_fail_the_cell(node: str, tmp_path: Path) -> 
 
 def test_a_certificate_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "wide.yaml").write_text(
-        "{name: wide, title: Wide, data: digits, scenarios: [clean, {columns: {width: 33}}], metrics: [top1, {certified_accuracy: {patch: 2}}]}"
+        "{name: wide, title: Wide, data: digits, scenarios: [clean, {columns: {width: 33}}], "
+        "metrics: [top1, {certified_accuracy: {patch: 2}}]}"
     )
     summary = rv.run(tmp_path / "wide.yaml", models=["demo"], store=tmp_path / "s", limit=2)
     assert len(summary.failed) == 1
@@ -191,7 +192,7 @@ def test_a_certificate_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
     assert board.loc["clean", "status"] == "complete"
 
 
-def test_a_plan_tells_cells_that_will_fail(tmp_path: Path) -> None:
+def test_a_plan_knows_cells_that_will_fail(tmp_path: Path) -> None:
     (tmp_path / "wide.yaml").write_text("{name: wide, title: Wide, data: digits, scenarios: [{columns: {width: 33}}], metrics: [top1]}")
     assert estimate(make(read_suite(tmp_path / "wide.yaml"), ["demo"], None, Settings(limit=2)), None).seconds == 0.0
 

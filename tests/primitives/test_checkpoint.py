@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives.checkpoint import HEADER, About, rounded, save
+from robustvit.primitives.checkpoint import HEADER, About, rounded, save_checkpoint
 
 ABOUT = About("vit_tiny_patch16_224", "img_size=32", 10, (0.5,) * 3, (0.5,) * 3, accuracy=0.975)
 
@@ -19,7 +19,7 @@ def _model() -> nn.Module:
 
 
 def test_the_header_says_what_the_weights_are_of(tmp_path: Path) -> None:
-    save(_model(), tmp_path / "a.safetensors", ABOUT)
+    save_checkpoint(_model(), tmp_path / "a.safetensors", ABOUT)
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         told = json.loads(file.metadata()[HEADER])
     assert told["arch"] == "vit_tiny_patch16_224"
@@ -32,7 +32,7 @@ def test_what_is_not_known_is_not_said() -> None:
 
 @pytest.mark.parametrize("stored", ["float16", "float32"])
 def test_weights_come_back_as_rounded_tells(tmp_path: Path, stored: str) -> None:
-    save(_model(), tmp_path / "a.safetensors", ABOUT, stored)  # type: ignore[arg-type]
+    save_checkpoint(_model(), tmp_path / "a.safetensors", ABOUT, stored)  # type: ignore[arg-type]
     back = load_file(tmp_path / "a.safetensors")
     for name, tensor in rounded(_model(), stored).state_dict().items():  # type: ignore[arg-type]
         assert torch.equal(back[name].to(tensor.dtype), tensor)
@@ -47,23 +47,23 @@ def test_rounding_leaves_its_argument_alone_and_is_idempotent() -> None:
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save(_model(), tmp_path / f"{name}.safetensors", ABOUT)
+        save_checkpoint(_model(), tmp_path / f"{name}.safetensors", ABOUT)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_a_weight_that_overflows_is_named(tmp_path: Path) -> None:
     model = _model()
     model[0].weight.data[0, 0] = 1e6
-    with pytest.raises(ModelError, match=r"'0\.weight'.*float16 cannot hold; store them as float32"):
-        save(model, tmp_path / "a.safetensors", ABOUT)
+    with pytest.raises(ModelError, match=r"'0\.weight'.*overflow float16; store them as float32"):
+        save_checkpoint(model, tmp_path / "a.safetensors", ABOUT)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="cannot be written"):
-        save(_model(), tmp_path / "nowhere" / "a.safetensors", ABOUT)
+        save_checkpoint(_model(), tmp_path / "nowhere" / "a.safetensors", ABOUT)
 
 
 def test_nothing_half_written_is_left(tmp_path: Path) -> None:
-    save(_model(), tmp_path / "a.safetensors", ABOUT)
+    save_checkpoint(_model(), tmp_path / "a.safetensors", ABOUT)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,4 +1,4 @@
-"""The door in front of every model: pixels in, logits out, a row at a time."""
+"""The Classifier: pixels in, logits out, each row independent of the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, PixelRange
 from robustvit.primitives.classifier import Classifier, frozen
-from robustvit.primitives.classifier_views import Enlarging
+from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
@@ -84,7 +84,7 @@ def test_it_normalises_by_its_own_mean_and_std():
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, float("nan"), float("inf")])
-def test_what_is_no_pixel_is_refused(value):
+def test_values_outside_the_pixel_range_are_refused(value):
     pixels = images(2)
     pixels[1, 2, 3, 4] = value
     with pytest.raises(PixelRange, match="toy"):
@@ -98,7 +98,7 @@ def test_images_of_another_shape_are_refused(shape):
 
 
 @pytest.mark.parametrize("module", [nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Flatten(0))])
-def test_a_module_that_returns_no_logits_is_refused(module):
+def test_a_module_that_does_not_return_logits_is_refused(module):
     with pytest.raises(ModelError, match=r"logits of shape \(N, K\)"):
         wrap(module)(images(2))
 
@@ -111,14 +111,14 @@ def test_outputs_is_the_number_of_logits():
     assert wrap(linear(classes=7)).outputs == 7
 
 
-def test_outputs_asks_the_model_twice_and_never_again():
+def test_outputs_takes_two_forward_passes_once():
     model = wrap(linear())
     calls = []
     model.model.register_forward_hook(lambda *_: calls.append(1))
     assert (model.outputs, model.outputs, len(calls)) == (5, 5, 2)
 
 
-def test_a_view_of_another_size_than_the_model_takes_is_told_at_the_door(vit):
+def test_a_view_of_another_size_than_the_model_takes_is_refused_before_a_run(vit):
     wide = copy.deepcopy(vit)
     wide.view = wide.view.with_overrides(img_size=384)
     with pytest.raises(ModelError, match=r"384x384.*img_size"):
@@ -133,12 +133,12 @@ def test_configure_sets_rows_and_precision_and_returns_itself():
 
 
 @pytest.mark.parametrize("wrong", [{"tile": 0}, {"tile": -1}, {"precision": "float8"}])
-def test_configure_refuses_what_it_does_not_know(wrong):
+def test_configure_refuses_unknown_values(wrong):
     with pytest.raises(BadParameter):
         wrap(linear()).configure(**wrong)
 
 
-def test_half_precision_returns_float32_near_the_full_answer():
+def test_half_precision_returns_float32_near_the_full_logits():
     pixels = images(4)
     exact, half = wrap(linear())(pixels), wrap(linear(), precision="bfloat16")(pixels)
     assert half.dtype == torch.float32
@@ -146,7 +146,7 @@ def test_half_precision_returns_float32_near_the_full_answer():
 
 
 @pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((0.5,) * 3, (0.5,) * 4)])
-def test_a_normalisation_that_is_none_is_refused(mean, std):
+def test_an_invalid_normalisation_is_refused(mean, std):
     with pytest.raises(BadParameter, match="three channels"):
         Classifier(linear(), mean=mean, std=std, view=View(), card=wrap(linear()).card)
 
@@ -157,13 +157,13 @@ def test_it_stays_in_evaluation_mode_without_parameter_gradients():
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_preprocess_brings_a_picture_to_its_size_in_unit_pixels():
+def test_preprocess_brings_an_image_to_its_size_in_unit_pixels():
     tensor = wrap(linear()).preprocess(Image.new("L", (30, 20), 255))
     assert tensor.shape == (3, 8, 8)
     assert torch.equal(tensor, torch.ones(3, 8, 8))
 
 
-def test_relabel_changes_what_tables_show_and_nothing_else():
+def test_relabel_changes_the_name_in_tables_and_nothing_else():
     model = wrap(linear())
     before = model.card
     assert model.relabel("mine").card.label == "mine"
@@ -185,7 +185,7 @@ def test_the_fingerprint_survives_saving_and_loading(tmp_path):
     assert fingerprint(other) == fingerprint(module)
 
 
-def test_the_fingerprint_tells_names_and_shapes_apart():
+def test_the_fingerprint_distinguishes_names_and_shapes():
     zero = torch.zeros(4)
     modules = [nn.ParameterDict({"a": zero}), nn.ParameterDict({"b": zero}), nn.ParameterDict({"a": zero.view(2, 2)})]
     assert len({fingerprint(module) for module in modules}) == 3
@@ -209,9 +209,9 @@ def test_frozen_restores_after_an_error():
     assert module.training
 
 
-def test_preprocess_takes_what_a_sample_holds() -> None:
-    model, picture = rv.load_model("demo"), rv.load_data("digits")[0].image
-    assert torch.equal(model.preprocess(picture), model.preprocess(Image.fromarray(picture)))
+def test_preprocess_takes_the_image_of_a_sample() -> None:
+    model, image = rv.load_model("demo"), rv.load_data("digits")[0].image
+    assert torch.equal(model.preprocess(image), model.preprocess(Image.fromarray(image)))
 
 
 class _Means(nn.Module):
@@ -221,9 +221,9 @@ class _Means(nn.Module):
         return images.mean(dim=(2, 3))
 
 
-def test_an_enlarging_classifier_answers_at_its_hosts_size() -> None:
+def test_an_upsampled_classifier_computes_at_its_hosts_size() -> None:
     host = wrap(_Means(), side=12)
-    small = Enlarging(host, View((8, 8), None, shown=(12, 12)))
+    small = UpsampledClassifier(host, View((8, 8), None, shown=(12, 12)))
     flat = torch.full((5, 3, 8, 8), 0.25)
     assert torch.allclose(small(flat), host(torch.full((5, 3, 12, 12), 0.25)), atol=1e-6)
     assert (small.size, small.card) == ((8, 8), host.card)
@@ -231,15 +231,15 @@ def test_an_enlarging_classifier_answers_at_its_hosts_size() -> None:
         small(torch.zeros(1, 3, 12, 12))
 
 
-def test_enlarging_is_pillows_bicubic() -> None:
+def test_upsampling_is_pillows_bicubic() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     ours = nn.functional.interpolate(torch.tensor(image)[None, None] / 255.0, (12, 12), mode="bicubic", antialias=True).clamp(0, 1)
     pillow = np.asarray(Image.fromarray(image).resize((12, 12), Image.Resampling.BICUBIC))
     assert np.abs(255 * ours[0, 0].numpy() - pillow).max() < 1.01
 
 
-def test_gradients_pass_through_the_enlargement() -> None:
-    small = Enlarging(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
+def test_gradients_pass_through_the_upsampling() -> None:
+    small = UpsampledClassifier(wrap(_Means(), side=12), View((8, 8), None, shown=(12, 12)))
     images = torch.full((2, 3, 8, 8), 0.5, requires_grad=True)
     small(images)[:, 0].sum().backward()
     assert images.grad is not None

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from robustvit.errors import ModelError
-from robustvit.primitives.reading import Reading, judge, rank
+from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 
 
 def test_a_group_is_answered_by_the_mean_of_its_probabilities() -> None:
@@ -25,4 +25,4 @@ def test_a_reading_of_groups_says_how_many_logits_it_takes() -> None:
 def test_a_rank_by_itself_is_that_of_the_judge_ties_included() -> None:
     scores = torch.randint(0, 4, (200, 9), generator=torch.Generator().manual_seed(0)).float()
     labels = torch.randint(0, 9, (200,), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(rank(scores, labels), judge(scores, labels)["rank"])
+    assert torch.equal(label_rank(scores, labels), prediction_columns(scores, labels)["rank"])

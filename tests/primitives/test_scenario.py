@@ -85,13 +85,13 @@ ONE = torch.tensor([[3, 1], [0, 4]])
 @pytest.mark.parametrize(
     ("counts", "columns", "message"),
     [
-        (torch.ones(2, 7, dtype=torch.int64), {}, r"counts of shape \(2, 2\), \(pictures, classes\); it returned \(2, 7\)"),
+        (torch.ones(2, 7, dtype=torch.int64), {}, r"counts of shape \(2, 2\), \(images, classes\); it returned \(2, 7\)"),
         (ONE - 2, {}, "whole numbers from 0"),
         (ONE / 2, {}, "whole numbers from 0"),
-        (ONE * 0, {}, "at least one vote for each picture"),
-        (ONE, {"label": torch.zeros(2)}, "tells a column 'label'; its own are pred, radius"),
+        (ONE * 0, {}, "at least one vote for each image"),
+        (ONE, {"label": torch.zeros(2)}, "returns a column 'label'; it may return pred, radius"),
         (ONE, {"pred": torch.tensor([0, 7])}, "classes 0 to 1 in 'pred', or -1"),
-        (ONE, {"radius": torch.zeros(3)}, "one 'radius' for each of 2 pictures"),
+        (ONE, {"radius": torch.zeros(3)}, "one 'radius' for each of 2 images"),
     ],
 )
 def test_votes_that_are_none_are_refused_by_name(counts: torch.Tensor, columns: dict[str, torch.Tensor], message: str) -> None:

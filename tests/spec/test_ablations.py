@@ -8,7 +8,7 @@ from robustvit.spec.ablations import Ablations
 
 
 def brute(side: int, width: int, stride: int) -> list[int]:
-    """The most bands that a patch of 1 … side pixels touches: every patch at every place, held against every band, pixel by pixel."""
+    """The most bands that a patch of 1 … side pixels touches: every patch at every place, compared with every band, pixel by pixel."""
     bands = np.array([[(pixel - start) % side < width for pixel in range(side)] for start in range(0, side, stride)])
     hit = np.zeros((len(bands), side + 1), dtype=bool)
     found = []
@@ -58,7 +58,7 @@ def test_where_the_stride_divides_the_side_the_published_formula_is_right(stride
 
 @pytest.mark.parametrize("kind", ["rows", "both", "blocks"])
 @pytest.mark.parametrize(("width", "stride"), [(2, 1), (3, 2), (4, 3), (6, 4)])
-def test_other_kinds_and_oblong_pictures_are_those_of_brute_force(kind: str, width: int, stride: int) -> None:
+def test_other_kinds_and_oblong_images_are_those_of_brute_force(kind: str, width: int, stride: int) -> None:
     every = Ablations(kind, width, stride, (6, 9))  # type: ignore[arg-type]
     window = every.window(np.arange(every.count))
     seen = window.rows[:, :, None] & window.columns[:, None, :]
@@ -67,7 +67,7 @@ def test_other_kinds_and_oblong_pictures_are_those_of_brute_force(kind: str, wid
         assert every.touched(patch) == max(hit)
 
 
-def test_a_band_shows_its_pixels_and_comes_in_on_the_other_side() -> None:
+def test_a_band_shows_its_pixels_and_wraps_around() -> None:
     shown = columns(6, 3, 2).window([0, 2])
     assert shown.rows.all()
     assert shown.columns.tolist() == [[True, True, True, False, False, False], [True, False, False, False, True, True]]
@@ -85,13 +85,13 @@ def test_the_order_names_each_ablation_once(stride: int) -> None:
     assert sorted(bands.order().tolist()) == list(range(bands.count))
 
 
-def test_the_first_few_are_spread_over_the_picture() -> None:
+def test_the_first_few_are_spread_over_the_image() -> None:
     assert columns(8, 2, 1).order().tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
 
 
 @pytest.mark.parametrize(("width", "stride"), [(0, 1), (9, 1), (2, 0), (2, 8)])
-def test_bands_that_the_picture_has_no_room_for_are_refused(width: int, stride: int) -> None:
-    with pytest.raises(BadParameter, match="on pictures of 8x8 pixels width is 1 to 8 and stride 1 to 7"):
+def test_bands_that_do_not_fit_the_image_are_refused(width: int, stride: int) -> None:
+    with pytest.raises(BadParameter, match="on images of 8x8 pixels width is 1 to 8 and stride 1 to 7"):
         columns(8, width, stride)
 
 
@@ -116,7 +116,7 @@ def test_place_by_place_the_largest_patch_is_that_of_brute_force(kind: str, widt
     every, chance = Ablations(kind, width, stride, (7, 9)), np.random.default_rng(0)  # type: ignore[arg-type]
     for classes, share in ((2, 0.1), (3, 0.2), (5, 0.3), (3, 0.0)):
         votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, classes, every.count), 1)
-        assert every.held(votes, classes) == largest_by_hand(every, votes, classes)
+        assert every.largest_patch_by_place(votes, classes) == largest_by_hand(every, votes, classes)
 
 
 @pytest.mark.parametrize("kind", ["columns", "both", "blocks"])
@@ -126,4 +126,4 @@ def test_place_by_place_nothing_is_lost_against_the_count(kind: str) -> None:
         votes = np.where(chance.uniform(size=every.count) < share, chance.integers(0, 4, every.count), 2)
         first, second = np.sort(np.bincount(votes, minlength=4))[::-1][:2]
         by_count = sum(first - second > 2 * every.touched(patch) for patch in range(1, 21))
-        assert every.held(votes, 4) >= by_count
+        assert every.largest_patch_by_place(votes, 4) >= by_count

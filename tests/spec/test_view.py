@@ -1,4 +1,4 @@
-"""How pictures are brought to a model's size, against timm's own evaluation transform."""
+"""How images are brought to a model's size, against timm's own evaluation transform."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from robustvit.spec.view import INTERPOLATIONS, View
 SIZES = [(300, 300), (301, 457), (480, 333), (97, 60), (33, 500), (224, 224), (256, 255)]
 
 
-def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
+def random_image(width: int, height: int, mode: str = "RGB") -> Image.Image:
     pixels = np.random.default_rng(width * height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
 
 def timms(image: Image.Image, config: dict) -> np.ndarray:
-    look = create_transform(**{**config, "mean": (0.5,) * 3, "std": (0.5,) * 3}, is_training=False, normalize=False)
-    return look(image.convert("RGB")).permute(1, 2, 0).numpy()
+    transform = create_transform(**{**config, "mean": (0.5,) * 3, "std": (0.5,) * 3}, is_training=False, normalize=False)
+    return transform(image.convert("RGB")).permute(1, 2, 0).numpy()
 
 
 def config(side: int = 224, crop_pct: float = 0.875, crop_mode: str = "center", interpolation: str = "bicubic") -> dict:
@@ -31,22 +31,22 @@ def config(side: int = 224, crop_pct: float = 0.875, crop_mode: str = "center", 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("crop_mode", ["center", "squash"])
 @pytest.mark.parametrize("crop_pct", [0.875, 0.9, 0.965, 1.0, 1.15])
-def test_pixels_equal_timms_for_pictures_of_any_shape(size, crop_mode, crop_pct):
+def test_pixels_equal_timms_for_images_of_any_shape(size, crop_mode, crop_pct):
     wanted = config(crop_pct=crop_pct, crop_mode=crop_mode)
-    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(*size))), timms(picture(*size), wanted))
+    assert np.array_equal(np.asarray(View.of_timm(wanted).apply(random_image(*size))), timms(random_image(*size), wanted))
 
 
 @pytest.mark.parametrize("interpolation", sorted(INTERPOLATIONS))
 @pytest.mark.parametrize("side", [32, 192, 240])
 def test_pixels_equal_timms_for_every_filter_and_size(interpolation, side):
     wanted = config(side, 0.9, interpolation=interpolation)
-    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(301, 200))), timms(picture(301, 200), wanted))
+    assert np.array_equal(np.asarray(View.of_timm(wanted).apply(random_image(301, 200))), timms(random_image(301, 200), wanted))
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "CMYK", "RGBA", "P", "LA", "YCbCr"])
-def test_pixels_equal_timms_for_pictures_of_any_mode(mode):
-    image = picture(301, 200, mode)
-    assert np.array_equal(np.asarray(View.of_timm(config()).look(image)), timms(image, config()))
+def test_pixels_equal_timms_for_images_of_any_mode(mode):
+    image = random_image(301, 200, mode)
+    assert np.array_equal(np.asarray(View.of_timm(config()).apply(image)), timms(image, config()))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_pixels_equal_timms_for_pictures_of_any_mode(mode):
 def test_pixels_equal_timms_under_a_models_own_configuration(name):
     own = timm.get_pretrained_cfg(name)
     wanted = config(own.input_size[1], own.crop_pct, own.crop_mode, own.interpolation)
-    assert np.array_equal(np.asarray(View.of_timm(wanted).look(picture(500, 375))), timms(picture(500, 375), wanted))
+    assert np.array_equal(np.asarray(View.of_timm(wanted).apply(random_image(500, 375))), timms(random_image(500, 375), wanted))
 
 
 def test_every_classifier_of_timm_has_a_view():
@@ -87,14 +87,14 @@ def test_what_the_share_was_computed_from_is_no_part_of_the_identity():
     assert View((224, 224), 248, share=0.9).as_dict() == View((224, 224), 248).as_dict()
 
 
-def test_a_view_that_cuts_nothing_takes_the_picture_as_it_is():
-    image = picture(224, 224)
-    assert np.array_equal(np.asarray(View((224, 224), None, "none").look(image)), np.asarray(image))
+def test_a_view_that_cuts_nothing_takes_the_image_as_it_is():
+    image = random_image(224, 224)
+    assert np.array_equal(np.asarray(View((224, 224), None, "none").apply(image)), np.asarray(image))
 
 
 def test_a_view_that_cuts_nothing_refuses_another_size():
-    with pytest.raises(BadParameter, match="200x301; the model takes 224x224"):
-        View((224, 224), None, "none").look(picture(301, 200))
+    with pytest.raises(BadParameter, match="an image of 200x301 pixels; the model takes 224x224"):
+        View((224, 224), None, "none").apply(random_image(301, 200))
 
 
 @pytest.mark.parametrize("wrong", [{"interpolation": "bicubik"}, {"size": (0, 224)}, {"resize": 0}])
@@ -114,23 +114,23 @@ def test_padded_borders_are_refused():
         View.of_timm(config(crop_mode="border"))
 
 
-def test_pictures_that_are_cut_already_are_neither_resized_nor_cropped_for_their_size() -> None:
-    view = View((224, 224), 248, "center", "bicubic").of_cut(224)
+def test_images_that_are_cropped_already_are_neither_resized_nor_cropped_for_their_size() -> None:
+    view = View((224, 224), 248, "center", "bicubic").for_precropped(224)
     assert (view.resize, view.crop) == (None, "center")
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
-    assert np.array_equal(view.look(picture), picture)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.apply(image), image)
 
 
-def test_a_model_of_another_size_is_shown_them_resized() -> None:
-    view = View((384, 384), 384).of_cut(224)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
-    assert np.array_equal(view.look(picture), picture.resize((384, 384), Image.Resampling.BICUBIC))
+def test_a_model_of_another_size_gets_them_resized() -> None:
+    view = View((384, 384), 384).for_precropped(224)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8))
+    assert np.array_equal(view.apply(image), image.resize((384, 384), Image.Resampling.BICUBIC))
 
 
 def test_a_scenario_acts_at_224_for_larger_models_alone() -> None:
     large, usual = View((384, 384), 438, share=0.875), View((224, 224), 256)
-    acted = large.acted_at(224)
+    acted = large.with_scenario_size(224)
     assert (acted.size, acted.resize, acted.shown) == ((224, 224), 256, (384, 384))
-    assert usual.acted_at(224) == usual
+    assert usual.with_scenario_size(224) == usual
     assert "shown" not in usual.as_dict()
     assert str(acted) == "224x224, resize 256, center, bicubic, shown at 384x384"

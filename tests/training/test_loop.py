@@ -9,7 +9,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
-from robustvit.training.loop import Progress, Trained, jitter, train
+from robustvit.training.loop import EpochProgress, Trained, jitter, train
 from robustvit.training.recipe import Recipe
 
 VIEW = View(size=(8, 8), resize=8)
@@ -38,7 +38,7 @@ def _weights(model: nn.Module) -> bytes:
     return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
 
 
-def test_it_learns_to_tell_black_from_white() -> None:
+def test_training_separates_black_from_white() -> None:
     losses = _train(_model(), recipe=Recipe(epochs=5, batch_size=4)).losses
     assert losses[0] == pytest.approx(np.log(2), rel=0.5)
     assert losses[-1] < 0.2
@@ -66,11 +66,11 @@ def test_the_order_of_the_listing_does_not_matter() -> None:
     assert _weights(_train(_model(), data).model) == _weights(_train(_model(), turned).model)
 
 
-def test_every_epoch_shows_each_sample_once_in_another_order() -> None:
-    shown: list[str] = []
-    _train(_model(), defense=Defense("watch", batch=lambda batch, draws: shown.extend(batch.ids) or batch))
-    assert sorted(shown[:8]) == sorted(shown[8:]) == sorted(_data().ids)
-    assert shown[:8] != shown[8:]
+def test_every_epoch_uses_each_sample_once_in_another_order() -> None:
+    used: list[str] = []
+    _train(_model(), defense=Defense("watch", batch=lambda batch, draws: used.extend(batch.ids) or batch))
+    assert sorted(used[:8]) == sorted(used[8:]) == sorted(_data().ids)
+    assert used[:8] != used[8:]
 
 
 def test_fewer_samples_than_a_batch_are_one_batch() -> None:
@@ -90,20 +90,20 @@ def test_the_first_step_of_a_warm_up_changes_nothing_and_the_last_of_the_cosine_
     assert rates[-1] == pytest.approx(0.5 * (1 - np.cos(np.pi / 8)))
 
 
-def test_a_loss_sees_pixels_and_the_model_normalised_ones() -> None:
-    seen: list[float] = []
+def test_a_loss_receives_pixels_and_the_model_normalised_ones() -> None:
+    minima: list[float] = []
 
     class Watch(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.answer = _model()
+            self.logits = _model()
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            seen.append(float(images.min()))
-            return self.answer(images)
+            minima.append(float(images.min()))
+            return self.logits(images)
 
     _train(Watch(), recipe=Recipe(epochs=1, batch_size=8, **STILL))
-    assert seen[-1] == -1.0
+    assert minima[-1] == -1.0
 
 
 def test_every_part_of_a_defense_is_called() -> None:
@@ -117,21 +117,21 @@ def test_every_part_of_a_defense_is_called() -> None:
 
 
 def test_progress_comes_after_every_epoch_with_the_model_to_keep() -> None:
-    told: list[Progress] = []
-    trained = _train(_model(), progress=told.append)
-    assert [(now.epoch, now.epochs) for now in told] == [(1, 2), (2, 2)]
-    assert tuple(now.loss for now in told) == trained.losses
-    assert told[-1].model is trained.model
+    reports: list[EpochProgress] = []
+    trained = _train(_model(), progress=reports.append)
+    assert [(now.epoch, now.epochs) for now in reports] == [(1, 2), (2, 2)]
+    assert tuple(now.loss for now in reports) == trained.losses
+    assert reports[-1].model is trained.model
 
 
-def test_what_comes_back_is_frozen_and_evaluating() -> None:
+def test_the_trained_model_is_frozen_and_in_evaluation_mode() -> None:
     model = _train(_model()).model
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_a_model_with_other_classes_is_refused_before_it_learns() -> None:
-    with pytest.raises(ModelError, match="tells 3 classes apart, data 'levels' has 2"):
+def test_a_model_with_other_classes_is_refused_before_training() -> None:
+    with pytest.raises(ModelError, match="has 3 classes, data 'levels' has 2"):
         _train(_model(outputs=3))
 
 
@@ -159,7 +159,7 @@ def test_a_jitter_of_nothing_returns_the_batch_itself() -> None:
     assert jitter(batch, draws, Recipe(**STILL)) is batch
 
 
-def test_jitter_leaves_a_flat_picture_flat_and_its_argument_alone() -> None:
+def test_jitter_leaves_a_flat_image_flat_and_its_argument_unchanged() -> None:
     batch, draws = _batch(torch.full((4, 3, 8, 8), 0.25))
     assert torch.allclose(jitter(batch, draws, Recipe()).images, batch.images)
 

@@ -6,7 +6,7 @@ import torch
 from robustvit.errors import BadParameter, ModelError, UnknownName
 from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.checkpoint import About
-from robustvit.training.loop import Progress
+from robustvit.training.loop import EpochProgress
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import TrainResult, accuracy, command, train_from_spec
 
@@ -26,7 +26,7 @@ def test_the_same_command_leaves_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "again" / "a.safetensors").read_bytes()
 
 
-def test_the_file_is_loaded_by_its_path_alone_and_answers_the_same(tmp_path: Path) -> None:
+def test_the_file_is_loaded_by_its_path_alone_and_gives_the_same_logits(tmp_path: Path) -> None:
     trained = _run(tmp_path / "a.safetensors").model
     loaded = load_model(f"file:{tmp_path / 'a.safetensors'}")
     images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -35,8 +35,8 @@ def test_the_file_is_loaded_by_its_path_alone_and_answers_the_same(tmp_path: Pat
 
 
 def test_the_accuracy_is_that_of_the_stored_weights(tmp_path: Path) -> None:
-    told = _run(tmp_path / "a.safetensors").accuracy
-    assert told == accuracy(load_model(f"file:{tmp_path / 'a.safetensors'}"), load_data("digits"))
+    reported = _run(tmp_path / "a.safetensors").accuracy
+    assert reported == accuracy(load_model(f"file:{tmp_path / 'a.safetensors'}"), load_data("digits"))
 
 
 def test_nothing_but_the_checkpoint_is_left(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ def test_nothing_but_the_checkpoint_is_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_ctrl_c_leaves_the_last_whole_epoch_and_says_so(tmp_path: Path) -> None:
-    def stop(now: Progress) -> None:
+def test_ctrl_c_leaves_the_last_whole_epoch_and_names_its_file(tmp_path: Path) -> None:
+    def stop(now: EpochProgress) -> None:
         if now.epoch == 1:
             raise KeyboardInterrupt
 
@@ -56,7 +56,7 @@ def test_ctrl_c_leaves_the_last_whole_epoch_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path) -> None:
-    def stop(now: Progress) -> None:
+    def stop(now: EpochProgress) -> None:
         raise KeyboardInterrupt
 
     (tmp_path / "a.safetensors").write_text("the old one")
@@ -65,18 +65,18 @@ def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path)
     assert (tmp_path / "a.safetensors").read_text() == "the old one"
 
 
-@pytest.mark.parametrize(("out", "told"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "nothing can be written")])
-def test_a_place_that_cannot_be_written_is_refused_before_learning(tmp_path: Path, out: str, told: str) -> None:
-    with pytest.raises(BadParameter, match=told):
+@pytest.mark.parametrize(("out", "message"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "cannot be written")])
+def test_a_path_that_cannot_be_written_is_refused_before_training(tmp_path: Path, out: str, message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
         _run(tmp_path / out)
 
 
 def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"num_classes=7.*tells 7 classes apart, data 'digits' has 10"):
+    with pytest.raises(ModelError, match=r"num_classes=7.*has 7 classes, data 'digits' has 10"):
         _run(tmp_path / "a.safetensors", ADDRESS.replace("=10&", "=7&"))
 
 
-def test_an_unknown_defense_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_defense_raises_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="plain"):
         _run(tmp_path / "a.safetensors", defenses=["plian"])
 
@@ -99,7 +99,7 @@ def test_the_command_names_only_what_is_not_the_default() -> None:
     assert "--lr 0.1 --stored float32" in long
 
 
-def test_the_checkpoint_tells_the_command_that_made_it(tmp_path: Path) -> None:
+def test_the_checkpoint_stores_the_command_that_trained_it(tmp_path: Path) -> None:
     from robustvit.models.checkpoint import read_about
 
     _run(tmp_path / "a.safetensors")

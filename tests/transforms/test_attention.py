@@ -1,4 +1,4 @@
-"""Attention at a temperature, against the same attention computed by hand."""
+"""The attention_temperature transform, against the same attention computed by hand."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_high_temperature_attends_evenly() -> None:
     host, pixels = vits.made(vits.vit), vits.images(4)
     even = attention_temperature(host, temperature=1e9)(pixels)
     for block in host.model.blocks:
-        block.attn.qkv.weight[:24] = 0.0  # queries of zero ask everything alike
+        block.attn.qkv.weight[:24] = 0.0  # queries of zero attend to all keys equally
         block.attn.qkv.bias[:24] = 0.0
     assert torch.allclose(even, host(pixels), atol=1e-4)
 
@@ -70,26 +70,26 @@ def test_the_card_and_the_view_are_the_hosts() -> None:
     assert (made.card, made.view, made.outputs, made.gradient) == (host.card, host.view, 5, "exact")
 
 
-def test_precision_is_followed_into_the_host() -> None:
+def test_precision_is_set_on_the_host_too() -> None:
     host, pixels = vits.made(vits.vit), vits.images(4)
     made = attention_temperature(host, temperature=2.0)
     exact = made(pixels)
     made.configure(precision="bfloat16")
     assert not torch.equal(made(pixels), exact)
-    with made.precisely():
+    with made.in_float32():
         assert torch.equal(made(pixels), exact)
 
 
 @pytest.mark.parametrize("make", [vits.cnn, lambda: vits.HuggingFace("eager")], ids=["cnn", "eager"])
-def test_a_model_whose_attention_cannot_be_met_is_refused_when_it_is_transformed(make) -> None:
+def test_a_model_whose_attention_cannot_be_intercepted_is_refused_when_it_is_transformed(make) -> None:
     with pytest.raises(ModelError, match="attention"):
         attention_temperature(vits.made(make, sharp=1.0), temperature=2.0)
 
 
 def test_a_run_refuses_such_a_model_before_anything_is_computed(tmp_path) -> None:
-    asked = suite(tmp_path, "[[], [{attention_temperature: {temperature: 2}}]]")
+    loaded = suite(tmp_path, "[[], [{attention_temperature: {temperature: 2}}]]")
     with pytest.raises(ModelError, match="no attention"):
-        make(asked, ["resnet10t?weights=random&num_classes=10"], "digits", Settings(limit=4))
+        make(loaded, ["resnet10t?weights=random&num_classes=10"], "digits", Settings(limit=4))
 
 
 def test_a_list_of_temperatures_is_a_pipeline_for_each(tmp_path) -> None:
@@ -99,17 +99,17 @@ def test_a_list_of_temperatures_is_a_pipeline_for_each(tmp_path) -> None:
     ]  # fmt: skip
 
 
-def test_a_run_answers_every_temperature_and_tables_name_it(tmp_path) -> None:
-    asked = suite(tmp_path, "[[], [{attention_temperature: {temperature: [1, 1.5]}}]]")
-    rv.run(asked, models=["demo"], data="digits", store=tmp_path / "s", limit=64)
+def test_a_run_evaluates_every_temperature_and_tables_name_it(tmp_path) -> None:
+    loaded = suite(tmp_path, "[[], [{attention_temperature: {temperature: [1, 1.5]}}]]")
+    rv.run(loaded, models=["demo"], data="digits", store=tmp_path / "s", limit=64)
     board = rv.leaderboard(tmp_path / "s").set_index("transforms")["value"]
-    told = ["", "attention_temperature(temperature=1)", "attention_temperature(temperature=1.5)"]
-    assert list(board.index) == told
+    names = ["", "attention_temperature(temperature=1)", "attention_temperature(temperature=1.5)"]
+    assert list(board.index) == names
     assert board.iloc[0] == board.iloc[1] > 90
-    assert told[1:] == [str(*cell.transforms) for cell in make(asked, ["demo"], "digits", Settings()).cells[1:]]
+    assert names[1:] == [str(*cell.transforms) for cell in make(loaded, ["demo"], "digits", Settings()).cells[1:]]
 
 
-def test_a_pipeline_that_stands_twice_is_refused(tmp_path) -> None:
+def test_a_pipeline_that_is_listed_twice_is_refused(tmp_path) -> None:
     with pytest.raises(SuiteError, match="pipeline of transforms stands twice"):
         suite(tmp_path, "[[{attention_temperature: {temperature: [2, 2]}}]]")
 

@@ -129,7 +129,7 @@ def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, do
     def run(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, library: str, **arguments: Any) -> Crafted:
         shown, seed = Shown(model), _seed(draws)
         try:
-            with _alone(seed, images.device), torch.enable_grad(), model.precisely(), _silent(title):
+            with _alone(seed, images.device), torch.enable_grad(), model.in_float32(), _silent(title):
                 returned = craft(Asked(shown, images.clone(), labels.clone(), seed, arguments))
         except _FAULTS as error:
             raise RobustvitError(

@@ -221,7 +221,7 @@ def _seen(order: _Order, path: str) -> np.ndarray:
     except OSError as error:
         raise DataUnreadable(f"{written(path)}: {error.strerror}") from error
     picture = decode(content, written(path))
-    return picture if order.view is None else np.asarray(order.view.look(Image.fromarray(picture)))
+    return picture if order.view is None else np.asarray(order.view.apply(Image.fromarray(picture)))
 
 
 def _corrupted(spec: Spec, batch: Batch, seed: int) -> Tensor:

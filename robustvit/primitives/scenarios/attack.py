@@ -46,7 +46,7 @@ class AttackScenario:
 
         Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not finite.
         """
-        with torch.no_grad(), model.precisely():
+        with torch.no_grad(), model.in_float32():
             logits = model(batch.images)
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
@@ -67,7 +67,7 @@ class AttackScenario:
         return Outcome(images, {**sizes, "attacked": right, **columns})
 
     def _craft(self, model: Classifier, batch: Batch, draws: Draws) -> Crafted:
-        with model.sparingly():
+        with model.with_small_tiles():
             returned = self.function(model, batch.images.clone(), batch.labels.clone(), draws, **self.arguments)
         crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _not_counted(len(batch), batch.images.device))
         check_images(crafted.images, batch, self.spec)

@@ -10,7 +10,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import Outcome, rows_in
-from robustvit.primitives.votes import Votes, refuse_odd, told
+from robustvit.primitives.votes import Votes, check_votes, vote_columns
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
 
@@ -46,5 +46,5 @@ class CertificateScenario:
         votes = self.function(model, batch.images.clone(), draws, **self.arguments)
         if not isinstance(votes, Votes):
             raise RobustvitError(f"certificate '{self.spec.name}' must return rv.Votes; it returned a {type(votes).__name__}.")
-        refuse_odd(votes, (len(batch), model.outputs), self.spec.name)
-        return Outcome(None, told(votes, batch.labels))
+        check_votes(votes, (len(batch), model.outputs), self.spec.name)
+        return Outcome(None, vote_columns(votes, batch.labels))

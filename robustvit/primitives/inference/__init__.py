@@ -1,0 +1,1 @@
+"""How classifiers compute: tiles, masked inference with dropped tokens, attention maps and attention temperature."""

@@ -1,0 +1,138 @@
+"""Captures the attention maps of a model's blocks, and derives from them how much attention each token receives."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robustvit.errors import ModelError
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
+from robustvit.primitives.inference.token_grid import NO_TOKENS_HINT, TokenGrid, token_grid
+
+
+class AttentionMaps(NamedTuple):
+    """(N, K) float32 logits, and the attention map of each block in order, (N, heads, T, T) float32.
+
+    Maps are taken after the softmax: rows are queries and sum to 1.
+    """
+
+    logits: Tensor
+    maps: list[Tensor]
+
+
+def forward_with_attention(model: Classifier, images: Tensor) -> AttentionMaps:
+    """Logits of images (N, 3, H, W) in [0, 1], and the attention map of each block; gradients flow from both to the images.
+
+    The model receives whole tiles, one after another. Attention of few queries to all tokens, as in a pooling head, belongs to no block.
+    Raises ModelError where the model does not attend between all tokens of an image in every block, or computes attention by hand.
+    """
+    parts = [_forward_tile(model, part) for part in torch.split(images, model.tile)]
+    return AttentionMaps(
+        torch.cat([part.logits for part in parts]), [torch.cat(layer) for layer in zip(*(part.maps for part in parts), strict=True)]
+    )
+
+
+@torch.no_grad()
+def received_attention(model: Classifier, images: Tensor, layer: int | None) -> Tensor:
+    """How much attention each patch token receives, (N, rows, columns) float32.
+
+    layer: a block, counted from 0, whose attention is averaged over heads and queries; the last but one where a model has fewer blocks.
+    None: attention rollout (Abnar and Zuidema 2020) over all blocks, heads averaged, to the class token, or to the mean of all tokens
+    where there is none. Raises ModelError as `forward_with_attention` and `token_grid` do.
+    """
+    return torch.cat([_received_by_tile(model, part, layer) for part in torch.split(images, model.tile)])
+
+
+@torch.no_grad()
+def probe_token_grid(model: Classifier) -> TokenGrid:
+    """The layout of a model's tokens, from one forward pass of a blank image. Raises what `forward_with_attention` and `token_grid` do."""
+    blank = torch.zeros(1, 3, *model.size, device=model.device)
+    return token_grid(model, forward_with_attention(model, blank).maps[0].shape[-1])
+
+
+def _received_by_tile(model: Classifier, images: Tensor, layer: int | None) -> Tensor:
+    """As `received_attention`, for at most a tile of images."""
+    maps = forward_with_attention(model, images).maps
+    grid = token_grid(model, maps[0].shape[-1])
+    received = _rollout(maps, grid) if layer is None else maps[_block_index(maps, layer)].mean(dim=(1, 2))
+    return received[:, grid.prefix :].reshape(-1, grid.rows, grid.columns)
+
+
+def _block_index(maps: list[Tensor], layer: int) -> int:
+    """The block that `layer` names: itself, or the last but one where a model has fewer blocks."""
+    return layer if layer < len(maps) else max(0, len(maps) - 2)
+
+
+def _rollout(maps: list[Tensor], grid: TokenGrid) -> Tensor:
+    """(N, T): attention rollout from each token to the class token, or to all tokens on average where there is no class token."""
+    identity = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype, device=maps[0].device)
+    total = identity
+    for layer in maps:
+        mixed = layer.mean(dim=1) + identity
+        total = (mixed / mixed.sum(dim=-1, keepdim=True)) @ total
+    return total[:, 0] if grid.class_token else total.mean(dim=1)
+
+
+def _forward_tile(model: Classifier, images: Tensor) -> AttentionMaps:
+    """As `forward_with_attention`, for at most a tile of images."""
+    padding = images.new_zeros(model.tile - len(images), *images.shape[1:])
+    mode = _CaptureMode(model, model.tile)
+    with fused_attention(model), mode:
+        logits: Tensor = model(torch.cat((images, padding)))
+    mode.check_intercepted()
+    return AttentionMaps(logits[: len(images)], [layer[: len(images)] for layer in mode.captured()])
+
+
+class _CaptureMode(AttentionMode):
+    """Captures the attention map of every block. rows: of the tile that the model receives."""
+
+    def __init__(self, model: Classifier, rows: int) -> None:
+        super().__init__(model)
+        self.rows = rows
+        self.maps: list[Tensor] = []
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
+        """The attention as called. Its map is the attention of values that are the rows of the identity matrix."""
+        self.check_queries(query, key.shape[-2])
+        if query.shape[-2] == key.shape[-2]:
+            identity = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*key.shape[:-1], key.shape[-2])
+            self.capture(functional.scaled_dot_product_attention(query, key, identity, *others, **rest))
+        return functional.scaled_dot_product_attention(query, key, value, *others, **rest)
+
+    def attend_multi_head(self, call: inspect.BoundArguments) -> Any:
+        """The attention as called. Its map is the weights that the function itself can return."""
+        arguments = call.arguments
+        needs_weights, averaged = arguments.get("need_weights", True), arguments.get("average_attn_weights", True)
+        arguments |= {"need_weights": True, "average_attn_weights": False}
+        output, weights = functional.multi_head_attention_forward(*call.args, **call.kwargs)
+        assert weights is not None  # need_weights is set
+        self.check_queries(weights, weights.shape[-1])
+        if weights.shape[-2] == weights.shape[-1]:
+            self.capture(weights)
+        return output, (weights.mean(dim=1) if averaged else weights) if needs_weights else None
+
+    def capture(self, attention_map: Tensor) -> None:
+        """Adds the attention map of a block; half precision becomes float32."""
+        self.maps.append(attention_map if attention_map.dtype == torch.float64 else attention_map.float())
+
+    def check_queries(self, queries: Tensor, keys: int) -> None:
+        """Raises ModelError unless queries are those of whole images, (rows, heads, T, …), and no more than the keys."""
+        if queries.dim() != 4 or len(queries) != self.rows or queries.shape[-2] > keys:
+            raise ModelError(
+                f"model '{self.label}' attends within windows or parts of an image, not between all of its tokens: how much attention each "
+                f"of them receives is undefined. {NO_TOKENS_HINT}"
+            )
+
+    def captured(self) -> list[Tensor]:
+        """The attention maps. Raises ModelError where blocks had different tokens."""
+        if len({layer.shape[-1] for layer in self.maps}) != 1:
+            raise ModelError(
+                f"model '{self.label}' has different tokens in some blocks, or none that attend to each other: how much attention each of "
+                f"them receives is undefined. {NO_TOKENS_HINT}"
+            )
+        return self.maps
