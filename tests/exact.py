@@ -1,4 +1,4 @@
-"""Models whose right answer is known in closed form."""
+"""Models whose predictions and margins are known in closed form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Linear(nn.Module):
 
 
 class Stepped(nn.Module):
-    """The linear model behind rounding to so many steps: right answers, and a gradient that is zero everywhere."""
+    """The linear model on pixels rounded to so many steps: the same predictions, and a gradient that is zero everywhere."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -56,17 +56,17 @@ def linear(side: int = 4) -> tuple[Classifier, Tensor]:
 
 
 def images(count: int, side: int = 4, low: float = 0.3, high: float = 0.7) -> Tensor:
-    """Grey-noise images away from 0 and 1, so that small budgets meet no edge."""
+    """Grey-noise images away from 0 and 1, so that small perturbations are not clipped."""
     return Draws(0, "images", [str(i) for i in range(count)]).uniform(3, side, side, low=low, high=high)
 
 
 def few(labels: Tensor, side: int = 4) -> Arrays:
-    """Data of two classes with these labels; its pictures are black, see `look`."""
+    """Data of two classes with these labels and black images, see `load_batch`."""
     ids = tuple(str(i) for i in range(len(labels)))
     black = np.zeros((len(labels), side, side, 3), np.uint8)
     return Arrays("few", "f", ids, labels.numpy(), ("a", "b"), (Reading("all", 2),), black)
 
 
-def look(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], Batch]:
-    """What a scenario that learns is given, showing these pixels for `few`."""
+def load_batch(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], Batch]:
+    """The loader that the fit of a scenario is given, which returns these pixels for `few`."""
     return lambda data, positions: Batch(pixels[positions], labels[positions], tuple(data.ids[i] for i in positions))

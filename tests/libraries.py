@@ -18,8 +18,8 @@ from robustvit.spec.spec import parse
 DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
 
 
-class Met(NamedTuple):
-    """What an attack met and what it made of it. needed: how large a perturbation each sample takes to fall, in the attack's norm."""
+class Attacked(NamedTuple):
+    """An attack's model, batch and outcome. needed: the smallest perturbation that fools the model on each sample, in the attack's norm."""
 
     model: Classifier
     batch: Batch
@@ -27,10 +27,10 @@ class Met(NamedTuple):
     needed: Tensor
 
     @property
-    def fallen(self) -> Tensor:
+    def fooled(self) -> Tensor:
         assert self.outcome.images is not None
-        fallen: Tensor = self.model(self.outcome.images).argmax(dim=1) != self.batch.labels
-        return fallen
+        fooled: Tensor = self.model(self.outcome.images).argmax(dim=1) != self.batch.labels
+        return fooled
 
     @property
     def sizes(self) -> dict[str, Tensor]:
@@ -38,8 +38,8 @@ class Met(NamedTuple):
         return {norm: size(self.outcome.images - self.batch.images, norm) for norm in ("linf", "l2", "l1")}  # type: ignore[arg-type]
 
 
-def met(name: str, norm: str = "linf", /, *, share: float | None = 0.5, count: int = 12, seed: int = 0, **params: object) -> Met:
-    """An attack at a radius that fells about a share of the samples at best; without a share it is given none."""
+def attacked(name: str, norm: str = "linf", /, *, share: float | None = 0.5, count: int = 12, seed: int = 0, **params: object) -> Attacked:
+    """An attack at a radius that suffices for about a share of the samples; without a share it is given no radius."""
     model, weight = linear()
     pixels = images(count)
     logits = model(pixels)
@@ -48,11 +48,11 @@ def met(name: str, norm: str = "linf", /, *, share: float | None = 0.5, count: i
     entry = registry.scenario(name)
     spec = registry.bind(entry, parse({name: {**radius, **params}})[0])
     batch = Batch(pixels, logits.argmax(dim=1), tuple(str(i) for i in range(count)))
-    return Met(model, batch, scenario(entry, spec)(model, batch, Draws(seed, stream(spec), batch.ids)), needed)
+    return Attacked(model, batch, scenario(entry, spec)(model, batch, Draws(seed, stream(spec), batch.ids)), needed)
 
 
-def made(name: str, seed: int, **params: object) -> Tensor:
-    """The images that an attack makes at a seed."""
-    images = met(name, seed=seed, **params).outcome.images
+def adversarial(name: str, seed: int, **params: object) -> Tensor:
+    """The images that an attack returns at a seed."""
+    images = attacked(name, seed=seed, **params).outcome.images
     assert images is not None
     return images

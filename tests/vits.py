@@ -1,4 +1,4 @@
-"""Small vision transformers with random weights, of every kind whose attention can be intercepted."""
+"""Small vision transformers with random weights, one of every architecture whose attention maps can be captured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def vit(**more: Any) -> nn.Module:
 
 
 def registers() -> nn.Module:
-    """Four registers, no class token, normalised queries and keys."""
+    """A ViT with four register tokens, no class token, and normalised queries and keys."""
     return VisionTransformer(**_SMALL, reg_tokens=4, qk_norm=True, class_token=False, global_pool="avg")
 
 
@@ -38,7 +38,7 @@ def distilled() -> nn.Module:
 
 
 def swin() -> nn.Module:
-    """Windows of 4x4 tokens, half of them shifted, under a bias of relative positions that is not zero."""
+    """A Swin of windows of 4x4 tokens, half of them shifted, with a relative position bias that is not zero."""
     made = SwinTransformer(img_size=SIDE, patch_size=2, embed_dim=16, depths=(2, 1), num_heads=(2, 2), window_size=4, num_classes=5)
     for name, parameter in made.named_parameters():
         if "relative_position_bias_table" in name:
@@ -57,8 +57,8 @@ class Torchs(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = self.blocks(self.embed(images).flatten(2).transpose(1, 2))
-        answer: Tensor = self.head(tokens.mean(dim=1))
-        return answer
+        logits: Tensor = self.head(tokens.mean(dim=1))
+        return logits
 
 
 class HuggingFace(nn.Module):
@@ -74,12 +74,12 @@ class HuggingFace(nn.Module):
         self.inner = transformers.ViTForImageClassification(config)
 
     def forward(self, images: Tensor) -> Tensor:
-        answer: Tensor = self.inner(pixel_values=images).logits
-        return answer
+        logits: Tensor = self.inner(pixel_values=images).logits
+        return logits
 
 
 def cnn() -> nn.Module:
-    """No attention at all."""
+    """A convolutional network, without attention."""
     return timm.create_model("resnet10t", num_classes=5)
 
 
@@ -90,7 +90,7 @@ ALL: dict[str, Callable[[], nn.Module]] = {**PLAIN, "swin": swin}
 
 
 def made(make: Callable[[], nn.Module], sharp: float = 6.0) -> Classifier:
-    """A Classifier of what `make` makes with fixed random weights, the matrices times `sharp`, so that attention is far from even."""
+    """A Classifier around the module of `make`, with fixed random weights, matrices times `sharp` so that attention is far from uniform."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = make()

@@ -1,4 +1,4 @@
-"""AutoAttack: attacks that need no tuning, one after another, each on what the earlier ones left standing."""
+"""AutoAttack: an ensemble of parameter-free attacks; each attacks the samples that are still robust after those before it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ Radius = Annotated[float, Gt(0)]
     url="https://arxiv.org/abs/2003.01690",
     licence="MIT (reference code); a published definition, no code is used",
     citation=CITATION,
-    rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. plus: five restarts of APGD on both losses and of FAB, Square, targeted APGD and FAB (not defined in l1 by its authors). rand, for models with randomness of their own: "
-    "APGD on both losses with 20 gradients averaged. fast: the first two of standard, an upper bound of what standard leaves.",
+    rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. plus: five restarts of APGD on "
+    "both losses and of FAB, Square, targeted APGD and FAB (not defined in l1 by its authors). rand, for models with randomness of their "
+    "own: APGD on both losses with 20 gradients averaged. fast: the first two of standard; its robust accuracy is an upper bound of standard's.",
 )
 def autoattack(
     *, eps: Radius, norm: Norm = "linf", version: Literal["standard", "plus", "rand", "fast"] = "standard"
 ) -> list[dict[str, Any]]:
-    """AutoAttack: a sample is robust where every attack of the version fails.
+    """AutoAttack: a sample is robust if every attack of the version fails on it.
 
-    eps: radius in pixel units; write 4/255. The cheap and deadly come first. A run that is stopped between two attacks has an upper bound of robust
-    accuracy, and goes on where it was. In l1 targeted APGD takes five classes and APGD five restarts, as its authors have it. Raises
-    BadParameter for plus in l1, which they do not define.
+    eps: radius in pixel units; write 4/255. Attacks that are cheap and succeed often come first. A run that is stopped between two attacks
+    gives an upper bound of robust accuracy and resumes where it stopped. In l1 targeted APGD has five target classes and APGD five
+    restarts, as the authors set them. `fast` is robustvit's, not the paper's. Raises BadParameter for plus in l1, which the authors do not
+    define.
     """
     ball = {"eps": eps, "norm": norm}
     if version == "rand":

@@ -1,4 +1,4 @@
-"""FAB: towards the nearest decision boundary, back towards the image, and again."""
+"""FAB: steps onto the nearest decision boundary, linearised, and back towards the image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.apgd import rivals
-from robustvit.primitives.attack_search import Crafted, Loss, Search, Seen
+from robustvit.attacks.apgd import wrong_classes
+from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, per_sample, random_start, size
@@ -26,9 +26,9 @@ _CITATION = """@inproceedings{croce2020minimally,
   year={2020}
 }"""
 _TINY = 1e-12
-_LARGEST_SHARE = 0.1  # of the way that a step goes towards the projection of the image itself
+_LARGEST_SHARE = 0.1  # largest weight of the projection of the clean image in a step
 _OVERSHOOT = 1.05
-_BACK = 0.9  # where a step lands on the other side, this share of the way from the image is kept
+_BACK = 0.9  # an adversarial iterate is moved back to this share of its perturbation
 
 
 @attack(severity="eps", family="white-box", source="Croce and Hein 2020", url="https://arxiv.org/abs/1907.02044", citation=_CITATION)
@@ -36,27 +36,21 @@ def fab_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9,
 ) -> Crafted:  # fmt: skip
-    """Targeted FAB: for each of the likeliest wrong classes, a search for the nearest image that the model takes for it.
+    """Targeted FAB: for each of the most likely wrong classes, searches for the nearest image that the model assigns to it.
 
-    eps: a sample leaves as soon as an image inside this radius is found, and one that is found farther away does not count; None finds the nearest
-    of each, at the full price. steps: of each run. restarts: the first begins at the image, others at random in a ball. targets: how many classes, in
-    the order of the clean logits; at most all but one.
+    eps: a sample stops as soon as an adversarial image within this radius is found, and images farther away do not count; None finds the
+    nearest image of every sample, at full cost, as in the paper. steps: of each run. restarts: the first run starts at the image, others at
+    random in a ball. targets: how many classes, by their logits on the clean image; at most all but one. Differs from the paper: with eps a
+    sample stops early, and random starts belong to samples.
     """
     search = Search(model, images, labels, draws, nearest=norm, within=eps)
-    ranked = rivals(search)
+    ranked = wrong_classes(search)
     for restart in range(restarts):
         for turn in range(min(targets, ranked.shape[1])):
-            rows = search.standing if eps is not None else torch.arange(len(images), device=images.device)
+            rows = search.active if eps is not None else torch.arange(len(images), device=images.device)
             if len(rows):
-                _run(
-                    search,
-                    rows,
-                    ranked[:, turn : turn + 1],
-                    draws.at(f"{restart}/target {turn}")[rows] if restart else None,
-                    eps,
-                    norm,
-                    steps,
-                )
+                start = draws.at(f"{restart}/target {turn}")[rows] if restart else None
+                _run(search, rows, ranked[:, turn : turn + 1], start, eps, norm, steps)
     return search.outcome()
 
 
@@ -65,44 +59,43 @@ def fab(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, classes: Count | None = None,
 ) -> Crafted:  # fmt: skip
-    """FAB towards whichever class is nearest at each step; it takes a gradient for every class there is.
+    """FAB towards whichever class's decision boundary is nearest at each step; takes a gradient for every class.
 
-    classes: only so many of the likeliest wrong ones, in the order of the clean logits; None takes all, which is dear with a thousand. Other parameters
-    as for fab_t.
+    classes: how many of the most likely wrong classes, by their logits on the clean image; None takes all, which is expensive with a
+    thousand. Other parameters and differences from the paper as for fab_t.
     """
     search = Search(model, images, labels, draws, nearest=norm, within=eps)
-    ranked = rivals(search)[:, :classes]
+    ranked = wrong_classes(search)[:, :classes]
     for restart in range(restarts):
-        rows = search.standing if eps is not None else torch.arange(len(images), device=images.device)
+        rows = search.active if eps is not None else torch.arange(len(images), device=images.device)
         if len(rows):
             _run(search, rows, ranked, draws.at(f"{restart}/any")[rows] if restart else None, eps, norm, steps)
     return search.outcome()
 
 
 @dataclass
-class _Walk:
-    """Where each of some samples is, and the nearest adversarial image of this run: its distance, infinite while there is none."""
+class _State:
+    """The samples of a run and their current iterates."""
 
     rows: Tensor
     images: Tensor
     at: Tensor
-    nearest: Tensor
 
-    def keep(self, mask: Tensor) -> _Walk:
-        """The samples of a mask."""
-        return self if bool(mask.all()) else _Walk(*(getattr(self, one.name)[mask] for one in fields(self)))
+    def keep(self, mask: Tensor) -> _State:
+        """The samples selected by a boolean mask."""
+        return self if bool(mask.all()) else _State(*(getattr(self, one.name)[mask] for one in fields(self)))
 
 
 def _run(search: Search, rows: Tensor, toward: Tensor, start: Draws | None, eps: float | None, norm: Norm, steps: int) -> None:
     images = search.images[rows]
     at = images.clone()
     if start is not None:
-        reach = torch.minimum(search.size[rows], torch.full_like(search.size[rows], eps or 1.0)).to(images)
+        reach = torch.minimum(search.best_norm[rows], torch.full_like(search.best_norm[rows], eps or 1.0)).to(images)
         at = (images + random_start(images, 1.0, norm, start) * per_sample(reach, images) / 2).clamp_(0.0, 1.0)
-    state = _Walk(rows, images, at, torch.full((len(rows),), torch.inf, dtype=torch.float64, device=images.device))
+    state = _State(rows, images, at)
     for _ in range(steps):
         if eps is not None:
-            state = state.keep(~search.fallen[state.rows])
+            state = state.keep(~search.misclassified[state.rows])
         if not len(state.rows):
             return
         _step(search, state, _nearest_plane(search, state, toward, norm), norm)
@@ -117,40 +110,41 @@ def _gap(search: Search, toward: Tensor) -> Loss:
     return gap
 
 
-def _nearest_plane(search: Search, state: _Walk, toward: Tensor, norm: Norm) -> Seen:
-    """What is seen of the boundary that is nearest, in first order, of those towards the classes (N, C)."""
+def _nearest_plane(search: Search, state: _State, toward: Tensor, norm: Norm) -> Evaluation:
+    """The evaluation whose decision boundary is nearest to first order, among the classes (N, C)."""
     dual = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[norm]
     best, least = None, torch.full((len(state.rows),), torch.inf, device=state.at.device)
     for column in range(toward.shape[1]):
-        seen = search.climb(state.rows, state.at, _gap(search, toward[:, column]), candidates=False)
-        away = seen.loss.abs() / seen.gradient.flatten(1).norm(p=dual, dim=1).clamp_min(_TINY)
+        new = search.query_gradient(state.rows, state.at, _gap(search, toward[:, column]), candidates=False)
+        away = new.loss.abs() / new.gradient.flatten(1).norm(p=dual, dim=1).clamp_min(_TINY)
         nearer = away < least
         least = torch.where(nearer, away, least)
-        best = (
-            seen if best is None else Seen(*(torch.where(per_sample(nearer, new), new, old) for new, old in zip(seen, best, strict=True)))
-        )
+        best = new if best is None else Evaluation(*(torch.where(per_sample(nearer, a), a, b) for a, b in zip(new, best, strict=True)))
     assert best is not None
     return best
 
 
-def _step(search: Search, state: _Walk, seen: Seen, norm: Norm) -> None:
-    offset = seen.loss - (seen.gradient * state.at).flatten(1).sum(dim=1)
-    here = to_plane(state.at, seen.gradient, offset, norm)
-    home = to_plane(state.images, seen.gradient, offset, norm)
+def _step(search: Search, state: _State, boundary: Evaluation, norm: Norm) -> None:
+    """Moves each iterate to a mean of its own projection onto the linearised boundary and the clean image's, both overshooting."""
+    offset = boundary.loss - (boundary.gradient * state.at).flatten(1).sum(dim=1)
+    here = to_plane(state.at, boundary.gradient, offset, norm)
+    home = to_plane(state.images, boundary.gradient, offset, norm)
     lengths = [size(delta, norm).clamp_min(1e-8) for delta in (here, home)]
     share = per_sample((lengths[0] / (lengths[0] + lengths[1])).clamp(0.0, _LARGEST_SHARE), here).to(here)
     moved = (state.at + _OVERSHOOT * here) * (1.0 - share) + (state.images + _OVERSHOOT * home) * share
     state.at = moved.clamp_(0.0, 1.0)
-    logits = search.look(state.rows, state.at)
+    logits = search.query(state.rows, state.at)
     over = logits.argmax(dim=1) != search.labels[state.rows]
     back = state.images + (state.at - state.images) * _BACK
     state.at = torch.where(per_sample(over, state.at), back, state.at)
 
 
 def to_plane(points: Tensor, normal: Tensor, offset: Tensor, norm: Norm) -> Tensor:
-    """The smallest step (in `norm`) from each point to the plane normal·z + offset = 0 that stays in [0, 1]; the largest there is where none gets there.
+    """The smallest step (in `norm`) from each point to the plane normal·z + offset = 0 that stays in [0, 1].
 
-    points, normal: (N, ...); offset: (N,). Exact: what a step gains is piecewise linear in its size, and its bends are sorted.
+    Where the plane misses the box, the step goes to the corner of the box on the plane's side.
+
+    points, normal: (N, ...); offset: (N,). Exact: normal·step is piecewise linear in the size of the step, and its breakpoints are sorted.
     """
     flat, weight = points.flatten(1).double(), normal.flatten(1).double()
     short = (weight * flat).sum(dim=1) + offset.double()
@@ -167,7 +161,7 @@ def to_plane(points: Tensor, normal: Tensor, offset: Tensor, norm: Norm) -> Tens
 
 
 def _level(bend: Tensor, slope: Tensor, wanted: Tensor) -> Tensor:
-    """(N,) the t with Σ slope · min(t, bend) = wanted; the largest bend where the sum never gets there."""
+    """The t with Σ slope · min(t, bend) = wanted, (N,); the largest bend where the sum stays below."""
     knots, order = bend.sort(dim=1)
     ranked = slope.gather(1, order)
     left = ranked.sum(dim=1, keepdim=True) - ranked.cumsum(dim=1) + ranked  # slope before each knot
@@ -178,7 +172,7 @@ def _level(bend: Tensor, slope: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _greedy(pull: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
-    """(N, D) steps that fill the coordinates of the strongest pull first, until Σ pull · step = wanted."""
+    """Steps (N, D) that move the coordinates of the largest pull first, until Σ pull · step = wanted."""
     ranked, order = pull.sort(dim=1, descending=True)
     gains = ranked * room.gather(1, order)
     before = gains.cumsum(dim=1) - gains

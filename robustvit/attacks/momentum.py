@@ -1,4 +1,4 @@
-"""Attacks made to transfer: iterated sign gradients with momentum, on inputs that look ahead, are scaled, resized, or whose gradient is blurred."""
+"""Transferable attacks: iterative FGSM with momentum, and its Nesterov, scale-, input-diversity and translation-invariant variants."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from robustvit.attacks.fgsm_pgd import inside
-from robustvit.attacks.losses import cross_entropy
-from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.attacks.fgsm_pgd import clip_to_ball
+from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.primitives.attack_search import Crafted, PixelFunction, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, per_sample, project, steepest
@@ -23,8 +23,8 @@ Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 Decay = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-Slope: TypeAlias = Callable[[Search, Tensor, Tensor, Draws, bool], Tensor]
-"""A search, rows, where they are, draws of theirs at this step, and whether where they are may count as adversarial → the gradient to follow."""
+GradientRule: TypeAlias = Callable[[Search, Tensor, Tensor, Draws, bool], Tensor]
+"""A search, rows, their pixels, their draws at this step, and whether the pixels are candidates → the gradient to follow."""
 
 _TINY = 1e-12
 _MI = """@inproceedings{dong2018boosting,
@@ -53,8 +53,8 @@ _TI = """@inproceedings{dong2019evading,
 }"""
 
 
-class Pace(NamedTuple):
-    """How an iteration goes: its ball, its number of steps, the length of a step, and what momentum keeps of itself each time."""
+class Schedule(NamedTuple):
+    """The ball of an attack, its number of steps, the size of a step, and the decay of momentum."""
 
     eps: float
     norm: Norm
@@ -68,12 +68,14 @@ def mi_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """FGSM iterated with momentum: gradients, each divided by the mean of its absolute values, are summed, and the sum is followed.
+    """MI-FGSM: iterative FGSM with momentum over gradients that are each divided by the mean of their absolute values.
 
-    eps: radius in pixel units; write 4/255. step: default eps / steps. decay: what momentum keeps at each step. early: a sample stops at its first
-    misclassified iterate; False lets all take all steps, as one does where the images are for another model. Deterministic: it begins at the image.
+    eps: radius in pixel units; write 4/255. step: step size, default eps / steps. decay: factor on the momentum at each step. early: a
+    sample stops at its first misclassified iterate; False lets all samples take all steps, as in the paper, for images that are meant for
+    another model. Differs from the paper: it divides by the l1 norm, which with momentum alone makes the same steps. Deterministic: starts
+    at the image.
     """
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), plain, early)
+    return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early)
 
 
 @attack(severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI)
@@ -81,24 +83,30 @@ def ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """mi_fgsm whose gradient is taken where momentum is about to lead (Nesterov). Parameters as for mi_fgsm.
+    """NI-FGSM: mi_fgsm with the gradient taken one step of momentum ahead (Nesterov). Parameters as for mi_fgsm.
 
-    The paper divides gradients by their l1 length, which leaves nothing to look ahead by; its authors' code divides by the mean, as is done here.
+    Differs from the paper, which divides gradients by their l1 norm: then the step ahead is too small to matter. As in its authors' code,
+    gradients are divided by the mean of their absolute values.
     """
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), plain, early, ahead=True)
+    return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early, ahead=True)
 
 
 @attack(severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI)
 def si_ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
-    *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, copies: Count = 5, early: bool = True,
+    *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
+    copies: Count = 5, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """ni_fgsm whose gradient is averaged over the image darkened to 1, 1/2, 1/4, … of its values. copies: how many. Others as for mi_fgsm."""
+    """SI-NI-FGSM: ni_fgsm with the gradient averaged over copies of the image scaled by 1, 1/2, 1/4, …
 
-    def scaled(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
-        return torch.stack([slope(search, rows, at, functools.partial(torch.mul, other=2.0**-i)) for i in range(copies)]).mean(dim=0)
+    copies: how many, by default the paper's. Other parameters as for mi_fgsm, differences from the paper as for ni_fgsm.
+    """
 
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), scaled, early, ahead=True)
+    def scaled(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
+        copied = [gradient_through(search, rows, at, functools.partial(torch.mul, other=2.0**-i)) for i in range(copies)]
+        return torch.stack(copied).mean(dim=0)
+
+    return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), scaled, early, ahead=True)
 
 
 @attack(severity="eps", family="transfer", source="Xie et al. 2019", url="https://arxiv.org/abs/1803.06978", citation=_DI)
@@ -107,17 +115,19 @@ def di_fgsm(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
     chance: Share = 0.5, smallest: Annotated[float, Gt(0), Le(1)] = 0.9, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """mi_fgsm on inputs that are, by chance, reduced and put somewhere on black.
+    """DI-FGSM: mi_fgsm with gradients of randomly resized and zero-padded inputs.
 
-    chance: of a sample to be changed at a step. smallest: the least share of its side that it is reduced to; its size is uniform between that and 1, its
-    place uniform. decay 0 is the paper's DI²-FGSM without momentum. Others as for mi_fgsm.
+    chance: probability that a sample is resized at a step. smallest: the smallest size, as a share of the side; the size is uniform between
+    that and 1, the position uniform. Differs from the paper: inputs are reduced and padded within their own size, where the paper enlarges
+    them, and every sample is resized by draws of its own. decay 0 is its DI²-FGSM, other values its M-DI²-FGSM. Other parameters as for
+    mi_fgsm.
     """
 
-    def diverse(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
-        luck = draws.uniform(4).to(at.device)
-        return slope(search, rows, at, lambda pixels: placed(pixels, luck, chance, smallest))
+    def diverse(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
+        uniforms = draws.uniform(4).to(at.device)
+        return gradient_through(search, rows, at, lambda pixels: resized_and_padded(pixels, uniforms, chance, smallest))
 
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), diverse, early, elsewhere=True)
+    return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), diverse, early, transformed=True)
 
 
 @attack(severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI)
@@ -126,92 +136,95 @@ def ti_fgsm(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
     width: Annotated[int, Ge(1)] = 15, sigma: Radius = 7 / 3, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """mi_fgsm whose gradient is blurred, as an average over translations of the input would be.
+    """TI-FGSM: mi_fgsm with gradients blurred by a Gaussian kernel, which approximates an average over translations of the input.
 
-    width, sigma: of the Gaussian kernel, in pixels, by default the authors', which ends at three sigmas (for 224 px and more; an odd width; smaller
-    pictures want a smaller one). Others as for mi_fgsm.
+    width, sigma: of the kernel, in pixels, by default those of the authors' code, which ends at three sigmas. They suit images of 224 px
+    and more; smaller images need a smaller, odd width. Other parameters and differences from the paper as for mi_fgsm.
     """
 
-    def blurred(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
-        return blur(plain(search, rows, at, draws, counts), width, sigma)
+    def blurred(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
+        return blur(plain_gradient(search, rows, at, draws, candidates), width, sigma)
 
-    return iterate(model, images, labels, draws, Pace(eps, norm, steps, step or eps / steps, decay), blurred, early)
+    return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), blurred, early)
 
 
 def iterate(
-    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, pace: Pace, follow: Slope, early: bool, ahead: bool = False,
-    elsewhere: bool = False,
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, schedule: Schedule, rule: GradientRule, early: bool,
+    *, ahead: bool = False, transformed: bool = False,
 ) -> Crafted:  # fmt: skip
-    """Steps along momentum from the image on.
+    """Iterative FGSM with momentum from the image.
 
-    ahead: the gradient is taken a step of momentum farther. elsewhere: the model is asked of changed pixels for the gradient. With either, each step
-    costs one more query, which looks at the image itself; without, the query of the gradient does.
+    ahead: the gradient is taken one step of momentum ahead. transformed: the gradient is of a transformed input. With either, each step
+    costs one more query, of the iterate itself; otherwise the query for the gradient is of the iterate and serves both.
     """
     search = Search(model, images, labels, draws, early=early)
-    rows, start, apart = search.standing, images, ahead or elsewhere
+    rows, start, apart = search.active, images, ahead or transformed
     at, momentum = images.clone(), torch.zeros_like(images)
-    for turn in range(pace.steps):
-        where = (at + pace.step * pace.decay * momentum).clamp(0.0, 1.0) if ahead else at
-        gradient = follow(search, rows, where, draws.at(turn)[rows], turn > 0 and not apart)
+    for turn in range(schedule.steps):
+        where = (at + schedule.step * schedule.decay * momentum).clamp(0.0, 1.0) if ahead else at
+        gradient = rule(search, rows, where, draws.at(turn)[rows], turn > 0 and not apart)
         if not apart:
-            rows, start, at, momentum, gradient = _left(search, rows, start, at, momentum, gradient)
+            rows, start, at, momentum, gradient = _keep_active(search, rows, start, at, momentum, gradient)
         gradient = gradient / per_sample(gradient.flatten(1).abs().mean(dim=1), gradient).clamp_min(_TINY)
-        momentum = pace.decay * momentum + gradient
-        at = inside(start, project(at - start + pace.step * steepest(momentum, pace.norm), pace.eps, pace.norm), pace.eps, pace.norm)
+        momentum = schedule.decay * momentum + gradient
+        moved = project(at - start + schedule.step * steepest(momentum, schedule.norm), schedule.eps, schedule.norm)
+        at = clip_to_ball(start, moved, schedule.eps, schedule.norm)
         if apart:
-            search.look(rows, at)
-            rows, start, at, momentum = _left(search, rows, start, at, momentum)
+            search.query(rows, at)
+            rows, start, at, momentum = _keep_active(search, rows, start, at, momentum)
         if not len(rows):
             break
     if len(rows) and not apart:
-        search.look(rows, at)
-    search.leave(rows, at)
+        search.query(rows, at)
+    search.keep_best(rows, at)
     return search.outcome()
 
 
-def _left(search: Search, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """The rows that are still to be attacked, and what belongs to them."""
-    alive = search.stand(rows)
-    return (rows, *others) if bool(alive.all()) else tuple(one[alive] for one in (rows, *others))
+def _keep_active(search: Search, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Those of `rows` that are still active, and the same entries of the other tensors."""
+    active = search.is_active(rows)
+    return (rows, *others) if bool(active.all()) else tuple(one[active] for one in (rows, *others))
 
 
-def plain(search: Search, rows: Tensor, at: Tensor, draws: Draws, counts: bool) -> Tensor:
-    """The gradient of the cross-entropy."""
-    return search.climb(rows, at, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=counts).gradient
+def plain_gradient(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
+    """The gradient of the cross-entropy at the iterates."""
+    return search.query_gradient(rows, at, untargeted(cross_entropy, search.labels), candidates=candidates).gradient
 
 
-def slope(search: Search, rows: Tensor, at: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """The gradient of the cross-entropy of changed pixels, with respect to the pixels."""
-    loss = search.climb(rows, at, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=False, through=change)
-    return loss.gradient
+def gradient_through(search: Search, rows: Tensor, at: Tensor, function: PixelFunction) -> Tensor:
+    """The gradient, with respect to the pixels, of the cross-entropy of `function` of them."""
+    return search.query_gradient(rows, at, untargeted(cross_entropy, search.labels), candidates=False, through=function).gradient
 
 
-def placed(pixels: Tensor, luck: Tensor, chance: float, smallest: float) -> Tensor:
-    """Each picture reduced and set on black, where its first number of `luck` (n, 4) is below `chance`: size, row and column are the others."""
+def resized_and_padded(pixels: Tensor, uniforms: Tensor, chance: float, smallest: float) -> Tensor:
+    """Images (n, 3, s, s) reduced (nearest neighbour) and padded with zeros to their size, each with probability `chance`.
+
+    uniforms: (n, 4) numbers in [0, 1): whether an image is resized, its size, and the row and column of its position.
+    """
     side = pixels.shape[-1]
-    reduced = (side * (smallest + (1.0 - smallest) * luck[:, 1])).round().clamp_min(1.0)
-    size = torch.where(luck[:, 0] < chance, reduced, float(side))[:, None]
-    down, across = (_taken(place[:, None], size, side) for place in (luck[:, 2], luck[:, 3]))
+    reduced = (side * (smallest + (1.0 - smallest) * uniforms[:, 1])).round().clamp_min(1.0)
+    size = torch.where(uniforms[:, 0] < chance, reduced, float(side))[:, None]
+    down, across = (_source(position[:, None], size, side) for position in (uniforms[:, 2], uniforms[:, 3]))
     each = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     found = pixels[each, :, down.pixel[:, :, None], across.pixel[:, None, :]].permute(0, 3, 1, 2)
     return found * (down.inside[:, :, None] & across.inside[:, None, :])[:, None]
 
 
-class _Taken(NamedTuple):
-    """Along one side, (n, side): the pixel that each place shows, and whether it shows one."""
+class _Source(NamedTuple):
+    """Along one axis, (n, side): the source pixel of each position, and whether the position lies inside the reduced image."""
 
     pixel: Tensor
     inside: Tensor
 
 
-def _taken(place: Tensor, size: Tensor, side: int) -> _Taken:
-    first = (place * (side - size + 1)).floor()
-    at = torch.arange(side, device=place.device) - first
-    return _Taken((at * side / size).floor().clamp(0, side - 1).long(), (at >= 0) & (at < size))
+def _source(position: Tensor, size: Tensor, side: int) -> _Source:
+    first = (position * (side - size + 1)).floor()
+    at = torch.arange(side, device=position.device) - first
+    return _Source((at * side / size).floor().clamp(0, side - 1).long(), (at >= 0) & (at < size))
 
 
 def blur(gradient: Tensor, width: int, sigma: float) -> Tensor:
-    """The gradient under a Gaussian kernel of width x width, black beyond its edges."""
+    """The gradient convolved with a Gaussian kernel of width x width, with zero padding."""
     offsets = torch.arange(width, device=gradient.device, dtype=gradient.dtype) - (width - 1) / 2
     bell = torch.exp(-offsets.square() / (2 * sigma**2))
     kernel = (bell / bell.sum()).view(1, 1, -1).expand(gradient.shape[1], 1, -1)

@@ -1,4 +1,4 @@
-"""Patch-Fool: whole tokens replaced, so that the model errs and attends to them."""
+"""Patch-Fool: whole tokens are replaced by patches that draw attention and fool the model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.losses import cross_entropy
+from robustvit.attacks.losses import cross_entropy, untargeted
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives.attack_search import Crafted, Search, Seen, slope
+from robustvit.primitives.attack_search import Crafted, Evaluation, Search, input_gradient
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.attention_maps import forward_with_attention, probe_token_grid, received_attention
@@ -28,16 +28,16 @@ _CITATION = """@inproceedings{fu2022patchfool,
   booktitle={International Conference on Learning Representations},
   year={2022}
 }"""
-_DECAY, _EVERY = 0.95, 10  # the step shrinks by this, every so many steps
-_FIRST, _SECOND, _GUARD = 0.9, 0.999, 1e-8  # Adam's own constants
-_LEAST = 1e-12  # attention below which its logarithm says nothing more; far below 1/T for any T tokens
+_DECAY, _EVERY = 0.95, 10  # factor on the step size, every so many steps
+_FIRST, _SECOND, _GUARD = 0.9, 0.999, 1e-8  # Adam's default constants
+_LEAST = 1e-12  # clips attention before the logarithm; far below 1/T for any T tokens
 _TINY = 1e-24  # guards the division by a squared gradient that is zero
 
 
 @attack(
     severity="patches", family="patch", source="Fu et al. 2022", url="https://arxiv.org/abs/2203.08392", citation=_CITATION,
     rules="Patches are whole tokens of the model and replaced: no pixel outside them changes, those inside may take any value in [0, 1]. "
-    "A sample has fallen at whichever step it fell.",
+    "A sample counts as misclassified at whichever step it was.",
 )  # fmt: skip
 def patch_fool(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -46,32 +46,36 @@ def patch_fool(
 ) -> Crafted:  # fmt: skip
     """Patch-Fool: Adam on the cross-entropy and on the attention that the patches receive, from random pixels.
 
-    patches: how many tokens of the model are replaced. position: those that receive most attention at block `layer` (counted from 0; models with fewer
-    blocks are asked at their last but one), whose pixels have the largest input gradients in sum (saliency), or random ones. step: of Adam, in
-    normalised pixels; times 0.95 every 10 of the steps. weight: of the logarithm of attention towards the patches, its mean over queries and heads,
-    summed over blocks 1 … L/2 − 1, as in the authors' code; where the gradient of a block's conflicts with the cross-entropy's, its part along that
-    one is taken away (PCGrad, by the formula; the authors' code divides by a length where that has its square). A model of less than four blocks has
-    no such blocks. A sample stops once it has fallen, where the authors judge the last step alone. Raises ModelError where attention cannot be heard.
+    patches: how many tokens of the model are replaced. position: the tokens that receive most attention at block `layer` (counted from 0;
+    in models with fewer blocks the last but one), those with the largest summed input gradients (saliency), or random ones. step: Adam's
+    step size, in normalised pixels, multiplied by 0.95 every 10 steps. weight: of the attention loss, the logarithm of the attention
+    towards the patches, averaged over queries and heads and summed over blocks 1 … L/2 − 1, as in the authors' code. Where the gradient of
+    a block's attention loss conflicts with that of the cross-entropy, its component along that is removed (PCGrad). A model with fewer than
+    four blocks has no attention loss. Raises ModelError for a model whose attention maps cannot be captured.
+
+    Differs from the paper: a sample stops once it is misclassified, where the authors evaluate the last step alone; conflicts are projected
+    by PCGrad's formula, where their code divides by a norm in place of its square; and the attention of all patches counts, where their
+    code takes the first.
     """
     search, place = Search(model, images, labels, draws), probe_token_grid(model)
-    tokens = _chosen(search, place, patches, position, layer)
-    rows, patch = search.standing, _Patch.begun(images, tokens, place, draws)
+    tokens = _selected_tokens(search, place, patches, position, layer)
+    rows, patch = search.active, _Patch.initial(images, tokens, place, draws)
     for turn in range(steps):
-        seen = _seen(search, rows, patch, weight)
-        alive = search.stand(rows)
-        rows, patch = rows[alive], patch[alive]
+        gradient = _evaluate(search, rows, patch, weight).gradient
+        active = search.is_active(rows)
+        rows, patch = rows[active], patch[active]
         if not len(rows):
             break
-        patch.follow(seen.gradient[alive], turn, step * _DECAY ** (turn // _EVERY), model.std)  # type: ignore[arg-type]
+        patch.ascend(gradient[active], turn, step * _DECAY ** (turn // _EVERY), model.std)  # type: ignore[arg-type]
     if len(rows):
-        search.look(rows, patch.pixels)
-        search.leave(rows, patch.pixels)
+        search.query(rows, patch.pixels)
+        search.keep_best(rows, patch.pixels)
     return search.outcome()
 
 
 @dataclass
 class _Patch:
-    """Some samples with their patches. tokens: (n, P) keys of the attention that they are; mask: (n, 1, H, W); first, second: Adam's moments."""
+    """The patches of n samples. tokens: (n, P) indices in the sequence; mask: (n, 1, H, W) bool; first, second: Adam's moments."""
 
     pixels: Tensor
     mask: Tensor
@@ -80,20 +84,20 @@ class _Patch:
     second: Tensor
 
     @classmethod
-    def begun(cls, images: Tensor, tokens: Tensor, place: TokenGrid, draws: Draws) -> _Patch:
-        """Uniformly random pixels in the place of the tokens. tokens: (N, P), row by row of the grid."""
+    def initial(cls, images: Tensor, tokens: Tensor, place: TokenGrid, draws: Draws) -> _Patch:
+        """Patches of uniformly random pixels in place of the tokens. tokens: (N, P), counted row by row of the grid."""
         covered = torch.zeros(len(images), place.rows * place.columns, dtype=torch.bool, device=images.device).scatter_(1, tokens, True)
         side = images.shape[-1] // place.columns
         mask = covered.view(-1, 1, place.rows, place.columns).repeat_interleave(side, 2).repeat_interleave(side, 3)
         noise = draws.at("start").uniform(*images.shape[1:]).to(images)
-        none = torch.zeros_like(images)
-        return cls(torch.where(mask, noise, images), mask, tokens + place.prefix, none, none.clone())
+        zero = torch.zeros_like(images)
+        return cls(torch.where(mask, noise, images), mask, tokens + place.prefix, zero, zero.clone())
 
     def __getitem__(self, keep: Tensor) -> _Patch:
         return _Patch(self.pixels[keep], self.mask[keep], self.tokens[keep], self.first[keep], self.second[keep])
 
-    def follow(self, gradient: Tensor, turn: int, size: float, std: Tensor) -> None:
-        """One step of Adam upwards, in normalised pixels, cut to [0, 1]."""
+    def ascend(self, gradient: Tensor, turn: int, size: float, std: Tensor) -> None:
+        """One ascent step of Adam, in normalised pixels, clipped to [0, 1]."""
         self.first = torch.lerp(gradient, self.first, _FIRST)
         self.second = torch.lerp(gradient.square(), self.second, _SECOND)
         mean, spread = self.first / (1 - _FIRST ** (turn + 1)), (self.second / (1 - _SECOND ** (turn + 1))).sqrt()
@@ -101,68 +105,66 @@ class _Patch:
         self.pixels = torch.where(self.mask, moved, self.pixels)
 
 
-def _chosen(search: Search, place: TokenGrid, patches: int, position: Position, layer: int) -> Tensor:
-    """The tokens that are to be replaced, (N, P), counted row by row of the grid."""
+def _selected_tokens(search: Search, place: TokenGrid, patches: int, position: Position, layer: int) -> Tensor:
+    """The tokens to replace, (N, P), counted row by row of the grid."""
     (height, width), count = search.model.size, place.rows * place.columns
     if patches > count:
-        raise BadParameter(
-            f"attack 'patch_fool': patches is {patches}; model '{search.model.card.label}' has {count} tokens for a picture."
-        )
+        raise BadParameter(f"attack 'patch_fool': patches is {patches}; model '{search.model.card.label}' has {count} tokens for an image.")
     if height % place.rows or width % place.columns:
         raise ModelError(
-            f"model '{search.model.card.label}': its {place.rows}x{place.columns} tokens are no whole pixels of {height}x{width}."
+            f"model '{search.model.card.label}': its {place.rows}x{place.columns} tokens do not divide {height}x{width} pixels evenly."
         )
     if position == "random":
         return search.draws.at("position").permutation(count).to(search.images.device)[:, :patches]
-    worth = _salient(search, place) if position == "saliency" else _attended(search, layer)
-    return worth.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :patches]
+    score = _saliency(search, place) if position == "saliency" else _attention_received(search, layer)
+    return score.flatten(1).argsort(dim=1, descending=True, stable=True)[:, :patches]
 
 
-def _attended(search: Search, layer: int) -> Tensor:
+def _attention_received(search: Search, layer: int) -> Tensor:
     """The attention that each token receives, (N, rows, columns)."""
     search.queries += 1
     return received_attention(search.model, search.images, layer)
 
 
-def _salient(search: Search, place: TokenGrid) -> Tensor:
+def _saliency(search: Search, place: TokenGrid) -> Tensor:
     """The sum of the absolute input gradient over each token's pixels, (N, rows, columns)."""
-    rows, (height, width) = search.standing, search.model.size
-    seen = search.climb(rows, search.images, lambda logits, rows: cross_entropy(logits, search.labels[rows]), candidates=False)
-    steep = (seen.gradient * search.model.std).abs().sum(dim=1)  # type: ignore[operator]
-    return steep.reshape(len(rows), place.rows, height // place.rows, place.columns, width // place.columns).sum(dim=(2, 4))
+    rows, (height, width) = search.active, search.model.size
+    gradient = search.query_gradient(rows, search.images, untargeted(cross_entropy, search.labels), candidates=False).gradient
+    saliency = (gradient * search.model.std).abs().sum(dim=1)  # type: ignore[operator]
+    return saliency.reshape(len(rows), place.rows, height // place.rows, place.columns, width // place.columns).sum(dim=(2, 4))
 
 
-def _seen(search: Search, rows: Tensor, patch: _Patch, weight: float) -> Seen:
-    """What the model says of the samples, with the gradient to follow, in normalised pixels."""
-    parts, asked = [], 0
+def _evaluate(search: Search, rows: Tensor, patch: _Patch, weight: float) -> Evaluation:
+    """The evaluation of the patches, with the combined gradient of both losses, in normalised pixels."""
+    parts, gradients = [], 0
     for some in torch.split(torch.arange(len(rows), device=rows.device), search.model.tile):
-        part, asked = _part(search, rows[some], patch[some], weight)
+        part, gradients = _evaluate_tile(search, rows[some], patch[some], weight)
         parts.append(part)
-    seen = Seen(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return search.note(rows, patch.pixels, seen, gradients=asked)
+    evaluation = Evaluation(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return search.record_gradient(rows, patch.pixels, evaluation, gradients=gradients)
 
 
-def _part(search: Search, rows: Tensor, patch: _Patch, weight: float) -> tuple[Seen, int]:
-    """As `_seen`, of a tile or less, and how many gradients were asked for."""
+def _evaluate_tile(search: Search, rows: Tensor, patch: _Patch, weight: float) -> tuple[Evaluation, int]:
+    """As `_evaluate`, of a tile or less, and the number of gradients computed."""
     leaf = patch.pixels.detach().requires_grad_(True)
     with torch.enable_grad():
-        said = forward_with_attention(search.model, leaf)
-        losses = cross_entropy(said.logits, search.labels[rows])
-        pulls = [_pull(layer, patch.tokens) for layer in said.maps[1 : len(said.maps) // 2]] if weight else []
+        output = forward_with_attention(search.model, leaf)
+        losses = cross_entropy(output.logits, search.labels[rows])
+        pulls = [_attention_loss(layer, patch.tokens) for layer in output.maps[1 : len(output.maps) // 2]] if weight else []
     inside = patch.mask * search.model.std  # type: ignore[operator]
-    total = error = slope(losses, leaf, again=bool(pulls)) * inside
+    total = error = input_gradient(losses, leaf, retain_graph=bool(pulls)) * inside
     for i, pull in enumerate(pulls):
-        total = total + weight * _agreeing(slope(pull, leaf, again=i + 1 < len(pulls)) * inside, error)
-    return Seen(said.logits.detach(), losses.detach(), total), 1 + len(pulls)
+        total = total + weight * _without_conflict(input_gradient(pull, leaf, retain_graph=i + 1 < len(pulls)) * inside, error)
+    return Evaluation(output.logits.detach(), losses.detach(), total), 1 + len(pulls)
 
 
-def _pull(attention: Tensor, tokens: Tensor) -> Tensor:
-    """(n,): the logarithm of the attention towards tokens (n, P), heads averaged, mean over queries and tokens. attention: (n, heads, T, T)."""
+def _attention_loss(attention: Tensor, tokens: Tensor) -> Tensor:
+    """The log attention towards tokens (n, P), heads averaged, mean over queries and tokens, (n,). attention: (n, heads, T, T)."""
     towards = attention.mean(dim=1).gather(2, tokens[:, None, :].expand(-1, attention.shape[-1], -1))
     return towards.clamp_min(_LEAST).log().mean(dim=(1, 2))
 
 
-def _agreeing(gradient: Tensor, leader: Tensor) -> Tensor:
-    """Each sample's gradient without its part along the leader's, where it points against that (Yu et al. 2020)."""
+def _without_conflict(gradient: Tensor, leader: Tensor) -> Tensor:
+    """Each sample's gradient without its component along `leader` where the two conflict (PCGrad, Yu et al. 2020)."""
     along = (gradient * leader).flatten(1).sum(dim=1) / leader.flatten(1).square().sum(dim=1).clamp_min(_TINY)
     return gradient - per_sample(along.clamp_max(0.0), gradient) * leader

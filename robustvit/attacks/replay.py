@@ -1,4 +1,4 @@
-"""Images that an earlier attack left, judged again."""
+"""Replays the adversarial images that an earlier attack kept."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from robustvit.spec.registry import attack
 
 @attack(severity="of.attack.eps", family="surrogate", source="robustvit", licence="Apache-2.0")
 def replay(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, of: AdversarialImages) -> Crafted:
-    """Shows a model the images that an attack left, of this model or another, exactly as it left them.
+    """Evaluates a model on the images that an attack on this or another model kept, bit for bit.
 
-    of: `STORE#CELL`, a cell that was run with --keep adversarial; `--suite kept:STORE` asks all of them. The images are held to the budget of the attack
-    that made them. Costs one query. Raises ModelError where the model looks at other pixels than the attacked one did, DataMissing where a
-    sample has no image.
+    of: `STORE#CELL`, a cell that was run with --keep adversarial; `--suite kept:STORE` replays all of them. The images are checked against
+    the budget of the attack that made them. Costs one query. Raises ModelError where the model's clean pixels differ from those of the
+    attacked model, DataMissing where a sample has no image.
     """
-    found = of.images(draws.ids)
-    if found.clean.shape[1:3] != tuple(images.shape[2:]) or not np.array_equal(found.clean, to_uint8(images)):
+    kept = of.images(draws.ids)
+    if kept.clean.shape[1:3] != tuple(images.shape[2:]) or not np.array_equal(kept.clean, to_uint8(images)):
         raise ModelError(
-            f"model '{model.card.label}' looks at other pixels than the model that was attacked: {_size(found.clean)} then, "
-            f"{_size(to_uint8(images))} now, or another crop. Their views must agree, or the images are no perturbations of what it sees."
+            f"model '{model.card.label}' sees other clean pixels than the model that was attacked: {_size(kept.clean)} then, "
+            f"{_size(to_uint8(images))} now, or another crop. Their views must agree, or the images are no perturbations of its input."
         )
     search = Search(model, images, labels, draws)
-    rows, adversarial = search.standing, torch.from_numpy(found.adversarial).to(images)
-    search.look(rows, adversarial)
-    search.leave(rows, adversarial)
+    rows, adversarial = search.active, torch.from_numpy(kept.adversarial).to(images)
+    search.query(rows, adversarial)
+    search.keep_best(rows, adversarial)
     return search.outcome()
 
 
-def _size(pictures: np.ndarray) -> str:
-    return f"{pictures.shape[1]}x{pictures.shape[2]}"
+def _size(images: np.ndarray) -> str:
+    return f"{images.shape[1]}x{images.shape[2]}"

@@ -1,4 +1,4 @@
-"""Square attack: random search with squares of one sign, which asks for no gradient."""
+"""Square attack: black-box random search with square-shaped changes; uses no gradient."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CITATION = """@inproceedings{andriushchenko2020square,
   booktitle={European Conference on Computer Vision},
   year={2020}
 }"""
-_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries at which the share of the picture that changes is halved
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries after which the share of the image that changes is halved
 _AT_ONCE = 64  # queries whose random numbers are drawn together
 _TINY = 1e-12
 
@@ -38,36 +38,37 @@ def square(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 5000, share: Annotated[float, Gt(0), Lt(1)] = 0.8,
 ) -> Crafted:  # fmt: skip
-    """Square attack on the margin: random squares are tried and kept where they help, on a schedule of shrinking sizes.
+    """Square attack on the margin: proposes random squares, on a schedule of shrinking sizes, and keeps those that increase the margin.
 
-    eps: radius in pixel units; write 4/255. steps: queries after the first. share: of the picture that a square covers at the beginning; the schedule
-    is counted in queries, whatever their number. Every sample has squares of its own, where the reference gives one to a whole batch. A sample
-    stops at its first misclassified query.
+    eps: radius in pixel units; write 4/255. steps: queries after the first. share: share of the image that a square covers at first.
+    Differs from the paper: the schedule is counted in queries whatever `steps` is, every sample has its own squares, where the reference
+    code draws one for a whole batch, and a sample stops at its first misclassified query.
     """
     search = Search(model, images, labels, draws)
-    rows, start = search.standing, images
-    state = _begun(images, eps, norm, draws)
-    best, box = margin(search.look(rows, state), labels), bounds(images, eps)
+    rows, start = search.active, images
+    state = _initial(images, eps, norm, draws)
+    best, box = margin(search.query(rows, state), labels), bounds(images, eps)
     for step in range(steps):
         if step % _AT_ONCE == 0:
-            luck = draws.at(step // _AT_ONCE).uniform(_AT_ONCE, 5 + images.shape[1]).to(images.device)
-        alive = search.stand(rows)
-        if not bool(alive.all()):
-            rows, start, state, best = rows[alive], start[alive], state[alive], best[alive]
+            uniforms = draws.at(step // _AT_ONCE).uniform(_AT_ONCE, 5 + images.shape[1]).to(images.device)
+        active = search.is_active(rows)
+        if not bool(active.all()):
+            rows, start, state, best = rows[active], start[active], state[active], best[active]
             box = bounds(start, eps)
         if not len(rows):
             break
-        tried = _changed(start, box, state, luck[rows, step % _AT_ONCE], eps, norm, share / 2 ** sum(step > turn for turn in _HALVED_AFTER))
-        found = margin(search.look(rows, tried), labels[rows])
-        better = (found > best).nonzero().flatten()
+        covered = share / 2 ** sum(step > turn for turn in _HALVED_AFTER)
+        proposal = _proposed(start, box, state, uniforms[rows, step % _AT_ONCE], eps, norm, covered)
+        margins = margin(search.query(rows, proposal), labels[rows])
+        better = (margins > best).nonzero().flatten()
         if len(better):
-            state[better], best[better] = tried[better], found[better]
-    search.leave(rows, state)
+            state[better], best[better] = proposal[better], margins[better]
+    search.keep_best(rows, state)
     return search.outcome()
 
 
-def _begun(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
-    """Vertical stripes of one pixel (linf), or a pattern of rises and falls on a five by five grid."""
+def _initial(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
+    """The first iterate: vertical stripes of one pixel (linf), or a pattern of hills and valleys on a five by five grid."""
     _, channels, height, width = images.shape
     keyed = draws.at("start")
     if norm == "linf":
@@ -87,26 +88,29 @@ def _begun(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
     return images + _fitted(images, delta, eps, norm)
 
 
-def _changed(images: Tensor, box: tuple[Tensor, Tensor], state: Tensor, luck: Tensor, eps: float, norm: Norm, share: float) -> Tensor:
-    """Each sample with one square changed. box: the ends of its linf ball. luck: (n, 5 + C) uniform numbers: two places, a turn, and a sign for each channel."""
+def _proposed(images: Tensor, box: tuple[Tensor, Tensor], state: Tensor, uniforms: Tensor, eps: float, norm: Norm, share: float) -> Tensor:
+    """Each sample's state with one square changed.
+
+    box: the ends of its linf ball. uniforms: (n, 5 + C) numbers in [0, 1): two positions, an orientation, and a sign for each channel.
+    """
     channels, height, width = images.shape[1:]
     side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
     side = min(side + (norm != "linf" and side % 2 == 0), height, width)
-    signs = torch.where(luck[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
-    here = _window(luck[:, 0], luck[:, 1], side, images)
+    signs = torch.where(uniforms[:, 5 : 5 + channels] < 0.5, -1.0, 1.0)[:, :, None, None].to(images)
+    here = _window(uniforms[:, 0], uniforms[:, 1], side, images)
     if norm == "linf":
-        place, tried = _place(here, channels), state.clone()
-        tried[place] = torch.where(signs > 0, box[1][place], box[0][place])  # one of which a step of 2 eps always ends at
-        return tried
-    there = _window(luck[:, 2], luck[:, 3], side, images)
+        place, proposal = _place(here, channels), state.clone()
+        proposal[place] = torch.where(signs > 0, box[1][place], box[0][place])  # a step of 2 eps always ends at one of them
+        return proposal
+    there = _window(uniforms[:, 2], uniforms[:, 3], side, images)
     delta = state - images
     wave = _wave(side, norm, images)
-    pattern = torch.where((luck[:, 4] < 0.5)[:, None, None], wave.T, wave)[:, None] * signs
+    pattern = torch.where((uniforms[:, 4] < 0.5)[:, None, None], wave.T, wave)[:, None] * signs
     return images + _fitted(images, _moved_mass(delta, pattern, here, there, eps, norm), eps, norm)
 
 
 def _moved_mass(delta: Tensor, pattern: Tensor, here: Tensor, there: Tensor, eps: float, norm: Norm) -> Tensor:
-    """The perturbation with what two windows hold, and what is left of eps, put into the first in a new shape."""
+    """The perturbation with the mass of two windows, and the unused part of eps, moved into the first window in a new pattern."""
     channels = delta.shape[1]
     place = _place(here, channels)
     old = delta[place]
@@ -123,14 +127,14 @@ def _moved_mass(delta: Tensor, pattern: Tensor, here: Tensor, there: Tensor, eps
 
 
 def _fitted(images: Tensor, delta: Tensor, eps: float, norm: Norm) -> Tensor:
-    """The perturbation with all of eps, as far as the box lets it."""
+    """The perturbation scaled to norm eps (l2) or projected (l1), inside the box."""
     if norm == "l2":
         return (images + delta * (eps / _length(delta, norm).clamp_min(_TINY))).clamp_(0.0, 1.0) - images
     return project_in_box(images, delta, eps * (1.0 - 1e-6), "l1")
 
 
 def _window(down: Tensor, across: Tensor, side: int, images: Tensor) -> Tensor:
-    """(n, 2, side) rows and columns of a square whose place two uniform numbers choose."""
+    """The rows and columns, (n, 2, side), of a square whose position two uniform numbers choose."""
     height, width = images.shape[2:]
     steps = torch.arange(side, device=images.device)
     corner = torch.stack((down * (height - side + 1), across * (width - side + 1)), dim=1).long()
@@ -138,14 +142,14 @@ def _window(down: Tensor, across: Tensor, side: int, images: Tensor) -> Tensor:
 
 
 def _place(window: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a tensor (n, channels, H, W) is indexed by where windows are: (n, channels, side, side)."""
+    """The index of windows in a tensor (n, channels, H, W), which selects (n, channels, side, side)."""
     rows = torch.arange(len(window), device=window.device)[:, None, None, None]
     layer = torch.arange(channels, device=window.device)[None, :, None, None]
     return rows, layer, window[:, 0][:, None, :, None], window[:, 1][:, None, None, :]
 
 
 def _mask(window: Tensor, images: Tensor) -> Tensor:
-    """(n, 1, H, W) where a window is."""
+    """The pixels of windows, (n, 1, H, W) bool."""
     height, width = images.shape[2:]
     down, across = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows = (down >= window[:, 0, :1]) & (down <= window[:, 0, -1:])
@@ -154,7 +158,7 @@ def _mask(window: Tensor, images: Tensor) -> Tensor:
 
 
 def _wave(side: int, norm: Norm, like: Tensor) -> Tensor:
-    """(side, side): a hill above a valley, of length 1."""
+    """A hill above a valley, (side, side), of norm 1."""
     power = 2 if norm == "l2" else 4
     upper, lower = _hill(side // 2, side, power, like), _hill(side - side // 2, side, power, like)
     parts = [part / _size(part, norm) for part in (upper, -lower) if part.numel()]
@@ -163,7 +167,7 @@ def _wave(side: int, norm: Norm, like: Tensor) -> Tensor:
 
 
 def _hill(height: int, width: int, power: int, like: Tensor) -> Tensor:
-    """(height, width): squares around the middle, one within another, each adding less."""
+    """A hill, (height, width): concentric rectangles around the middle, the larger the lower."""
     hill = like.new_zeros(height, width)
     top, left = height // 2, width // 2
     for turn in range(max(height // 2, width // 2) + 1):
@@ -176,11 +180,11 @@ def _size(pattern: Tensor, norm: Norm) -> Tensor:
 
 
 def _mass(delta: Tensor, norm: Norm) -> Tensor:
-    """(n, C, 1, 1) the length of each channel."""
+    """The norm of each channel, (n, C, 1, 1)."""
     return delta.square().sum(dim=(2, 3), keepdim=True).sqrt() if norm == "l2" else delta.abs().sum(dim=(2, 3), keepdim=True)
 
 
 def _length(delta: Tensor, norm: Norm) -> Tensor:
-    """(n, 1, 1, 1) the length of each sample's perturbation."""
+    """The norm of each sample's perturbation, (n, 1, 1, 1)."""
     flat = delta.flatten(1)
     return per_sample(flat.norm(dim=1) if norm == "l2" else flat.abs().sum(dim=1), delta)

@@ -1,4 +1,4 @@
-"""Transfer: images made against one model, judged on another."""
+"""Transfer attacks: adversarial images crafted on a surrogate model and evaluated on another."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ _CITATION = """@article{papernot2016transferability,
 
 
 @registry.attack(
-    severity="attack.eps", family="surrogate", source="Papernot, McDaniel and Goodfellow 2016", url="https://arxiv.org/abs/1605.07277", citation=_CITATION,
-    rules="The images that the judged model gets right are attacked on the surrogate, also those that the surrogate gets wrong.",
+    severity="attack.eps", family="surrogate", source="Papernot, McDaniel and Goodfellow 2016", url="https://arxiv.org/abs/1605.07277",
+    citation=_CITATION,
+    rules="Images that the evaluated model gets right are attacked on the surrogate, including those that the surrogate gets wrong.",
 )  # fmt: skip
 def transfer(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, surrogate: Classifier, attack: Attack
 ) -> Crafted:  # fmt: skip
-    """Attacks a surrogate and hands the images to the model, which is asked nothing and gives no gradient.
+    """Attacks a surrogate and evaluates the model on the images; the model is not queried and gives no gradient.
 
-    surrogate: a model for pictures of the same size. attack: with a budget of its own, which these images are held to. An attack that stops at the
-    first image that fools the surrogate leaves the model little to fall for: with `early: false` pgd and the momentum attacks take all their steps.
-    queries and gradients count what the surrogate was asked; no step is told, because only the last image is judged.
+    surrogate: a model for images of the same size. attack: the attack on it, with a budget of its own, which the images are checked
+    against. An attack that stops at the first image that fools the surrogate transfers poorly: with `early: false` pgd and the momentum
+    attacks take all their steps. queries and gradients count those of the surrogate; steps is −1, because only the last image is evaluated.
+    The paper also trains surrogates on labels queried from the target; here the surrogate is given.
     """
     returned = attack(surrogate.bound(draws), images, labels, draws)
     crafted = returned if isinstance(returned, Crafted) else Crafted(returned)
@@ -41,12 +43,12 @@ def transfer(
 
 
 def _of_surrogate(columns: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The books of an attack on another model: gradients that it had were that model's."""
-    told = {name: values for name, values in columns.items() if name in ("queries", "gradients")}
+    """The columns of an attack on the surrogate: its queries, its gradients, and that these were the surrogate's."""
+    kept = {name: values for name, values in columns.items() if name in ("queries", "gradients")}
     if "gradient" in columns:
-        had = torch.isin(columns["gradient"], _codes("exact", "straight-through").to(columns["gradient"]))
-        told["gradient"] = torch.where(had, GRADIENTS.index("surrogate"), columns["gradient"])
-    return told
+        followed = torch.isin(columns["gradient"], _codes("exact", "straight-through").to(columns["gradient"]))
+        kept["gradient"] = torch.where(followed, GRADIENTS.index("surrogate"), columns["gradient"])
+    return kept
 
 
 def _codes(*names: str) -> Tensor:

@@ -1,19 +1,19 @@
-"""One perturbation for all images: learned from some, judged on others."""
+"""One perturbation for all images, fitted to images of one split and evaluated on another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.fgsm_pgd import inside
-from robustvit.attacks.losses import cross_entropy
+from robustvit.attacks.fgsm_pgd import clip_to_ball
+from robustvit.attacks.losses import cross_entropy, untargeted
 from robustvit.errors import GradientAbsent
-from robustvit.primitives.attack_search import Crafted, Search
+from robustvit.primitives.attack_search import Crafted, Loss, Search
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -23,7 +23,8 @@ from robustvit.spec.sample_order import order
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
-Look = Callable[[Data, np.ndarray], Batch]
+LoadBatch: TypeAlias = Callable[[Data, np.ndarray], Batch]
+"""Data and positions in it → their batch."""
 
 _CITATION = """@inproceedings{moosavi2017universal,
   title={Universal Adversarial Perturbations},
@@ -38,73 +39,94 @@ _CITATION = """@inproceedings{moosavi2017universal,
   year={2020}
 }"""
 _ROWS = 64  # images whose gradients are averaged at a step
+_ABSENT = 0.01  # largest share of samples without a gradient that a fit accepts
 
 
 @attack(
-    severity="eps", family="universal", fit="learn", url="https://arxiv.org/abs/1610.08401", citation=_CITATION,
-    source="Moosavi-Dezfooli et al. 2017; learned by ascent on a clipped loss as in Shafahi et al. 2020",
-    rules="Learned from images of another split, never from those that it is judged on, unless a suite names the same data twice.",
+    severity="eps", family="universal", fit="fit_perturbation", url="https://arxiv.org/abs/1610.08401", citation=_CITATION,
+    source="Moosavi-Dezfooli et al. 2017; fitted by ascent on a clipped loss as in Shafahi et al. 2020",
+    rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice.",
 )  # fmt: skip
 def uap(
-    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, learned: Mapping[str, Tensor],
-    *, eps: Radius, train: Data, norm: Norm = "linf", samples: Count = 1000, epochs: Count = 10, step: Radius | None = None, clip: Radius = 9.0,
+    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, artifact: Mapping[str, Tensor],
+    *, eps: Radius, train: Data, norm: Norm = "linf", samples: Count = 1000, epochs: Count = 10,
+    step: Radius | None = None, clip: Radius = 9.0,
 ) -> Crafted:  # fmt: skip
-    """Universal adversarial perturbation: the same change to every image, cut to [0, 1].
+    """Universal adversarial perturbation: the same change to every image, clipped to [0, 1].
 
-    eps: radius in pixel units; write 10/255. train: the data it is learned from. samples: how many of them, the first in evaluation order. epochs: passes
-    over them. step: size of a step, default eps/5, shrinking to a hundredth of it along a cosine. clip: a sample's cross-entropy counts only up to
-    this, so that few images cannot take all the effort. It is learned once and the same for all images; each costs one query here.
+    eps: radius in pixel units; write 10/255. train: the data it is fitted to. samples: how many of them, the first in evaluation order.
+    epochs: passes over them. step: step size, default eps/5, decaying to a hundredth of it along a cosine. clip: a sample's cross-entropy
+    counts only up to this, so that a few images do not dominate. Fitted once for all images; each costs one query here. Differs from
+    Moosavi-Dezfooli et al., who add up minimal perturbations of single images, as Shafahi et al. do: ascent on the clipped loss of batches.
     """
     search = Search(model, images, labels, draws)
-    rows = search.standing
-    moved = inside(images, learned["perturbation"].to(images).expand_as(images), eps, norm)
-    search.look(rows, moved)
-    search.leave(rows, moved)
+    rows = search.active
+    moved = clip_to_ball(images, artifact["perturbation"].to(images).expand_as(images), eps, norm)
+    search.query(rows, moved)
+    search.keep_best(rows, moved)
     return search.outcome()
 
 
-def learn(
-    model: Classifier, look: Look, draws: Draws,
+def fit_perturbation(
+    model: Classifier, load_batch: LoadBatch, draws: Draws,
     *, eps: float, train: Data, norm: Norm, samples: int, epochs: int, step: float | None, clip: float,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """The perturbation (1, 3, H, W): projected ascent on the mean clipped cross-entropy of batches, in an order that each epoch draws."""
+    """The perturbation (1, 3, H, W): projected ascent on the mean clipped cross-entropy of batches, in an order drawn for each epoch."""
+
+    def gradient(batch: Batch, delta: Tensor, draws: Draws) -> MeanGradient:
+        moved = (batch.images + delta).clamp(0.0, 1.0)
+        gradients, absent = clipped_gradients(model, batch, moved, untargeted(cross_entropy, batch.labels), clip, draws)
+        return MeanGradient(gradients.mean(dim=0, keepdim=True), absent)
+
+    def stepped(delta: Tensor, gradient: Tensor, decay: float) -> Tensor:
+        return project(delta + (step or eps / 5) * decay * steepest(gradient, norm), eps, norm)
+
+    start = torch.zeros(1, 3, *model.size, device=model.device)
     chosen = order(train.ids)[:samples]
-    delta = torch.zeros(1, 3, *model.size, device=model.device)
-    turns = epochs * -(-len(chosen) // _ROWS)
-    turn = flat = 0
+    return {"perturbation": ascend("uap", model, start, lambda at: load_batch(train, at), chosen, epochs, draws, gradient, stepped)}
+
+
+class MeanGradient(NamedTuple):
+    """The mean gradient of a batch, and the number of its samples whose gradient is zero although their loss counts."""
+
+    gradient: Tensor
+    absent: int
+
+
+def ascend(
+    name: str, model: Classifier, value: Tensor, load: Callable[[np.ndarray], Batch], chosen: np.ndarray, epochs: int, draws: Draws,
+    gradient: Callable[[Batch, Tensor, Draws], MeanGradient], stepped: Callable[[Tensor, Tensor, float], Tensor],
+) -> Tensor:  # fmt: skip
+    """Gradient ascent on a tensor that all images share, over batches of the samples at the positions `chosen`.
+
+    The order is drawn for each epoch. gradient: of a batch at a value, with draws of the batch's samples. stepped: the value after a step
+    along a gradient, given the decay of the step size, from 1 to 0.01 along a cosine. Raises GradientAbsent, naming the attack, where more
+    than 1 % of the gradients are zero or missing.
+    """
+    turns, turn, absent = epochs * -(-len(chosen) // _ROWS), 0, 0
     for epoch in range(epochs):
         shuffled = chosen[draws.at(epoch).permutation(len(chosen))[0].cpu().numpy()]
         for start in range(0, len(shuffled), _ROWS):
-            gradient, absent = _slope(model, look(train, shuffled[start : start + _ROWS]), delta, clip, draws.at(turn))
-            flat += absent
-            delta = project(delta + pace(step or eps / 5, turn, turns) * steepest(gradient, norm), eps, norm)
-            turn += 1
-        refuse_flat("uap", flat, len(chosen) * (epoch + 1), model)
-    return {"perturbation": delta}
+            batch = load(shuffled[start : start + _ROWS])
+            found = gradient(batch, value, Draws(draws.seed, draws.at(turn).stream, batch.ids, model.device))
+            value = stepped(value, found.gradient, 0.01 + 0.99 * (1.0 + float(np.cos(np.pi * turn / turns))) / 2.0)
+            absent, turn = absent + found.absent, turn + 1
+        _refuse_absent(name, absent, len(chosen) * (epoch + 1), model)
+    return value
 
 
-def _slope(model: Classifier, batch: Batch, delta: Tensor, clip: float, draws: Draws) -> tuple[Tensor, int]:
-    """The mean gradient of a batch, (1, 3, H, W), and of how many of its samples it is zero although their loss is not clipped."""
-    keyed = Draws(draws.seed, draws.stream, batch.ids, model.device)
-    search = Search(model.bound(keyed), batch.images, batch.labels, keyed)
-    moved = (batch.images + delta).clamp(0.0, 1.0)
-    seen = search.climb(
-        torch.arange(len(batch), device=model.device), moved, lambda logits, rows: cross_entropy(logits, batch.labels[rows])
-    )
-    counted = seen.loss < clip
-    absent = int((counted & (seen.gradient.flatten(1) == 0).all(dim=1)).sum())
-    return (seen.gradient * per_sample(counted, seen.gradient)).mean(dim=0, keepdim=True), absent
+def clipped_gradients(model: Classifier, batch: Batch, moved: Tensor, loss: Loss, clip: float, draws: Draws) -> tuple[Tensor, int]:
+    """The gradients of each sample's loss at the pixels `moved`, zero where the loss reaches `clip`; and how many others are zero."""
+    search = Search(model.bound(draws), batch.images, batch.labels, draws)
+    evaluation = search.query_gradient(torch.arange(len(batch), device=model.device), moved, loss)
+    counted = evaluation.loss < clip
+    absent = int((counted & (evaluation.gradient.flatten(1) == 0).all(dim=1)).sum())
+    return torch.where(per_sample(counted, evaluation.gradient), evaluation.gradient, 0.0), absent
 
 
-def pace(step: float, turn: int, turns: int) -> float:
-    """The size of a step: from `step` to a hundredth of it along a cosine."""
-    return step * (0.01 + 0.99 * (1.0 + float(np.cos(np.pi * turn / turns))) / 2.0)
-
-
-def refuse_flat(name: str, absent: int, asked: int, model: Classifier) -> None:
-    """Raises GradientAbsent where the gradient was zero or missing for more than one in a hundred of those asked for."""
-    if absent > 0.01 * asked:
+def _refuse_absent(name: str, absent: int, total: int, model: Classifier) -> None:
+    if absent > _ABSENT * total:
         raise GradientAbsent(
-            f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {asked} samples that it was "
-            "to learn from. Learn on the model that it was made of and judge the images on this one."
+            f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {total} samples "
+            "that it is fitted to. Fit it to the model that this one was made of, and evaluate this one on the images."
         )

@@ -42,6 +42,6 @@ def patch_corruption(
     if count is None and offset is None:
         raise BadParameter("corruption 'patch_corruption': count null stands for all cells of a grid; with offset null give a number.")
     patches.refuse_too_many(count or 0, height, width, size, offset, "corruption 'patch_corruption'")
-    wanted = patches.room(height, width, size, offset) if count is None else count
-    at = patches.draw(draws.at("patches"), wanted, height, width, size, offset)
-    return patches.paste(images, corruption(images, draws), patches.mask(at, size, height, width))
+    wanted = patches.max_patches(height, width, size, offset) if count is None else count
+    at = patches.random_places(draws.at("patches"), wanted, height, width, size, offset)
+    return patches.paste(images, corruption(images, draws), patches.patch_mask(at, size, height, width))

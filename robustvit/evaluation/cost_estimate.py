@@ -16,7 +16,7 @@ from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.masked_inference import mask_model
-from robustvit.primitives.patches import places
+from robustvit.primitives.patches import patch_places
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -153,7 +153,7 @@ def _tried(attack: Spec, model: Classifier) -> int:
     size, offset = attack.get("size"), attack.get("offset")
     if attack.get("position") not in ("worst", "every") or not isinstance(size, int) or not isinstance(offset, int):
         return 1
-    return len(places(*model.size, size, offset))
+    return len(patch_places(*model.size, size, offset))
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:

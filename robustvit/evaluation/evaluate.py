@@ -31,7 +31,7 @@ from robustvit.spec.plugin import Entry
 _LOGITS_AT_ONCE = 1 << 20  # all of a shard for a thousand classes, in a few megabytes
 
 
-class Evaluation(NamedTuple):
+class EvaluatedCell(NamedTuple):
     """The Records of some samples, and what was kept beside them.
 
     shown: the rows whose images were to be shown; seen: these images as the model saw them, (n, H, W, 3) uint8. adversarial: the images that an attack
@@ -66,7 +66,7 @@ def evaluate(
     show: Sequence[int] = (),
     earlier: pd.DataFrame | None = None,
     artifact: Mapping[str, np.ndarray] | None = None,
-) -> Evaluation:
+) -> EvaluatedCell:
     """Evaluates a cell on some samples. A row depends on its own sample alone, bitwise at one tile size; attacks of other libraries mix the rows of a call.
 
     model: with the cell's transforms applied, frozen. images: (n, H, W, 3) uint8, already through the cell's view. positions: the n samples' indices in
@@ -101,7 +101,9 @@ def evaluate(
         columns["felled_by"] = _successful(columns, cell.scenario.name)
     adversarial = _adversarial(np.concatenate(parts.adversarial), images) if parts.adversarial else None
     shown = tuple(show) if parts.seen else ()
-    return Evaluation(records.table(columns), shown, np.concatenate(parts.seen) if parts.seen else _no_images(model, np.uint8), adversarial)
+    return EvaluatedCell(
+        records.table(columns), shown, np.concatenate(parts.seen) if parts.seen else _no_images(model, np.uint8), adversarial
+    )
 
 
 def _adversarial(adversarial: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -113,18 +115,18 @@ def _no_images(model: Classifier, kind: type) -> np.ndarray:
 
 
 def _continued(
-    follow: functools.partial[Evaluation], model: Classifier, images: np.ndarray, positions: np.ndarray, keep: Sequence[str], show: Sequence[int],
+    follow: functools.partial[EvaluatedCell], model: Classifier, images: np.ndarray, positions: np.ndarray, keep: Sequence[str], show: Sequence[int],
     earlier: pd.DataFrame,
-) -> Evaluation:  # fmt: skip
+) -> EvaluatedCell:  # fmt: skip
     """The next attack of a chain on the samples that the earlier ones did not make the model misclassify."""
     active = np.flatnonzero(earlier["attacked"] & (earlier["pred"] == earlier["label"]))
     if not len(active):
         none = _adversarial(_no_images(model, np.float32).transpose(0, 3, 1, 2), _no_images(model, np.uint8))
-        return Evaluation(records.of_frame(earlier), (), _no_images(model, np.uint8), none if "adversarial" in keep else None)
+        return EvaluatedCell(records.of_frame(earlier), (), _no_images(model, np.uint8), none if "adversarial" in keep else None)
     place = {int(row): i for i, row in enumerate(active)}
     found = follow(images[active], positions[active], show=[place[row] for row in show if row in place])
     kept = None if found.adversarial is None else {**found.adversarial, "rows": active.astype(np.int32)}
-    return Evaluation(
+    return EvaluatedCell(
         records.continued(earlier, found.rows, active), tuple(int(active[row]) for row in found.shown), found.seen, kept
     )  # fmt: skip
 

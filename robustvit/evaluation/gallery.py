@@ -10,7 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from robustvit.evaluation.datasets import Samples
-from robustvit.evaluation.evaluate import Evaluation
+from robustvit.evaluation.evaluate import EvaluatedCell
 from robustvit.spec.sample_order import SHARD, starts
 
 _COUNT = 4  # samples of each cell
@@ -24,7 +24,7 @@ def gallery_rows(samples: Samples, wanted: int) -> Sequence[int]:
     return range(wanted)[:_COUNT] if length == 1 else range(0, length, _FRAMES_APART)[:_COUNT]
 
 
-def gallery(found: Evaluation) -> pa.Table:
+def gallery(found: EvaluatedCell) -> pa.Table:
     """The images that an evaluation was to show: sample, label, pred (null where a scenario predicts nothing), image (encoded bytes)."""
     rows = found.rows.take(list(found.shown))
     preds = rows["pred"] if "pred" in rows.column_names else pa.nulls(len(found.seen), pa.int32())

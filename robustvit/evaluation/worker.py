@@ -13,7 +13,7 @@ import pandas as pd
 
 from robustvit.errors import DataError, RobustvitError, StoreError
 from robustvit.evaluation import plan as plans
-from robustvit.evaluation.evaluate import Evaluation, evaluate
+from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
 from robustvit.evaluation.fit import fit
 from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.image_cache import ImageCache
@@ -124,7 +124,7 @@ class Worker:
             self.store.write_gallery(task.cell.id, gallery(found))
         return Done(found.rows.num_rows)
 
-    def _evaluate(self, task: Task, begin: int) -> Evaluation:
+    def _evaluate(self, task: Task, begin: int) -> EvaluatedCell:
         samples, cell = planned_of(self.plan, task).samples, task.cell
         rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
         first = task.shard == 0 and begin == 0

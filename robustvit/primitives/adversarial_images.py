@@ -1,4 +1,4 @@
-"""The adversarial images that an attack kept, by sample id."""
+"""Adversarial images that an attack kept, by sample id."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 
 class ImagePairs(NamedTuple):
-    """Images of some samples: (n, 3, H, W) float32 in [0, 1] as an attack left them, and (n, H, W, 3) uint8 as they were."""
+    """Images of n samples: adversarial (n, 3, H, W) float32 in [0, 1], and clean (n, H, W, 3) uint8."""
 
     adversarial: np.ndarray
     clean: np.ndarray
 
 
 class AdversarialImages(Protocol):
-    """Images that an attack left, by sample id."""
+    """A source of adversarial images by sample id."""
 
     def images(self, ids: Sequence[str]) -> ImagePairs:
-        """Those of some samples."""
+        """The adversarial and clean images of the samples `ids`, in their order."""
         ...

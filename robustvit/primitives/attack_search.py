@@ -1,10 +1,10 @@
-"""What an attack knows of its samples while it looks: who still stands, what has been found, and what that cost.
+"""The record that an attack keeps per sample while it searches: adversarial images, who is still robust, queries and gradients.
 
-Every attack asks the model through a Search. It keeps the first adversarial image of each sample (or, given a norm, the nearest), counts
-forward passes and gradients per sample, and notices gradients that are zero or missing. A sample that has fallen leaves `standing`, so that a
-loop over it costs nothing more. A model in half precision is searched in half precision, and what seems to fool it is looked at again in float32
-before it counts (these looks are not among the queries). One sample may stand in a call several times, as where a patch is tried in several places:
-each row is a query, and the first of those that fool the model is kept.
+Every attack queries the model through a Search. It keeps each sample's first adversarial image (or, given a norm, the nearest), counts
+forward passes and gradients per sample, and notices gradients that are zero or missing. A misclassified sample is no longer in `active`, so
+a loop over `active` spends nothing more on it. A model in half precision is attacked in half precision; whatever seems to fool it is
+checked in float32 before it counts (these checks are not among the queries). A sample may occur several times in one call, for example with
+a patch at several places: each row is a query, and the first row that fools the model is kept.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(n, K) logits and the n rows of the samples they are of → (n,): what the attacker wants large."""
+"""(n, K) logits and the n indices of their samples → (n,) losses, which the attack maximises."""
 
-Change: TypeAlias = Callable[[Tensor], Tensor]
-"""Pixels (n, 3, H, W) → as many pixels, differentiable."""
+PixelFunction: TypeAlias = Callable[[Tensor], Tensor]
+"""A differentiable function of pixels: (n, 3, H, W) → (n, 3, H, W)."""
 
 GRADIENTS = ("absent", "straight-through", "exact", "not used", "not told", "surrogate")
 
@@ -37,114 +37,122 @@ class Crafted:
     columns: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Seen(NamedTuple):
-    """What the model said of some pixels: (n, K) logits, (n,) losses, and the gradient of each sample's loss, shaped like the pixels."""
+class Evaluation(NamedTuple):
+    """One forward and backward pass: (n, K) logits, (n,) losses, and the gradient of each sample's loss, shaped like the pixels."""
 
     logits: Tensor
     loss: Tensor
     gradient: Tensor
 
 
-def slope(values: Tensor, leaf: Tensor, *, again: bool = False) -> Tensor:
-    """The gradient of the sum of values with respect to `leaf`, zero where it is missing or no finite number. again: more will be asked of the same graph."""
-    found = torch.autograd.grad(values.sum(), leaf, retain_graph=again, allow_unused=True)[0] if values.requires_grad else None
-    return torch.zeros_like(leaf) if found is None else found.nan_to_num_(0.0, 0.0, 0.0)
+def input_gradient(values: Tensor, leaf: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The gradient of the sum of `values` with respect to `leaf`, zero where missing or not finite. retain_graph: as in torch.autograd."""
+    gradient = torch.autograd.grad(values.sum(), leaf, retain_graph=retain_graph, allow_unused=True)[0] if values.requires_grad else None
+    return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
 
 
 class Search:
-    """The books of one attack on a batch. images: (N, 3, H, W) in [0, 1], rightly classified; labels: (N,); draws: of the N samples.
+    """Tracks, per sample, the best adversarial image, queries and gradients of one attack on a batch.
 
-    nearest: keep, of each sample's adversarial images, the one nearest in this norm; None keeps the first. within: count only those no farther than
-    this, in that norm. early: whether a sample that has fallen is done with; where the images are for another model it is not, and what an attack
-    leaves is kept.
+    images: (N, 3, H, W) in [0, 1], correctly classified; labels: (N,); draws: of the N samples. nearest: keep each sample's adversarial
+    image that is nearest in this norm; None keeps the first. within: with `nearest`, count only images no farther than this. early: whether
+    an attack is finished with a sample once it is misclassified; where the images are meant for another model it is not, and the last
+    iterate is kept.
     """
 
     def __init__(
-        self, model: Classifier, images: Tensor, labels: Tensor, draws: Draws, nearest: norms.Measure | None = None, within: float | None = None,
-        early: bool = True,
+        self, model: Classifier, images: Tensor, labels: Tensor, draws: Draws, nearest: norms.Measure | None = None,
+        within: float | None = None, early: bool = True,
     ) -> None:  # fmt: skip
         self.model, self.images, self.labels, self.draws = model, images, labels, draws
         self.nearest, self.within, self.early = nearest, within, early
         n, device = len(images), images.device
-        self.found = images.clone()
-        self.size = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
-        self.fallen = torch.zeros(n, dtype=torch.bool, device=device)
+        self.best = images.clone()
+        self.best_norm = torch.full((n,), torch.inf, dtype=torch.float64, device=device)
+        self.misclassified = torch.zeros(n, dtype=torch.bool, device=device)
         self.steps = torch.full((n,), -1, dtype=torch.int32, device=device)
         self.queries, self.gradients = (torch.zeros(n, dtype=torch.int32, device=device) for _ in range(2))
-        self.flat = torch.zeros(n, dtype=torch.bool, device=device)
+        self.gradient_absent = torch.zeros(n, dtype=torch.bool, device=device)
 
     @property
-    def standing(self) -> Tensor:
-        """The rows of the samples that are to be attacked, ascending: those that have not fallen."""
-        return self.stand(torch.arange(len(self.fallen), device=self.fallen.device)).nonzero().flatten()
+    def active(self) -> Tensor:
+        """The indices of the samples still to be attacked, ascending: those not misclassified yet."""
+        return self.is_active(torch.arange(len(self.misclassified), device=self.misclassified.device)).nonzero().flatten()
 
-    def stand(self, rows: Tensor) -> Tensor:
-        """Whether each of some samples is still to be attacked, (n,) bool."""
-        return ~self.fallen[rows] if self.early else torch.ones_like(rows, dtype=torch.bool)
+    def is_active(self, rows: Tensor) -> Tensor:
+        """Whether each of the samples `rows` is still to be attacked, (n,) bool."""
+        return ~self.misclassified[rows] if self.early else torch.ones_like(rows, dtype=torch.bool)
 
-    def look(self, rows: Tensor, pixels: Tensor) -> Tensor:
-        """(n, K) logits of pixels (n, 3, H, W) that are candidates for the samples `rows`; those misclassified are kept as found."""
+    def query(self, rows: Tensor, pixels: Tensor) -> Tensor:
+        """The logits (n, K) of candidate images (n, 3, H, W) for the samples `rows`; misclassified candidates are kept."""
         with torch.no_grad():
             logits: Tensor = self.model(pixels)
-        self._judge(rows, pixels, logits)
+        self._record_query(rows, pixels, logits)
         return logits
 
-    def climb(
-        self, rows: Tensor, pixels: Tensor, loss: Loss, *, candidates: bool = True, eot: int = 1, through: Change | None = None
-    ) -> Seen:
-        """As `look`, and the losses with their gradients.
+    def query_gradient(
+        self, rows: Tensor, pixels: Tensor, loss: Loss, *, candidates: bool = True, eot: int = 1, through: PixelFunction | None = None
+    ) -> Evaluation:
+        """As `query`, with the losses and their gradients with respect to the pixels.
 
-        candidates: whether the pixels are allowed as adversarial images; an attack that begins outside the ball says no. eot: how many gradients
-        to average, each with fresh randomness of the model. through: what is done to the pixels before the model sees them; gradients are of the
-        pixels as given. A gradient that is missing counts as zero, and so do numbers that are not finite.
+        candidates: whether the pixels may be kept as adversarial images; False where an attack starts outside the ball. eot: how many
+        gradients to average, each with fresh randomness of the model (expectation over transformation). through: applied to the pixels
+        before the model; gradients are still with respect to `pixels`. A missing gradient and values that are not finite count as zero.
         """
-        logits, value, gradient = self._slope(self.model, rows, pixels, loss, through)
+        logits, value, gradient = self._evaluate(self.model, rows, pixels, loss, through)
         for turn in range(1, eot):
             model = self.model.bound(self.draws[rows].at(f"expectation {int(self.gradients[rows].max())}/{turn}"))
-            logits, more, slope = self._slope(model, rows, pixels, loss, through)
-            value, gradient = value + more, gradient + slope
-        return self.note(
-            rows, pixels, Seen(logits, value / eot, gradient / eot if eot > 1 else gradient), candidates=candidates, gradients=eot
-        )
+            logits, more_value, more_gradient = self._evaluate(model, rows, pixels, loss, through)
+            value, gradient = value + more_value, gradient + more_gradient
+        evaluation = Evaluation(logits, value / eot, gradient / eot if eot > 1 else gradient)
+        return self.record_gradient(rows, pixels, evaluation, candidates=candidates, gradients=eot)
 
-    def note(self, rows: Tensor, pixels: Tensor, seen: Seen, *, candidates: bool = True, gradients: int = 1) -> Seen:
-        """Enters what an attack has asked of the model itself, as `climb` enters its own: one query, so many gradients. Returns what was seen."""
-        first = (self.gradients[rows] == 0) & _leading(rows)
+    def record_gradient(
+        self, rows: Tensor, pixels: Tensor, evaluation: Evaluation, *, candidates: bool = True, gradients: int = 1
+    ) -> Evaluation:
+        """Records an evaluation that an attack made by itself, as `query_gradient` records its own; returns it.
+
+        Counts one query and `gradients` gradients per row. candidates: as in `query_gradient`.
+        """
+        first = (self.gradients[rows] == 0) & _first_occurrence(rows)
         if bool(first.any()):
-            self.flat[rows[first]] = (seen.gradient[first].flatten(1) == 0).all(dim=1)
+            self.gradient_absent[rows[first]] = (evaluation.gradient[first].flatten(1) == 0).all(dim=1)
         self.gradients.index_add_(0, rows, torch.full_like(rows, gradients, dtype=torch.int32))
-        self._judge(rows, pixels, seen.logits, candidates)
-        return seen
+        self._record_query(rows, pixels, evaluation.logits, candidates)
+        return evaluation
 
     @staticmethod
-    def _slope(model: Classifier, rows: Tensor, pixels: Tensor, loss: Loss, through: Change | None) -> Seen:
+    def _evaluate(model: Classifier, rows: Tensor, pixels: Tensor, loss: Loss, through: PixelFunction | None) -> Evaluation:
         leaf = pixels.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = model(leaf if through is None else through(leaf))
             values = loss(logits, rows)
-        return Seen(logits.detach(), values.detach(), slope(values, leaf))
+        return Evaluation(logits.detach(), values.detach(), input_gradient(values, leaf))
 
-    def leave(self, rows: Tensor, pixels: Tensor) -> None:
-        """What an attack gives for those of the samples `rows` that stand: how far it got."""
-        kept = self.stand(rows)
-        self.found[rows[kept]] = pixels.detach()[kept]
+    def keep_best(self, rows: Tensor, pixels: Tensor) -> None:
+        """Keeps, for those of the samples `rows` that are still active, the best image that the attack reached, though it fools nobody."""
+        kept = self.is_active(rows)
+        self.best[rows[kept]] = pixels.detach()[kept]
 
     def outcome(self) -> Crafted:
-        """The images found (of a sample that stands, what the attack left, or its own), and the books: steps, queries, gradients, gradient."""
+        """The best images, and the columns steps, queries, gradients and gradient.
+
+        The image of a sample that stayed robust is what `keep_best` was given last, or else the clean image.
+        """
         used = self.gradients > 0
         kind = GRADIENTS.index(self.model.gradient)
-        code = torch.where(used, torch.where(self.flat, GRADIENTS.index("absent"), kind), GRADIENTS.index("not used"))
-        return Crafted(self.found, {"steps": self.steps, "queries": self.queries, "gradients": self.gradients, "gradient": code})
+        code = torch.where(used, torch.where(self.gradient_absent, GRADIENTS.index("absent"), kind), GRADIENTS.index("not used"))
+        return Crafted(self.best, {"steps": self.steps, "queries": self.queries, "gradients": self.gradients, "gradient": code})
 
     def fooled(self, rows: Tensor, pixels: Tensor, logits: Tensor) -> Tensor:
-        """Where the model, in float32, is wrong, (n,) bool."""
+        """Whether the model misclassifies each image in float32, (n,) bool. logits: of the pixels, in the precision of the search."""
         wrong: Tensor = logits.argmax(dim=1) != self.labels[rows]
         if self.model.precision != "float32" and bool(wrong.any()):
             with torch.no_grad(), self.model.in_float32():
                 wrong[wrong.clone()] = self.model(pixels[wrong]).argmax(dim=1) != self.labels[rows[wrong]]
         return wrong
 
-    def _judge(self, rows: Tensor, pixels: Tensor, logits: Tensor, candidates: bool = True) -> None:
+    def _record_query(self, rows: Tensor, pixels: Tensor, logits: Tensor, candidates: bool = True) -> None:
         self.queries.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
         if not candidates:
             return
@@ -154,19 +162,19 @@ class Search:
         hit, better = rows[wrong], pixels.detach()[wrong]
         if self.nearest is not None:
             size = norms.size(better - self.images[hit], self.nearest)
-            nearer = size < self.size[hit] if self.within is None else (size < self.size[hit]) & (size <= self.within)
+            nearer = size < self.best_norm[hit] if self.within is None else (size < self.best_norm[hit]) & (size <= self.within)
             hit, better, size = hit[nearer], better[nearer], size[nearer]
-            self.found[hit], self.size[hit] = better, size
-        fresh = ~self.fallen[hit] & _leading(hit)
+            self.best[hit], self.best_norm[hit] = better, size
+        fresh = ~self.misclassified[hit] & _first_occurrence(hit)
         self.steps[hit[fresh]] = self.queries[hit[fresh]]
         if self.nearest is None:
-            self.found[hit[fresh]] = better[fresh]
-        self.fallen[hit] = True
+            self.best[hit[fresh]] = better[fresh]
+        self.misclassified[hit] = True
 
 
-def _leading(rows: Tensor) -> Tensor:
-    """Where each sample stands for the first time among some rows, (n,) bool."""
+def _first_occurrence(rows: Tensor) -> Tensor:
+    """Whether each entry of `rows` is the first of its value, (n,) bool."""
     order = rows.argsort(stable=True)
-    ahead = torch.ones_like(rows, dtype=torch.bool)
-    ahead[order[1:]] = rows[order[1:]] != rows[order[:-1]]
-    return ahead
+    first = torch.ones_like(rows, dtype=torch.bool)
+    first[order[1:]] = rows[order[1:]] != rows[order[:-1]]
+    return first

@@ -2,7 +2,7 @@
 
 Words come from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), a counter-based generator in pure
 integer arithmetic. Its key is a hash of the seed, the stream's name and the sample's id; its counter is the position, so a prefix
-does not depend on the length asked for. Words are equal everywhere; normals agree to rounding of log and cos.
+does not depend on the length requested. Words are equal everywhere; normals agree to rounding of log and cos.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _ROUNDS = 10
 _LOOPS = "robustvit.primitives.philox"
-_BLOCK = 1 << 14  # counters worked on at once on a CPU: the ten rounds then stay in cache
+_BLOCK = 1 << 14  # counters processed at once on a CPU: the ten rounds then stay in cache
 
 
 class Draws:
-    """Random numbers for N samples. Every method is a function of its arguments: asking twice gives the same numbers.
+    """Random numbers for N samples. Every method is a pure function: calling it twice returns the same numbers.
 
-    Use `at(purpose)` for numbers that must differ from others drawn for the same samples.
+    Use `at(purpose)` for numbers that must be independent of others drawn for the same samples.
     """
 
     def __init__(self, seed: int, stream: str, ids: Sequence[str], device: torch.device | str = "cpu") -> None:
@@ -40,14 +40,14 @@ class Draws:
 
     @classmethod
     def for_step(cls, seed: int, step: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Draws:
-        """The draws of one training step."""
+        """The draws of the samples of one training step."""
         return cls(seed, f"step {step}", ids, device)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, keep: Tensor) -> Draws:
-        """The draws of the samples that a boolean mask or an index tensor names; their numbers do not change."""
+        """The draws of the samples selected by a boolean mask or an index tensor; their numbers do not change."""
         index = torch.arange(len(self))[keep.cpu()]
         return Draws(self.seed, self.stream, [self.ids[i] for i in index.tolist()], self.device)
 
@@ -56,7 +56,7 @@ class Draws:
         return Draws(self.seed, f"{self.stream}/{purpose}", self.ids, self.device)
 
     def words(self, count: int) -> Tensor:
-        """(N, count) int64 in [0, 2**32)."""
+        """Random words, (N, count) int64, uniform in [0, 2**32)."""
         return self.integers(count, low=0, high=1 << 32)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -96,7 +96,7 @@ class Draws:
         return self._made(count, torch.float32, lambda words: (words >> 8).float().mul_(2.0**-24))
 
     def _made(self, count: int, dtype: torch.dtype, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """(N, count) of what `of` makes of words, on a CPU a part at a time."""
+        """`of` applied to words, (N, count); on a CPU one part at a time."""
         keys, out = self._keys(), self._blocks(count, dtype)
         if self.device.type != "cpu":
             words = torch.empty_like(out, dtype=torch.int64)
@@ -111,11 +111,11 @@ class Draws:
         return out.flatten(1)[:, :count]
 
     def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Room for `count` numbers of each sample, four to a counter."""
+        """An empty tensor for `count` numbers of each sample, four to a counter."""
         return torch.empty(len(self.ids), -(-count // 4), 4, dtype=dtype, device=self.device)
 
     def _rows(self, count: int) -> int:
-        """How many samples of `count` numbers to work on at once: what they need should stay in a CPU's cache."""
+        """How many samples of `count` numbers to process at once, so that they stay in a CPU's cache."""
         return max(1, len(self.ids) if self.device.type != "cpu" else 4 * _BLOCK // max(1, count))
 
     def _compiled(self) -> bool:

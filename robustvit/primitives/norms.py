@@ -1,4 +1,4 @@
-"""Balls around an image: measuring, projecting, stepping, starting, once for each norm."""
+"""Norms of perturbations, projections onto balls, steepest directions and random starts in linf, l2 and l1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TINY = 1e-12  # guards the division by a zero norm; far below the smallest grad
 
 
 def size(delta: Tensor, norm: Measure) -> Tensor:
-    """The norm of each sample's perturbation, (N,) float64. l0 counts the pixels that differ, `values` their channels one by one."""
+    """The norm of each sample's perturbation, (N,) float64. l0 counts the pixels that differ, `values` the channels of pixels."""
     flat = delta.flatten(1)
     if norm == "linf":
         return flat.abs().amax(dim=1).double()
@@ -44,7 +44,7 @@ def project(delta: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
 
 
 def project_l0(delta: Tensor, count: Tensor) -> Tensor:
-    """Nearest point to `delta` with at most `count` (N,) values that are not zero: the largest stay, the first of equals."""
+    """Nearest point to `delta` with at most `count` (N,) nonzero values: keeps the largest, the first of equals."""
     flat = delta.flatten(1)
     place = flat.abs().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return torch.where(place < count[:, None], flat, 0.0).view_as(delta)
@@ -64,10 +64,10 @@ def _project_l1(delta: Tensor, eps: float | Tensor) -> Tensor:
 
 
 def project_in_box(images: Tensor, delta: Tensor, eps: float | Tensor, norm: Norm) -> Tensor:
-    """A perturbation in the `norm` ball of radius `eps` that keeps images + it in [0, 1].
+    """`delta` projected onto the `norm` ball of radius `eps` and the box, so that images + delta stays in [0, 1].
 
-    linf and l1: the nearest to `delta` (in l2) of all there are. l2: `delta` shortened to eps, then cut to the box, which may leave it shorter than
-    the nearest. images, delta: (N, ...); eps: a number, or (N,).
+    linf and l1: the nearest point of the intersection (in l2). l2: `delta` scaled to eps, then clipped to the box, which may be shorter
+    than the nearest point. images, delta: (N, ...); eps: a number, or (N,).
     """
     radius = eps if isinstance(eps, Tensor) else torch.full((len(delta),), eps, dtype=torch.float64, device=delta.device)
     if norm == "linf":
@@ -81,17 +81,17 @@ def project_in_box(images: Tensor, delta: Tensor, eps: float | Tensor, norm: Nor
 
 
 def _project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
-    """sign(δ) · min(max(|δ| − λ, 0), room), with the least λ ≥ 0 whose sum is at most eps: the breakpoints of that sum, sorted, give it."""
+    """sign(δ) · min(max(|δ| − λ, 0), room) with the least λ ≥ 0 whose sum is at most eps, from the sorted breakpoints of the sum."""
     flat = delta.flatten(1).double()
     base = images.flatten(1).double()
     room = torch.where(flat > 0, 1.0 - base, base)
     magnitude = flat.abs()
-    begin, stop = (magnitude - room).clamp_min(0.0), magnitude  # between them a coordinate shrinks as λ grows
+    begin, stop = (magnitude - room).clamp_min(0.0), magnitude  # a coordinate shrinks while λ is between them
     knots, order = torch.cat((begin, stop), dim=1).sort(dim=1)
     slope = torch.cat((torch.ones_like(begin), -torch.ones_like(stop)), dim=1).gather(1, order).cumsum(dim=1)
     total = torch.minimum(magnitude, room).sum(dim=1, keepdim=True)
     fall = torch.cat((torch.zeros_like(total), (slope[:, :-1] * knots.diff(dim=1)).cumsum(dim=1)), dim=1)
-    left = total - fall - per_sample(radius.double(), total)  # of the sum above eps, at each knot
+    left = total - fall - per_sample(radius.double(), total)  # excess of the sum over eps at each knot
     last = ((left > 0).sum(dim=1, keepdim=True) - 1).clamp_min(0)
     threshold = knots.gather(1, last) + left.gather(1, last) / slope.gather(1, last).clamp_min(1.0)
     shrunk = flat.sign() * torch.minimum((magnitude - threshold).clamp_min(0.0), room)
@@ -100,12 +100,12 @@ def _project_l1_in_box(images: Tensor, delta: Tensor, radius: Tensor) -> Tensor:
 
 
 def bounds(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The lowest and highest pixels of the linf ball around images, cut to [0, 1], each shaped like them."""
+    """The lowest and highest pixels of the linf ball around images, clipped to [0, 1], each shaped like the images."""
     return (images - eps).clamp_(min=0.0), (images + eps).clamp_(max=1.0)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """The unit-`norm` direction along which the gradient grows fastest, per sample; zero where the gradient is zero.
+    """The direction of steepest ascent of unit `norm` for a gradient, per sample; zero where the gradient is zero.
 
     l1 moves the single coordinate with the largest gradient.
     """
@@ -133,8 +133,10 @@ def random_start(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor
 
 
 def surface_start(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:
-    """A random perturbation as APGD begins: uniform noise scaled until its largest value is eps (linf), a random direction of length eps (l2), or the
-    projection of normal noise (l1). Cut to the box by the caller."""
+    """A random perturbation on the surface of the ball, as APGD starts from; not clipped to the box in linf and l2.
+
+    Uniform noise scaled to a largest value of eps (linf), a random direction of length eps (l2), or the projection of normal noise (l1).
+    """
     shape = images.shape[1:]
     if norm == "linf":
         noise = draws.uniform(*shape, low=-1.0, high=1.0).to(images)
@@ -146,5 +148,5 @@ def surface_start(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tenso
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """(N,) as (N, 1, …), to be broadcast over tensors shaped as `like`."""
+    """`values` (N,) as (N, 1, …), to broadcast over tensors shaped like `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,6 +1,6 @@
-"""Square patches of pixels: where they may lie, which of these places to take, and what is shown there.
+"""Square patches of pixels: their possible places, the choice among them, masks, and pasting.
 
-A place is the (row, column) of a patch's upper left pixel. Patches of one picture never overlap.
+A place is the (row, column) of a patch's upper left pixel. The patches of one image never overlap.
 """
 
 from __future__ import annotations
@@ -19,90 +19,92 @@ CITATION = """@inproceedings{gu2022vision,
 }"""
 
 
-def places(height: int, width: int, size: int, offset: int | None) -> Tensor:
-    """Every place of a patch of `size` pixels in a picture, (P, 2) int64, row by row.
+def patch_places(height: int, width: int, size: int, offset: int | None) -> Tensor:
+    """Every place of a patch of `size` x `size` pixels in an image, (P, 2) int64, row by row.
 
-    offset: the cells of a grid of `size` pixels, moved so many pixels right and down; those that do not fit wholly are left out. With a size that is a
-    multiple of a model's tokens 0 is aligned with them, and half a token is as far from that as can be. None: at any pixel. Raises BadParameter where
-    no patch fits.
+    offset: the cells of a grid of `size` pixels, shifted right and down by so many pixels; cells that do not fit completely are left out.
+    With a size that is a multiple of a model's tokens, 0 is aligned with the token grid and half a token is farthest from it. None: any
+    pixel. Raises BadParameter where no patch fits.
     """
     if offset is not None and not 0 <= offset < size:
-        raise BadParameter(f"offset is {offset}; a grid of {size} pixels is moved by 0 to {size - 1}, or by null, which is any place.")
+        raise BadParameter(f"offset is {offset}; a grid of {size} pixels is shifted by 0 to {size - 1}, or null for any place.")
     first, step = (0, 1) if offset is None else (offset, size)
     rows, columns = (torch.arange(first, side - size + 1, step) if side >= first + size else None for side in (height, width))
     if rows is None or columns is None:
-        raise BadParameter(f"no patch of {size}x{size} pixels{_moved(offset)} fits into pictures of {height}x{width}; take a smaller size.")
+        raise BadParameter(f"no patch of {size}x{size} pixels{_shifted(offset)} fits into images of {height}x{width}; take a smaller size.")
     return torch.cartesian_prod(rows, columns)
 
 
-def room(height: int, width: int, size: int, offset: int | None) -> int:
-    """How many patches always find a place: the cells of the grid, or, at any pixel, where each takes away the most that it can, as many as still fit.
+def max_patches(height: int, width: int, size: int, offset: int | None) -> int:
+    """The number of patches that are guaranteed to fit: all cells of the grid, or, at any pixel, what fits in the worst case.
 
-    Raises BadParameter where not even one fits.
+    In the worst case each patch blocks as many places as it can. Raises BadParameter where not even one fits.
     """
-    found = len(places(height, width, size, offset))
-    return found if offset is not None else -(-found // (2 * size - 1) ** 2)
+    count = len(patch_places(height, width, size, offset))
+    return count if offset is not None else -(-count // (2 * size - 1) ** 2)
 
 
 def refuse_too_many(count: int, height: int, width: int, size: int, offset: int | None, who: str = "patches") -> None:
-    """Raises BadParameter, whose message begins with `who`, where more patches are wanted than `room` has, or none fits."""
+    """Raises BadParameter, whose message begins with `who`, for more patches than `max_patches`, or where none fits."""
     try:
-        most = room(height, width, size, offset)
+        most = max_patches(height, width, size, offset)
     except BadParameter as error:
         raise BadParameter(f"{who}: {error}") from error
     if count > most:
-        fit = "drawn at any pixel one after the other, do not surely" if offset is None else f"on a grid{_moved(offset)}, do not"
+        fit = "drawn at any pixel one after the other, are not guaranteed to" if offset is None else f"on a grid{_shifted(offset)}, do not"
         raise BadParameter(
-            f"{who}: {count} patches of {size}x{size} pixels, {fit} fit into pictures of {height}x{width}; there is room for {most}. "
-            "Take fewer, or smaller ones."
+            f"{who}: {count} patches of {size}x{size} pixels, {fit} fit into images of {height}x{width}; there is room for {most}. "
+            "Take fewer patches, or smaller ones."
         )
 
 
-def draw(draws: Draws, count: int, height: int, width: int, size: int, offset: int | None) -> Tensor:
-    """Places of `count` patches for each sample of the draws, (N, count, 2): every one alike likely, then every one of those that are left.
+def random_places(draws: Draws, count: int, height: int, width: int, size: int, offset: int | None) -> Tensor:
+    """Random places of `count` patches for each sample of the draws, (N, count, 2), that do not overlap.
 
-    The first places do not depend on how many are drawn. Raises BadParameter where there is no room for all.
+    Each is uniform over the places that the ones before leave free. The first places do not depend on `count`. Raises BadParameter where
+    there is no room for all.
     """
     refuse_too_many(count, height, width, size, offset)
-    free = places(height, width, size, offset).to(draws.device)
-    return _taken(draws.words(len(free)), free, count, size, apart=offset is not None)
+    free = patch_places(height, width, size, offset).to(draws.device)
+    return _highest(draws.words(len(free)), free, count, size, apart=offset is not None)
 
 
-def best(scores: Tensor, count: int, size: int, offset: int | None) -> Tensor:
-    """Places of `count` patches for each map of pixels (N, H, W), (N, count, 2): the one with the largest sum, then of those left, the first of equals.
+def best_places(scores: Tensor, count: int, size: int, offset: int | None) -> Tensor:
+    """The places of the `count` highest-scoring patches for maps of scores (N, H, W), (N, count, 2).
 
-    Raises BadParameter where there is no room for all.
+    First the place with the largest sum of scores, then the largest of those that do not overlap it, and so on. Of equal sums the first is
+    taken. Raises BadParameter where there is no room for all.
     """
     height, width = scores.shape[1:]
     refuse_too_many(count, height, width, size, offset)
-    free = places(height, width, size, offset).to(scores.device)
-    return _taken(sums(scores, size)[:, free[:, 0], free[:, 1]], free, count, size, apart=offset is not None)
+    free = patch_places(height, width, size, offset).to(scores.device)
+    return _highest(window_sums(scores, size)[:, free[:, 0], free[:, 1]], free, count, size, apart=offset is not None)
 
 
-def sums(scores: Tensor, size: int) -> Tensor:
-    """The sum of a map of pixels (N, H, W) inside the window at every place, (N, H − size + 1, W − size + 1) float64."""
+def window_sums(scores: Tensor, size: int) -> Tensor:
+    """The sums of scores (N, H, W) over the window of `size` x `size` pixels at every place, (N, H − size + 1, W − size + 1) float64."""
     total = torch.nn.functional.pad(scores.double(), (1, 0, 1, 0)).cumsum(dim=1).cumsum(dim=2)
     return total[:, size:, size:] - total[:, :-size, size:] - total[:, size:, :-size] + total[:, :-size, :-size]
 
 
-def mask(at: Tensor, size: int, height: int, width: int) -> Tensor:
-    """(N, 1, H, W) bool: what patches at places (N, count, 2) cover."""
+def patch_mask(at: Tensor, size: int, height: int, width: int) -> Tensor:
+    """The pixels that patches at places (N, count, 2) cover, (N, 1, H, W) bool."""
     rows, columns = (_covered(at[..., axis], size, side) for axis, side in ((0, height), (1, width)))
     covered = torch.einsum("nkh,nkw->nhw", rows.float(), columns.float()) > 0
     return covered[:, None]
 
 
-def paste(images: Tensor, shown: Tensor, covered: Tensor) -> Tensor:
-    """The images with other pixels where they are covered, and their own, to the bit, elsewhere. images, shown: (N, 3, H, W); covered: (N, 1, H, W) bool."""
-    return torch.where(covered, shown, images)
+def paste(images: Tensor, patches: Tensor, covered: Tensor) -> Tensor:
+    """`patches` where `covered`, and `images`, bit for bit, elsewhere. images, patches: (N, 3, H, W); covered: (N, 1, H, W) bool."""
+    return torch.where(covered, patches, images)
 
 
-def _moved(offset: int | None) -> str:
-    return "" if not offset else f" moved by {offset}"
+def _shifted(offset: int | None) -> str:
+    return "" if not offset else f" shifted by {offset}"
 
 
-def _taken(scores: Tensor, free: Tensor, count: int, size: int, apart: bool) -> Tensor:
-    """The best places by their scores (N, P). apart: whether all places are free of each other, so that sorting is enough."""
+def _highest(scores: Tensor, free: Tensor, count: int, size: int, apart: bool) -> Tensor:
+    """The `count` places of the highest scores (N, P) that do not overlap. apart: whether no places overlap, so that sorting suffices."""
     if apart:
         return free[scores.argsort(dim=1, descending=True, stable=True)[:, :count]]
     left, found = torch.ones_like(scores, dtype=torch.bool), []
@@ -115,6 +117,6 @@ def _taken(scores: Tensor, free: Tensor, count: int, size: int, apart: bool) -> 
 
 
 def _covered(first: Tensor, size: int, side: int) -> Tensor:
-    """(N, count, side) bool: what windows from `first` (N, count) on cover of one axis."""
+    """The pixels of one axis that windows starting at `first` (N, count) cover, (N, count, side) bool."""
     at = torch.arange(side, device=first.device)
     return (at >= first[..., None]) & (at < first[..., None] + size)

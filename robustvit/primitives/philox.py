@@ -1,4 +1,4 @@
-"""Philox words as compiled loops. `draws` says what they are; it alone imports this, and only where numba is installed."""
+"""Philox words as compiled loops, for `draws` (which explains them); imported only where numba is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tile = NDArray[np.uint32]
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _HALF = np.uint64(32)
-_WIDTH = 128  # counters worked on at once: the ten rounds stay in registers and the nearest cache
+_WIDTH = 128  # counters processed at once: the ten rounds stay in registers and the nearest cache
 _PART = np.float32(2.0**-24)
 
 
@@ -31,7 +31,7 @@ def integers(keys: Integers, span: int, low: int, out: Integers) -> None:
 
 @loop
 def units(keys: Integers, out: NDArray[np.float32]) -> None:
-    """Fills out (N, blocks, 4) with the leading 24 bits of each word, as a fraction."""
+    """Fills out (N, blocks, 4) with the leading 24 bits of each word, as a fraction in [0, 1)."""
     tile = np.empty((4, _WIDTH), np.uint32)
     for row in range(len(keys)):
         for start in range(0, out.shape[1], _WIDTH):
@@ -43,7 +43,7 @@ def units(keys: Integers, out: NDArray[np.float32]) -> None:
 
 @loop
 def _rounds(key: Integers, start: int, tile: Tile) -> None:
-    """Fills tile (4, width) with the words of the counters from `start` on."""
+    """Fills tile (4, width) with the words of the counters from `start`."""
     k0, k1 = np.uint32(key[0]), np.uint32(key[1])
     for at in range(_WIDTH):
         counter = np.uint64(start + at)

@@ -1,4 +1,4 @@
-"""AutoAttack is its parts: a chain of cells, each on what the earlier ones left."""
+"""AutoAttack is a chain of cells, each on the samples that are still robust after those before it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ from robustvit.cli.app import main
 
 
 def brief(eps, norm="linf", version="standard"):
-    steps = {"apgd_ce": {"steps": 40}, "apgd_t": {"steps": 40, "targets": 3}, "fab_t": {"steps": 20, "targets": 3}, "square": {"steps": 300}}
+    steps = {"apgd_ce": {"steps": 40}, "apgd_t": {"steps": 40, "targets": 3}}
+    steps |= {"fab_t": {"steps": 20, "targets": 3}, "square": {"steps": 300}}
     return [{name: {"eps": eps, **few}} for name, few in steps.items()]
 
 
@@ -80,15 +81,15 @@ def store(chain: Suite, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(place)
 
 
-def standing(store: Store, scenario: str, link: int) -> dict[str, bool]:
+def robust(store: Store, scenario: str, link: int) -> dict[str, bool]:
     question = next(one for one in store.questions() if one.scenario == scenario and one.link == link)
     rows = read(store.pieces(question.cell))
     return dict(zip(rows["sample"], rows["attacked"] & (rows["pred"] == rows["label"]), strict=True))
 
 
-def test_a_sample_stands_where_every_part_alone_fails(store: Store) -> None:
-    alone = [standing(store, name, 0) for name in ("apgd_ce", "apgd_t")]
-    both = standing(store, "autoattack", 2)
+def test_a_sample_is_robust_where_every_attack_alone_fails(store: Store) -> None:
+    alone = [robust(store, name, 0) for name in ("apgd_ce", "apgd_t")]
+    both = robust(store, "autoattack", 2)
     assert both == {sample: all(one[sample] for one in alone) for sample in both}
     assert 0 < sum(both.values()) <= sum(alone[0].values())
 
@@ -99,17 +100,17 @@ def test_the_first_link_is_the_cell_of_its_attack(store: Store) -> None:
     assert cells["autoattack", 2] != cells["apgd_t", 0]
 
 
-def test_rows_say_which_attack_felled_a_sample_and_what_all_of_them_spent(store: Store) -> None:
+def test_rows_name_the_attack_that_fooled_the_model_and_count_the_cost_of_all(store: Store) -> None:
     question = next(one for one in store.questions() if one.scenario == "autoattack" and one.link == 2)
     rows = read(store.pieces(question.cell))
-    fell = rows["attacked"] & (rows["pred"] != rows["label"])
-    assert set(rows.loc[fell, "felled_by"]) <= {"apgd_ce", "apgd_t"}
-    assert set(rows.loc[~fell, "felled_by"]) == {""}
-    assert (rows.loc[fell, "steps"] == rows.loc[fell, "queries"]).all()
-    assert (rows.loc[rows["attacked"] & ~fell, "gradients"] == 13 + 3 * 13).all()
+    fooled = rows["attacked"] & (rows["pred"] != rows["label"])
+    assert set(rows.loc[fooled, "felled_by"]) <= {"apgd_ce", "apgd_t"}
+    assert set(rows.loc[~fooled, "felled_by"]) == {""}
+    assert (rows.loc[fooled, "steps"] == rows.loc[fooled, "queries"]).all()
+    assert (rows.loc[rows["attacked"] & ~fooled, "gradients"] == 13 + 3 * 13).all()
 
 
-def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: Suite, store: Store, tmp_path: Path) -> None:
+def test_an_unfinished_chain_is_an_upper_bound_and_resumes_where_it_stopped(chain: Suite, store: Store, tmp_path: Path) -> None:
     runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     place = Store(tmp_path)
     last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
@@ -120,7 +121,7 @@ def test_an_unfinished_chain_is_an_upper_bound_and_goes_on_where_it_was(chain: S
     assert (row["status"], row["reason"]) == ("partial", "1 of 2 attacks, the last apgd_ce: an upper bound")
     done = runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     assert done.computed == 32
-    assert standing(place, "autoattack", 2) == standing(store, "autoattack", 2)
+    assert robust(place, "autoattack", 2) == robust(store, "autoattack", 2)
     assert "autoattack 0.002 accuracy" in summary(leaderboard(place)).columns
 
 
@@ -139,17 +140,11 @@ def test_a_budget_spent_within_the_first_attack_leaves_an_upper_bound_of_some_sa
 def test_plus_is_not_defined_in_l1() -> None:
     with pytest.raises(BadParameter, match="standard"):
         autoattack(eps=1.0, norm="l1", version="plus")
-    assert [name for node in autoattack(eps=0.1, version="plus") for name in node] == [
-        "apgd_ce",
-        "apgd_dlr",
-        "fab",
-        "square",
-        "apgd_t",
-        "fab_t",
-    ]
+    names = [name for node in autoattack(eps=0.1, version="plus") for name in node]
+    assert names == ["apgd_ce", "apgd_dlr", "fab", "square", "apgd_t", "fab_t"]
 
 
-def test_a_link_that_failed_is_told_and_not_covered_by_the_links_before_it(chain: Suite, tmp_path: Path) -> None:
+def test_a_failed_link_is_reported_and_not_hidden_by_the_links_before_it(chain: Suite, tmp_path: Path) -> None:
     runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     place = Store(tmp_path)
     last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
@@ -168,37 +163,28 @@ def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path
     )
     (tmp_path / "brief.py").write_text(BRIEF)
 
-    def begun(store: str) -> subprocess.Popen[bytes]:
-        words = [
-            sys.executable,
-            str(tmp_path / "brief.py"),
-            "run",
-            "-m",
-            DIGITS,
-            "-s",
-            str(tmp_path / "aa.yaml"),
-            "--store",
-            str(tmp_path / store),
-        ]
-        return subprocess.Popen([*words, "-L", "40", "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def start(store: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(tmp_path / "brief.py"), "run", "-m", DIGITS, "-s", str(tmp_path / "aa.yaml"), "-L", "40", "-q"]
+        return subprocess.Popen([*command, "--store", str(tmp_path / store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def pieces(store: str) -> list[Path]:
         return sorted((tmp_path / store).glob("cells/*/0*.parquet"))
 
-    assert begun("whole").wait() == 0
+    assert start("whole").wait() == 0
     for link in (1, 3):
-        process = begun("killed")
+        process = start("killed")
         while len(pieces("killed")) < link and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.2)  # into the next attack
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert len(pieces("killed")) >= link
-    assert begun("killed").wait() == 0
-    assert [path.relative_to(tmp_path / "whole") for path in pieces("whole")] == [path.relative_to(tmp_path / "killed") for path in pieces("killed")]  # fmt: skip
+    assert start("killed").wait() == 0
+    whole, killed = ([path.relative_to(tmp_path / name) for path in pieces(name)] for name in ("whole", "killed"))
+    assert whole == killed
     for one, other in zip(pieces("whole"), pieces("killed"), strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other), check_exact=True)
-    last = standing(Store(tmp_path / "killed"), "autoattack", 4)
+    last = robust(Store(tmp_path / "killed"), "autoattack", 4)
     assert 0 < sum(last.values()) < len(last)
 
 

@@ -14,7 +14,7 @@ OFFSETS = torch.from_numpy(-(NORMALS * torch.from_numpy(RNG.uniform(0.2, 0.8, (6
 
 
 def shortest(point: np.ndarray, normal: np.ndarray, offset: float, norm: str) -> float:
-    """The least size of a step to the plane that stays in the box, by a solver."""
+    """The norm of the shortest step to the plane that stays in the box, by a solver."""
     n, short = len(point), -(normal @ point + offset)
     if norm == "l2":
         found = minimize(
@@ -45,7 +45,7 @@ def test_the_step_is_the_shortest_there_is(norm: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_a_plane_outside_the_box_is_gone_towards_as_far_as_the_box_goes(norm: str) -> None:
+def test_the_step_to_a_plane_outside_the_box_ends_at_a_corner(norm: str) -> None:
     step = to_plane(POINTS[:1], NORMALS[:1], torch.tensor([1e3], dtype=torch.float64), norm)  # type: ignore[arg-type]
     corner = torch.where(NORMALS[:1] < 0, 1.0, 0.0)
     assert torch.allclose(POINTS[:1] + step, corner.double(), atol=1e-9)

@@ -26,12 +26,12 @@ def test_pgd_stops_at_the_first_misclassified_iterate() -> None:
     labels = model(pixels).argmax(dim=1)
     crafted = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.3, steps=20)
     few = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.3, steps=20, restarts=3)
-    fallen = model(crafted.images).argmax(dim=1) != labels
-    assert bool(fallen.any())
-    assert torch.equal(crafted.images[fallen], few.images[fallen])
+    fooled = model(crafted.images).argmax(dim=1) != labels
+    assert bool(fooled.any())
+    assert torch.equal(crafted.images[fooled], few.images[fooled])
 
 
-def test_a_sample_gets_the_same_image_in_any_company() -> None:
+def test_a_sample_gets_the_same_image_in_any_batch() -> None:
     model, _ = linear()
     pixels = images(12)
     labels, draws = model(pixels).argmax(dim=1), Draws(0, "x", IDS)
@@ -41,36 +41,36 @@ def test_a_sample_gets_the_same_image_in_any_company() -> None:
     assert all(torch.equal(whole.columns[name][5:9], part.columns[name]) for name in whole.columns)
 
 
-def test_the_books_say_what_was_spent() -> None:
+def test_the_columns_count_queries_and_gradients() -> None:
     model, _ = linear()
     pixels = images(12)
     labels = model(pixels).argmax(dim=1)
-    books = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.02, steps=7).columns
-    standing = books["steps"] < 0
-    assert set(books["gradients"][standing].tolist()) == {7}
-    assert set(books["queries"][standing].tolist()) == {8}
-    assert bool((books["queries"][~standing] == books["steps"][~standing]).all())
+    columns = pgd(model, pixels, labels, Draws(0, "x", IDS), eps=0.02, steps=7).columns
+    robust = columns["steps"] < 0
+    assert set(columns["gradients"][robust].tolist()) == {7}
+    assert set(columns["queries"][robust].tolist()) == {8}
+    assert bool((columns["queries"][~robust] == columns["steps"][~robust]).all())
 
 
-def test_half_precision_only_searches_and_float32_judges() -> None:
-    """The demo in bfloat16: what an attack says has fallen is wrong in float32, and fewer or as many fall."""
+def test_half_precision_only_searches_and_float32_decides() -> None:
+    """The demo in bfloat16: what an attack counts as misclassified is so in float32, for about as many samples."""
     demo, data = rv.load_model("demo"), rv.load_data("digits")
     pixels = torch.stack([demo.preprocess(data[i].image) for i in range(40)])
     labels = demo(pixels).argmax(dim=1)
-    fell = {}
+    fooled = {}
     for precision in ("float32", "bfloat16"):
         demo.configure(precision=precision)
         made = pgd(demo, pixels, labels, Draws(0, "x", [str(i) for i in range(40)]), eps=2 / 255, steps=10)
         demo.configure(precision="float32")
-        fell[precision] = made.columns["steps"] >= 0
-        assert torch.equal(fell[precision], demo(made.images).argmax(dim=1) != labels)
-    assert abs(int(fell["bfloat16"].sum()) - int(fell["float32"].sum())) <= 4
-    assert 0 < int(fell["bfloat16"].sum()) < 40
+        fooled[precision] = made.columns["steps"] >= 0
+        assert torch.equal(fooled[precision], demo(made.images).argmax(dim=1) != labels)
+    assert abs(int(fooled["bfloat16"].sum()) - int(fooled["float32"].sum())) <= 4
+    assert 0 < int(fooled["bfloat16"].sum()) < 40
 
 
-def test_what_only_half_precision_gets_wrong_has_not_fallen() -> None:
+def test_what_only_half_precision_gets_wrong_is_not_misclassified() -> None:
     class Wavering(nn.Module):
-        """Right in float32, wrong in less."""
+        """Right in float32, wrong in lower precision."""
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             scores = pixels.flatten(1)[:, :2] * 0.0 + torch.tensor([1.0, 0.0])

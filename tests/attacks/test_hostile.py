@@ -1,4 +1,4 @@
-"""Attacks and models that do what they should not."""
+"""Attacks and models that break the rules are caught."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def attacked(function: object, model: Classifier, eps: float = 0.1) -> None:
     scenario(entry, spec)(model, batch, Draws(0, "x", batch.ids))
 
 
-def test_an_attack_that_overwrites_its_input_does_not_move_what_it_is_measured_from() -> None:
+def test_an_attack_that_overwrites_its_input_is_still_measured_from_the_clean_images() -> None:
     def blacken(model: Classifier, pixels: Tensor, labels: Tensor, draws: Draws, *, eps: float) -> Tensor:
         return pixels.mul_(0)
 
@@ -74,7 +74,7 @@ def test_packed_weights_count_in_a_fingerprint() -> None:
     assert packed(0.5) == packed(0.5) != packed(0.25)
 
 
-def test_a_model_that_answers_by_chance_is_refused_before_anything_is_computed() -> None:
+def test_a_model_with_random_predictions_is_refused_before_anything_is_computed() -> None:
     class Dropping(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:
             return nn.functional.dropout(pixels.flatten(1)[:, :4] + 1.0, 0.5, training=True)
@@ -83,7 +83,7 @@ def test_a_model_that_answers_by_chance_is_refused_before_anything_is_computed()
         _ = classifier(Dropping()).outputs
 
 
-def test_a_model_without_numbers_is_named_as_the_cause() -> None:
+def test_a_model_with_logits_that_are_not_finite_is_named_as_the_cause() -> None:
     class Broken(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:
             return pixels.flatten(1)[:, :2] * torch.nan
@@ -93,7 +93,7 @@ def test_a_model_without_numbers_is_named_as_the_cause() -> None:
 
 
 @pytest.mark.parametrize("name", ["pgd", "square"])
-def test_levels_are_not_taken_for_radii(name: str) -> None:
+def test_radii_in_8_bit_levels_are_refused(name: str) -> None:
     with pytest.raises(BadParameter, match=r"eps is 8 in linf, where pixels are in .0, 1.; write 8/255"):
         bind(lookup("attack", name), parse({name: {"eps": 8}})[0])
     assert bind(lookup("attack", name), parse({name: {"eps": 8, "norm": "l2"}})[0]).get("eps") == 8
@@ -121,12 +121,12 @@ def test_perturb_takes_chains_and_refuses_what_it_cannot_use() -> None:
         rv.perturb(model, pixels, labels.float(), "fgsm", eps=0.1)
 
 
-def test_a_module_is_no_model_without_its_view() -> None:
+def test_a_bare_module_is_refused_as_a_model() -> None:
     with pytest.raises(BadParameter, match=r"this is a Linear. Name the function that makes it: package\.module:factory"):
         rv.run("quick", [nn.Linear(2, 2)])  # type: ignore[list-item]
 
 
-def test_a_model_whose_chance_is_bound_to_samples_is_welcome() -> None:
+def test_a_model_whose_randomness_is_bound_to_samples_is_accepted() -> None:
     class Keyed(Classifier):
         def bound(self, draws: Draws) -> Classifier:
             return self

@@ -34,7 +34,7 @@ def test_what_is_found_is_near_the_boundary_and_never_nearer(norm: str, attack, 
     assert float((found / needed).median()) < slack
 
 
-def test_the_largest_values_survive_a_projection_onto_few() -> None:
+def test_a_projection_onto_few_values_keeps_the_largest() -> None:
     delta = torch.tensor([[[[1.0, -3.0], [2.0, 2.0]]], [[[0.5, 0.0], [0.0, -0.1]]]])
     kept = project_l0(delta, torch.tensor([2.0, 9.0]))
     assert kept.flatten(1).tolist() == [[0.0, -3.0, 2.0, 0.0], delta[1].flatten().tolist()]

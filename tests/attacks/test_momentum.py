@@ -1,4 +1,4 @@
-"""Momentum, looking ahead, scaled copies, input diversity and blurred gradients."""
+"""Momentum, Nesterov steps, scaled copies, input diversity and blurred gradients."""
 
 import numpy as np
 import torch
@@ -6,13 +6,13 @@ from exact import classifier, images, linear
 from scipy.ndimage import convolve
 from torch import nn
 
-from robustvit.attacks.momentum import blur, di_fgsm, mi_fgsm, ni_fgsm, placed, si_ni_fgsm
+from robustvit.attacks.momentum import blur, di_fgsm, mi_fgsm, ni_fgsm, resized_and_padded, si_ni_fgsm
 from robustvit.primitives.draws import Draws
 
 IDS = tuple(str(i) for i in range(8))
 
 
-def test_on_a_linear_model_momentum_and_looking_ahead_change_nothing() -> None:
+def test_on_a_linear_model_momentum_and_nesterov_steps_change_nothing() -> None:
     model, _ = linear()
     pixels = images(8)
     labels = model(pixels).argmax(dim=1)
@@ -28,14 +28,14 @@ def test_a_gradient_is_blurred_as_by_a_plain_convolution() -> None:
     offsets = np.arange(5) - 2
     bell = np.exp(-(offsets**2) / 2)
     kernel = np.outer(bell, bell) / bell.sum() ** 2
-    expected = [[convolve(plane, kernel, mode="constant") for plane in picture] for picture in gradient.numpy()]
+    expected = [[convolve(plane, kernel, mode="constant") for plane in image] for image in gradient.numpy()]
     assert np.allclose(blur(gradient, 5, 1.0), expected)
 
 
-def test_a_picture_is_reduced_and_put_where_its_numbers_say() -> None:
+def test_an_image_is_resized_and_padded_as_its_numbers_say() -> None:
     pixels = torch.arange(1.0, 17.0).view(1, 1, 4, 4).expand(3, 1, 4, 4) / 16
-    luck = torch.tensor([[0.9, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.99], [0.1, 1.0, 0.0, 0.0]])
-    found = placed(pixels, luck, chance=0.5, smallest=0.5)
+    uniforms = torch.tensor([[0.9, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.99], [0.1, 1.0, 0.0, 0.0]])
+    found = resized_and_padded(pixels, uniforms, chance=0.5, smallest=0.5)
     assert torch.equal(found[0], pixels[0])
     assert (16 * found[1, 0]).tolist() == [[0, 0, 1, 3], [0, 0, 9, 11], [0, 0, 0, 0], [0, 0, 0, 0]]
     assert torch.equal(found[2], pixels[2])
@@ -50,13 +50,13 @@ def test_input_diversity_without_chance_is_momentum_alone() -> None:
 
 
 class Curved(nn.Module):
-    """Logits whose gradient turns as one moves."""
+    """Logits whose gradient changes with the pixels."""
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return torch.stack((pixels.square().sum(dim=(1, 2, 3)), (60.0 * pixels).sin().sum(dim=(1, 2, 3))), dim=1)
 
 
-def test_nesterov_looks_ahead_by_momentum_of_mean_one() -> None:
+def test_nesterov_steps_ahead_along_momentum_of_mean_one() -> None:
     model, pixels = classifier(Curved()), images(8)
     labels = model(pixels).argmax(dim=1)
     found = ni_fgsm(model, pixels, labels, Draws(0, "x", IDS), eps=0.06, steps=3, early=False).images

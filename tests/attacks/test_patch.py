@@ -1,4 +1,4 @@
-"""Adversarial patches on models whose reach is known in closed form."""
+"""Adversarial patches on models where what a patch can do is known in closed form."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,14 +16,14 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.budget import check_budget
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.patches import places
+from robustvit.primitives.patches import patch_places
 from robustvit.primitives.scenario import Outcome, scenario
 from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import parse
 
 SIDE, SIZE = 12, 4
-CELLS = places(SIDE, SIDE, SIZE, 0)
+CELLS = patch_places(SIDE, SIDE, SIZE, 0)
 
 
 def batch_of(model: Classifier, count: int = 12) -> Batch:
@@ -32,7 +32,7 @@ def batch_of(model: Classifier, count: int = 12) -> Batch:
 
 
 def confident() -> tuple[Classifier, Tensor]:
-    """A linear model whose margins are about as large as what one patch can take from them."""
+    """A linear model whose margins are about as large as what one patch can reduce them by."""
     model, weight = linear(SIDE)
     model.model.bias.data += 20.0  # type: ignore[union-attr, operator]
     return model, weight
@@ -45,7 +45,7 @@ def attacked(model: Classifier, batch: Batch, **params: Any) -> Outcome:
 
 
 def reach(batch: Batch, model: Classifier, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What each cell can take from the margin at most, (N, cells), and the margin (N,)."""
+    """How far a patch in each cell can reduce the margin at most, (N, cells), and the margin (N,)."""
     logits = model(batch.images)
     toward = torch.where(batch.labels == 1, -1.0, 1.0)[:, None, None, None] * weight.view(1, 3, SIDE, SIDE)
     gain = torch.where(toward > 0, toward * (1 - batch.images), toward * -batch.images).sum(dim=1)
@@ -53,7 +53,7 @@ def reach(batch: Batch, model: Classifier, weight: Tensor) -> tuple[Tensor, Tens
     return torch.stack(windows, dim=1), (logits[:, 1] - logits[:, 0]).abs()
 
 
-def test_a_linear_model_falls_in_exactly_the_cells_whose_reach_exceeds_its_margin() -> None:
+def test_a_linear_model_is_fooled_in_exactly_the_cells_whose_reach_exceeds_its_margin() -> None:
     model, weight = confident()
     batch = batch_of(model)
     window, margin = reach(batch, model, weight)
@@ -64,19 +64,19 @@ def test_a_linear_model_falls_in_exactly_the_cells_whose_reach_exceeds_its_margi
     assert torch.allclose(share[sure], (window > margin[:, None]).float().mean(dim=1)[sure])
 
 
-def test_the_worst_place_fells_whom_any_place_fells() -> None:
+def test_the_worst_place_fools_the_model_wherever_any_place_does() -> None:
     model, _ = confident()
     batch = batch_of(model)
     every, worst = (attacked(model, batch, position=name).images for name in ("every", "worst"))
     assert every is not None
     assert worst is not None
-    fallen = [model(pixels).argmax(dim=1) != batch.labels for pixels in (every, worst)]
-    assert torch.equal(*fallen)
-    assert 0 < int(fallen[0].sum()) < 12
+    fooled = [model(pixels).argmax(dim=1) != batch.labels for pixels in (every, worst)]
+    assert torch.equal(*fooled)
+    assert 0 < int(fooled[0].sum()) < 12
 
 
 @pytest.mark.parametrize("position", ["random", "saliency", "worst", "every"])
-def test_only_the_pixels_of_one_window_change_and_they_are_told(position: str) -> None:
+def test_only_the_pixels_of_one_window_change_and_columns_give_its_place(position: str) -> None:
     model, _ = linear(SIDE)
     batch = batch_of(model)
     outcome = attacked(model, batch, position=position)
@@ -99,7 +99,7 @@ def test_several_patches_change_no_more_pixels_than_they_have(params: dict[str, 
 
 
 @pytest.mark.parametrize("position", ["random", "saliency", "worst", "every"])
-def test_a_sample_gets_the_same_bits_in_any_company(position: str) -> None:
+def test_a_sample_gets_the_same_bits_in_any_batch(position: str) -> None:
     model, _ = linear(SIDE)
     batch = batch_of(model)
     whole = attacked(model, batch, position=position, steps=25)
@@ -124,29 +124,29 @@ def test_the_number_of_rows_in_a_tile_changes_nothing_of_a_linear_model(position
         assert torch.equal(steps, found[0][2])
 
 
-def test_the_books_of_a_random_place_say_what_was_spent() -> None:
+def test_the_columns_of_a_random_place_count_its_queries() -> None:
     model, _ = linear(SIDE)
-    books = attacked(model, batch_of(model), steps=9).columns
-    standing = books["steps"] < 0
-    assert 0 < int(standing.sum()) < 12
-    assert set(books["queries"][standing].tolist()) == {9}
-    assert torch.equal(books["queries"], books["gradients"])
-    assert torch.equal(books["steps"][~standing], books["queries"][~standing])
+    columns = attacked(model, batch_of(model), steps=9).columns
+    robust = columns["steps"] < 0
+    assert 0 < int(robust.sum()) < 12
+    assert set(columns["queries"][robust].tolist()) == {9}
+    assert torch.equal(columns["queries"], columns["gradients"])
+    assert torch.equal(columns["steps"][~robust], columns["queries"][~robust])
 
 
-def test_the_books_of_every_place_add_up() -> None:
+def test_the_columns_of_every_place_add_up() -> None:
     model, _ = linear(SIDE)
-    books = attacked(model, batch_of(model), position="every", steps=9).columns
-    untouched = books["value_fooled_share"] == 0
-    assert set(books["queries"][untouched].tolist()) <= {9 * len(CELLS)}
-    assert bool((books["queries"] >= len(CELLS)).all())
-    assert bool((books["steps"][~untouched] <= 9).all())
-    assert set(books["steps"][untouched].tolist()) <= {-1}
+    columns = attacked(model, batch_of(model), position="every", steps=9).columns
+    untouched = columns["value_fooled_share"] == 0
+    assert set(columns["queries"][untouched].tolist()) <= {9 * len(CELLS)}
+    assert bool((columns["queries"] >= len(CELLS)).all())
+    assert bool((columns["steps"][~untouched] <= 9).all())
+    assert set(columns["steps"][untouched].tolist()) <= {-1}
 
 
 def test_noise_that_fools_by_itself_is_found_before_any_step() -> None:
     class Fragile(nn.Module):
-        """Right only of pictures that are grey everywhere."""
+        """Right only on images that are grey everywhere."""
 
         def forward(self, pixels: Tensor) -> Tensor:
             off = (pixels - 0.5).abs().flatten(1).amax(dim=1)
@@ -164,8 +164,8 @@ def test_noise_that_fools_by_itself_is_found_before_any_step() -> None:
 def test_the_salient_place_is_where_the_weights_are() -> None:
     model, weight = linear(SIDE)
     outcome = attacked(model, batch_of(model), position="saliency", steps=3)
-    worth = [float(weight.view(3, SIDE, SIDE)[:, row : row + SIZE, column : column + SIZE].abs().sum()) for row, column in CELLS.tolist()]
-    row, column = CELLS[max(range(len(worth)), key=worth.__getitem__)].tolist()
+    score = [float(weight.view(3, SIDE, SIDE)[:, row : row + SIZE, column : column + SIZE].abs().sum()) for row, column in CELLS.tolist()]
+    row, column = CELLS[max(range(len(score)), key=score.__getitem__)].tolist()
     assert set(outcome.columns["value_patch_row"].tolist()) == {float(row)}
     assert set(outcome.columns["value_patch_column"].tolist()) == {float(column)}
     assert set(outcome.columns["queries"].tolist()) <= {2, 3, 4}
@@ -184,13 +184,13 @@ def test_the_attended_place_is_where_attention_goes(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("params", [{"patches": 2}, {"offset": None}])
 @pytest.mark.parametrize("position", ["worst", "every"])
-def test_all_places_are_tried_with_one_patch_on_a_grid_only(params: dict[str, Any], position: str) -> None:
+def test_every_place_is_tried_with_one_patch_on_a_grid_only(params: dict[str, Any], position: str) -> None:
     model, _ = linear(SIDE)
     with pytest.raises(BadParameter, match=f"position {position} tries one patch in every cell"):
         attacked(model, batch_of(model), position=position, **params)
 
 
-def test_a_patch_larger_than_the_picture_is_refused() -> None:
+def test_a_patch_larger_than_the_image_is_refused() -> None:
     model, _ = linear(SIDE)
     with pytest.raises(BadParameter, match="attack 'adversarial_patch': no patch of 13x13 pixels fits"):
         attacked(model, batch_of(model), size=13)
@@ -209,30 +209,30 @@ def test_more_pixels_than_the_patches_have_exceed_the_budget() -> None:
 
 
 def checked(spec: Any, crafting: Any, model: Any, batch: Batch, tells: tuple[str, ...] = ()) -> Outcome:
-    """What the attack scenario makes of a function's images and columns."""
+    """The outcome of an attack scenario around a function's images and columns."""
     entry = replace(lookup("attack", spec.name), tells=tells)
     return AttackScenario(entry, spec, crafting, {})(model, batch, Draws(0, "x", batch.ids))
 
 
-def test_a_column_that_an_attack_did_not_announce_is_refused() -> None:
+def test_a_column_that_an_attack_did_not_declare_is_refused() -> None:
     model, _ = linear(SIDE)
     batch = batch_of(model)
     spec = bind(lookup("attack", "adversarial_patch"), parse({"adversarial_patch": {"size": 2}})[0])
-    told = checked(spec, lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), model, batch, ("value_a", "value_b"))
-    assert told.columns["value_a"].tolist() == [1.0] * 12
-    assert bool(told.columns["value_b"].isnan().all())
+    outcome = checked(spec, lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), model, batch, ("value_a", "value_b"))
+    assert outcome.columns["value_a"].tolist() == [1.0] * 12
+    assert bool(outcome.columns["value_b"].isnan().all())
     with pytest.raises(rv.RobustvitError, match="returns a column 'value_a'"):
         checked(spec, lambda *given: Crafted(given[1], {"value_a": torch.ones(12)}), model, batch)
 
 
-def test_half_precision_only_searches_and_float32_judges() -> None:
+def test_half_precision_only_searches_and_float32_decides() -> None:
     demo, data = rv.load_model("demo"), rv.load_data("digits")
     pixels = torch.stack([demo.preprocess(data[i].image) for i in range(5)])
     labels = demo(pixels).argmax(dim=1)
     demo.configure(precision="bfloat16", tile=8)
     made = adversarial_patch(demo, pixels, labels, Draws(0, "x", [str(i) for i in range(5)]), size=16, steps=4, position="every")
     demo.configure(precision="float32")
-    fell = made.columns["steps"] >= 0
-    assert torch.equal(fell, demo(made.images).argmax(dim=1) != labels)
-    assert torch.equal(fell, made.columns["value_fooled_share"] > 0)
-    assert int(fell.sum()) > 0
+    fooled = made.columns["steps"] >= 0
+    assert torch.equal(fooled, demo(made.images).argmax(dim=1) != labels)
+    assert torch.equal(fooled, made.columns["value_fooled_share"] > 0)
+    assert int(fooled.sum()) > 0

@@ -1,4 +1,4 @@
-"""Patch-Fool, against its loop written again with torch's own Adam."""
+"""Patch-Fool, against an independent loop with torch's own Adam."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def deep() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def seen(deep) -> tuple[Tensor, Tensor]:
+def batch(deep) -> tuple[Tensor, Tensor]:
     pixels = vits.images(6)
     return pixels, deep(pixels).argmax(dim=1)
 
 
 def changed(crafted: Crafted, pixels: Tensor) -> Tensor:
-    """(N, 4, 4): tokens of 8x8 pixels in which something changed."""
+    """The tokens of 8x8 pixels in which a pixel changed, (N, 4, 4)."""
     return (crafted.images != pixels).any(dim=1).unfold(1, 8, 8).unfold(2, 8, 8).any(dim=4).any(dim=3)
 
 
-def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: int, steps: int, weight: float) -> Tensor:
-    """One sample, normalised as the authors have it: the pixels after so many steps."""
+def reference(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: int, steps: int, weight: float) -> Tensor:
+    """One sample, optimised in normalised pixels as in the authors' code: its pixels after so many steps."""
     row, column, mean, std = 8 * (token // 4), 8 * (token % 4), model.mean[0], model.std[0]
     mask = torch.zeros(1, *pixels.shape[1:])
     mask[:, row : row + 8, column : column + 8] = 1
@@ -46,7 +46,7 @@ def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: i
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, 10, 0.95)
     for _ in range(steps):
         shown = (((pixels - mean) / std) * (1 - mask) + delta * mask) * std + mean
-        shown = shown + (shown.clamp(0, 1) - shown).detach()  # what rounding leaves outside
+        shown = shown + (shown.clamp(0, 1) - shown).detach()  # rounding errors
         logits, maps = attention_maps.forward_with_attention(model, shown[None])
         loss = -logits.log_softmax(dim=1)[0, label]
         lead = torch.autograd.grad(loss, delta, retain_graph=True)[0]
@@ -64,8 +64,8 @@ def again(model: Classifier, pixels: Tensor, label: int, noise: Tensor, token: i
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.002, 0.5])
-def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, seen, weight, monkeypatch) -> None:
-    pixels, labels = seen
+def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, batch, weight, monkeypatch) -> None:
+    pixels, labels = batch
     monkeypatch.setattr(
         "robustvit.primitives.attack_search.Search.fooled", lambda self, rows, images, logits: torch.zeros(len(rows), dtype=torch.bool)
     )
@@ -73,22 +73,22 @@ def test_the_patch_is_what_the_same_loop_with_torchs_adam_makes(deep, seen, weig
     tokens = attention_maps.received_attention(deep, pixels, 4).flatten(1).argmax(dim=1).tolist()
     noise = draws().at("start").uniform(3, 32, 32)
     for i in range(2):
-        wanted = again(deep, pixels[i], int(labels[i]), noise[i], tokens[i], 8, weight)
-        assert torch.allclose(found[i], wanted, atol=1e-4)
+        expected = reference(deep, pixels[i], int(labels[i]), noise[i], tokens[i], 8, weight)
+        assert torch.allclose(found[i], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("position", ["attention", "saliency", "random"])
 @pytest.mark.parametrize("patches", [1, 3])
-def test_only_pixels_of_as_many_tokens_change(deep, seen, position, patches) -> None:
-    pixels, labels = seen
+def test_only_pixels_of_as_many_tokens_change(deep, batch, position, patches) -> None:
+    pixels, labels = batch
     crafted = patch_fool(deep, pixels, labels, draws(), patches=patches, position=position, steps=3)
     assert changed(crafted, pixels).flatten(1).sum(dim=1).tolist() == [patches] * 6
     assert float(size(crafted.images - pixels, "l0").max()) <= patches * 64
     assert 0.0 <= float(crafted.images.min()) <= float(crafted.images.max()) <= 1.0
 
 
-def test_by_attention_the_patch_is_the_token_that_receives_most_at_the_layer(deep, seen) -> None:
-    pixels, labels = seen
+def test_by_attention_the_patch_is_the_token_that_receives_most_at_the_layer(deep, batch) -> None:
+    pixels, labels = batch
     for layer in (0, 4):
         best = attention_maps.received_attention(deep, pixels, layer).flatten(1).argmax(dim=1)
         assert torch.equal(
@@ -96,50 +96,50 @@ def test_by_attention_the_patch_is_the_token_that_receives_most_at_the_layer(dee
         )
 
 
-def test_by_saliency_the_patch_is_where_the_gradient_is_largest(deep, seen) -> None:
-    pixels, labels = seen
+def test_by_saliency_the_patch_is_where_the_gradient_is_largest(deep, batch) -> None:
+    pixels, labels = batch
     leaf = ((pixels - deep.mean) / deep.std).requires_grad_()
     loss = torch.nn.functional.cross_entropy(deep.model(leaf), labels, reduction="sum")
-    steep = torch.nn.functional.avg_pool2d(torch.autograd.grad(loss, leaf)[0].abs(), 8).sum(dim=1).flatten(1)
+    saliency = torch.nn.functional.avg_pool2d(torch.autograd.grad(loss, leaf)[0].abs(), 8).sum(dim=1).flatten(1)
     found = changed(patch_fool(deep, pixels, labels, draws(), position="saliency", steps=1), pixels)
-    assert torch.equal(found.flatten(1).int().argmax(dim=1), steep.argmax(dim=1))
+    assert torch.equal(found.flatten(1).int().argmax(dim=1), saliency.argmax(dim=1))
 
 
-def test_random_patches_are_keyed_by_the_sample(deep, seen) -> None:
-    pixels, labels = seen
+def test_random_patches_are_keyed_by_the_sample(deep, batch) -> None:
+    pixels, labels = batch
     one, other = (
         changed(patch_fool(deep, pixels, labels, Draws(seed, "x", draws().ids), position="random", steps=1), pixels) for seed in (0, 1)
     )
     assert not torch.equal(one, other)
 
 
-def test_a_sample_gets_the_same_image_in_any_company(deep, seen) -> None:
-    pixels, labels = seen
+def test_a_sample_gets_the_same_image_in_any_batch(deep, batch) -> None:
+    pixels, labels = batch
     whole = patch_fool(deep, pixels, labels, draws(), steps=8)
     part = patch_fool(deep, pixels[3:5], labels[3:5], draws()[torch.arange(3, 5)], steps=8)
     assert torch.equal(whole.images[3:5], part.images)
     assert all(torch.equal(whole.columns[name][3:5], part.columns[name]) for name in whole.columns)
 
 
-def test_what_it_says_has_fallen_has_fallen_and_cost_nothing_more(deep, seen) -> None:
-    pixels, labels = seen
+def test_samples_counted_as_misclassified_are_so_and_cost_nothing_more(deep, batch) -> None:
+    pixels, labels = batch
     crafted = patch_fool(deep, pixels, labels, draws(), patches=4, steps=60)
-    fell, books = deep(crafted.images).argmax(dim=1) != labels, crafted.columns
-    assert bool(fell.any())
-    assert torch.equal(fell, books["steps"] >= 0)
-    assert torch.equal(books["queries"][fell], books["steps"][fell])
-    assert bool((books["queries"][~fell] == 62).all())  # one to choose, one for each step, one for the last image
+    fooled, columns = deep(crafted.images).argmax(dim=1) != labels, crafted.columns
+    assert bool(fooled.any())
+    assert torch.equal(fooled, columns["steps"] >= 0)
+    assert torch.equal(columns["queries"][fooled], columns["steps"][fooled])
+    assert bool((columns["queries"][~fooled] == 62).all())  # one to choose the tokens, one for each step, one for the last image
 
 
-def test_gradients_of_the_attention_are_counted(deep, seen) -> None:
-    pixels, labels = seen
-    books = patch_fool(deep, pixels, labels, draws(), steps=1).columns
-    assert set(books["gradients"].tolist()) == {3}  # of the cross-entropy, and of the attention of blocks 1 and 2
+def test_gradients_of_the_attention_are_counted(deep, batch) -> None:
+    pixels, labels = batch
+    columns = patch_fool(deep, pixels, labels, draws(), steps=1).columns
+    assert set(columns["gradients"].tolist()) == {3}  # of the cross-entropy, and of the attention of blocks 1 and 2
     assert set(patch_fool(deep, pixels, labels, draws(), steps=1, weight=0.0).columns["gradients"].tolist()) == {1}
 
 
-def test_its_weight_draws_attention_to_the_patch(deep, seen) -> None:
-    pixels, labels = seen
+def test_its_weight_draws_attention_to_the_patch(deep, batch) -> None:
+    pixels, labels = batch
     share = []
     for weight in (0.0, 100.0):
         images = patch_fool(deep, pixels, labels, draws(), position="random", steps=30, weight=weight).images
@@ -148,7 +148,7 @@ def test_its_weight_draws_attention_to_the_patch(deep, seen) -> None:
     assert share[1] > share[0]
 
 
-def test_registers_and_distillation_tokens_are_no_patches() -> None:
+def test_registers_and_distillation_tokens_are_never_patches() -> None:
     for make in (vits.registers, vits.distilled, vits.HuggingFace):
         model, pixels = vits.made(make), vits.images(4)
         crafted = patch_fool(model, pixels, model(pixels).argmax(dim=1), draws(4), steps=2)
@@ -156,12 +156,12 @@ def test_registers_and_distillation_tokens_are_no_patches() -> None:
 
 
 @pytest.mark.parametrize("make", [vits.swin, vits.cnn], ids=["swin", "cnn"])
-def test_models_whose_attention_cannot_be_heard_are_refused(make) -> None:
+def test_models_whose_attention_maps_cannot_be_captured_are_refused(make) -> None:
     model, pixels = vits.made(make, sharp=1.0), vits.images(1)
     with pytest.raises(ModelError, match=r"attend|attention"):
         patch_fool(model, pixels, model(pixels).argmax(dim=1), draws(1), position="random")
 
 
-def test_more_patches_than_tokens_are_refused(deep, seen) -> None:
+def test_more_patches_than_tokens_are_refused(deep, batch) -> None:
     with pytest.raises(BadParameter, match="patches is 17; model 'toy' has 16 tokens"):
-        patch_fool(deep, *seen, draws(), patches=17)
+        patch_fool(deep, *batch, draws(), patches=17)

@@ -1,4 +1,4 @@
-"""Images made against one model and judged on another."""
+"""Adversarial images crafted on one model and evaluated on another."""
 
 from pathlib import Path
 
@@ -25,11 +25,11 @@ def transferred(attack: object, surrogate: nn.Module, eps: float = 0.05) -> tupl
     batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(16)))
     entry = lookup("attack", "transfer")
     spec = bind(entry, parse({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": eps}}}})[0])
-    does = scenario(entry, spec, {"surrogate": classifier(surrogate), "attack": attack})
-    return batch, does(model, batch, Draws(0, "x", batch.ids))
+    lifted = scenario(entry, spec, {"surrogate": classifier(surrogate), "attack": attack})
+    return batch, lifted(model, batch, Draws(0, "x", batch.ids))
 
 
-def test_a_model_without_gradients_falls_where_its_twin_does() -> None:
+def test_a_model_without_gradients_is_fooled_where_its_twin_is() -> None:
     twin, weight = linear()
     batch, outcome = transferred(lambda *given: pgd(*given, eps=0.05, steps=20, early=False), twin.model)
     assert outcome.images is not None
@@ -53,7 +53,7 @@ def test_samples_that_the_surrogate_gets_wrong_are_attacked_too() -> None:
         assert bool(((outcome.images - batch.images).abs().amax(dim=(1, 2, 3)) > 0.04).all())
 
 
-def test_the_nested_attack_is_held_to_its_own_budget() -> None:
+def test_the_nested_attack_is_checked_against_its_own_budget() -> None:
     with pytest.raises(BudgetExceeded, match=r"eps = 0\.0500"):
         transferred(lambda *given: fgsm(*given, eps=0.2), linear()[0].model)
 
@@ -68,7 +68,7 @@ def test_a_chain_cannot_be_nested() -> None:
         bind(lookup("attack", "transfer"), parse({"transfer": {"surrogate": "demo", "attack": {"autoattack": {"eps": 0.1}}}})[0])
 
 
-def test_books_of_a_plain_function_stay_untold() -> None:
+def test_a_plain_function_reports_no_columns() -> None:
     model, _ = linear()
     pixels = images(2)
     labels = model(pixels).argmax(dim=1)

@@ -1,10 +1,10 @@
-"""Laws of every registered attack: a new one is judged without being named."""
+"""Laws of every registered attack; a new one is tested without being named."""
 
 from typing import Any
 
 import pytest
 import torch
-from exact import few, images, linear, look
+from exact import few, images, linear, load_batch
 
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
@@ -28,22 +28,22 @@ NAMES = [f"{entry.name}-{norm}" for entry, norm in CASES]
 
 def attacked(entry: Entry, norm: str, eps: float, model: Classifier, pixels: torch.Tensor, seed: int = 0) -> tuple[Batch, Outcome]:
     batch = Batch(pixels, model(pixels).argmax(dim=1), tuple(str(i) for i in range(len(pixels))))
-    return batch, does(entry, norm, eps, model, batch)(model, batch, Draws(seed, "x", batch.ids))
+    return batch, lifted(entry, norm, eps, model, batch)(model, batch, Draws(seed, "x", batch.ids))
 
 
-def does(entry: Entry, norm: str, eps: float, model: Classifier, batch: Batch) -> Scenario:
-    """The attack; one that learns has learned from the very batch."""
+def lifted(entry: Entry, norm: str, eps: float, model: Classifier, batch: Batch) -> Scenario:
+    """The attack as a scenario; one with a fit is fitted to the same batch."""
     spec = bind(entry, parse({entry.name: {"eps": eps, "norm": norm, **_brief(entry)}})[0])
     data = few(batch.labels)
     plugins = {param.name: data for param in entry.params if param.hint.plugin == "data"}
     if not entry.fit:
         return scenario(entry, spec, plugins)
-    taught = entry.load_fit()(model, look(batch.images, batch.labels), Draws(0, "l", ["l"]), **parameters(spec, plugins))
-    return scenario(entry, spec, plugins, taught)
+    artifact = entry.load_fit()(model, load_batch(batch.images, batch.labels), Draws(0, "l", ["l"]), **parameters(spec, plugins))
+    return scenario(entry, spec, plugins, artifact)
 
 
 def _brief(entry: Entry) -> dict[str, Any]:
-    """Few steps, which the linear model needs no more of, and something for every data set."""
+    """Few steps, which suffice for the linear model, and a name for every data set."""
     steps = {param.name: min(40, param.default) for param in entry.params if param.name == "steps"}
     return steps | {param.name: "digits" for param in entry.params if param.hint.plugin == "data"}
 
@@ -87,7 +87,7 @@ def test_samples_wrong_when_clean_are_left_alone(entry: Entry, norm: str) -> Non
     model, _ = linear()
     pixels = images(8)
     batch = Batch(pixels, 1 - model(pixels).argmax(dim=1), tuple(str(i) for i in range(8)))
-    outcome = does(entry, norm, 0.1, model, batch)(model, batch, Draws(0, "x", batch.ids))
+    outcome = lifted(entry, norm, 0.1, model, batch)(model, batch, Draws(0, "x", batch.ids))
     assert outcome.images is not None
     assert torch.equal(outcome.images, pixels)
     assert not bool(outcome.columns["attacked"].any())

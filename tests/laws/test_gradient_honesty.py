@@ -1,4 +1,4 @@
-"""From a run to a verdict: a model whose gradients are what they say, and the same model with false ones."""
+"""From a run to the verdict on gradients: of a model with true gradients, and of the same model with false ones."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from robustvit.models.demo import demo
 
 
 class Levels(torch.autograd.Function):
-    """Three levels of ink, and a gradient that has nothing to do with them."""
+    """Rounding to three levels, with a gradient that has nothing to do with it."""
 
     @staticmethod
     def forward(context, pixels):
@@ -54,9 +54,9 @@ def test_false_gradients_are_suspect_and_true_ones_are_honest(tmp_path: Path, mo
     masked = "masked_models:Masked?mean=0.5&std=0.5&img_size=32"
     runner.run("small.yaml", ["demo", masked], store=tmp_path / "s", limit=16)
     board = leaderboard(tmp_path / "s")
-    told = {model: set(part) - {""} for model, part in board.groupby("model")["gradients"]}
-    assert told["demo"] == {"honest"}
-    (doubt,) = told[masked]
-    assert doubt.startswith("suspect: transfer beats white-box")
-    assert "the loss does not follow its gradient (16 of 16: loss_surface)" in doubt
+    verdicts = {model: set(part) - {""} for model, part in board.groupby("model")["gradients"]}
+    assert verdicts["demo"] == {"honest"}
+    (verdict,) = verdicts[masked]
+    assert verdict.startswith("suspect: transfer beats white-box")
+    assert "the loss does not follow its gradient (16 of 16: loss_surface)" in verdict
     assert set(findings(tmp_path / "s", ["demo"])["status"]) == {"passed"}

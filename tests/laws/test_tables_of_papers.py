@@ -1,4 +1,4 @@
-"""Suites that are a paper's table: run over tiny trees in the real layouts, and what the leaderboard then says."""
+"""Suites that reproduce a paper's table, run over tiny data trees in the real layouts, and the leaderboards that they give."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ CUT = (224, 224)
 
 
 def plant_imagenet(root: Path, count: int = 3, size: tuple[int, int] = (60, 48)) -> list[str]:
-    """Validation images in the folders of the classes that the tiny model takes them for; their paths below `val`."""
+    """Writes validation images into the folders of the classes that the tiny model predicts; returns their paths below `val`."""
     model = load_model(TINY)
     paths = []
     for seed in range(count):
-        picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8))
-        label = int(model(model.preprocess(picture)[None]).argmax())
+        image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8))
+        label = int(model(model.preprocess(image)[None]).argmax())
         paths.append(f"{wnids()[label]}/ILSVRC2012_val_{seed + 1:08}.JPEG")
         (root / "val" / paths[-1]).parent.mkdir(parents=True, exist_ok=True)
-        picture.save(root / "val" / paths[-1], "PNG")
+        image.save(root / "val" / paths[-1], "PNG")
     return paths
 
 
 def plant_in9(root: Path, variants: tuple[str, ...]) -> None:
-    """One picture a class and variant, and masks whose foreground is the left half."""
+    """Writes one image per class and variant, and masks whose foreground is the left half."""
     pictures(root, [f"bg_challenge/{variant}/val/{folder}/n1_{i}.JPEG" for variant in variants for i, folder in enumerate(IN9)], CUT)
     for i, folder in enumerate(IN9):
         place = root / "bg_challenge/fg_mask/val" / folder
@@ -95,7 +95,7 @@ def test_a_limit_counts_foregrounds(tmp_path: Path) -> None:
         assert a.equals(b)
 
 
-def test_other_masks_are_another_question(tmp_path: Path) -> None:
+def test_other_masks_make_another_cell(tmp_path: Path) -> None:
     plant_in9(tmp_path, ("original", "only_bg_t"))
     before = [cell.id for cell in planned(load_suite("background-challenge"), [TINY], None, Settings(data_dir=tmp_path)).cells]
     np.save(tmp_path / "bg_challenge/fg_mask/val/00_dog/n1_0.npy", np.ones(CUT, np.int64))
@@ -128,11 +128,11 @@ def test_the_table_of_pit(tmp_path: Path) -> None:
     plant_in9(tmp_path / "imagenet-9", ("original", "only_bg_t"))
     runner.run("pit-robust", [TINY], store=tmp_path / "s", data_dir=tmp_path, limit=4)
     board = leaderboard(tmp_path / "s")
-    told = {(row.scenario, row.severity, row.metric) for row in board[board["status"] == "complete"].itertuples()}
+    complete = {(row.scenario, row.severity, row.metric) for row in board[board["status"] == "complete"].itertuples()}
     assert {
         ("clean", "", "top1"), ("center_occlusion", "0.5", "top1"), ("imagenet-a", "", "top1"), ("imagenet-a", "", "top1_1000way"),
         ("fgsm", "1/255", "robust_accuracy"), ("fgsm", "8/255", "robust_accuracy"), ("background_challenge", "", "challenge_accuracy"),
-    } <= told  # fmt: skip
+    } <= complete  # fmt: skip
     assert set(board["status"]) == {"complete"}
     assert board[(board["scenario"] == "clean") & (board["metric"] == "top1")]["value"].item() == 100.0
 
@@ -160,7 +160,7 @@ def test_the_table_of_robust_learners(tmp_path: Path) -> None:
     assert set(board.loc[board["scenario"] == "clean", "view"]) == {"32x32, squash, bicubic"}
 
 
-def test_a_challenge_without_answers_breaks_no_comparison_nor_page(tmp_path: Path) -> None:
+def test_a_challenge_without_predictions_breaks_no_comparison_nor_page(tmp_path: Path) -> None:
     plant_in9(tmp_path, ("original", "only_bg_t"))
     other = TINY.replace("depth=1", "depth=2")
     runner.run("background-challenge", [TINY, other], store=tmp_path / "s", data_dir=tmp_path)
@@ -178,7 +178,7 @@ def test_a_challenge_without_answers_breaks_no_comparison_nor_page(tmp_path: Pat
     assert all(export(board, format) for format in FORMATS if format != "parquet")
 
 
-def test_the_time_of_a_challenge_is_told_as_what_it_is_at_most(tmp_path: Path) -> None:
+def test_the_estimated_time_of_a_challenge_is_an_upper_bound(tmp_path: Path) -> None:
     plant_in9(tmp_path, ("original", "only_bg_t"))
     made = planned(load_suite("background-challenge"), [TINY], None, Settings(data_dir=tmp_path))
     assert estimate(made, None).sentence.startswith("Up to")

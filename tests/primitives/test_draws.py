@@ -24,7 +24,7 @@ def test_torch_and_numpy_make_the_same_words(start) -> None:
     assert torch.equal(found, expected)
 
 
-def test_a_prefix_does_not_depend_on_the_length_asked_for() -> None:
+def test_a_prefix_does_not_depend_on_the_length_requested() -> None:
     draws = Draws(3, "s", IDS)
     long = draws.words(40_001)
     assert torch.equal(draws.words(7), long[:, :7])
@@ -42,7 +42,7 @@ def test_seeds_streams_and_purposes_differ() -> None:
     assert len({tuple(draws.words(2)[0].tolist()) for draws in words}) == len(words)
 
 
-def test_asking_twice_gives_the_same_numbers() -> None:
+def test_two_calls_give_the_same_numbers() -> None:
     draws = Draws(0, "s", IDS)
     assert torch.equal(draws.normal(2, 3), draws.normal(2, 3))
 

@@ -64,7 +64,7 @@ def test_l0_counts_pixels_not_channels() -> None:
 
 @pytest.mark.parametrize("eps", [0.2, 1.0, 3.0])
 def test_the_projection_onto_an_l1_ball_in_the_box_is_the_nearest_there_is(eps: float) -> None:
-    """Against a solver: the sum of squares is least among all perturbations of that length that stay in [0, 1]."""
+    """Against a solver: the squared distance is least among all perturbations of that norm that stay in [0, 1]."""
     rng = np.random.default_rng(1)
     base, wish = rng.uniform(0, 1, (4, 6)), rng.normal(size=(4, 6))
     found = project_in_box(torch.from_numpy(base), torch.from_numpy(wish), eps, "l1").numpy()

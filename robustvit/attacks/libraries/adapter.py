@@ -1,7 +1,7 @@
-"""What the adapters of other libraries' attacks share: their import, their parameters, the model they are shown, their random numbers.
+"""Adapts attacks of other libraries: imports them, reads their parameters, wraps the model and seeds their random numbers.
 
-A library draws from generators of its own, for a whole batch at once. They begin at a seed made of the samples' draws and are put back
-afterwards: the same batch gets the same images, but a row depends on the company it is in. Runs reproduce where their batches do.
+A library draws from global generators, for a whole batch at once. They are seeded from the samples' draws and restored afterwards: the same
+batch gets the same images, but a row depends on the other rows of its batch. Runs reproduce where their batches do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.attacks.losses import cross_entropy
+from robustvit.attacks.losses import cross_entropy, untargeted
 from robustvit.errors import GradientAbsent, MissingExtra, RobustvitError, UnknownName, nearest
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 RADIUS = "Annotated[float, Gt(0)]"
 _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 _PLAIN = (bool, int, float, str)
-_WRITTEN = 12  # digits: no longer number was written as a decimal; 0.0313… stands for 8/255
-_DENOMINATOR = 2550  # of fractions that people write for pixels: eighths and tenths of a level
-_COMPANY = "The library's random numbers are seeded by the batch: a row depends on the samples it is attacked with."
+_WRITTEN = 12  # digits: nobody writes a longer decimal by hand; 0.0313… stands for 8/255
+_DENOMINATOR = 2550  # the largest denominator of fractions for pixels: 255 and tenths of a level
+_SEEDED = "The library's random numbers are seeded by the batch: a row depends on the samples in its batch."
 
 
 class Library(NamedTuple):
@@ -49,60 +49,61 @@ class Library(NamedTuple):
     version: str
 
 
-class Asked(NamedTuple):
+class LibraryCall(NamedTuple):
     """One batch for a library's attack.
 
-    images: (N, 3, H, W) in [0, 1]; labels: (N,); both are copies. seed: 32 bits. arguments: what the Spec says, by our names.
+    images: (N, 3, H, W) in [0, 1]; labels: (N,); both are copies. seed: 32 bits. arguments: those of the Spec, under our names.
     """
 
-    model: Shown
+    model: LibraryModel
     images: Tensor
     labels: Tensor
     seed: int
     arguments: dict[str, Any]
 
 
-Craft: TypeAlias = Callable[[Asked], Tensor]
-"""The images that a library's attack returns, as it returns them."""
+Craft: TypeAlias = Callable[[LibraryCall], Tensor]
+"""Runs a library's attack and returns its images unchanged."""
 
 
-class Shown(nn.Module):
-    """A Classifier as other libraries know models: a module from pixels to logits that answers for any pixels.
+class LibraryModel(nn.Module):
+    """A Classifier as other libraries expect models: a module from pixels to logits that accepts any pixels.
 
-    Some attacks ask on their way about pixels outside [0, 1] (a look-ahead, added noise). They get the answer for the nearest pixels
-    inside, and the gradient as if nothing had been cut. What an attack returns is not cut. `followed`: whether a gradient was asked for.
+    Some attacks query pixels outside [0, 1] on their way (a look-ahead, added noise). They get the logits of the pixels clipped to [0, 1],
+    with the gradient passed straight through the clipping. What an attack returns is not clipped. `gradient_used`: whether a gradient was
+    requested.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
-        self.followed = False
+        self.gradient_used = False
         self.eval()
 
     @property
     def outputs(self) -> int:
-        """How many logits the classifier gives."""
+        """The number of logits."""
         return self.classifier.outputs
 
     @property
     def label(self) -> str:
-        """What messages call the classifier."""
+        """The name of the classifier in messages."""
         return self.classifier.card.label
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) → (N, K) float32 logits. Raises GradientAbsent where a gradient is asked and the classifier has none at all."""
-        seen = images - images.detach() + images.detach().clamp(0.0, 1.0)
-        logits: Tensor = self.classifier(seen)
-        self.followed |= seen.requires_grad
-        if seen.requires_grad and not logits.requires_grad:
+        """(N, 3, H, W) → (N, K) float32 logits. Raises GradientAbsent where a gradient is requested and the classifier has none."""
+        clipped = images - images.detach() + images.detach().clamp(0.0, 1.0)
+        logits: Tensor = self.classifier(clipped)
+        self.gradient_used |= clipped.requires_grad
+        if clipped.requires_grad and not logits.requires_grad:
             raise GradientAbsent(
-                f"model '{self.label}' gives no input gradient, which this attack follows. Attack it without gradients (square)."
+                f"model '{self.label}' gives no input gradient, which this attack needs. Attack it without gradients (square)."
             )
         return logits
 
 
 def library(name: str, module: str = "") -> Library:
-    """An installed library, and the part of it where its attacks are. Raises MissingExtra that says how to install it."""
+    """An installed library and its module of attacks. Raises MissingExtra, which says how to install it."""
     try:
         return Library(name, importlib.import_module(module or name), metadata.version(name))
     except ImportError as error:
@@ -110,7 +111,7 @@ def library(name: str, module: str = "") -> Library:
 
 
 def unknown(found: Library, name: str, known: Iterable[str]) -> UnknownName:
-    """The error for a name that is none of the library's attacks, with the nearest of them."""
+    """The error for a name that is not one of the library's attacks, with the nearest name."""
     names = sorted(known)
     alike = [one for one in names if one.lower() == name.lower()]
     hint = f" Did you mean '{alike[0]}'?" if alike else nearest(name, names)
@@ -120,34 +121,34 @@ def unknown(found: Library, name: str, known: Iterable[str]) -> UnknownName:
 def adapted(found: Library, name: str, params: Iterable[Param], craft: Craft, doc: str) -> Adapted:
     """A library's attack as an attack of robustvit, in float32 whatever the model's precision.
 
-    params: its own, by our names. The library's version is added to them as `library`, so that it joins the identity of a cell.
-    craft: runs it. doc: what is told of it. What it returns is checked like that of any other attack. A failure inside the library
-    is told with its name.
+    params: its own, under our names. The library's version is added to them as `library`, so that it is part of a cell's identity. craft:
+    runs it. doc: its description. Its images are checked like those of any other attack. An error inside the library is raised again as a
+    RobustvitError that names the library.
     """
     title = f"{found.name}/{name}"
 
     def run(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, library: str, **arguments: Any) -> Crafted:
-        shown, seed = Shown(model), _seed(draws)
+        wrapped, seed = LibraryModel(model), _seed(draws)
         try:
-            with _alone(seed, images.device), torch.enable_grad(), model.in_float32(), _silent(title):
-                returned = craft(Asked(shown, images.clone(), labels.clone(), seed, arguments))
+            with _seeded(seed, images.device), torch.enable_grad(), model.in_float32(), _output_logged(title):
+                returned = craft(LibraryCall(wrapped, images.clone(), labels.clone(), seed, arguments))
         except _FAULTS as error:
             raise RobustvitError(
                 f"attack '{title}': {found.name} {library} failed on {len(images)} samples of model '{model.card.label}': "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return Crafted(returned, _books(shown, images, labels, draws))
+        return Crafted(returned, _columns(wrapped, images, labels, draws))
 
     version = Param("library", Hint(found.version, base="literal", choices=(found.version,)), found.version)
-    words = f"{name} of {found.name} {found.version}.\n\n{_COMPANY}\n\n{doc}".strip()
-    return Adapted(run, (*params, version), words)
+    description = f"{name} of {found.name} {found.version}.\n\n{_SEEDED}\n\n{doc}".strip()
+    return Adapted(run, (*params, version), description)
 
 
 def parameters(constructor: Callable[..., Any], without: Iterable[str], kinds: Mapping[str, str]) -> list[Param]:
-    """The parameters of a library's constructor with its defaults, but for those named in `without`.
+    """The parameters of a library's constructor with its defaults, except those named in `without`.
 
-    What one takes is its annotation, or what its default is. kinds: types by name, as a docstring tells them: a whole number that is
-    called a float there takes any number.
+    The type of a parameter is its annotation, or else the type of its default. kinds: types by parameter name, from a docstring: an integer
+    default that the docstring calls a float takes any number.
     """
     found = []
     for one in inspect.signature(constructor, eval_str=True).parameters.values():
@@ -160,17 +161,17 @@ def parameters(constructor: Callable[..., Any], without: Iterable[str], kinds: M
 
 
 def parameter(name: str, takes: str, default: Any = ABSENT) -> Param:
-    """A parameter by the text of its annotation."""
+    """A parameter from the text of its annotation."""
     return Param(name, hint_of(takes, Module("")), default)
 
 
 def choice(values: Iterable[str]) -> str:
-    """The annotation of a parameter that takes one of some words."""
+    """The annotation of a parameter that takes one of the strings `values`."""
     return f"Literal{list(values)!r}"
 
 
 def _written(annotation: Any) -> str:
-    """An annotation as robustvit writes it: `X | None` for Optional[X], one Literal for several."""
+    """An annotation in robustvit's form: `X | None` for Optional[X], one Literal for a Union of several."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         choices = [value for one in inner if get_origin(one) is Literal for value in get_args(one)]
@@ -182,16 +183,16 @@ def _written(annotation: Any) -> str:
     return "None" if annotation is type(None) else inspect.formatannotation(annotation)
 
 
-def _of_default(default: Any, told: str) -> str:
+def _of_default(default: Any, kind: str) -> str:
     if isinstance(default, tuple) and default:
-        return f"tuple[{_of_default(default[0], told)}, ...]"
-    if type(default) is int and told == "float":
+        return f"tuple[{_of_default(default[0], kind)}, ...]"
+    if type(default) is int and kind == "float":
         return "float"
     return type(default).__name__ if type(default) in _PLAIN else ""
 
 
 def _exact(default: Any) -> Any:
-    """A default as a person would write it: 0.03137254901960784 is 8/255."""
+    """A default in the form a person would write: 8/255 for 0.03137254901960784."""
     if not isinstance(default, float) or len(repr(default)) <= _WRITTEN:
         return default
     fraction = Fraction(default).limit_denominator(_DENOMINATOR)
@@ -199,14 +200,14 @@ def _exact(default: Any) -> Any:
 
 
 def _seed(draws: Draws) -> int:
-    """A seed of 32 bits that depends on the run's seed, the stream and every sample."""
+    """A seed of 32 bits from the run's seed, the stream and the id of every sample."""
     return int(digest((draws.seed, draws.stream, *draws.ids))[:8], 16)
 
 
 @contextlib.contextmanager
-def _alone(seed: int, device: torch.device) -> Iterator[None]:
-    """The generators of torch, numpy and Python begin at `seed` in the block and go on afterwards as if it had not been."""
-    of_numpy, of_python = np.random.get_state(), random.getstate()
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators of torch, numpy and Python in the block and restores them afterwards."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
     cards = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=cards):
@@ -218,13 +219,13 @@ def _alone(seed: int, device: torch.device) -> Iterator[None]:
             random.seed(seed)
             yield
     finally:
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 @contextlib.contextmanager
-def _silent(title: str) -> Iterator[None]:
-    """What the block prints goes to the log."""
+def _output_logged(title: str) -> Iterator[None]:
+    """Sends what the block prints to the log."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -234,10 +235,10 @@ def _silent(title: str) -> Iterator[None]:
             log.debug("%s: %s", title, line)
 
 
-def _books(shown: Shown, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
-    """−1 for what no library tells; where a gradient was followed, what the model's is at the images themselves: asked once more."""
-    search = Search(shown.classifier, images, labels, draws)
-    if shown.followed:
-        search.climb(search.standing, images, lambda logits, rows: cross_entropy(logits, labels[rows]))
+def _columns(model: LibraryModel, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
+    """The columns of the Records: −1 for what no library reports; if a gradient was used, its kind, from one query at the clean images."""
+    search = Search(model.classifier, images, labels, draws)
+    if model.gradient_used:
+        search.query_gradient(search.active, images, untargeted(cross_entropy, labels))
     unknown = torch.full((len(images),), -1, dtype=torch.int32, device=images.device)
     return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": search.outcome().columns["gradient"]}

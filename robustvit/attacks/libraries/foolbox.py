@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from robustvit.attacks.libraries.adapter import RADIUS, Asked, Library, adapted, choice, library, parameter, parameters, unknown
+from robustvit.attacks.libraries.adapter import RADIUS, Library, LibraryCall, adapted, choice, library, parameter, parameters, unknown
 from robustvit.spec.plugin import Adapted
 from robustvit.spec.registry import attack
 from robustvit.spec.schema import Param
 
 _GIVEN = ("distance", "constraint", "channel_axis", "init_attack", "tensorboard")
 _NORMS = ("linf", "l2", "l1", "l0")
-_UNFIT = ("BinarizationRefinementAttack", "DatasetAttack", "GenAttack")  # they need adversarial images, other pictures, a target class
+_UNSUPPORTED = ("BinarizationRefinementAttack", "DatasetAttack", "GenAttack")  # need adversarial images, other images, a target class
 
 _CITATION = """@article{rauber2020foolbox,
   title={Foolbox Native: Fast Adversarial Attacks to Benchmark the Robustness of Machine Learning Models in PyTorch, TensorFlow, and JAX},
@@ -41,10 +41,10 @@ _CITATION = """@article{rauber2020foolbox,
 def foolbox(name: str) -> Adapted:
     """Attacks of the library Foolbox, by class: `foolbox/LinfPGD: {eps: 8/255, steps: 20}`.
 
-    Parameters and defaults are those of the class; `norm` (linf, l2, l1, l0) is its distance. An attack on a fixed radius needs `eps`,
-    and what it returns is checked before Foolbox's own clipping. A minimisation attack without `eps` is a minimum-norm attack; with `eps`
-    it stops at that radius and Foolbox scales what lies beyond to it. Raises MissingExtra without the library, UnknownName for a class
-    that it does not have or that needs more than a model and images.
+    Parameters and defaults are those of the class; `norm` (linf, l2, l1, l0) is its distance. A fixed-radius attack needs `eps`, and its
+    images are checked before Foolbox's own clipping. A minimisation attack without `eps` is a minimum-norm attack; with `eps` Foolbox
+    scales larger perturbations to that radius. Raises MissingExtra without the library, UnknownName for a class that it does not have or
+    that needs more than a model and images.
     """
     found = library("foolbox", "foolbox.attacks")
     known = _classes(found)
@@ -58,7 +58,7 @@ def foolbox(name: str) -> Adapted:
 def _classes(found: Library) -> dict[str, Any]:
     base = found.module.base.Attack
     named = {name: one for name, one in vars(found.module).items() if inspect.isclass(one) and issubclass(one, base)}
-    return {name: one for name, one in named.items() if not inspect.isabstract(one) and one.__name__ not in _UNFIT}
+    return {name: one for name, one in named.items() if not inspect.isabstract(one) and one.__name__ not in _UNSUPPORTED}
 
 
 def _params(found: Library, kind: Any) -> list[Param]:
@@ -72,7 +72,7 @@ def _params(found: Library, kind: Any) -> list[Param]:
 
 
 def _norms(kind: Any) -> tuple[str, ...]:
-    """The norms that an attack can be about, its default first: those its constructor takes, or its own; none without a distance."""
+    """The norms of an attack, its default first: those that its constructor takes, or its own; none without a distance."""
     takes = inspect.signature(kind.__init__).parameters
     if "constraint" in takes:
         return ("l2", "linf")
@@ -84,13 +84,13 @@ def _norms(kind: Any) -> tuple[str, ...]:
     return tuple(name for name in _NORMS if own is not None and own is getattr(importlib.import_module("foolbox.distances"), name))
 
 
-def _craft(found: Library, kind: Any, asked: Asked) -> Tensor:
-    given = dict(asked.arguments)
+def _craft(found: Library, kind: Any, call: LibraryCall) -> Tensor:
+    given = dict(call.arguments)
     eps, norm = given.pop("eps", None), given.pop("norm", None)
     takes = inspect.signature(kind.__init__).parameters
     run = {"distance": getattr(importlib.import_module("foolbox.distances"), str(norm), None), "constraint": norm}
     made = kind(**given, **{key: value for key, value in run.items() if key in takes})
-    shown = importlib.import_module("foolbox").PyTorchModel(asked.model, bounds=(0, 1), device=asked.images.device)
-    raw, clipped, _ = made(shown, asked.images, asked.labels, epsilons=eps)
+    shown = importlib.import_module("foolbox").PyTorchModel(call.model, bounds=(0, 1), device=call.images.device)
+    raw, clipped, _ = made(shown, call.images, call.labels, epsilons=eps)
     images: Tensor = raw if issubclass(kind, found.module.base.FixedEpsilonAttack) else clipped
     return images

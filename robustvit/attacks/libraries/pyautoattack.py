@@ -1,4 +1,4 @@
-"""AutoAttack by its authors' own code, whole or an attack of it: `pyautoattack/standard`, `pyautoattack/apgd-ce`."""
+"""AutoAttack by its authors' code, a whole version or a single attack: `pyautoattack/standard`, `pyautoattack/apgd-ce`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustvit.attacks.apgd import CITATION
-from robustvit.attacks.libraries.adapter import RADIUS, Asked, adapted, choice, library, parameter, parameters, unknown
+from robustvit.attacks.libraries.adapter import RADIUS, LibraryCall, adapted, choice, library, parameter, parameters, unknown
 from robustvit.errors import ModelError
 from robustvit.spec.plugin import Adapted
 from robustvit.spec.registry import attack
@@ -19,7 +19,7 @@ from robustvit.spec.schema import Param
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _GIVEN = ("predict", "norm", "eps", "seed", "loss_fn", "targeted", "topk", "verbose", "device", "is_tf_model", "logger")
 _VERSIONS = {
-    "standard": "apgd-ce, apgd-t, fab-t and square, each on what the ones before left standing, as AutoAttack is published.",
+    "standard": "apgd-ce, apgd-t, fab-t and square, each on the samples that are still robust after those before, as published.",
     "plus": "apgd-ce, apgd-dlr, fab, square, apgd-t and fab-t with five restarts of the untargeted ones.",
     "rand": "apgd-ce and apgd-dlr with 20 gradients averaged, for models with randomness of their own.",
 }
@@ -28,8 +28,8 @@ _VERSIONS = {
 class _Part(NamedTuple):
     """One attack of AutoAttack.
 
-    home, kind: its module and class. fixed: what makes the class that attack. defaults: what AutoAttack sets otherwise than the class.
-    classes: how many its loss compares.
+    home, kind: its module and class. fixed: the arguments that select the attack. defaults: those that AutoAttack sets and the class does
+    not. classes: the number of classes that its loss compares.
     """
 
     home: str
@@ -60,12 +60,12 @@ _PARTS = {
     citation=CITATION,
 )
 def pyautoattack(name: str) -> Adapted:
-    """AutoAttack by the library pyautoattack: `pyautoattack/standard: {eps: 8/255}`.
+    """AutoAttack of the library pyautoattack, its authors' code: `pyautoattack/standard: {eps: 8/255}`.
 
-    Its versions standard, plus and rand, or one attack of it: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. A single attack has the
+    Its versions standard, plus and rand, or one of its attacks: apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square. A single attack has the
     parameters of its class, with the values that AutoAttack standard gives them in linf and l2 (in l1 it takes n_restarts = 5 and
-    use_largereps = true for apgd-ce). The classes that targeted attacks aim at are never more than the model has. Raises MissingExtra
-    without the library, UnknownName for another name.
+    use_largereps = true for apgd-ce). Targeted attacks have no more target classes than the model allows. Raises MissingExtra without the
+    library, UnknownName for another name.
     """
     found = library("pyautoattack")
     ball = [parameter("eps", RADIUS), parameter("norm", choice(_NORMS), "linf")]
@@ -84,32 +84,32 @@ def _own(kind: Any, part: _Part) -> list[Param]:
     return [replace(one, default=part.defaults.get(one.name, one.default)) for one in parameters(kind, skipped, {})]
 
 
-def _single(name: str, kind: Any, asked: Asked) -> Tensor:
-    """The images that one attack leaves."""
+def _single(name: str, kind: Any, call: LibraryCall) -> Tensor:
+    """The images of one attack."""
     part = _PARTS[name]
-    _require(name, part.classes, asked)
-    given = dict(asked.arguments) | part.fixed | {"norm": _NORMS[asked.arguments["norm"]]}
+    _require(name, part.classes, call)
+    given = dict(call.arguments) | part.fixed | {"norm": _NORMS[call.arguments["norm"]]}
     if "n_target_classes" in given:
-        given["n_target_classes"] = min(given["n_target_classes"], asked.model.outputs - 1)
-    made = kind(asked.model, **given, seed=asked.seed, device=asked.images.device, verbose=False)
-    images: Tensor = made.perturb(asked.images, asked.labels)
+        given["n_target_classes"] = min(given["n_target_classes"], call.model.outputs - 1)
+    made = kind(call.model, **given, seed=call.seed, device=call.images.device, verbose=False)
+    images: Tensor = made.perturb(call.images, call.labels)
     return images
 
 
-def _whole(kind: Any, version: str, asked: Asked) -> Tensor:
-    """The images that a version of AutoAttack leaves."""
-    _require(version, _PARTS["apgd-dlr" if version == "rand" else "apgd-t"].classes, asked)
-    norm, device = _NORMS[asked.arguments["norm"]], asked.images.device
-    made = kind(asked.model, eps=asked.arguments["eps"], norm=norm, seed=asked.seed, version=version, device=device)
+def _whole(kind: Any, version: str, call: LibraryCall) -> Tensor:
+    """The images of a version of AutoAttack."""
+    _require(version, _PARTS["apgd-dlr" if version == "rand" else "apgd-t"].classes, call)
+    norm, device = _NORMS[call.arguments["norm"]], call.images.device
+    made = kind(call.model, eps=call.arguments["eps"], norm=norm, seed=call.seed, version=version, device=device)
     for attack_ in (made.apgd_targeted, made.fab):
-        attack_.n_target_classes = min(attack_.n_target_classes, asked.model.outputs - 1)
-    images: Tensor = made.run_standard_evaluation(asked.images, asked.labels, batch_size=len(asked.images))[0]
+        attack_.n_target_classes = min(attack_.n_target_classes, call.model.outputs - 1)
+    images: Tensor = made.run_standard_evaluation(call.images, call.labels, batch_size=len(call.images))[0]
     return images
 
 
-def _require(name: str, classes: int, asked: Asked) -> None:
-    if asked.model.outputs < classes:
+def _require(name: str, classes: int, call: LibraryCall) -> None:
+    if call.model.outputs < classes:
         raise ModelError(
-            f"attack 'pyautoattack/{name}' compares {classes} classes or more; model '{asked.model.label}' tells "
-            f"{asked.model.outputs} apart. apgd-ce, fab, fab-t and square do with two."
+            f"attack 'pyautoattack/{name}' compares {classes} classes or more; model '{call.model.label}' has "
+            f"{call.model.outputs}. apgd-ce, fab, fab-t and square need only two."
         )

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from robustvit.attacks.libraries.adapter import RADIUS, Asked, Library, adapted, choice, library, parameter, parameters, unknown
+from robustvit.attacks.libraries.adapter import RADIUS, Library, LibraryCall, adapted, choice, library, parameter, parameters, unknown
 from robustvit.spec.plugin import Adapted
 from robustvit.spec.registry import attack
 from robustvit.spec.schema import Param
 
-_GIVEN = ("model", "seed", "verbose")  # what a run knows better than a suite
-_RADII = ("eps", "max_epsilon")  # what its classes call the radius
+_GIVEN = ("model", "seed", "verbose")  # set by the run, not by a suite
+_RADII = ("eps", "max_epsilon")  # names of the radius in its classes
 _NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 _CITATION = """@misc{kim2020torchattacks,
@@ -39,9 +39,9 @@ _CITATION = """@misc{kim2020torchattacks,
 def torchattacks(name: str) -> Adapted:
     """Attacks of the library torchattacks, by class: `torchattacks/PGD: {eps: 8/255, steps: 10}`.
 
-    Parameters and defaults are those of the class; `eps` is its radius whatever it calls it, and `norm` (linf, l2, l1, l0) the norm that
-    it names, in which the budget is checked. `n_classes`, which a targeted attack counts, is never more than the model has. Seeds, devices
-    and the model's mode are the run's affair. Raises MissingExtra without the library, UnknownName for a class that it does not have.
+    Parameters and defaults are those of the class; `eps` is its radius under whatever name, and `norm` (linf, l2, l1, l0) the norm that it
+    names, in which the budget is checked. `n_classes` of a targeted attack is at most the number of classes of the model. The run sets
+    seeds, devices and the model's mode. Raises MissingExtra without the library, UnknownName for a class that it does not have.
     """
     found = library("torchattacks")
     known = _classes(found)
@@ -51,7 +51,7 @@ def torchattacks(name: str) -> Adapted:
 
 
 def _classes(found: Library) -> dict[str, Any]:
-    """The attacks that need nothing but a model: not those made of other attacks or of training data."""
+    """The attacks that need nothing but a model, and no other attacks or training data."""
     classes = {name: getattr(found.module, name) for name in found.module.__all__}
     return {
         name: one
@@ -65,22 +65,22 @@ def _takes(kind: Any) -> dict[str, inspect.Parameter]:
 
 
 def _params(kind: Any) -> list[Param]:
-    told = inspect.getdoc(kind) or ""
-    kinds = dict(re.findall(r"^\s*(\w+)\s*\((\w+)\)\s*:", told, re.MULTILINE))
+    doc = inspect.getdoc(kind) or ""
+    kinds = dict(re.findall(r"^\s*(\w+)\s*\((\w+)\)\s*:", doc, re.MULTILINE))
     radius = _radius(kind)
     own = parameters(kind, (*_GIVEN, "norm"), kinds)
     given = [parameter("eps", RADIUS, one.default) if one.name == radius else one for one in own]
-    return given + _norm(kind, told, needed=radius is not None)
+    return given + _norm(kind, doc, needed=radius is not None)
 
 
 def _radius(kind: Any) -> str | None:
-    """The name of the parameter that is the radius; None of an attack without one."""
+    """The name of the radius among its parameters; None for an attack without one."""
     return next((name for name in _RADII if name in _takes(kind)), None)
 
 
-def _norm(kind: Any, told: str, *, needed: bool) -> list[Param]:
-    """The parameter `norm`: what the class takes for it, or the norm that its docstring names; to be given where that leaves it open."""
-    line = re.search(r"Distance Measure\s*:(.*)", told)
+def _norm(kind: Any, doc: str, *, needed: bool) -> list[Param]:
+    """The parameter `norm`: that of the class, or the norm that its docstring names; without a default where that leaves it open."""
+    line = re.search(r"Distance Measure\s*:(.*)", doc)
     named = [one.lower() for one in re.findall(r"L(?:inf|[012])\b", line[1])] if line else []
     own = _takes(kind).get("norm")
     if own is not None:
@@ -90,20 +90,20 @@ def _norm(kind: Any, told: str, *, needed: bool) -> list[Param]:
     return [parameter("norm", choice(_NORMS))] if needed else []
 
 
-def _craft(kind: Any, asked: Asked) -> Tensor:
-    takes, given = _takes(kind), {key: _whole(value) for key, value in asked.arguments.items()}
+def _craft(kind: Any, call: LibraryCall) -> Tensor:
+    takes, given = _takes(kind), {key: _whole(value) for key, value in call.arguments.items()}
     norm = given.pop("norm", None)
     if "eps" in given:
         given[_radius(kind) or "eps"] = given.pop("eps")
     if "n_classes" in given:
-        given["n_classes"] = min(given["n_classes"], asked.model.outputs)
-    run = {"norm": _NORMS.get(str(norm)), "seed": asked.seed, "verbose": False}
-    made = kind(asked.model, **given, **{key: value for key, value in run.items() if key in takes})
-    made.set_device(asked.images.device)
-    images: Tensor = made(asked.images, asked.labels)
+        given["n_classes"] = min(given["n_classes"], call.model.outputs)
+    run = {"norm": _NORMS.get(str(norm)), "seed": call.seed, "verbose": False}
+    made = kind(call.model, **given, **{key: value for key, value in run.items() if key in takes})
+    made.set_device(call.images.device)
+    images: Tensor = made(call.images, call.labels)
     return images
 
 
 def _whole(value: Any) -> Any:
-    """A whole number as such: the docstrings call some counts floats."""
+    """Converts whole floats to int, because the docstrings call some counts floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

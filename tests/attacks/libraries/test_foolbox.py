@@ -1,10 +1,10 @@
-"""Attacks of Foolbox beside our own, on a model whose right answer is known."""
+"""Attacks of Foolbox beside our own, on a model whose margins are known."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from libraries import made, met
+from libraries import adversarial, attacked
 
 from robustvit.errors import BadParameter, BudgetExceeded, UnknownName
 from robustvit.spec.registry import bind, scenario
@@ -13,37 +13,37 @@ from robustvit.spec.spec import parse
 pytest.importorskip("foolbox", reason="foolbox is not installed: robustvit[foolbox]")
 
 
-def test_pgd_fells_what_ours_fells() -> None:
-    their, our = met("foolbox/LinfPGD", steps=80), met("pgd", steps=80)
-    assert torch.equal(their.fallen, our.fallen)
-    assert bool(their.fallen.any())
+def test_pgd_fools_the_model_where_ours_does() -> None:
+    their, our = attacked("foolbox/LinfPGD", steps=80), attacked("pgd", steps=80)
+    assert torch.equal(their.fooled, our.fooled)
+    assert bool(their.fooled.any())
 
 
 @pytest.mark.parametrize(("name", "norm"), [("L2PGD", "l2"), ("LinfFastGradientAttack", "linf"), ("L1FastGradientAttack", "l1")])
-def test_an_attack_on_a_radius_keeps_it_and_fells_nothing_beyond(name: str, norm: str) -> None:
-    found = met(f"foolbox/{name}", norm)
+def test_an_attack_on_a_radius_keeps_it_and_fools_nothing_beyond(name: str, norm: str) -> None:
+    found = attacked(f"foolbox/{name}", norm)
     eps = float(found.needed.quantile(0.5))
     assert float(found.sizes[norm].max()) <= eps + 1e-5
-    assert not bool(found.fallen[found.needed > eps * 1.001].any())
+    assert not bool(found.fooled[found.needed > eps * 1.001].any())
 
 
 @pytest.mark.parametrize(("name", "norm"), [("L2CarliniWagnerAttack", "l2"), ("L2DeepFoolAttack", "l2"), ("LInfFMNAttack", "linf")])
-def test_without_a_radius_a_minimisation_attack_looks_for_the_nearest(name: str, norm: str) -> None:
-    found = met(f"foolbox/{name}", norm, share=None, steps=40)
-    assert bool(found.fallen.all())
+def test_without_a_radius_a_minimisation_attack_finds_the_nearest(name: str, norm: str) -> None:
+    found = attacked(f"foolbox/{name}", norm, share=None, steps=40)
+    assert bool(found.fooled.all())
     assert bool((found.sizes[norm] >= found.needed * 0.999).all())
 
 
 def test_with_a_radius_a_minimisation_attack_stays_inside_it() -> None:
-    found = met("foolbox/L2DeepFoolAttack", "l2", steps=20)
+    found = attacked("foolbox/L2DeepFoolAttack", "l2", steps=20)
     assert float(found.sizes["l2"].max()) <= float(found.needed.quantile(0.5)) + 1e-5
-    assert 0 < int(found.fallen.sum()) < len(found.fallen)
+    assert 0 < int(found.fooled.sum()) < len(found.fooled)
 
 
 def test_an_attack_that_leaves_its_ball_is_caught_before_the_library_clips_it() -> None:
     """LinfAdditiveUniformNoiseAttack scales noise by its largest value, not its largest absolute value."""
     with pytest.raises(BudgetExceeded, match="foolbox/LinfAdditiveUniformNoiseAttack returned a perturbation of linf"):
-        met("foolbox/LinfAdditiveUniformNoiseAttack", count=64)
+        attacked("foolbox/LinfAdditiveUniformNoiseAttack", count=64)
 
 
 def test_the_norm_is_the_distance_of_the_class() -> None:
@@ -54,7 +54,7 @@ def test_the_norm_is_the_distance_of_the_class() -> None:
     assert list(choices.values()) == [("linf",), ("l1",), ("l0",), ("l2", "linf", "l1"), ("l2", "linf"), ("linf",)]
 
 
-def test_a_radius_is_asked_where_the_attack_needs_one() -> None:
+def test_a_radius_is_required_where_the_attack_needs_one() -> None:
     with pytest.raises(BadParameter, match="attack 'foolbox/LinfPGD' needs 'eps'"):
         bind(scenario("foolbox/LinfPGD"), parse({"foolbox/LinfPGD": {"steps": 3}})[0])
     assert not {"eps"} & {param.name for param in scenario("foolbox/L0FMNAttack").params}
@@ -68,6 +68,6 @@ def test_a_class_that_needs_more_than_a_model_and_images_is_unknown() -> None:
 
 
 def test_the_same_seed_gets_the_same_images() -> None:
-    first, again, other = (made("foolbox/LinfPGD", seed, steps=2) for seed in (0, 0, 1))
+    first, again, other = (adversarial("foolbox/LinfPGD", seed, steps=2) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

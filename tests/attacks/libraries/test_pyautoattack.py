@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from exact import classifier, images
-from libraries import made, met
+from libraries import adversarial, attacked
 from torch import nn
 
 import robustvit as rv
@@ -17,32 +17,32 @@ pytest.importorskip("pyautoattack", reason="pyautoattack is not installed: robus
 
 
 @pytest.mark.parametrize(("norm", "name"), [("linf", "apgd-ce"), ("l2", "apgd-ce"), ("linf", "fab"), ("l2", "fab-t"), ("l1", "fab")])
-def test_what_must_fall_falls_and_nothing_else(norm: str, name: str) -> None:
-    found = met(f"pyautoattack/{name}", norm, norm=norm, n_iter=40)
+def test_every_sample_in_reach_is_fooled_and_no_other(norm: str, name: str) -> None:
+    found = attacked(f"pyautoattack/{name}", norm, norm=norm, n_iter=40)
     eps = float(found.needed.quantile(0.5))
-    assert not bool(found.fallen[found.needed > eps * 1.001].any())
-    assert bool(found.fallen[found.needed < eps * 0.98].all())
+    assert not bool(found.fooled[found.needed > eps * 1.001].any())
+    assert bool(found.fooled[found.needed < eps * 0.98].all())
 
 
-def test_apgd_fells_what_ours_fells() -> None:
-    assert torch.equal(met("pyautoattack/apgd-ce", n_iter=50).fallen, met("apgd_ce", steps=50).fallen)
+def test_apgd_fools_the_model_where_ours_does() -> None:
+    assert torch.equal(attacked("pyautoattack/apgd-ce", n_iter=50).fooled, attacked("apgd_ce", steps=50).fooled)
 
 
 def test_square_uses_no_gradient() -> None:
-    found = met("pyautoattack/square", n_queries=60)
-    assert bool(found.fallen.any())
+    found = attacked("pyautoattack/square", n_queries=60)
+    assert bool(found.fooled.any())
     assert {name: set(found.outcome.columns[name].tolist()) for name in ("queries", "gradient")} == {"queries": {-1}, "gradient": {3}}
 
 
 def test_a_loss_that_compares_more_classes_than_there_are_is_refused() -> None:
-    with pytest.raises(ModelError, match="'pyautoattack/apgd-t' compares 4 classes or more; model 'exact' tells 2 apart"):
-        met("pyautoattack/apgd-t")
+    with pytest.raises(ModelError, match="'pyautoattack/apgd-t' compares 4 classes or more; model 'exact' has 2"):
+        attacked("pyautoattack/apgd-t")
     with pytest.raises(ModelError, match="'pyautoattack/standard' compares 4 classes"):
-        met("pyautoattack/standard")
+        attacked("pyautoattack/standard")
 
 
 def test_the_same_seed_gets_the_same_images_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    first, again, other = (made("pyautoattack/square", seed, share=0.9, n_queries=30) for seed in (0, 0, 1))
+    first, again, other = (adversarial("pyautoattack/square", seed, share=0.9, n_queries=30) for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert capsys.readouterr().out == ""
