@@ -59,7 +59,7 @@ def inside(param: Param) -> tuple[object, object]:
 
 
 def needed(entry: Entry) -> dict[str, object]:
-    """What a corruption must be given: another one where it takes one, whose patches are small enough for any picture."""
+    """What a corruption must be given: another one where it takes one, whose patches are small enough for any image."""
     nested: dict[str, object] = {param.name: {"contrast": {"severity": 5}} for param in entry.params if param.hint.plugin}
     return {param.name: inside(param)[0] for param in entry.params if param.required} | nested | ({"size": 3} if nested else {})
 

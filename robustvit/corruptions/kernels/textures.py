@@ -1,4 +1,4 @@
-"""The frost textures of ImageNet-C, photographs of ice that the package carries (`frost/`), and the resizing that enlarges them."""
+"""The frost textures of ImageNet-C (photographs in `frost/`), and the bicubic resizing that enlarges them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _SLOPE = -0.75
 Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
 
 
-def resized(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """(H, W, 3) resized by cubic interpolation, without antialiasing; edge pixels are repeated.
+def resize_cubic(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """Resizes an image (H, W, 3) to (rows, columns, 3) by bicubic interpolation without antialiasing; edge pixels are repeated.
 
-    OpenCV gives the same but where a value lies within 3e-5 of the middle between two levels, and there, built with IPP, whatever its
-    float32 sums give; built without IPP it weighs in parts of 2**11, and 4 to 5 % of the values differ by a level.
+    OpenCV built with IPP gives the same levels, except where a value is within 3e-5 of the midpoint between two levels and its float32 sums
+    round the other way. Built without IPP it quantizes the weights to 2**-11, and 4 to 5 % of the values differ by a level.
     """
     values = _interpolated(_interpolated(image.astype(np.float64), columns, 1), rows, 0)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=32)
-def frost_texture(index: int, height: int, width: int, resize: Resize = resized) -> Tensor:
-    """Texture `index` for images of (height, width): uint8 (3, h, w), a tenth larger than needed to cover them at least.
+def frost_texture(index: int, height: int, width: int, resize: Resize = resize_cubic) -> Tensor:
+    """Frost texture `index` for images of (height, width): uint8 (3, h, w), at least a tenth larger than the images.
 
     resize: (image, rows, columns) → image, uint8 (H, W, 3).
     """
@@ -55,7 +55,7 @@ def _interpolated(values: NDArray[np.float64], count: int, axis: int) -> NDArray
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weight of a pixel at a distance of at most 2 (Keys 1981, with the slope −0.75 that OpenCV takes)."""
+    """The bicubic weight of a pixel at a distance of at most 2 (Keys 1981, with OpenCV's parameter −0.75)."""
     near = ((_SLOPE + 2) * distance - (_SLOPE + 3)) * distance**2 + 1
     far = ((_SLOPE * distance - 5 * _SLOPE) * distance + 8 * _SLOPE) * distance - 4 * _SLOPE
     return np.where(distance <= 1, near, far)

@@ -25,7 +25,7 @@ def test_resizing_is_opencvs_to_a_level() -> None:
     cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     image = np.random.default_rng(0).integers(0, 256, (40, 31, 3), dtype=np.uint8)
     expected = cv2.resize(image, dsize=(35, 44), interpolation=cv2.INTER_CUBIC)
-    difference = np.abs(textures.resized(image, 44, 35).astype(int) - expected)
+    difference = np.abs(textures.resize_cubic(image, 44, 35).astype(int) - expected)
     assert difference.max() <= 1
 
 
