@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
 
-TEST = ["pytest", "hypothesis", "numba>=0.60", "opencv-python-headless", "scikit-image"]
+TEST = ["pytest>=8.0", "hypothesis>=6.100", "imagecorruptions>=1.1.2", "opencv-python-headless>=4.9", "scikit-image>=0.22"]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4"]
 BROWSER = ["selenium>=4.20"]
 
@@ -79,7 +79,7 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Speed, each against its peer in the same process. Timings decide nothing here."""
-    installed(session, "numba>=0.60", "scikit-image", "opencv-python-headless", "pyautoattack")
+    installed(session, "imagecorruptions>=1.1.2", "scikit-image", "opencv-python-headless", "pyautoattack")
     for script in sorted(Path("benchmarks").glob("*.py")):
         session.run("python", str(script), *session.posargs)
 

@@ -1,7 +1,7 @@
 """The demo's errors on digits corrupted here and by the reference generator: `python tests/error_rates.py` writes docs/error-rates.md.
 
-The reference is `imagecorruptions` 1.1.2, picture by picture, with scikit-image and OpenCV installed, after a seed of its own for every
-(corruption, severity, digit). It takes two minutes. What the demo answered to its pictures is kept in tests/golden/error_rates.npz, so that ours can be
+The reference is `imagecorruptions` 1.1.2, image by image, with scikit-image and OpenCV installed, after a seed of its own for every
+(corruption, severity, digit). It takes two minutes. What the demo answered to its images is kept in tests/golden/error_rates.npz, so that ours can be
 held to it anywhere: each corruption as a suite asks for it, with seed 0.
 """
 
@@ -27,7 +27,7 @@ NAMES, SEVERITIES = get_corruption_names("all"), (1, 2, 3, 4, 5)
 FIXED = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate")  # draw nothing
 DRAWN = len(SEVERITIES) * (len(NAMES) - len(FIXED))
 TOGETHER = 1 - 0.05 / DRAWN  # Bonferroni: all the intervals of this level hold at once in 95 % of such tables
-NONE = 255  # stands for an answer where the reference divides by zero and has no picture to be judged
+NONE = 255  # stands for an answer where the reference divides by zero and has no image to be judged
 SAME, INSIDE, OUTSIDE = "the same", "inside", "outside"
 
 
@@ -35,19 +35,19 @@ class Digits(NamedTuple):
     """What is corrupted and who judges: the demo, its digits as it sees them (N, 32, 32, 3) uint8, their labels and ids."""
 
     model: rv.Classifier
-    pictures: np.ndarray
+    images: np.ndarray
     labels: np.ndarray
     ids: list[str]
     fingerprints: tuple[str, str]
 
-    def answers(self, pictures: np.ndarray) -> np.ndarray:
+    def answers(self, images: np.ndarray) -> np.ndarray:
         """(N,) uint8 classes."""
-        return self.model(pixels(pictures)).argmax(dim=1).numpy().astype(np.uint8)
+        return self.model(pixels(images)).argmax(dim=1).numpy().astype(np.uint8)
 
 
 class Golden(NamedTuple):
-    """answers: (19, 5, N) uint8 to the reference's pictures. equal: (19, 5), how many of them the drop-in gives to the byte after the same
-    seed; most: (19, 5), how many levels of 255 its others are apart, where the reference has a picture. fingerprints: of model and data."""
+    """answers: (19, 5, N) uint8 to the reference's images. equal: (19, 5), how many of them the drop-in gives to the byte after the same
+    seed; most: (19, 5), how many levels of 255 its others are apart, where the reference has an image. fingerprints: of model and data."""
 
     answers: np.ndarray
     equal: np.ndarray
@@ -71,8 +71,8 @@ class Row(NamedTuple):
 def digits() -> Digits:
     """The 500 test digits, looked at as the demo looks."""
     model, data = rv.load_model("demo"), rv.load_data("digits")
-    pictures = np.stack([np.asarray(model.view.apply(Image.fromarray(data[i].image))) for i in range(len(data))])
-    return Digits(model, pictures, np.asarray(data.labels), list(data.ids), (model.card.fingerprint, data.fingerprint))
+    images = np.stack([np.asarray(model.view.apply(Image.fromarray(data[i].image))) for i in range(len(data))])
+    return Digits(model, images, np.asarray(data.labels), list(data.ids), (model.card.fingerprint, data.fingerprint))
 
 
 def rows(shown: Digits, golden: Golden) -> list[Row]:
@@ -86,15 +86,15 @@ def rows(shown: Digits, golden: Golden) -> list[Row]:
 
 def ours(shown: Digits, name: str, severity: int) -> np.ndarray:
     """(N, 32, 32, 3) uint8: what `robustvit run` shows the model."""
-    return to_uint8(rv.perturb(None, pixels(shown.pictures), None, name, seed=0, ids=shown.ids, severity=severity))
+    return to_uint8(rv.perturb(None, pixels(shown.images), None, name, seed=0, ids=shown.ids, severity=severity))
 
 
-def row(name: str, severity: int, wanted: np.ndarray, pictures: np.ndarray, shown: Digits) -> Row:
-    """The reference's answers and our pictures compared. Where the reference has no picture, ours that nothing befell are left out too."""
+def row(name: str, severity: int, wanted: np.ndarray, images: np.ndarray, shown: Digits) -> Row:
+    """The reference's answers and our images compared. Where the reference has no image, ours that nothing befell are left out too."""
     kept = wanted != NONE
     if not kept.all():
-        kept &= (pictures != shown.pictures).any(axis=(1, 2, 3))
-    theirs, mine = (answers != shown.labels for answers in (wanted, shown.answers(pictures)))
+        kept &= (images != shown.images).any(axis=(1, 2, 3))
+    theirs, mine = (answers != shown.labels for answers in (wanted, shown.answers(images)))
     return compared(name, severity, theirs[kept], mine[kept])
 
 
@@ -136,7 +136,7 @@ def page(found: list[Row], golden: Golden) -> str:
         "fixed": len(found) - len(drawn), "same": sum(row.found == SAME for row in found), "n": golden.answers.shape[2],
         "level": f"{100 * TOGETHER:.2f} %", "expected": f"{0.95 * len(drawn):.0f}", "mean": f"{_mean(drawn):+.2f}",
         "missed": ", ".join(f"{row.corruption} {row.severity}" for row in drawn if not holds(row.plain)) or "none",
-        "bytes": golden.equal.sum(), "pictures": golden.answers.size,
+        "bytes": golden.equal.sum(), "images": golden.answers.size,
     }  # fmt: skip
     lines = [_line(row, int(equal), int(most)) for row, equal, most in zip(found, golden.equal.flat, golden.most.flat, strict=True)]
     return "\n".join([_HEAD.format(**counts), *lines]) + "\n"
@@ -162,29 +162,29 @@ def _reference() -> Callable[..., np.ndarray]:
 
 
 def _judged(shown: Digits, reference: Callable[..., np.ndarray], name: str, severity: int) -> tuple[np.ndarray, int, int]:
-    """The demo's answers to the reference's pictures, and how the drop-in's compare after the same seeds."""
+    """The demo's answers to the reference's images, and how the drop-in's compare after the same seeds."""
     theirs, mine = (_made(shown, function, name, severity) for function in (reference, corrupt))
     seen = theirs.any(axis=(1, 2, 3))
     apart = np.abs(theirs.astype(int) - mine).max(axis=(1, 2, 3))
-    print(f"{name} {severity}: {(apart == 0).sum()} equal, {(~seen).sum()} without a picture", flush=True)
+    print(f"{name} {severity}: {(apart == 0).sum()} equal, {(~seen).sum()} without an image", flush=True)
     return np.where(seen, shown.answers(theirs), NONE).astype(np.uint8), int((apart == 0).sum()), int(apart[seen].max())
 
 
 def _made(shown: Digits, function: Callable[..., np.ndarray], name: str, severity: int) -> np.ndarray:
     """(N, 32, 32, 3) uint8 by a function that draws from numpy's generators."""
     return np.stack(
-        [_seeded(function, f"{name}/{severity}/{id}", one, severity, name) for id, one in zip(shown.ids, shown.pictures, strict=True)]
+        [_seeded(function, f"{name}/{severity}/{id}", one, severity, name) for id, one in zip(shown.ids, shown.images, strict=True)]
     )
 
 
-def _seeded(function: Callable[..., np.ndarray], key: str, picture: np.ndarray, severity: int, name: str) -> np.ndarray:
-    """One picture after a seed of its own, which the fresh generators that impulse noise asks for get too."""
+def _seeded(function: Callable[..., np.ndarray], key: str, image: np.ndarray, severity: int, name: str) -> np.ndarray:
+    """One image after a seed of its own, which the fresh generators that impulse noise asks for get too."""
     seed = zlib.crc32(key.encode())
     generator = np.random.default_rng(seed)
     np.random.seed(seed)
     with mock.patch("numpy.random.default_rng", return_value=generator), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of the division by zero
-        return function(picture, severity, name)
+        return function(image, severity, name)
 
 
 def _mean(drawn: list[Row]) -> float:
@@ -201,7 +201,7 @@ def _line(row: Row, equal: int, most: int) -> str:
 _HEAD = """# Error rates beside the reference generator's
 
 What the demo model gets wrong of the {n} test digits, corrupted here and by the reference generator, at the demo's 32 px. *reference*:
-`imagecorruptions` 1.1.2 from PyPI, picture by picture, after a seed of its own for each (corruption, severity, digit). *ours*: the
+`imagecorruptions` 1.1.2 from PyPI, image by image, after a seed of its own for each (corruption, severity, digit). *ours*: the
 registered corruptions as `robustvit run --suite imagenet-c --data digits` (and `imagenet-c-extra`) makes them, seed 0. Both in
 percent; the difference is ours minus the reference's.
 
@@ -211,16 +211,16 @@ percent; the difference is ours minus the reference's.
   same digits by the paired interval of Bonett and Price 2012: *95 %* for one cell alone, and *together* ({level}; Bonferroni over the {drawn} cells) for
   the whole table, which decides. {plain} of the {drawn} intervals of 95 % hold no difference; {expected} are expected
   (the others: {missed}). The mean difference is {mean} points.
-* *equal*: how many of the {n} pictures `robustvit.corruptions.corrupt`, the drop-in, gives to the byte after the reference's seed ({bytes}
-  of {pictures} in all); *most*: how many levels of 255 its others are apart, at most. The drop-in and the registered corruptions take the
+* *equal*: how many of the {n} images `robustvit.corruptions.corrupt`, the drop-in, gives to the byte after the reference's seed ({bytes}
+  of {images} in all); *most*: how many levels of 255 its others are apart, at most. The drop-in and the registered corruptions take the
   same steps: what is left between them is which numbers are drawn.
 
 Where they are not equal:
 
 * contrast: the reference's mean of a channel carries rounding, ours is exact, so that now and then a value lies on the other side of a whole
   level. One digit of severity 3 gets another wrong answer by it.
-* defocus_blur, severity 5, and snow, severity 4: one picture each, where a value lies within 2e-5 of a whole level.
-* spatter, severity 1: where no drop falls the reference divides by zero and gives a black picture, which is not judged; nor
+* defocus_blur, severity 5, and snow, severity 4: one image each, where a value lies within 2e-5 of a whole level.
+* spatter, severity 1: where no drop falls the reference divides by zero and gives a black image, which is not judged; nor
   are the digits that no drop of ours falls on. *n* counts the others.
 
 The error rates are those of a small model at 32 px, where the same severity does more harm than at 224: they are no ImageNet-C numbers.

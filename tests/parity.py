@@ -1,7 +1,7 @@
 """How near the corruptions are to the two reference generators: `python tests/parity.py FOLDER` writes docs/parity.md and tests/golden/.
 
-FOLDER holds `inputs.npz` (uint8 pictures of 224 px by name), and `imagecorruptions.npz` and `hendrycks.npz`: the references' outputs by
-`corruption/severity/picture`, made after `np.random.seed(1000 + severity)`; impulse noise with `np.random.default_rng(1000 + severity)`.
+FOLDER holds `inputs.npz` (uint8 images of 224 px by name), and `imagecorruptions.npz` and `hendrycks.npz`: the references' outputs by
+`corruption/severity/image`, made after `np.random.seed(1000 + severity)`; impulse noise with `np.random.default_rng(1000 + severity)`.
 What is kept in tests/golden is the inputs, a digest of every output, and a cut of those that differ
 (or may, on another machine), where they differ most.
 """
@@ -35,20 +35,20 @@ class Row(NamedTuple):
     mean: str = "–"
 
 
-def ours(corruption: str, severity: int, picture: np.ndarray) -> np.ndarray:
+def ours(corruption: str, severity: int, image: np.ndarray) -> np.ndarray:
     """The drop-in's bytes after the references' seed; numpy's global generator is left as it was."""
     before = np.random.get_state()
     np.random.seed(1000 + severity)
     try:
         if corruption == "impulse_noise":
-            return salt_and_pepper(picture, severity, np.random.default_rng(1000 + severity))
-        return corrupt(picture, severity, corruption)
+            return salt_and_pepper(image, severity, np.random.default_rng(1000 + severity))
+        return corrupt(image, severity, corruption)
     finally:
         np.random.set_state(before)
 
 
-def digest(picture: np.ndarray) -> str:
-    return hashlib.sha256(picture.tobytes()).hexdigest()[:16]
+def digest(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
 def found(largest: int) -> str:
@@ -67,16 +67,16 @@ def full(folder: Path) -> list[Row]:
 
 def small() -> list[Row]:
     """The same rows, without sizes, by what is kept in tests/golden."""
-    pictures = {path.stem: np.asarray(Image.open(path)) for path in sorted(GOLDEN.glob("*.png"))}
+    images = {path.stem: np.asarray(Image.open(path)) for path in sorted(GOLDEN.glob("*.png"))}
     digests, cuts = json.loads((GOLDEN / "parity.json").read_text()), np.load(GOLDEN / "parity.npz")
     made: dict[str, np.ndarray] = {}
     rows = []
     for name in get_corruption_names("all"):
         for severity in range(1, 6):
             for reference in REFERENCES:
-                keys = [f"{name}/{severity}/{picture}" for picture in pictures if f"{reference}/{name}/{severity}/{picture}" in digests]
+                keys = [f"{name}/{severity}/{image}" for image in images if f"{reference}/{name}/{severity}/{image}" in digests]
                 for key in keys:
-                    made.setdefault(key, ours(name, severity, pictures[key.rsplit("/", 1)[1]]))
+                    made.setdefault(key, ours(name, severity, images[key.rsplit("/", 1)[1]]))
                 sizes = [_by_cut(made[key], f"{reference}/{key}", digests, cuts) for key in keys]
                 rows.append(Row(name, severity, reference, max(sizes, key=CLASSES.index) if sizes else DRAWN))
     return rows
@@ -106,13 +106,13 @@ def _row(folder: Path, reference: str, name: str, severity: int) -> Row:
     return Row(name, severity, reference, found(apart.max()), str(apart.max()), f"{apart.mean():.2g}")
 
 
-def _by_cut(picture: np.ndarray, key: str, digests: dict[str, str], cuts: np.lib.npyio.NpzFile) -> str:
-    if digest(picture) == digests[key]:
+def _by_cut(image: np.ndarray, key: str, digests: dict[str, str], cuts: np.lib.npyio.NpzFile) -> str:
+    if digest(image) == digests[key]:
         return EXACT
     if f"{key}/cut" not in cuts:
         return f"{key} changed"
     top, left = cuts[f"{key}/at"]
-    part = picture[top : top + CUT, left : left + CUT].astype(int)
+    part = image[top : top + CUT, left : left + CUT].astype(int)
     return found(max(1, np.abs(part - cuts[f"{key}/cut"]).max()))
 
 
@@ -125,10 +125,10 @@ def pack(folder: Path) -> None:
     for reference in REFERENCES:
         outputs = np.load(folder / f"{reference}.npz")
         for key in outputs.files:
-            name, severity, picture = key.split("/")
+            name, severity, image = key.split("/")
             wanted = outputs[key]
             digests[f"{reference}/{key}"] = digest(wanted)
-            apart = np.abs(ours(name, int(severity), inputs[picture]).astype(int) - wanted).max(axis=2)
+            apart = np.abs(ours(name, int(severity), inputs[image]).astype(int) - wanted).max(axis=2)
             if apart.any() or name in BY_MACHINE:
                 place = np.unravel_index(apart.argmax(), apart.shape)
                 top, left = (min(max(0, at - CUT // 2), side - CUT) for at, side in zip(place, apart.shape, strict=True))
@@ -139,7 +139,7 @@ def pack(folder: Path) -> None:
 
 _HEAD = """# Parity with the reference generators
 
-What `robustvit.corruptions.corrupt` gives and what the two reference generators of ImageNet-C give for the same picture after the same
+What `robustvit.corruptions.corrupt` gives and what the two reference generators of ImageNet-C give for the same image after the same
 `np.random.seed(1000 + severity)`: two photographs (scikit-image's astronaut and coffee; the second reference: astronaut alone), resized to
 256 and cropped to 224 px, as 8-bit RGB. The registered corruptions take the very same steps with draws of their own, keyed by
 (seed, sample id): equal to these in distribution.
@@ -158,7 +158,7 @@ levels of 255, over all values.
 * impulse_noise: scikit-image draws from a fresh generator, not from numpy's global one. Here imagecorruptions was given
   `np.random.default_rng(1000 + severity)`, and `salt_and_pepper` takes the same; hendrycks calls scikit-image likewise, and has no output
   that repeats.
-* snow and motion_blur: hendrycks blurs 8-bit pictures by ImageMagick, imagecorruptions by a kernel of its own; this is the latter's.
+* snow and motion_blur: hendrycks blurs 8-bit images by ImageMagick, imagecorruptions by a kernel of its own; this is the latter's.
 * elastic_transform: hendrycks has an affine part and other constants; this is imagecorruptions'.
 
 Made by `python tests/parity.py FOLDER`, where FOLDER holds the references' outputs; `tests/contracts/test_parity.py` holds every row's class to

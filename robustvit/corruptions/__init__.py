@@ -1,4 +1,4 @@
-"""Corruptions: images, draws and a severity in, images out. `corrupt` is a drop-in for `imagecorruptions.corrupt`."""
+"""Corruptions: functions of images, draws and a severity that return images. `corrupt` is a drop-in for `imagecorruptions.corrupt`."""
 
 from __future__ import annotations
 

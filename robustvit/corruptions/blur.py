@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import filters
-from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.corruptions.kernels.sampling import add_zoomed
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
@@ -29,52 +29,52 @@ _SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def defocus_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """A lens out of focus: every point becomes a disk of radius 3 … 10 pixels with a soft rim."""
+    """Defocus blur: every point becomes a disk of radius 3 … 10 pixels with a soft rim."""
     return _defocus_blur(images, severity)
 
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def glass_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Frosted glass: blurred, every pixel replaced by a neighbour, blurred again.
+    """Frosted glass blur: Gaussian blur, then every pixel is replaced by a neighbour, then Gaussian blur again.
 
-    The released generator means to swap neighbours, but copies one over the other; so does this.
+    The released generator is meant to swap neighbours, but copies one over the other; so does this.
     """
     _, reach, passes = _GLASS[severity - 1]
     rows, columns = (max(0, side - 2 * reach) for side in images.shape[-2:])
     offsets = draws.at("offsets").integers(passes, rows, columns, 2, low=-reach, high=reach)
-    return in_parts(lambda part, given: _glass_blur(part, given, severity), images, offsets)
+    return in_chunks(lambda part, given: _glass_blur(part, given, severity), images, offsets)
 
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def motion_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """A camera that moves while it looks, in a direction within 45° of the horizontal."""
+    """Motion blur of a camera that moves during the exposure, in a direction within 45° of the horizontal."""
     angles = draws.at("angle").uniform(low=-45.0, high=45.0)
-    return in_parts(lambda part, given: _motion_blur(part, given, severity), images, angles)
+    return in_chunks(lambda part, given: _motion_blur(part, given, severity), images, angles)
 
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def zoom_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """A camera that zooms in while it looks: the mean of the picture and of enlargements of its middle."""
-    return in_parts(lambda part: _zoom_blur(part, severity), images)
+    """Zoom blur of a camera that zooms in during the exposure: the mean of the image and of enlargements of its centre."""
+    return in_chunks(lambda part: _zoom_blur(part, severity), images)
 
 
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def gaussian_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """A Gaussian of sigma 1 … 6 pixels. One of the four extra corruptions."""
-    return in_parts(lambda part: _gaussian_blur(part, severity), images)
+    """Gaussian blur of sigma 1 … 6 pixels. One of the four extra corruptions."""
+    return in_chunks(lambda part: _gaussian_blur(part, severity), images)
 
 
 def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     radius = len(_disk(severity)) // 2
     height, width = images.shape[-2:]
     at = torch.arange(-radius, max(height, width) + radius, device=images.device)
-    rows = filters.reflected(at[: height + 2 * radius], height, twice=False)
-    columns = filters.reflected(at[: width + 2 * radius], width, twice=False)
-    spectrum, sides = _spectrum(severity, height, width, images.device), _fast(height, width, radius)
+    rows = filters.reflect_index(at[: height + 2 * radius], height, twice=False)
+    columns = filters.reflect_index(at[: width + 2 * radius], width, twice=False)
+    spectrum, sides = _spectrum(severity, height, width, images.device), _transform_sides(height, width, radius)
     padded = torch.zeros(images.shape[1], *sides, dtype=torch.float64, device=images.device)
     out = torch.empty_like(images)
-    for row, image in zip(out, images, strict=True):  # one transform for each image: its bits then depend on nothing else
-        filters.spread(levels(image), rows, columns, padded)
+    for row, image in zip(out, images, strict=True):  # one transform per image, so that its bits depend on that image alone
+        filters.fill_padded(levels(image), rows, columns, padded)
         across = torch.fft.ifft(torch.fft.rfft2(padded).mul_(spectrum), dim=-2)[:, 2 * radius : 2 * radius + height]
         row.copy_(truncated(torch.fft.irfft(across, n=sides[1])[..., 2 * radius : 2 * radius + width]))
     return out
@@ -83,21 +83,21 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def _spectrum(severity: Severity, height: int, width: int, device: torch.device) -> Tensor:
     kernel = torch.from_numpy(_disk(severity)).double()
-    spectrum: Tensor = torch.fft.rfft2(kernel, s=_fast(height, width, len(kernel) // 2))
+    spectrum: Tensor = torch.fft.rfft2(kernel, s=_transform_sides(height, width, len(kernel) // 2))
     return spectrum.to(device)
 
 
-def _fast(height: int, width: int, radius: int) -> tuple[int, int]:
-    """The sides of the transform: no smaller than the padded picture, and of small prime factors."""
+def _transform_sides(height: int, width: int, radius: int) -> tuple[int, int]:
+    """Sides of the Fourier transform: at least those of the padded image, and products of small primes."""
     return next_fast_len(height + 2 * radius, real=True), next_fast_len(width + 2 * radius, real=True)
 
 
 @functools.lru_cache(maxsize=8)
 def _disk(severity: Severity) -> NDArray[np.float32]:
-    """The float32 kernel, of odd side, made as the released generator makes it: its weights sum to one only nearly.
+    """The float32 kernel, of odd side, computed as in the released generator: its weights sum to one only approximately.
 
-    Truncation turns a sum of 1 − 3e-8 into flat regions one level darker, so the float32 steps count: the disk, then a small bell
-    along and across with mirrored borders (which cut and fold the rim of the two largest disks, 1.3 % and 1.1 % too bright).
+    Truncation turns a sum of 1 − 3e-8 into flat regions one level darker, so the order of the float32 steps matters: the disk, then a small
+    Gaussian along and across with mirrored borders (which cut and fold the rim of the two largest disks, 1.3 % and 1.1 % too bright).
     """
     radius, softening = _DISKS[severity - 1]
     reach, side = (8, 3) if radius <= 8 else (radius, 5)
@@ -105,12 +105,12 @@ def _disk(severity: Severity) -> NDArray[np.float32]:
     disk = (at[None] ** 2 + at[:, None] ** 2 <= radius**2).astype(np.float32)
     bell = np.exp(-(np.arange(-(side // 2), side // 2 + 1) ** 2) / (2 * softening**2))
     weights = (bell / bell.sum()).astype(np.float32)
-    across = _softened(disk / disk.sum(), weights, outwards=False)
-    return np.ascontiguousarray(_softened(across.T, weights, outwards=True).T)
+    across = _filter_rows(disk / disk.sum(), weights, outwards=False)
+    return np.ascontiguousarray(_filter_rows(across.T, weights, outwards=True).T)
 
 
-def _softened(disk: NDArray[np.float32], weights: NDArray[np.float32], *, outwards: bool) -> NDArray[np.float32]:
-    """Each row filtered by symmetric weights, from the middle one outwards or back; a product and its sum are rounded to float32 once."""
+def _filter_rows(disk: NDArray[np.float32], weights: NDArray[np.float32], *, outwards: bool) -> NDArray[np.float32]:
+    """Filters each row with symmetric weights, from the middle outwards or inwards; a product and its sum are rounded to float32 once."""
     reach, side = len(weights) // 2, disk.shape[1]
     padded = np.pad(disk, ((0, 0), (reach, reach)), mode="reflect")
     total = np.zeros_like(disk)
@@ -121,19 +121,19 @@ def _softened(disk: NDArray[np.float32], weights: NDArray[np.float32], *, outwar
 
 
 def _glass_blur(images: Tensor, offsets: Tensor, severity: Severity) -> Tensor:
-    """offsets: (N, passes, H − 2·reach, W − 2·reach, 2) int64, right and down, for pixels from the last row's last to the first's first."""
+    """offsets: (N, passes, H − 2·reach, W − 2·reach, 2) int64, right and down, for the pixels in reverse order, from the last one."""
     sigma, _, _ = _GLASS[severity - 1]
-    first = filters.gaussian(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0).clamp_(0.0, 255.0).floor_()
-    sources = _copied(offsets, images.shape[-2], images.shape[-1])
+    first = filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0).clamp_(0.0, 255.0).floor_()
+    sources = _glass_sources(offsets, images.shape[-2], images.shape[-1])
     moved = first.flatten(2).gather(2, sources[:, None].expand(-1, images.shape[1], -1)).view_as(first)
-    return truncated(filters.gaussian(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+    return truncated(filters.gaussian_blur(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0))
 
 
-def _copied(offsets: Tensor, height: int, width: int) -> Tensor:
-    """(N, H·W) int64: the pixel whose value each pixel holds after the passes of copying."""
+def _glass_sources(offsets: Tensor, height: int, width: int) -> Tensor:
+    """(N, H·W) int64: index of the pixel whose value each pixel holds after all passes of copying."""
     if compiled.serve(offsets):
         out = torch.empty(len(offsets), height * width, dtype=torch.int64)
-        compiled.loops(_LOOPS).copied(offsets.numpy(), height, width, out.numpy())
+        compiled.loops(_LOOPS).glass_sources(offsets.numpy(), height, width, out.numpy())
         return out
     here = torch.arange(height * width, device=offsets.device)
     margin = (height - offsets.shape[2]) // 2 + 1
@@ -148,10 +148,10 @@ def _copied(offsets: Tensor, height: int, width: int) -> Tensor:
 
 
 def _one_pass(taken: Tensor, inside: Tensor) -> Tensor:
-    """Where each pixel's value comes from when pixels are overwritten one by one, from the last to the first.
+    """The source of each pixel's value when pixels are overwritten one by one, from the last to the first.
 
-    taken: (N, P) the pixel that each copies. One that was itself overwritten before hands on what it took: chains to ever later
-    pixels, whose ends are found by doubling.
+    taken: (N, P) index of the pixel that each one copies. A copied pixel may itself have been overwritten before: the ends of these chains,
+    which lead to ever later pixels, are found by pointer doubling.
     """
     here = torch.arange(taken.shape[1], device=taken.device)
     overwritten = torch.zeros_like(here, dtype=torch.bool)
@@ -167,11 +167,11 @@ def _one_pass(taken: Tensor, inside: Tensor) -> Tensor:
 def _motion_blur(images: Tensor, angles: Tensor, severity: Severity) -> Tensor:
     """angles: (N,) degrees."""
     radius, sigma = _STREAKS[severity - 1]
-    return truncated(filters.motion(levels(images), angles.tolist(), radius, sigma))
+    return truncated(filters.motion_blur(levels(images), angles.tolist(), radius, sigma))
 
 
 def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
-    """The sums are in float32, as in the released generator."""
+    """Sums are in float32, as in the released generator."""
     end, step = _ZOOMS[severity - 1]
     factors = np.arange(1, end, step).tolist()
     start = fractions(images).float()
@@ -183,4 +183,4 @@ def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
 
 def _gaussian_blur(images: Tensor, severity: Severity) -> Tensor:
     sigma = _SIGMAS[severity - 1]
-    return truncated(filters.gaussian(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+    return truncated(filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0))

@@ -1,4 +1,4 @@
-"""Clean: nothing is done to the images."""
+"""The clean images, as a corruption."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from robustvit.spec.registry import corruption
 
 @corruption(family="clean")
 def clean(images: Tensor, draws: Draws) -> Tensor:
-    """The images as they are: what every corruption is compared with."""
+    """Returns the images unchanged: the baseline of every corruption."""
     return images

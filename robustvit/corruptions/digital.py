@@ -14,9 +14,9 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import codec, colour, filters
-from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
-from robustvit.corruptions.kernels.pillow_resize import shrinking
-from robustvit.corruptions.kernels.sampling import sampled
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
+from robustvit.corruptions.kernels.pillow_resize import box_tables
+from robustvit.corruptions.kernels.sampling import sample_bilinear
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
@@ -31,37 +31,40 @@ _SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displace
 _SHRUNK = (0.6, 0.5, 0.4, 0.3, 0.25)
 _QUALITY = (25, 18, 15, 10, 7)
 _SATURATION = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))  # factor, addend
-_FINE = 1 << 24  # parts of a level that sums are counted in; 2**24 of them for 2**20 pixels stay within int64
+_FINE = 1 << 24  # fractions of a level in which sums are counted; 2**24 of them for 2**20 pixels stay within int64
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def contrast(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Less contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
-    return in_parts(lambda part: _contrast(part, severity), images)
+    """Reduces contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
+    return in_chunks(lambda part: _contrast(part, severity), images)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def elastic_transform(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """A picture on rubber: every pixel is fetched from a smooth random displacement away.
+    """Elastic deformation: every pixel is sampled at a smooth random displacement.
 
     This is the algorithm of imagecorruptions, which has no affine part; that of the released ImageNet-C differs.
     """
     across, down = (draws.at(purpose).uniform(*images.shape[-2:]) for purpose in ("across", "down"))
-    return in_parts(lambda part, *given: _elastic_transform(part, *given, severity=severity), images, across, down)
+    return in_chunks(lambda part, *given: _elastic_transform(part, *given, severity=severity), images, across, down)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def pixelate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Fewer, larger pixels: shrunk by averaging to 0.6 … 0.25 of the sides, enlarged by repetition. As Pillow does it, on the CPU.
+    """Pixelation: averaged down to 0.6 … 0.25 of the sides and enlarged by repetition. Computed as Pillow does, on the CPU.
 
     Pixels off the 8-bit grid are rounded to it first.
     """
-    return in_parts(lambda part: _pixelate(part, severity), images)
+    return in_chunks(lambda part: _pixelate(part, severity), images)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Stored as JPEG of quality 25 … 7 and read again, to Pillow's bits on any device. Pixels off the 8-bit grid are rounded to it first."""
+    """JPEG compression of quality 25 … 7, bit for bit Pillow's on any device.
+
+    Pixels off the 8-bit grid are rounded to it first.
+    """
     return _jpeg_compression(images, severity)
 
 
@@ -82,20 +85,26 @@ def jpeg_compression(images: Tensor, draws: Draws, *, severity: Severity) -> Ten
 }""",
 )
 def jpeg(images: Tensor, draws: Draws, *, quality: Annotated[int, Ge(1), Le(95)] = 85) -> Tensor:
-    """Stored as JPEG of a quality and read again, to Pillow's bits on any device. Pixels off the 8-bit grid are rounded to it first."""
-    return _stored(images, quality)
+    """JPEG compression of a given quality, bit for bit Pillow's on any device.
+
+    Pixels off the 8-bit grid are rounded to it first.
+    """
+    return _jpeg(images, quality)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def saturate(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Other saturation: colours fade towards grey (severities 1 and 2), or become as strong as they can. One of the four extra corruptions."""
-    return in_parts(lambda part: _saturate(part, severity), images)
+    """Changes saturation: colours fade towards grey (severities 1 and 2) or become as saturated as possible (3 to 5).
+
+    One of the four extra corruptions.
+    """
+    return in_chunks(lambda part: _saturate(part, severity), images)
 
 
 def _contrast(images: Tensor, severity: Severity) -> Tensor:
-    """The mean is summed in whole numbers: no order of summation shows, and a flat picture stays as it is.
+    """The mean is summed in whole numbers, so that the order of summation changes no bit and a flat image is unchanged.
 
-    The released generator's mean carries rounding, by which a flat picture may come out a level darker.
+    The released generator's mean has rounding errors, by which a flat image may become a level darker.
     """
     total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
     mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
@@ -107,50 +116,50 @@ def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity
     height, width = images.shape[-2:]
     push = height * _PUSH
     fields = torch.stack((down, across), dim=1).double().mul_(2 * push).add_(-push)
-    smooth = filters.gaussian(fields, (height * _SMOOTH, width * _SMOOTH), 3.0, "reflect")
+    smooth = filters.gaussian_blur(fields, (height * _SMOOTH, width * _SMOOTH), 3.0, "reflect")
     moves = smooth.mul_(_STRETCH[severity - 1]).float().double()
     rows = torch.arange(height, device=images.device)[:, None] + moves[:, 0]
     columns = torch.arange(width, device=images.device) + moves[:, 1]
-    found = sampled(fractions(images).float(), rows, columns)
+    found = sample_bilinear(fractions(images).float(), rows, columns)
     return truncated(found.float().mul_(255.0))
 
 
 def _pixelate(images: Tensor, severity: Severity) -> Tensor:
     share = _SHRUNK[severity - 1]
     if not compiled.serve(images):
-        return pixels(np.stack([_coarse(Image.fromarray(picture), share) for picture in to_uint8(images)]), images.device)
-    along, across = (shrinking(side, share) for side in images.shape[-2:])
+        return pixels(np.stack([_pixelate_by_pillow(Image.fromarray(image), share) for image in to_uint8(images)]), images.device)
+    along, across = (box_tables(side, share) for side in images.shape[-2:])
     out = torch.empty(images.shape)
-    compiled.loops(_LOOPS).coarse(compiled.planes(images), across, along, compiled.planes(out))
+    compiled.loops(_LOOPS).pixelate(compiled.planes(images), across, along, compiled.planes(out))
     return out
 
 
-def _coarse(picture: Image.Image, share: float) -> NDArray[np.uint8]:
-    small = picture.resize((max(1, int(picture.width * share)), max(1, int(picture.height * share))), Image.Resampling.BOX)
-    return np.asarray(small.resize(picture.size, Image.Resampling.NEAREST))
+def _pixelate_by_pillow(image: Image.Image, share: float) -> NDArray[np.uint8]:
+    small = image.resize((max(1, int(image.width * share)), max(1, int(image.height * share))), Image.Resampling.BOX)
+    return np.asarray(small.resize(image.size, Image.Resampling.NEAREST))
 
 
 def _jpeg_compression(images: Tensor, severity: Severity) -> Tensor:
-    return _stored(images, _QUALITY[severity - 1])
+    return _jpeg(images, _QUALITY[severity - 1])
 
 
-def _stored(images: Tensor, quality: int) -> Tensor:
-    """By loops or on a CUDA device where that gives Pillow's bits, else by Pillow, which on a CPU is sooner than torch."""
+def _jpeg(images: Tensor, quality: int) -> Tensor:
+    """Uses compiled loops, or torch on a CUDA device, where these give Pillow's bits; else Pillow, which on a CPU is faster than torch."""
     if images.shape[-1] > codec.NARROW and compiled.serve(images):
         out = torch.empty(images.shape)
-        compiled.loops(_CODEC_LOOPS).reopened(
-            compiled.array(images, *images.shape), codec.quantisers(quality), compiled.array(out, *images.shape)
+        compiled.loops(_CODEC_LOOPS).jpeg_round_trip(
+            compiled.array(images, *images.shape), codec.quantization_tables(quality), compiled.array(out, *images.shape)
         )
         return out
     if images.shape[-1] > codec.NARROW and images.device.type == "cuda":
-        return in_parts(lambda part: codec.reopened(part, quality), images)
-    reopened = [_reopened(picture, quality) for picture in to_uint8(images)]
+        return in_chunks(lambda part: codec.jpeg_round_trip(part, quality), images)
+    reopened = [_jpeg_by_pillow(image, quality) for image in to_uint8(images)]
     return pixels(np.stack(reopened), images.device) if reopened else images.clone()
 
 
-def _reopened(picture: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+def _jpeg_by_pillow(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality)
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
 
 

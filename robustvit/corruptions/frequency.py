@@ -1,4 +1,4 @@
-"""Frequency: the picture without its high or low ones, and a single one added. None is cut to the 8-bit grid."""
+"""Frequency corruptions: low-pass, high-pass and DCT filters, and one added Fourier basis image. None is truncated to 8 bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from robustvit.corruptions.kernels.eight_bit import in_parts
+from robustvit.corruptions.kernels.eight_bit import in_chunks
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
@@ -21,7 +21,7 @@ _PASS_CITATION = """@article{ghiasi2022vision,
   journal={arXiv preprint arXiv:2212.06727},
   year={2022}
 }"""
-_PASS_RULES = "A sharp circle, per channel on pixels in [0, 1]; clipped to [0, 1], not cut to the 8-bit grid."
+_PASS_RULES = "A sharp circle, per channel on pixels in [0, 1]; clipped to [0, 1], not truncated to 8 bits."
 _OURS = "a definition of robustvit's; no code is used"
 
 
@@ -29,25 +29,25 @@ _OURS = "a definition of robustvit's; no code is used"
     severity="radius", family="frequency", source=_PASS, url=_PASS_URL, licence=_OURS, citation=_PASS_CITATION, rules=_PASS_RULES
 )  # fmt: skip
 def low_pass(images: Tensor, draws: Draws, *, radius: Annotated[float, Ge(0)]) -> Tensor:
-    """Only frequencies of at most `radius` cycles per image, counted along each side, remain: the larger, the milder.
+    """Low-pass filter: keeps frequencies of at most `radius` cycles per image; the larger the radius, the milder.
 
-    Radius 0 leaves each channel's mean, and one from √((H/2)² + (W/2)²) on the whole picture.
+    Radius 0 keeps only each channel's mean; from √((H/2)² + (W/2)²) on, the image is unchanged.
     """
-    return in_parts(lambda part: _without(part, _distance(part) > radius).clamp_(0.0, 1.0).float(), images, rows=1)
+    return in_chunks(lambda part: _remove(part, _distance(part) > radius).clamp_(0.0, 1.0).float(), images, rows=1)
 
 
 @corruption(
     severity="radius", family="frequency", source=_PASS, url=_PASS_URL, licence=_OURS, citation=_PASS_CITATION, rules=_PASS_RULES
 )  # fmt: skip
 def high_pass(images: Tensor, draws: Draws, *, radius: Annotated[float, Ge(0)]) -> Tensor:
-    """Only frequencies above `radius` cycles per image remain, and each channel's mean. Radius 0 is the identity."""
-    return in_parts(lambda part: _without(part, _but_the_mean(_distance(part) <= radius)).clamp_(0.0, 1.0).float(), images, rows=1)
+    """High-pass filter: keeps frequencies above `radius` cycles per image and each channel's mean. Radius 0 is the identity."""
+    return in_chunks(lambda part: _remove(part, _except_mean(_distance(part) <= radius)).clamp_(0.0, 1.0).float(), images, rows=1)
 
 
 @corruption(
     severity="size",
     family="frequency",
-    source="Sharma, Ding & Brubaker 2019, On the Effectiveness of Low Frequency Perturbations (IJCAI), who mask perturbations, not pictures",
+    source="Sharma, Ding & Brubaker 2019, On the Effectiveness of Low Frequency Perturbations (IJCAI), which masks perturbations",
     licence=_OURS,
     citation="""@inproceedings{sharma2019effectiveness,
   title={On the Effectiveness of Low Frequency Perturbations},
@@ -55,17 +55,17 @@ def high_pass(images: Tensor, draws: Draws, *, radius: Annotated[float, Ge(0)]) 
   booktitle={International Joint Conference on Artificial Intelligence},
   year={2019}
 }""",
-    rules="The cosine transform (DCT-II) of the whole picture, not of blocks; clipped to [0, 1], not cut to the 8-bit grid.",
+    rules="The cosine transform (DCT-II) of the whole image, not of blocks; clipped to [0, 1], not truncated to 8 bits.",
 )
 def dct_mask(images: Tensor, draws: Draws, *, size: Annotated[int, Ge(1)], keep: Literal["low", "high"] = "low") -> Tensor:
-    """Only some cosines remain: `low` those whose index is below `size` in both directions, `high` all others and the mean.
+    """Keeps some DCT coefficients: `low` those of index below `size` in both directions, `high` all others and the mean.
 
-    With `low` size 1 leaves the mean, and the longer side or more the whole picture; with `high` size 1 is the identity.
+    With `low`, size 1 keeps only the mean, and a size of at least the longer side the whole image; with `high`, size 1 is the identity.
     """
     low = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
     low[:size, :size] = True
-    stopped = ~low if keep == "low" else _but_the_mean(low)
-    return in_parts(lambda part: _without_cosines(part, stopped).clamp_(0.0, 1.0).float(), images, rows=1)
+    stopped = ~low if keep == "low" else _except_mean(low)
+    return in_chunks(lambda part: _remove_cosines(part, stopped).clamp_(0.0, 1.0).float(), images, rows=1)
 
 
 @corruption(
@@ -80,21 +80,21 @@ def dct_mask(images: Tensor, draws: Draws, *, size: Annotated[int, Ge(1)], keep:
   booktitle={Advances in Neural Information Processing Systems},
   year={2019}
 }""",
-    rules="One frequency at a time; a map takes all of them. Clipped to [0, 1], not cut to the 8-bit grid.",
+    rules="One frequency at a time; a heat map takes all of them. Clipped to [0, 1], not truncated to 8 bits.",
 )
 def fourier_noise(images: Tensor, draws: Draws, *, row: int, column: int, eps: Annotated[float, Ge(0)]) -> Tensor:
-    """A wave of one frequency is added, in each channel with a sign of its own, at random. eps 0 is the identity.
+    """Adds a Fourier basis image of one frequency, with a random sign per channel. eps 0 is the identity.
 
-    row, column: cycles down and across the picture; negative ones turn the wave, and (−row, −column) is the same wave.
+    row, column: cycles down and across the image; a negative one mirrors the wave, and (−row, −column) is the same wave.
     eps: the L2 norm of the wave in one channel, in pixel units; the paper's is 15.7 at 224 px.
     """
     wave = _wave(images, row, column) * eps
     signs = draws.at("signs").integers(3, low=0, high=2).mul_(2).sub_(1)
-    return in_parts(lambda part, given: (part + given[:, :, None, None] * wave).clamp_(0.0, 1.0).float(), images, signs)
+    return in_chunks(lambda part, given: (part + given[:, :, None, None] * wave).clamp_(0.0, 1.0).float(), images, signs)
 
 
 def _distance(images: Tensor) -> Tensor:
-    """(H, W // 2 + 1) float64: how many cycles per image each entry of the half spectrum stands for."""
+    """(H, W // 2 + 1) float64: the frequency of each entry of the half spectrum, in cycles per image."""
     height, width = images.shape[-2:]
     down = torch.fft.fftfreq(height, 1.0 / height, dtype=torch.float64, device=images.device)
     across = torch.fft.rfftfreq(width, 1.0 / width, dtype=torch.float64, device=images.device)
@@ -102,34 +102,34 @@ def _distance(images: Tensor) -> Tensor:
     return distance
 
 
-def _but_the_mean(stopped: Tensor) -> Tensor:
+def _except_mean(stopped: Tensor) -> Tensor:
     stopped = stopped.clone()
     stopped[0, 0] = False
     return stopped
 
 
-def _without(images: Tensor, stopped: Tensor) -> Tensor:
-    """The images in float64 less the stopped entries of their spectra; with none stopped, to the bit."""
+def _remove(images: Tensor, stopped: Tensor) -> Tensor:
+    """Subtracts the `stopped` entries of the spectra from the images, in float64; with none stopped the bits are unchanged."""
     start = images.double()
     taken: Tensor = torch.fft.irfft2(torch.fft.rfft2(start) * stopped, s=images.shape[-2:])
     return start - taken
 
 
-def _without_cosines(images: Tensor, stopped: Tensor) -> Tensor:
+def _remove_cosines(images: Tensor, stopped: Tensor) -> Tensor:
     start = images.double()
-    down, across = (_cosines(side, images.device) for side in images.shape[-2:])
+    down, across = (_dct_matrix(side, images.device) for side in images.shape[-2:])
     return start - down.T @ ((down @ start @ across.T) * stopped) @ across
 
 
-def _cosines(side: int, device: torch.device) -> Tensor:
-    """(side, side) float64: the orthonormal cosine transform (DCT-II)."""
+def _dct_matrix(side: int, device: torch.device) -> Tensor:
+    """The orthonormal DCT-II matrix (side, side), float64."""
     at = torch.arange(side, dtype=torch.float64, device=device)
     cosines = (at[:, None] * (at + 0.5) * (math.pi / side)).cos_()
     return cosines.div_(cosines.square().sum(dim=1, keepdim=True).sqrt_())
 
 
 def _wave(images: Tensor, row: int, column: int) -> Tensor:
-    """(H, W) float64 of L2 norm 1: a cosine whose crest is in the first corner."""
+    """(H, W) float64 of L2 norm 1: a cosine with its maximum in the top left corner."""
     height, width = images.shape[-2:]
     down = (torch.arange(height, device=images.device) * row).remainder(height).double() / height
     across = (torch.arange(width, device=images.device) * column).remainder(width).double() / width

@@ -1,4 +1,4 @@
-"""Haze: the same air everywhere between the camera and the picture."""
+"""Haze: atmospheric scattering at a constant depth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from robustvit.spec.registry import corruption
   journal={IEEE Transactions on Image Processing},
   year={2023}
 }""",
-    rules="One depth for the whole picture, so only the product of beta and depth counts. Not cut to the 8-bit grid.",
+    rules="One depth for the whole image, so that only the product of beta and depth matters. Not truncated to 8 bits.",
 )
 def haze(
     images: Tensor,
@@ -34,9 +34,9 @@ def haze(
     depth: Annotated[float, Ge(0)] = 1.0,
     airlight: Annotated[float, Ge(0), Le(1)] = 1.0,
 ) -> Tensor:
-    """I = J·t + A·(1 − t) with t = exp(−β·d): all pixels move towards the airlight, white by default. beta 0 is the identity.
+    """Haze by atmospheric scattering, I = J·t + A·(1 − t) with t = exp(−β·d); A is white by default. beta 0 is the identity.
 
-    beta: the scattering per unit of depth. airlight: a level in [0, 1], the same for the three channels.
+    beta: scattering coefficient per unit of depth. airlight: A, in [0, 1], the same for all channels.
     """
     clear = math.exp(-beta * depth)
     return images * clear + airlight * (1.0 - clear)

@@ -1,7 +1,7 @@
-"""A drop-in for `imagecorruptions.corrupt` 1.1.2: the same call, the same numbers drawn, the same bytes.
+"""A drop-in replacement for `imagecorruptions.corrupt` 1.1.2: the same signature, the same random draws, the same bytes.
 
-This is the one place where randomness comes from outside Draws: from numpy's global generator, in the order in which the reference
-draws. Suites never come here. The pictures are made by the very steps that the registered corruptions use.
+This is the only place where randomness does not come from Draws but from numpy's global generator, in the order in which the reference
+draws. Suites never use it. The computation is that of the registered corruptions.
 """
 
 from __future__ import annotations
@@ -22,34 +22,32 @@ from robustvit.errors import MissingExtra, nearest
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.pixels import pixels, to_uint8
 
-Picture = NDArray[np.uint8]
+ImageArray = NDArray[np.uint8]
 Subset = Literal["common", "validation", "all", "noise", "blur", "weather", "digital"]
 _SMALLEST = 32
 
 
-def corrupt(image: Picture, severity: int = 1, corruption_name: str | None = None, corruption_number: int = -1) -> Picture:
-    """The picture under one of the nineteen corruptions of ImageNet-C, named or numbered; the name wins where both are given.
+def corrupt(image: ImageArray, severity: int = 1, corruption_name: str | None = None, corruption_number: int = -1) -> ImageArray:
+    """Applies one of the nineteen corruptions of ImageNet-C, given by name or number; the name takes precedence.
 
-    image: uint8, (H, W), (H, W, 1) or (H, W, 3), of 32 pixels at least; (H, W, 3) comes back. severity: 1 … 5. corruption_number: place
-    in `get_corruption_names("all")`. Draws come from numpy's global generator: `np.random.seed` makes them repeat, with the bytes that
-    imagecorruptions gives after the same seed. `impulse_noise` alone draws from a fresh `np.random.default_rng()`, as scikit-image does
-    for it there; `salt_and_pepper` takes a generator.
-    Raises AttributeError for what the picture or the severity is not, KeyError and IndexError for a corruption that is not there,
-    ValueError where none is asked: the classes that imagecorruptions raises. MissingExtra where frost finds no OpenCV.
+    image: uint8, (H, W), (H, W, 1) or (H, W, 3), of at least 32 pixels a side; returns (H, W, 3). severity: 1 … 5. corruption_number: index
+    in `get_corruption_names("all")`. Draws come from numpy's global generator: with the same `np.random.seed` the bytes are those of
+    imagecorruptions. Only `impulse_noise` draws from a fresh `np.random.default_rng()`, as scikit-image does; `salt_and_pepper` takes a
+    generator.
+    Raises the classes that imagecorruptions raises: AttributeError for an invalid image or severity, KeyError and IndexError for an unknown
+    corruption, ValueError where neither name nor number is given; also MissingExtra for frost without OpenCV.
     """
-    picture = _checked(image)
-    grade = _graded(severity)
-    return _bytes(_asked(corruption_name, corruption_number)(pixels(picture[None]), grade))
+    images, level = pixels(_checked_image(image)[None]), _checked_severity(severity)
+    return _to_array(_step(corruption_name, corruption_number)(images, level))
 
 
-def salt_and_pepper(image: Picture, severity: int, generator: np.random.Generator) -> Picture:
-    """`corrupt(image, severity, "impulse_noise")` with the draws of a generator: bytes that repeat, which the reference cannot promise."""
-    picture = _checked(image)
-    return _bytes(_salted(pixels(picture[None]), _graded(severity), generator))
+def salt_and_pepper(image: ImageArray, severity: int, generator: np.random.Generator) -> ImageArray:
+    """`corrupt(image, severity, "impulse_noise")` with a given generator: reproducible, which the reference is not."""
+    return _to_array(_salt_and_pepper(pixels(_checked_image(image)[None]), _checked_severity(severity), generator))
 
 
 def get_corruption_names(subset: Subset = "common") -> list[str]:
-    """The names in a subset, in the order of `corruption_number`: the fifteen common, the four for validation, all, or one family."""
+    """Names of a subset of the corruptions, in the order of `corruption_number`: common (15), validation (4), all, or one family."""
     names = list(_STEPS)
     places = {
         "common": (0, 15), "validation": (15, 19), "all": (0, 19), "noise": (0, 3), "blur": (3, 7), "weather": (7, 11), "digital": (11, 15),
@@ -59,8 +57,8 @@ def get_corruption_names(subset: Subset = "common") -> list[str]:
     return names[slice(*places[subset])]
 
 
-def _checked(image: Picture) -> Picture:
-    """(H, W, 3) of what imagecorruptions takes."""
+def _checked_image(image: ImageArray) -> ImageArray:
+    """The image as (H, W, 3); raises AttributeError for what imagecorruptions does not take."""
     if not isinstance(image, np.ndarray):
         raise AttributeError(f"image is a {type(image).__name__}; corrupt takes a numpy.ndarray.")
     if image.dtype.type is not np.uint8:
@@ -68,18 +66,18 @@ def _checked(image: Picture) -> Picture:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise AttributeError(f"image has shape {image.shape}; corrupt takes (H, W), (H, W, 1) or (H, W, 3).")
     if min(image.shape[:2]) < _SMALLEST:
-        raise AttributeError(f"image has {image.shape[0]}x{image.shape[1]} pixels; corrupt takes {_SMALLEST} at least, either way.")
+        raise AttributeError(f"image has {image.shape[0]}x{image.shape[1]} pixels; corrupt takes at least {_SMALLEST} on each side.")
     grey = image.ndim == 2 or image.shape[2] == 1
     return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2) if grey else image
 
 
-def _graded(severity: int) -> Severity:
+def _checked_severity(severity: int) -> Severity:
     if severity not in (1, 2, 3, 4, 5):
         raise AttributeError(f"severity is {severity!r}; corrupt takes a whole number in [1, 5].")
     return cast(Severity, int(severity))
 
 
-def _asked(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor]:
+def _step(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor]:
     if name is not None:
         if name not in _STEPS:
             raise KeyError(f"corruption_name '{name}' is unknown.{nearest(name, _STEPS)} It takes {', '.join(_STEPS)}.")
@@ -91,13 +89,13 @@ def _asked(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor
     return list(_STEPS.values())[number]
 
 
-def _bytes(images: Tensor) -> Picture:
-    picture: Picture = to_uint8(images)[0]
-    return picture
+def _to_array(images: Tensor) -> ImageArray:
+    array: ImageArray = to_uint8(images)[0]
+    return array
 
 
 def _normal(*shape: int) -> Tensor:
-    """One picture's worth of the global generator's standard normals, float64."""
+    """Standard normals (1, *shape) of the global generator, float64."""
     return torch.from_numpy(np.random.standard_normal((1, *shape)))
 
 
@@ -106,7 +104,7 @@ def _uniform(*shape: int) -> Tensor:
 
 
 def _normal_by_pixel(images: Tensor) -> Tensor:
-    """Normals in the order of (H, W, 3), as the reference holds its pictures, put in the order of (1, 3, H, W)."""
+    """Standard normals drawn in the order (H, W, 3), that of the reference's images, as (1, 3, H, W)."""
     _, channels, height, width = images.shape
     return _normal(height, width, channels).permute(0, 3, 1, 2)
 
@@ -121,10 +119,10 @@ def _shot_noise(images: Tensor, severity: Severity) -> Tensor:
 
 
 def _impulse_noise(images: Tensor, severity: Severity) -> Tensor:
-    return _salted(images, severity, np.random.default_rng())
+    return _salt_and_pepper(images, severity, np.random.default_rng())
 
 
-def _salted(images: Tensor, severity: Severity, generator: np.random.Generator) -> Tensor:
+def _salt_and_pepper(images: Tensor, severity: Severity, generator: np.random.Generator) -> Tensor:
     _, channels, height, width = images.shape
     hit, salt = (torch.from_numpy(generator.random((1, height, width, channels))).permute(0, 3, 1, 2) for _ in range(2))
     return noise._impulse_noise(images, hit, salt, severity=severity)
@@ -157,13 +155,15 @@ def _frost(images: Tensor, severity: Severity) -> Tensor:
     return weather._frost(images, weather._cut(texture, top, left, images)[None], severity)
 
 
-def _resized_by_opencv(picture: Picture, rows: int, columns: int) -> Picture:
-    """The reference's own resize, whose rounding depends on how OpenCV was built; it is imported here because nothing else needs it."""
+def _resized_by_opencv(image: ImageArray, rows: int, columns: int) -> ImageArray:
+    """The reference's resizing by OpenCV, whose rounding depends on its build; imported late because only this function needs it."""
     try:
         cv2 = importlib.import_module("cv2")
     except ImportError as error:
-        raise MissingExtra(f"corrupt's frost needs OpenCV: pip install opencv-python-headless ({error}).") from error
-    enlarged: Picture = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        raise MissingExtra(
+            f"corrupt's frost resizes by OpenCV, as imagecorruptions does: pip install opencv-python-headless ({error})."
+        ) from error
+    enlarged: ImageArray = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_CUBIC)
     return enlarged
 
 

@@ -1,4 +1,4 @@
-"""Where the corruptions of ImageNet-C, fifteen and four more, come from: the words that every one of them carries."""
+"""Source, licence, citation and rules shared by the corruptions of ImageNet-C (fifteen, and four extra ones)."""
 
 SOURCE = "Hendrycks & Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations (ICLR)"
 URL = "https://github.com/hendrycks/robustness"
@@ -10,6 +10,6 @@ CITATION = """@inproceedings{hendrycks2019robustness,
   year={2019}
 }"""
 RULES = (
-    "Made here at the size the model sees, by the definitions of imagecorruptions 1.1.2; lengths are in pixels, whatever the size. "
-    "The released ImageNet-C is 224 px and was stored as JPEG of quality 85: name it when you compare."
+    "Generated at the model's input size by the definitions of imagecorruptions 1.1.2; lengths are in pixels at any size. "
+    "The released ImageNet-C is 224 px and was stored as JPEG of quality 85: say which one you used when you compare."
 )

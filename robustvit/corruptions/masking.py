@@ -1,4 +1,4 @@
-"""Masking: square holes anywhere or in the middle, and patches of a grid. What is not masked keeps its bits."""
+"""Masking: random square holes, dropped patches of a grid, and a central square. Pixels outside the mask keep their bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
-_SLACK = 1e-9  # patches or pixels; 0.29 of 100 is 29, whatever the product's last bit says
+_SLACK = 1e-9  # patches or pixels; 0.29 of 100 is 29 despite rounding of the product
 _LICENCE = "a published definition; no code is used"
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -30,13 +30,13 @@ Share = Annotated[float, Ge(0), Le(1)]
   booktitle={AAAI Conference on Artificial Intelligence},
   year={2022}
 }""",
-    rules="The paper's: one black hole of 0.05, 0.1, 0.2 and 0.5 of the picture at 224 px. Not cut to the 8-bit grid.",
+    rules="The paper's: one black hole of 0.05, 0.1, 0.2 and 0.5 of the image at 224 px. Not truncated to 8 bits.",
 )
 def holes(images: Tensor, draws: Draws, *, fraction: Share, count: Annotated[int, Ge(1)] = 1, fill: Share = 0.0) -> Tensor:
-    """Square holes whose middles are uniform over the picture, cut off at its right and lower edge. Fraction 0 is the identity.
+    """Cutout: masks square holes whose centres are uniform over the image. Fraction 0 is the identity.
 
-    fraction: of the picture, for each hole where nothing is cut off; the side is √(fraction · H · W), rounded down. At the upper and left
-    edge a hole is pushed inside, as albumentations' Cutout has it. fill: a level in [0, 1] for the three channels.
+    fraction: area of each hole relative to the image; the side is √(fraction · H · W), rounded down. As in albumentations' Cutout, a hole
+    is moved inside at the upper and left edge and cut off at the right and lower one. fill: value in [0, 1] of all channels.
     """
     height, width = images.shape[-2:]
     side = int(math.sqrt(fraction * height * width))
@@ -61,10 +61,10 @@ def holes(images: Tensor, draws: Draws, *, fraction: Share, count: Annotated[int
     rules="The paper's: black patches of 16 px at 224 px, 0.1 … 0.9 of the 196. Drawn per image here, per batch there.",
 )
 def patch_drop(images: Tensor, draws: Draws, *, fraction: Share, patch: Annotated[int, Ge(1)] = 16, fill: Share = 0.0) -> Tensor:
-    """Patches of the grid that starts in the upper left corner are filled, each set of them alike likely. Fraction 0 is the identity.
+    """Random PatchDrop: masks a uniformly random set of patches of the grid. Fraction 0 is the identity.
 
-    fraction: of the patches, rounded down to a whole number. patch: the side in pixels; at the right and lower edge patches may be cut off.
-    fill: a level in [0, 1] for the three channels.
+    fraction: of the patches, rounded down to a whole number. patch: the side in pixels; the grid starts in the upper left corner, and
+    patches at the right and lower edge may be cut off. fill: value in [0, 1] of all channels.
     """
     height, width = images.shape[-2:]
     rows, columns = (-(-side // patch) for side in (height, width))
@@ -86,28 +86,28 @@ def patch_drop(images: Tensor, draws: Draws, *, fraction: Share, patch: Annotate
   booktitle={IEEE/CVF International Conference on Computer Vision},
   year={2021}
 }""",
-    rules="The paper's: black pixels in the middle 112x112 of 224 px. Black is 0 before normalisation. Not cut to the 8-bit grid.",
+    rules="The paper's: the central 112x112 of 224 px are black. Black is 0 before normalisation. Not truncated to 8 bits.",
 )
 def center_occlusion(images: Tensor, draws: Draws, *, side_share: Share = 0.5, fill: Share = 0.0) -> Tensor:
-    """The middle of the picture is filled. Share 0 is the identity, 1 fills all of it.
+    """Masks the centre of the image. Share 0 is the identity, 1 masks the whole image.
 
-    side_share: of each side, rounded down to whole pixels; where what is left is odd, the smaller border is above and to the left. fill: a level in
-    [0, 1] for the three channels.
+    side_share: of each side, rounded down to whole pixels; where the remainder is odd, the smaller border is above and to the left.
+    fill: value in [0, 1] of all channels.
     """
-    rows, columns = (_middle(size, side_share, images.device) for size in images.shape[-2:])
+    rows, columns = (_central(size, side_share, images.device) for size in images.shape[-2:])
     return torch.where(rows[:, None] & columns, fill, images)
 
 
-def _middle(size: int, share: float, device: torch.device) -> Tensor:
-    """(size,) bool: the middle of one axis."""
+def _central(size: int, share: float, device: torch.device) -> Tensor:
+    """(size,) bool: the central part of one axis."""
     side = int(share * size + _SLACK)
     first = (size - side) // 2
     at = torch.arange(size, device=device)
     return (at >= first) & (at < first + side)
 
 
-def _covered(middles: Tensor, side: int, size: int) -> Tensor:
-    """(N, count, size) bool: what a hole covers of one axis."""
-    first = (middles - side // 2).clamp_(min=0)[:, :, None]
-    at = torch.arange(size, device=middles.device)
+def _covered(centres: Tensor, side: int, size: int) -> Tensor:
+    """(N, count, size) bool: the part of one axis that each hole covers."""
+    first = (centres - side // 2).clamp_(min=0)[:, :, None]
+    at = torch.arange(size, device=centres.device)
     return (at >= first) & (at < first + side)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import poisson
-from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
@@ -22,34 +22,34 @@ _SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def gaussian_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Independent normal noise on every channel of every pixel."""
+    """Gaussian noise, independent for every channel of every pixel."""
     noise = draws.at("noise").normal(*images.shape[1:])
-    return in_parts(lambda part, given: _gaussian_noise(part, given, severity), images, noise)
+    return in_chunks(lambda part, given: _gaussian_noise(part, given, severity), images, noise)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def shot_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Every channel of every pixel counts photons: a Poisson number of mean 60 … 3 for white.
+    """Shot noise: every channel of every pixel becomes a Poisson photon count of mean 60 … 3 for white.
 
-    The counts invert the distribution function, so a brighter pixel or a lower severity with the same draw never counts fewer.
+    Counts invert the distribution function, so that for the same draw a brighter pixel or a lower severity never has fewer photons.
     """
     words = draws.at("photons").words(math.prod(images.shape[1:])).view(images.shape)
     photons = _PHOTONS[severity - 1]
-    return in_parts(lambda part, given: _shot_noise(poisson.counts(levels(part), given, photons), severity), images, words)
+    return in_chunks(lambda part, given: _shot_noise(poisson.counts(levels(part), given, photons), severity), images, words)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def impulse_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Salt and pepper: a share of the channel values becomes 1 or 0, either with probability one half."""
+    """Salt-and-pepper noise: a fraction of the channel values becomes 1 or 0, each with probability one half."""
     hit, salt = (draws.at(purpose).uniform(*images.shape[1:]) for purpose in ("hit", "salt"))
-    return in_parts(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
+    return in_chunks(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def speckle_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Independent normal noise on every channel of every pixel, in proportion to its brightness. One of the four extra corruptions."""
+    """Speckle noise: Gaussian noise proportional to the channel value. One of the four extra corruptions."""
     noise = draws.at("noise").normal(*images.shape[1:])
-    return in_parts(lambda part, given: _speckle_noise(part, given, severity), images, noise)
+    return in_chunks(lambda part, given: _speckle_noise(part, given, severity), images, noise)
 
 
 def _gaussian_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
@@ -63,7 +63,7 @@ def _shot_noise(counts: Tensor, severity: Severity) -> Tensor:
 
 
 def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Severity) -> Tensor:
-    """hit, salt: uniform in [0, 1), shaped like the images; a value is hit up to the amount, and salted up to one half."""
+    """hit, salt: uniform in [0, 1), shaped like the images; values with hit ≤ amount are replaced, by 1 where salt ≤ 1/2."""
     peak = (salt <= 0.5).double().mul_(255.0)
     return truncated(torch.where(hit <= _AMOUNT[severity - 1], peak, levels(images)))
 

@@ -5,6 +5,12 @@ further at its last level, and names its source in full. A severity that is a nu
 the laws take two values of it that its bounds allow, and what comes back need only be an image.
 """
 
+import contextlib
+import hashlib
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -30,6 +36,8 @@ scaled = pytest.mark.parametrize("entry", SCALED.values(), ids=SCALED)
 graded = pytest.mark.parametrize("entry", GRADED.values(), ids=GRADED)
 FREE = {name: entry for name, entry in SCALED.items() if name not in GRADED}
 free = pytest.mark.parametrize("entry", FREE.values(), ids=FREE)
+SMALL = ((0, 9, 7), (1, 3, 15), (2, 9, 7))  # N, H, W
+NUMBA_BLOCKED = "import runpy, sys; sys.modules['numba'] = None; runpy.run_path(sys.argv[1])['print_results_on_small_images']()"
 
 
 def textured(count: int, height: int, width: int) -> Tensor:
@@ -51,7 +59,7 @@ def inside(param: Param) -> tuple[object, object]:
 
 
 def needed(entry: Entry) -> dict[str, object]:
-    """What a corruption must be given: another one where it takes one, whose patches are small enough for any picture."""
+    """What a corruption must be given: another one where it takes one, whose patches are small enough for any image."""
     nested: dict[str, object] = {param.name: {"contrast": {"severity": 5}} for param in entry.params if param.hint.plugin}
     return {param.name: inside(param)[0] for param in entry.params if param.required} | nested | ({"size": 3} if nested else {})
 
@@ -94,9 +102,49 @@ def test_pixels_off_the_8_bit_grid_are_taken_too(entry: Entry) -> None:
         assert torch.equal(result, pixels(to_uint8(result)))
 
 
+def print_results_on_small_images() -> None:
+    """Prints `small_results` by corruption as JSON."""
+    print(json.dumps({name: small_results(entry) for name, entry in ALL.items()}))
+
+
+def small_results(entry: Entry) -> list[str]:
+    """The shape and a hash of each result, or the error that was raised instead."""
+    found = []
+    for count, height, width in SMALL:
+        images = torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+        for severity in steps(entry):
+            try:
+                result = corrupted(entry, images, severity)
+            except (RuntimeError, ValueError, IndexError) as error:
+                found.append(repr(error))
+            else:
+                found.append(f"{tuple(result.shape)} {hashlib.sha256(result.numpy().tobytes()).hexdigest()}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def without_numba() -> dict[str, list[str]]:
+    """`small_results` by corruption, in a process that cannot import numba."""
+    command = [sys.executable, "-c", NUMBA_BLOCKED, __file__]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout)
+
+
+def test_the_same_corruptions_are_registered_without_numba(without_numba: dict[str, list[str]]) -> None:
+    assert list(without_numba) == list(ALL)
+
+
 @every
-def test_an_empty_batch_stays_empty(entry: Entry) -> None:
-    assert corrupted(entry, torch.zeros(0, 3, 32, 32), steps(entry)[0]).shape == (0, 3, 32, 32)
+def test_small_batches_give_the_same_bits_where_numba_cannot_be_imported(entry: Entry, without_numba: dict[str, list[str]]) -> None:
+    assert without_numba[entry.name] == small_results(entry)
+    assert [found.split(")")[0] for found in without_numba[entry.name][::2]] == ["(0, 3, 9, 7", "(1, 3, 3, 15", "(2, 3, 9, 7"]
+
+
+@every
+@pytest.mark.parametrize("numba", [True, False], ids=["numba", "torch"])
+def test_an_empty_batch_stays_empty(entry: Entry, numba: bool) -> None:
+    with contextlib.nullcontext() if numba else compiled.without():
+        for severity in steps(entry):
+            assert corrupted(entry, torch.zeros(0, 3, 32, 32), severity).shape == (0, 3, 32, 32)
 
 
 @every

@@ -1,4 +1,4 @@
-"""The demo's published error rates beside the reference generator's, held to what the reference's pictures were answered."""
+"""The demo's published error rates beside the reference generator's, held to what the reference's images were answered."""
 
 from dataclasses import replace
 
@@ -50,10 +50,10 @@ def test_a_corruption_that_errs_an_eighth_more_is_outside() -> None:
     assert error_rates.compared("fog", 1, theirs, worse).found == OUTSIDE
 
 
-def test_digits_that_either_side_has_no_picture_of_are_not_judged(shown) -> None:
-    wanted, pictures = shown.labels.astype(np.uint8), 255 - shown.pictures
-    wanted[:3], pictures[2:5] = error_rates.NONE, shown.pictures[2:5]
-    assert error_rates.row("spatter", 1, wanted, pictures, shown).n == len(shown.ids) - 5
+def test_digits_that_either_side_has_no_image_of_are_not_judged(shown) -> None:
+    wanted, images = shown.labels.astype(np.uint8), 255 - shown.images
+    wanted[:3], images[2:5] = error_rates.NONE, shown.images[2:5]
+    assert error_rates.row("spatter", 1, wanted, images, shown).n == len(shown.ids) - 5
 
 
 def test_what_is_judged_is_what_a_run_judges(shown, tmp_path) -> None:
@@ -62,8 +62,8 @@ def test_what_is_judged_is_what_a_run_judges(shown, tmp_path) -> None:
     rv.run(replace(suite, parts=(Part(suite.data, chosen),)), ["demo"], "digits", store=tmp_path)
     for question, frame in rv.load_records(tmp_path):
         answered = dict(zip(frame["sample"], frame["pred"], strict=True))
-        pictures = error_rates.ours(shown, question.scenario, int(question.severity))
-        assert [answered[id] for id in shown.ids] == shown.answers(pictures).tolist()
+        images = error_rates.ours(shown, question.scenario, int(question.severity))
+        assert [answered[id] for id in shown.ids] == shown.answers(images).tolist()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Pictures and draws that the tests of the corruptions share."""
+"""Images and draws that the tests of the corruptions share."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from robustvit.primitives.pixels import of_levels
 
 
 @pytest.fixture
-def noise_picture() -> Callable[..., Tensor]:
+def noise_images() -> Callable[..., Tensor]:
     """(N, 3, H, W) of random levels on the 8-bit grid."""
 
     def make(count: int = 2, height: int = 24, width: int = 31, seed: int = 0) -> Tensor:
@@ -28,5 +28,5 @@ def flat() -> Callable[..., Tensor]:
 
 @pytest.fixture
 def draws() -> Callable[[int], Draws]:
-    """The draws of that many samples."""
+    """Draws of a number of samples."""
     return lambda count: Draws(0, "test", [str(i) for i in range(count)])

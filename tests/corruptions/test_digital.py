@@ -1,4 +1,4 @@
-"""Digital corruptions against exact answers, Pillow and scipy."""
+"""Digital corruptions against exact values, Pillow and scipy."""
 
 import io
 
@@ -15,7 +15,7 @@ EVERY = [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("severity", EVERY)
-def test_contrast_leaves_a_flat_picture_alone(flat, severity) -> None:
+def test_contrast_leaves_a_flat_image_alone(flat, severity) -> None:
     for level in range(0, 256, 5):
         assert torch.equal(digital._contrast(flat(level, 3, 7), severity), flat(level, 3, 7))
 
@@ -33,8 +33,8 @@ def test_contrast_of_any_floats_keeps_to_the_formula() -> None:
 
 
 @pytest.mark.parametrize("severity", EVERY)
-def test_elastic_is_scipys_sampling_of_a_smooth_field(noise_picture, severity) -> None:
-    image, random = noise_picture(1, 36, 52), np.random.default_rng(0)
+def test_elastic_is_scipys_sampling_of_a_smooth_field(noise_images, severity) -> None:
+    image, random = noise_images(1, 36, 52), np.random.default_rng(0)
     across, down = random.random((2, 36, 52))
     push, stretch = 36 * 0.005, [12.5, 16.25, 21.25, 25.0, 30.0][severity - 1]
     smooth = [ndimage.gaussian_filter((f * 2 - 1) * push, (0.36, 0.52), mode="reflect", truncate=3) * stretch for f in (down, across)]
@@ -47,8 +47,8 @@ def test_elastic_is_scipys_sampling_of_a_smooth_field(noise_picture, severity) -
 
 
 @pytest.mark.parametrize("severity", EVERY)
-def test_pixelate_is_pillows_box(noise_picture, severity) -> None:
-    image, share = noise_picture(1, 30, 44), [0.6, 0.5, 0.4, 0.3, 0.25][severity - 1]
+def test_pixelate_is_pillows_box(noise_images, severity) -> None:
+    image, share = noise_images(1, 30, 44), [0.6, 0.5, 0.4, 0.3, 0.25][severity - 1]
     small = Image.fromarray(to_uint8(image)[0]).resize((int(44 * share), int(30 * share)), Image.Resampling.BOX)
     expected = np.array(small.resize((44, 30), Image.Resampling.NEAREST))
     assert torch.equal(digital.pixelate(image, None, severity=severity), pixels(expected[None]))
@@ -62,14 +62,14 @@ def test_pixelate_repeats_the_mean_of_each_block() -> None:
 
 
 @pytest.mark.parametrize("severity", EVERY)
-def test_jpeg_is_pillows_round_trip(noise_picture, severity) -> None:
-    image, file = noise_picture(1), io.BytesIO()
+def test_jpeg_is_pillows_round_trip(noise_images, severity) -> None:
+    image, file = noise_images(1), io.BytesIO()
     Image.fromarray(to_uint8(image)[0]).save(file, "JPEG", quality=[25, 18, 15, 10, 7][severity - 1])
     assert torch.equal(digital.jpeg_compression(image, None, severity=severity), pixels(np.array(Image.open(file))[None]))
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
-def test_saturation_is_scaled_moved_and_kept_within_its_range(severity) -> None:
+def test_saturation_is_scaled_shifted_and_clipped(severity) -> None:
     factor, addend = [(0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)][severity - 1]
     red, grey = 200 / 255.0, 150 / 255.0
     less = min(1.0, (1 - grey / red) * factor + addend)

@@ -1,4 +1,4 @@
-"""The drop-in: the reference's call, its refusals and its draws."""
+"""The drop-in: the signature, errors and draws of imagecorruptions."""
 
 import subprocess
 import sys
@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from robustvit.corruptions import corrupt, digital, get_corruption_names, salt_and_pepper
-from robustvit.corruptions import imagecorruptions_api as legacy
+from robustvit.corruptions import corrupt, digital, get_corruption_names, imagecorruptions_api, salt_and_pepper
 from robustvit.errors import MissingExtra
 from robustvit.primitives.pixels import pixels, to_uint8
 
@@ -23,7 +22,7 @@ def _opencv(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_bytes_of_the_same_shape_come_back_and_the_picture_is_left_alone(name) -> None:
+def test_bytes_of_the_same_shape_come_back_and_the_image_is_left_alone(name) -> None:
     before = PHOTO.copy()
     after = corrupt(PHOTO, 3, name)
     assert after.dtype == np.uint8
@@ -52,7 +51,7 @@ def test_salt_and_pepper_takes_its_generator_and_leaves_the_global_one_alone() -
     assert np.random.get_state()[1].tolist() == state
 
 
-def test_numbers_stand_for_the_names_in_order() -> None:
+def test_numbers_index_the_names_in_order() -> None:
     assert EVERY[12] == "elastic_transform"
     assert EVERY[15:] == ["speckle_noise", "gaussian_blur", "spatter", "saturate"] == get_corruption_names("validation")
     assert np.array_equal(corrupt(PHOTO, 2, corruption_number=13), corrupt(PHOTO, 2, "pixelate"))
@@ -64,13 +63,13 @@ def test_the_steps_are_those_of_the_registered_corruptions(draws) -> None:
 
 
 @pytest.mark.parametrize("shape", [(40, 48), (40, 48, 1)], ids=str)
-def test_a_grey_picture_is_taken_as_three_equal_channels(shape) -> None:
+def test_a_grey_image_is_taken_as_three_equal_channels(shape) -> None:
     grey = PHOTO[..., 0].reshape(shape)
     assert np.array_equal(corrupt(grey, 1, "zoom_blur"), corrupt(np.stack([PHOTO[..., 0]] * 3, axis=2), 1, "zoom_blur"))
 
 
 @pytest.mark.parametrize(
-    ("picture", "told"),
+    ("image", "message"),
     [
         (PHOTO.tolist(), "numpy.ndarray"),
         (PHOTO / 255.0, "float64"),
@@ -79,9 +78,9 @@ def test_a_grey_picture_is_taken_as_three_equal_channels(shape) -> None:
         (PHOTO[:31], "31x48 pixels"),
     ],
 )
-def test_what_is_no_picture_is_refused_as_the_reference_refuses_it(picture, told) -> None:
-    with pytest.raises(AttributeError, match=told):
-        corrupt(picture, 1, "fog")
+def test_invalid_images_raise_what_the_reference_raises(image, message) -> None:
+    with pytest.raises(AttributeError, match=message):
+        corrupt(image, 1, "fog")
 
 
 @pytest.mark.parametrize("severity", [0, 6, 2.5, "3"])
@@ -90,7 +89,7 @@ def test_severities_out_of_range_are_refused(severity) -> None:
         corrupt(PHOTO, severity, "fog")
 
 
-def test_a_corruption_must_be_asked_and_known() -> None:
+def test_a_corruption_must_be_given_and_known() -> None:
     with pytest.raises(ValueError, match="corruption_name"):
         corrupt(PHOTO)
     with pytest.raises(KeyError, match="gaussian_blur"):
@@ -101,11 +100,11 @@ def test_a_corruption_must_be_asked_and_known() -> None:
 
 def test_frost_without_opencv_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    legacy.frost_texture.cache_clear()
+    imagecorruptions_api.frost_texture.cache_clear()
     with pytest.raises(MissingExtra, match="opencv-python-headless"):
         corrupt(PHOTO, 1, "frost")
 
 
 def test_importing_the_room_imports_nothing_heavy() -> None:
-    told = "import sys, robustvit.corruptions; print(sorted({'torch', 'numpy', 'cv2', 'PIL'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = "import sys, robustvit.corruptions; print(sorted({'torch', 'numpy', 'cv2', 'PIL'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,8 +1,9 @@
 """ImageNet-C̄ against its released generator: given the same random numbers, the same bytes.
 
-`cbar.npz` holds a picture, what imagenet_c_bar/corrupt.py (facebookresearch/augmentation-corruption, MIT, at ba4d5a5) makes of it at
+`cbar.npz` holds an image, what imagenet_c_bar/corrupt.py (facebookresearch/augmentation-corruption, MIT, at ba4d5a5) makes of it at
 severities 1 and 5, and the numbers it drew. Where this was written no byte differs, nor did one at 48 and 224 pixels, over twenty and
-five pictures of each. Another processor's sines may differ in the last bit and cut a value to the level below: three in 3072 are let.
+five images of each. On another processor sines may differ in the last bit, and a value may be truncated to the level below:
+three in 3072 may differ.
 """
 
 from pathlib import Path

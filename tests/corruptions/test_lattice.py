@@ -1,4 +1,4 @@
-"""Lattices: exact answers at knots, on ramps and on boards."""
+"""Perlin noise and checkerboard cutout: exact values."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def order() -> torch.Tensor:
     return torch.randperm(256, generator=torch.Generator().manual_seed(0))[None]
 
 
-def test_gradient_noise_is_zero_at_every_knot(order) -> None:
+def test_gradient_noise_is_zero_at_every_lattice_point(order) -> None:
     units = torch.randn(1, 256, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     at = torch.arange(300, dtype=torch.float64)
     assert not lattice._gradient_noise(at, at, order, units).any()
@@ -35,7 +35,7 @@ def test_gradient_noise_is_continuous_over_its_cells(order) -> None:
 
 
 @pytest.mark.parametrize(("severity", "opacity"), [(1, 0.23), (5, 0.44)])
-def test_the_veil_is_at_least_half_bright(flat, draws, severity, opacity) -> None:
+def test_the_noise_is_at_least_half_bright(flat, draws, severity, opacity) -> None:
     veiled = to_uint8(lattice.perlin_noise(flat(0, 64, 64), draws(1), severity=severity))
     assert veiled.min() == int(0.5 * opacity * 255)
     assert veiled.max() <= opacity * 255
@@ -53,8 +53,8 @@ def test_a_board_at_angle_zero_is_cut_square_by_square(flat) -> None:
     assert torch.equal(cut, torch.where(grey, flat(128), flat(10)))
 
 
-def test_squares_that_are_not_drawn_stay(noise_picture) -> None:
-    images = noise_picture()
+def test_squares_that_are_not_cut_are_unchanged(noise_images) -> None:
+    images = noise_images()
     assert torch.equal(lattice._checkerboard_cutout(images, torch.tensor([[1.0, 5.0]]), torch.ones(1, 40, 40), severity=5), images)
 
 

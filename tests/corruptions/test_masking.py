@@ -1,4 +1,4 @@
-"""Masking: counts, places, and what is left alone."""
+"""Masking: counts, positions, and unmasked pixels."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from robustvit.corruptions import masking
 
 
 @pytest.mark.parametrize(("fraction", "side"), [(0.0, 0), (0.05, 50), (0.1, 70), (0.2, 100), (0.5, 158), (1.0, 224)])
-def test_a_hole_inside_the_picture_has_the_side_of_its_share(fraction, side) -> None:
+def test_a_hole_inside_the_image_has_the_side_of_its_share(fraction, side) -> None:
     covered = masking._covered(torch.tensor([[112 - 112 + side // 2]]), side, 224)
     assert covered.sum() == side
 
@@ -18,8 +18,8 @@ def test_a_hole_is_pushed_in_at_the_low_edge_and_cut_off_at_the_high_one(middle,
     assert (int(covered[0]), int(covered[-1]), len(covered)) == (first, last, last - first + 1)
 
 
-def test_holes_are_squares_of_the_fill_and_leave_the_rest_alone(noise_picture, draws) -> None:
-    images = noise_picture(6, 40, 40).clamp(min=1 / 255)
+def test_holes_are_squares_of_the_fill_and_leave_the_rest_alone(noise_images, draws) -> None:
+    images = noise_images(6, 40, 40).clamp(min=1 / 255)
     masked = masking.holes(images, draws(6), fraction=0.1)
     hidden = masked.amax(dim=1) == 0
     rows, columns = hidden.any(dim=2).sum(dim=1), hidden.any(dim=1).sum(dim=1)
@@ -28,8 +28,8 @@ def test_holes_are_squares_of_the_fill_and_leave_the_rest_alone(noise_picture, d
     assert torch.equal(masked, torch.where(hidden[:, None], 0.0, images))
 
 
-def test_more_holes_hide_more(noise_picture, draws) -> None:
-    images = noise_picture(4, 40, 40).clamp(min=1 / 255)
+def test_more_holes_hide_more(noise_images, draws) -> None:
+    images = noise_images(4, 40, 40).clamp(min=1 / 255)
     one, five = ((masking.holes(images, draws(4), fraction=0.05, count=count) == 0).sum() for count in (1, 5))
     assert one < five
 
@@ -47,21 +47,21 @@ def test_a_share_that_is_a_whole_number_of_patches_is_not_one_less(draws) -> Non
     assert int((masked[:, 0] == 0).sum()) == 29
 
 
-def test_every_patch_is_dropped_alike_often(draws) -> None:
+def test_every_patch_is_dropped_equally_often(draws) -> None:
     masked = masking.patch_drop(torch.ones(2000, 3, 4, 4), draws(2000), fraction=0.25, patch=1)
     assert ((masked[:, 0] == 0).float().mean(dim=0) - 0.25).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("mask", [masking.holes, masking.patch_drop])
-def test_fraction_zero_is_the_identity_and_one_of_the_patches_the_fill(noise_picture, draws, mask) -> None:
-    images = noise_picture()
+def test_fraction_zero_is_the_identity_and_one_of_the_patches_the_fill(noise_images, draws, mask) -> None:
+    images = noise_images()
     assert torch.equal(mask(images, draws(2), fraction=0.0), images)
     assert torch.equal(masking.patch_drop(images, draws(2), fraction=1.0, fill=0.5), torch.full_like(images, 0.5))
 
 
 @pytest.mark.parametrize(("height", "width", "share"), [(224, 224, 0.5), (9, 12, 0.5), (10, 10, 0.29), (5, 7, 1.0), (6, 6, 0.0)])
-def test_the_middle_is_black_and_the_rest_keeps_its_bits(noise_picture, draws, height, width, share) -> None:
-    images = noise_picture(2, height, width).clamp(min=1 / 255)
+def test_the_middle_is_black_and_the_rest_keeps_its_bits(noise_images, draws, height, width, share) -> None:
+    images = noise_images(2, height, width).clamp(min=1 / 255)
     down, across = (int(share * size + 1e-9) for size in (height, width))
     top, left = (height - down) // 2, (width - across) // 2
     expected = images.clone()

@@ -1,4 +1,4 @@
-"""Sequences that leave everything in its place: constants, first and last frames, and what stays the same through a clip."""
+"""Sequences of noise, blur and weather: constants, first and last frames, and what is constant within a clip."""
 
 import numpy as np
 import pytest
@@ -16,8 +16,8 @@ hard = pytest.mark.parametrize("difficulty", [1, 2, 3])
 
 @noisy
 @hard
-def test_the_first_frame_of_a_noisy_clip_is_the_clean_picture(noise_picture, draws, noise, difficulty) -> None:
-    images = noise_picture()
+def test_the_first_frame_of_a_noisy_clip_is_the_clean_image(noise_images, draws, noise, difficulty) -> None:
+    images = noise_images()
     assert torch.equal(noise(images, draws(2), frame=0, difficulty=difficulty), images)
 
 
@@ -38,7 +38,7 @@ def test_gaussian_noise_has_its_deviation(flat, draws, difficulty) -> None:
 
 
 @hard
-def test_speckle_is_in_proportion_to_brightness(flat, draws, difficulty) -> None:
+def test_speckle_noise_is_proportional_to_brightness(flat, draws, difficulty) -> None:
     dark, bright = (sequences.speckle_noise_frame(flat(k, 64, 64), draws(1), frame=7, difficulty=difficulty) for k in (60, 180))
     assert float(bright.std() / dark.std()) == pytest.approx(3.0, rel=0.02)
     assert float(bright.std()) == pytest.approx((0.05, 0.1, 0.15)[difficulty - 1] * 180 / 255, rel=0.03)
@@ -52,8 +52,8 @@ def test_shot_noise_counts_its_photons(flat, draws, difficulty) -> None:
     assert float(noise.mean()) == pytest.approx((128 - 0.5) / 255, abs=0.003)
 
 
-def test_gaussian_noise_truncates_in_float32_as_the_generator_does(noise_picture) -> None:
-    images, noise = noise_picture(), torch.randn(2, 3, 24, 31, generator=torch.Generator().manual_seed(1))
+def test_gaussian_noise_truncates_in_float32_as_the_generator_does(noise_images) -> None:
+    images, noise = noise_images(), torch.randn(2, 3, 24, 31, generator=torch.Generator().manual_seed(1))
     expected = torch.clamp(images + 0.05 * noise, 0, 1).mul(255).byte()
     assert torch.equal(sequences._gaussian_noise(images, noise, 2), of_levels(expected))
 
@@ -66,15 +66,15 @@ def test_brightness_adds_to_grey(flat, draws, frame, added, level) -> None:
 
 
 @pytest.mark.parametrize(("frame", "sigma"), [(0, 0.25), (15, 0.775), (30, 1.3)])
-def test_gaussian_blur_is_scipys_filter(noise_picture, draws, frame, sigma) -> None:
-    image = noise_picture(1)
+def test_gaussian_blur_is_scipys_filter(noise_images, draws, frame, sigma) -> None:
+    image = noise_images(1)
     expected = ndimage.gaussian_filter(to_uint8(image)[0] / 255.0, (sigma, sigma, 0), mode="nearest", truncate=6.0) * 255
     assert np.array_equal(to_uint8(sequences.gaussian_blur_frame(image, draws(1), frame=frame))[0], np.uint8(expected))
 
 
 @pytest.mark.parametrize(("frame", "degrees"), [(0, -120), (15, -60), (30, 0)])
-def test_motion_blur_gathers_half_a_bell_along_its_angle(noise_picture, draws, frame, degrees) -> None:
-    image = noise_picture(1, 48, 51)
+def test_motion_blur_weights_by_half_a_gaussian_along_its_angle(noise_images, draws, frame, degrees) -> None:
+    image = noise_images(1, 48, 51)
     bell = np.exp(-(np.arange(21) ** 2) / 18.0)
     rows, columns = np.mgrid[:48, :51]
     source, found = to_uint8(image)[0].astype(float), np.zeros((48, 51, 3))
@@ -85,46 +85,48 @@ def test_motion_blur_gathers_half_a_bell_along_its_angle(noise_picture, draws, f
     assert np.array_equal(to_uint8(sequences.motion_blur_frame(image, draws(1), frame=frame))[0], expected)
 
 
-def test_the_wind_turns_from_150_degrees_to_30_over_one_layer_of_flakes(flat, draws, monkeypatch) -> None:
-    seen, motion = [], filters.motion
-    monkeypatch.setattr(filters, "motion", lambda layer, *how: seen.append((layer.clone(), *how)) or motion(layer, *how))
+def test_snow_rotates_the_motion_blur_of_one_layer_of_flakes_from_150_to_30_degrees(flat, draws, monkeypatch) -> None:
+    calls, motion_blur = [], filters.motion_blur
+    monkeypatch.setattr(
+        filters, "motion_blur", lambda layer, *params: calls.append((layer.clone(), *params)) or motion_blur(layer, *params)
+    )
     for frame in (0, 15, 30):
         sequences.snow_frame(flat(90, 40, 50), draws(1), frame=frame)
-    assert [how for _, *how in seen] == [[[-150.0], 14, 4.0], [[-90.0], 14, 4.0], [[-30.0], 14, 4.0]]
-    assert all(torch.equal(layer, seen[0][0]) for layer, *_ in seen)
-    assert 0 < float((seen[0][0] > 0).double().mean()) < 0.2
-    assert float(seen[0][0][seen[0][0] > 0].amin()) >= 127.0  # what is below half is no flake
+    assert [params for _, *params in calls] == [[[-150.0], 14, 4.0], [[-90.0], 14, 4.0], [[-30.0], 14, 4.0]]
+    assert all(torch.equal(layer, calls[0][0]) for layer, *_ in calls)
+    assert 0 < float((calls[0][0] > 0).double().mean()) < 0.2
+    assert float(calls[0][0][calls[0][0] > 0].amin()) >= 127.0  # values below half are not flakes
 
 
-def test_snow_falls_twice_turned_by_half_a_turn(flat, draws) -> None:
-    fallen = sequences.snow_frame(flat(0, 40, 31), draws(1), frame=9)
-    assert torch.equal(fallen, fallen.flip(2, 3))
+def test_snow_is_symmetric_under_a_rotation_by_180_degrees(flat, draws) -> None:
+    snowed = sequences.snow_frame(flat(0, 40, 31), draws(1), frame=9)
+    assert torch.equal(snowed, snowed.flip(2, 3))
 
 
-def test_still_air_without_flakes_only_whitens(flat) -> None:
+def test_snow_without_flakes_only_whitens(flat) -> None:
     whitened = sequences._snow(flat(102), torch.full((1, 24, 24), -9.0), 3)
     assert torch.equal(whitened, flat(int(255 * (0.85 * 0.4 + 0.15 * (1.5 * 0.4 + 0.5)))))
 
 
-def test_flakes_lie_in_the_middle_of_their_enlargement(flat) -> None:
+def test_flakes_are_the_central_crop_of_the_enlarged_layer(flat) -> None:
     flakes = torch.full((1, 25, 25), -9.0)
     flakes[0, 12, 12] = 9.0
     lit = sequences._snow(flat(0, 25, 25), flakes, 15)[0, 0].amax(dim=0) > 0.09
-    assert torch.equal(lit, lit.flip(0))  # the wind of frame 15 is upright: right and left stay mirrored
+    assert torch.equal(lit, lit.flip(0))  # the motion blur of frame 15 is vertical, so the left-right symmetry is kept
 
 
-def test_water_runs_as_numpys_convolution_down_the_rows() -> None:
+def test_water_runs_down_as_numpys_convolution_of_the_columns() -> None:
     layer = torch.rand(1, 12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     expected = np.apply_along_axis(lambda column: np.convolve(column, [0.05, 0.1, 0.15, 0.7], mode="same"), 0, layer[0].numpy())
     assert np.allclose(sequences._run_down(layer)[0], expected, rtol=1e-15, atol=0)
 
 
-def test_where_no_drop_falls_the_picture_stays(noise_picture) -> None:
-    images = noise_picture()
+def test_an_image_without_drops_is_unchanged(noise_images) -> None:
+    images = noise_images()
     assert torch.equal(sequences._spatter(images, torch.full((2, 24, 31), -9.0), 8), images)
 
 
-def test_drops_are_of_water_and_run_down(flat, draws) -> None:
+def test_drops_have_the_colour_of_water_and_run_down(flat, draws) -> None:
     first, last = (to_uint8(sequences.spatter_frame(flat(0, 96, 64), draws(1), frame=t))[0].astype(float) for t in (0, 12))
     assert first[..., 0].max() <= int(0.6 * 175)
     assert first[..., 2].max() == int(0.6 * 238)

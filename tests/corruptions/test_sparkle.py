@@ -1,4 +1,4 @@
-"""Sparkles: exact answers, and the light computed pixel by pixel."""
+"""Sparkles: exact values, and the light computed pixel by pixel."""
 
 import math
 
@@ -26,8 +26,8 @@ def test_white_stays_white(flat, draws, severity) -> None:
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.13])
-def test_the_light_is_that_of_every_pixel_alone(flat, decay) -> None:
-    lengths = [3.0, 5.0, 2.0, 4.0, 6.0, 9.0, 9.0]  # the star has five rays: the last two lengths are not looked at
+def test_the_light_equals_a_computation_pixel_by_pixel(flat, decay) -> None:
+    lengths = [3.0, 5.0, 2.0, 4.0, 6.0, 9.0, 9.0]  # the star has five rays: the last two lengths are unused
     made = sparkle._light(flat(0, 9, 13), torch.tensor([[4.0, 6.5]]), torch.tensor([5]), torch.tensor([lengths]).double(), decay=decay)
     expected = [[light_at(row - 4.0, column - 6.5, lengths[:5], decay) for column in range(13)] for row in range(9)]
     assert torch.allclose(made[0], torch.tensor(expected, dtype=torch.float64), atol=1e-12)
@@ -40,13 +40,13 @@ def test_a_star_is_white_at_its_centre_and_leaves_far_corners_dark(flat) -> None
     assert lit[0, 63, 63].max() == 0
 
 
-def test_the_middle_of_the_picture_shows_unchanged_through_the_light(noise_picture) -> None:
-    images = noise_picture(1, 40, 40)
-    shown = sparkle._inverse_sparkles(images, torch.tensor([[20.0, 20.0]]), torch.tensor([60]), torch.zeros(1, 199), severity=5)
-    assert torch.equal(shown[..., 16:25, 16:25], images[..., 16:25, 16:25])
-    assert bool((shown >= images).all())
+def test_the_middle_of_the_image_shows_unchanged_through_the_light(noise_images) -> None:
+    images = noise_images(1, 40, 40)
+    corrupted = sparkle._inverse_sparkles(images, torch.tensor([[20.0, 20.0]]), torch.tensor([60]), torch.zeros(1, 199), severity=5)
+    assert torch.equal(corrupted[..., 16:25, 16:25], images[..., 16:25, 16:25])
+    assert bool((corrupted >= images).all())
 
 
-def test_stars_only_brighten(noise_picture, draws) -> None:
-    images = noise_picture()
+def test_stars_only_brighten(noise_images, draws) -> None:
+    images = noise_images()
     assert bool((sparkle.sparkles(images, draws(2), severity=4) >= images).all())

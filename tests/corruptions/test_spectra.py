@@ -31,16 +31,16 @@ def test_blue_noise_has_no_mean(phases) -> None:
     assert spectra._field(spectra._distance(phases), phases).mean().abs() < 1e-12
 
 
-def test_a_blue_sample_blackens_whole_pixels_and_leaves_the_rest_alone(noise_picture, draws) -> None:
-    images = noise_picture(2, 32, 32).clamp(min=1 / 255)
+def test_a_blue_sample_blackens_whole_pixels_and_leaves_the_rest_alone(noise_images, draws) -> None:
+    images = noise_images(2, 32, 32).clamp(min=1 / 255)
     sampled = spectra.blue_noise_sample(images, draws(2), severity=5)
     black = sampled.amax(dim=1, keepdim=True) == 0
     assert 0.15 < black.float().mean() < 0.3  # P(z < −0.82) is 0.21
     assert torch.equal(sampled, torch.where(black, 0.0, images))
 
 
-def test_more_severe_blue_samples_blacken_more_of_the_same(noise_picture, draws) -> None:
-    images = noise_picture(2, 32, 32).clamp(min=1 / 255)
+def test_more_severe_blue_samples_blacken_more_of_the_same(noise_images, draws) -> None:
+    images = noise_images(2, 32, 32).clamp(min=1 / 255)
     mild, hard = (spectra.blue_noise_sample(images, draws(2), severity=severity) == 0 for severity in (3, 5))
     assert bool((hard | ~mild).all())
 
@@ -52,6 +52,6 @@ def test_brownish_noise_has_the_deviation_of_its_severity(flat, draws, severity)
     assert moved.std(dim=(2, 3)).sub(6.4 * severity).abs().max() < 0.1
 
 
-def test_an_odd_picture_is_cut_from_the_next_even_field(flat, draws) -> None:
+def test_an_odd_image_is_cut_from_the_next_even_field(flat, draws) -> None:
     whole = spectra.brownish_noise(flat(128, 24, 24), draws(1), severity=2)
     assert torch.equal(spectra.brownish_noise(flat(128, 23, 17), draws(1), severity=2), whole[..., :23, :17])

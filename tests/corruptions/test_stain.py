@@ -26,16 +26,16 @@ def test_twice_as_much_of_the_only_stain_squares_what_comes_through() -> None:
     assert to_uint8(twice).ravel().tolist() == [63, 15, 3]
 
 
-def test_jitter_acts_on_the_stains_of_ruifrok_and_johnston(noise_picture) -> None:
+def test_jitter_acts_on_the_stains_of_ruifrok_and_johnston(noise_images) -> None:
     jitter = np.array([[0.1, -0.2, 0.05], [0.02, 0.03, -0.04]])
-    images = noise_picture(1, 8, 8)
+    images = noise_images(1, 8, 8)
     density = -np.log((to_uint8(images).astype(float) + 1) / 256)
     stains = density @ np.linalg.inv(MATRIX) * (1 + jitter[0]) + jitter[1]
     expected = np.clip(np.rint(256 * np.exp(-(stains @ MATRIX)) - 1), 0, 255)
     assert np.array_equal(to_uint8(stain._stain_jitter(images, torch.tensor(jitter)[None])), expected)
 
 
-def test_severity_scales_the_same_draw(noise_picture, draws) -> None:
-    images = noise_picture(1).clamp(0.3, 0.7)
+def test_severity_scales_the_same_draw(noise_images, draws) -> None:
+    images = noise_images(1).clamp(0.3, 0.7)
     near, far = (stain.stain_jitter(images, draws(1), severity=severity) - images for severity in (4, 5))
     assert float((near * far).sum() / (near.norm() * far.norm())) > 0.95

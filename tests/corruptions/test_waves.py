@@ -1,4 +1,4 @@
-"""Waves: exact answers, and a plasma computed pixel by pixel."""
+"""Waves: exact values, and a plasma computed pixel by pixel."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_rings_rise_from_dark_to_bright_and_start_again(flat) -> None:
 
 
 @pytest.mark.parametrize("folds", [4, 5, 6])
-def test_plasma_is_that_of_every_pixel_alone(flat, folds) -> None:
+def test_plasma_equals_a_computation_pixel_by_pixel(flat, folds) -> None:
     given = torch.tensor([[2.5, 0.75, 6.0]], dtype=torch.float64)
     made = to_uint8(waves._plasma(flat(200, 5, 7), given, torch.tensor([folds]), severity=5))[0]
     for row in range(5):

@@ -1,4 +1,4 @@
-"""Weather: exact answers on simple pictures."""
+"""Weather: exact values on simple images."""
 
 import numpy as np
 import pytest
@@ -22,42 +22,42 @@ def test_brightness_keeps_the_hue_of_a_colour() -> None:
     assert to_uint8(weather._brightness(colour, 3)).ravel().tolist() == [89, 178, 45]  # all times 1.75
 
 
-def test_frost_adds_shares_of_the_picture_and_the_ice(flat) -> None:
+def test_frost_is_the_weighted_sum_of_image_and_texture(flat) -> None:
     ice = torch.full((1, 3, 24, 24), 100, dtype=torch.uint8)
     assert torch.equal(weather._frost(flat(200), ice, 5), flat(195))
     assert torch.equal(weather._frost(flat(200), ice, 1), flat(240))
 
 
-def test_frost_shows_different_ice_to_different_samples(flat, draws) -> None:
+def test_frost_differs_between_samples(flat, draws) -> None:
     frozen = weather.frost(flat(0).expand(4, -1, -1, -1), draws(4), severity=3)
-    assert len({picture.numpy().tobytes() for picture in frozen}) == 4
+    assert len({image.numpy().tobytes() for image in frozen}) == 4
 
 
-def test_fog_leaves_a_black_picture_black(flat, draws) -> None:
+def test_fog_leaves_a_black_image_black(flat, draws) -> None:
     assert torch.equal(weather.fog(flat(0), draws(1), severity=5), flat(0))
 
 
-def test_fog_spans_its_thickness_on_a_flat_picture(flat, draws) -> None:
+def test_fog_spans_its_thickness_on_a_flat_image(flat, draws) -> None:
     fogged = to_uint8(weather.fog(flat(255, 32, 32), draws(1), severity=1))
     assert fogged.min() == int(1 / 2.5 * 255)
     assert fogged.max() == 255
 
 
-def test_still_air_without_flakes_only_whitens(flat) -> None:
+def test_snow_without_flakes_only_whitens(flat) -> None:
     flakes = torch.full((1, 24, 24), -9.0)
     whitened = weather._snow(flat(102), flakes, torch.tensor([-90.0]), severity=1)
     assert to_uint8(whitened).ravel()[0] == int(255 * (0.8 * 0.4 + 0.2 * (1.5 * 0.4 + 0.5)))
     assert torch.equal(whitened, whitened[..., :1, :1].expand_as(whitened))
 
 
-def test_snow_falls_twice_turned_by_half_a_turn(flat, draws) -> None:
-    fallen = weather.snow(flat(0, 40, 30), draws(1), severity=2)
-    assert torch.equal(fallen, fallen.flip(2, 3))
+def test_snow_is_symmetric_under_a_rotation_by_180_degrees(flat, draws) -> None:
+    snowed = weather.snow(flat(0, 40, 30), draws(1), severity=2)
+    assert torch.equal(snowed, snowed.flip(2, 3))
 
 
 @pytest.mark.parametrize("severity", EVERY)
-def test_where_no_drop_falls_the_picture_stays(noise_picture, severity) -> None:
-    image = noise_picture(2)
+def test_an_image_without_drops_is_unchanged(noise_images, severity) -> None:
+    image = noise_images(2)
     assert torch.equal(weather._spatter(image, torch.full((2, 24, 31), -9.0), severity), image)
 
 
@@ -72,9 +72,9 @@ def test_water_only_brightens_and_never_past_its_colour(flat, draws) -> None:
     assert found[..., 2].max() == int(0.6 * 238)
 
 
-def test_water_past_a_byte_begins_anew(noise_picture) -> None:
+def test_water_above_a_byte_wraps_around(noise_images) -> None:
     drop = torch.zeros(1, 24, 31, dtype=torch.float64)
     drop[:, 4:18, 5:20], drop[:, 8:12, 9:14] = 200.5 / 255, 260.5 / 255
     wrapped = torch.where(drop > 1, 4.5 / 255, drop)
-    start = noise_picture(1)
+    start = noise_images(1)
     assert torch.equal(weather.rain(start, drop, 0.5), weather.rain(start, wrapped, 0.5))

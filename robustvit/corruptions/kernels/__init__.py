@@ -1,1 +1,1 @@
-"""Image operations that corruptions are written with; no plug-in lives here."""
+"""Image operations that the corruptions are built from; no plug-in is defined here."""

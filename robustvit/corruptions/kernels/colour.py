@@ -1,4 +1,4 @@
-"""Colour: hue, saturation and value, and the luma of the JPEG family. Channels lie along dim 1."""
+"""Colour conversion: RGB to HSV and back, and luma. Channels are dimension 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 
 
 def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue, saturation and value of RGB in [0, 1], each (N, H, W) in [0, 1]; grey has hue and saturation 0."""
+    """Converts RGB in [0, 1] to hue, saturation and value, each (N, H, W) in [0, 1]; grey has hue and saturation 0."""
     if compiled.serve(images):
         out = torch.empty(3, len(images), *images.shape[2:], dtype=torch.float64)
         compiled.loops(_LOOPS).to_hsv(compiled.array(images, len(images), 3, -1), compiled.array(out, 3, len(images), -1))
@@ -30,7 +30,7 @@ def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """RGB (N, 3, H, W) of hue, saturation and value, each (N, H, W) in [0, 1]."""
+    """Converts hue, saturation and value, each (N, H, W) in [0, 1], to RGB (N, 3, H, W)."""
     if compiled.serve(hue, saturation, value):
         out = torch.empty(len(hue), 3, *hue.shape[1:], dtype=torch.float64)
         given = (compiled.array(part, len(hue), -1) for part in (hue, saturation, value))
@@ -53,6 +53,6 @@ def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """(N, 1, H, W): 0.299 R + 0.587 G + 0.114 B in the images' own precision."""
+    """Luma (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B in the precision of the images."""
     red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
     return (red * 0.299).add_(green * 0.587).add_(blue * 0.114)

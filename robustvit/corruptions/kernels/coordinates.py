@@ -1,4 +1,4 @@
-"""Positions on the picture's plane, in pixels from its top left corner."""
+"""Pixel coordinates, from the top left corner, in shapes that broadcast."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 
-def positions(images: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_positions(images: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (H, 1) and columns (1, W), float64, of images (…, H, W)."""
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(side, dtype=torch.float64, device=images.device) for side in (height, width))
     return rows[:, None], columns[None, :]
 
 
-def longer(images: Tensor) -> int:
+def longer_side(images: Tensor) -> int:
     """The longer side of images (…, H, W)."""
     return max(images.shape[-2:])
 
 
 def per_image(values: Tensor) -> tuple[Tensor, ...]:
-    """The columns of (N, K) as K tensors (N, 1, 1), float64, that meet rows and columns."""
+    """The K columns of (N, K) as float64 tensors (N, 1, 1), which broadcast with rows and columns."""
     return values.double()[:, :, None, None].unbind(1)

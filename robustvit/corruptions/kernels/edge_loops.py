@@ -1,11 +1,11 @@
-"""Compiled loops over 8-bit pictures (N, H, W), each named after the function of `edges` that uses it, which says the same in torch."""
+"""Compiled loops over 8-bit images (N, H, W), each equal to the torch code of the function of the same name in `edges`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustvit.corruptions.kernels.edges import STEPS, STRONG, TANGENT, WEAK
+from robustvit.corruptions.kernels.edges import CHAMFER_STEPS, STRONG_EDGE, TANGENT_22_5, WEAK_EDGE
 from robustvit.primitives.compiled import loop
 
 Floats = NDArray[np.float64] | NDArray[np.float32]
@@ -13,19 +13,19 @@ Singles = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Marks = NDArray[np.bool_]
 
-_REACH = 2  # pixels that the longest step goes along one side
+_REACH = 2  # pixels: the longest step along one axis
 
 
 @loop
-def edges(levels: Integers, out: Marks) -> None:
-    """out, False before: the strong crests, and the weak ones that touch an edge."""
+def canny(levels: Integers, out: Marks) -> None:
+    """out (False on entry): the strong local maxima, and the weak ones connected to them (hysteresis)."""
     count, height, width = out.shape
     waiting = np.empty((height * width, 2), np.int64)
     for image in range(count):
-        crests = _crests(levels[image])
+        maxima = _local_maxima(levels[image])
         for row in range(height):
             for column in range(width):
-                if crests[row, column] <= STRONG or out[image, row, column]:
+                if maxima[row, column] <= STRONG_EDGE or out[image, row, column]:
                     continue
                 out[image, row, column], waiting[0], left = True, (row, column), 1
                 while left:
@@ -33,14 +33,14 @@ def edges(levels: Integers, out: Marks) -> None:
                     middle_row, middle_column = waiting[left]
                     for near in range(max(0, middle_row - 1), min(height, middle_row + 2)):
                         for beside in range(max(0, middle_column - 1), min(width, middle_column + 2)):
-                            if crests[near, beside] and not out[image, near, beside]:
+                            if maxima[near, beside] and not out[image, near, beside]:
                                 out[image, near, beside], waiting[left] = True, (near, beside)
                                 left += 1
 
 
 @loop
-def _crests(levels: Integers) -> Integers:
-    """Sobel's |x| + |y| where it is above the weak threshold and a maximum along the gradient, elsewhere 0."""
+def _local_maxima(levels: Integers) -> Integers:
+    """L1 norm of the Sobel gradient where it exceeds the weak threshold and is a maximum along the gradient, elsewhere 0."""
     height, width = levels.shape
     across, down, strength = np.empty_like(levels), np.empty_like(levels), np.zeros((height + 2, width + 2), np.int64)
     for row in range(height):
@@ -51,22 +51,22 @@ def _crests(levels: Integers) -> Integers:
             across[row, column] = right - left
             down[row, column] = (below[before] + 2 * below[column] + below[after]) - (above[before] + 2 * above[column] + above[after])
             strength[row + 1, column + 1] = abs(across[row, column]) + abs(down[row, column])
-    crests = np.zeros_like(levels)
+    maxima = np.zeros_like(levels)
     for row in range(height):
         for column in range(width):
             here = strength[row + 1, column + 1]
-            if here > WEAK and _highest(across[row, column], down[row, column], strength[row : row + 3, column : column + 3]):
-                crests[row, column] = here
-    return crests
+            if here > WEAK_EDGE and _is_local_maximum(across[row, column], down[row, column], strength[row : row + 3, column : column + 3]):
+                maxima[row, column] = here
+    return maxima
 
 
 @loop
-def _highest(across: int, down: int, around: Integers) -> bool:
-    """Whether the middle of the strengths around (3, 3) is a maximum along its gradient."""
+def _is_local_maximum(across: int, down: int, around: Integers) -> bool:
+    """Whether the centre of the strengths `around` (3, 3) is a maximum along its gradient."""
     here, x, y = around[1, 1], abs(across), abs(down) << 15
-    if y < x * TANGENT:
+    if y < x * TANGENT_22_5:
         return bool(here > around[1, 0] and here >= around[1, 2])
-    if y > x * (TANGENT + (1 << 16)):
+    if y > x * (TANGENT_22_5 + (1 << 16)):
         return bool(here > around[0, 1] and here >= around[2, 1])
     if (across ^ down) < 0:
         return bool(here > around[0, 2] and here > around[2, 0])
@@ -74,8 +74,8 @@ def _highest(across: int, down: int, around: Integers) -> bool:
 
 
 @loop
-def distances(marks: Marks, limit: float, out: Singles) -> None:
-    """Steps to the right and down, then, the picture turned by 180°, the same again."""
+def distance_transform(marks: Marks, limit: float, out: Singles) -> None:
+    """A pass of steps to the right and down, then the same pass on the image rotated by 180°."""
     count, height, width = marks.shape
     far = np.full((height + 2 * _REACH, width + 2 * _REACH), np.inf, np.float32)
     for image in range(count):
@@ -83,32 +83,32 @@ def distances(marks: Marks, limit: float, out: Singles) -> None:
         for row in range(height):
             for column in range(width):
                 inside[row, column] = 0.0 if marks[image, row, column] else limit
-        _settle(far)
+        _relax(far)
         turned = far[::-1, ::-1].copy()
-        _settle(turned)
+        _relax(turned)
         out[image] = turned[::-1, ::-1][_REACH : _REACH + height, _REACH : _REACH + width]
 
 
 @loop
-def _settle(far: Singles) -> None:
-    """Lets every distance fall to what steps to the right and down leave; those from rows above first, then those along the row."""
+def _relax(far: Singles) -> None:
+    """Lowers every distance to those reached by steps to the right and down: from the rows above first, then along the row."""
     height, width = far.shape[0] - 2 * _REACH, far.shape[1] - 2 * _REACH
     for row in range(_REACH, _REACH + height):
         line = far[row, _REACH : _REACH + width]
-        for down, right, length in STEPS:
+        for down, right, length in CHAMFER_STEPS:
             if down:
                 start, step = far[row - down, _REACH - right :], np.float32(length)
                 for at in range(width):
                     line[at] = min(line[at], start[at] + step)
-        for down, right, length in STEPS:
+        for down, right, length in CHAMFER_STEPS:
             if not down:
                 for at in range(_REACH, _REACH + width):
                     far[row, at] = min(far[row, at], far[row, at - right] + np.float32(length))
 
 
 @loop
-def equalized(levels: Integers, out: Singles) -> None:
-    """The table is made in float32 and rounded half to even."""
+def equalize_histogram(levels: Integers, out: Singles) -> None:
+    """out: the equalised levels; the table is computed in float32 and rounded half to even."""
     for image in range(len(levels)):
         total, flat = np.zeros(256, np.int64), levels[image].ravel()
         for level in flat:
@@ -127,8 +127,8 @@ def equalized(levels: Integers, out: Singles) -> None:
 
 
 @loop
-def around(values: Floats, weights: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
-    """out: 3×3 weights of the values' type over the padded values; rows, columns: where each padded one comes from."""
+def filter_3x3(values: Floats, weights: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
+    """out: the values correlated with 3×3 weights of their dtype; rows, columns: source of each padded row and column."""
     padded, line = np.empty((3, columns.size), values.dtype), np.empty(values.shape[2], values.dtype)
     for image in range(values.shape[0]):
         for row in range(values.shape[1]):

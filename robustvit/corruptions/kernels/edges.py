@@ -1,6 +1,6 @@
-"""Edges of 8-bit pictures and how far away they are, as OpenCV defines both; with its order of rounding.
+"""Canny edges, distance transform, histogram equalisation and 3×3 filters of 8-bit images, equal to OpenCV's, rounding included.
 
-Pictures are (N, H, W) and hold whole levels 0 … 255.
+Images are (N, H, W) and hold whole levels 0 … 255.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from robustvit.corruptions.kernels.filters import reflected
+from robustvit.corruptions.kernels.filters import reflect_index
 from robustvit.primitives import compiled
 
 _LOOPS = "robustvit.corruptions.kernels.edge_loops"
-WEAK, STRONG = 50, 150
-TANGENT = 13573  # of 22.5°, in parts of 2**15
-_STRAIGHT, _DIAGONAL, _KNIGHT = 1.0, 1.4, 2.1969  # the lengths of steps that OpenCV takes
-STEPS = (  # that distances take: down, right, length
+WEAK_EDGE, STRONG_EDGE = 50, 150
+TANGENT_22_5 = 13573  # of 22.5°, in parts of 2**15
+_STRAIGHT, _DIAGONAL, _KNIGHT = 1.0, 1.4, 2.1969  # OpenCV's step lengths
+CHAMFER_STEPS = (  # down, right, length
     (0, 1, _STRAIGHT), (1, 0, _STRAIGHT), (1, 1, _DIAGONAL), (1, -1, _DIAGONAL),
     (1, 2, _KNIGHT), (1, -2, _KNIGHT), (2, 1, _KNIGHT), (2, -1, _KNIGHT),
 )  # fmt: skip
 
 
-def edges(levels: Tensor) -> Tensor:
-    """Canny's edges (1986) as bool: Sobel gradients, |x| + |y| above 50, thinned across the edge, joined to some value above 150."""
+def canny(levels: Tensor) -> Tensor:
+    """Canny edges (1986) as bool: Sobel gradients of L1 norm above 50 after non-maximum suppression, connected to one above 150."""
     if compiled.serve(levels):
         out = torch.zeros(levels.shape, dtype=torch.bool)
-        compiled.loops(_LOOPS).edges(compiled.planes(levels.long()), compiled.planes(out))
+        compiled.loops(_LOOPS).canny(compiled.planes(levels.long()), compiled.planes(out))
         return out
-    across, down = _gradients(levels.int())
+    across, down = _sobel(levels.int())
     strength = across.abs() + down.abs()
-    thin = (strength > WEAK) & _crests(across, down, strength)
-    reached = thin & (strength > STRONG)
+    thin = (strength > WEAK_EDGE) & _local_maxima(across, down, strength)
+    reached = thin & (strength > STRONG_EDGE)
     while not torch.equal(reached, thin):
         grown = (max_pool2d(reached.float(), 3, stride=1, padding=1) > 0) & thin
         if torch.equal(grown, reached):
@@ -40,30 +40,30 @@ def edges(levels: Tensor) -> Tensor:
     return reached
 
 
-def distances(marks: Tensor, limit: float) -> Tensor:
-    """float32: how far the nearest mark is, at most `limit`, in steps to the pixels around (5×5 chamfer; Borgefors 1986).
+def distance_transform(marks: Tensor, limit: float) -> Tensor:
+    """Distance of each pixel to the nearest mark, at most `limit`, float32: the 5×5 chamfer distance (Borgefors 1986).
 
-    First all that steps to the right and down reach, then all that steps to the left and up reach; every sum is rounded to float32.
+    A forward pass takes all steps to the right and down, a backward pass those to the left and up; every sum is rounded to float32.
     """
     if compiled.serve(marks):
         out = torch.empty(marks.shape)
-        compiled.loops(_LOOPS).distances(compiled.planes(marks), limit, compiled.planes(out))
+        compiled.loops(_LOOPS).distance_transform(compiled.planes(marks), limit, compiled.planes(out))
         return out
     far = torch.where(marks, 0.0, limit).float()
     for sign in (1, -1):
         before = torch.empty_like(far)
         while not torch.equal(before, far):
             before.copy_(far)
-            for down, right, length in STEPS:
-                _step(far, sign * down, sign * right, length)
+            for down, right, length in CHAMFER_STEPS:
+                _relax_step(far, sign * down, sign * right, length)
     return far
 
 
-def equalized(levels: Tensor) -> Tensor:
-    """float32 levels whose histogram is as even as a table can make it; the darkest level becomes 0, a flat picture stays."""
+def equalize_histogram(levels: Tensor) -> Tensor:
+    """Histogram equalisation: float32 levels, the darkest of which is 0; a flat image is unchanged."""
     if compiled.serve(levels):
         out = torch.empty(levels.shape)
-        compiled.loops(_LOOPS).equalized(compiled.planes(levels.long()), compiled.planes(out))
+        compiled.loops(_LOOPS).equalize_histogram(compiled.planes(levels.long()), compiled.planes(out))
         return out
     count = levels[0].numel()
     rows = torch.arange(len(levels), device=levels.device)[:, None] * 256
@@ -78,14 +78,14 @@ def equalized(levels: Tensor) -> Tensor:
     return table.flatten()[places].view(levels.shape)
 
 
-def around(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """Each pixel's 3×3 neighbourhood weighed and summed, in the values' dtype; the picture is mirrored at its edge pixels."""
+def filter_3x3(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """Correlates images with 3×3 weights in the dtype of the values; borders are mirrored without repeating the edge pixel."""
     height, width = values.shape[-2:]
-    rows, columns = (reflected(torch.arange(-1, side + 1, device=values.device), side, twice=False) for side in (height, width))
+    rows, columns = (reflect_index(torch.arange(-1, side + 1, device=values.device), side, twice=False) for side in (height, width))
     if compiled.serve(values):
         out, given = torch.empty(values.shape, dtype=values.dtype), torch.tensor(weights, dtype=values.dtype)
         arrays = (compiled.planes(values), given.numpy(), rows.numpy(), columns.numpy(), compiled.planes(out))
-        compiled.loops(_LOOPS).around(*arrays)
+        compiled.loops(_LOOPS).filter_3x3(*arrays)
         return out
     padded = values[:, rows][:, :, columns]
     total = torch.zeros_like(values)
@@ -96,8 +96,8 @@ def around(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Tensor:
     return total
 
 
-def _gradients(levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sobel's derivatives to the right and down; edge pixels are repeated."""
+def _sobel(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sobel derivatives to the right and down; edge pixels are repeated."""
     height, width = levels.shape[-2:]
     rows, columns = (torch.arange(-1, side + 1, device=levels.device).clamp(0, side - 1) for side in (height, width))
     padded = levels[:, rows][:, :, columns]
@@ -106,8 +106,8 @@ def _gradients(levels: Tensor) -> tuple[Tensor, Tensor]:
     return tall[:, :, 2:] - tall[:, :, :-2], wide[:, 2:] - wide[:, :-2]
 
 
-def _crests(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
-    """Where the strength is a maximum along the gradient; of two equal neighbours along an axis the first one is taken."""
+def _local_maxima(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
+    """Non-maximum suppression: where the strength is a maximum along the gradient; of two equal neighbours along an axis, the first."""
     height, width = strength.shape[-2:]
     padded = pad(strength, (1, 1, 1, 1))
 
@@ -120,11 +120,11 @@ def _crests(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
     falling = (strength > beside(-1, -1)) & (strength > beside(1, 1))
     rising = (strength > beside(-1, 1)) & (strength > beside(1, -1))
     slanted = torch.where((across ^ down) < 0, rising, falling)
-    return torch.where(y < x * TANGENT, level, torch.where(y > x * (TANGENT + (1 << 16)), upright, slanted))
+    return torch.where(y < x * TANGENT_22_5, level, torch.where(y > x * (TANGENT_22_5 + (1 << 16)), upright, slanted))
 
 
-def _step(far: Tensor, down: int, right: int, length: float) -> None:
-    """Lets `far` fall, in place, to what one step leaves of it."""
+def _relax_step(far: Tensor, down: int, right: int, length: float) -> None:
+    """Lowers the distances `far`, in place, to those reached by one step."""
     height, width = far.shape[-2:]
     start = far[:, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)] + length
     end = far[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]

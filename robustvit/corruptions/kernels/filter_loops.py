@@ -1,6 +1,6 @@
-"""Compiled loops of filters: sums of products in one fixed order, each named after the function that uses it.
+"""Compiled loops of `filters` and `sampling`: sums of products in one fixed order.
 
-Pictures are planes (P, H, W). Lines are gathered first, so that the inner loops run along memory.
+Images are planes (P, H, W). Rows are gathered first, so that the inner loops run over contiguous memory.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Integers = NDArray[np.int64]
 
 
 @loop
-def spread(planes: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
-    """Fills the upper left of out (P, h, w)."""
+def fill_padded(planes: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
+    """Fills the upper left of out (P, h, w) with the given rows and columns of the planes."""
     for plane in range(planes.shape[0]):
         for row in range(rows.size):
             line = planes[plane, rows[row]]
@@ -26,8 +26,8 @@ def spread(planes: Floats, rows: Integers, columns: Integers, out: Floats) -> No
 
 
 @loop
-def correlated_down(planes: Doubles, weights: Doubles, rows: Integers, out: Doubles) -> None:
-    """Symmetric weights, from the centre outwards, laid down the columns; rows: (H + 2 · radius,) where each padded row comes from."""
+def correlate_columns(planes: Doubles, weights: Doubles, rows: Integers, out: Doubles) -> None:
+    """Correlates the columns with symmetric weights, given from the centre outwards; rows: (H + 2 · radius,) source of each padded row."""
     radius, line = len(weights) - 1, np.empty(planes.shape[2])
     for plane in range(planes.shape[0]):
         for row in range(planes.shape[1]):
@@ -43,8 +43,8 @@ def correlated_down(planes: Doubles, weights: Doubles, rows: Integers, out: Doub
 
 
 @loop
-def correlated_along(planes: Doubles, weights: Doubles, columns: Integers, out: Doubles) -> None:
-    """The same along the rows; columns: (W + 2 · radius,) where each padded column comes from."""
+def correlate_rows(planes: Doubles, weights: Doubles, columns: Integers, out: Doubles) -> None:
+    """Correlates the rows in the same way; columns: (W + 2 · radius,) source of each padded column."""
     radius, line, padded = len(weights) - 1, np.empty(planes.shape[2]), np.empty(columns.size)
     for plane in range(planes.shape[0]):
         for row in range(planes.shape[1]):
@@ -60,8 +60,8 @@ def correlated_along(planes: Doubles, weights: Doubles, columns: Integers, out: 
 
 
 @loop
-def streaked(planes: Doubles, tops: Integers, lefts: Integers, weights: Doubles, out: Doubles) -> None:
-    """Each tap's weight times the pixel `tops` rows down and `lefts` columns right of it, edge pixels repeated."""
+def motion_blur(planes: Doubles, tops: Integers, lefts: Integers, weights: Doubles, out: Doubles) -> None:
+    """Sums, over the taps, the weight times the pixel `tops` rows down and `lefts` columns to the right; edge pixels are repeated."""
     height, width = planes.shape[1:]
     start = max(0, -lefts.min())
     padded, line = np.empty((height, start + width + max(0, lefts.max()))), np.empty(width)
@@ -80,11 +80,11 @@ def streaked(planes: Doubles, tops: Integers, lefts: Integers, weights: Doubles,
 
 
 @loop
-def zoomed(  # the two rows or columns around, and their weights: as _Cells has them
+def add_zoomed(  # the two source rows or columns and their weights, as in sampling._Cells
     planes: Floats, above: Integers, below: Integers, high: Doubles, low: Doubles,
     before: Integers, after: Integers, near: Doubles, far: Doubles, total: Floats,
 ) -> None:  # fmt: skip
-    """Adds to total (P, h, w) the planes read between rows and then between columns, rounded to its precision."""
+    """Adds the planes, interpolated between rows and then between columns, to total (P, h, w), rounded to its precision."""
     line, layer = np.empty(planes.shape[2]), np.empty(near.size, total.dtype)
     for plane in range(planes.shape[0]):
         for row in range(high.size):
@@ -98,24 +98,24 @@ def zoomed(  # the two rows or columns around, and their weights: as _Cells has 
 
 
 @loop
-def sampled(planes: Floats, rows: Doubles, columns: Doubles, out: Doubles) -> None:
-    """The planes at positions (1, H, W), in pixels: the four pixels around, from the upper left to the lower right; mirrored borders."""
+def sample_bilinear(planes: Floats, rows: Doubles, columns: Doubles, out: Doubles) -> None:
+    """Samples the planes bilinearly at positions (1, H, W), in pixels; neighbours are summed in reading order, borders mirrored."""
     height, width = planes.shape[1:]
     for row in range(height):
         for column in range(width):
             top, left = np.floor(rows[0, row, column]), np.floor(columns[0, row, column])
             down, right = rows[0, row, column] - top, columns[0, row, column] - left
-            y0, y1 = _folded(int(top), height), _folded(int(top) + 1, height)
-            x0, x1 = _folded(int(left), width), _folded(int(left) + 1, width)
+            y0, y1 = _reflect_index(int(top), height), _reflect_index(int(top) + 1, height)
+            x0, x1 = _reflect_index(int(left), width), _reflect_index(int(left) + 1, width)
             for plane in range(planes.shape[0]):
-                picture = planes[plane]
-                total = np.float64(picture[y0, x0]) * (1.0 - down) * (1.0 - right)
-                total += np.float64(picture[y0, x1]) * (1.0 - down) * right
-                total += np.float64(picture[y1, x0]) * down * (1.0 - right)
-                out[plane, row, column] = total + np.float64(picture[y1, x1]) * down * right
+                source = planes[plane]
+                total = np.float64(source[y0, x0]) * (1.0 - down) * (1.0 - right)
+                total += np.float64(source[y0, x1]) * (1.0 - down) * right
+                total += np.float64(source[y1, x0]) * down * (1.0 - right)
+                out[plane, row, column] = total + np.float64(source[y1, x1]) * down * right
 
 
 @loop
-def _folded(index: int, size: int) -> int:
+def _reflect_index(index: int, size: int) -> int:
     folded = index % (2 * size)
     return min(folded, 2 * size - 1 - folded)

@@ -1,6 +1,7 @@
-"""Filters that weigh shifted copies, added in one fixed order: a row's bits depend on nothing but that row.
+"""Gaussian and motion blur as weighted sums of shifted images, in one fixed order: the bits of a sample depend on that sample alone.
 
-Every tap is a product and then a sum, never fused: flat regions sit exactly on a level, where truncation would show the difference.
+Every tap is a product and then a sum, never a fused multiply-add: flat regions lie exactly on a level, where truncation would turn the
+smallest difference into a whole level.
 """
 
 from __future__ import annotations
@@ -22,34 +23,34 @@ _LOOPS = "robustvit.corruptions.kernels.filter_loops"
 Border = Literal["nearest", "reflect"]
 
 
-def gaussian(
+def gaussian_blur(
     images: Tensor, sigmas: tuple[float, float], truncate: float, border: Border, *, rounded: torch.dtype = torch.float64
 ) -> Tensor:
-    """Gaussian blur of (N, C, H, W) float64 down the rows, then along them.
+    """Gaussian blur of (N, C, H, W) float64 images, along the columns and then along the rows.
 
     sigmas: for rows and columns, in pixels. truncate: radius in sigmas, rounded. border: `nearest` repeats the edge pixel, `reflect`
-    mirrors the picture with the edge pixel twice (`d c b a | a b c d | d c b a`). rounded: what either pass is rounded to.
+    mirrors the image with the edge pixel twice (`d c b a | a b c d | d c b a`). rounded: the dtype that each pass is rounded to.
     """
     for dim, sigma in ((-2, sigmas[0]), (-1, sigmas[1])):
-        images = _correlate(images, _bell(sigma, truncate), dim, border).to(rounded).double()
+        images = _correlate(images, _gaussian_weights(sigma, truncate), dim, border).to(rounded).double()
     return images
 
 
-def motion(images: Tensor, angles: Sequence[float], radius: int, sigma: float) -> Tensor:
-    """Streaks of (N, C, H, W) float64 along one angle per image, in degrees: 2 · radius + 1 taps, half a Gaussian from the first on.
+def motion_blur(images: Tensor, angles: Sequence[float], radius: int, sigma: float) -> Tensor:
+    """Motion blur of (N, C, H, W) float64 images along one angle per image, in degrees: 2 · radius + 1 taps, weighted by half a Gaussian.
 
-    Edge pixels are repeated. Taps from where the streak leaves the picture are dropped, and the picture is darker for them.
+    Edge pixels are repeated. Taps at which the kernel extends beyond the image's size are dropped, which makes the image darker.
     """
-    streak = _streaked if compiled.serve(images) else _streak
-    weights = _tail(radius, sigma)
+    blur = _motion_blur_compiled if compiled.serve(images) else _motion_blur_torch
+    weights = _half_gaussian_weights(radius, sigma)
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     for row, image, taps in zip(out, images, _taps(angles, radius, *images.shape[-2:]), strict=True):
-        streak(image, taps, weights, row)
+        blur(image, taps, weights, row)
     return out
 
 
-def reflected(index: Tensor, size: int, *, twice: bool) -> Tensor:
-    """Integer positions of any sign folded into 0 … size − 1 by mirrors at the edges; `twice` counts the edge pixel twice."""
+def reflect_index(index: Tensor, size: int, *, twice: bool) -> Tensor:
+    """Reflects integer positions of any sign into 0 … size − 1; `twice` repeats the edge pixel (numpy's `symmetric` padding)."""
     if twice:
         folded = index.remainder(2 * size)
         return torch.minimum(folded, 2 * size - 1 - folded)
@@ -57,17 +58,17 @@ def reflected(index: Tensor, size: int, *, twice: bool) -> Tensor:
     return torch.minimum(folded, 2 * size - 2 - folded)
 
 
-def spread(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> None:
-    """Fills the upper left of `out` (P, h, w) with the rows and columns of planes (P, H, W) that are named, as often as they are."""
+def fill_padded(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> None:
+    """Fills the upper left of `out` (P, h, w) with the given rows and columns of `planes` (P, H, W), which may repeat."""
     if compiled.serve(planes, out):
-        compiled.loops(_LOOPS).spread(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
+        compiled.loops(_LOOPS).fill_padded(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
     else:
         out[:, : len(rows), : len(columns)] = planes[:, rows][:, :, columns]
 
 
 @functools.lru_cache(maxsize=64)
-def _bell(sigma: float, truncate: float) -> tuple[float, ...]:
-    """The weights from the centre outwards."""
+def _gaussian_weights(sigma: float, truncate: float) -> tuple[float, ...]:
+    """The weights of a normalised Gaussian, from the centre outwards."""
     radius = int(truncate * sigma + 0.5)
     weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     return tuple((weights / weights.sum())[radius:].tolist())
@@ -76,11 +77,11 @@ def _bell(sigma: float, truncate: float) -> tuple[float, ...]:
 def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Border) -> Tensor:
     radius, size = len(weights) - 1, images.shape[dim]
     index = torch.arange(-radius, size + radius, device=images.device)
-    index = index.clamp(0, size - 1) if border == "nearest" else reflected(index, size, twice=True)
+    index = index.clamp(0, size - 1) if border == "nearest" else reflect_index(index, size, twice=True)
     if compiled.serve(images):
         out = torch.empty_like(images, memory_format=torch.contiguous_format)
         loops = compiled.loops(_LOOPS)
-        correlate = loops.correlated_down if dim == -2 else loops.correlated_along
+        correlate = loops.correlate_columns if dim == -2 else loops.correlate_rows
         correlate(compiled.planes(images), np.array(weights), index.numpy(), compiled.planes(out))
         return out
     padded = images.index_select(dim, index)
@@ -92,14 +93,14 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
 
 
 class _Taps(NamedTuple):
-    """How many rows down and columns right of a pixel its streak gathers, nearest first."""
+    """Offsets of a motion kernel's taps, in rows down and columns to the right of a pixel, nearest first."""
 
     tops: NDArray[np.int64]
     lefts: NDArray[np.int64]
 
 
 def _taps(angles: Sequence[float], radius: int, height: int, width: int) -> list[_Taps]:
-    """Each image's taps, as far as they lie inside a picture of that size."""
+    """The taps of each image's kernel that lie within the image size."""
     count = 2 * radius + 1
     turns = np.deg2rad(np.array(angles, dtype=np.float64))[:, None]
     rise, run = count * np.sin(turns), count * np.cos(turns)
@@ -110,19 +111,19 @@ def _taps(angles: Sequence[float], radius: int, height: int, width: int) -> list
 
 
 @functools.lru_cache(maxsize=64)
-def _tail(radius: int, sigma: float) -> NDArray[np.float64]:
-    """The weights of a streak's taps: half a Gaussian."""
+def _half_gaussian_weights(radius: int, sigma: float) -> NDArray[np.float64]:
+    """The weights of a motion kernel's taps: half a Gaussian, normalised."""
     count = 2 * radius + 1
     bell = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
     tail: NDArray[np.float64] = bell / np.sum(bell)
     return tail
 
 
-def _streaked(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
-    compiled.loops(_LOOPS).streaked(compiled.planes(image), taps.tops, taps.lefts, weights, compiled.planes(out))
+def _motion_blur_compiled(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+    compiled.loops(_LOOPS).motion_blur(compiled.planes(image), taps.tops, taps.lefts, weights, compiled.planes(out))
 
 
-def _streak(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
+def _motion_blur_torch(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:
     height, width = image.shape[-2:]
     edges = [max(0, -taps.lefts.min()), max(0, taps.lefts.max()), max(0, -taps.tops.min()), max(0, taps.tops.max())]
     padded = functional.pad(image[None], edges, mode="replicate")[0]

@@ -1,4 +1,4 @@
-"""The tables by which Pillow shrinks pictures with its BOX filter and enlarges them with NEAREST, in whole numbers."""
+"""The integer tables of Pillow's BOX filter, which shrinks images, and of its NEAREST filter, which enlarges them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_ONE = 1 << 22  # what a pixel's weights add up to
+_ONE = 1 << 22  # the sum of a pixel's weights
 
 
-class Shrinking(NamedTuple):
-    """One side of a picture. weights: (taps, small side) int32; firsts: (small side,) the first pixel that each meets.
+class BoxTables(NamedTuple):
+    """Tables for one side of an image. weights: (taps, small side) int32; firsts: (small side,) the first source pixel of each.
 
-    places: (side,) where in the small picture each pixel of the enlarged one lies.
+    places: (side,) the pixel of the small image that each pixel of the enlarged one copies.
     """
 
     weights: NDArray[np.int32]
@@ -23,28 +23,28 @@ class Shrinking(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def shrinking(side: int, share: float) -> Shrinking:
-    """Tables for a side of so many pixels, shrunk to `share` of it and enlarged again."""
+def box_tables(side: int, share: float) -> BoxTables:
+    """Tables for shrinking a side of `side` pixels to `share` of it and enlarging it again."""
     count = max(1, int(side * share))
     scale = side / count
-    met = [_met(at, scale, side) for at in range(count)]
+    met = [_pixels_in_box(at, scale, side) for at in range(count)]
     taps = max(len(pixels) for pixels in met)
     firsts = [min(pixels[0], side - taps) for pixels in met]
     weights = np.zeros((taps, count), dtype=np.int32)
     for at, (first, pixels) in enumerate(zip(firsts, met, strict=True)):
         weights[pixels[0] - first : pixels[-1] - first + 1, at] = int(0.5 + _ONE * (1.0 / len(pixels)))
-    return Shrinking(weights, np.array(firsts), _places(side, count))
+    return BoxTables(weights, np.array(firsts), _places(side, count))
 
 
-def _met(at: int, scale: float, side: int) -> list[int]:
-    """The pixels whose middle lies in the box of the small picture's pixel `at`."""
+def _pixels_in_box(at: int, scale: float, side: int) -> list[int]:
+    """The source pixels whose centre lies in the box of pixel `at` of the small image."""
     centre = (at + 0.5) * scale
     near = range(max(0, int(centre - scale / 2 + 0.5)), min(side, int(centre + scale / 2 + 0.5)))
     return [pixel for pixel in near if -0.5 < (pixel - centre + 0.5) / scale <= 0.5]
 
 
 def _places(side: int, count: int) -> NDArray[np.int64]:
-    """Pillow adds up the step pixel by pixel, which rounds otherwise than multiplying."""
+    """Nearest source pixels. Pillow accumulates the step pixel by pixel, which rounds differently from multiplying."""
     step = count / side
     steps = np.full(side, step)
     steps[0] = step * 0.5

@@ -1,11 +1,11 @@
-"""Compiled loops over pixels, each named after the function that uses it, which says the same in torch."""
+"""Compiled loops over pixels, each equal to the torch code of the function of the same name that calls it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robustvit.corruptions.kernels.pillow_resize import Shrinking
+from robustvit.corruptions.kernels.pillow_resize import BoxTables
 from robustvit.primitives.compiled import loop
 
 Singles = NDArray[np.float32]
@@ -13,13 +13,13 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _WHITE = np.float32(255.0)
-_BITS = 22  # of the weights that Pillow shrinks with
+_BITS = 22  # fixed-point precision of Pillow's resampling weights
 _HALF = 1 << (_BITS - 1)
 
 
 @loop
 def levels(images: Singles, divisor: float, near: float, out: Doubles) -> None:
-    """out: 255 · image, whole where it is `near` a whole number, over `divisor`. Both flat."""
+    """out: 255 · image, rounded where it is within `near` of a whole number, divided by `divisor`. Both flat."""
     for at in range(images.size):
         exact = np.float64(images[at]) * 255.0
         whole = np.floor(exact + 0.5)
@@ -28,15 +28,15 @@ def levels(images: Singles, divisor: float, near: float, out: Doubles) -> None:
 
 @loop
 def truncated(values: Doubles, out: Singles) -> None:
-    """out: the values (of any float dtype) clipped to [0, 255], cut to whole numbers, over 255. Both flat; NaN stays."""
+    """out: the values (any float dtype) clipped to [0, 255], truncated to whole numbers, divided by 255. Both flat; NaN is kept."""
     for at in range(values.size):
         value = 0.0 if values[at] < 0.0 else values[at]
         out[at] = np.float32(np.floor(255.0 if value > 255.0 else value)) / _WHITE
 
 
 @loop
-def copied(offsets: Integers, height: int, width: int, out: Integers) -> None:
-    """out: (N, H · W) the pixel whose value each pixel holds after the copies, done one after another.
+def glass_sources(offsets: Integers, height: int, width: int, out: Integers) -> None:
+    """out: (N, H · W) index of the pixel whose value each pixel holds after all copies, done one after another.
 
     offsets: (N, passes, rows, columns, 2), right and down, for pixels from the last row's last to the first's first.
     """
@@ -56,7 +56,7 @@ def copied(offsets: Integers, height: int, width: int, out: Integers) -> None:
 
 @loop
 def counts(levels: Doubles, words: Integers, guide: NDArray[np.int16], bits: int, thresholds: Integers, width: int, out: Integers) -> None:
-    """out: how many of a level's thresholds are at most the word; by the guide, or, where that holds ~n, by a search from n on. All flat."""
+    """out: number of a level's thresholds that are at most the word: from the guide, or, where that is ~n, by a search from n. All flat."""
     for at in range(levels.size):
         level = np.int64(levels[at])
         count = np.int64(guide[(level << bits) | (words[at] >> (32 - bits))])
@@ -106,8 +106,8 @@ def to_rgb(hues: Doubles, saturations: Doubles, values: Doubles, out: Doubles) -
 
 
 @loop
-def coarse(images: Singles, across: Shrinking, along: Shrinking, out: Singles) -> None:
-    """out: planes (P, H, W) shrunk along the rows and then down the columns, rounded after either, and enlarged by repetition.
+def pixelate(images: Singles, across: BoxTables, along: BoxTables, out: Singles) -> None:
+    """out: planes (P, H, W) shrunk along the rows and then along the columns, rounded after each, and enlarged by repetition.
 
     across, along: for the columns and for the rows.
     """
@@ -142,8 +142,8 @@ def coarse(images: Singles, across: Shrinking, along: Shrinking, out: Singles) -
 
 
 @loop
-def clouds(noise: Singles, decay: float, roughness: float, heights: Doubles) -> None:
-    """Fills heights (N, S, S), zero before; noise (N, S² − 1) is used in order."""
+def plasma_fractal(noise: Singles, decay: float, roughness: float, heights: Doubles) -> None:
+    """Fills heights (N, S, S), zero on entry; noise (N, S² − 1) is used in order."""
     size = heights.shape[1]
     for image in range(len(heights)):
         field, used, step, rough = heights[image], 0, size, roughness
@@ -152,7 +152,7 @@ def clouds(noise: Singles, decay: float, roughness: float, heights: Doubles) -> 
             for kind in range(3):
                 for row in range(0, size, step):
                     for column in range(0, size, step):
-                        total = _beside(field, row, column, half, kind)
+                        total = _neighbour_sum(field, row, column, half, kind)
                         share = np.float64(noise[image, used]) * (2.0 * rough) - rough
                         used += 1
                         down, right = row + (half if kind != 1 else 0), column + (half if kind != 2 else 0)
@@ -161,8 +161,8 @@ def clouds(noise: Singles, decay: float, roughness: float, heights: Doubles) -> 
 
 
 @loop
-def _beside(field: Doubles, row: int, column: int, half: int, kind: int) -> float:
-    """The sum around a square's centre (kind 0), or around the middle of its upper (1) or left (2) side; the field wraps around."""
+def _neighbour_sum(field: Doubles, row: int, column: int, half: int, kind: int) -> float:
+    """Sum of the four neighbours of a square's centre (kind 0) or of the midpoint of its upper (1) or left (2) side; periodic."""
     size = len(field)
     below, right = (row + 2 * half) % size, (column + 2 * half) % size
     corner, down, across = field[row, column], row + half, column + half

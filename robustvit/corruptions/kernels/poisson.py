@@ -1,8 +1,8 @@
-"""Poisson counts from uniform words, by inverting the distribution function.
+"""Poisson counts from uniform 32-bit words, by inverting the cumulative distribution function.
 
-A word w counts the n whose threshold, P(count ≤ n) in units of 2**-32, is at most w. Levels of the 8-bit grid have 256 rates only:
-a guide table over the level and the leading bits of the word holds nearly all answers, and a binary search the rest. Rates off the
-grid sum the same terms in the same order, and so give what the table gives where both apply.
+The count of a word w is the number of thresholds, P(count ≤ n) in units of 2**-32, that are at most w. On the 8-bit grid there are only
+256 rates: a lookup table indexed by the level and the leading bits of the word gives nearly all counts, and a binary search the others.
+For rates off the grid the same terms are summed in the same order, which gives the same counts where both methods apply.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from robustvit.primitives import compiled
 
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 _CERTAIN = 1 << 32
-_BITS = 12  # of a word that the guide table looks at: 2**20 entries of two bytes
+_BITS = 12  # leading bits of a word that index the lookup table: 2**20 entries of two bytes
 
 
 def counts(levels: Tensor, words: Tensor, photons: float) -> Tensor:
     """Poisson counts (int64) of mean photons · level / 255. levels: float64 in [0, 255]; words: int64 in [0, 2**32), same shape."""
-    found = _looked_up(levels, words, _table(photons, levels.device))
+    found = _table_counts(levels, words, _table(photons, levels.device))
     between = levels != levels.floor()
     if bool(between.any()):
-        found[between] = _summed(levels[between] / 255.0 * photons, words[between])
+        found[between] = _summed_counts(levels[between] / 255.0 * photons, words[between])
     return found
 
 
 class _Table(NamedTuple):
     thresholds: Tensor  # sorted, all levels one after another: level · 2**33 + threshold
     width: int  # thresholds of each level
-    guide: Tensor  # (256 · 2**_BITS,) int16: the count n, or ~n where the leading bits do not settle it and n is the least
+    guide: Tensor  # (256 · 2**_BITS,) int16: the count n, or ~n where the leading bits do not determine it and n is the smallest possible
 
 
 @functools.lru_cache(maxsize=16)
@@ -53,8 +53,8 @@ def _table(photons: float, device: torch.device) -> _Table:
     return _Table(flat.to(device), len(columns), guide.flatten().to(device))
 
 
-def _looked_up(levels: Tensor, words: Tensor, table: _Table) -> Tensor:
-    """The counts of levels cut to whole ones."""
+def _table_counts(levels: Tensor, words: Tensor, table: _Table) -> Tensor:
+    """The counts of levels truncated to whole numbers."""
     if compiled.serve(levels, words):
         out = torch.empty(words.shape, dtype=torch.int64)
         given = (compiled.array(part, -1) for part in (levels, words, table.guide))
@@ -68,7 +68,7 @@ def _looked_up(levels: Tensor, words: Tensor, table: _Table) -> Tensor:
     return found
 
 
-def _summed(rates: Tensor, words: Tensor) -> Tensor:
+def _summed_counts(rates: Tensor, words: Tensor) -> Tensor:
     found = torch.zeros_like(words)
     for threshold in _thresholds(rates):
         beyond = words >= threshold
@@ -79,7 +79,7 @@ def _summed(rates: Tensor, words: Tensor) -> Tensor:
 
 
 def _thresholds(rates: Tensor) -> Iterator[Tensor]:
-    """P(count ≤ n) · 2**32, rounded, for n = 0, 1, 2, …; never falling."""
+    """P(count ≤ n) · 2**32, rounded, for n = 0, 1, 2, …; non-decreasing."""
     term = torch.exp(-rates)
     total = term.clone()
     n = 0

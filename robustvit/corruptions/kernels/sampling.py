@@ -1,4 +1,4 @@
-"""Reading images between their pixels, linearly."""
+"""Bilinear sampling: zooming into the centre, and reading at arbitrary positions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustvit.corruptions.kernels.filters import reflected
+from robustvit.corruptions.kernels.filters import reflect_index
 from robustvit.primitives import compiled
 
 _LOOPS = "robustvit.corruptions.kernels.filter_loops"
 
 
-def zoomed(images: Tensor, factor: float) -> Tensor:
-    """The middle of (N, C, H, W) float64, enlarged by `factor` ≥ 1; at least (H, W) large, its corners on the corners of the middle.
+def zoom(images: Tensor, factor: float) -> Tensor:
+    """Enlarges the centre of (N, C, H, W) float64 images by `factor` ≥ 1, corners aligned; the result is at least (H, W) large.
 
-    As scipy.ndimage.zoom has it, a last row or column that rounding puts past the corner is zero.
+    As in scipy.ndimage.zoom, a last row or column that rounding puts beyond the corner is zero.
     """
     height, width = (len(_cells(side, factor).first) for side in images.shape[-2:])
     out = images.new_zeros(*images.shape[:2], height, width)
@@ -29,10 +29,13 @@ def zoomed(images: Tensor, factor: float) -> Tensor:
 
 
 def add_zoomed(total: Tensor, images: Tensor, factor: float) -> None:
-    """Adds to `total` (N, C, h, w) the upper left part of that enlargement, in float64, then rounded to the precision of `total`."""
+    """Adds the upper left part of `zoom(images, factor)` to `total` (N, C, h, w), in place.
+
+    The enlargement is computed in float64 and rounded to the precision of `total` before it is added.
+    """
     rows, columns = (_cells(side, factor).of(end) for side, end in zip(images.shape[-2:], total.shape[-2:], strict=True))
     if compiled.serve(total, images):
-        compiled.loops(_LOOPS).zoomed(compiled.planes(images), *rows, *columns, compiled.planes(total))
+        compiled.loops(_LOOPS).add_zoomed(compiled.planes(images), *rows, *columns, compiled.planes(total))
         return
     for dim, cells in ((-2, rows), (-1, columns)):
         first, second, near, far = (torch.from_numpy(part).to(images.device) for part in cells)
@@ -42,13 +45,13 @@ def add_zoomed(total: Tensor, images: Tensor, factor: float) -> None:
     total.add_(images.to(total.dtype))
 
 
-def sampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(N, C, H, W) read in float64 at positions (N, H, W) float64, in pixels; beyond the edges the picture is mirrored."""
+def sample_bilinear(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Samples (N, C, H, W) images bilinearly in float64 at positions (N, H, W) float64, in pixels; images are mirrored at their borders."""
     height, width = images.shape[-2:]
     if compiled.serve(images):
         out = torch.empty_like(images, dtype=torch.float64, memory_format=torch.contiguous_format)
         for given in zip(images, rows, columns, out, strict=True):
-            compiled.loops(_LOOPS).sampled(*(compiled.planes(part) for part in given))
+            compiled.loops(_LOOPS).sample_bilinear(*(compiled.planes(part) for part in given))
         return out
     top, down = _cell(rows, height)
     left, right = _cell(columns, width)
@@ -62,7 +65,7 @@ def sampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 class _Cells(NamedTuple):
-    """For each row (or column) of a result: the two that it lies between, and their weights."""
+    """The two source rows (or columns) that each row (or column) of the result lies between, and their weights."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -70,7 +73,7 @@ class _Cells(NamedTuple):
     far: NDArray[np.float64]
 
     def of(self, count: int) -> _Cells:
-        """Those of the first `count`."""
+        """The entries of the first `count` rows (or columns) of the result."""
         return _Cells(self.first[:count], self.second[:count], self.near[:count], self.far[:count])
 
 
@@ -88,8 +91,8 @@ def _cells(size: int, factor: float) -> _Cells:
 
 
 def _cell(at: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The two pixels around each position, folded into the picture, with their weights."""
+    """The two pixels around each position, reflected into the image, with their weights."""
     low = at.floor()
     far = at - low
     index = low.long()
-    return (reflected(index, size, twice=True), 1.0 - far), (reflected(index + 1, size, twice=True), far)
+    return (reflect_index(index, size, twice=True), 1.0 - far), (reflect_index(index + 1, size, twice=True), far)

@@ -1,12 +1,11 @@
-"""Pictures of frost: the files of the installed `imagecorruptions` package, which is found and never imported."""
+"""The frost textures of ImageNet-C (photographs in `frost/`), and the bicubic resizing that enlarges them."""
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 from collections.abc import Callable
-from pathlib import Path
+from importlib import resources
 
 import numpy as np
 import torch
@@ -14,53 +13,37 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from robustvit.errors import DataMissing, MissingExtra
-
 FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")  # the sixth file is never drawn by the reference
 _ENLARGED = 1.1
 _SLOPE = -0.75
 
-
 Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
 
 
-def resized(picture: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    """(H, W, 3) resized by cubic interpolation, without antialiasing; edge pixels are repeated.
+def resize_cubic(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    """Resizes an image (H, W, 3) to (rows, columns, 3) by bicubic interpolation without antialiasing; edge pixels are repeated.
 
-    OpenCV gives the same but where a value lies within 3e-5 of the middle between two levels, and there, built with IPP, whatever its
-    float32 sums give; built without IPP it weighs in parts of 2**11, and 4 to 5 % of the values differ by a level.
+    OpenCV built with IPP gives the same levels, except where a value is within 3e-5 of the midpoint between two levels and its float32 sums
+    round the other way. Built without IPP it quantizes the weights to 2**-11, and 4 to 5 % of the values differ by a level.
     """
-    weighed = _weighed(_weighed(picture.astype(np.float64), columns, 1), rows, 0)
-    return np.clip(np.rint(weighed), 0, 255).astype(np.uint8)
+    values = _interpolated(_interpolated(image.astype(np.float64), columns, 1), rows, 0)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=32)
-def frost_texture(index: int, height: int, width: int, resize: Resize = resized) -> Tensor:
-    """Texture `index` for images of (height, width): uint8 (3, h, w), a tenth larger than needed to cover them at least.
+def frost_texture(index: int, height: int, width: int, resize: Resize = resize_cubic) -> Tensor:
+    """Frost texture `index` for images of (height, width): uint8 (3, h, w), at least a tenth larger than the images.
 
-    resize: (picture, rows, columns) → picture. Raises MissingExtra when `imagecorruptions` is not installed, DataMissing when it lacks the file.
+    resize: (image, rows, columns) → image, uint8 (H, W, 3).
     """
-    path = _folder() / FILES[index]
-    if not path.is_file():
-        raise DataMissing(
-            f"{path}: not there; frost needs this file of the package imagecorruptions. Reinstall it: pip install imagecorruptions."
-        )
-    picture = np.asarray(Image.open(path).convert("RGB"))
-    scale = max(1.0, height / picture.shape[0], width / picture.shape[1]) * _ENLARGED
-    rows, columns = (math.ceil(side * scale) for side in picture.shape[:2])
-    return torch.from_numpy(resize(picture, rows, columns).transpose(2, 0, 1).copy())
+    with resources.files("robustvit.corruptions.kernels").joinpath("frost", FILES[index]).open("rb") as file:
+        photograph = np.asarray(Image.open(file).convert("RGB"))
+    scale = max(1.0, height / photograph.shape[0], width / photograph.shape[1]) * _ENLARGED
+    rows, columns = (math.ceil(side * scale) for side in photograph.shape[:2])
+    return torch.from_numpy(resize(photograph, rows, columns).transpose(2, 0, 1).copy())
 
 
-def _folder() -> Path:
-    found = importlib.util.find_spec("imagecorruptions")
-    if found is None or not found.submodule_search_locations:
-        raise MissingExtra(
-            "frost takes its textures from the package imagecorruptions, which is not installed: pip install imagecorruptions."
-        )
-    return Path(next(iter(found.submodule_search_locations))) / "frost"
-
-
-def _weighed(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:
+def _interpolated(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:
     size = values.shape[axis]
     at = (np.arange(count) + 0.5) * (size / count) - 0.5
     low = np.floor(at).astype(np.int64)
@@ -72,7 +55,7 @@ def _weighed(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.f
 
 
 def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weight of a pixel at a distance of at most 2 (Keys 1981, with the slope −0.75 that OpenCV takes)."""
+    """The bicubic weight of a pixel at a distance of at most 2 (Keys 1981, with OpenCV's parameter −0.75)."""
     near = ((_SLOPE + 2) * distance - (_SLOPE + 3)) * distance**2 + 1
     far = ((_SLOPE * distance - 5 * _SLOPE) * distance + 8 * _SLOPE) * distance - 4 * _SLOPE
     return np.where(distance <= 1, near, far)

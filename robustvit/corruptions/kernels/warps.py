@@ -1,4 +1,4 @@
-"""Pictures read at moved places as two libraries do it, level for level; black beyond the edges."""
+"""Affine and perspective warps, equal to Pillow's and OpenCV's to the level; black beyond the edges."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustvit.corruptions.kernels.coordinates import positions
-from robustvit.corruptions.kernels.eight_bit import in_parts, levels, truncated
+from robustvit.corruptions.kernels.coordinates import pixel_positions
+from robustvit.corruptions.kernels.eight_bit import in_chunks, levels, truncated
 
 Affine = tuple[float, float, float, float, float, float]
 
-_STEPS = 32  # OpenCV's parts of a pixel
+_STEPS = 32  # per pixel, in OpenCV's fixed-point coordinates
 
 
 def affine(images: Tensor, matrix: Affine) -> Tensor:
-    """Pixels whose middle (x, y) shows what lies at (ax + by + c, dx + ey + f): Pillow's bilinear `Image.transform`, which truncates.
+    """Affine warp: the pixel with centre (x, y) samples (ax + by + c, dx + ey + f); Pillow's bilinear `Image.transform`, which truncates.
 
     matrix: (a, b, c, d, e, f), in pixels from the top left corner.
     """
-    cell = _between(images, matrix)
-    return _by_channel(lambda part: truncated(_blended(levels(part), cell)), images)
+    cell = _bilinear_cells(images, matrix)
+    return _by_channel(lambda part: truncated(_bilinear(levels(part), cell)), images)
 
 
 def perspective(images: Tensor, matrix: NDArray[np.float64]) -> Tensor:
-    """Pixels moved to where a 3×3 matrix takes their (x, y, 1): OpenCV's `warpPerspective` before version 5, in parts of 1/32 pixel."""
+    """Perspective warp by a 3×3 forward matrix on (x, y, 1): OpenCV's `warpPerspective` before version 5, in steps of 1/32 pixel."""
     corners = _corners(images, matrix)
-    return _by_channel(lambda part: truncated(_weighed(levels(part).floor_(), corners)), images)
+    return _by_channel(lambda part: truncated(_weighted_sum(levels(part).floor_(), corners)), images)
 
 
 def _by_channel(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """`step` of all channels of all images, which it takes as (…, 1, H, W): on a CPU one by one, so that what lies between stays small."""
-    return in_parts(step, images.flatten(0, 1)[:, None]).view(images.shape)
+    """Applies `step` to all channels of all images as (…, 1, H, W): one by one on a CPU, so that intermediates stay small."""
+    return in_chunks(step, images.flatten(0, 1)[:, None]).view(images.shape)
 
 
 class _Cell(NamedTuple):
-    """The four pixels around each place, as indices into H·W, how far it is from the first, and whether it is in the picture."""
+    """The four pixels around each sampling position, as indices into H·W; its offset from the first; whether it is inside the image."""
 
     near: tuple[Tensor, Tensor]
     far: tuple[Tensor, Tensor]
@@ -48,10 +48,10 @@ class _Cell(NamedTuple):
     inside: Tensor
 
 
-def _between(images: Tensor, matrix: Affine) -> _Cell:
+def _bilinear_cells(images: Tensor, matrix: Affine) -> _Cell:
     a, b, c, d, e, f = matrix
     height, width = images.shape[-2:]
-    rows, columns = (at + 0.5 for at in positions(images))
+    rows, columns = (at + 0.5 for at in pixel_positions(images))
     x, y = _line(columns, a, rows, b) + c, _line(columns, d, rows, e) + f
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x, y = x - 0.5, y - 0.5
@@ -62,29 +62,29 @@ def _between(images: Tensor, matrix: Affine) -> _Cell:
 
 
 def _line(columns: Tensor, across: float, rows: Tensor, along: float) -> Tensor:
-    """A sum that stays (1, W) or (H, 1) where the other direction adds nothing."""
+    """columns · across + rows · along, which stays (1, W) or (H, 1) where one of the factors is zero."""
     if along == 0:
         return columns * across
     return rows * along if across == 0 else columns * across + rows * along
 
 
-def _blended(values: Tensor, cell: _Cell) -> Tensor:
-    above, below = (_mixed(_taken(values, first), _taken(values, second), cell.right) for first, second in (cell.near, cell.far))
-    return _mixed(above, below, cell.down).mul_(cell.inside)
+def _bilinear(values: Tensor, cell: _Cell) -> Tensor:
+    above, below = (_lerp(_gather(values, first), _gather(values, second), cell.right) for first, second in (cell.near, cell.far))
+    return _lerp(above, below, cell.down).mul_(cell.inside)
 
 
-def _taken(values: Tensor, places: Tensor) -> Tensor:
-    """The pixels of (N, C, H, W) at places (H, W), indices into H·W, the same for all."""
+def _gather(values: Tensor, places: Tensor) -> Tensor:
+    """The pixels of (N, C, H, W) at places (H, W), indices into H·W shared by all samples and channels."""
     flat = values.flatten(2)
     return flat.gather(2, places.flatten().expand(*flat.shape[:2], -1)).view_as(values)
 
 
-def _mixed(first: Tensor, second: Tensor, part: Tensor) -> Tensor:
+def _lerp(first: Tensor, second: Tensor, part: Tensor) -> Tensor:
     return (second - first).mul_(part).add_(first)
 
 
 def _corners(images: Tensor, matrix: NDArray[np.float64]) -> list[tuple[Tensor, Tensor]]:
-    """The four pixels around each place, as indices into H·W, and their weights in parts of 1024: 0 outside the picture."""
+    """The four pixels around each sampling position, as indices into H·W, and their weights times 1024: 0 outside the image."""
     height, width = images.shape[-2:]
     x, y = _sources(images, matrix)
     corners = []
@@ -99,16 +99,16 @@ def _corners(images: Tensor, matrix: NDArray[np.float64]) -> list[tuple[Tensor, 
 
 
 def _sources(images: Tensor, matrix: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """Where each pixel comes from, in whole steps (H, W) int64 to the right and down."""
+    """The sampling position of each pixel (H, W), as int64 numbers of steps to the right and down."""
     (a, b, c), (d, e, f), (g, h, i) = np.linalg.inv(matrix).tolist()
-    rows, columns = positions(images)
+    rows, columns = pixel_positions(images)
     scale = _STEPS / (columns * g + (rows * h + i))
     x, y = columns * a + (rows * b + c), columns * d + (rows * e + f)
     return (x * scale).round_().long(), (y * scale).round_().long()
 
 
-def _weighed(values: Tensor, corners: list[tuple[Tensor, Tensor]]) -> Tensor:
+def _weighted_sum(values: Tensor, corners: list[tuple[Tensor, Tensor]]) -> Tensor:
     total = torch.zeros_like(values)
     for place, weight in corners:
-        total.add_(_taken(values, place).mul_(weight))
+        total.add_(_gather(values, place).mul_(weight))
     return total.add_(_STEPS * _STEPS / 2).mul_(1 / (_STEPS * _STEPS))

@@ -1,4 +1,4 @@
-"""Edges, distances and equalised levels against OpenCV, and on pictures whose answer is plain."""
+"""Canny edges, distance transform and histogram equalisation against OpenCV, and exact values."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def drops(shape: tuple[int, int]) -> np.ndarray:
 def test_edges_are_opencvs(shape) -> None:
     cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     for levels in (drops(shape), np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8) // 4):
-        found = edges.edges(torch.from_numpy(levels)[None])[0]
+        found = edges.canny(torch.from_numpy(levels)[None])[0]
         assert np.array_equal(found.numpy(), cv2.Canny(levels, 50, 150) > 0)
 
 
@@ -30,33 +30,33 @@ def test_distances_are_opencvs_to_the_last_bit(shape) -> None:
     marks = np.random.default_rng(1).random(shape) < 0.01
     marks[0, 3] = True
     expected = cv2.distanceTransform(np.where(marks, 0, 255).astype(np.uint8), cv2.DIST_L2, 5).clip(0, 20)
-    assert np.array_equal(edges.distances(torch.from_numpy(marks)[None], 20.0)[0].numpy(), expected)
+    assert np.array_equal(edges.distance_transform(torch.from_numpy(marks)[None], 20.0)[0].numpy(), expected)
 
 
 @SIZES
 def test_equalised_levels_are_opencvs(shape) -> None:
     cv2 = pytest.importorskip("cv2", exc_type=ImportError)
     for levels in (drops(shape), np.full(shape, 9, np.uint8), np.random.default_rng(2).integers(0, 21, shape).astype(np.uint8)):
-        assert np.array_equal(edges.equalized(torch.from_numpy(levels)[None])[0].numpy(), cv2.equalizeHist(levels))
+        assert np.array_equal(edges.equalize_histogram(torch.from_numpy(levels)[None])[0].numpy(), cv2.equalizeHist(levels))
 
 
 def test_distance_grows_by_steps_straight_and_across() -> None:
     marks = torch.zeros(1, 9, 9, dtype=torch.bool)
     marks[0, 4, 4] = True
-    far = edges.distances(marks, 3.0)[0]
+    far = edges.distance_transform(marks, 3.0)[0]
     assert far[4, 4:].tolist() == [0, 1, 2, 3, 3]
     assert far[5, 5] == pytest.approx(1.4)
     assert far[3, 6] == pytest.approx(2.1969)
 
 
 def test_without_marks_everything_is_at_the_limit() -> None:
-    assert torch.equal(edges.distances(torch.zeros(2, 5, 6, dtype=torch.bool), 20.0), torch.full((2, 5, 6), 20.0))
+    assert torch.equal(edges.distance_transform(torch.zeros(2, 5, 6, dtype=torch.bool), 20.0), torch.full((2, 5, 6), 20.0))
 
 
-def test_a_flat_picture_has_no_edges() -> None:
-    assert not edges.edges(torch.full((1, 8, 8), 200)).any()
+def test_a_flat_image_has_no_edges() -> None:
+    assert not edges.canny(torch.full((1, 8, 8), 200)).any()
 
 
 def test_neighbourhoods_are_mirrored_at_the_edge_pixel() -> None:
     row = torch.tensor([[[1.0, 2.0, 4.0]]])
-    assert edges.around(row, ((0, 0, 0), (1, 0, 0), (0, 0, 0))).tolist() == [[[2.0, 1.0, 2.0]]]
+    assert edges.filter_3x3(row, ((0, 0, 0), (1, 0, 0), (0, 0, 0))).tolist() == [[[2.0, 1.0, 2.0]]]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from robustvit.corruptions.kernels.eight_bit import fractions, in_parts, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.primitives.pixels import of_levels, pixels
 
 EVERY = torch.arange(256)
@@ -24,16 +24,16 @@ def test_other_pixels_keep_their_fraction_of_a_level() -> None:
     assert float(fractions(torch.tensor([0.5]))) == 0.5
 
 
-def test_truncation_cuts_and_clips() -> None:
+def test_levels_are_clipped_and_truncated() -> None:
     values = torch.tensor([-3.0, 0.99, 1.0, 7.999, 255.0, 300.0], dtype=torch.float64)
     assert torch.equal(truncated(values), of_levels(torch.tensor([0, 0, 1, 7, 255, 255])))
 
 
-def test_levels_come_back_as_the_pixels_a_decoded_picture_has() -> None:
-    picture = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    assert torch.equal(truncated(levels(pixels(picture))), pixels(picture))
+def test_levels_come_back_as_the_pixels_a_decoded_image_has() -> None:
+    image = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert torch.equal(truncated(levels(pixels(image))), pixels(image))
 
 
-def test_parts_are_put_together_in_order() -> None:
+def test_chunks_are_put_together_in_order() -> None:
     images = torch.rand(7, 3, 4, 4)
-    assert torch.equal(in_parts(lambda part, other: part + other, images, images, rows=3), images + images)
+    assert torch.equal(in_chunks(lambda part, other: part + other, images, images, rows=3), images + images)

@@ -15,11 +15,11 @@ from robustvit.corruptions.kernels import filters
 def test_gaussian_blur_is_scipys_to_the_bit(border, truncate, sigmas) -> None:
     image = torch.rand(2, 3, 13, 17, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = ndimage.gaussian_filter(image.numpy(), (0, 0, *sigmas), mode=border, truncate=truncate)
-    assert np.array_equal(filters.gaussian(image, sigmas, truncate, border).numpy(), expected)
+    assert np.array_equal(filters.gaussian_blur(image, sigmas, truncate, border).numpy(), expected)
 
 
 @pytest.mark.parametrize("angle", [-45.0, -17.3, 0.0, 44.9, -90.0, -134.0])
-def test_a_streak_is_the_weighted_sum_of_shifted_copies(angle) -> None:
+def test_motion_blur_is_the_weighted_sum_of_shifted_copies(angle) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 34)).astype(np.float64)
     weights = np.exp(-(np.arange(21) ** 2) / (2 * 3.0**2))
     expected = np.zeros_like(image)
@@ -27,19 +27,19 @@ def test_a_streak_is_the_weighted_sum_of_shifted_copies(angle) -> None:
         down, right = (math.ceil(i * turn(math.radians(angle)) - 0.5) for turn in (math.sin, math.cos))
         rows, columns = np.clip(np.arange(30) + down, 0, 29), np.clip(np.arange(34) + right, 0, 33)
         expected += weight * image[rows][:, columns]
-    found = filters.motion(torch.from_numpy(image)[None, None], [angle], 10, 3.0)[0, 0].numpy()
+    found = filters.motion_blur(torch.from_numpy(image)[None, None], [angle], 10, 3.0)[0, 0].numpy()
     assert np.allclose(found, expected, atol=1e-9)
 
 
-def test_a_streak_that_leaves_the_picture_is_darker() -> None:
+def test_motion_blur_beyond_the_image_size_is_darker() -> None:
     white = torch.ones(1, 1, 8, 8, dtype=torch.float64)
     weights = np.exp(-(np.arange(21) ** 2) / (2 * 5.0**2))
-    found = filters.motion(white, [0.0], 10, 5.0)
+    found = filters.motion_blur(white, [0.0], 10, 5.0)
     assert torch.allclose(found, torch.full_like(found, weights[:8].sum() / weights.sum()))
 
 
 @pytest.mark.parametrize(("twice", "mode"), [(True, "symmetric"), (False, "reflect")])
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_positions_fold_as_numpy_pads(twice, mode, size) -> None:
+def test_indices_are_reflected_as_numpy_pads(twice, mode, size) -> None:
     index = torch.arange(-7, size + 7)
-    assert filters.reflected(index, size, twice=twice).tolist() == np.pad(np.arange(size), 7, mode=mode).tolist()
+    assert filters.reflect_index(index, size, twice=twice).tolist() == np.pad(np.arange(size), 7, mode=mode).tolist()

@@ -1,12 +1,12 @@
-"""Clouds by a plain midpoint loop."""
+"""Plasma fractals against a plain midpoint loop."""
 
 import numpy as np
 import torch
 
-from robustvit.corruptions.kernels.plasma import clouds
+from robustvit.corruptions.kernels.plasma import plasma_fractal
 
 
-def plain_clouds(noise: np.ndarray, size: int, decay: float) -> np.ndarray:
+def plain_plasma(noise: np.ndarray, size: int, decay: float) -> np.ndarray:
     heights, rough, step, numbers = np.zeros((size, size)), 100.0, size, iter(noise)
 
     def middle(four: list[tuple[int, int]]) -> float:
@@ -24,13 +24,13 @@ def plain_clouds(noise: np.ndarray, size: int, decay: float) -> np.ndarray:
     return heights / heights.max()
 
 
-def test_clouds_are_the_midpoints_of_midpoints() -> None:
+def test_a_plasma_fractal_is_that_of_a_plain_loop() -> None:
     noise = torch.rand(2, 16 * 16 - 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    expected = np.stack([plain_clouds(row, 16, 1.7) for row in noise.numpy()])
-    assert np.allclose(clouds(noise, 16, 1.7).numpy(), expected, atol=1e-12)
+    expected = np.stack([plain_plasma(row, 16, 1.7) for row in noise.numpy()])
+    assert np.allclose(plasma_fractal(noise, 16, 1.7).numpy(), expected, atol=1e-12)
 
 
 def test_heights_span_zero_to_one() -> None:
-    heights = clouds(torch.rand(3, 32 * 32 - 1), 32, 2.0)
+    heights = plasma_fractal(torch.rand(3, 32 * 32 - 1), 32, 2.0)
     assert torch.equal(heights.amin(dim=(1, 2)), torch.zeros(3, dtype=torch.float64))
     assert torch.equal(heights.amax(dim=(1, 2)), torch.ones(3, dtype=torch.float64))

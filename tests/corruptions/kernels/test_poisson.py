@@ -21,7 +21,7 @@ def test_counts_invert_the_distribution_function(photons) -> None:
 def test_rates_off_the_grid_give_the_counts_of_the_table_where_both_apply() -> None:
     words = Draws(0, "q", ["a"]).words(8192)[0]
     levels = (torch.arange(8192) % 256).double()
-    assert torch.equal(poisson._summed(levels / 255.0 * 60.0, words), poisson.counts(levels, words, 60.0))
+    assert torch.equal(poisson._summed_counts(levels / 255.0 * 60.0, words), poisson.counts(levels, words, 60.0))
 
 
 def test_rates_between_levels_count_between_them() -> None:
