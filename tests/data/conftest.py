@@ -7,7 +7,7 @@ from PIL import Image
 
 @pytest.fixture
 def encoded():
-    """Encodes a small picture made from a seed."""
+    """Encodes a small image made from a seed."""
 
     def encode(seed=0, form="PNG", size=(24, 20)):
         pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
@@ -20,7 +20,7 @@ def encoded():
 
 @pytest.fixture
 def plant(encoded):
-    """Writes pictures at paths below a folder, each with its own seed; returns the folder."""
+    """Writes images at paths below a folder, each with its own seed; returns the folder."""
 
     def write(root, *paths):
         for seed, path in enumerate(paths):
