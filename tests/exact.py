@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.data.formats.arrays import Arrays
+from robustvit.data.formats.arrays import ArrayDataset
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -60,11 +60,11 @@ def images(count: int, side: int = 4, low: float = 0.3, high: float = 0.7) -> Te
     return Draws(0, "images", [str(i) for i in range(count)]).uniform(3, side, side, low=low, high=high)
 
 
-def few(labels: Tensor, side: int = 4) -> Arrays:
-    """Data of two classes with these labels and black images, see `load_batch`."""
+def few(labels: Tensor, side: int = 4) -> ArrayDataset:
+    """Data of two classes with these labels; its images are black, see `load_batch`."""
     ids = tuple(str(i) for i in range(len(labels)))
     black = np.zeros((len(labels), side, side, 3), np.uint8)
-    return Arrays("few", "f", ids, labels.numpy(), ("a", "b"), (Reading("all", 2),), black)
+    return ArrayDataset("few", black.__getitem__, ids, labels.numpy(), ("a", "b"), (Reading("all", 2),), "f")
 
 
 def load_batch(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], Batch]:

@@ -1,4 +1,4 @@
-"""Tiny trees in the real layout of every data set, one small picture where the real one has thousands."""
+"""Tiny folders in the real layout of every data set, one small image where the real one has thousands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF
 
-SIZE = (48, 40)  # (width, height) of a picture; those that come cut have 224 x 224
+SIZE = (48, 40)  # (width, height) of an image; those that are released cropped have 224 x 224
 CUT = (224, 224)
 VAL = tuple(f"{wnids()[label]}/ILSVRC2012_val_{number:08}.JPEG" for number, label in ((1, 207), (2, 1), (3, 999), (4, 207), (5, 30)))
 IN9 = (
@@ -32,7 +32,7 @@ IN9 = (
 
 
 class Layout(NamedTuple):
-    """A tree: its pictures below a folder, the other files beside them, and what opening it gives."""
+    """A folder: its images, the other files beside them, and the data set that opening it gives."""
 
     address: str
     paths: Sequence[str]
@@ -44,8 +44,8 @@ class Layout(NamedTuple):
 
 
 def plant(root: Path, layout: Layout) -> Path:
-    """Writes the tree below `root`, every picture of another colour."""
-    pictures(root, layout.paths, layout.size)
+    """Writes the layout below `root`, every image in another colour."""
+    plant_images(root, layout.paths, layout.size)
     for path, text in layout.texts.items():
         place = root / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +53,8 @@ def plant(root: Path, layout: Layout) -> Path:
     return root
 
 
-def pictures(root: Path, paths: Iterable[str], size: tuple[int, int] = SIZE) -> None:
-    """Writes plain pictures of many colours."""
+def plant_images(root: Path, paths: Iterable[str], size: tuple[int, int] = SIZE) -> None:
+    """Writes plain images of many colours."""
     for seed, path in enumerate(paths):
         place = root / path
         place.parent.mkdir(parents=True, exist_ok=True)

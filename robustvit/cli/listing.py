@@ -18,7 +18,7 @@ from robustvit.cli.progress import showing
 from robustvit.errors import RobustvitError, UsageError
 
 if TYPE_CHECKING:
-    from robustvit.cli.commands.data_check import Verdict
+    from robustvit.cli.commands.data_check import ImageCheck
     from robustvit.primitives.batch import Data
 
 
@@ -142,7 +142,7 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) ->
     about = sources.describe(name, data_dir)
     verdicts = _verdicts(name, data_dir, quiet=as_json) if verify else {}
     for one in about["variants"]:
-        verdict = verdicts.get(sources.called(one["params"]))
+        verdict = verdicts.get(sources.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
     print(json.dumps(about, default=str)) if as_json else _print_data(about)
     wrong = (
@@ -152,23 +152,23 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) ->
         raise typer.Exit(RobustvitError.exit_code)
 
 
-def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, Verdict]:
+def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, ImageCheck]:
     """What every variant of a data set that is at hand is like; one whose pictures were among those before is not read again."""
     from robustvit.cli.commands import data_status as sources
     from robustvit.cli.commands.data_check import covers, verify
 
-    found: dict[str, Verdict] = {}
+    found: dict[str, ImageCheck] = {}
     last: Data | None = None
     with showing(quiet) as progress:
         for variant in sources.variants(name, data_dir):
             if variant.data is not None and not covers(last, variant.data):
                 last = variant.data
-                found[sources.called(variant.params)] = verify(last, progress)
+                found[sources.variant_name(variant.params)] = verify(last, progress)
     return found
 
 
 def _print_data(about: dict[str, Any]) -> None:
-    from robustvit.cli.commands.data_status import called
+    from robustvit.cli.commands.data_status import variant_name
     from robustvit.errors import few
 
     out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
@@ -177,7 +177,7 @@ def _print_data(about: dict[str, Any]) -> None:
         if value:
             out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
     for one in about["variants"]:
-        mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", called(one["params"])
+        mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", variant_name(one["params"])
         out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
         if one.get("absent"):
             out.print(f"  no picture of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""ImageNet's validation images with the object or its surroundings painted over, by the boxes that annotators drew around it."""
+"""ImageNet's validation images with the object or its surroundings filled in, by annotated bounding boxes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from annotated_types import Ge, Gt, Le
 from PIL import Image, ImageFilter
 
 from robustvit.data.annotations.box_annotations import Boxes, find_boxes
-from robustvit.data.formats.files import Files
+from robustvit.data.formats.files import FileDataset
+from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.imagenet import imagenet
 from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.primitives.batch import Sample, Traits
+from robustvit.primitives.batch import Traits
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import dataset
 from robustvit.spec.spec import Value, digest
@@ -22,8 +23,8 @@ from robustvit.spec.spec import Value, digest
 Keep = Literal["full", "foreground", "background"]
 Fill = Literal["mean", "zero", "blur", "noise"]
 MEAN = (124, 116, 104)  # ImageNet's mean colour, in levels
-_SHARE = 224 / 256  # of the short side: the middle that the usual view cuts out
-_VISIBLE = 0.1  # of the boxes' area must lie in it
+_SHARE = 224 / 256  # of the short side: the usual center crop
+_INSIDE = 0.1  # of the boxes' area must lie in it
 _BLUR = 1 / 16  # of the short side: the standard deviation of the blur
 
 
@@ -48,105 +49,99 @@ def imagenet_boxes(
     fill: Literal["mean", "zero", "blur", "noise"] = "mean",
     coverage: Annotated[float, Gt(0), Le(1)] = 0.5,
     seed: Annotated[int, Ge(0)] = 0,
-) -> Boxed:
-    """Validation images whole, or with what is outside (`foreground`) or inside (`background`) the boxes of their class filled.
+) -> ImageDataset[FilledImages]:
+    """Validation images whole, or with the pixels outside (`foreground`) or inside (`background`) the boxes of their class filled.
 
-    fill: with ImageNet's mean colour, black, the picture blurred (σ a sixteenth of the short side), or uniform noise, keyed by the
-    image's id and `seed`. Painted at the picture's own size, before a view resizes it. Left out, whatever `keep` is: images whose boxes
-    cover more than `coverage` of the middle that the usual view cuts out (a square of 224/256 of the short side), and images that keep less
-    than a tenth of their boxes in it. `fact_coverage`: that share, per mille. Ids are those of imagenet, so the three are paired.
+    fill: with ImageNet's mean colour, black, the blurred image (σ a sixteenth of the short side), or uniform noise, keyed by the image's
+    id and `seed`; at the image's own size, before a view resizes it. Left out, for every `keep`: images whose boxes cover more than
+    `coverage` of the usual center crop (a square of 224/256 of the short side), and images with less than a tenth of their boxes in it.
+    `fact_coverage`: that share, per mille. Ids are those of imagenet, so the three are paired.
     """
     whole = imagenet(root)
     found = find_boxes(whole)
-    seen = [middle(boxes) for boxes in found]
-    kept = np.array([i for i, one in enumerate(seen) if one.covered <= coverage and one.visible >= _VISIBLE], dtype=np.int64)
-    if not len(kept):
+    crops = [center_crop(boxes) for boxes in found]
+    kept = [i for i, crop in enumerate(crops) if crop.covered <= coverage and crop.inside >= _INSIDE]
+    if not kept:
         raise DataMissing(f"data 'imagenet-boxes': none of {len(whole)} images has boxes that cover at most {coverage:g} of its middle.")
-    told: dict[str, Value] = {"coverage": coverage} if keep == "full" else {"coverage": coverage, "fill": fill}
+    params: dict[str, Value] = {"coverage": coverage} if keep == "full" else {"coverage": coverage, "fill": fill}
     if keep != "full" and fill == "noise":
-        told["seed"] = seed
-    facts = {"fact_coverage": [round(1000 * seen[i].covered) for i in kept.tolist()]}
-    own = Traits(base="imagenet", scenario=keep, params=tuple(told.items()), fleeting=True, facts=facts)
-    return Boxed(whole, kept, [found[i] for i in kept.tolist()], Painting(keep, fill, seed), own)
+        params["seed"] = seed
+    boxes = [found[i] for i in kept]
+    corners = [list(map(list, one.corners)) for one in boxes]
+    facts = {"fact_coverage": [round(1000 * crops[i].covered) for i in kept]}
+    return ImageDataset(
+        name="imagenet-boxes", read=FilledImages(whole, kept, boxes, Filling(keep, fill, seed)), ids=tuple(whole.ids[i] for i in kept),
+        labels=read_only_labels(whole.labels[kept]), classes=whole.classes, readings=whole.readings,
+        fingerprint=digest([whole.fingerprint, {"keep": keep, **params}, kept, corners]), ignored=whole.ignored,
+        traits=Traits(base="imagenet", scenario=keep, params=tuple(params.items()), fleeting=True, facts=facts),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Painting:
-    """What of a picture stays, and what takes the place of the rest."""
+class Filling:
+    """Which part of an image is kept, and what the rest is filled with."""
 
     keep: Keep
     fill: Fill
     seed: int = 0
 
-    def of(self, picture: np.ndarray, boxes: Boxes, name: str) -> np.ndarray:
-        """(H, W, 3) uint8: the picture with this done to it. name: keys the noise."""
+    def apply(self, image: np.ndarray, boxes: Boxes, name: str) -> np.ndarray:
+        """(H, W, 3) uint8: the image with the rest filled. name: keys the noise."""
         if self.keep == "full":
-            return picture
-        inside = np.zeros((*picture.shape[:2], 1), dtype=bool)
+            return image
+        inside = np.zeros((*image.shape[:2], 1), dtype=bool)
         for left, top, right, bottom in boxes.corners:
             inside[top:bottom, left:right] = True
-        return np.where(inside == (self.keep == "foreground"), picture, self._filling(picture, name))
+        return np.where(inside == (self.keep == "foreground"), image, self._pixels(image, name))
 
-    def _filling(self, picture: np.ndarray, name: str) -> np.ndarray:
+    def _pixels(self, image: np.ndarray, name: str) -> np.ndarray:
         if self.fill == "mean":
             return np.array(MEAN, np.uint8)
         if self.fill == "zero":
             return np.zeros(3, np.uint8)
         if self.fill == "blur":
-            return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(min(picture.shape[:2]) * _BLUR)))
-        words = Draws(self.seed, "data/imagenet-boxes", [name]).words(-(-picture.size // 4)).numpy()
-        return words.astype("<u4").view(np.uint8).reshape(-1)[: picture.size].reshape(picture.shape)
+            return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(min(image.shape[:2]) * _BLUR)))
+        words = Draws(self.seed, "data/imagenet-boxes", [name]).words(-(-image.size // 4)).numpy()
+        return words.astype("<u4").view(np.uint8).reshape(-1)[: image.size].reshape(image.shape)
 
 
-class Boxed:
-    """Pictures of another data set, painted over. Nothing is kept."""
+@dataclass(frozen=True, eq=False)
+class FilledImages:
+    """Reads images of another data set, at its indices `kept`, and fills them by their boxes. Nothing stays in memory."""
 
-    name = "imagenet-boxes"
-    source = "original"
+    whole: FileDataset
+    kept: list[int]
+    boxes: list[Boxes]
+    filling: Filling
 
-    def __init__(self, whole: Files, kept: np.ndarray, boxes: list[Boxes], painting: Painting, traits: Traits) -> None:
-        self.whole, self.kept, self.boxes, self.painting, self.traits = whole, kept, boxes, painting, traits
-        self.ids = tuple(whole.ids[i] for i in kept.tolist())
-        self.labels = whole.labels[kept]
-        self.classes, self.readings, self.ignored = whole.classes, whole.readings, whole.ignored
-        self.labels.flags.writeable = False
-        corners = [list(map(list, one.corners)) for one in boxes]
-        told = {"keep": painting.keep, **dict(traits.params)}
-        self.fingerprint = digest([whole.fingerprint, told, kept.tolist(), corners])
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """A sample. Raises DataUnreadable for an image that cannot be read, or that its boxes were not drawn on."""
-        name, picture, label = self.whole[int(self.kept[index])]
+    def __call__(self, index: int) -> np.ndarray:
+        """The image. Raises DataUnreadable where it cannot be read, or has another size than its annotation says."""
+        name, image, _ = self.whole[self.kept[index]]
         boxes = self.boxes[index]
-        if picture.shape[:2] != (boxes.height, boxes.width):
-            raise DataUnreadable(
-                f"{name}: {picture.shape[0]}x{picture.shape[1]} pixels; its boxes were drawn on {boxes.height}x{boxes.width}"
-            )
-        return Sample(name, self.painting.of(picture, boxes, name), label)
+        if image.shape[:2] != (boxes.height, boxes.width):
+            raise DataUnreadable(f"{name}: {image.shape[0]}x{image.shape[1]} pixels; its boxes were drawn on {boxes.height}x{boxes.width}")
+        return self.filling.apply(image, boxes, name)
 
 
-class Middle(NamedTuple):
-    """The square that the usual view cuts out of a picture: the share of it that boxes cover, and the share of the boxes that it holds."""
+class CenterCrop(NamedTuple):
+    """covered: the share of the crop that boxes cover; inside: the share of the boxes' area that lies in it."""
 
     covered: float
-    visible: float
+    inside: float
 
 
-def middle(boxes: Boxes) -> Middle:
-    """What the usual view (224 of a short side of 256) leaves of a picture's boxes."""
+def center_crop(boxes: Boxes) -> CenterCrop:
+    """How the boxes of an image overlap with its usual center crop (224 of a short side of 256)."""
     side = min(boxes.width, boxes.height) * _SHARE
     left, top = (boxes.width - side) / 2, (boxes.height - side) / 2
     corners = np.array(boxes.corners, dtype=np.float64)
     low, high = np.array([left, top] * 2), np.array([left + side, top + side] * 2)
     inside = _area(np.clip(corners, low, high))
-    return Middle(inside / side**2, inside / _area(corners))
+    return CenterCrop(inside / side**2, inside / _area(corners))
 
 
 def _area(corners: np.ndarray) -> float:
-    """The area that (K, 4) rectangles cover together."""
+    """The area of the union of (K, 4) rectangles."""
     across, down = np.unique(corners[:, 0::2]), np.unique(corners[:, 1::2])
     covered = np.zeros((len(across) - 1, len(down) - 1), dtype=bool)
     for left, top, right, bottom in corners:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from sys import intern
 from typing import Literal
 
-from robustvit.data.annotations.wnids import wnids
-from robustvit.data.folder import tree
-from robustvit.data.formats.class_folders import refuse_empty
-from robustvit.data.formats.files import Files, Listing, Picture, files, need_folder, subfolders, written
+from robustvit.data.annotations.wnids import class_indices, readings, wnids
+from robustvit.data.formats.class_folders import list_classes, refuse_empty, refuse_unknown_wnids
+from robustvit.data.formats.files import FileDataset, file_dataset
+from robustvit.data.formats.listing import ImageFile, Listing, first_folder, need_folder, some_subfolders, subfolders
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
-from robustvit.errors import DataMissing, DataUnreadable, few, nearest
+from robustvit.errors import DataMissing, nearest
 from robustvit.primitives.batch import Severity, Traits
-from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
 
-_SIDE = 224  # pixels of every released picture
+_SIDE = 224  # pixels of every released image
 _GROUPS = ("", "noise", "blur", "weather", "digital", "extra")  # folders that the archives of ImageNet-C unpack to
 _LICENCE = "images under the terms of ImageNet: non-commercial research and education"
 
@@ -28,7 +26,7 @@ _LICENCE = "images under the terms of ImageNet: non-commercial research and educ
     url="https://zenodo.org/records/2235448",
     licence=_LICENCE,
     rules="Unpack blur.tar, digital.tar, extra.tar, noise.tar and weather.tar of the released files into one folder, then --data-dir "
-    "FOLDER. 50,000 JPEGs of 224 px for each corruption and severity: cut out, not resized, for models of 224 px.",
+    "FOLDER. 50,000 JPEGs of 224 px for each corruption and severity: cropped, not resized, for models of 224 px.",
     citation=CITATION,
 )
 def imagenet_c(
@@ -36,14 +34,15 @@ def imagenet_c(
     *,
     corruption: Literal[
         "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur", "snow", "frost", "fog",
-        "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter", "saturate",
+        "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter",
+        "saturate",
     ] = "gaussian_noise",
     severity: Severity = 1,
-) -> Files:  # fmt: skip
+) -> FileDataset:  # fmt: skip
     """One corruption at one severity of the released ImageNet-C.
 
     root: holds `<corruption>/<severity>/<wnid>/*.JPEG`, or the archives' folders noise, blur, weather, digital and extra with those. Any
-    part of the classes may be present, as of the validation images whose ids these have and with which they are compared.
+    part of the classes may be present. Ids are those of the validation images, with which these are compared.
     """
     return _released("imagenet-c", root, corruption, severity)
 
@@ -69,7 +68,7 @@ def imagenet_cbar(
         "perlin_noise", "plasma_noise", "single_frequency_greyscale", "sparkles",
     ] = "blue_noise_sample",
     severity: Severity = 1,
-) -> Files:  # fmt: skip
+) -> FileDataset:  # fmt: skip
     """One corruption at one severity of the released ImageNet-C̄.
 
     root: holds `<corruption>/<severity>/<wnid>/*.JPEG`. Ids are those of the validation images.
@@ -98,7 +97,7 @@ def imagenet_3dcc(
         "bit_error", "h265_abr", "h265_crf",
     ] = "near_focus",
     severity: Severity = 1,
-) -> Files:  # fmt: skip
+) -> FileDataset:  # fmt: skip
     """One corruption at one severity of the released ImageNet-3DCC.
 
     root: holds `<corruption>/<severity>/<wnid>/*.JPEG`. Ids are those of the validation images.
@@ -106,48 +105,29 @@ def imagenet_3dcc(
     return _released("imagenet-3dcc", root, corruption, severity)
 
 
-def _released(name: str, root: Path | None, corruption: str, severity: int) -> Files:
+def _released(name: str, root: Path | None, corruption: str, severity: int) -> FileDataset:
     place = _place(name, need_folder(root, name), corruption, severity)
-    present = _classes(name, place)
-    index = {wnid: label for label, wnid in enumerate(wnids())}
-    found, labels = tree(place, present)
-    refuse_empty(name, place, present, labels)
-    shared = Listing([Picture(intern(picture.path), picture.size) for picture in found.pictures], found.ignored)
-    ids = [intern(f"imagenet/val/{_stem(picture.path)}") for picture in shared.pictures]
-    readings = (Reading("all", len(wnids())),)
-    opened = files(name, place, shared, ids=ids, labels=[index[present[i]] for i in labels], classes=wnids(), readings=readings)
-    traits = Traits(base="imagenet", scenario=corruption, severity=str(severity), cut=_SIDE, fleeting=True, expected=50_000)
-    return replace(opened, source="released", traits=traits)
+    refuse_unknown_wnids(name, place)
+    present = subfolders(place)
+    found = list_classes(place, present)
+    refuse_empty(name, place, present, found.labels)
+    # 95 of these are opened together, with the same paths and ids
+    listing = Listing([ImageFile(intern(file.path), file.size) for file in found.listing.files], found.listing.ignored)
+    return file_dataset(
+        name, place, listing, ids=[intern(f"imagenet/val/{file.stem}") for file in listing.files],
+        labels=[class_indices()[present[i]] for i in found.labels], classes=wnids(), readings=readings(wnids()), source="released",
+        traits=Traits(base="imagenet", scenario=corruption, severity=str(severity), cut=_SIDE, fleeting=True, expected=50_000),
+    )  # fmt: skip
 
 
 def _place(name: str, root: Path, corruption: str, severity: int) -> Path:
-    """The folder of one severity, wherever the archives put it."""
-    above = [root / group / corruption for group in _GROUPS]
-    here = next((place for place in above if place.is_dir()), None)
+    """The folder of one severity, in any of the folders that the archives unpack to."""
+    here = first_folder(root / group / corruption for group in _GROUPS)
     if here is None:
-        held = subfolders(root)
         raise DataMissing(
             f"data '{name}': {root} holds no folder '{corruption}', nor does any of {', '.join(filter(None, _GROUPS))} in it."
-            f"{nearest(corruption, held)} It holds {few(held) or 'no folders'}."
+            f"{nearest(corruption, subfolders(root))} It holds {some_subfolders(root)}."
         )
     if not (here / str(severity)).is_dir():
-        raise DataMissing(
-            f"data '{name}': {here} has no folder '{severity}' for that severity; it holds {few(subfolders(here)) or 'no folders'}."
-        )
+        raise DataMissing(f"data '{name}': {here} has no folder '{severity}' for that severity; it holds {some_subfolders(here)}.")
     return here / str(severity)
-
-
-def _classes(name: str, place: Path) -> list[str]:
-    """The class folders in `place`. Raises DataUnreadable for folders that are no ImageNet class."""
-    names = subfolders(place)
-    unknown = [one for one in names if one not in set(wnids())]
-    if unknown:
-        raise DataUnreadable(
-            f"data '{name}': {len(unknown)} of {len(names)} folders in {place} are not among ImageNet's thousand classes: {few(unknown)}."
-            f"{nearest(unknown[0], wnids())}"
-        )
-    return names
-
-
-def _stem(path: str) -> str:
-    return written(path.rpartition("/")[2].rpartition(".")[0])

@@ -1,4 +1,4 @@
-"""Real handwritten digits that ship with scikit-learn: the data set that is always there."""
+"""Handwritten digits that ship with scikit-learn: real data without a download."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from robustvit.data.formats.arrays import Arrays, arrays
+from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import order
@@ -19,14 +19,15 @@ _SIDE = 32
 _LEVELS = 16  # the digits' pixels count inked points of 4x4 blocks: 0 … 16
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # Rec. 601
 _CONTRAST = 0.3  # least difference of luminance between a digit and its ground
-_TRIES = 64  # pairs of colours drawn for a digit; three in ten have the contrast, so none lacks one
+_TRIES = 64  # pairs of colours drawn for each digit; three in ten have the contrast, so every digit gets one
 
 
 @dataset(
     source="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, as scikit-learn ships it",
     url="https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
     licence="CC BY 4.0",
-    rules="Ships with scikit-learn: nothing to get. The 500 test digits are held out: a model to be judged here may have seen the other 1297 only.",
+    rules="Ships with scikit-learn: nothing to download. The 500 test digits are held out: a model that is evaluated on them may have been "
+    "trained on the other 1297 only.",
     citation="""@misc{alpaydin1998optical,
   title={Optical Recognition of Handwritten Digits},
   author={Alpaydin, E. and Kaynak, C.},
@@ -35,13 +36,12 @@ _TRIES = 64  # pairs of colours drawn for a digit; three in ten have the contras
   doi={10.24432/C50P49}
 }""",
 )
-def digits(root: Path | None, *, split: Literal["test", "train"] = "test", ink: Literal["coloured", "grey"] = "coloured") -> Arrays:
+def digits(root: Path | None, *, split: Literal["test", "train"] = "test", ink: Literal["coloured", "grey"] = "coloured") -> ArrayDataset:
     """1797 handwritten digits, 8×8 grey, enlarged to 32×32 RGB by Pillow's bicubic filter and printed in colour.
 
-    test holds 500 of them, train the other 1297. Which is fixed by the hash of each digit's number in scikit-learn's file, so the
-    classes are near balance and not exactly in it. ink: `coloured` gives each digit two colours of its own, always the same, uniform
-    in RGB, the digit lighter than its ground by at least 0.3 of luminance; `grey` leaves white on black, where corruptions of colour
-    alone do nothing. root is not used.
+    test holds 500 of them, train the other 1297. The hash of each digit's number in scikit-learn's file fixes which, so the classes are
+    nearly balanced. ink: `coloured` gives each digit two colours, drawn once from its id, uniform in RGB, the digit lighter than its ground
+    by at least 0.3 of luminance; `grey` leaves white on black, where corruptions of colour alone do nothing. root is not used.
     """
     bunch = load_digits()
     count = len(bunch.target)
@@ -50,7 +50,7 @@ def digits(root: Path | None, *, split: Literal["test", "train"] = "test", ink: 
     ids = [f"digits/{split}/{i:04d}" for i in chosen]
     shares = np.stack([_enlarged(bunch.images[i]) for i in chosen])
     images = _coloured(shares, ids) if ink == "coloured" else np.repeat(shares[..., None], 3, axis=3)
-    return arrays("digits", images, bunch.target[chosen], ids=ids, classes=[str(digit) for digit in range(10)])
+    return array_dataset("digits", images, bunch.target[chosen], ids=ids, classes=[str(digit) for digit in range(10)])
 
 
 def _enlarged(digit: np.ndarray) -> np.ndarray:
@@ -60,7 +60,7 @@ def _enlarged(digit: np.ndarray) -> np.ndarray:
 
 
 def _coloured(shares: np.ndarray, ids: list[str]) -> np.ndarray:
-    """(N, H, W) uint8, how much ink, → (N, H, W, 3) uint8 between each sample's ground and its ink."""
+    """(N, H, W) uint8 amounts of ink → (N, H, W, 3) uint8 between each sample's ground colour and its ink colour."""
     rows = np.arange(len(ids))
     pairs = Draws(0, "digits/colours", ids).uniform(_TRIES, 2, 3).double().numpy()
     light = (pairs * _LUMINANCE).sum(axis=3)

@@ -1,4 +1,4 @@
-"""ImageNet-HR: five large pictures of each of ImageNet's classes."""
+"""ImageNet-HR: five high-resolution images of each of ImageNet's classes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.data.annotations.wnids import readings, wnids
-from robustvit.data.formats.class_folders import pictures
-from robustvit.data.formats.files import Files, Listing, files, listing, need_folder, subfolders, written
+from robustvit.data.formats.class_folders import Labelled, list_all_classes
+from robustvit.data.formats.files import FileDataset, file_dataset
+from robustvit.data.formats.listing import list_files, need_folder, subfolders
 from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
@@ -24,7 +25,8 @@ _INNER = (".", "test", "imagenet-hr", "ImageNet-HR", "imagenet-hr/test", "ImageN
     source="Fuller, Kyrollos, Yassin and Green 2024, LookHere",
     url="https://huggingface.co/datasets/antofuller/ImageNet-HR",
     licence="MIT",
-    rules="Fetch the data set antofuller/ImageNet-HR from the Hugging Face hub (5,000 images of 1,024 px, five of each class), then --data-dir FOLDER.",
+    rules="Download the data set antofuller/ImageNet-HR from the Hugging Face hub (5,000 images of 1,024 px, five of each class), "
+    "then --data-dir FOLDER.",
     citation="""@inproceedings{fuller2024lookhere,
   title={{LookHere}: Vision Transformers with Directed Attention Generalize and Extrapolate},
   author={Fuller, Anthony and Kyrollos, Daniel G. and Yassin, Yousef and Green, James R.},
@@ -32,8 +34,8 @@ _INNER = (".", "test", "imagenet-hr", "ImageNet-HR", "imagenet-hr/test", "ImageN
   year={2024}
 }""",
 )
-def imagenet_hr(root: Path | None) -> Files:
-    """ImageNet-HR, for models that look at more than 224 pixels; any other sees it through its own view.
+def imagenet_hr(root: Path | None) -> FileDataset:
+    """ImageNet-HR, for models whose input is larger than 224 pixels; other models resize it by their own view.
 
     root: holds, itself or in `test/` or `ImageNet-HR/`, the images as they are on the hub, flat with a metadata.jsonl that labels them
     (`file_name`, and `label` or `labels` with one class index), or as folders named by wnid or by class index.
@@ -42,13 +44,10 @@ def imagenet_hr(root: Path | None) -> Files:
     above = [place / inner for inner in _INNER if (place / inner).is_dir()]
     table = next((folder / _TABLE for folder in above if (folder / _TABLE).is_file()), None)
     here = table.parent if table is not None else next((folder for folder in above if _sorted_by_class(folder)), place)
-    found, labels = _labelled(table) if table is not None else pictures(_NAME, here, _folders(here))
-    ids = [
-        f"{_NAME}/{label}/{written(picture.path.rpartition('/')[2].rpartition('.')[0])}"
-        for label, picture in zip(labels, found.pictures, strict=True)
-    ]
+    found, labels = _labelled(table) if table is not None else list_all_classes(_NAME, here, _folders(here))
+    ids = [f"{_NAME}/{label}/{file.stem}" for label, file in zip(labels, found.files, strict=True)]
     own = Traits(base="imagenet", scenario=_NAME, expected=5_000)
-    return files(_NAME, here, found, ids=ids, labels=labels, classes=wnids(), readings=readings(wnids()), traits=own)
+    return file_dataset(_NAME, here, found, ids=ids, labels=labels, classes=wnids(), readings=readings(wnids()), traits=own)
 
 
 def _folders(place: Path) -> tuple[str, ...]:
@@ -60,26 +59,26 @@ def _sorted_by_class(place: Path) -> bool:
     return any(name.isdecimal() or name in wnids() for name in subfolders(place))
 
 
-def _labelled(table: Path) -> tuple[Listing, list[int]]:
-    """The images that a metadata.jsonl labels. Raises DataUnreadable, with counts, where it has holes."""
+def _labelled(table: Path) -> Labelled:
+    """The images that a metadata.jsonl labels. Raises DataUnreadable, with counts, where labels or images are missing."""
     known = _table(table)
-    found = listing(table.parent)
-    unlabelled = [picture.path for picture in found.pictures if picture.path not in known]
+    found = list_files(table.parent)
+    unlabelled = [file.path for file in found.files if file.path not in known]
     if unlabelled:
         raise DataUnreadable(f"data '{_NAME}': {table} labels none of {len(unlabelled)} images beside it: {few(unlabelled)}.")
-    there = {picture.path for picture in found.pictures}
+    there = {file.path for file in found.files}
     absent = [name for name in known if name not in there]
-    if found.pictures and absent:
+    if found.files and absent:
         raise DataUnreadable(
             f"data '{_NAME}': {len(absent)} of {len(known)} rows of {table} name images that are not there: {few(absent)}."
         )
-    labels = [known[picture.path] for picture in found.pictures]
+    labels = [known[file.path] for file in found.files]
     lacking = [wnids()[label] for label in range(len(wnids())) if label not in set(labels)]
     if labels and lacking:
         raise DataUnreadable(
             f"data '{_NAME}': {len(lacking)} of its {len(wnids())} classes have no image in {table.parent}: {few(lacking)}."
         )
-    return found, labels
+    return Labelled(found, labels)
 
 
 def _table(path: Path) -> dict[str, int]:
@@ -91,17 +90,18 @@ def _table(path: Path) -> dict[str, int]:
     wrong = [number for number, row in enumerate(rows, start=1) if row is None]
     if wrong:
         raise DataUnreadable(
-            f"{path}: {len(wrong)} of {len(rows)} rows do not give a file_name and one label of 0 to {len(wnids()) - 1}; the first is row {wrong[0]}."
+            f"{path}: {len(wrong)} of {len(rows)} rows do not give a file_name and one label of 0 to {len(wnids()) - 1}; "
+            f"the first is row {wrong[0]}."
         )
-    told = [row for row in rows if row is not None]
-    repeated = [name for name, count in Counter(name for name, _ in told).items() if count > 1]
+    labelled = [row for row in rows if row is not None]
+    repeated = [name for name, count in Counter(name for name, _ in labelled).items() if count > 1]
     if repeated:
         raise DataUnreadable(f"{path} labels {len(repeated)} images more than once: {few(repeated)}.")
-    return dict(told)
+    return dict(labelled)
 
 
 def _row(line: str) -> tuple[str, int] | None:
-    """The image and the class of a row; None for one that tells no single class."""
+    """The image and the class of a row; None for a row that does not give exactly one class."""
     try:
         row: Any = json.loads(line)
     except ValueError:

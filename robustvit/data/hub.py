@@ -1,9 +1,10 @@
-"""Data sets of the Hugging Face Hub, through timm's reader."""
+"""Data sets of the Hugging Face Hub, read by timm."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,33 +15,23 @@ import pyarrow.compute as pc
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.decode import decode
-from robustvit.data.formats.files import need
-from robustvit.data.formats.fingerprint import fingerprint
+from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
+from robustvit.data.formats.listing import need
 from robustvit.errors import DataMissing, DataUnreadable, MissingExtra, few
-from robustvit.primitives.batch import Sample
-from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
 
 _AT_ONCE = 1000  # rows whose labels and sizes are read together
 
 
 @dataclass(frozen=True, eq=False)
-class Hub:
-    """The rows of one split, decoded when asked."""
+class HubRows:
+    """Reads the images of one split. reader: timm's; ids: what messages call the rows."""
 
-    name: str
-    fingerprint: str
-    ids: tuple[str, ...]
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    readings: tuple[Reading, ...]
     reader: Any
-    source: str = "original"
+    ids: tuple[str, ...]
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
+    def __call__(self, index: int) -> np.ndarray:
+        """The image. Raises DataUnreadable where it cannot be read."""
         name = self.ids[index]
         try:
             stream, _ = self.reader[index]
@@ -48,22 +39,25 @@ class Hub:
                 content = stream.read()
         except OSError as error:
             raise DataUnreadable(f"{name}: {error.strerror or error}") from error
-        return Sample(name, decode(content, name), int(self.labels[index]))
+        return decode(content, name)
 
 
 @dataset(
     source="the Hugging Face Hub",
-    licence="each data set tells its own",
+    licence="each data set has its own",
     url="https://huggingface.co/datasets",
-    rules="`--data hfds/ORG/NAME?split=…` fetches it from the Hub, or takes it from the Hub's cache; `--data hfds:FOLDER` reads parquet "
+    rules="`--data hfds/ORG/NAME?split=…` downloads it from the Hub, or takes it from the Hub's cache; `--data hfds:FOLDER` reads parquet "
     "or image files on this machine.",
 )
-def hfds(root: Path | None, *, name: str | None = None, split: str = "validation", image: str = "image", label: str = "label") -> Hub:
+def hfds(
+    root: Path | None, *, name: str | None = None, split: str = "validation", image: str = "image", label: str = "label"
+) -> ImageDataset[HubRows]:
     """A data set of the Hugging Face Hub, or a folder that the `datasets` package can load.
 
-    root: with a name, the folder that keeps what is fetched (default, the Hub's own cache); without one, the data itself. split: as
-    `datasets` writes it, slices included. image, label: the columns. Ids are `<name>/<split>/<row>`. The data's own code is never run.
-    Raises MissingExtra without the package, DataMissing where the data cannot be had, DataUnreadable for labels that are none.
+    root: with a name, the folder for downloads (default, the Hub's own cache); without one, the data itself. split: as `datasets` writes
+    it, slices included. image, label: the columns. Ids are `<name>/<split>/<row>`. The data set's own code is never run.
+    Raises MissingExtra without the package, DataMissing where the data is not available, DataUnreadable for labels that are not class
+    indices.
     """
     if importlib.util.find_spec("datasets") is None:
         raise MissingExtra("data 'hfds' needs the package datasets: python -m pip install 'robustvit[datasets]'.")
@@ -71,8 +65,10 @@ def hfds(root: Path | None, *, name: str | None = None, split: str = "validation
     rows = _rows(reader.dataset, image, label, f"data 'hfds' ({name or root}, split {split})")
     classes = _classes(reader, rows.labels)
     ids = tuple(f"{name or 'hfds'}/{split}/{row:08d}" for row in range(len(rows.labels)))
-    mark = fingerprint(ids, rows.labels, classes, rows.sizes)
-    return Hub("hfds" if name is None else f"hfds/{name}", mark, ids, rows.labels, classes, readings(classes), reader)
+    return image_dataset(
+        "hfds" if name is None else f"hfds/{name}", HubRows(reader, ids), ids=ids, labels=rows.labels, classes=classes,
+        readings=readings(classes), marks=rows.sizes,
+    )  # fmt: skip
 
 
 def _reader(root: Path | None, name: str | None, split: str, image: str, label: str) -> Any:
@@ -85,18 +81,18 @@ def _reader(root: Path | None, name: str | None, split: str, image: str, label: 
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataMissing(
-            f"data 'hfds': {place}, split '{split}', columns '{image}' and '{label}', cannot be had: {reason} "
-            "Other splits and columns are named like hfds/ORG/NAME?split=test&image=img&label=fine_label."
+            f"data 'hfds': {place}, split '{split}', columns '{image}' and '{label}', cannot be loaded: {reason} "
+            "Other splits and columns are written like hfds/ORG/NAME?split=test&image=img&label=fine_label."
         ) from error
 
 
 class _Rows(NamedTuple):
-    labels: np.ndarray
+    labels: list[int]
     sizes: list[int]
 
 
 def _rows(dataset: Any, image: str, label: str, what: str) -> _Rows:
-    """Labels and encoded sizes of all rows, without reading a picture."""
+    """Labels and encoded sizes of all rows, without decoding an image."""
     labels: list[Any] = []
     sizes: list[int] = []
     for table in dataset.select_columns([image, label]).with_format("arrow").iter(batch_size=_AT_ONCE):
@@ -108,13 +104,11 @@ def _rows(dataset: Any, image: str, label: str, what: str) -> _Rows:
     if wrong:
         shown = few([f"{row} ({labels[row]!r})" for row in wrong])
         raise DataUnreadable(f"{what}: column '{label}' must hold class indices from 0; {len(wrong)} rows hold none: {shown}.")
-    array = np.array(labels, dtype=np.int64)
-    array.flags.writeable = False
-    return _Rows(array, sizes)
+    return _Rows(labels, sizes)
 
 
 def _sizes(images: pa.ChunkedArray, image: str, what: str) -> list[int]:
-    """Bytes of each encoded picture; one that is kept as a path is measured on disk."""
+    """The size of each encoded image in bytes; on disk where the table holds a path."""
     lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
     paths = pc.struct_field(images, "path").to_pylist()
     if any(size is None and path is None for size, path in zip(lengths, paths, strict=True)):
@@ -125,6 +119,6 @@ def _sizes(images: pa.ChunkedArray, image: str, what: str) -> list[int]:
         raise DataUnreadable(f"{what}: an image file is gone: {error}.") from error
 
 
-def _classes(reader: Any, labels: np.ndarray) -> tuple[str, ...]:
+def _classes(reader: Any, labels: Sequence[int]) -> tuple[str, ...]:
     named = sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__)
-    return tuple(named) or tuple(str(i) for i in range(int(labels.max()) + 1))
+    return tuple(named) or tuple(str(i) for i in range(max(labels) + 1))

@@ -1,4 +1,4 @@
-"""Where ImageNet-C and ImageNet-P are from: what their data sets, released and made here, say of themselves."""
+"""The source and citation of ImageNet-C and ImageNet-P, for the released data sets and the generated clips."""
 
 SOURCE = "Hendrycks and Dietterich 2019, Benchmarking Neural Network Robustness to Common Corruptions and Perturbations"
 CITATION = """@inproceedings{hendrycks2019benchmarking,

@@ -1,4 +1,4 @@
-"""Ten easy and ten hard classes of ImageNet that anybody may download: real numbers in minutes."""
+"""Imagenette and Imagewoof: ten easy and ten hard classes of ImageNet that anybody may download."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.data.annotations.wnids import readings
-from robustvit.data.formats.class_folders import pictures
-from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
-from robustvit.errors import DataMissing, few
+from robustvit.data.formats.class_folders import class_folder_dataset
+from robustvit.data.formats.files import FileDataset
+from robustvit.data.formats.listing import first_folder, need_folder, some_subfolders, subfolders
+from robustvit.errors import DataMissing
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
@@ -28,8 +29,8 @@ _COUNTS = {
     source="Howard, Imagenette",
     url="https://github.com/fastai/imagenette",
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
-    rules="Unpack imagenette2.tgz (or its 320 px version), then --data-dir FOLDER. Ten classes, read among the ten (`mask`) and among the thousand; "
-    "a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
+    rules="Unpack imagenette2.tgz (or its 320 px version), then --data-dir FOLDER. Ten classes, read among the ten (`mask`) and among the "
+    "thousand; a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
     citation="""@misc{howard2019imagenette,
   title={Imagenette},
   author={Howard, Jeremy},
@@ -37,8 +38,8 @@ _COUNTS = {
   url={https://github.com/fastai/imagenette}
 }""",
 )
-def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
-    """Ten easily told classes of ImageNet. root: holds `<split>/<wnid>/*`, itself or in `imagenette2*/`."""
+def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> FileDataset:
+    """Ten easily distinguished classes of ImageNet. root: holds `<split>/<wnid>/*`, itself or in `imagenette2*/`."""
     return _ten("imagenette", root, split, _IMAGENETTE)
 
 
@@ -46,7 +47,8 @@ def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> 
     source="Howard, Imagewoof",
     url="https://github.com/fastai/imagenette",
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
-    rules="Unpack imagewoof2.tgz (or its 320 px version), then --data-dir FOLDER. Ten breeds of dog, read among the ten (`mask`) and among the "
+    rules="Unpack imagewoof2.tgz (or its 320 px version), then --data-dir FOLDER. Ten breeds of dog, read among the ten (`mask`) and among "
+    "the "
     "thousand; a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
     citation="""@misc{howard2019imagewoof,
   title={Imagewoof: a subset of 10 classes from Imagenet that aren't so easy to classify},
@@ -55,21 +57,16 @@ def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> 
   url={https://github.com/fastai/imagenette}
 }""",
 )
-def imagewoof(root: Path | None, *, split: Literal["val", "train"] = "val") -> Files:
+def imagewoof(root: Path | None, *, split: Literal["val", "train"] = "val") -> FileDataset:
     """Ten breeds of dog. root: holds `<split>/<wnid>/*`, itself or in `imagewoof2*/`."""
     return _ten("imagewoof", root, split, _IMAGEWOOF)
 
 
-def _ten(name: str, root: Path | None, split: str, classes: Sequence[str]) -> Files:
+def _ten(name: str, root: Path | None, split: str, classes: Sequence[str]) -> FileDataset:
     place = need_folder(root, name)
     above = [place, *(place / inner for inner in subfolders(place) if inner.startswith(name))]
-    here = next((folder / split for folder in above if (folder / split).is_dir()), None)
+    here = first_folder(folder / split for folder in above)
     if here is None:
-        raise DataMissing(
-            f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {few(subfolders(place)) or 'no folders'}."
-        )
-    found, labels = pictures(name, here, classes)
-    ids = [f"{name}/{split}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    return files(
-        name, here, found, ids=ids, labels=labels, classes=classes, readings=readings(classes), traits=Traits(expected=_COUNTS[name, split])
-    )
+        raise DataMissing(f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {some_subfolders(place)}.")
+    own = Traits(expected=_COUNTS[name, split])
+    return class_folder_dataset(name, here, classes, prefix=f"{name}/{split}", classes=classes, readings=readings(classes), traits=own)

@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import Gt
 
 from robustvit.data.annotations.wnids import readings
-from robustvit.data.formats.arrays import Arrays, arrays
-from robustvit.data.formats.files import need
+from robustvit.data.formats.arrays import ArrayDataset, array_dataset
+from robustvit.data.formats.listing import need
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.spec.registry import dataset
 
@@ -21,14 +21,14 @@ _KEYS = ("images", "labels", "ids", "classes")
 
 @dataset(
     source="your own arrays",
-    licence="as their owner says",
+    licence="set by their owner",
     rules="Your own arrays: `--data npz:FILE.npz` with images (N, H, W, 3) uint8 and labels (N,), made by numpy.savez.",
 )
-def npz(root: Path | None, *, classes: Annotated[int, Gt(0)] | None = None) -> Arrays:
+def npz(root: Path | None, *, classes: Annotated[int, Gt(0)] | None = None) -> ArrayDataset:
     """The arrays `images` (N, H, W, 3) uint8 RGB and `labels` (N,) of a file, with `ids` (N,) and `classes` (K,) of text if it has them.
 
-    root: the file, or a folder with one such file in it. classes: how many there are, where the file does not name them; default, the
-    largest label and one. Ids are the file's own, or `npz/<row>`. Nothing in the file is executed.
+    root: the file, or a folder with one such file in it. classes: their number, where the file does not name them; default, the largest
+    label plus one. Ids are the file's own, or `npz/<row>`. Nothing in the file is executed.
     Raises DataMissing, DataUnreadable.
     """
     path = _the_file(need(root, "npz"))
@@ -42,7 +42,7 @@ def npz(root: Path | None, *, classes: Annotated[int, Gt(0)] | None = None) -> A
     ids = _texts(content, "ids", path) or [f"npz/{row:06d}" for row in range(len(labels))]
     if len(ids) != len(labels):
         raise DataUnreadable(f"{path}: {len(labels)} labels, but {len(ids)} ids.")
-    return arrays("npz", images, labels, ids=ids, classes=names, readings=readings(names))
+    return array_dataset("npz", images, labels, ids=ids, classes=names, readings=readings(names))
 
 
 def _the_file(place: Path) -> Path:

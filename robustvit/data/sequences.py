@@ -1,9 +1,10 @@
-"""ImageNet-P made here, of any data set: clips in which a picture changes little by little."""
+"""ImageNet-P generated from any data set: clips in which an image changes little by little."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit.data.formats.clips import Difficulty, Sequence
+from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Data, Sample
+from robustvit.primitives.batch import Data
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec import registry
@@ -25,15 +27,16 @@ from robustvit.spec.spec import digest
 from robustvit.spec.view import INTERPOLATIONS, View, resize_short
 
 Corruption = Callable[..., Tensor]
-_KEPT = 4  # pictures at hand for the frames that follow
+_KEPT = 4  # resized images that stay in memory for the frames that follow
 
 
 @dataset(
     source=SOURCE,
     url="https://github.com/hendrycks/robustness",
-    licence="as that of the data set they are made of",
-    rules="Made of another data set: `{sequences: {data: imagenet, corruption: rotate_frame}}` in a suite. The released ImageNet-P is "
-    "lossy video, which these frames are not; the two are told apart as `generated` and `released`.",
+    licence="that of the data set that they are generated from",
+    rules="Generated from another data set: `{sequences: {data: imagenet, corruption: rotate_frame}}` in a suite. The released ImageNet-P "
+    "is "
+    "lossy video, which these frames are not; the `source` of the one is `generated`, of the other `released`.",
     citation=CITATION,
 )
 def sequences(
@@ -45,60 +48,61 @@ def sequences(
     cut: Literal["first", "last"] = "first",
     size: Annotated[int, Ge(1)] = 224,
     seed: Annotated[int, Ge(0)] = 0,
-) -> Clips:
-    """Clips of 31 frames (translate: 41), one for each picture of a data set.
+) -> ImageDataset[GeneratedFrames]:
+    """Clips of 31 frames (translate: 41), one for each image of a data set.
 
-    data: whose pictures. corruption: one of the family `sequence`, which makes a frame. difficulty: the strength of noise, or the step between
-    frames compared. cut: whether the middle is cut out of the picture, whose short side is resized to 8/7 of `size`, before the corruption or
+    data: the images. corruption: one of the family `sequence`, which makes a frame. difficulty: the strength of noise, or the step between
+    the frames compared. cut: whether the image, whose short side is resized to 8/7 of `size`, is center-cropped before the corruption or
     after it, as ImageNet-P does where something moves into the frame.
     """
-    return Clips(data, corruption, difficulty, cut, size, seed)
+    name, arguments = _frame_maker(corruption)
+    if isinstance(data.ids, Frames):
+        raise BadParameter(f"data 'sequences': clips cannot be made of clips ('{data.name}').")
+    sequence = Sequence(name.removesuffix("_frame"), difficulty)
+    make = functools.partial(corruption, difficulty=difficulty) if "difficulty" in arguments else corruption
+    version = registry.lookup("corruption", name).version
+    return ImageDataset(
+        name=f"{data.name}-p", read=GeneratedFrames(data, sequence, make, cut, size, seed), ids=Frames(data.ids, sequence.frames),
+        labels=read_only_labels(np.repeat(np.asarray(data.labels), sequence.frames)), classes=data.classes, readings=data.readings,
+        fingerprint=digest([data.fingerprint, name, version, difficulty, cut, size, seed, sequence.frames]), source="generated",
+        traits=sequence.traits(data.name, len(data), size),
+    )  # fmt: skip
 
 
-class Clips:
-    """Clips made frame by frame, when asked for. Nothing but the last few pictures is kept."""
+@dataclass(frozen=True, eq=False)
+class GeneratedFrames:
+    """Makes the frames of clips from the images of a data set, (size, size, 3) uint8 RGB. Only the last few images stay in memory."""
 
-    source = "generated"
+    images: Data
+    sequence: Sequence
+    make: Corruption
+    cut: str
+    size: int
+    seed: int
 
-    def __init__(self, stills: Data, corruption: Corruption, difficulty: Difficulty, cut: str, size: int, seed: int) -> None:
-        name, given = _of_frame(corruption)
-        if isinstance(stills.ids, Frames):
-            raise BadParameter(f"data 'sequences': clips cannot be made of clips ('{stills.name}').")
-        self.stills, self.size, self.seed, self.cut = stills, size, seed, cut
-        self.sequence = Sequence(name.removesuffix("_frame"), difficulty)
-        self.make = functools.partial(corruption, difficulty=difficulty) if "difficulty" in given else corruption
-        self.name = f"{stills.name}-p"
-        self.ids = Frames(stills.ids, self.sequence.frames)
-        self.labels = np.repeat(np.asarray(stills.labels), self.sequence.frames)
-        self.classes = stills.classes
-        self.readings = stills.readings
-        self.traits = self.sequence.traits(stills.name, len(stills), size)
-        version = registry.lookup("corruption", name).version
-        self.fingerprint = digest([stills.fingerprint, name, version, difficulty, cut, size, seed, self.sequence.frames])
-        self._still = functools.lru_cache(maxsize=_KEPT)(self._resized)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
+    def __call__(self, index: int) -> np.ndarray:
+        """The frame. Raises DataUnreadable where its image cannot be read."""
         clip, frame = divmod(index, self.sequence.frames)
-        still = self._still(clip)
-        draws = Draws(self.seed, f"sequences/{self.sequence.name}", [self.stills.ids[clip]])
-        made = to_uint8(self.make(still, draws, frame=frame))[0]
-        return Sample(self.ids[index], np.asarray(self._middle(Image.fromarray(made))), int(self.labels[index]))
+        draws = Draws(self.seed, f"sequences/{self.sequence.name}", [self.images.ids[clip]])
+        made = to_uint8(self.make(self._image(clip), draws, frame=frame))[0]
+        return np.asarray(self._center_crop(Image.fromarray(made)))
+
+    @functools.cached_property
+    def _image(self) -> Callable[[int], Tensor]:
+        return functools.lru_cache(maxsize=_KEPT)(self._resized)
 
     def _resized(self, clip: int) -> Tensor:
-        """(1, 3, H, W): a picture as the corruption takes it."""
-        picture = Image.fromarray(self.stills[clip].image)
-        resized = resize_short(picture, round(self.size * 8 / 7), INTERPOLATIONS["bilinear"])
-        return pixels(np.asarray(self._middle(resized) if self.cut == "first" else resized)[None])
+        """(1, 3, H, W): an image as the corruption takes it."""
+        image = Image.fromarray(self.images[clip].image)
+        resized = resize_short(image, round(self.size * 8 / 7), INTERPOLATIONS["bilinear"])
+        return pixels(np.asarray(self._center_crop(resized) if self.cut == "first" else resized)[None])
 
-    def _middle(self, picture: Image.Image) -> Any:
-        return View((self.size, self.size), resize=None).apply(picture)
+    def _center_crop(self, image: Image.Image) -> Any:
+        return View((self.size, self.size), resize=None).apply(image)
 
 
-def _of_frame(corruption: Corruption) -> tuple[str, dict[str, Any]]:
-    """The name of a corruption that makes frames, and its arguments. Raises BadParameter for any other."""
+def _frame_maker(corruption: Corruption) -> tuple[str, dict[str, Any]]:
+    """The name of a corruption that makes frames, and its arguments. Raises BadParameter for any other corruption."""
     function = getattr(corruption, "func", corruption)
     given = dict(getattr(corruption, "keywords", {}))
     name = str(getattr(function, "__name__", "corruption"))

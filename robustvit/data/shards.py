@@ -1,7 +1,7 @@
 """Images in tar files: webdataset shards, and tars of class folders.
 
-timm's reader of webdataset goes through shards in sequence only; samples here are asked for in the order of their ids' hashes. So the
-members of local shards are indexed once, by name and place in the tar, and read where they stand. Nothing is unpacked.
+timm's reader of webdataset goes through shards in sequence only; samples here are read in the order of their ids' hashes. So the
+members of local shards are indexed once, by name and offset in the tar, and read from there. Nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -20,18 +20,16 @@ from annotated_types import Gt
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.decode import decode
-from robustvit.data.formats.files import EXTENSIONS, need
-from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
+from robustvit.data.formats.listing import EXTENSIONS, need
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.primitives.batch import Sample
-from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 class Place(NamedTuple):
-    """Where an encoded image stands: its tar, and the bytes in it."""
+    """The position of an encoded image: its tar, and the bytes in it."""
 
     shard: Path
     start: int
@@ -39,22 +37,14 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Shards:
-    """Pictures inside tar files, read where they stand."""
+class TarMembers:
+    """Reads images from tar files without unpacking them. ids: what messages call them."""
 
-    name: str
-    fingerprint: str
     ids: tuple[str, ...]
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    readings: tuple[Reading, ...]
     places: tuple[Place, ...]
-    source: str = "original"
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
+    def __call__(self, index: int) -> np.ndarray:
+        """The image. Raises DataUnreadable where it cannot be read."""
         name, place = self.ids[index], self.places[index]
         try:
             with place.shard.open("rb") as file:
@@ -62,40 +52,39 @@ class Shards:
                 content = file.read(place.size)
         except OSError as error:
             raise DataUnreadable(f"{name}: {error.strerror}") from error
-        return Sample(name, decode(content, name), int(self.labels[index]))
+        return decode(content, name)
 
 
 @dataset(
     source="your own shards",
-    licence="as their owner says",
+    licence="set by their owner",
     rules="Tar files on this machine: `--data wds/FOLDER`, `--data wds/FOLDER/val-{000..063}.tar` or a pattern with *.",
 )
-def wds(root: Path | None, *, label: str = "cls", classes: Annotated[int, Gt(0)] | None = None) -> Shards:
+def wds(root: Path | None, *, label: str = "cls", classes: Annotated[int, Gt(0)] | None = None) -> ImageDataset[TarMembers]:
     """Webdataset shards (`KEY.jpg` and `KEY.cls` side by side), or tars with one folder for each class.
 
     root: a folder of .tar files, one such file, or a pattern. label: `cls`, or the field of `KEY.json` that holds the class index. Where
-    no sample has a label of its own, the folder that it lies in is its class, or the tar where it lies in none; classes are then sorted by
-    name. classes: how many there are, where only indices are told; default, the largest and one. Ids are `wds/<tar>/<key>`.
+    no sample has a label of its own, its folder is its class, or its tar where it lies in no folder; classes are then sorted by name.
+    classes: their number, where only indices are given; default, the largest plus one. Ids are `wds/<tar>/<key>`.
     Raises DataMissing, DataUnreadable.
     """
-    found = [sample for shard in _shards(need_pattern(root)) for sample in _samples(shard, label)]
+    found = [sample for shard in _shards(_need_pattern(root)) for sample in _samples(shard, label)]
     if not found:
         raise DataMissing(f"data 'wds': no images in the tars of {root}. Images end in {', '.join(EXTENSIONS)}.")
     labels, names = _labels(found, label, classes)
     ids = tuple(f"wds/{sample.place.shard.stem}/{sample.key}" for sample in found)
-    refuse_repeats(ids, "wds")
-    mark = fingerprint(ids, labels, names, (sample.place.size for sample in found))
-    return Shards("wds", mark, ids, labels, names, readings(names), tuple(sample.place for sample in found))
+    read = TarMembers(ids, tuple(sample.place for sample in found))
+    marks = (sample.place.size for sample in found)
+    return image_dataset("wds", read, ids=ids, labels=labels, classes=names, readings=readings(names), marks=marks)
 
 
-def need_pattern(root: Path | None) -> Path:
-    """As `need`, but a pattern for several files need not exist itself."""
+def _need_pattern(root: Path | None) -> Path:
+    """As `need`, except that a pattern need not exist as a file."""
     return root if root is not None and re.search(r"[*{]", root.name) else need(root, "wds")
 
 
-@dataclass
-class _Found:
-    """What was found under one key of a shard."""
+class _Found(NamedTuple):
+    """An image of a shard: its key, its position, and its class index as text, where it has one."""
 
     key: str
     place: Place
@@ -119,7 +108,7 @@ def _shards(place: Path) -> list[Path]:
         raise DataMissing(f"data 'wds': {place} holds no .tar files.")
     absent = [str(shard) for shard in shards if not shard.is_file()]
     if absent:
-        raise DataMissing(f"data 'wds': {len(absent)} of {len(shards)} shards are not there: {few(absent)}.")
+        raise DataMissing(f"data 'wds': {len(absent)} of {len(shards)} shards do not exist: {few(absent)}.")
     return shards
 
 
@@ -135,7 +124,7 @@ def _numbered(pattern: str) -> Iterator[str]:
 
 
 def _samples(shard: Path, label: str) -> Iterator[_Found]:
-    """The images of one tar, in its order, with what it says of their labels."""
+    """The images of one tar, in its order, with their labels."""
     try:
         with tarfile.open(shard, "r:") as tar:
             parts = _by_key(tar)
@@ -143,7 +132,7 @@ def _samples(shard: Path, label: str) -> Iterator[_Found]:
         raise DataUnreadable(f"{shard} is no whole, uncompressed tar file: {error}.") from error
     for key, part in parts.items():
         if part.image is not None:
-            yield _Found(key, Place(shard, part.image.offset_data, part.image.size), _said(part, label, f"{shard}: {key}"))
+            yield _Found(key, Place(shard, part.image.offset_data, part.image.size), _class_index(part, label, f"{shard}: {key}"))
 
 
 def _by_key(tar: tarfile.TarFile) -> dict[str, _Parts]:
@@ -163,8 +152,8 @@ def _by_key(tar: tarfile.TarFile) -> dict[str, _Parts]:
     return found
 
 
-def _said(part: _Parts, label: str, what: str) -> str | None:
-    """The class index that a sample carries, as text, or None."""
+def _class_index(part: _Parts, label: str, what: str) -> str | None:
+    """The class index of a sample as text, or None where it has none."""
     if label == "cls":
         return part.texts["cls"].decode("ascii", "replace").strip() if "cls" in part.texts else None
     try:
@@ -173,26 +162,21 @@ def _said(part: _Parts, label: str, what: str) -> str | None:
         raise DataUnreadable(f"{what}: its .json must hold a class index under '{label}'.") from error
 
 
-def _labels(found: list[_Found], label: str, classes: int | None) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(found: list[_Found], label: str, classes: int | None) -> tuple[list[int], tuple[str, ...]]:
     if all(sample.label is None for sample in found):
         return _by_folder(found)
     wrong = [sample.key for sample in found if sample.label is None or not sample.label.isdecimal()]
     if wrong:
         raise DataUnreadable(f"data 'wds': {len(wrong)} of {len(found)} samples have no class index under '{label}': {few(wrong)}.")
-    labels = np.array([int(sample.label or "") for sample in found], dtype=np.int64)
-    count = classes or int(labels.max()) + 1
-    if labels.max() >= count:
-        raise DataUnreadable(f"data 'wds': the largest class index is {labels.max()}; classes = {count} allows 0 … {count - 1}.")
-    return _frozen(labels), tuple(str(i) for i in range(count))
+    labels = [int(sample.label or "") for sample in found]
+    count = classes or max(labels) + 1
+    if max(labels) >= count:
+        raise DataUnreadable(f"data 'wds': the largest class index is {max(labels)}; classes = {count} allows 0 … {count - 1}.")
+    return labels, tuple(str(i) for i in range(count))
 
 
-def _by_folder(found: list[_Found]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _by_folder(found: list[_Found]) -> tuple[list[int], tuple[str, ...]]:
     folders = [PurePosixPath(sample.key).parent.name or sample.place.shard.stem for sample in found]
     names = tuple(sorted(set(folders)))
     index = {name: i for i, name in enumerate(names)}
-    return _frozen(np.array([index[name] for name in folders], dtype=np.int64)), names
-
-
-def _frozen(labels: np.ndarray) -> np.ndarray:
-    labels.flags.writeable = False
-    return labels
+    return [index[name] for name in folders], names

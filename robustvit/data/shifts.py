@@ -1,4 +1,4 @@
-"""ImageNet's classes in other pictures: natural adversarial ones, renditions, sketches, a second validation set."""
+"""Distribution shifts of ImageNet: natural adversarial images, renditions, sketches, a second validation set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.data.annotations.wnids import listed, readings, wnids
-from robustvit.data.formats.class_folders import pictures
-from robustvit.data.formats.files import Files, files, need_folder, subfolders, written
+from robustvit.data.formats.class_folders import class_folder_dataset
+from robustvit.data.formats.files import FileDataset
+from robustvit.data.formats.listing import first_folder, need_folder, subfolders
 from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
@@ -27,11 +28,12 @@ _NATURAL = """@inproceedings{hendrycks2021natural,
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
     licence="MIT (list and code); the images' own terms",
-    rules="Unpack imagenet-a.tar (7,500 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes (`mask`, "
+    rules="Unpack imagenet-a.tar (7,500 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes "
+    "(`mask`, "
     "the authors' rule) and among all thousand (`1000way`).",
     citation=_NATURAL,
 )
-def imagenet_a(root: Path | None) -> Files:
+def imagenet_a(root: Path | None) -> FileDataset:
     """ImageNet-A: photographs that a ResNet-50 gets wrong. root: holds `<wnid>/*`, itself or in `imagenet-a/`."""
     return _subset("imagenet-a", root, listed("imagenet_a"), 7_500)
 
@@ -41,7 +43,8 @@ def imagenet_a(root: Path | None) -> Files:
     source="Hendrycks et al. 2021, The Many Faces of Robustness",
     url="https://github.com/hendrycks/imagenet-r",
     licence="MIT (list and code); the images' own terms",
-    rules="Unpack imagenet-r.tar (30,000 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes (`mask`, "
+    rules="Unpack imagenet-r.tar (30,000 images, 200 classes), then --data-dir FOLDER. Read twice from one pass: among its 200 classes "
+    "(`mask`, "
     "the authors' rule) and among all thousand (`1000way`).",
     citation="""@inproceedings{hendrycks2021many,
   title={The Many Faces of Robustness: A Critical Analysis of Out-of-Distribution Generalization},
@@ -50,7 +53,7 @@ def imagenet_a(root: Path | None) -> Files:
   year={2021}
 }""",
 )
-def imagenet_r(root: Path | None) -> Files:
+def imagenet_r(root: Path | None) -> FileDataset:
     """ImageNet-R: paintings, toys, tattoos and other renditions. root: holds `<wnid>/*`, itself or in `imagenet-r/`."""
     return _subset("imagenet-r", root, listed("imagenet_r"), 30_000)
 
@@ -60,12 +63,14 @@ def imagenet_r(root: Path | None) -> Files:
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
     licence="MIT (list and code); the images' own terms",
-    rules="Unpack imagenet-o.tar (2,000 images in 200 folders), then --data-dir FOLDER. Its images belong to none of the thousand classes: a folder "
-    "is named by the class that a ResNet-50 takes them for. Judged by how confident a model is, beside validation images of those 200 classes.",
+    rules="Unpack imagenet-o.tar (2,000 images in 200 folders), then --data-dir FOLDER. Its images belong to none of the thousand classes: "
+    "a folder "
+    "is named by the class that a ResNet-50 predicts for them. Scored by how confident a model is, beside validation images of those 200 "
+    "classes.",
     citation=_NATURAL,
 )
-def imagenet_o(root: Path | None) -> Files:
-    """ImageNet-O: pictures of none of the thousand classes. root: holds `<wnid>/*`, itself or in `imagenet-o/`."""
+def imagenet_o(root: Path | None) -> FileDataset:
+    """ImageNet-O: images of none of the thousand classes. root: holds `<wnid>/*`, itself or in `imagenet-o/`."""
     return _subset("imagenet-o", root, listed("imagenet_o"), 2_000)
 
 
@@ -82,7 +87,7 @@ def imagenet_o(root: Path | None) -> Files:
   year={2019}
 }""",
 )
-def imagenet_sketch(root: Path | None) -> Files:
+def imagenet_sketch(root: Path | None) -> FileDataset:
     """ImageNet-Sketch: black and white drawings of all thousand classes. root: holds `<wnid>/*`, itself or in `sketch/`."""
     return _subset("imagenet-sketch", root, wnids(), 50_889)
 
@@ -92,7 +97,8 @@ def imagenet_sketch(root: Path | None) -> Files:
     source="Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?",
     url="https://huggingface.co/datasets/vaishaal/ImageNetV2",
     licence="MIT (code); the images' own terms",
-    rules="Unpack imagenetv2-matched-frequency.tar.gz and its two siblings into one folder (10,000 images each, folders named 0 to 999 by class), "
+    rules="Unpack imagenetv2-matched-frequency.tar.gz and its two siblings into one folder (10,000 images each, folders named 0 to 999 by "
+    "class), "
     "then --data-dir FOLDER.",
     citation="""@inproceedings{recht2019imagenet,
   title={Do {ImageNet} Classifiers Generalize to {ImageNet}?},
@@ -101,42 +107,44 @@ def imagenet_sketch(root: Path | None) -> Files:
   year={2019}
 }""",
 )
-def imagenet_v2(root: Path | None, *, split: Literal["matched-frequency", "threshold-0.7", "top-images"] = "matched-frequency") -> Files:
+def imagenet_v2(
+    root: Path | None, *, split: Literal["matched-frequency", "threshold-0.7", "top-images"] = "matched-frequency"
+) -> FileDataset:
     """ImageNetV2, one of its three sets.
 
     root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or is that folder. In it are the folders 0 … 999: the class index
-    as a number, whatever the order of names. The three sets look alike, so that only the name of the folder above tells which one it is.
+    as a number, whatever the order of names. The three sets have the same layout, so only the name of the folder above identifies the set.
     """
     here = _set(need_folder(root, "imagenet-v2"), split)
     return _opened("imagenet-v2", here, [str(label) for label in range(len(wnids()))], wnids(), 10_000, split)
 
 
 def _set(place: Path, split: str) -> Path:
-    """The folder of one of the three sets. Raises DataMissing for class folders that no name says to be this set's."""
+    """The folder of one of the three sets. Raises DataMissing for class folders whose folder is not named after this set."""
     named = (f"imagenetv2-{split}-format-val", f"imagenetv2-{split}")
-    here = next((place / name for name in named if (place / name).is_dir()), None)
+    here = first_folder(place / name for name in named)
     if here is not None:
         return here
     if os.path.basename(os.path.abspath(place)) in named:
         return place
     held = subfolders(place)
     unnamed = "0" in held or "999" in held
-    why = f"its folders {few(held)} are classes, which all three sets have alike" if unnamed else f"it holds {few(held) or 'no folders'}"
+    why = (
+        f"its folders {few(held)} are classes, which are the same in all three sets" if unnamed else f"it holds {few(held) or 'no folders'}"
+    )
     raise DataMissing(
         f"data 'imagenet-v2': {place} holds no {named[1]}/ or {named[0]}/ and has neither name itself; {why}. "
         f"Name the folder of the classes 0 … 999 of this set {named[1]}, and give it or the one above."
     )
 
 
-def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> Files:
+def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> FileDataset:
     place = need_folder(root, name)
-    inner = next((place / one for one in (name, name.removeprefix("imagenet-")) if (place / one).is_dir()), place)
-    return _opened(name, inner, classes, classes, expected)
+    inner = first_folder(place / one for one in (name, name.removeprefix("imagenet-")))
+    return _opened(name, inner or place, classes, classes, expected)
 
 
-def _opened(name: str, place: Path, folders: Sequence[str], classes: Sequence[str], expected: int, part: str = "") -> Files:
-    found, labels = pictures(name, place, folders)
-    within = "/".join(one for one in (name, part) if one)
-    ids = [f"{within}/{written(picture.path.rpartition('.')[0])}" for picture in found.pictures]
-    own = Traits(base="imagenet", scenario="-".join(one for one in (name, part) if one), expected=expected)
-    return files(name, place, found, ids=ids, labels=labels, classes=classes, readings=readings(classes), traits=own)
+def _opened(name: str, place: Path, folders: Sequence[str], classes: Sequence[str], expected: int, part: str = "") -> FileDataset:
+    named = [one for one in (name, part) if one]
+    own = Traits(base="imagenet", scenario="-".join(named), expected=expected)
+    return class_folder_dataset(name, place, folders, prefix="/".join(named), classes=classes, readings=readings(classes), traits=own)

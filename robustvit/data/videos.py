@@ -1,27 +1,29 @@
-"""ImageNet-P as it was released: short videos."""
+"""The released ImageNet-P: short videos."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
 
-from robustvit.data.annotations.wnids import wnids
+from robustvit.data.annotations.wnids import class_indices, readings, wnids
+from robustvit.data.formats.class_folders import refuse_unknown_wnids
 from robustvit.data.formats.clips import SIDE, Difficulty, Sequence
-from robustvit.data.formats.files import Listing, listing, need_folder, subfolders, written
 from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
+from robustvit.data.formats.listing import Listing, first_folder, list_files, need_folder, refuse_unusable, subfolders
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
-from robustvit.primitives.batch import Sample
-from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import Frames
 
-_KEPT = 4  # clips at hand for the frames that follow
+_KEPT = 4  # decoded videos that stay in memory for the frames that follow
 _ENDINGS = (".mp4",)
 
 
@@ -42,7 +44,7 @@ def imagenet_p(
         "speckle_noise", "gaussian_blur", "spatter", "shear",
     ] = "gaussian_noise",
     difficulty: Difficulty = 1,
-) -> Videos:  # fmt: skip
+) -> ImageDataset[VideoFrames]:  # fmt: skip
     """One perturbation of the released ImageNet-P.
 
     root: holds `<perturbation>/<wnid>/*.mp4`, itself or one folder further down; noise of difficulty 2 and 3 is `<perturbation>_2`, `_3`.
@@ -50,43 +52,50 @@ def imagenet_p(
     """
     sequence = Sequence(perturbation, difficulty)
     place = _place(need_folder(root, "imagenet-p"), sequence)
-    return Videos(place, _clips(place), sequence)
+    return _dataset(place, _videos(place), sequence)
 
 
-class Videos:
-    """The frames of videos. A video is decoded whole when one of its frames is asked for; the last few are kept."""
+def _dataset(place: Path, found: Listing, sequence: Sequence) -> ImageDataset[VideoFrames]:
+    clips = tuple(f"imagenet/val/{file.stem}" for file in found.files)
+    refuse_repeats(clips, "imagenet-p")
+    paths = tuple(file.path for file in found.files)
+    labels = read_only_labels([class_indices()[path.partition("/")[0]] for path in paths])
+    marks = (f"{sequence.name} {sequence.difficulty} {file.size}" for file in found.files)
+    return ImageDataset(
+        name="imagenet-p", read=VideoFrames(place, paths, clips, sequence), ids=Frames(clips, sequence.frames),
+        labels=read_only_labels(np.repeat(labels, sequence.frames)), classes=wnids(), readings=readings(wnids()),
+        fingerprint=fingerprint(clips, labels, wnids(), marks), source="released",
+        traits=sequence.traits("imagenet", len(clips), SIDE), ignored=found.ignored,
+    )  # fmt: skip
 
-    name = "imagenet-p"
-    source = "released"
 
-    def __init__(self, place: Path, found: Listing, sequence: Sequence) -> None:
-        index = {wnid: label for label, wnid in enumerate(wnids())}
-        self.place, self.sequence, self.ignored = place, sequence, found.ignored
-        self.paths = tuple(picture.path for picture in found.pictures)
-        clips = tuple(f"imagenet/val/{_stem(path)}" for path in self.paths)
-        refuse_repeats(clips, self.name)
-        labels = np.array([index[path.partition("/")[0]] for path in self.paths], dtype=np.int64)
-        self.ids = Frames(clips, sequence.frames)
-        self.labels = np.repeat(labels, sequence.frames)
-        self.classes = wnids()
-        self.readings = (Reading("all", len(wnids())),)
-        self.traits = sequence.traits("imagenet", len(clips), SIDE)
-        marks = (f"{sequence.name} {sequence.difficulty} {picture.size}" for picture in found.pictures)
-        self.fingerprint = fingerprint(clips, labels, self.classes, marks)
-        self._video = functools.lru_cache(maxsize=_KEPT)(self._tried)
+@dataclass(frozen=True, eq=False)
+class VideoFrames:
+    """Reads the frames of the videos `paths` below `root`, (224, 224, 3) uint8 RGB. A video is decoded whole; the last few stay in memory.
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    clips: what messages call the videos.
+    """
 
-    def __getitem__(self, index: int) -> Sample:
+    root: Path
+    paths: tuple[str, ...]
+    clips: tuple[str, ...]
+    sequence: Sequence
+
+    def __call__(self, index: int) -> np.ndarray:
+        """The image. Raises DataUnreadable where its video cannot be read."""
         clip, frame = divmod(index, self.sequence.frames)
         video = self._video(clip)
         if isinstance(video, str):
             raise DataUnreadable(video)
-        return Sample(self.ids[index], video[frame], int(self.labels[index]))
+        image: np.ndarray = video[frame]
+        return image
 
-    def _tried(self, clip: int) -> np.ndarray | str:
-        """A video, or why it cannot be read: tried once, not for each of its frames."""
+    @functools.cached_property
+    def _video(self) -> Callable[[int], np.ndarray | str]:
+        return functools.lru_cache(maxsize=_KEPT)(self._decoded_or_reason)
+
+    def _decoded_or_reason(self, clip: int) -> np.ndarray | str:
+        """A video, or why it cannot be read: attempted once, not for each of its frames."""
         try:
             return self._decoded(clip)
         except DataUnreadable as error:
@@ -94,14 +103,13 @@ class Videos:
 
     def _decoded(self, clip: int) -> np.ndarray:
         """(frames, 224, 224, 3) uint8 RGB. Raises DataUnreadable for another number or size of frames."""
-        path = self.place / self.paths[clip]
+        path, name, wanted = self.root / self.paths[clip], self.clips[clip], self.sequence.frames
         frames = _frames(path)
-        name, wanted = self.ids.clips[clip], self.sequence.frames
         if len(frames) != wanted:
             raise DataUnreadable(f"{name}: {path} has {len(frames)} readable frames; {self.sequence.name} has {wanted}")
         if frames[0].shape != (SIDE, SIDE, 3):
             height, width = frames[0].shape[:2]
-            raise DataUnreadable(f"{name}: {path} has frames of {height}x{width} pixels; they are {SIDE}x{SIDE} in ImageNet-P")
+            raise DataUnreadable(f"{name}: {path} has frames of {height}x{width} pixels; those of ImageNet-P have {SIDE}x{SIDE}")
         return np.stack(frames)
 
 
@@ -133,29 +141,18 @@ def _place(root: Path, sequence: Sequence) -> Path:
     """The folder of a perturbation, in `root` or one folder further down."""
     name = f"{sequence.name}_{sequence.difficulty}" if sequence.noisy and sequence.difficulty > 1 else sequence.name
     above = [root, *(root / inner for inner in subfolders(root))]
-    here = next((place / name for place in above if (place / name).is_dir()), None)
+    here = first_folder(place / name for place in above)
     if here is None:
         held = list(dict.fromkeys(inner for place in above for inner in subfolders(place)))
         raise DataMissing(
-            f"data 'imagenet-p': neither {root} nor a folder in it holds '{name}'.{nearest(name, held)} It holds {few(held) or 'no folders'}."
+            f"data 'imagenet-p': neither {root} nor a folder in it holds '{name}'.{nearest(name, held)} "
+            f"It holds {few(held) or 'no folders'}."
         )
     return here
 
 
-def _clips(place: Path) -> Listing:
-    unknown = [name for name in subfolders(place) if name not in set(wnids())]
-    if unknown:
-        raise DataUnreadable(
-            f"data 'imagenet-p': {len(unknown)} folders in {place} are not among ImageNet's thousand classes: {few(unknown)}."
-        )
-    found = listing(place, endings=_ENDINGS)
-    if not found.pictures:
-        raise DataMissing(f"data 'imagenet-p': {place} holds no videos ({found.ignored} other files). Videos end in {', '.join(_ENDINGS)}.")
-    empty = [picture.path for picture in found.pictures if picture.size == 0]
-    if empty:
-        raise DataUnreadable(f"data 'imagenet-p': {len(empty)} videos in {place} are empty: {few(empty)}. Restore or remove them.")
+def _videos(place: Path) -> Listing:
+    refuse_unknown_wnids("imagenet-p", place)
+    found = list_files(place, endings=_ENDINGS)
+    refuse_unusable("imagenet-p", place, found, what="videos", endings=_ENDINGS)
     return found
-
-
-def _stem(path: str) -> str:
-    return written(path.rpartition("/")[2].rpartition(".")[0])

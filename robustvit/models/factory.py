@@ -114,7 +114,8 @@ def _look(
     lacking = [key for key, value in found.items() if not value]
     if lacking:
         raise ModelError(
-            f"the factory '{target}' returned a {type(built).__name__} that does not say how to look (no pretrained_cfg or default_cfg with "
+            f"the factory '{target}' returned a {type(built).__name__} that does not say how to look (no pretrained_cfg or default_cfg "
+            f"with "
             f"mean, std and input_size). Give {' and '.join(lacking)}: {target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
         )
     merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}

@@ -138,7 +138,8 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
         if not given:
             raise
         raise BadParameter(
-            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it knows nothing called {error}. Layers go by timm's own short names, "
+            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it knows nothing called {error}. Layers go by timm's own short "
+            f"names, "
             "as in act_layer=relu6 or norm_layer=layernorm."
         ) from error
     if not getattr(built, "num_classes", 0):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import LAYOUTS, pictures, plant
+from layouts import LAYOUTS, plant, plant_images
 from PIL import Image
 
 from robustvit.cli.app import main
@@ -363,7 +363,7 @@ def test_one_data_set_is_shown_in_full(robustvit, tmp_path: Path) -> None:  # ty
 
 
 def test_verification_tells_equal_pictures_and_fails_for_different_labels(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    pictures(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png"])
+    plant_images(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png"])
     (tmp_path / "cat/4.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
     told = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
     assert (told.code, "verified: all 4 pictures can be read" in told.out) == (0, True)
@@ -389,7 +389,7 @@ def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path
     assert robustvit("data", "imagenet-a").code == 0
     assert robustvit("data", "imagenet-a", "--data-dir", tmp_path / "none").code == 1
     assert robustvit("data", "sequences", "--data-dir", tmp_path).code == 0
-    pictures(tmp_path, ["data/imagenet-a/cat/1.png"])
+    plant_images(tmp_path, ["data/imagenet-a/cat/1.png"])
     assert robustvit("data", "imagenet-a", "--json").code == 1
 
 

@@ -23,7 +23,7 @@ def nine(tmp_path):
 def test_folders_whose_numbers_and_names_disagree_are_refused(nine, tmp_path):
     (nine / "00_dog").rename(nine / "01_dog")
     (nine / "01_bird").rename(nine / "00_bird")
-    with pytest.raises(DataUnreadable, match=r"2 folders in .* disagree: 00_bird, 01_dog. They are 01_bird, 00_dog"):
+    with pytest.raises(DataUnreadable, match=r"2 folders in .* disagree: 00_bird, 01_dog. The right names are 01_bird, 00_dog"):
         imagenet_9(tmp_path)
 
 

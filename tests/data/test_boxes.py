@@ -4,7 +4,7 @@ from PIL import Image
 
 from robustvit.data.annotations.box_annotations import Boxes
 from robustvit.data.annotations.wnids import wnids
-from robustvit.data.boxes import MEAN, imagenet_boxes, middle
+from robustvit.data.boxes import MEAN, center_crop, imagenet_boxes
 from robustvit.data.imagenet import imagenet
 from robustvit.errors import DataMissing, DataUnreadable
 from robustvit.primitives.batch import Data, traits
@@ -41,17 +41,17 @@ def place(root, name):
     return root / "ILSVRC/Annotations/CLS-LOC/val" / f"{name.partition('/')[2]}.xml"
 
 
-def test_the_object_and_its_surroundings_make_up_the_picture(disk):
+def test_the_object_and_its_surroundings_make_up_the_image(disk):
     whole, front, back = (imagenet_boxes(disk, keep=keep) for keep in ("full", "foreground", "background"))
     assert isinstance(whole, Data)
     assert whole.ids == front.ids == back.ids == imagenet(disk).ids
     for i in range(3):
-        picture = imagenet(disk)[i].image
-        assert np.array_equal(whole[i].image, picture)
-        expected = np.broadcast_to(np.array(MEAN, np.uint8), picture.shape).copy()
-        expected[30:54, 40:72] = picture[30:54, 40:72]
+        image = imagenet(disk)[i].image
+        assert np.array_equal(whole[i].image, image)
+        expected = np.broadcast_to(np.array(MEAN, np.uint8), image.shape).copy()
+        expected[30:54, 40:72] = image[30:54, 40:72]
         assert np.array_equal(front[i].image, expected)
-        assert np.array_equal(np.where(expected == picture, back[i].image, picture)[:30], picture[:30])
+        assert np.array_equal(np.where(expected == image, back[i].image, image)[:30], image[:30])
         assert (back[i].image[30:54, 40:72] == MEAN).all()
 
 
@@ -74,8 +74,8 @@ def test_noise_is_the_images_own(disk):
 
 def test_the_share_that_boxes_cover_together_of_the_middle_is_exact():
     boxes = Boxes(256, 256, ((16, 16, 128, 240), (100, 0, 128, 256), (0, 0, 16, 256)))
-    assert middle(boxes).covered == pytest.approx(112 * 224 / 224**2)
-    assert middle(boxes).visible == pytest.approx(112 * 224 / (112 * 224 + 28 * 32 + 16 * 256))
+    assert center_crop(boxes).covered == pytest.approx(112 * 224 / 224**2)
+    assert center_crop(boxes).inside == pytest.approx(112 * 224 / (112 * 224 + 28 * 32 + 16 * 256))
 
 
 def test_the_area_of_many_boxes_is_that_of_their_pixels():
@@ -86,9 +86,9 @@ def test_the_area_of_many_boxes_is_that_of_their_pixels():
         inside = np.zeros((256, 256), bool)
         for (left, top), (right, bottom) in zip(low, high, strict=True):
             inside[top:bottom, left:right] = True
-        found = middle(Boxes(256, 256, tuple((*a, *b) for a, b in zip(low.tolist(), high.tolist(), strict=True))))
+        found = center_crop(Boxes(256, 256, tuple((*a, *b) for a, b in zip(low.tolist(), high.tolist(), strict=True))))
         assert found.covered == pytest.approx(inside[16:240, 16:240].sum() / 224**2)
-        assert found.visible == pytest.approx(inside[16:240, 16:240].sum() / inside.sum())
+        assert found.inside == pytest.approx(inside[16:240, 16:240].sum() / inside.sum())
 
 
 def test_images_that_boxes_fill_or_that_the_view_cuts_off_are_left_out_of_all_three(disk):
@@ -129,15 +129,15 @@ def test_what_is_wrong_is_counted_by_kind(disk):
     xml(place(disk, NAMES[2]), NAMES[2], [(wnids()[5], SMALL)])
     with pytest.raises(DataUnreadable) as caught:
         imagenet_boxes(disk)
-    for told in ("of 3 images", "1 without an annotation: imagenet/val/ILSVRC2012_val_00000001", "1 with annotations that cannot be read",
+    for problem in ("of 3 images", "1 without an annotation: imagenet/val/ILSVRC2012_val_00000001", "1 with annotations that cannot be read",
                  "ILSVRC2012_val_00000207.xml: no element found", "1 without a box of their class: imagenet/val/ILSVRC2012_val_00000999"):  # fmt: skip
-        assert told in str(caught.value)
+        assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize("corners", [(-2, 0, 40, 40), (0, 0, 102, 40), (50, 40, 50, 60), (60, 40, 50, 60), (100, 0, 101, 40)])
-def test_boxes_outside_the_picture_are_refused(disk, corners):
+def test_boxes_outside_the_image_are_refused(disk, corners):
     xml(place(disk, NAMES[0]), NAMES[0], [(None, corners)])
-    with pytest.raises(DataUnreadable, match=r"1 with boxes outside the picture: .*00000001: .* on 100x80"):
+    with pytest.raises(DataUnreadable, match=r"1 with boxes outside the image: .*00000001: .* on 100x80"):
         imagenet_boxes(disk)
 
 
@@ -153,7 +153,7 @@ def test_a_pixel_over_the_edge_is_cut_off(disk):
     assert (imagenet_boxes(disk, keep="background")[0].image[40:, 60:] == MEAN).all()
 
 
-def test_a_picture_of_another_size_than_its_boxes_is_refused(disk):
+def test_a_image_of_another_size_than_its_boxes_is_refused(disk):
     xml(place(disk, NAMES[0]), NAMES[0], [(None, SMALL)], size=(200, 160))
     with pytest.raises(DataUnreadable, match="80x100 pixels; its boxes were drawn on 160x200"):
         imagenet_boxes(disk, coverage=1.0)[0]
@@ -161,7 +161,7 @@ def test_a_picture_of_another_size_than_its_boxes_is_refused(disk):
 
 def test_nothing_to_read_boxes_from_is_named(disk):
     (disk / "ILSVRC/Annotations").rename(disk / "elsewhere")
-    with pytest.raises(DataMissing, match=r"the boxes of the images in .* are not there"):
+    with pytest.raises(DataMissing, match=r"no boxes were found for the images in"):
         imagenet_boxes(disk)
 
 

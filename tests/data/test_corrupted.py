@@ -29,10 +29,10 @@ def test_ids_are_those_of_the_clean_images(plant, tmp_path):
     assert set(imagenet_c(tmp_path / "c", corruption="fog").ids) == set(imagenet(tmp_path / "clean").ids)
 
 
-def test_the_data_tells_what_was_done_to_it(plant, tmp_path):
+def test_the_traits_are_those_of_the_corruption(plant, tmp_path):
     plant(tmp_path, *(f"z_motion_blur/2/{name}" for name in NAMES))
-    told = traits(imagenet_3dcc(tmp_path, corruption="z_motion_blur", severity=2))
-    assert (told.base, told.scenario, told.severity, told.cut, told.fleeting) == ("imagenet", "z_motion_blur", "2", 224, True)
+    own = traits(imagenet_3dcc(tmp_path, corruption="z_motion_blur", severity=2))
+    assert (own.base, own.scenario, own.severity, own.cut, own.fleeting) == ("imagenet", "z_motion_blur", "2", 224, True)
 
 
 def test_a_missing_corruption_names_what_is_there(plant, tmp_path):

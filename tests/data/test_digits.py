@@ -7,12 +7,16 @@ from robustvit.data.digits import digits
 from robustvit.primitives.batch import Data
 
 
+def all_images(data):
+    return np.stack([sample.image for sample in data])
+
+
 @pytest.fixture(scope="module")
 def held_out():
     return digits(None)
 
 
-def test_digits_are_a_data_set_of_500_pictures_of_32_pixels(held_out):
+def test_digits_are_a_data_set_of_500_images_of_32_pixels(held_out):
     assert isinstance(held_out, Data)
     assert len(held_out) == 500
     assert {held_out[i].image.shape for i in range(500)} == {(32, 32, 3)}
@@ -40,7 +44,7 @@ def test_an_id_names_its_place_in_scikit_learns_file():
 
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_every_digit_is_lighter_than_its_ground_by_the_contrast(split):
-    coloured, grey = digits(None, split=split).images, digits(None, split=split, ink="grey").images[..., 0]
+    coloured, grey = all_images(digits(None, split=split)), all_images(digits(None, split=split, ink="grey"))[..., 0]
     light = (coloured @ np.array([0.299, 0.587, 0.114]) / 255).reshape(len(grey), -1)
     share = grey.reshape(len(grey), -1) / 255
     rows, least, most = np.arange(len(grey)), share.argmin(axis=1), share.argmax(axis=1)
@@ -49,17 +53,17 @@ def test_every_digit_is_lighter_than_its_ground_by_the_contrast(split):
 
 
 def test_a_coloured_digit_has_two_colours_and_what_lies_between(held_out):
-    picture, share = held_out.images[3].astype(float), digits(None, ink="grey").images[3, ..., :1] / 255
-    ground, ink = picture[share[..., 0] == 0][0], picture[share[..., 0] == 1][0]
-    assert np.abs(picture - (ground + share * (ink - ground))).max() <= 1
+    image, share = held_out[3].image.astype(float), digits(None, ink="grey")[3].image[..., :1] / 255
+    ground, ink = image[share[..., 0] == 0][0], image[share[..., 0] == 1][0]
+    assert np.abs(image - (ground + share * (ink - ground))).max() <= 1
 
 
 def test_colours_are_the_same_on_every_machine(held_out):
-    assert held_out.images[0, 0, 0].tolist() == [106, 43, 107]
-    assert held_out.images[1, 0, 0].tolist() == [175, 18, 11]
+    assert held_out[0].image[0, 0].tolist() == [106, 43, 107]
+    assert held_out[1].image[0, 0].tolist() == [175, 18, 11]
 
 
-def test_ink_changes_pictures_and_not_ids(held_out):
+def test_ink_changes_images_and_not_ids(held_out):
     grey = digits(None, ink="grey")
     assert grey.ids == held_out.ids
     assert grey.fingerprint != held_out.fingerprint

@@ -22,7 +22,7 @@ def test_classes_are_the_sorted_folders_and_ids_the_paths_below(plant, tmp_path)
 
 def test_a_sample_is_the_file_decoded(plant, tmp_path):
     data = folder(plant(tmp_path, *TREE))
-    for index, path in enumerate(data.paths):
+    for index, path in enumerate(data.read.paths):
         assert (data[index].image == np.asarray(Image.open(tmp_path / path).convert("RGB"))).all()
 
 
@@ -51,9 +51,9 @@ def test_files_that_are_no_images_are_counted_and_left_out(plant, tmp_path):
     assert (len(data), data.ignored, len(data.classes)) == (4, 1, 3)
 
 
-def test_files_are_not_opened_before_they_are_asked_for(plant, tmp_path):
+def test_files_are_not_opened_before_they_are_read(plant, tmp_path):
     plant(tmp_path, *TREE)
-    (tmp_path / "cat" / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "cat" / "broken.jpg").write_bytes(b"not an image")
     data = folder(tmp_path)
     with pytest.raises(DataUnreadable, match=r"folder/cat/broken\.jpg: not an image"):
         data[data.ids.index("folder/cat/broken.jpg")]
@@ -70,7 +70,7 @@ def test_empty_image_files_are_named_at_the_door_the_first_few_and_their_number(
     plant(tmp_path, *TREE)
     for i in range(7):
         (tmp_path / "cat" / f"{i}.png").touch()
-    with pytest.raises(DataUnreadable, match=r"7 image files .* are empty: cat/0\.png, .*cat/4\.png and 2 more"):
+    with pytest.raises(DataUnreadable, match=r"7 images .* are empty files: cat/0\.png, .*cat/4\.png and 2 more"):
         folder(tmp_path)
 
 

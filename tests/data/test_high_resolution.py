@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from layouts import LAYOUTS, pictures, plant
+from layouts import LAYOUTS, plant, plant_images
 
 from robustvit.data.high_resolution import imagenet_hr
 from robustvit.errors import DataMissing, DataUnreadable
@@ -66,6 +66,6 @@ def test_rows_that_name_images_that_are_not_there_are_counted(hub):
 
 
 def test_a_folder_of_other_things_is_missing_it(tmp_path):
-    pictures(tmp_path, ["cats/1.png"])
+    plant_images(tmp_path, ["cats/1.png"])
     with pytest.raises(DataMissing, match=r"holds none of its 1000 class folders .* it holds cats"):
         imagenet_hr(tmp_path)

@@ -14,7 +14,7 @@ needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None
 
 @pytest.fixture
 def stored(encoded, tmp_path, monkeypatch):
-    """A folder with a validation split of four pictures in parquet; returns it and a cache folder."""
+    """A folder with a validation split of four images in parquet; returns it and a cache folder."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
@@ -50,7 +50,7 @@ def test_the_fingerprint_is_the_same_each_time_and_changes_with_the_rows(stored)
 def test_another_split_or_column_than_there_is_is_refused(stored):
     place = stored()
     for wrong in ({"split": "exam"}, {"image": "picture"}):
-        with pytest.raises(DataMissing, match=f"{next(iter(wrong.values()))}.* (cannot be had|is absent)"):
+        with pytest.raises(DataMissing, match=f"{next(iter(wrong.values()))}.* (cannot be loaded|is absent)"):
             hfds(**place, **wrong)
 
 
@@ -60,7 +60,7 @@ def test_a_split_without_labels_is_refused(stored):
         hfds(**stored(labels=(-1, -1, -1, -1)))
 
 
-def test_without_the_package_the_command_that_installs_it_is_told(monkeypatch):
+def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"pip install 'robustvit\[datasets\]'"):
         hfds(None, name="org/birds")

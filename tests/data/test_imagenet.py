@@ -13,14 +13,14 @@ DOG, FISH = wnids()[207], wnids()[1]
 SORTED = (f"{DOG}/ILSVRC2012_val_00000001.JPEG", f"{FISH}/ILSVRC2012_val_00000002.JPEG", f"{DOG}/ILSVRC2012_val_00000003.JPEG")
 FLAT = tuple(path.rpartition("/")[2] for path in SORTED)
 HOLES = r"have no label: ILSVRC2012_val_00000002, ILSVRC2012_val_00000003\.$"
-ANSWERS = {
+EXPECTED = {
     "imagenet/val/ILSVRC2012_val_00000001": 207,
     "imagenet/val/ILSVRC2012_val_00000002": 1,
     "imagenet/val/ILSVRC2012_val_00000003": 207,
 }
 
 
-def answers(data):
+def labels_of(data):
     return dict(zip(data.ids, data.labels.tolist(), strict=True))
 
 
@@ -28,7 +28,7 @@ def answers(data):
 def test_images_sorted_by_class_are_found_in_every_usual_place(plant, tmp_path, below):
     plant(tmp_path / below, *SORTED)
     data = imagenet(tmp_path)
-    assert answers(data) == ANSWERS
+    assert labels_of(data) == EXPECTED
     assert (len(data.classes), data.readings[0].classes) == (1000, 1000)
     assert [data[i].label for i in range(3)] == data.labels.tolist()
 
@@ -38,17 +38,17 @@ def test_images_sorted_by_class_are_found_in_every_usual_place(plant, tmp_path, 
 def test_flat_images_take_their_labels_from_a_line_each(plant, tmp_path, name, beside):
     plant(tmp_path / "val", *FLAT)
     (tmp_path / ("val" if beside else ".") / name).write_text(f"{DOG}\n{FISH}\n{DOG}\n")
-    assert answers(imagenet(tmp_path)) == ANSWERS
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
 
 
 def test_flat_images_take_their_labels_from_kaggles_table(plant, tmp_path):
     plant(tmp_path / "ILSVRC/Data/CLS-LOC/val", *FLAT)
     with (tmp_path / "LOC_val_solution.csv").open("w", newline="") as file:
         rows = (
-            (path.removesuffix(".JPEG"), f"{said} 1 2 3 4 {said} 5 6 7 8") for path, said in zip(FLAT[::-1], (DOG, FISH, DOG), strict=True)
+            (path.removesuffix(".JPEG"), f"{wnid} 1 2 3 4 {wnid} 5 6 7 8") for path, wnid in zip(FLAT[::-1], (DOG, FISH, DOG), strict=True)
         )
         csv.writer(file).writerows([("ImageId", "PredictionString"), *rows])
-    assert answers(imagenet(tmp_path)) == ANSWERS
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def kit(plant, tmp_path):
 
 
 def test_flat_images_take_their_labels_from_the_development_kit(kit, tmp_path):
-    assert answers(imagenet(tmp_path)) == ANSWERS
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
 
 
 def test_the_kits_numbers_without_its_table_are_refused_with_the_reason(kit, tmp_path):
@@ -75,7 +75,7 @@ def test_the_kits_numbers_without_its_table_are_refused_with_the_reason(kit, tmp
 
 def test_a_kit_that_is_damaged_is_refused(kit, tmp_path):
     (kit / "meta.mat").write_bytes(b"no matrix")
-    with pytest.raises(DataUnreadable, match=r"meta\.mat do not tell the labels"):
+    with pytest.raises(DataUnreadable, match=r"meta\.mat do not give the labels"):
         imagenet(tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_flat_images_that_nothing_labels_are_refused_with_what_would(plant, tmp_
         (
             "val_labels.txt",
             f"{DOG}\n{FISH[:-1]}\n{DOG}\n",
-            r"1 of 3 entries are no ImageNet wnids .* entry 2, is 'n0144353'\. Did you mean 'n01443537'",
+            r"1 of 3 entries are not ImageNet wnids .* entry 2, is 'n0144353'\. Did you mean 'n01443537'",
         ),
         (
             "LOC_val_solution.csv",
@@ -104,7 +104,7 @@ def test_flat_images_that_nothing_labels_are_refused_with_what_would(plant, tmp_
             "labels 1 images more than once",
         ),
         ("val_labels.txt", f"{DOG}\n", f"1 lines.*; 2 of the 3 images {HOLES}"),
-        ("val_labels.txt", f"\n\n{DOG}\n", "2 of 3 entries are no ImageNet wnids"),
+        ("val_labels.txt", f"\n\n{DOG}\n", "2 of 3 entries are not ImageNet wnids"),
         ("LOC_val_solution.csv", "ImageId,PredictionString\nILSVRC2012_val_00000001\n", "1 rows are not ImageId,PredictionString"),
     ],
 )
@@ -122,7 +122,7 @@ def test_every_layout_has_the_same_ids_and_fingerprint(plant, tmp_path):
         shutil.copy(tmp_path / "sorted" / "val" / path, tmp_path / "flat")
     (tmp_path / "flat" / "val_labels.txt").write_text(f"{DOG}\n{FISH}\n{DOG}\n")
     one, other = imagenet(tmp_path / "sorted"), imagenet(tmp_path / "flat")
-    assert answers(one) == answers(other)
+    assert labels_of(one) == labels_of(other)
     assert one.fingerprint == other.fingerprint
 
 
@@ -140,13 +140,13 @@ def test_folders_that_are_no_class_are_counted_and_the_nearest_class_named(plant
 
 def test_two_files_of_one_name_are_refused(plant, tmp_path):
     plant(tmp_path / "val", *SORTED, f"{FISH}/ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(DataUnreadable, match="1 sample ids stand for more than one image: imagenet/val/ILSVRC2012_val_00000001"):
+    with pytest.raises(DataUnreadable, match="1 sample ids belong to more than one image: imagenet/val/ILSVRC2012_val_00000001"):
         imagenet(tmp_path)
 
 
-@pytest.mark.parametrize("paths", [("pictures/cats/1.JPEG",), ("val/cats/1.JPEG",)])
+@pytest.mark.parametrize("paths", [("photos/cats/1.JPEG",), ("val/cats/1.JPEG",)])
 def test_a_folder_that_is_not_imagenet_is_refused_with_what_it_holds(plant, tmp_path, paths):
-    with pytest.raises(DataMissing, match=r"it holds (cats|pictures)"):
+    with pytest.raises(DataMissing, match=r"it holds (cats|photos)"):
         imagenet(plant(tmp_path, *paths))
 
 

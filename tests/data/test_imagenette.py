@@ -31,7 +31,7 @@ def test_a_missing_and_an_extra_class_are_named(plant, tmp_path):
         imagewoof(tmp_path)
 
 
-def test_a_split_that_is_not_there_is_said(plant, tmp_path):
+def test_a_missing_split_is_an_error(plant, tmp_path):
     plant(tmp_path, *(f"val/{wnid}/x.JPEG" for wnid in _IMAGENETTE))
     with pytest.raises(DataMissing, match="holds train/"):
         imagenette(tmp_path, split="train")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from layouts import LAYOUTS, Layout, plant
 
-from robustvit.data.formats.files import Files
+from robustvit.data.formats.files import ImageFiles
+from robustvit.data.formats.image_dataset import ImageDataset
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.loading import load_data
 from robustvit.primitives.batch import traits
@@ -57,8 +58,9 @@ def clean(tmp_path: Path) -> Suite:
 def test_a_layout_is_opened_with_its_labels_ids_and_name(planted: Planted, name: str) -> None:
     layout, root = planted(name)
     data = load_data(layout.address, data_dir=root)
-    assert isinstance(data, Files)
-    found = {(data.root / path).relative_to(root): label for path, label in zip(data.paths, data.labels.tolist(), strict=True)}
+    assert isinstance(data, ImageDataset)
+    assert isinstance(data.read, ImageFiles)
+    found = {(data.read.root / path).relative_to(root): label for path, label in zip(data.read.paths, data.labels.tolist(), strict=True)}
     assert found == {Path(path): label for path, label in zip(layout.paths, layout.labels, strict=False)}
     assert len(set(data.ids)) == len(data) == len(layout.labels)
     assert len(data.classes) == layout.classes
@@ -68,7 +70,7 @@ def test_a_layout_is_opened_with_its_labels_ids_and_name(planted: Planted, name:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_small_model_runs_over_a_layout_and_stands_on_the_leaderboard(planted: Planted, name: str, clean: Suite, tmp_path: Path) -> None:
+def test_a_small_model_runs_over_a_layout_and_is_on_the_leaderboard(planted: Planted, name: str, clean: Suite, tmp_path: Path) -> None:
     layout, root = planted(name)
     runner.run(
         clean, [TINY.replace("?", f"?num_classes={_outputs(layout)}&")], layout.address, store=tmp_path / "s", data_dir=root, limit=4

@@ -32,7 +32,7 @@ def test_ids_and_classes_of_the_file_are_used(save):
     assert data.classes[3] == "dog"
 
 
-def test_a_folder_with_one_file_stands_for_it(save):
+def test_a_folder_with_one_file_is_opened_as_that_file(save):
     assert npz(save().parent).fingerprint == npz(save()).fingerprint
 
 
@@ -53,7 +53,7 @@ def test_one_pixel_changes_the_fingerprint(save):
         ({"labels": LABELS.astype(float)}, "whole numbers"),
         ({"labels": np.array([0, -1, 1, 2])}, r"1 labels lie outside 0 … 2: rows 1\."),
         ({"classes": np.array(["a", "b"])}, "2 labels lie outside 0 … 1"),
-        ({"ids": np.array(["a", "b", "a", "a"])}, "1 sample ids stand for more than one image: a"),
+        ({"ids": np.array(["a", "b", "a", "a"])}, "1 sample ids belong to more than one image: a"),
         ({"ids": np.array(["a", "b"])}, "4 labels, but 2 ids"),
         ({"ids": np.arange(4)}, "must be a row of text"),
         ({"ids": np.array([{}] * 4, dtype=object)}, "plain arrays"),

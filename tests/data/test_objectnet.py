@@ -38,10 +38,10 @@ def test_the_best_of_all_thousand_classes_must_be_one_of_the_objects(tree):
 
 
 def test_the_red_border_is_cut_off(tree):
-    picture = tree / f"images/object_000/{0:015x}.png"
+    image = tree / f"images/object_000/{0:015x}.png"
     framed = Image.new("RGB", SIZE, (255, 0, 0))
     framed.paste((0, 0, 255), (2, 2, SIZE[0] - 2, SIZE[1] - 2))
-    framed.save(picture)
+    framed.save(image)
     image = objectnet(tree)[0].image
     assert image.shape == (SIZE[1] - 4, SIZE[0] - 4, 3)
     assert np.array_equal(image.reshape(-1, 3).max(axis=0), [0, 0, 255])
@@ -51,7 +51,7 @@ def test_the_red_border_is_cut_off(tree):
     assert traits(kept).params == (("border", "keep"),)
 
 
-def test_a_picture_that_is_all_border_is_refused(tree):
+def test_an_image_that_is_all_border_is_refused(tree):
     Image.new("RGB", (9, 4)).save(tree / f"images/object_000/{0:015x}.png")
     with pytest.raises(DataUnreadable, match=r"object_000/0+\.png: 4x9 pixels leave nothing"):
         objectnet(tree)[0]
@@ -74,9 +74,9 @@ def test_a_tree_without_images_or_mappings_is_missing(tree):
 def broken(name, change):
     """The mapping files, one of them changed."""
     files = objectnet_mappings()
-    told = json.loads(files[name])
-    change(told)
-    return {**files, name: json.dumps(told)}
+    entries = json.loads(files[name])
+    change(entries)
+    return {**files, name: json.dumps(entries)}
 
 
 FOLDERS, SHARED, LINES = "folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json", "pytorch_to_imagenet_2012_id.json"
@@ -85,15 +85,15 @@ FOLDERS, SHARED, LINES = "folder_to_objectnet_label.json", "objectnet_to_imagene
 @pytest.mark.parametrize(
     ("name", "change", "reason"),
     [
-        (FOLDERS, lambda told: told.pop("object_004"), "1 labels that no folder has: Object 4"),
-        (FOLDERS, lambda told: told.update(object_004="Object 5"), "1 labels of two folders: Object 5"),
-        (FOLDERS, lambda told: told.update(object_004=4), "1 entries that are no text: object_004"),
-        (SHARED, lambda told: told.pop("Object 7"), "maps 112 classes to ImageNet's; there are 113"),
-        (SHARED, lambda told: told.update({"Object 7": "thing 7"}), "1 names that are not one line of .*: thing 7"),
-        (SHARED, lambda told: told.update({"Object 7": "thing 8, thing"}), "1 names that stand for two objects: thing 8, thing"),
-        (LINES, lambda told: [told.pop("3"), told.pop("9")], "2 of 1000 classes without a line: 3, 9"),
-        (LINES, lambda told: told.update({"3": 1000}), "1 classes whose line is none of the 1000 .*: 3"),
-        (LINES, lambda told: told.update({"3": 5}), "1 lines of two classes: 5"),
+        (FOLDERS, lambda entries: entries.pop("object_004"), "1 labels that no folder has: Object 4"),
+        (FOLDERS, lambda entries: entries.update(object_004="Object 5"), "1 labels of two folders: Object 5"),
+        (FOLDERS, lambda entries: entries.update(object_004=4), "1 entries that are not text: object_004"),
+        (SHARED, lambda entries: entries.pop("Object 7"), "maps 112 classes to ImageNet's; there are 113"),
+        (SHARED, lambda entries: entries.update({"Object 7": "thing 7"}), "1 names that are not one line of .*: thing 7"),
+        (SHARED, lambda entries: entries.update({"Object 7": "thing 8, thing"}), "1 names of two objects: thing 8, thing"),
+        (LINES, lambda entries: [entries.pop("3"), entries.pop("9")], "2 of 1000 classes without a line: 3, 9"),
+        (LINES, lambda entries: entries.update({"3": 1000}), "1 classes whose line is none of the 1000 .*: 3"),
+        (LINES, lambda entries: entries.update({"3": 5}), "1 lines of two classes: 5"),
     ],
 )  # fmt: skip
 def test_holes_in_the_mappings_are_counted_and_named(tmp_path, name, change, reason):
@@ -105,13 +105,13 @@ def test_holes_in_the_mappings_are_counted_and_named(tmp_path, name, change, rea
 
 @pytest.mark.parametrize("text", ["[]", "{"])
 def test_a_mapping_that_is_no_mapping_is_refused(tmp_path, text):
-    for path, told in {**objectnet_mappings(), SHARED: text}.items():
-        (tmp_path / path).write_text(told)
+    for path, entries in {**objectnet_mappings(), SHARED: text}.items():
+        (tmp_path / path).write_text(entries)
     with pytest.raises(DataUnreadable, match=f"{SHARED} (holds a list|is no JSON)"):
         shared_classes(tmp_path)
 
 
-def test_the_further_shifts_stand_beside_the_clean_images(tmp_path):
+def test_the_further_shifts_are_shown_beside_the_clean_images(tmp_path):
     for name, layout in (
         ("imagenet", "imagenet, sorted"), ("objectnet", "objectnet"), ("imagenet-hr", "imagenet-hr, as on the hub"), ("imagenet-stylized", "imagenet-stylized"),
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Clips: made from still pictures, and read from videos."""
+"""Clips: generated from images, and read from videos."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def made(corruption, data=None, **about):
     return load_data(spec, inner=data)
 
 
-def test_a_clip_of_noise_begins_with_the_still_picture_and_is_compared_with_it():
+def test_a_clip_of_noise_begins_with_the_clean_image_and_is_compared_with_it():
     clips = made("gaussian_noise_frame")
-    assert (len(clips), clips[32].id, clips.ids[32]) == (500 * 31, clips.ids[32], f"{clips.stills.ids[1]}#1")
+    assert (len(clips), clips[32].id, clips.ids[32]) == (500 * 31, clips.ids[32], f"{clips.read.images.ids[1]}#1")
     assert np.abs(clips[31].image.astype(int) - clips[32].image.astype(int)).mean() > 2
     assert traits(clips).facts["against"][:4].tolist() == [-1, 0, 0, 0]
 
@@ -34,11 +34,11 @@ def test_anything_else_is_compared_with_an_earlier_frame(difficulty, expected):
 def test_translation_takes_forty_one_frames_and_the_middle_one_is_the_still():
     clips = made("translate_frame", cut="last")
     still = made("gaussian_noise_frame")
-    assert clips.sequence.frames == 41
+    assert clips.read.sequence.frames == 41
     assert np.array_equal(clips[20].image, still[0].image)
 
 
-def test_frames_are_the_same_whatever_was_asked_before():
+def test_frames_are_the_same_whatever_was_read_before():
     clips, again = made("snow_frame"), made("snow_frame")
     assert np.array_equal([clips[i].image for i in (3, 40, 5)][2], again[5].image)
 
@@ -113,7 +113,7 @@ def test_frames_of_another_size_are_refused(tmp_path):
         released(tmp_path, perturbation="rotate")[0]
 
 
-def test_a_folder_without_videos_is_said(tmp_path):
+def test_a_folder_without_videos_is_an_error(tmp_path):
     (tmp_path / "rotate" / DOG).mkdir(parents=True)
     with pytest.raises(DataMissing, match="holds no videos"):
         released(tmp_path, perturbation="rotate")

@@ -38,7 +38,7 @@ def shards(pack, encoded, tmp_path):
     return tmp_path
 
 
-def test_shards_are_read_where_they_stand(shards, encoded):
+def test_shards_are_read_without_unpacking(shards, encoded):
     data = wds(shards)
     assert isinstance(data, Data)
     assert data.ids[2:4] == ("wds/val-000/0002", "wds/val-001/0000")
@@ -55,7 +55,7 @@ def test_a_field_of_the_json_beside_it_can_be_the_label(shards):
     assert wds(shards, label="fine").labels.tolist() == [2, 1, 0, 2, 1, 0]
 
 
-def test_the_number_of_classes_can_be_told(shards):
+def test_the_number_of_classes_can_be_given(shards):
     assert len(wds(shards, classes=1000).classes) == 1000
     with pytest.raises(DataUnreadable, match=r"largest class index is 2; classes = 2 allows 0 … 1"):
         wds(shards, classes=2)
@@ -88,7 +88,7 @@ def test_a_shard_cut_short_is_named(shards):
 
 
 def test_shards_that_are_not_there_are_named(shards, tmp_path):
-    with pytest.raises(DataMissing, match=r"1 of 3 shards are not there: .*val-002\.tar"):
+    with pytest.raises(DataMissing, match=r"1 of 3 shards do not exist: .*val-002\.tar"):
         wds(shards / "val-{000..002}.tar")
     for place, reason in ((None, "--data-dir"), (tmp_path / "gone", "nothing at"), (tmp_path / "no-*.tar", "holds no .tar")):
         with pytest.raises(DataMissing, match=reason):

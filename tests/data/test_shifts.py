@@ -76,10 +76,12 @@ def test_a_folder_without_numbers_is_no_second_validation_set(plant, tmp_path):
         imagenet_v2(tmp_path)
 
 
-def test_a_folder_whose_name_tells_the_set_is_that_set_alone(tmp_path):
+def test_a_folder_named_after_a_set_is_that_set_alone(tmp_path):
     root = planted(tmp_path, LAYOUTS["imagenet-v2"]()) / "imagenetv2-top-images-format-val"
     assert imagenet_v2(root, split="top-images").ids == imagenet_v2(tmp_path, split="top-images").ids
-    with pytest.raises(DataMissing, match=r"has neither name itself; its folders 0, 1, .* are classes, which all three sets have alike"):
+    with pytest.raises(
+        DataMissing, match=r"has neither name itself; its folders 0, 1, .* are classes, which are the same in all three sets"
+    ):
         imagenet_v2(root, split="threshold-0.7")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.data.formats.arrays import arrays
+from robustvit.data.formats.arrays import array_dataset
 from robustvit.errors import DataError, DataUnreadable
 from robustvit.evaluation import image_cache as cache
 from robustvit.evaluation.image_cache import ImageCache
@@ -19,7 +19,7 @@ ALL = np.arange(150)
 @pytest.fixture
 def data():
     images = np.random.default_rng(0).integers(0, 256, (150, 20, 36, 3), dtype=np.uint8)
-    return arrays("noise", images, np.zeros(150, int), ids=[f"noise/{i}" for i in range(150)], classes=["noise"])
+    return array_dataset("noise", images, np.zeros(150, int), ids=[f"noise/{i}" for i in range(150)], classes=["noise"])
 
 
 class Broken:

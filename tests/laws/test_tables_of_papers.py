@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from layouts import IN9, pictures
+from layouts import IN9, plant_images
 from PIL import Image
 
 from robustvit.data.annotations.wnids import listed, wnids
@@ -48,7 +48,7 @@ def plant_imagenet(root: Path, count: int = 3, size: tuple[int, int] = (60, 48))
 
 def plant_in9(root: Path, variants: tuple[str, ...]) -> None:
     """Writes one image per class and variant, and masks whose foreground is the left half."""
-    pictures(root, [f"bg_challenge/{variant}/val/{folder}/n1_{i}.JPEG" for variant in variants for i, folder in enumerate(IN9)], CUT)
+    plant_images(root, [f"bg_challenge/{variant}/val/{folder}/n1_{i}.JPEG" for variant in variants for i, folder in enumerate(IN9)], CUT)
     for i, folder in enumerate(IN9):
         place = root / "bg_challenge/fg_mask/val" / folder
         place.mkdir(parents=True)
@@ -56,7 +56,7 @@ def plant_in9(root: Path, variants: tuple[str, ...]) -> None:
 
 
 def plant_subset(root: Path, name: str) -> None:
-    pictures(root / name, [f"{wnid}/x.jpg" for wnid in listed(name.replace("-", "_"))])
+    plant_images(root / name, [f"{wnid}/x.jpg" for wnid in listed(name.replace("-", "_"))])
 
 
 def film(path: Path, frames: int) -> None:
@@ -140,9 +140,9 @@ def test_the_table_of_pit(tmp_path: Path) -> None:
 def test_the_table_of_robust_learners(tmp_path: Path) -> None:
     paths = plant_imagenet(tmp_path / "imagenet", 2)
     for name in listed("imagenet_o")[:2]:
-        pictures(tmp_path / "imagenet/val", [f"{name}/ILSVRC2012_val_{int(name[1:]) % 10**8:08}.JPEG"])
+        plant_images(tmp_path / "imagenet/val", [f"{name}/ILSVRC2012_val_{int(name[1:]) % 10**8:08}.JPEG"])
     names = (*alexnet()["ce_mean"], *EXTRA)
-    pictures(tmp_path / "imagenet-c", [f"{name}/{level}/{path}" for name in names for level in range(1, 6) for path in paths], CUT)
+    plant_images(tmp_path / "imagenet-c", [f"{name}/{level}/{path}" for name in names for level in range(1, 6) for path in paths], CUT)
     for name in alexnet()["flip_rate"]:
         film(tmp_path / "imagenet-p" / name / paths[0].replace("JPEG", "mp4"), 41 if name == "translate" else 31)
     for letter in "aro":

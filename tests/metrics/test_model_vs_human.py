@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from robustvit.data.model_vs_human import kinds
+from robustvit.data.model_vs_human import stimulus_sets
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.metrics import model_vs_human as human
 from robustvit.metrics.model_vs_human import (
@@ -226,4 +226,4 @@ def test_a_suite_of_fewer_sets_has_no_average() -> None:
 
 
 def test_the_sets_are_those_of_the_data() -> None:
-    assert tuple(kinds()) == SETS
+    assert tuple(stimulus_sets()) == SETS

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustvit.data.formats.arrays import Arrays, arrays
+from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
@@ -16,10 +16,10 @@ VIEW = View(size=(8, 8), resize=8)
 STILL = {"rotation": 0.0, "scale": 0.0, "shift": 0.0}
 
 
-def _data(count: int = 8, classes: int = 2) -> Arrays:
+def _data(count: int = 8, classes: int = 2) -> ArrayDataset:
     labels = np.arange(count) % classes
     images = np.broadcast_to((labels * 255 // max(1, classes - 1)).astype(np.uint8)[:, None, None, None], (count, 8, 8, 3)).copy()
-    return arrays("levels", images, labels, ids=[f"levels/{i}" for i in range(count)], classes=[str(c) for c in range(classes)])
+    return array_dataset("levels", images, labels, ids=[f"levels/{i}" for i in range(count)], classes=[str(c) for c in range(classes)])
 
 
 def _model(outputs: int = 2, dropout: float = 0.0) -> nn.Module:
@@ -29,7 +29,7 @@ def _model(outputs: int = 2, dropout: float = 0.0) -> nn.Module:
     return model
 
 
-def _train(model: nn.Module, data: Arrays | None = None, **options: object) -> Trained:
+def _train(model: nn.Module, data: ArrayDataset | None = None, **options: object) -> Trained:
     recipe = options.pop("recipe", Recipe(epochs=2, batch_size=4))
     return train(model, data or _data(), view=VIEW, mean=(0.5,) * 3, std=(0.5,) * 3, recipe=recipe, **options)
 
@@ -62,7 +62,9 @@ def test_the_global_generator_is_left_alone() -> None:
 
 def test_the_order_of_the_listing_does_not_matter() -> None:
     data = _data()
-    turned = arrays("levels", data.images[::-1].copy(), data.labels[::-1], ids=data.ids[::-1], classes=data.classes)
+    turned = array_dataset(
+        "levels", np.stack([sample.image for sample in data][::-1]), data.labels[::-1], ids=data.ids[::-1], classes=data.classes
+    )
     assert _weights(_train(_model(), data).model) == _weights(_train(_model(), turned).model)
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit.data.formats.decode import decode
-from robustvit.data.formats.files import EXTENSIONS, listing, written
+from robustvit.data.formats.listing import EXTENSIONS, as_text, list_files
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
@@ -86,7 +86,7 @@ def generate(
         wrote, kept = wrote + one.written, kept + one.kept
         unreadable += one.unreadable
         if progress:
-            progress(done, len(paths), written(paths[done - 1]))
+            progress(done, len(paths), as_text(paths[done - 1]))
     return Made(wrote, kept, unreadable)
 
 
@@ -116,10 +116,10 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
         raise DataMissing(f"there is nothing at {source}; give an image, a folder of images, or a tree of class folders.")
     if source.is_file():
         return source.parent, [source.name]
-    found = listing(source)
-    if not found.pictures:
+    found = list_files(source)
+    if not found.files:
         raise DataMissing(f"{source} holds no images ({found.ignored} other files). Images end in {', '.join(EXTENSIONS)}.")
-    return source, [picture.path for picture in found.pictures]
+    return source, [file.path for file in found.files]
 
 
 def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) -> Iterator[_Variant]:
@@ -167,7 +167,7 @@ def _refuse_twins(paths: Sequence[str]) -> None:
     for path in paths:
         other = seen.setdefault(str(Path(path).with_suffix("")), path)
         if other != path:
-            raise BadParameter(f"{written(other)} and {written(path)} would be written to one file; rename one.")
+            raise BadParameter(f"{as_text(other)} and {as_text(path)} would be written to one file; rename one.")
 
 
 def _agree(order: _Order) -> None:
@@ -203,13 +203,13 @@ def _make(order: _Order, path: str) -> Made:
         picture = _seen(order, path)
     except DataUnreadable as error:
         return Made(0, kept, [str(error)])
-    batch = Batch(pixels(picture[None]), torch.zeros(1, dtype=torch.int64), (written(path),))
+    batch = Batch(pixels(picture[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),))
     unmade = []
     for variant in missing:
         try:
             made = _encoded(_corrupted(variant.spec, batch, order.seed), order.form)
         except RobustvitError as error:  # a picture that this corruption cannot do, such as a single pixel
-            unmade.append(f"{written(path)}: {variant.folder}: {error}")
+            unmade.append(f"{as_text(path)}: {variant.folder}: {error}")
         else:
             _write(order.file(variant, path), made)
     return Made(len(missing) - len(unmade), kept, unmade)
@@ -219,8 +219,8 @@ def _seen(order: _Order, path: str) -> np.ndarray:
     try:
         content = (order.source / path).read_bytes()
     except OSError as error:
-        raise DataUnreadable(f"{written(path)}: {error.strerror}") from error
-    picture = decode(content, written(path))
+        raise DataUnreadable(f"{as_text(path)}: {error.strerror}") from error
+    picture = decode(content, as_text(path))
     return picture if order.view is None else np.asarray(order.view.apply(Image.fromarray(picture)))
 
 

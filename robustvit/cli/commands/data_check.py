@@ -1,4 +1,4 @@
-"""A data set looked at picture by picture: what cannot be read, and what is there twice."""
+"""Reads every image of a data set and reports those that cannot be read and those that are duplicates."""
 
 from __future__ import annotations
 
@@ -7,40 +7,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 
+from robustvit.data.formats.files import ImageFiles
 from robustvit.errors import DataError
 from robustvit.primitives.batch import Data, traits
 from robustvit.spec.sample_order import Frames
 
-_AT_ONCE = 512  # pictures between two reports of progress
+_AT_ONCE = 512  # images between two reports of progress
 _DIGEST = 16  # bytes: among a million files none agree by chance
 
 Report = Callable[[int, int, str], None]
 
 
-@runtime_checkable
-class Stored(Protocol):
-    """Data whose pictures are files: `paths` below `root`."""
-
-    root: Path
-    paths: tuple[str, ...]
-
-    def content(self, index: int) -> bytes:
-        """The bytes of a file."""
-        ...
-
-    def picture(self, index: int, content: bytes) -> np.ndarray:
-        """What they show."""
-        ...
-
-
 @dataclass(frozen=True)
-class Verdict:
-    """What was found. unreadable: a reason for each picture; same, clashing: the ids of equal pictures, with one label and with several."""
+class ImageCheck:
+    """The result of `verify`. unreadable: a reason for each image; same, clashing: the ids of equal images, with one label and with several."""
 
     images: int
     unreadable: tuple[str, ...]
@@ -49,67 +33,72 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether every picture can be read and none stands under two labels."""
+        """Whether every image can be read and none occurs under two labels."""
         return not self.unreadable and not self.clashing
 
 
-class _Seen(NamedTuple):
+class _Content(NamedTuple):
     digest: bytes
     reason: str = ""
 
 
-def verify(data: Data, report: Report | None = None) -> Verdict:
-    """Reads and decodes every picture. Equal are those whose files are, or, of data that is no files, whose pixels are.
+def verify(data: Data, report: Report | None = None) -> ImageCheck:
+    """Reads and decodes every image. Images are equal where their files are, or, for data that is not files, where their pixels are.
 
-    The frames of clips are only decoded, since a clip may stand still, and so are pictures that are `alike` (see batch.Traits).
+    The frames of clips are only decoded, since a clip may not move, and so are images that may be `alike` (see batch.Traits).
     """
-    seen: list[_Seen] = []
-    for start, some in _looked_at(data):
-        seen += some
+    read: list[_Content] = []
+    for start, some in _contents(data):
+        read += some
         if report is not None:
             report(min(start + _AT_ONCE, len(data)), len(data), f"verifying {data.name}")
-    groups = [] if isinstance(data.ids, Frames) or traits(data).alike else _equal(seen)
+    groups = [] if isinstance(data.ids, Frames) or traits(data).alike else _equal(read)
     labels = np.asarray(data.labels)
     several = [len(set(labels[group].tolist())) > 1 for group in groups]
     named = [tuple(data.ids[i] for i in group) for group in groups]
-    return Verdict(
-        len(data), tuple(one.reason for one in seen if one.reason),
+    return ImageCheck(
+        len(data), tuple(one.reason for one in read if one.reason),
         tuple(ids for ids, clash in zip(named, several, strict=True) if not clash),
         tuple(ids for ids, clash in zip(named, several, strict=True) if clash),
     )  # fmt: skip
 
 
 def covers(earlier: Data | None, later: Data) -> bool:
-    """Whether all pictures of `later` are files of `earlier` too, as those of a part of ImageNet are."""
-    if not isinstance(earlier, Stored) or not isinstance(later, Stored):
-        return False
-    return earlier.root == later.root and set(later.paths) <= set(earlier.paths)
+    """Whether all images of `later` are files of `earlier` too, as those of a part of ImageNet are."""
+    before, after = _files(earlier), _files(later)
+    return before is not None and after is not None and before.root == after.root and set(after.paths) <= set(before.paths)
 
 
-def _looked_at(data: Data) -> Iterator[tuple[int, list[_Seen]]]:
-    """The pictures in their order, some at a time; files are read beside each other."""
-    workers = min(8, os.cpu_count() or 1) if isinstance(data, Stored) else 1
-    with ThreadPoolExecutor(workers) as pool:
+def _files(data: Data | None) -> ImageFiles | None:
+    """What reads the images of a data set, where they are files."""
+    read = getattr(data, "read", None)
+    return read if isinstance(read, ImageFiles) else None
+
+
+def _contents(data: Data) -> Iterator[tuple[int, list[_Content]]]:
+    """The contents of the images in their order, some at a time; files are read in parallel."""
+    files = _files(data)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if files is not None else 1) as pool:
         for start in range(0, len(data), _AT_ONCE):
-            yield start, list(pool.map(lambda i: _look(data, i), range(start, min(start + _AT_ONCE, len(data)))))
+            yield start, list(pool.map(lambda i: _content(data, files, i), range(start, min(start + _AT_ONCE, len(data)))))
 
 
-def _look(data: Data, index: int) -> _Seen:
+def _content(data: Data, files: ImageFiles | None, index: int) -> _Content:
     try:
-        if isinstance(data, Stored):
-            content = data.content(index)
-            data.picture(index, content)
-            return _Seen(hashlib.blake2b(content, digest_size=_DIGEST).digest())
+        if files is not None:
+            content = files.content(index)
+            files.decode(index, content)
+            return _Content(hashlib.blake2b(content, digest_size=_DIGEST).digest())
         image = data[index].image
-        return _Seen(hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=_DIGEST).digest())
+        return _Content(hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=_DIGEST).digest())
     except DataError as error:
-        return _Seen(b"", str(error))
+        return _Content(b"", str(error))
 
 
-def _equal(seen: Sequence[_Seen]) -> list[list[int]]:
-    """The rows of readable pictures that are equal, in groups of two and more."""
+def _equal(read: Sequence[_Content]) -> list[list[int]]:
+    """The indices of readable images that are equal, in groups of two and more."""
     groups: dict[bytes, list[int]] = {}
-    for i, one in enumerate(seen):
+    for i, one in enumerate(read):
         if not one.reason:
             groups.setdefault(one.digest, []).append(i)
     return [group for group in groups.values() if len(group) > 1]

@@ -1,4 +1,4 @@
-"""Which data sets are at hand, where they were looked for, how much of them is there, and how to get the others."""
+"""Finds data sets on this machine: where they were looked for, how complete they are, and how to get the others."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, show
 
-_VARIANTS = 128  # that are opened to be told of; where there are more, one parameter is varied at a time
+_VARIANTS = 128  # that are opened at most; where there are more, one parameter is varied at a time
 
 
 def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     """One data set as `robustvit data` shows it, opened with its defaults.
 
     Returns name, found, where (the folder opened, or None), looked (places tried), images, expected (of the whole set, or None), classes,
-    fingerprint, told (one line: what was found, or why nothing was), get (what to do to have it), url, licence. A data set that needs no files
-    is found everywhere.
+    fingerprint, told (one line: what was found, or why nothing was), get (how to get it), url, licence. A data set that needs no files is
+    always found.
     """
     entry = registry.lookup("data", name)
-    told = _about(entry, None, data_dir)
+    about = _about(entry, None, data_dir)
     if _nests(entry):
-        return {**told, "looked": [], "told": entry.rules}
+        return {**about, "looked": [], "told": entry.rules}
     root = resolve_root(name, data_dir)
     found = _opened(entry, Spec(name), root)
     if isinstance(found, RobustvitError):
-        reason = str(found) if root is not None else f"not found; looked in {' and '.join(told['looked'])}."
-        return {**told, "told": f"{reason} {entry.rules}".strip()}
-    return {**told, **_counted(found), "found": True, "told": _told(found, root)}
+        reason = str(found) if root is not None else f"not found; looked in {' and '.join(about['looked'])}."
+        return {**about, "told": f"{reason} {entry.rules}".strip()}
+    return {**about, **_counts(found), "found": True, "told": _described(found, root)}
 
 
 class Variant(NamedTuple):
-    """A data set with some of its parameters: what was opened, or None with the reason."""
+    """A data set with some of its parameters: the opened data and a line about it, or None and the reason."""
 
     params: dict[str, Any]
     data: Data | None
-    told: str
+    description: str
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it, as plain data: also the classes without pictures, and the facts that its samples tell."""
-        about = {"params": self.params, "found": self.data is not None, "told": self.told}
+        """The variant as plain data, with the classes that have no images, and the names of the facts of its samples."""
+        about = {"params": self.params, "found": self.data is not None, "told": self.description}
         if self.data is None:
             return about
         absent = np.setdiff1d(np.arange(len(self.data.classes)), self.data.labels)
         more = {"absent": [self.data.classes[i] for i in absent], "facts": sorted(traits(self.data).facts)}
-        return {**about, **_counted(self.data), **more}
+        return {**about, **_counts(self.data), **more}
 
 
 def describe(address: str, data_dir: Path | str | None = None) -> dict[str, Any]:
-    """One data set in full: what `status` tells of every one, its docstring as `doc`, its source, and whether any of `variants` is found.
+    """One data set in full: what `status` returns, its docstring as `doc`, its source, its `variants`, and whether any of them is found.
 
     Raises UnknownName or BadParameter for an address that names nothing.
     """
@@ -71,7 +71,7 @@ def describe(address: str, data_dir: Path | str | None = None) -> dict[str, Any]
 def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Variant]:
     """A data set opened with every choice of the parameters that its address leaves open; choices that it refuses are left out.
 
-    Where the choices are too many, one parameter is varied at a time. A data set made of another has none.
+    Where there are too many choices, one parameter is varied at a time. A data set generated from another has no variants.
     """
     spec, place = parse_data(address)
     entry = registry.lookup("data", spec.name)
@@ -83,7 +83,7 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
         found = _opened(entry, spec.with_params(**params), root)
         shown = {**dict(spec.params), **params}
         if not isinstance(found, RobustvitError):
-            yield Variant(shown, found, _told(found, root))
+            yield Variant(shown, found, _described(found, root))
         elif not (isinstance(found, BadParameter) and len(choices) > 1):
             yield Variant(shown, None, str(found))
 
@@ -114,13 +114,13 @@ def _nests(entry: Entry) -> bool:
 def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dict[str, Any]:
     root = _root(entry.name, place, data_dir)
     return {
-        "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir), "images": None, "expected": None,
-        "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url, "licence": entry.licence,
+        "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir),
+        "images": None, "expected": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url, "licence": entry.licence,
     }  # fmt: skip
 
 
 def _root(name: str, place: Path | None, data_dir: Path | str | None) -> Path | None:
-    """The folder that is opened: of a place in the address and `--data-dir`, the latter."""
+    """The folder that is opened: `--data-dir` before a place in the address."""
     return resolve_root(name, data_dir) if data_dir is not None or place is None else place
 
 
@@ -130,24 +130,24 @@ def _looked(name: str, place: Path | None, data_dir: Path | str | None) -> list[
     return [str(one.absolute()) for one in places(name).values()] if place is None else [str(place)]
 
 
-def _counted(found: Data) -> dict[str, Any]:
+def _counts(found: Data) -> dict[str, Any]:
     return {"images": len(found), "expected": traits(found).expected, "classes": len(found.classes), "fingerprint": found.fingerprint}
 
 
-def _told(found: Data, root: Path | None) -> str:
+def _described(found: Data, root: Path | None) -> str:
     ignored = getattr(found, "ignored", 0)
     beside = f", {ignored} other files left out" if ignored else ""
     return f"{_size(found)} of {len(found.classes)} classes" + (f" in {root}" if root is not None else "") + beside
 
 
 def _size(found: Data) -> str:
-    """How much is here, and of how much where not all is: `7,412 of 7,500 images`."""
+    """The number of images, with that of the whole set where some are missing: `7,412 of 7,500 images`."""
     if isinstance(found.ids, Frames):
         return f"{len(found.ids.clips):,} clips"
     whole = traits(found).expected
     return f"{len(found):,} images" if whole in (None, len(found)) else f"{len(found):,} of {whole:,} images"
 
 
-def called(params: dict[str, Any]) -> str:
-    """What tells a variant from the others: `split=top-images`."""
+def variant_name(params: dict[str, Any]) -> str:
+    """The parameters of a variant as text: `split=top-images`."""
     return ", ".join(f"{name}={show(value)}" for name, value in params.items())

@@ -1,4 +1,4 @@
-"""The boxes around the objects of ImageNet's validation images, from the files that they come in."""
+"""Reads the bounding boxes of ImageNet's validation images from the files in which they are distributed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from xml.etree import ElementTree
 
 from PIL import Image, UnidentifiedImageError
 
-from robustvit.data.annotations.validation_labels import CSV, beside
-from robustvit.data.formats.files import Files
+from robustvit.data.annotations.validation_labels import CSV, label_folders
+from robustvit.data.formats.files import FileDataset
 from robustvit.errors import DataMissing, DataUnreadable, few
 
 FOLDERS = ("Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "ILSVRC2012_bbox_val_v3", "bbox/val", "bbox", "val", "")
-_BEYOND = 1  # pixels that a box may reach over the edge, where its maker counted pixels from 1; cut off
+_BEYOND = 1  # pixels by which a box may exceed the image, where annotators counted pixels from 1; clipped
 
 Corners = tuple[int, int, int, int]
 
 
 class Boxes(NamedTuple):
-    """Boxes on a picture of so many pixels: (left, top, right, bottom), right and bottom no longer inside."""
+    """Boxes on an image of so many pixels: (left, top, right, bottom), right and bottom exclusive."""
 
     width: int
     height: int
@@ -28,19 +28,19 @@ class Boxes(NamedTuple):
 
 
 class _Wrong(Exception):
-    """Why an image's boxes cannot be had: `kind` gathers what is wrong in the same way."""
+    """Why an image has no usable boxes. kind: the same for all images with the same problem, for one message about them."""
 
     def __init__(self, kind: str, more: str = "") -> None:
         super().__init__(more)
         self.kind = kind
 
 
-def find_boxes(images: Files) -> list[Boxes]:
+def find_boxes(images: FileDataset) -> list[Boxes]:
     """The boxes of each image's own class; boxes of other classes are left out.
 
-    Looked for beside the images and up to four folders above: the XML files of the validation set, in one of the folders that archives
-    unpack to, or Kaggle's LOC_val_solution.csv, whose pictures are opened for their sizes. Raises DataMissing where there is neither;
-    DataUnreadable, with counts, for images without boxes of their class, annotations that cannot be read, and boxes outside the picture.
+    Searched beside the images and up to four folders above: the XML files of the validation set, in one of the folders that archives
+    unpack to, or Kaggle's LOC_val_solution.csv, for which the images are opened for their sizes. Raises DataMissing where there is neither;
+    DataUnreadable, with counts, for images without boxes of their class, annotations that cannot be read, and boxes outside the image.
     """
     boxes_of = _source(images)
     found, wrong = [], dict[str, list[str]]()
@@ -50,25 +50,25 @@ def find_boxes(images: Files) -> list[Boxes]:
         except _Wrong as error:
             wrong.setdefault(error.kind, []).append(f"{name}: {error}" if str(error) else name)
     if wrong:
-        told = "; ".join(f"{len(names)} {kind}: {few(names)}" for kind, names in wrong.items())
-        raise DataUnreadable(f"data 'imagenet-boxes': of {len(images)} images in {images.root}, {told}.")
+        problems = "; ".join(f"{len(names)} {kind}: {few(names)}" for kind, names in wrong.items())
+        raise DataUnreadable(f"data 'imagenet-boxes': of {len(images)} images in {images.read.root}, {problems}.")
     return found
 
 
-def _source(images: Files) -> Callable[[int], Boxes]:
-    for folder in beside(images.root):
+def _source(images: FileDataset) -> Callable[[int], Boxes]:
+    for folder in label_folders(images.read.root):
         for inner in FOLDERS:
             if (folder / inner).is_dir() and any((folder / inner).glob("ILSVRC2012_val_*.xml")):
                 return lambda index, place=folder / inner: _of_xml(images, place, index)  # type: ignore[misc]
         if (folder / CSV).is_file():
             return _of_table(images, folder / CSV)
     raise DataMissing(
-        f"data 'imagenet-boxes': the boxes of the images in {images.root} are not there. Put ILSVRC2012_bbox_val_v3/val/*.xml, "
+        f"data 'imagenet-boxes': no boxes were found for the images in {images.read.root}. Put ILSVRC2012_bbox_val_v3/val/*.xml, "
         f"Annotations/CLS-LOC/val/*.xml or {CSV} beside them or above."
     )
 
 
-def _of_xml(images: Files, place: Path, index: int) -> Boxes:
+def _of_xml(images: FileDataset, place: Path, index: int) -> Boxes:
     path = place / f"{_stem(images, index)}.xml"
     try:
         root = ElementTree.parse(path).getroot()
@@ -96,7 +96,7 @@ def _corners(words: Sequence[str]) -> Corners:
     return left, top, right, bottom
 
 
-def _of_table(images: Files, path: Path) -> Callable[[int], Boxes]:
+def _of_table(images: FileDataset, path: Path) -> Callable[[int], Boxes]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
     except (OSError, UnicodeDecodeError) as error:
@@ -124,17 +124,17 @@ def _fives(words: Sequence[str]) -> Iterator[tuple[str, Corners]]:
         yield words[start], _corners(words[start + 1 : start + 5])
 
 
-def _size(images: Files, index: int) -> tuple[int, int]:
+def _size(images: FileDataset, index: int) -> tuple[int, int]:
     try:
-        with Image.open(images.root / images.paths[index]) as picture:
-            width, height = picture.size
+        with Image.open(images.read.root / images.read.paths[index]) as image:
+            width, height = image.size
     except (OSError, UnidentifiedImageError) as error:
         raise _Wrong("that cannot be opened", str(error)) from error
     return width, height
 
 
 def _checked(width: int, height: int, corners: Sequence[Corners]) -> Boxes:
-    """The boxes, cut at the edge. Raises _Wrong where there are none, or one is no part of the picture."""
+    """The boxes, clipped to the image. Raises _Wrong where there are none, or one lies outside the image."""
     if not corners:
         raise _Wrong("without a box of their class")
     inside = []
@@ -142,10 +142,10 @@ def _checked(width: int, height: int, corners: Sequence[Corners]) -> Boxes:
         cut = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         beyond = max(-left, -top, right - width, bottom - height)
         if beyond > _BEYOND or cut[0] >= cut[2] or cut[1] >= cut[3]:
-            raise _Wrong("with boxes outside the picture", f"({left}, {top}, {right}, {bottom}) on {width}x{height}")
+            raise _Wrong("with boxes outside the image", f"({left}, {top}, {right}, {bottom}) on {width}x{height}")
         inside.append(cut)
     return Boxes(width, height, tuple(inside))
 
 
-def _stem(images: Files, index: int) -> str:
-    return images.paths[index].rpartition("/")[2].rpartition(".")[0]
+def _stem(images: FileDataset, index: int) -> str:
+    return images.read.paths[index].rpartition("/")[2].rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Which classes of ObjectNet are which of ImageNet's thousand, from the four files that come with it."""
+"""Maps classes of ObjectNet to ImageNet's thousand, from the four files that come with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COUNT = 113
 
 
 class Shared(NamedTuple):
-    """A class of ObjectNet that is in ImageNet: its folder, its label, and the indices of the classes that stand for it."""
+    """A class of ObjectNet that is in ImageNet: its folder, its label, and the indices of the corresponding ImageNet classes."""
 
     folder: str
     label: str
@@ -28,7 +28,7 @@ class Shared(NamedTuple):
 def shared_classes(place: Path) -> tuple[Shared, ...]:
     """The 113 classes of ObjectNet that ImageNet has, by the names of their folders.
 
-    place: the folder `mappings`. Raises DataMissing where a file is not there, DataUnreadable, with counts and names, for files with holes.
+    place: the folder `mappings`. Raises DataMissing where a file is missing, DataUnreadable, with counts and names, for incomplete files.
     """
     lacking = [name for name in (FOLDERS, SHARED, LINES, NAMES) if not (place / name).is_file()]
     if lacking:
@@ -36,9 +36,9 @@ def shared_classes(place: Path) -> tuple[Shared, ...]:
     folder_of, index_of = _folder_of(place / FOLDERS), _indices(place)
     names = {label: names.split("; ") for label, names in _texts(place / SHARED).items()}
     _refuse(place / SHARED, "labels that no folder has", [label for label in names if label not in folder_of])
-    told = [name for listed in names.values() for name in listed]
-    _refuse(place / SHARED, f"names that are not one line of {NAMES}", [name for name in told if index_of.get(name) is None])
-    _refuse(place / SHARED, "names that stand for two objects", [name for name, count in Counter(told).items() if count > 1])
+    used = [name for listed in names.values() for name in listed]
+    _refuse(place / SHARED, f"names that are not one line of {NAMES}", [name for name in used if index_of.get(name) is None])
+    _refuse(place / SHARED, "names of two objects", [name for name, count in Counter(used).items() if count > 1])
     if len(names) != _COUNT:
         raise DataUnreadable(f"{place / SHARED} maps {len(names)} classes to ImageNet's; there are {_COUNT}. Restore the file.")
     shared = [Shared(folder_of[label], label, tuple(sorted(index_of[name] or 0 for name in listed))) for label, listed in names.items()]
@@ -63,11 +63,8 @@ def _indices(place: Path) -> dict[str, int | None]:
     names = [line.strip() for line in _read(place / NAMES).rstrip("\n").split("\n")]
     wanted = [str(index) for index in range(len(wnids()))]
     _refuse(place / LINES, f"of {len(wanted)} classes without a line", [index for index in wanted if index not in lines])
-    _refuse(
-        place / LINES,
-        f"classes whose line is none of the {len(names)} of {NAMES}",
-        [key for key in wanted if not _is_line(lines[key], names)],
-    )
+    outside = [key for key in wanted if not _is_line(lines[key], names)]
+    _refuse(place / LINES, f"classes whose line is none of the {len(names)} of {NAMES}", outside)
     repeated = [str(line) for line, count in Counter(lines[key] for key in wanted).items() if count > 1]
     _refuse(place / LINES, "lines of two classes", repeated)
     counts = Counter(names)
@@ -85,7 +82,7 @@ def _refuse(path: Path, what: str, wrong: list[str]) -> None:
 
 def _texts(path: Path) -> dict[str, str]:
     found = _json(path)
-    _refuse(path, "entries that are no text", [key for key, value in found.items() if not isinstance(value, str)])
+    _refuse(path, "entries that are not text", [key for key, value in found.items() if not isinstance(value, str)])
     return found
 
 
@@ -95,7 +92,7 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataUnreadable(f"{path} is no JSON: {error}. Restore the file.") from error
     if not isinstance(found, dict):
-        raise DataUnreadable(f"{path} holds a {type(found).__name__}; it must map names to each other. Restore the file.")
+        raise DataUnreadable(f"{path} holds a {type(found).__name__}; it must be a mapping of names. Restore the file.")
     return found
 
 

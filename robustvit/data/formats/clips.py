@@ -1,7 +1,6 @@
-"""What the clips of ImageNet-P have in common, whether they are made here or read from videos.
+"""The clips of ImageNet-P, generated or read from videos: how many frames they have, and which frames are compared.
 
-Frames are samples, `<picture>#0`, `<picture>#1`, …; what a model answers to one is compared with what it answers to another, and no label
-is asked for.
+Frames are samples, `<image>#0`, `<image>#1`, …; the prediction on one frame is compared with that on another, without any label.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SIDE = 224  # pixels of a released frame
 
 @dataclass(frozen=True)
 class Sequence:
-    """One of the perturbations. difficulty: the strength of noise; the step between the frames compared of everything else."""
+    """One of the perturbations. difficulty: the strength of noise; for any other perturbation the step between the frames compared."""
 
     name: str
     difficulty: Difficulty = 1
@@ -31,7 +30,7 @@ class Sequence:
 
     @property
     def frames(self) -> int:
-        """How many frames a clip has."""
+        """The number of frames of a clip."""
         return 41 if self.name == "translate" else 31
 
     def against(self, clips: int) -> np.ndarray:
@@ -43,6 +42,6 @@ class Sequence:
         return np.tile(earlier.astype(np.int32), clips)
 
     def traits(self, base: str, clips: int, side: int) -> Traits:
-        """The traits of data that consists of such clips of `base`, squares of `side` px."""
+        """The traits of a data set of such clips, one for each image of `base`, with square frames of `side` px."""
         facts = {"against": self.against(clips)}
         return Traits(base=base, scenario=self.name, severity=str(self.difficulty), cut=side, fleeting=True, facts=facts)

@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels, or one clear reason why not."""
+"""Decodes image files to pixels, or says in one line why that is impossible."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustvit.errors import DataUnreadable
 
-# What Pillow's decoders are known to raise for bytes that are not a whole, sane picture.
+# What Pillow's decoders are known to raise for bytes that are not a whole, valid image.
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
     Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -20,29 +20,29 @@ _EIGHT_BIT = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "C
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
-    """The picture in `content` as (H, W, 3) uint8 RGB, by Pillow, the first frame where there are several.
+    """Decodes an image file to (H, W, 3) uint8 RGB with Pillow: the first frame where it has several.
 
-    Grey, palette, CMYK and transparent pictures are converted as Pillow converts them (transparency is dropped). The orientation that
-    EXIF tells is not applied: the labels and scores of ImageNet were made without it.
-    Raises DataUnreadable, naming `name`, for bytes that are no whole picture, for more than 8 bits a channel, and for sizes so large
-    that Pillow takes them for an attack.
+    Grey, palette, CMYK and transparent images are converted as Pillow converts them (transparency is dropped). The orientation in EXIF is
+    not applied: the labels and published scores of ImageNet were made without it.
+    Raises DataUnreadable, beginning with `name`, for bytes that are no whole image, for more than 8 bits a channel, and for sizes that
+    Pillow refuses as decompression bombs.
     """
     if not content:
         raise DataUnreadable(f"{name}: the file is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            _refuse_odd(image, name)
+            _refuse_unsafe(image, name)
             return np.asarray(image.convert("RGB"))
     except _BROKEN as error:
         raise DataUnreadable(f"{name}: {_first_line(error)}") from error
 
 
-def _refuse_odd(image: Image.Image, name: str) -> None:
+def _refuse_unsafe(image: Image.Image, name: str) -> None:
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        raise DataUnreadable(f"{name}: {width}x{height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that Pillow takes for safe")
+        raise DataUnreadable(f"{name}: {width}x{height} pixels are more than the {Image.MAX_IMAGE_PIXELS} that Pillow considers safe")
     if image.mode not in _EIGHT_BIT:
-        raise DataUnreadable(f"{name}: mode {image.mode} holds more than 8 bits a channel; convert it to 8 bits")
+        raise DataUnreadable(f"{name}: mode {image.mode} has more than 8 bits a channel; convert it to 8 bits")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 import pytest
-from layouts import LAYOUTS
+from layouts import LAYOUTS, plant_images
 from layouts import plant as planted
 
-from robustvit.cli.commands.data_status import called, describe, status
+from robustvit.cli.commands.data_status import describe, status, variant_name
 from robustvit.errors import UnknownName
 from robustvit.evaluation.loading import load_data
 from robustvit.spec import registry
@@ -13,7 +13,7 @@ def test_the_digits_are_found_everywhere():
     assert (about["found"], about["images"], about["classes"]) == (True, 500, 10)
 
 
-def test_a_data_set_that_is_absent_tells_where_it_was_looked_for_and_how_to_get_it(tmp_path, monkeypatch):
+def test_the_status_of_an_absent_data_set_names_the_places_and_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTVIT_DATA", str(tmp_path / "all"))
     about = status("imagenet")
@@ -22,14 +22,15 @@ def test_a_data_set_that_is_absent_tells_where_it_was_looked_for_and_how_to_get_
     assert about["told"].startswith(f"not found; looked in {tmp_path}/all/imagenet and {tmp_path}/data/imagenet. Register at")
 
 
-def test_a_data_set_that_cannot_be_opened_tells_why(tmp_path):
+def test_the_status_of_a_data_set_that_cannot_be_opened_has_the_reason(tmp_path):
     about = status("folder", tmp_path)
     assert not about["found"]
     assert "has no folders in it" in about["told"]
 
 
-def test_a_data_set_in_its_usual_place_is_found_and_counted(plant, tmp_path, monkeypatch):
-    monkeypatch.chdir(plant(tmp_path, "data/folder/cat/1.png", "data/folder/dog/2.png"))
+def test_a_data_set_in_its_usual_place_is_found_and_counted(tmp_path, monkeypatch):
+    plant_images(tmp_path, ["data/folder/cat/1.png", "data/folder/dog/2.png"])
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "data/folder/dog/notes.txt").touch()
     about = status("folder")
     assert about["told"] == "2 images of 2 classes in data/folder, 1 other files left out"
@@ -44,20 +45,20 @@ def test_every_data_set_says_how_to_get_it_and_on_what_terms(name):
     assert entry.licence
 
 
-def test_a_set_that_lacks_pictures_says_how_many(tmp_path):
+def test_the_status_of_an_incomplete_set_counts_its_images(tmp_path):
     about = status("imagenet-a", planted(tmp_path, LAYOUTS["imagenet-a"]()))
     assert (about["images"], about["expected"]) == (200, 7_500)
     assert about["told"] == f"200 of 7,500 images of 200 classes in {tmp_path}"
 
 
-def test_every_split_is_told_of_by_its_name(tmp_path):
+def test_every_split_is_described_by_its_name(tmp_path):
     about = describe("imagenet-v2", planted(tmp_path, LAYOUTS["imagenet-v2"]()))
-    told = {called(one["params"]): one for one in about["variants"]}
-    assert {name: one["found"] for name, one in told.items()} == {
+    described = {variant_name(one["params"]): one for one in about["variants"]}
+    assert {name: one["found"] for name, one in described.items()} == {
         "split=matched-frequency": False, "split=threshold-0.7": False, "split=top-images": True,
     }  # fmt: skip
-    assert told["split=top-images"]["images"] == 1000
-    assert "holds no imagenetv2-threshold-0.7/ or " in told["split=threshold-0.7"]["told"]
+    assert described["split=top-images"]["images"] == 1000
+    assert "holds no imagenetv2-threshold-0.7/ or " in described["split=threshold-0.7"]["told"]
     assert about["found"]
     assert about["doc"].startswith("ImageNetV2, one of its three sets.")
 
@@ -67,17 +68,17 @@ def test_an_address_narrows_the_variants(tmp_path):
     assert [(one["params"], one["found"]) for one in about["variants"]] == [({"split": "top-images"}, True)]
 
 
-def test_classes_without_pictures_and_facts_are_named_and_refused_choices_left_out(tmp_path):
+def test_classes_without_images_and_facts_are_named_and_refused_choices_left_out(tmp_path):
     about = describe("imagenet?classes=all", planted(tmp_path, LAYOUTS["imagenet with reassessed labels"]()))
-    told = {called({k: v for k, v in one["params"].items() if k != "classes"}): one for one in about["variants"]}
-    assert set(told) == {"split=val, labels=original", "split=val, labels=real", "split=train, labels=original"}
-    assert len(told["split=val, labels=real"]["absent"]) == 996
-    assert told["split=val, labels=real"]["facts"] == ["fact_real"]
+    described = {variant_name({k: v for k, v in one["params"].items() if k != "classes"}): one for one in about["variants"]}
+    assert set(described) == {"split=val, labels=original", "split=val, labels=real", "split=train, labels=original"}
+    assert len(described["split=val, labels=real"]["absent"]) == 996
+    assert described["split=val, labels=real"]["facts"] == ["fact_real"]
 
 
 def test_every_corruption_and_severity_is_a_variant(tmp_path):
     about = describe("imagenet-c", planted(tmp_path, LAYOUTS["imagenet-c"]()))
-    assert [called(one["params"]) for one in about["variants"] if one["found"]] == ["corruption=fog, severity=3"]
+    assert [variant_name(one["params"]) for one in about["variants"] if one["found"]] == ["corruption=fog, severity=3"]
     assert len(about["variants"]) == 19 * 5
 
 

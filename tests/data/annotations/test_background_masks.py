@@ -30,7 +30,7 @@ def test_masks_have_the_ids_and_labels_of_the_originals(release):
     assert masks.fingerprint != originals.fingerprint
 
 
-def test_equal_masks_are_nothing_odd(release):
+def test_equal_masks_are_no_duplicates(release):
     for folder in IN9:
         np.save(release / "bg_challenge/fg_mask/val" / folder / "fg_x.npy", np.ones((SIDE, SIDE), bool))
     assert verify(imagenet_9(release, variant="fg_mask")).right
@@ -48,7 +48,7 @@ def test_a_mask_is_white_where_the_foreground_is(release):
 def test_masks_of_numbers_are_those_of_truth_values(release, kind):
     masks = imagenet_9(release, variant="fg_mask")
     before = masks[0].image
-    path = masks.root / masks.paths[0]
+    path = masks.read.root / masks.read.paths[0]
     np.save(path, np.load(path).astype(kind))
     assert np.array_equal(imagenet_9(release, variant="fg_mask")[0].image, before)
 
@@ -70,7 +70,7 @@ def test_a_file_that_is_cut_short_is_named(release):
 def test_empty_masks_are_counted(release):
     for folder in IN9[:2]:
         (release / "bg_challenge/fg_mask/val" / folder / "fg_x.npy").write_bytes(b"")
-    with pytest.raises(DataUnreadable, match=r"2 masks in .* are empty: 00_dog/fg_x\.npy"):
+    with pytest.raises(DataUnreadable, match=r"2 masks in .* are empty files: 00_dog/fg_x\.npy"):
         imagenet_9(release, variant="fg_mask")
 
 

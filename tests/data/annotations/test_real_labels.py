@@ -13,8 +13,8 @@ def tree(tmp_path):
 
 def test_every_image_has_the_labels_of_its_number(tree):
     data = imagenet(tree, labels="real")
-    told = dict(zip(data.ids, traits(data).facts["fact_real"], strict=True))
-    assert [told[f"imagenet/val/ILSVRC2012_val_{i:08}"] for i in (1, 2, 3, 4, 5)] == [[207, 208], [], [998], [207], [30]]
+    real = dict(zip(data.ids, traits(data).facts["fact_real"], strict=True))
+    assert [real[f"imagenet/val/ILSVRC2012_val_{i:08}"] for i in (1, 2, 3, 4, 5)] == [[207, 208], [], [998], [207], [30]]
     assert (traits(data).scenario, traits(data).params) == ("", (("labels", "real"),))
 
 
@@ -55,8 +55,8 @@ def test_holes_are_counted_and_the_first_is_named(tree, text, reason):
 
 
 def test_images_without_a_number_are_counted(tree):
-    picture = next((tree / "val").rglob("*_00000003.JPEG"))
-    picture.rename(picture.with_name("ILSVRC2012_val_00050001.JPEG"))
+    image = next((tree / "val").rglob("*_00000003.JPEG"))
+    image.rename(image.with_name("ILSVRC2012_val_00050001.JPEG"))
     with pytest.raises(DataUnreadable, match=r"1 images in .* are none of these: ILSVRC2012_val_00050001"):
         imagenet(tree, labels="real")
 

@@ -1,0 +1,63 @@
+"""The one class of the built-in data sets: the fields of the `Data` protocol, and a function that reads the image of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.primitives.batch import Sample, Traits
+from robustvit.primitives.reading import Reading
+
+Read = TypeVar("Read", bound=Callable[[int], np.ndarray])
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset(Generic[Read]):
+    """N labelled images, read on demand.
+
+    read: from the index of a sample to its image, (H, W, 3) uint8 RGB; raises DataUnreadable. ids: N, all different. labels: (N,) int64,
+    indices into `classes`. ignored: the number of other files that were found beside those of the images.
+    """
+
+    name: str
+    read: Read
+    ids: Sequence[str]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    fingerprint: str
+    source: str = "original"
+    traits: Traits = field(default_factory=Traits)
+    ignored: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.ids[index], self.read(index), int(self.labels[index]))
+
+
+def image_dataset(
+    name: str, read: Read, *, ids: Sequence[str], labels: Sequence[int] | np.ndarray, classes: Sequence[str], readings: tuple[Reading, ...],
+    marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: int = 0,
+) -> ImageDataset[Read]:  # fmt: skip
+    """The data set of these samples, whose fingerprint covers ids, labels, classes and `marks` (see `fingerprint`).
+
+    The labels are copied and become read-only. Raises DataUnreadable where two samples have the same id.
+    """
+    refuse_repeats(ids, name)
+    indices = read_only_labels(labels)
+    mark = fingerprint(ids, indices, classes, marks)
+    own = traits or Traits()
+    return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, mark, source, own, ignored)
+
+
+def read_only_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:
+    """A read-only copy of class indices, (N,) int64."""
+    copy = np.array(labels, dtype=np.int64)
+    copy.flags.writeable = False
+    return copy

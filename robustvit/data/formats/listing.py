@@ -1,0 +1,127 @@
+"""Finds the folders of a data set and lists the image files in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.spec.data_address import places
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+class ImageFile(NamedTuple):
+    """A file: its path below the folder that was listed, with `/` between names, and its size in bytes."""
+
+    path: str
+    size: int
+
+    @property
+    def without_ending(self) -> str:
+        """The path without the ending of the file name, as text (see `as_text`)."""
+        return as_text(self.path.rpartition(".")[0])
+
+    @property
+    def stem(self) -> str:
+        """The file name without folders and ending, as text."""
+        return self.without_ending.rpartition("/")[2]
+
+
+class Listing(NamedTuple):
+    """The image files below a folder, sorted by path, and the number of other files beside them."""
+
+    files: list[ImageFile]
+    ignored: int
+
+
+def list_files(folder: Path, *, below: bool = True, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
+    """Lists the images in a folder and, where `below`, in the folders below it. Links to folders are followed at the top only.
+
+    endings: of the file names that count as images.
+    """
+    found: list[ImageFile] = []
+    ignored = _collect(folder, "", found, below, endings)
+    return Listing(sorted(found), ignored)
+
+
+def refuse_unusable(data: str, folder: Path, listing: Listing, *, what: str = "images", endings: tuple[str, ...] = EXTENSIONS) -> None:
+    """Raises DataMissing where a listing has no files, DataUnreadable where some of them are empty. what: the files' name in messages."""
+    if not listing.files:
+        raise DataMissing(
+            f"data '{data}': {folder} holds no {what} ({listing.ignored} other files). {what.capitalize()} end in {', '.join(endings)}."
+        )
+    empty = [file.path for file in listing.files if file.size == 0]
+    if empty:
+        raise DataUnreadable(f"data '{data}': {len(empty)} {what} in {folder} are empty files: {few(empty)}. Restore or remove them.")
+
+
+def need(root: Path | None, name: str) -> Path:
+    """The folder or file that a data set was given. Raises DataMissing where none was given, or where it does not exist."""
+    if root is None:
+        looked = " and ".join(f"{words} ({place.absolute()})" for words, place in places(name).items())
+        raise DataMissing(
+            f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; `robustvit data` says how to get them."
+        )
+    if not root.exists():
+        raise DataMissing(f"data '{name}': there is nothing at {root}. `robustvit data` says where data is looked for and how to get it.")
+    return root
+
+
+def need_folder(root: Path | None, name: str) -> Path:
+    """As `need`, for a folder. Raises DataMissing where it is a file."""
+    place = need(root, name)
+    if not place.is_dir():
+        raise DataMissing(f"data '{name}': {place} is a file; give the folder that holds the images.")
+    return place
+
+
+def first_folder(candidates: Iterable[Path]) -> Path | None:
+    """The first of some paths that is a folder."""
+    return next((place for place in candidates if place.is_dir()), None)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones and archive leftovers (`.…`, `__…`) are left out."""
+    return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith((".", "__")))
+
+
+def some_subfolders(folder: Path) -> str:
+    """The first few subfolders as a message names them, or "no folders"."""
+    return few(subfolders(folder)) or "no folders"
+
+
+def as_text(name: str) -> str:
+    """A file name as text that can be hashed and stored, whatever bytes it has on disk."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _collect(folder: Path, prefix: str, found: list[ImageFile], below: bool, endings: tuple[str, ...]) -> int:
+    ignored = 0
+    for item in _scan(folder):
+        if item.name.startswith("."):
+            continue
+        if item.is_dir(follow_symlinks=False):
+            ignored += _collect(Path(item.path), f"{prefix}{item.name}/", found, below, endings) if below else 0
+        elif item.name.lower().endswith(endings):
+            found.append(ImageFile(prefix + item.name, _size(item)))
+        else:
+            ignored += 1
+    return ignored
+
+
+def _size(item: os.DirEntry[str]) -> int:
+    try:
+        return item.stat().st_size
+    except OSError as error:
+        raise DataUnreadable(f"{item.path}: {error.strerror}. Restore or remove it.") from error
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except OSError as error:
+        raise DataUnreadable(f"the folder {folder} cannot be listed: {error.strerror}.") from error
