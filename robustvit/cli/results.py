@@ -141,7 +141,7 @@ def factors(
         from robustvit.report.pareto_plot import pareto_plot
         from robustvit.report.scatter import svg
 
-        err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), alone=True), plot)}", highlight=False, soft_wrap=True)
+        err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), standalone=True), plot)}", highlight=False, soft_wrap=True)
     told = factor_answers.answer(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
     title = f"{fit or 'factors'} · {'published' if published else store}"
     print_table(told.table, told.page, title, format, output, told.sentence)

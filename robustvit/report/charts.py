@@ -1,4 +1,4 @@
-"""Curves and heat maps from the leaderboard."""
+"""Severity curves, attack curves and heat maps of a leaderboard."""
 
 from __future__ import annotations
 
@@ -6,159 +6,155 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from robustvit.report.figures import Bar, Panel, Point, Series, bar, ceiling, in_order, number, panel, step, told
-from robustvit.report.suite_results import Entrant, Place, Stage
+from robustvit.report.colours import colour_step
+from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
+from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
+from robustvit.report.points import ABSENT, Point, point_text
+from robustvit.report.suite_results import ModelResults, Setting, SuiteResults
 from robustvit.spec import registry
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 _ATTACK_METRIC = "robust_accuracy"
 _ZERO = "0"  # the severity of clean images
-_ABSENT = Point(math.nan, status="absent")
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A number of a heat map. step: its colour, None without a number; status marks it; tip is what the pointer gets; bar: its interval."""
+class HeatCell:
+    """A value of a heat map. step: its colour, None without a value; kind: as a Point's; tip: its tooltip; bar: its interval."""
 
     text: str
     step: int | None
-    status: str
+    kind: str
     tip: str
     bar: Bar | None = None
 
 
 @dataclass(frozen=True)
-class Band:
-    """A row of a heat map. family is set on the first row of each, with the number of rows it spans."""
+class HeatRow:
+    """A scenario of a heat map. family: set on the first row of each family, with the number of rows it spans."""
 
     title: str
     family: str
     span: int
-    tiles: tuple[Tile, ...]
-    average: Tile | None
+    cells: tuple[HeatCell, ...]
+    average: HeatCell | None
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Scenario × severity of one entrant."""
+    """Scenario × severity of one model. average: the heading of the last column, "" without one; top: the end of the colour scale."""
 
-    entrant: Entrant
+    model: ModelResults
     levels: tuple[str, ...]
-    bands: tuple[Band, ...]
+    rows: tuple[HeatRow, ...]
     average: str
     top: str
 
 
-def corruption_panels(stage: Stage, guess: float | None) -> list[Panel]:
-    """A panel of every scenario with severities, attacks aside; the clean number stands at severity 0. None where each has one number."""
-    metric = stage.metric
-    data = {entrant: entrant.points(metric) for entrant in stage.entrants}
-    panels = _panels(stage, metric, data, _graded(stage, metric), guess)
-    several = len({(place.scenario == "clean") or place.severity for points in data.values() for place in points}) > 1
-    return panels if several else []
+def corruption_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
+    """A panel for every scenario with severities that is no attack; severity 0 is the clean image. None where each has a single value."""
+    metric = suite.metric
+    data = {model: model.points(metric) for model in suite.models}
+    levels = {(setting.scenario == "clean") or setting.severity for points in data.values() for setting in points}
+    return _panels(suite, metric, data, _graded(suite, metric), chance) if len(levels) > 1 else []
 
 
-def attack_panels(stage: Stage) -> list[Panel]:
-    """A panel of robust accuracy over the budget for every attack; the clean accuracy stands at budget 0."""
-    data = {entrant: entrant.points(_ATTACK_METRIC) for entrant in stage.entrants}
-    for entrant, points in data.items():
-        points.update({place: one for place, one in entrant.points("top1").items() if place.scenario == "clean"})
-    return _panels(stage, _ATTACK_METRIC, data, _ordered(data.values()))
+def attack_panels(suite: SuiteResults) -> list[Panel]:
+    """A panel of robust accuracy over the budget for every attack; budget 0 is the clean accuracy."""
+    data = {model: model.points(_ATTACK_METRIC) for model in suite.models}
+    for model, points in data.items():
+        points.update({setting: point for setting, point in model.points("top1").items() if setting.scenario == "clean"})
+    return _panels(suite, _ATTACK_METRIC, data, _with_severity(data.values()))
 
 
-def heat_map(entrant: Entrant) -> HeatMap | None:
-    """The numbers of one entrant by scenario and severity; None where no scenario with severities has a number."""
-    metric = entrant.metric()
-    points = entrant.points(metric)
-    graded = _graded(Stage(entrant.suite, entrant.data, (entrant,)), metric)
-    if not any(point.known for place, point in points.items() if (place.scenario, place.params) in graded):
+def heat_map(model: ModelResults) -> HeatMap | None:
+    """The values of one model by scenario and severity; None where no scenario with severities has a value."""
+    metric = model.metric()
+    points = model.points(metric)
+    alone = SuiteResults(model.suite, model.data, (model,))
+    keys = _graded(alone, metric)
+    if not any(point.known for setting, point in points.items() if setting[:2] in keys):
         return None
-    levels = in_order([place.severity for place in points if (place.scenario, place.params) in graded])
-    percent = Stage(entrant.suite, entrant.data, (entrant,)).unit(metric) == "%"
-    top = 100.0 if percent else ceiling([one.value for one in points.values()])
-    families = [family_of(scenario) for scenario, _ in graded]
-    bands = [
-        Band(
-            title=titled(key, graded), family=family if families.index(family) == i else "", span=families.count(family),
-            tiles=tuple(_tile(points.get(Place(*key, level), _ABSENT), f"{titled(key, graded)} · {level}", top, percent) for level in levels),
-            average=_average_tile(entrant, key[0]) if metric == "top1" else None,
-        )
-        for i, (key, family) in enumerate(zip(graded, families, strict=True))
-    ]  # fmt: skip
-    return HeatMap(
-        entrant, tuple(levels), tuple(bands), "error" if any(band.average for band in bands) else "", number(top) if not percent else "100"
-    )
+    levels = sorted_levels([setting.severity for setting in points if setting[:2] in keys])
+    percent = alone.unit(metric) == "%"
+    top = 100.0 if percent else axis_end([point.value for point in points.values()])
+    families = [family_of(scenario) for scenario, _ in keys]
+    rows = []
+    for i, (key, family) in enumerate(zip(keys, families, strict=True)):
+        title = scenario_title(key, keys)
+        cells = [_heat_cell(points.get(Setting(*key, level), ABSENT), f"{title} · {level}", top, percent) for level in levels]
+        average = _error_cell(model, key[0]) if metric == "top1" else None
+        rows.append(HeatRow(title, family if families.index(family) == i else "", families.count(family), tuple(cells), average))
+    heading = "error" if any(row.average for row in rows) else ""
+    return HeatMap(model, tuple(levels), tuple(rows), heading, "100" if percent else format_number(top))
 
 
 def family_of(scenario: str) -> str:
-    """The family of a corruption, `other` for what belongs to none."""
+    """The family of a corruption; `other` for a scenario without one."""
     entry = registry.entries("corruption").get(scenario)
     return entry.family if entry is not None and entry.family else "other"
 
 
-def spaced(name: str) -> str:
-    """A plug-in's name as words."""
-    return name.replace("_", " ")
-
-
-def titled(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
-    """The scenario, with its parameters where it stands there more than once."""
-    scenario, params = key
-    several = sum(other == scenario for other, _ in keys) > 1
-    return f"{spaced(scenario)} ({params})" if several and params else spaced(scenario)
-
-
-def _graded(stage: Stage, metric: str) -> list[tuple[str, str]]:
+def _graded(suite: SuiteResults, metric: str) -> list[tuple[str, str]]:
     """(scenario, params) with severities that are neither attacks nor certificates, by family."""
-    apart = {place.scenario for entrant in stage.entrants for place in entrant.points(_ATTACK_METRIC)} | set(
-        registry.entries("certificate")
-    )
-    keys = [key for key in _ordered(entrant.points(metric) for entrant in stage.entrants) if key[0] not in apart]
+    others = {setting.scenario for model in suite.models for setting in model.points(_ATTACK_METRIC)}
+    others |= set(registry.entries("certificate"))
+    keys = [key for key in _with_severity(model.points(metric) for model in suite.models) if key[0] not in others]
     order = {family: i for i, family in enumerate(FAMILIES)}
     return sorted(keys, key=lambda key: order.get(family_of(key[0]), len(order)))
 
 
-def _ordered(many: Iterable[Mapping[Place, Point]]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((place.scenario, place.params) for points in many for place in points if place.severity))
+def _with_severity(several: Iterable[Mapping[Setting, Point]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((setting.scenario, setting.params) for points in several for setting in points if setting.severity))
 
 
 def _panels(
-    stage: Stage, metric: str, data: Mapping[Entrant, Mapping[Place, Point]], keys: list[tuple[str, str]], guess: float | None = None
+    suite: SuiteResults,
+    metric: str,
+    data: Mapping[ModelResults, Mapping[Setting, Point]],
+    keys: list[tuple[str, str]],
+    chance: float | None = None,
 ) -> list[Panel]:
-    unit = stage.unit(metric)
+    unit = suite.unit(metric)
     values = [point.value for points in data.values() for point in points.values()]
-    top = 100.0 if unit == "%" else ceiling(values)
-    made: list[Panel] = []
+    top = 100.0 if unit == "%" else axis_end(values)
     if not any(math.isfinite(value) for value in values):
-        return made
+        return []
+    clean = [_ZERO] if any(setting.scenario == "clean" for points in data.values() for setting in points) else []
+    panels = []
     for key in keys:
-        levels = in_order([place.severity for points in data.values() for place in points if (place.scenario, place.params) == key])
-        clean = any(place.scenario == "clean" for points in data.values() for place in points)
+        levels = sorted_levels([setting.severity for points in data.values() for setting in points if setting[:2] == key])
         series = [
-            Series(entrant.slot, entrant.name, (*_clean(points, clean), *(points.get(Place(*key, level), _ABSENT) for level in levels)))
-            for entrant, points in data.items()
-        ]
+            Series(
+                model.slot, model.name,
+                (*(_clean_point(points) for _ in clean), *(points.get(Setting(*key, level), ABSENT) for level in levels)),
+            )
+            for model, points in data.items()
+        ]  # fmt: skip
         family = "" if family_of(key[0]) == "other" else family_of(key[0])
-        made.append(panel(titled(key, keys), [*([_ZERO] if clean else []), *levels], series, tag=family, top=top, unit=unit, guess=guess))
-    return made
+        panels.append(panel(scenario_title(key, keys), [*clean, *levels], series, tag=family, top=top, unit=unit, chance=chance))
+    return panels
 
 
-def _clean(points: Mapping[Place, Point], wanted: bool) -> list[Point]:
-    return [next((one for place, one in points.items() if place.scenario == "clean"), _ABSENT)] if wanted else []
+def _clean_point(points: Mapping[Setting, Point]) -> Point:
+    return next((point for setting, point in points.items() if setting.scenario == "clean"), ABSENT)
 
 
-def _tile(point: Point, title: str, top: float, percent: bool) -> Tile:
-    if point.status == "absent":
-        return Tile("", None, "absent", "")
-    text = number(point.value) if point.known else {"failed": "✕", "n/a": "n/a"}.get(point.status, "…")
-    return Tile(text, step(point.value, top) if point.known else None, point.status, f"{title}\n{told(point, '%' if percent else '')}")
+def _heat_cell(point: Point, title: str, top: float, percent: bool) -> HeatCell:
+    if point.kind == "absent":
+        return HeatCell("", None, point.kind, "")
+    unknown = {"failed": "✕", "undefined": point.status}.get(point.kind, "…")
+    tip = f"{title}\n{point_text(point, '%' if percent else '')}"
+    if not point.known:
+        return HeatCell(unknown, None, point.kind, tip)
+    return HeatCell(format_number(point.value), colour_step(point.value, top), point.kind, tip)
 
 
-def _average_tile(entrant: Entrant, scenario: str) -> Tile | None:
-    point = entrant.average("corruption_error", scenario)
+def _error_cell(model: ModelResults, scenario: str) -> HeatCell | None:
+    point = model.average("corruption_error", scenario)
     if point is None:
         return None
-    tip = f"{spaced(scenario)} · error over its severities\n{told(point)}"
+    tip = f"{with_spaces(scenario)} · error over its severities\n{point_text(point)}"
     if not point.known:
-        return Tile(point.status, None, point.status, tip)
-    return Tile(number(point.value), None, point.status, tip, bar(point.value, point.low, point.high))
+        return HeatCell(point.status, None, point.kind, tip)
+    return HeatCell(format_number(point.value), None, point.kind, tip, bar(point.value, point.low, point.high))

@@ -1,4 +1,4 @@
-"""Every row of the leaderboard, packed for the page's script: repeated text once, what is the same in all rows aside."""
+"""All rows of the leaderboard, packed for the page's script: repeated text is stored once, constant columns apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPED = ("value", "low", "high", "n", "seconds", "seed")
 
 @dataclass(frozen=True)
 class Numbers:
-    """json: the packed table, safe inside a script element. same: (column, value) pairs that all rows share."""
+    """The packed table. json: safe inside a script element; same: (column, value) of constant columns; filters: (column, its values)."""
 
     json: Markup
     rows: int
@@ -26,7 +26,7 @@ class Numbers:
 
 
 def numbers(board: pd.DataFrame) -> Numbers:
-    """A board as the page's table: columns that differ, the telling ones first, and the choices of its filters."""
+    """Packs a leaderboard: columns that vary, the most important first, and the choices of the filters."""
     same = [name for name in board.columns if name not in _ALWAYS and board[name].nunique(dropna=False) <= 1]
     columns = [name for name in (*_FIRST, *(other for other in board.columns if other not in _FIRST)) if name not in same]
     packed = {
@@ -41,7 +41,7 @@ def numbers(board: pd.DataFrame) -> Numbers:
 
 
 def script_json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """JSON that cannot end the script element that contains it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

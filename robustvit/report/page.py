@@ -1,4 +1,4 @@
-"""The page itself: parts put into the template, style and script inside, and a policy that forbids the network."""
+"""Renders the report as one HTML file with inline style and script, and a content security policy that forbids network access."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from markupsafe import Markup
 from robustvit.errors import StoreFull
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
-from robustvit.report.certified import certified_panels
+from robustvit.report.certified_curves import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
-from robustvit.report.figures import ramp, symbol
-from robustvit.report.gallery import gallery, share
+from robustvit.report.colours import colour, colour_scale
+from robustvit.report.cost_plots import cost_plots
+from robustvit.report.figures import symbol
+from robustvit.report.image_gallery import image_budget, image_gallery
 from robustvit.report.numbers import numbers
-from robustvit.report.pareto import pictures
-from robustvit.report.provenance import conditions, manifests
-from robustvit.report.published import pairs
-from robustvit.report.ranking import board_of
-from robustvit.report.suite_results import Stage, colour, stages
-from robustvit.report.text import conclusion, doubts, notices
+from robustvit.report.provenance import manifests, provenance
+from robustvit.report.published import published_comparisons
+from robustvit.report.ranking import ranking
+from robustvit.report.suite_results import SuiteResults, results_by_suite
+from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.results.leaderboard import leaderboard
 from robustvit.version import __version__
 
 
 def write_report(store: Store | Path | str, path: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:
-    """Writes a store's numbers, pictures and conditions as one HTML file that needs no network; returns its path.
+    """Writes a store's numbers, figures, images and provenance as one HTML file that needs no network; returns its path.
 
-    suite, models: show only these. The file appears whole or not at all.
+    suite, models: show only these. The file is written atomically.
     Raises StoreError where there is no store, or none of that suite or model in it, and StoreFull where the file cannot be written.
     """
-    place = store if isinstance(store, Store) else Store(store)
+    source = store if isinstance(store, Store) else Store(store)
     target = Path(path)
-    page = render(leaderboard(place, suite=suite, models=models), place)
+    page = render(leaderboard(source, suite=suite, models=models), source)
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -51,68 +52,71 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise StoreFull(f"cannot write the report {target}: {error.strerror or error}. Give another place with --output.") from error
+        raise StoreFull(f"cannot write the report {target}: {error.strerror or error}. Choose another file with --output.") from error
     return target
 
 
 def render(board: pd.DataFrame, store: Store) -> str:
-    """The page of a leaderboard, with pictures and conditions from its store. The same input gives the same page."""
-    asked = stages(board)
+    """The page of a leaderboard, with images and provenance from its store. The same input gives the same page."""
+    suites = results_by_suite(board)
     style, script = Markup(_style()), Markup(_text("script.js"))
     return _environment().get_template("page.html.j2").render(
-        title=_title(asked), version=__version__, policy=_policy(style, script), style=style, script=script,
-        stages=[_stage(stage, store, board) for stage in asked], board=board_of(asked), many=len(asked) > 1,
-        conclusions=[conclusion(stage, entrant) for stage in asked for entrant in stage.entrants], notices=notices(asked), doubts=doubts(asked),
-        pairs=pairs(board), costs=pictures(board), conditions=conditions(store, board), numbers=numbers(board), seconds=_seconds(board), ramp=ramp(), store=str(store.path),
+        title=_title(suites), version=__version__, policy=_policy(style, script), style=style, script=script, store=str(store.path),
+        suites=[_figures(suite, store, board) for suite in suites], ranking=ranking(suites), many=len(suites) > 1,
+        conclusions=[conclusion(suite, model) for suite in suites for model in suite.models], notices=notices(suites),
+        gradient_warnings=gradient_warnings(suites), published=published_comparisons(board), cost_plots=cost_plots(board),
+        provenance=provenance(store, board), numbers=numbers(board), seconds=_seconds(board), colour_scale=colour_scale(),
     )  # fmt: skip
 
 
-def _stage(stage: Stage, store: Store, board: pd.DataFrame) -> dict[str, Any]:
-    about = _about_data(stage, store, board)
-    classes = 0 if about is None else about.classes
-    guess = 100 / classes if classes and stage.unit(stage.metric) == "%" and stage.metric == "top1" else None
-    names = _class_names(about, manifests(store, board))
-    heats = [heat_map(entrant) for entrant in stage.entrants]
-    pictures = [gallery(store, entrant, names, share(len(stage.entrants))) for entrant in stage.entrants]
+def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str, Any]:
+    """The template variables of one suite's section."""
+    runs = manifests(store, board)
+    facts = _data_facts(suite, runs)
+    percent = suite.metric == "top1" and suite.unit(suite.metric) == "%"
+    chance = 100 / facts.classes if facts is not None and facts.classes and percent else None
+    class_names, budget = _class_names(facts, runs), image_budget(len(suite.models))
+    heat_maps = [heat_map(model) for model in suite.models]
+    galleries = [image_gallery(store, model, class_names, budget) for model in suite.models]
     return {
-        "suite": stage.suite, "data": stage.data, "entrants": stage.entrants, "metric": stage.metric, "unit": stage.unit(stage.metric),
-        "guess": guess, "corruptions": corruption_panels(stage, guess), "attacks": attack_panels(stage), "certified": certified_panels(stage),
-        "heats": [heat for heat in heats if heat is not None], "galleries": [one for one in pictures if one is not None],
+        "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
+        "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
+        "certified": certified_panels(suite),
+        "heat_maps": [one for one in heat_maps if one is not None], "galleries": [one for one in galleries if one is not None],
     }  # fmt: skip
 
 
-def _about_data(stage: Stage, store: Store, board: pd.DataFrame) -> DataFacts | None:
-    """What is told of the data that a stage is grouped by, or of the first of its variants."""
-    requested = [one for run in manifests(store, board) if run.suite.name == stage.suite for one in run.data.values()]
-    alike = [one for one in requested if one.base == stage.data]
-    return next((one for one in reversed(alike) if one.label == stage.data), alike[-1] if alike else None)
+def _data_facts(suite: SuiteResults, runs: Iterable[Manifest]) -> DataFacts | None:
+    """The recorded facts about the data set that a suite's results are grouped by, or else about the last of its variants."""
+    alike = [facts for run in runs if run.suite.name == suite.name for facts in run.data.values() if facts.base == suite.data]
+    return next((facts for facts in reversed(alike) if facts.label == suite.data), alike[-1] if alike else None)
 
 
-def _class_names(about: DataFacts | None, told: Iterable[Manifest]) -> dict[str, list[str]]:
-    """The names of the labels in every cell: its data's own, or those of the data it varies where both have as many classes."""
+def _class_names(base: DataFacts | None, runs: Iterable[Manifest]) -> dict[str, list[str]]:
+    """The class names of every cell: those of its data, or of the base data set where that has as many classes."""
     found: dict[str, list[str]] = {}
-    for manifest in told:
-        for cell in manifest.cells:
-            data = manifest.data[cell.data_fingerprint]
-            alike = about is not None and (data.base, data.classes) == (about.base, about.classes)
-            found[cell.cell] = data.class_names or (about.class_names if alike and about is not None else [])
+    for run in runs:
+        for cell in run.cells:
+            data = run.data[cell.data_fingerprint]
+            alike = base is not None and (data.base, data.classes) == (base.base, base.classes)
+            found[cell.cell] = data.class_names or (base.class_names if alike and base is not None else [])
     return found
 
 
 def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robustvit.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(symbol=symbol, colour=colour)
-    return made
+    environment.globals.update(symbol=symbol, colour=colour)
+    return environment
 
 
 def _policy(style: str, script: str) -> str:
-    """What the page may load: its own style and script, pictures inside it, nothing else from anywhere."""
+    """The content security policy: the page's own style and script, inline images, nothing else."""
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
@@ -123,7 +127,7 @@ def _hash(text: str) -> str:
 
 
 def _style() -> str:
-    shades = "".join(f".h{i}{{background:{shade.background};color:{shade.ink}}}" for i, shade in enumerate(ramp()))
+    shades = "".join(f".h{i}{{background:{shade.background};color:{shade.ink}}}" for i, shade in enumerate(colour_scale()))
     return _text("style.css") + shades
 
 
@@ -131,11 +135,11 @@ def _text(name: str) -> str:
     return resources.files("robustvit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-def _title(asked: list[Stage]) -> str:
-    models = list(dict.fromkeys(entrant.model for stage in asked for entrant in stage.entrants))
-    if len(models) == 1:
-        return f"Robustness of {models[0]}"
-    return f"Robustness of {len(models)} models" if models else "Robustness report"
+def _title(suites: list[SuiteResults]) -> str:
+    labels = list(dict.fromkeys(model.label for suite in suites for model in suite.models))
+    if len(labels) == 1:
+        return f"Robustness of {labels[0]}"
+    return f"Robustness of {len(labels)} models" if labels else "Robustness report"
 
 
 def _seconds(board: pd.DataFrame) -> float:

@@ -1,4 +1,4 @@
-"""The Pareto plot of a factor view: which columns it shows, and what is written on its axes."""
+"""The Pareto plot of a factor view: a robustness score against MACs or parameters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 import pandas as pd
 
 from robustvit.errors import NotApplicable
-from robustvit.report.scatter import Scatter, Spot, scatter
+from robustvit.report.scatter import Scatter, ScatterPoint, scatter
 from robustvit.results.factors.regression import need, pareto
 
-UNITS = {"macs": (1e9, "GMACs of a picture"), "parameters": (1e6, "million parameters")}
+_UNITS = {"macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters")}
 
 
 def pareto_plot(view: pd.DataFrame, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
-    """Score against cost, with the models that nothing beats joined and named. group: the factor that colours.
+    """Score against cost, with the models of the Pareto front joined and labelled. group: the factor that colours the points.
 
     Raises UsageError for a score that the view lacks, NotApplicable where fewer than two models have both numbers.
     """
@@ -23,14 +23,14 @@ def pareto_plot(view: pd.DataFrame, score: str, cost: str = "macs", group: str =
         raise NotApplicable(
             f"a Pareto plot needs at least two models with {cost} and {score}; there {'is one' if len(part) else 'are none'}"
         )
-    scale, unit = UNITS[cost]
+    scale, unit = _UNITS[cost]
     best = set(pareto(view, cost, score).index)
-    spots = [
-        Spot(str(row["model"]), row[cost] / scale, row[score], *_interval(row, score), str(row[group]), index in best)
+    points = [
+        ScatterPoint(str(row["model"]), row[cost] / scale, row[score], *_interval(row, score), str(row[group]), index in best)
         for index, row in part.iterrows()
     ]  # fmt: skip
     better = "higher" if view.attrs["scores"][score] else "lower"
-    return scatter(spots, title=f"{score} against {unit}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
+    return scatter(points, title=f"{score} against {unit}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
 
 
 def _interval(row: pd.Series, score: str) -> tuple[float, float]:

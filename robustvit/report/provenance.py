@@ -1,4 +1,4 @@
-"""Under which conditions the numbers were made: suites, data, models, runs and machines, as the store tells them."""
+"""Provenance of the numbers: the suites, data, models, runs and machines that they come from, as the store records them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from robustvit.records.store import Store
 _SUITE = ("paper", "licence", "rules")
 _DATA = ("source", "n", "expected", "classes", "licence", "rules", "fingerprint")
 _MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
-_SAID = {"n": "images", "expected": "images of the whole set", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU", "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning"}  # fmt: skip
+_TITLES = {
+    "n": "images", "expected": "images in the full set", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU",
+    "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Card:
-    """A titled list of facts, an address to read more at (http or https only), and a citation."""
+class FactSheet:
+    """A titled list of facts, an address for further reading (http or https only, "" for none), and a citation."""
 
     title: str
     subtitle: str
@@ -29,8 +32,8 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run asked and the command that asks it again."""
+class RunFacts:
+    """The command that reproduces a run, and facts about the run."""
 
     suite: str
     command: str
@@ -38,79 +41,79 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """Everything told beside the numbers."""
+class Provenance:
+    """Fact sheets of everything that the numbers depend on."""
 
-    suites: tuple[Card, ...]
-    data: tuple[Card, ...]
-    models: tuple[Card, ...]
-    machines: tuple[Card, ...]
-    runs: tuple[Run, ...]
+    suites: tuple[FactSheet, ...]
+    data: tuple[FactSheet, ...]
+    models: tuple[FactSheet, ...]
+    machines: tuple[FactSheet, ...]
+    runs: tuple[RunFacts, ...]
 
 
-def conditions(store: Store, board: pd.DataFrame) -> Conditions:
-    """The conditions of the numbers on a board."""
-    told = manifests(store, board)
-    suites = {manifest.suite.name: asdict(manifest.suite) for manifest in told}
-    data = {one.label: asdict(one) for manifest in told for one in manifest.data.values()}
-    shown = {str(model).rpartition("#")[0] or str(model) for model in board["model"]} | set(map(str, board["model"]))
-    models = {label: asdict(card) for manifest in told for label, card in manifest.models.items() if label in shown}
-    return Conditions(
-        tuple(_card(name, str(one.get("title", "")), one, _SUITE) for name, one in suites.items()),
-        tuple(_card(name, "", one, _DATA) for name, one in data.items()),
-        tuple(_card(name, "", one, _MODEL) for name, one in models.items()),
-        tuple(_machine(name, store.environment(name)) for name in environments(told, board)),
-        tuple(_run(manifest) for manifest in told),
+def provenance(store: Store, board: pd.DataFrame) -> Provenance:
+    """Collects what a leaderboard's numbers depend on from the manifests and environments of its store."""
+    runs = manifests(store, board)
+    suites = {run.suite.name: asdict(run.suite) for run in runs}
+    data = {facts.label: asdict(facts) for run in runs for facts in run.data.values()}
+    labels = {str(model).rpartition("#")[0] or str(model) for model in board["model"]} | set(map(str, board["model"]))
+    models = {label: asdict(card) for run in runs for label, card in run.models.items() if label in labels}
+    return Provenance(
+        tuple(_fact_sheet(name, str(facts.get("title", "")), facts, _SUITE) for name, facts in suites.items()),
+        tuple(_fact_sheet(name, "", facts, _DATA) for name, facts in data.items()),
+        tuple(_fact_sheet(name, "", facts, _MODEL) for name, facts in models.items()),
+        tuple(_machine(name, store.environment(name)) for name in environments(runs, board)),
+        tuple(_run(run) for run in runs),
     )
 
 
 def manifests(store: Store, board: pd.DataFrame) -> list[Manifest]:
-    """What was asked by the runs whose suites are on a board, oldest first."""
+    """The manifests of runs whose suites are on a leaderboard, oldest first."""
     suites = set(board["suite"])
     return [manifest for manifest in store.manifests() if manifest.suite.name in suites]
 
 
-def environments(told: Iterable[Manifest], board: pd.DataFrame) -> list[str]:
-    """The ids of the environments that numbers were made in, each once."""
+def environments(runs: Iterable[Manifest], board: pd.DataFrame) -> list[str]:
+    """The distinct ids of the environments that the numbers were computed in."""
     of_rows = [name for text in board["environment"].unique() for name in str(text).split(", ")]
-    of_runs = [manifest.environment for manifest in told]
+    of_runs = [run.environment for run in runs]
     return [name for name in dict.fromkeys(of_rows or of_runs) if name]
 
 
-def link(url: object) -> str:
-    """The address itself where it leads to a web page, "" otherwise: a store may come from anybody."""
+def web_link(url: object) -> str:
+    """The address where it is a web page's, "" otherwise: a store may come from an untrusted source."""
     text = str(url or "")
     return text if text.startswith(("https://", "http://")) else ""
 
 
-def _card(title: str, subtitle: str, about: Mapping[str, Any], keys: Sequence[str]) -> Card:
-    facts = tuple((_SAID.get(key, key), _told(about[key])) for key in keys if about.get(key) not in (None, "", []))
-    return Card(title, subtitle, facts, link(about.get("url")), str(about.get("citation") or "").strip())
+def _fact_sheet(title: str, subtitle: str, facts: Mapping[str, Any], keys: Sequence[str]) -> FactSheet:
+    shown = tuple((_TITLES.get(key, key), _text(facts[key])) for key in keys if facts.get(key) not in (None, "", []))
+    return FactSheet(title, subtitle, shown, web_link(facts.get("url")), str(facts.get("citation") or "").strip())
 
 
-def _machine(name: str, environment: Mapping[str, Any]) -> Card:
+def _machine(name: str, environment: Mapping[str, Any]) -> FactSheet:
     facts = []
     for topic, value in environment.items():
         inner = value.items() if isinstance(value, Mapping) and topic != "versions" else [(topic, value)]
-        facts += [(_SAID.get(str(key), str(key)), _told(one)) for key, one in inner if one not in (None, "")]
-    return Card(name, "", tuple(facts), "", "")
+        facts += [(_TITLES.get(str(key), str(key)), _text(one)) for key, one in inner if one not in (None, "")]
+    return FactSheet(name, "", tuple(facts), "", "")
 
 
-def _run(manifest: Manifest) -> Run:
+def _run(run: Manifest) -> RunFacts:
     facts: list[tuple[str, Any]] = [
-        ("models", ", ".join(manifest.models)),
-        ("data", ", ".join(dict.fromkeys(one.label for one in manifest.data.values()))),
-        ("samples of each cell", ", ".join(dict.fromkeys(_told(one.asked) for one in manifest.data.values()))),
+        ("models", ", ".join(run.models)),
+        ("data", ", ".join(dict.fromkeys(one.label for one in run.data.values()))),
+        ("samples per cell", ", ".join(dict.fromkeys(_text(one.asked) for one in run.data.values()))),
     ]
-    facts += [("started", manifest.started), ("finished", manifest.finished), ("environment", manifest.environment)]
-    return Run(manifest.suite.name, manifest.command, tuple((k, _told(v)) for k, v in facts if v not in (None, "")))
+    facts += [("started", run.started), ("finished", run.finished), ("environment", run.environment)]
+    return RunFacts(run.suite.name, run.command, tuple((key, _text(value)) for key, value in facts if value not in (None, "")))
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
     if isinstance(value, int) and value >= 10_000:
         return f"{value:,}"
     return str(value).strip()

@@ -1,4 +1,4 @@
-"""Published numbers beside the measured ones, as the page shows them."""
+"""Published numbers next to the measured ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.report.provenance import link
+from robustvit.report.provenance import web_link
 from robustvit.results.published.agreement import beside
 from robustvit.results.summary import shown
 
@@ -15,8 +15,8 @@ _BADGES = {"agrees": "good", "differs": "bad", "other rules": "warn"}
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A measured number and the published one. badge: the colour of the verdict."""
+class PublishedComparison:
+    """A measured number and the published one. badge: the CSS class of the verdict."""
 
     model: str
     tag: str
@@ -34,15 +34,16 @@ class Pair:
     url: str
 
 
-def pairs(board: pd.DataFrame) -> tuple[Pair, ...]:
-    """The numbers of a leaderboard that others published, too; none where its models' cards are not told."""
+def published_comparisons(board: pd.DataFrame) -> tuple[PublishedComparison, ...]:
+    """The numbers of a leaderboard that have published counterparts; none where the leaderboard lacks its models' cards."""
     found = beside(board) if "models" in board.attrs else pd.DataFrame()
     return tuple(
-        Pair(
-            str(one["model"]), str(one["tag"]), " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
+        PublishedComparison(
+            str(one["model"]), str(one["tag"]),
+            " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
             shown(one["measured"], one["low"], one["high"]), f"{one['published']:g}", f"{one['difference']:+.2f}",
             "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}", str(one["verdict"]), _BADGES[one["verdict"]],
-            str(one["why"]), str(one["rules"]), str(one["source"]), link(one["url"]),
+            str(one["why"]), str(one["rules"]), str(one["source"]), web_link(one["url"]),
         )
         for _, one in found.iterrows()
     )  # fmt: skip

@@ -1,6 +1,6 @@
 "use strict";
 
-// Sorting: numbers by value, text as people sort it, what is missing last.
+// Sorting: numbers by value, text in natural order, missing values last.
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
 function compare(a, b, sign) {
@@ -9,7 +9,7 @@ function compare(a, b, sign) {
   return sign * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(a, b));
 }
 
-function turn(head) {
+function toggleSort(head) {
   const first = head.dataset.first || "ascending";
   const other = first === "ascending" ? "descending" : "ascending";
   const next = head.getAttribute("aria-sort") === first ? other : first;
@@ -18,7 +18,14 @@ function turn(head) {
   return next === "ascending" ? 1 : -1;
 }
 
-function wanted(form) {
+function onSort(table, apply) {
+  table.tHead.addEventListener("click", (event) => {
+    const head = event.target.closest("button") && event.target.closest("th");
+    if (head) apply(head.cellIndex, toggleSort(head));
+  });
+}
+
+function filterOf(form) {
   const fields = Object.fromEntries(new FormData(form));
   const words = (fields.text || "").toLowerCase().split(/\s+/).filter(Boolean);
   delete fields.text;
@@ -31,23 +38,17 @@ function onFilter(form, apply) {
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 
-function standings(table) {
+function ranking(table) {
   const body = table.tBodies[0];
-  const form = document.querySelector('form[data-for="standings"]');
+  const form = document.querySelector('form[data-for="ranking"]');
   const key = (row, column) => {
     const cell = row.cells[column];
     if (!("sort" in cell.dataset)) return cell.textContent.trim();
     return cell.dataset.sort === "" ? "" : Number(cell.dataset.sort);
   };
-  table.tHead.addEventListener("click", (event) => {
-    const head = event.target.closest("button") && event.target.closest("th");
-    if (!head) return;
-    const sign = turn(head);
-    const rows = [...body.rows].sort((a, b) => compare(key(a, head.cellIndex), key(b, head.cellIndex), sign));
-    body.append(...rows);
-  });
+  onSort(table, (column, sign) => body.append(...[...body.rows].sort((a, b) => compare(key(a, column), key(b, column), sign))));
   onFilter(form, () => {
-    const { words, fields } = wanted(form);
+    const { words, fields } = filterOf(form);
     let shown = 0;
     for (const row of body.rows) {
       const text = row.textContent.toLowerCase();
@@ -58,7 +59,7 @@ function standings(table) {
   });
 }
 
-// The table of all numbers is kept as columns and drawn a page at a time.
+// The table of all numbers is stored by column and drawn one page at a time.
 function tidy(table, packed) {
   const PAGE = 100;
   const form = document.querySelector('form[data-for="tidy"]');
@@ -68,7 +69,7 @@ function tidy(table, packed) {
   const numeric = packed.data.map((one) => Boolean(one.v));
   const count = columns.length ? columns[0].length : 0;
   const all = Array.from({ length: count }, (_, i) => i);
-  let found = all;
+  let selected = all;
   let page = 0;
   let sorted = null;
 
@@ -92,9 +93,9 @@ function tidy(table, packed) {
   });
 
   function draw() {
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    const pages = Math.max(1, Math.ceil(selected.length / PAGE));
     page = Math.min(Math.max(page, 0), pages - 1);
-    const rows = found.slice(page * PAGE, (page + 1) * PAGE).map((i) => {
+    const rows = selected.slice(page * PAGE, (page + 1) * PAGE).map((i) => {
       const row = document.createElement("tr");
       columns.forEach((column, c) => {
         const text = String(show(column[i]));
@@ -105,30 +106,28 @@ function tidy(table, packed) {
       return row;
     });
     table.tBodies[0].replaceChildren(...rows);
-    form.querySelector("output").textContent = `${found.length.toLocaleString("en")} of ${count.toLocaleString("en")} rows`;
+    form.querySelector("output").textContent = `${selected.length.toLocaleString("en")} of ${count.toLocaleString("en")} rows`;
     pager.hidden = pages === 1;
     pager.querySelector("span").textContent = `${page + 1} of ${pages}`;
     pager.querySelector('[data-step="-1"]').disabled = page === 0;
     pager.querySelector('[data-step="1"]').disabled = page === pages - 1;
   }
 
-  function choose() {
-    const { words, fields } = wanted(form);
-    found = all.filter(
+  function select() {
+    const { words, fields } = filterOf(form);
+    selected = all.filter(
       (i) =>
         fields.every(([name, value]) => columns[at[name]][i] === value) &&
         words.every((word) => columns.some((column) => String(column[i] ?? "").toLowerCase().includes(word))),
     );
-    if (sorted) found.sort((a, b) => compare(columns[sorted.column][a], columns[sorted.column][b], sorted.sign));
+    if (sorted) selected.sort((a, b) => compare(columns[sorted.column][a], columns[sorted.column][b], sorted.sign));
     page = 0;
     draw();
   }
 
-  table.tHead.addEventListener("click", (event) => {
-    const head = event.target.closest("button") && event.target.closest("th");
-    if (!head) return;
-    sorted = { column: head.cellIndex, sign: turn(head) };
-    choose();
+  onSort(table, (column, sign) => {
+    sorted = { column, sign };
+    select();
   });
   pager.addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -140,18 +139,18 @@ function tidy(table, packed) {
   form.querySelector(".csv").addEventListener("click", () => {
     const cell = (value) => (/[",\n\r]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
     const line = (i) => packed.all.map((name) => cell(String((name in at ? columns[at[name]][i] : packed.same[name]) ?? ""))).join(",");
-    const text = [packed.all.join(","), ...found.map(line)].join("\n") + "\n";
+    const text = [packed.all.join(","), ...selected.map(line)].join("\n") + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
     link.download = "leaderboard.csv";
     link.click();
     URL.revokeObjectURL(link.href);
   });
-  onFilter(form, choose);
+  onFilter(form, select);
   draw();
 }
 
-function tips(tip) {
+function tooltips(tip) {
   const place = (x, y) => {
     const box = tip.getBoundingClientRect();
     const left = Math.min(Math.max(8, x + 14), window.innerWidth - box.width - 8);
@@ -159,15 +158,15 @@ function tips(tip) {
     tip.style.left = `${left}px`;
     tip.style.top = `${below ? y + 18 : Math.max(8, y - box.height - 12)}px`;
   };
-  const tell = (event) => {
+  const show = (event) => {
     const source = event.target.closest("[data-tip]");
     tip.hidden = !source;
     if (!source) return;
     tip.textContent = source.dataset.tip;
     place(event.clientX, event.clientY);
   };
-  document.addEventListener("pointerover", tell);
-  document.addEventListener("pointermove", tell);
+  document.addEventListener("pointerover", show);
+  document.addEventListener("pointermove", show);
   document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
 }
 
@@ -182,7 +181,7 @@ function legends() {
   }
 }
 
-function copies() {
+function copyButtons() {
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", () => {
       const text = button.nextElementSibling;
@@ -197,11 +196,11 @@ function copies() {
   }
 }
 
-if (document.getElementById("standings")) {
-  standings(document.getElementById("standings"));
+if (document.getElementById("ranking")) {
+  ranking(document.getElementById("ranking"));
   tidy(document.getElementById("tidy"), JSON.parse(document.getElementById("tidy-data").textContent));
 }
-tips(document.getElementById("tip"));
+tooltips(document.getElementById("tip"));
 legends();
-copies();
+copyButtons();
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => (one.open = true)));

@@ -1,24 +1,22 @@
-"""Who appears in a report: models, told apart by whatever differs between them, and the stages on which they were asked the same."""
+"""Results by suite and model: the rows of a leaderboard grouped for the report, models told apart by whatever differs between them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.report.figures import SLOTS, Point
+from robustvit.report.points import Point, point_of
 from robustvit.results.gradient_masking import gravest
 from robustvit.statistics.estimates import of_measurements
 
-_SELF = ("model", "transforms", "seed", "precision", "model_view", "storage")  # what makes one entrant another
-_STAGE = ("suite", "base")
+_IDENTITY = ("model", "transforms", "seed", "precision", "model_view", "storage")  # columns that together identify a model
+_SUITE = ("suite", "base")
 
 
-class Place(NamedTuple):
-    """A cell within an entrant: scenario, its other parameters, severity."""
+class Setting(NamedTuple):
+    """A scenario with its other parameters, at a severity: what one cell of a model evaluates."""
 
     scenario: str
     params: str
@@ -26,10 +24,14 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Entrant:
-    """A model on one stage. slot: its colour and shape, the same on every stage. detail: what tells it from its namesakes."""
+class ModelResults:
+    """The leaderboard rows of one model on one suite.
 
-    model: str
+    label: the model's label in the store. detail: what distinguishes it from models of the same label, "" where nothing does.
+    slot: its colour and symbol, the same in every suite. random: whether its weights are random.
+    """
+
+    label: str
     detail: str
     slot: int
     random: bool
@@ -39,8 +41,8 @@ class Entrant:
 
     @property
     def name(self) -> str:
-        """The model and what tells it from its namesakes."""
-        return f"{self.model} · {self.detail}" if self.detail else self.model
+        """The label, followed by the detail where there is one."""
+        return f"{self.label} · {self.detail}" if self.detail else self.label
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -48,103 +50,96 @@ class Entrant:
         return self.rows[self.rows["cell"] != ""]
 
     def metric(self) -> str:
-        """The metric that pictures show: top1 where it was asked, else the first of the cells'; "" without cells."""
-        asked = [str(name) for name in self.cells["metric"].unique() if name]
-        return "top1" if "top1" in asked or not asked else asked[0]
+        """The metric that figures show: top1 where the suite has it, else the first metric of the cells; top1 without cells."""
+        metrics = [str(name) for name in self.cells["metric"].unique() if name]
+        return "top1" if "top1" in metrics or not metrics else metrics[0]
 
-    def points(self, metric: str) -> dict[Place, Point]:
-        """A metric's numbers by place."""
+    def points(self, metric: str) -> dict[Setting, Point]:
+        """A metric's values by setting."""
         part = self.cells[self.cells["metric"] == metric]
-        return {Place(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
+        return {Setting(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
 
-    def measured(self) -> dict[str, Any]:
-        """The rows of metrics that read what an analysis measured, by metric."""
+    def clean_point(self, metric: str) -> Point | None:
+        """A metric's value on clean images; None where it was not evaluated."""
+        return next((point for setting, point in self.points(metric).items() if setting.scenario == "clean"), None)
+
+    def measurements(self) -> dict[str, Any]:
+        """The rows of metrics computed from the measurements of an analysis, by metric."""
         return {str(row.metric): row for row in self.cells.itertuples() if of_measurements(str(row.metric))}
 
-    def alone(self) -> dict[str, Any]:
-        """The rows of metrics that one cell alone was asked, by metric; top1 and robust accuracy aside, which bear their scenario's name."""
+    def single_cell_metrics(self) -> dict[str, Any]:
+        """The rows of metrics that only one cell has, by metric; without top1 and robust accuracy, which are named by their scenario."""
         rows = self.cells[~self.cells["metric"].isin(("", "top1", "robust_accuracy"))]
         return {str(row.metric): row for row in rows[~rows["metric"].duplicated(keep=False)].itertuples()}
 
-    def own(self, metric: str) -> dict[Place, Any]:
-        """The rows of a metric in cells with a scenario of their own: neither clean, nor of a severity, nor attacked, nor measured."""
+    def without_severity(self, metric: str) -> dict[Setting, Any]:
+        """The rows of a metric in cells without a severity that are neither clean nor attacked; none for measurements of an analysis."""
         attacked = self.cells.loc[self.cells["metric"] == "robust_accuracy", "cell"]
         kept = (self.cells["scenario"] != "clean") & (self.cells["severity"] == "") & ~self.cells["cell"].isin(attacked)
         rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
-        return {Place(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
+        return {Setting(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
 
     def gradients(self) -> str:
-        """The gravest verdict on the gradients that attacks followed; "" without attacks."""
+        """The worst gradient masking verdict of the model's attacks; "" without attacks."""
         return gravest(self.rows["gradients"])
 
     def average(self, metric: str, scenario: str = "") -> Point | None:
-        """A metric over several cells, of one corruption or of all; None where it was not asked."""
+        """A metric over several cells, of one corruption or of all; None where the suite does not have it."""
         part = self.rows[(self.rows["cell"] == "") & (self.rows["metric"] == metric) & (self.rows["scenario"] == scenario)]
         return next((point_of(row) for row in part.itertuples()), None)
 
+    def averages(self) -> pd.DataFrame:
+        """The rows of metrics over all cells of the suite."""
+        return self.rows[(self.rows["cell"] == "") & (self.rows["scenario"] == "") & (self.rows["metric"] != "")]
+
 
 @dataclass(frozen=True, eq=False)
-class Stage:
-    """A suite on a data set, and who was asked it."""
+class SuiteResults:
+    """The results of all models evaluated on one suite and data set."""
 
-    suite: str
+    name: str
     data: str
-    entrants: tuple[Entrant, ...]
+    models: tuple[ModelResults, ...]
 
     @property
     def metric(self) -> str:
-        """The metric that this stage's pictures show."""
-        return next((entrant.metric() for entrant in self.entrants if len(entrant.cells)), "top1")
+        """The metric that the figures of this suite show."""
+        return next((model.metric() for model in self.models if len(model.cells)), "top1")
 
     def unit(self, metric: str) -> str:
-        """The unit of a metric."""
-        units = [unit for entrant in self.entrants for unit in entrant.rows.loc[entrant.rows["metric"] == metric, "unit"]]
+        """The unit of a metric; "" where the suite does not have it."""
+        units = [unit for model in self.models for unit in model.rows.loc[model.rows["metric"] == metric, "unit"]]
         return str(units[0]) if units else ""
 
 
-def stages(board: pd.DataFrame) -> list[Stage]:
-    """The stages of a leaderboard, in its order."""
-    selves = board[list(_SELF)].drop_duplicates()
-    details = _details(selves)
+def results_by_suite(board: pd.DataFrame) -> list[SuiteResults]:
+    """Groups a leaderboard by suite and data set, then by model, in the leaderboard's order."""
+    details = _details(board[list(_IDENTITY)].drop_duplicates())
+    slots = {identity: slot for slot, identity in enumerate(details)}
     found = []
-    for (suite, data), part in board.groupby(list(_STAGE), sort=False):
-        entrants = [
-            Entrant(
-                str(key[0]), details[key], list(details).index(key), bool((rows["weights"] == "random").any()), str(suite), str(data), rows
+    for (suite, data), part in board.groupby(list(_SUITE), sort=False):
+        models = [
+            ModelResults(
+                str(key[0]), details[key], slots[key], bool((rows["weights"] == "random").any()), str(suite), str(data), rows
             )
-            for key, rows in part.groupby(list(_SELF), sort=False)
-        ]
-        found.append(Stage(str(suite), str(data), tuple(entrants)))
+            for key, rows in part.groupby(list(_IDENTITY), sort=False)
+        ]  # fmt: skip
+        found.append(SuiteResults(str(suite), str(data), tuple(models)))
     return found
 
 
-def point_of(row: Any) -> Point:
-    """A row of the leaderboard as a point of a figure."""
-    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients))
-
-
-def colour(slot: int) -> int:
-    """Which of the page's colours a slot has."""
-    return slot % SLOTS
-
-
-def mean(points: Iterable[Point]) -> float:
-    """The plain mean of points that all have a complete value, NaN otherwise."""
-    values = [one.value if one.status == "complete" else math.nan for one in points]
-    return sum(values) / len(values) if values else math.nan
-
-
-def _details(selves: pd.DataFrame) -> dict[tuple[Any, ...], str]:
-    """What tells each entrant from its namesakes, in the order of the leaderboard."""
-    differs = {model: [name for name in _SELF[1:] if part[name].nunique() > 1] for model, part in selves.groupby("model")}
+def _details(identities: pd.DataFrame) -> dict[tuple[Any, ...], str]:
+    """What distinguishes each model from those of the same label, in the leaderboard's order."""
+    differs = {label: [name for name in _IDENTITY[1:] if part[name].nunique() > 1] for label, part in identities.groupby("model")}
     return {
-        key: ", ".join(_part(name, key[_SELF.index(name)]) for name in differs[key[0]]) for key in selves.itertuples(index=False, name=None)
+        key: ", ".join(_detail(name, key[_IDENTITY.index(name)]) for name in differs[key[0]])
+        for key in identities.itertuples(index=False, name=None)
     }
 
 
-def _part(name: str, value: object) -> str:
+def _detail(name: str, value: object) -> str:
     if name == "transforms":
-        return str(value) or "as it is"
+        return str(value) or "untransformed"
     if name == "storage":
         return str(value) or "not stored"
     return f"seed {value}" if name == "seed" else str(value)

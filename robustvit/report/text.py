@@ -1,33 +1,34 @@
-"""What a report says in sentences: a conclusion for each entrant, and what a reader must mind."""
+"""The sentences of a report: a conclusion for each model, gradient masking warnings, and notices of what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robustvit.report.certified import certified_words
-from robustvit.report.charts import spaced
-from robustvit.report.figures import Point, in_order, number
-from robustvit.report.ranking import corruption_errors, mean_error, numbers_of, status_of, strongest_attacks
-from robustvit.report.suite_results import Entrant, Stage, point_of
+from robustvit.report.certified_curves import certified_results
+from robustvit.report.labels import format_number, sorted_levels, with_spaces
+from robustvit.report.points import point_of, value_text
+from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
+from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import word
 from robustvit.spec import registry
 
-_SHOWN = 6  # names that a note lists before it counts the rest
+_LISTED = 6  # names that a notice lists before it counts the rest
+_ORDER = ("failed", "partial")  # of notices; undefined metrics come last
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """A sentence about one entrant, the entrant's name aside."""
+    """A sentence that summarizes one model's results, without the model's name, and caveats on relying on it."""
 
-    entrant: Entrant
+    model: ModelResults
     sentence: str
-    reserve: str
+    caveat: str
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something missing: whose, what, and why. status: failed, partial or n/a."""
+    """Something missing: whose, what, and why. status: failed, partial, or that of undefined metrics."""
 
     status: str
     suite: str
@@ -37,171 +38,146 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Doubt:
-    """Why what attacks left of a model cannot be believed yet. word: suspect or unchecked."""
+class GradientWarning:
+    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked."""
 
-    word: str
+    verdict: str
     name: str
     why: str
 
 
-def doubts(stages: list[Stage]) -> list[Doubt]:
-    """The verdicts on gradients that are not `honest`, each once; the suspect ones first."""
-    found = []
-    for entrant in (one for stage in stages for one in stage.entrants):
-        judged = entrant.gradients()
-        if word(judged) not in ("", "honest"):
-            found.append(Doubt(word(judged), entrant.name, judged.partition(": ")[2]))
-    return sorted(dict.fromkeys(found), key=lambda doubt: doubt.word)
+def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
+    """The distinct gradient masking verdicts that are not `honest`, suspect ones first."""
+    warnings = []
+    for model in (one for suite in suites for one in suite.models):
+        gradients = model.gradients()
+        if word(gradients) not in ("", "honest"):
+            warnings.append(GradientWarning(word(gradients), model.name, gradients.partition(": ")[2]))
+    return sorted(dict.fromkeys(warnings), key=lambda warning: warning.verdict)
 
 
-def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
-    """What the numbers of one entrant come to, and what speaks against relying on them."""
-    told_of = (_clean(stage, entrant), _corrupted(entrant), _attacked(entrant), _certified(stage, entrant), _measured(entrant))
-    parts = [part for part in told_of if part] or _averages(stage, entrant) or _first(stage, entrant)
-    sentence = "; ".join(parts) + "." if parts else "has no number yet."
-    status, told = status_of(entrant.cells)
-    reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
-    if word(entrant.gradients()) == "suspect":
-        reserves.append("The gradients that its attacks followed are suspect.")
+def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
+    """Summarizes the numbers of one model in a sentence, with caveats on relying on it."""
+    topics = (_clean(suite, model), _corrupted(model), _attacked(model), _certified(suite, model), _measured(model))
+    parts = [part for part in topics if part] or _averages(suite, model) or _first(suite, model)
+    sentence = "; ".join(parts) + "." if parts else "has no results yet."
+    status, counts = worst_status(model.cells)
+    caveats = ["Its weights are random, so these numbers are at chance level."] if model.random else []
+    if word(model.gradients()) == "suspect":
+        caveats.append("Its gradients are suspect (gradient masking): its robust accuracy may be overestimated.")
     if status != "complete":
-        reserves.append(f"{told[0].upper()}{told[1:]}.")
-    return Conclusion(entrant, sentence, " ".join(reserves))
+        caveats.append(f"{counts}.")
+    return Conclusion(model, sentence, " ".join(caveats))
 
 
-def notices(stages: list[Stage]) -> list[Notice]:
-    """Everything failed, partial or n/a, gathered by reason; what failed comes first."""
+def notices(suites: list[SuiteResults]) -> list[Notice]:
+    """Everything failed, partial or undefined, grouped by reason; failures first."""
     found = []
-    for stage in stages:
-        for entrant in stage.entrants:
-            found += [*_of_cells(stage, entrant), *_of_averages(stage, entrant), *_undefined(stage, entrant)]
-    order = {"failed": 0, "partial": 1, "n/a": 2}
-    return sorted(_merged(found), key=lambda notice: order[notice.status])
+    for suite in suites:
+        for model in suite.models:
+            found += [*_of_cells(suite, model), *_of_averages(suite, model), *_undefined(suite, model)]
+    return sorted(_merged(found), key=lambda notice: _ORDER.index(notice.status) if notice.status in _ORDER else len(_ORDER))
 
 
-def _clean(stage: Stage, entrant: Entrant) -> str:
-    point = next((one for place, one in entrant.points("top1").items() if place.scenario == "clean"), None)
+def _clean(suite: SuiteResults, model: ModelResults) -> str:
+    point = model.clean_point("top1")
     if point is None or not point.known:
         return ""
-    n = int(entrant.cells["n"].max())
-    return f"answers {_percent(point)} of {n:,} clean images of {stage.data} correctly"
+    n = int(model.cells["n"].max())
+    return f"classifies {value_text(point)} of {n:,} clean images of {suite.data} correctly"
 
 
-def _corrupted(entrant: Entrant) -> str:
-    overall, errors = mean_error(entrant), corruption_errors(entrant)
-    told = (
-        f"errs on {_percent(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
-        if overall is not None and overall.known and errors
-        else ""
-    )
+def _corrupted(model: ModelResults) -> str:
+    overall, errors = mean_error(model), corruption_errors(model)
     known = {name: point.value for name, point in errors.items() if point.known}
-    if len(known) < 2 or entrant.random:
-        return told
-    hardest = max(known, key=lambda name: known[name])
-    points = entrant.points("top1")
-    levels = in_order([place.severity for place, point in points.items() if place.scenario == hardest and point.known])
-    left = (
-        next((point for place, point in points.items() if (place.scenario, place.severity) == (hardest, levels[-1])), None)
-        if levels
-        else None
-    )
-    worst = f"{spaced(hardest)} costs most" + (f" ({number(left.value)}\u00a0% left at severity {levels[-1]})" if left is not None else "")
-    return f"{told}, of which {worst}" if told else worst
+    hardest = "" if len(known) < 2 or model.random else _hardest(model, max(known, key=lambda name: known[name]))
+    if overall is None or not overall.known or not errors:
+        return f"has its highest error on {hardest}" if hardest else ""
+    mean = f"has a mean error of {value_text(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
+    return f"{mean}, the highest on {hardest}" if hardest else mean
 
 
-def _attacked(entrant: Entrant) -> str:
+def _hardest(model: ModelResults, scenario: str) -> str:
+    """`fog (45.0 % accuracy at severity 5)`, at the largest severity with a value."""
+    points = [(setting.severity, point) for setting, point in model.points("top1").items() if setting.scenario == scenario and point.known]
+    if not points:
+        return with_spaces(scenario)
+    largest = sorted_levels([severity for severity, _ in points])[-1]
+    accuracy = next(point.value for severity, point in points if severity == largest)
+    return f"{with_spaces(scenario)} ({format_number(accuracy)}\u00a0% accuracy at severity {largest})"
+
+
+def _attacked(model: ModelResults) -> str:
     parts = [
-        f"{spaced(attack)} {_budget(attack, eps)} leaves {_percent(point)}"
-        for (attack, eps), point in strongest_attacks(entrant).items()
+        f"{value_text(point)} under {with_spaces(attack)} {_budget(attack, budget)}"
+        for (attack, budget), point in strongest_attacks(model).items()
         if point.known
     ]
-    return ", ".join(parts)
+    return f"has robust accuracy {', '.join(parts)}" if parts else ""
 
 
 def _budget(attack: str, level: str) -> str:
-    """`at 4/255`, or of attacks whose budget is a number of patches `with 2 patches`."""
+    """`at 4/255`, or for attacks whose budget is a number of patches `with 2 patches`."""
     entry = registry.entries("attack").get(attack)
     counted = entry is not None and entry.severity == "patches"
     return f"with {level} patch{'' if level == '1' else 'es'}" if counted else f"at {level}"
 
 
-def _certified(stage: Stage, entrant: Entrant) -> str:
-    parts = [
-        f"{name} prove{'' if name.endswith('s') else 's'} {_percent(point)} against {what}"
-        for name, what, point in certified_words(stage, entrant)
-    ]
-    return ", ".join(dict.fromkeys(parts))
+def _certified(suite: SuiteResults, model: ModelResults) -> str:
+    parts = [f"{value_text(one.point)} with {one.certificate} against {one.threat}" for one in certified_results(suite, model)]
+    return f"has certified accuracy {', '.join(dict.fromkeys(parts))}" if parts else ""
 
 
-def _measured(entrant: Entrant) -> str:
-    points = {metric: point_of(row) for metric, row in entrant.measured().items()}
-    told = [f"has {spaced(metric)} {_percent(point)}" for metric, point in points.items() if point.known]
-    return ", ".join(told)
+def _measured(model: ModelResults) -> str:
+    points = {metric: point_of(row) for metric, row in model.measurements().items()}
+    parts = [f"{with_spaces(metric)} {value_text(point)}" for metric, point in points.items() if point.known]
+    return f"has {', '.join(parts)}" if parts else ""
 
 
-def _averages(stage: Stage, entrant: Entrant) -> list[str]:
-    """What there is to say of a suite that asks neither clean images nor corruptions with errors."""
-    rows = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["scenario"] == "") & (entrant.rows["status"] == "complete")]
-    told = []
-    for metric in rows["metric"]:
-        point = entrant.average(str(metric))
-        if point is not None and point.known:
-            told.append(f"{spaced(str(metric))} {_valued(point, stage.unit(str(metric)))}")
-    return [f"has {', '.join(told)} on {stage.data}"] if told else []
+def _averages(suite: SuiteResults, model: ModelResults) -> list[str]:
+    """The averages of a suite that has neither clean images nor corruption errors."""
+    points = {str(row.metric): point_of(row) for row in model.averages().itertuples() if row.status == "complete"}
+    parts = [f"{with_spaces(metric)} {value_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
+    return [f"has {', '.join(parts)} on {suite.data}"] if parts else []
 
 
-def _first(stage: Stage, entrant: Entrant) -> list[str]:
-    """The leaderboard's first number: what there is to say where neither clean images nor averages have one."""
-    known = ((column, point) for column, point in numbers_of(stage, entrant).items() if point.known)
-    return [f"has {spaced(column.title)} {_valued(point, column.unit)} on {stage.data}" for column, point in known][:1]
+def _first(suite: SuiteResults, model: ModelResults) -> list[str]:
+    """The first number of the ranking, for a suite without clean images and averages."""
+    known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
+    return [f"has {with_spaces(column.title)} {value_text(point, column.unit)} on {suite.data}" for column, point in known][:1]
 
 
-def _percent(point: Point) -> str:
-    return _valued(point, "%")
-
-
-def _valued(point: Point, unit: str) -> str:
-    interval = "" if point.low != point.low else f" [{number(point.low)},\u00a0{number(point.high)}]"
-    return (f"{number(point.value)}\u00a0{unit}" if unit else number(point.value)) + interval
-
-
-def _of_cells(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
-    rows = entrant.cells[entrant.cells["status"].isin(["failed", "partial"])].drop_duplicates("cell")
+def _of_cells(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
+    rows = model.cells[model.cells["status"].isin(_ORDER)].drop_duplicates("cell")
     for (status, reason), part in rows.groupby(["status", "reason"], sort=False):
-        cells = [_cell(str(row.scenario), str(row.severity)) for row in part.itertuples()]
-        yield Notice(str(status), stage.suite, entrant.name, _listed(cells), str(reason))
+        cells = [f"{with_spaces(str(row.scenario))} {row.severity}".strip() for row in part.itertuples()]
+        yield Notice(str(status), suite.name, model.name, _listed(cells), str(reason))
 
 
-def _of_averages(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
-    rows = entrant.rows[(entrant.rows["cell"] == "") & (entrant.rows["status"] == "partial")]
+def _of_averages(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
+    rows = model.rows[(model.rows["cell"] == "") & (model.rows["status"] == "partial")]
     for metric, part in rows.groupby("metric", sort=False):
-        corruptions = [spaced(name) for name in part["scenario"] if name]
+        corruptions = [with_spaces(name) for name in part["scenario"] if name]
         of = f" of {_listed(corruptions)}" if corruptions else ""
-        reason = (
-            part["reason"].iloc[0] if len(part) == 1 else "cells above are missing, and what is there is not averaged as if it were all"
-        )
-        yield Notice("partial", stage.suite, entrant.name, f"{metric}{of}", str(reason))
+        reason = part["reason"].iloc[0] if len(part) == 1 else "cells above are missing; an average over the others would mislead"
+        yield Notice("partial", suite.name, model.name, f"{metric}{of}", str(reason))
 
 
-def _undefined(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
-    rows = entrant.rows[entrant.rows["status"] == "n/a"]
-    for reason, part in rows.groupby("reason", sort=False):
-        yield Notice("n/a", stage.suite, entrant.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
+def _undefined(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
+    rows = model.rows[~model.rows["status"].isin(("complete", *_ORDER))]
+    for (status, reason), part in rows.groupby(["status", "reason"], sort=False):
+        yield Notice(str(status), suite.name, model.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
 
 
 def _merged(found: list[Notice]) -> list[Notice]:
-    """Notices that differ only in their entrant, said once."""
+    """One notice for those that differ only in their model."""
     names: dict[tuple[str, str, str, str], list[str]] = {}
     for notice in found:
         names.setdefault((notice.status, notice.suite, notice.what, notice.reason), []).append(notice.name)
     return [Notice(status, suite, _listed(list(dict.fromkeys(who))), what, reason) for (status, suite, what, reason), who in names.items()]
 
 
-def _cell(scenario: str, severity: str) -> str:
-    return f"{spaced(scenario)} {severity}".strip()
-
-
 def _listed(names: list[str]) -> str:
-    if len(names) <= _SHOWN + 1:
+    if len(names) <= _LISTED + 1:
         return ", ".join(names)
-    return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return f"{', '.join(names[:_LISTED])} and {len(names) - _LISTED} more"

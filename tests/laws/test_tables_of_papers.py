@@ -19,8 +19,8 @@ from robustvit.evaluation.plan import make as planned
 from robustvit.metrics.corruption import EXTRA, alexnet
 from robustvit.records.store import Store
 from robustvit.report.page import write_report
-from robustvit.report.ranking import board_of
-from robustvit.report.suite_results import stages
+from robustvit.report.ranking import ranking
+from robustvit.report.suite_results import results_by_suite
 from robustvit.report.text import conclusion
 from robustvit.results.comparison import compare, diff, flips
 from robustvit.results.export import FORMATS, export
@@ -170,9 +170,9 @@ def test_a_challenge_without_predictions_breaks_no_comparison_nor_page(tmp_path:
     assert set(flips(tmp_path / "s", TINY, other)["scenario"]) <= {"original"}
     assert set(diff(tmp_path / "s", tmp_path / "s")["verdict"]) == {"identical"}
     board = leaderboard(tmp_path / "s")
-    (stage,) = stages(board)
-    assert "challenge_accuracy" in [column.key for column in board_of([stage]).columns]
-    assert "has challenge accuracy" in conclusion(stage, stage.entrants[0]).sentence
+    (suite,) = results_by_suite(board)
+    assert "challenge_accuracy" in [column.key for column in ranking([suite]).columns]
+    assert "has challenge accuracy" in conclusion(suite, suite.models[0]).sentence
     page = write_report(tmp_path / "s", tmp_path / "page.html").read_text(encoding="utf-8")
     assert "challenge_accuracy" in page
     assert all(export(board, format) for format in FORMATS if format != "parquet")

@@ -1,4 +1,4 @@
-"""The page in a real browser: sorting, filtering, tips, and silence on the console and the network."""
+"""The page in a real browser: sorting, filtering, tooltips, and nothing on the console or the network."""
 
 import json
 import os
@@ -49,12 +49,12 @@ def find(page: Any, selector: str) -> Any:
 
 
 def rows(page: Any) -> list[str]:
-    shown = page.find_elements("css selector", "#standings tbody tr")
+    shown = page.find_elements("css selector", "#ranking tbody tr")
     return [row.find_element("css selector", "th").text.splitlines()[0] for row in shown if row.is_displayed()]
 
 
-def test_a_click_on_a_heading_sorts_and_says_so(page: Any) -> None:
-    heading = find(page, "#standings thead th:nth-child(3)")
+def test_a_click_on_a_heading_sorts_and_sets_aria_sort(page: Any) -> None:
+    heading = find(page, "#ranking thead th:nth-child(3)")
     heading.find_element("css selector", "button").click()
     assert (rows(page), heading.get_attribute("aria-sort")) == (["demo", "rival"], "descending")
     heading.find_element("css selector", "button").click()
@@ -62,17 +62,17 @@ def test_a_click_on_a_heading_sorts_and_says_so(page: Any) -> None:
 
 
 def test_the_keyboard_sorts_too(page: Any) -> None:
-    button = find(page, "#standings thead th:nth-child(1) button")
+    button = find(page, "#ranking thead th:nth-child(1) button")
     button.send_keys("\ue007")
     button.send_keys("\ue007")
     assert rows(page) == ["rival", "demo"]
 
 
 def test_typing_in_the_filter_leaves_the_rows_that_match(page: Any) -> None:
-    field = find(page, '[data-for="standings"] input')
+    field = find(page, '[data-for="ranking"] input')
     field.send_keys("RIV")
     assert rows(page) == ["rival"]
-    assert find(page, '[data-for="standings"] output').text == "1 of 2"
+    assert find(page, '[data-for="ranking"] output').text == "1 of 2"
 
 
 def test_the_table_of_all_numbers_sorts_and_filters(page: Any) -> None:
@@ -89,12 +89,12 @@ def test_the_table_of_all_numbers_sorts_and_filters(page: Any) -> None:
     assert "" not in found[: len(known)]
 
 
-def test_the_pointer_gets_the_numbers_of_a_curve(page: Any) -> None:
+def test_a_curve_has_tooltips(page: Any) -> None:
     from selenium.webdriver import ActionChains
 
-    spot = find(page, ".panel .hit")
-    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", spot)
-    ActionChains(page).move_to_element(spot).pause(0.2).move_by_offset(1, 1).perform()
+    column = find(page, ".panel .hover")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", column)
+    ActionChains(page).move_to_element(column).pause(0.2).move_by_offset(1, 1).perform()
     assert "demo: 95.0" in find(page, "#tip").text
 
 
@@ -105,13 +105,13 @@ def test_a_model_can_be_hidden_from_the_curves(page: Any) -> None:
     assert not [curve for curve in page.find_elements("css selector", '.curve[data-slot="0"]') if curve.is_displayed()]
 
 
-def test_nothing_is_said_on_the_console_and_nothing_is_fetched(page: Any) -> None:
-    find(page, "#standings thead button").click()
+def test_nothing_is_logged_and_nothing_is_fetched(page: Any) -> None:
+    find(page, "#ranking thead button").click()
     assert page.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert any(url.startswith("file:") for url in asked)
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("file:", "data:"))] == []
+    assert any(url.startswith("file:") for url in urls)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -124,8 +124,8 @@ def test_the_page_fits_its_window(page: Any, width: int) -> None:
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_what_an_attack_left_shows_whether_its_gradients_can_be_believed(page: Any) -> None:
-    badge = find(page, "#standings tbody td.num .badge")
+def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
+    badge = find(page, "#ranking tbody td.num .badge")
     assert (badge.text, badge.is_displayed()) == ("unchecked", True)
-    told = [item.text for item in page.find_elements("css selector", ".doubts li")]
-    assert [text.split()[:2] for text in told] == [["unchecked", "demo:"], ["unchecked", "rival:"]]
+    warnings = [item.text for item in page.find_elements("css selector", ".warnings li")]
+    assert [text.split()[:2] for text in warnings] == [["unchecked", "demo:"], ["unchecked", "rival:"]]

@@ -1,12 +1,13 @@
-"""What pictures show, before they are drawn."""
+"""Panels of curves, bars and symbols as numbers and SVG paths."""
 
 import itertools
 import math
 
 import pytest
 
-from robustvit.report import figures
-from robustvit.report.figures import Point, Series
+from robustvit.report import colours, figures
+from robustvit.report.figures import Series
+from robustvit.report.points import Point
 
 
 def curve(*values: float, slot: int = 0) -> Series:
@@ -15,7 +16,7 @@ def curve(*values: float, slot: int = 0) -> Series:
 
 def test_zero_and_the_top_of_the_axis_are_its_ends() -> None:
     panel = figures.panel("fog", ["1", "2"], [curve(0.0, 100.0)])
-    first, last = (part.split(" ") for part in panel.lines[0].path.removeprefix("M").split("L"))
+    first, last = (part.split(" ") for part in panel.curves[0].path.removeprefix("M").split("L"))
     assert float(first[1]) == panel.base == panel.rows[0].at
     assert float(last[1]) == panel.rows[-1].at
 
@@ -29,50 +30,31 @@ def test_levels_are_evenly_spaced_inside_the_panel() -> None:
 
 def test_a_missing_number_leaves_a_gap_and_a_failed_one_a_cross() -> None:
     points = (Point(90.0), Point(math.nan, status="failed", note="out of memory"), Point(50.0), Point(math.nan, status="absent"))
-    (line,) = figures.panel("fog", ["1", "2", "3", "4"], [Series(0, "demo", points)]).lines
-    assert line.path.count("M") == 2
-    assert [mark.kind for mark in line.marks] == ["complete", "failed", "complete"]
+    (drawn,) = figures.panel("fog", ["1", "2", "3", "4"], [Series(0, "demo", points)]).curves
+    assert drawn.path.count("M") == 2
+    assert [mark.kind for mark in drawn.marks] == ["complete", "failed", "complete"]
 
 
 def test_a_partial_number_is_drawn_hollow() -> None:
-    (line,) = figures.panel("fog", ["1"], [Series(0, "demo", (Point(40.0, status="partial"),))]).lines
-    assert [mark.kind for mark in line.marks] == ["partial"]
+    (drawn,) = figures.panel("fog", ["1"], [Series(0, "demo", (Point(40.0, status="partial"),))]).curves
+    assert [mark.kind for mark in drawn.marks] == ["partial"]
 
 
 def test_a_band_closes_around_its_curve() -> None:
-    (line,) = figures.panel("fog", ["1", "2"], [curve(50.0, 40.0)]).lines
-    assert line.band.endswith("z")
-    assert line.band.count("L") == 3
+    (drawn,) = figures.panel("fog", ["1", "2"], [curve(50.0, 40.0)]).curves
+    assert drawn.band.endswith("z")
+    assert drawn.band.count("L") == 3
 
 
-def test_the_pointer_is_told_every_curve_at_its_level() -> None:
+def test_a_tooltip_has_every_curve_at_its_level() -> None:
     panel = figures.panel("fog", ["3"], [curve(50.0), Series(1, "other", (Point(math.nan, status="failed", note="no room"),))])
-    assert panel.hits[0].tip == "fog · 3\ndemo: 50.0\u00a0% [48.0, 52.0]\nother: failed: no room"
+    assert panel.hovers[0].tip == "fog · 3\ndemo: 50.0\u00a0% [48.0,\u00a052.0]\nother: failed: no room"
 
 
-def test_values_beyond_the_axis_stay_inside_the_picture() -> None:
+def test_values_beyond_the_axis_stay_inside_the_panel() -> None:
     panel = figures.panel("nll", ["1", "2"], [curve(7.0, -1.0)], top=5.0, unit="nat")
-    heights = [float(part.split(" ")[1]) for part in panel.lines[0].path.removeprefix("M").split("L")]
+    heights = [float(part.split(" ")[1]) for part in panel.curves[0].path.removeprefix("M").split("L")]
     assert heights == [panel.rows[-1].at, panel.base]
-
-
-@pytest.mark.parametrize("step", range(21))
-def test_the_ink_of_the_heat_map_reads_on_every_colour(step: int) -> None:
-    shade = figures.ramp()[step]
-    light, dark = sorted((luminance(shade.background), luminance(shade.ink)), reverse=True)
-    assert (light + 0.05) / (dark + 0.05) >= 4.5
-
-
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def test_the_heat_map_grows_lighter_with_the_value() -> None:
-    lightness = [luminance(shade.background) for shade in figures.ramp()]
-    assert lightness == sorted(lightness)
-    assert [figures.step(value) for value in (0.0, 50.0, 100.0, 120.0)] == [0, 10, 20, 20]
 
 
 def test_a_bar_without_an_interval_has_its_ends_at_the_value() -> None:
@@ -80,23 +62,11 @@ def test_a_bar_without_an_interval_has_its_ends_at_the_value() -> None:
     assert figures.bar(20.0, 10.0, 30.0, top=50.0) == figures.Bar(40.0, 20.0, 60.0)
 
 
-def test_severities_are_ordered_by_size_and_budgets_as_fractions() -> None:
-    assert figures.in_order(["10", "9", "1"]) == ["1", "9", "10"]
-    assert figures.in_order(["4/255", "0.5/255", "1/255"]) == ["0.5/255", "1/255", "4/255"]
-    assert figures.in_order(["strong", "1"]) == ["strong", "1"]
-
-
-def test_a_shared_denominator_is_said_once() -> None:
-    assert figures.shortened(["0", "0.5/255", "4/255"]) == (["0", "0.5", "4"], "1/255")
-    assert figures.shortened(["0", "1/255", "1/2"]) == (["0", "1/255", "1/2"], "")
-    assert figures.shortened(["1", "2"]) == (["1", "2"], "")
-
-
 @pytest.mark.parametrize(("largest", "top"), [(0.83, 1.0), (1.7, 2.0), (2.3, 2.5), (4.2, 5.0), (70.0, 100.0), (0.0, 1.0)])
 def test_an_axis_ends_at_a_round_number_above_its_values(largest: float, top: float) -> None:
-    assert figures.ceiling([largest, math.nan]) == pytest.approx(top)
+    assert figures.axis_end([largest, math.nan]) == pytest.approx(top)
 
 
 def test_neighbouring_slots_differ_in_shape() -> None:
     assert len({figures.symbol(slot, 0, 0) for slot in range(4)}) == 4
-    assert figures.symbol(0, 0, 0) != figures.symbol(figures.SLOTS, 0, 0)
+    assert figures.symbol(0, 0, 0) != figures.symbol(colours.COLOURS, 0, 0)

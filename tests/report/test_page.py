@@ -1,4 +1,4 @@
-"""The page: whole, closed to the network, and nobody's names run in it."""
+"""The page: self-contained, without network access, and safe against hostile names."""
 
 import base64
 import hashlib
@@ -58,7 +58,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def test_the_page_asks_nothing_of_the_network(html: Path) -> None:
+def test_the_page_loads_nothing_from_the_network(html: Path) -> None:
     page = Page(html.read_text())
     sources = [
         value
@@ -94,14 +94,14 @@ def test_there_are_no_inline_styles_or_handlers(html: Path) -> None:
 def test_hostile_names_are_shown_and_not_run(
     hostile: str,
     make_store: Callable[..., Store],
-    questions: Callable[..., Any],
-    pictured: Callable[..., None],
+    cells: Callable[..., Any],
+    add_images: Callable[..., None],
     encoded: Callable[..., bytes],
 ) -> None:
-    store = make_store(questions(hostile), label=hostile, metrics=("top1", "robust_accuracy"))
-    pictured(store, encoded(), hostile)
-    tame = make_store(questions("demo"), name="tame", metrics=("top1", "robust_accuracy"))
-    pictured(tame, encoded())
+    store = make_store(cells(hostile), label=hostile, metrics=("top1", "robust_accuracy"))
+    add_images(store, encoded(), hostile)
+    tame = make_store(cells("demo"), name="tame", metrics=("top1", "robust_accuracy"))
+    add_images(tame, encoded())
     page, plain = (Page(render(leaderboard(one), one)) for one in (store, tame))
     assert hostile in page.text
     assert [(tag, sorted(attrs)) for tag, attrs in page.tags] == [(tag, sorted(attrs)) for tag, attrs in plain.tags]
@@ -110,16 +110,16 @@ def test_hostile_names_are_shown_and_not_run(
 def test_hostile_reasons_and_commands_are_shown_and_not_run(store: Store) -> None:
     board = leaderboard(store)
     row = board.index[board["scenario"] == "fog"][0]
-    told = board.assign(reason=HOSTILE[2], repro=HOSTILE[2], environment=HOSTILE[0])
-    told.loc[row, ["status", "value", "low", "high"]] = ["failed", float("nan"), float("nan"), float("nan")]
-    page = Page(render(told, store))
+    hostile = board.assign(reason=HOSTILE[2], repro=HOSTILE[2], environment=HOSTILE[0])
+    hostile.loc[row, ["status", "value", "low", "high"]] = ["failed", float("nan"), float("nan"), float("nan")]
+    page = Page(render(hostile, store))
     assert HOSTILE[2] in page.text
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
     assert not [tag for tag, _ in page.tags if tag == "img" and not _["src"]]
 
 
-def test_addresses_lead_to_web_pages_only(make_store: Callable[..., Store], questions: Callable[..., Any]) -> None:
-    store = make_store(questions("demo"))
+def test_addresses_lead_to_web_pages_only(make_store: Callable[..., Store], cells: Callable[..., Any]) -> None:
+    store = make_store(cells("demo"))
     (path,) = (store.path / "runs").glob("*.json")
     manifest = json.loads(path.read_text())
     manifest["suite"]["url"] = "javascript:alert(1)"
@@ -159,7 +159,7 @@ def test_an_unknown_suite_is_refused_and_nothing_is_written(store: Store, tmp_pa
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreFull, match=r"cannot write the report .*report\.html"):
         write_report(store, tmp_path / "file" / "report.html")
@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_named(store: Store, tmp_path: Path) -
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     page = Page(write_report(Store(tmp_path / "empty", create=True), tmp_path / "report.html").read_text())
-    assert "Nothing has been asked" in page.text
+    assert "has no results yet" in page.text
     assert "robustvit run --store" in page.text
 
 
@@ -176,19 +176,19 @@ def test_a_store_of_failures_alone_shows_their_reason(make_store: Callable[..., 
     for cell in store.cells():
         store.fail(cell, "out of memory")
     page = Page(render(leaderboard(store), store))
-    assert "has no number yet" in page.text
+    assert "has no results yet" in page.text
     assert "clean, fog 3 for demo: out of memory" in page.text
 
 
 def test_one_clean_cell_makes_a_page_without_curves(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "clean", ""): answered([True, False])})
     page = Page(render(leaderboard(store), store))
-    assert "no number of that kind is here" in page.text
-    assert "keeps no pictures" in page.text
+    assert "this suite has no such result" in page.text
+    assert "has no images" in page.text
 
 
-def test_random_weights_are_marked_wherever_their_numbers_stand(make_store: Callable[..., Store], questions: Callable[..., Any]) -> None:
-    store = make_store(questions("r"))
+def test_random_weights_are_marked_wherever_their_numbers_are(make_store: Callable[..., Store], cells: Callable[..., Any]) -> None:
+    store = make_store(cells("r"))
     page = Page(render(leaderboard(store), store))
     assert page.text.count("random weights") == 3  # leaderboard, legend, heat map
     assert "Its weights are random" in page.text
@@ -204,7 +204,7 @@ def test_the_report_needs_no_torch(store: Store, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_labels_bear_the_names_of_their_own_data(store: Store) -> None:
+def test_labels_have_the_class_names_of_their_own_data(store: Store) -> None:
     (manifest,) = store.manifests()
     cells = [replace(cell, data_fingerprint="g") if cell.scenario == "fog" else cell for cell in manifest.cells]
     data = {"f": replace(manifest.data["f"], class_names=["zero", "one"])}

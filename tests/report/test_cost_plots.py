@@ -1,4 +1,4 @@
-"""Which quantity the report draws against cost, and for whom."""
+"""Which score the report plots against cost, and for which models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from robustvit.records.store import Store
+from robustvit.report.cost_plots import cost_plots
 from robustvit.report.page import render
-from robustvit.report.pareto import pictures
 from robustvit.results.leaderboard import leaderboard
 
 MODELS = ("demo", "rival", "third")
@@ -30,7 +30,7 @@ def row(
 
 @pytest.fixture
 def board(make_store: Callable[..., Store], answered: Callable[..., Any]) -> Callable[..., pd.DataFrame]:
-    """A board of given rows of three models of known size."""
+    """A leaderboard of given rows of three models of known size."""
     found = leaderboard(make_store({(model, "clean", ""): answered([True, False]) for model in MODELS}))
 
     def made(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -41,32 +41,32 @@ def board(make_store: Callable[..., Store], answered: Callable[..., Any]) -> Cal
     return made
 
 
-def test_a_clean_accuracy_and_a_gap_are_never_drawn(board: Callable[..., pd.DataFrame]) -> None:
+def test_a_clean_accuracy_and_a_gap_are_never_plotted(board: Callable[..., pd.DataFrame]) -> None:
     gaps = [row(model, "accuracy_gap", 10.0, better=False) for model in MODELS]
     originals = [row(model, "top1", 50.0, "original") for model in MODELS]
-    assert pictures(board(*gaps, *originals)) == ()
+    assert cost_plots(board(*gaps, *originals)) == ()
 
 
-def test_an_average_is_drawn_rather_than_an_attack_or_another_set(board: Callable[..., pd.DataFrame]) -> None:
+def test_an_average_is_plotted_rather_than_an_attack_or_another_set(board: Callable[..., pd.DataFrame]) -> None:
     averages = [row(model, "shift_auc", 40.0) for model in MODELS]
     others = [
         one
         for m in MODELS
         for one in (row(m, "robust_accuracy", 20.0, "pgd", "4/255"), row(m, "top1", 30.0, "imagenet-a", data="imagenet-a"))
     ]
-    assert [picture.score for picture in pictures(board(*others, *averages))] == ["shift_auc"]
-    assert [picture.score for picture in pictures(board(*others))] == ["pgd 4/255"]
-    assert [picture.score for picture in pictures(board(*others[1::2]))] == ["imagenet-a"]
+    assert [plot.score for plot in cost_plots(board(*others, *averages))] == ["shift_auc"]
+    assert [plot.score for plot in cost_plots(board(*others))] == ["pgd 4/255"]
+    assert [plot.score for plot in cost_plots(board(*others[1::2]))] == ["imagenet-a"]
 
 
-def test_what_an_analysis_measured_is_drawn_rather_than_an_accuracy_on_the_base_data(board: Callable[..., pd.DataFrame]) -> None:
+def test_a_measurement_is_plotted_rather_than_an_accuracy_on_the_base_data(board: Callable[..., pd.DataFrame]) -> None:
     rows = [one for m in MODELS for one in (row(m, "challenge_accuracy", 40.0, "background_challenge"), row(m, "top1", 90.0, "original"))]
-    (picture,) = pictures(board(*rows))
-    assert picture.score == "background_challenge challenge_accuracy"
+    (plot,) = cost_plots(board(*rows))
+    assert plot.score == "background_challenge challenge_accuracy"
 
 
 def test_models_without_the_score_are_left_out_and_named(board: Callable[..., pd.DataFrame], store: Store) -> None:
-    asked = board(*(row(model, "shift_auc", 40.0) for model in MODELS[:2]))
-    (picture,) = pictures(asked)
-    assert (picture.score, picture.left_out) == ("shift_auc", ("third (no shift_auc)",))
-    assert "Not shown: third (no shift_auc)." in render(asked, store)
+    found = board(*(row(model, "shift_auc", 40.0) for model in MODELS[:2]))
+    (plot,) = cost_plots(found)
+    assert (plot.score, plot.left_out) == ("shift_auc", ("third (no shift_auc)",))
+    assert "Not shown: third (no shift_auc)." in render(found, store)

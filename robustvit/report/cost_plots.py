@@ -1,4 +1,4 @@
-"""Robustness against cost, as the page shows it: a picture for each data set on which at least two models have both numbers."""
+"""Robustness against cost: a Pareto plot for each data set on which at least two models have both a score and a cost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", 
 
 
 @dataclass(frozen=True)
-class Picture:
-    """svg: safe markup. score, cost: what is drawn over what; left_out: the models that lack one of them, and which."""
+class CostPlot:
+    """A plot of `score` over `cost`. svg: safe markup; left_out: the models that lack one of the two, and which."""
 
     data: str
     score: str
@@ -27,46 +27,48 @@ class Picture:
     left_out: tuple[str, ...]
 
 
-def pictures(board: pd.DataFrame) -> tuple[Picture, ...]:
-    """A picture of each data set's first score of robustness with two models in it, by MACs, or by parameters where MACs are not known."""
+def cost_plots(board: pd.DataFrame) -> tuple[CostPlot, ...]:
+    """For each data set, the first robustness score that two models have, over MACs, or over parameters where MACs are unknown."""
     if "models" not in board.attrs:
         return ()
     view = factor_view(board)
-    drawn = (
-        _picture(str(data), part, view.attrs["scores"], board[board["base"] == data]) for data, part in view.groupby("base", sort=False)
-    )
-    return tuple(picture for picture in drawn if picture is not None)
+    plots = (_plot(str(data), part, view.attrs["scores"], board[board["base"] == data]) for data, part in view.groupby("base", sort=False))
+    return tuple(plot for plot in plots if plot is not None)
 
 
-def _picture(data: str, part: pd.DataFrame, scores: dict[str, bool], board: pd.DataFrame) -> Picture | None:
+def _plot(data: str, part: pd.DataFrame, scores: dict[str, bool], board: pd.DataFrame) -> CostPlot | None:
     part.attrs["scores"] = scores
-    names = [name for score in _of_robustness(board) for name in scores if name.split(" (")[0] == score]  # a suite or parameters may follow
+    # in the view, a score's suite or parameters may follow its name
+    names = [name for score in _robustness_scores(board) for name in scores if name.split(" (")[0] == score]
     found = [(cost, score) for cost in COSTS for score in names if (part[cost].notna() & part[score].notna()).sum() > 1]
     if not found:
         return None
     cost, score = found[0]
     group = next((name for name in ("pretraining", "family", *FACTORS) if part[name].nunique() > 1), "pretraining")
-    return Picture(data, score, cost, Markup(svg(pareto_plot(part, score, cost, group))), tuple(_left_out(part, score, cost)))
+    return CostPlot(data, score, cost, Markup(svg(pareto_plot(part, score, cost, group))), tuple(_left_out(part, score, cost)))
 
 
-def _of_robustness(board: pd.DataFrame) -> list[str]:
-    """The scores that tell of robustness, first what sums a suite up: never an accuracy on the base data itself, never a gap, which bad models keep small."""
+def _robustness_scores(board: pd.DataFrame) -> list[str]:
+    """Names of robustness scores, averages over a suite first.
+
+    Never an accuracy on the base data itself, and never a gap, which is small for a poor model, too.
+    """
     rows = board[board["unit"] == "%"]
     better, of_cells = rows[rows["higher_is_better"]], rows[(rows["cell"] != "") & (rows["higher_is_better"])]
     averages = better[(better["cell"] == "") & (better["scenario"] == "")]
     measured = of_cells[of_cells["metric"].map(of_measurements).astype(bool)]
     attacked = of_cells[of_cells["metric"] == "robust_accuracy"]
     shifted = of_cells[(of_cells["metric"] == "top1") & (of_cells["severity"] == "") & (of_cells["data"] != of_cells["base"])]
-    told = [
+    names = [
         *_FIRST, *averages["metric"], *(measured["scenario"] + " " + measured["metric"]),
         *reversed((attacked["scenario"] + " " + attacked["severity"]).tolist()), *reversed(shifted["scenario"].tolist()),
     ]  # fmt: skip
-    return list(dict.fromkeys(str(name) for name in told))
+    return list(dict.fromkeys(str(name) for name in names))
 
 
 def _left_out(part: pd.DataFrame, score: str, cost: str) -> Iterator[str]:
-    """The models that the picture lacks, each with what is not known of it."""
+    """The models that are not in the plot, each with what is missing."""
     for row in part.to_dict("records"):
-        lacks = [name for name in (score, cost) if pd.isna(row[name])]
-        if lacks:
-            yield f"{row['model']} (no {' nor '.join(lacks)})"
+        missing = [name for name in (score, cost) if pd.isna(row[name])]
+        if missing:
+            yield f"{row['model']} (no {' nor '.join(missing)})"

@@ -1,0 +1,51 @@
+"""Labels: how numbers, plug-in names, scenarios and severity levels are written on a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+
+def format_number(value: float) -> str:
+    """A number as tables print it: one decimal from 1 upwards, three significant digits below; "" for NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+
+
+def with_spaces(name: str) -> str:
+    """A plug-in's name with spaces: `gaussian_noise` gives `gaussian noise`."""
+    return name.replace("_", " ")
+
+
+def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
+    """The name of a scenario, with its parameters where `keys` has the same scenario with others. key: (scenario, parameters)."""
+    scenario, params = key
+    several = sum(other == scenario for other, _ in keys) > 1
+    return f"{with_spaces(scenario)} ({params})" if several and params else with_spaces(scenario)
+
+
+def sorted_levels(levels: Sequence[str]) -> list[str]:
+    """The distinct levels by size where all are numbers (`3`, `0.5/255`), else in the order given."""
+    distinct = list(dict.fromkeys(levels))
+    sizes = [_size(level) for level in distinct]
+    if any(size is None for size in sizes):
+        return distinct
+    return [level for _, level in sorted(zip(sizes, distinct, strict=True), key=lambda pair: pair[0] or 0)]
+
+
+def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
+    """Levels without the denominator that all of them (0 aside) share, and that scale: `["0", "1/255"]` gives `["0", "1"]`, `1/255`."""
+    denominators = {level.partition("/")[2] for level in levels if level != "0"}
+    if len(denominators) != 1 or not (shared := denominators.pop()):
+        return list(levels), ""
+    return [level.partition("/")[0] for level in levels], f"1/{shared}"
+
+
+def _size(level: str) -> float | None:
+    try:
+        numerator, _, denominator = level.partition("/")
+        return float(Fraction(numerator) / Fraction(denominator or 1))
+    except (ValueError, ZeroDivisionError):
+        return None

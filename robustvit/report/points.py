@@ -1,0 +1,68 @@
+"""Points: the value of a leaderboard row with its interval and status, and the text that describes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from robustvit.report.labels import format_number
+
+_DEFINED = frozenset({"complete", "partial", "failed", "absent"})
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a curve or table. value is NaN where there is none; `status` and `note` say why, or how far it can be trusted.
+
+    status: `complete`, `partial`, `failed`, `absent` (not evaluated), or any other text for a metric that is undefined there.
+    gradients: for the robust accuracy of an attack, the gradient masking verdict; "" otherwise.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    status: str = "complete"
+    note: str = ""
+    gradients: str = ""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value to draw."""
+        return not math.isnan(self.value)
+
+    @property
+    def kind(self) -> str:
+        """The status where it is one of complete, partial, failed and absent; `undefined` for any other."""
+        return self.status if self.status in _DEFINED else "undefined"
+
+
+ABSENT = Point(math.nan, status="absent")
+
+
+def point_of(row: Any) -> Point:
+    """The point of a leaderboard row."""
+    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients))
+
+
+def mean_of_complete(points: Iterable[Point]) -> float:
+    """Plain mean of the values; NaN where any is not complete or there are none."""
+    values = [point.value if point.status == "complete" else math.nan for point in points]
+    return sum(values) / len(values) if values else math.nan
+
+
+def point_text(point: Point, unit: str = "%") -> str:
+    """A value with its interval and caveats: `74.2 % [70.1, 78.0] (partial: 150 of 400 samples)`."""
+    caveat = "" if point.status == "complete" else f"{point.status}: {point.note}" if point.note else point.status
+    if not point.known:
+        return caveat or "no value"
+    gradients = f"\ngradients {point.gradients}" if point.gradients else ""
+    return value_text(point, unit) + (f" ({caveat})" if caveat else "") + gradients
+
+
+def value_text(point: Point, unit: str = "%") -> str:
+    """A value with its unit and interval, `74.2 % [70.1, 78.0]`; the interval is left out where it is unknown."""
+    space = f"\u00a0{unit}" if unit else ""
+    interval = "" if math.isnan(point.low) else f" [{format_number(point.low)},\u00a0{format_number(point.high)}]"
+    return f"{format_number(point.value)}{space}{interval}"

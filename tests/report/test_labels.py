@@ -1,0 +1,20 @@
+"""How names and severity levels are written."""
+
+from robustvit.report import labels
+
+
+def test_severities_are_ordered_by_size_and_budgets_as_fractions() -> None:
+    assert labels.sorted_levels(["10", "9", "1"]) == ["1", "9", "10"]
+    assert labels.sorted_levels(["4/255", "0.5/255", "1/255"]) == ["0.5/255", "1/255", "4/255"]
+    assert labels.sorted_levels(["strong", "1"]) == ["strong", "1"]
+
+
+def test_a_shared_denominator_is_left_out() -> None:
+    assert labels.shorten_levels(["0", "0.5/255", "4/255"]) == (["0", "0.5", "4"], "1/255")
+    assert labels.shorten_levels(["0", "1/255", "1/2"]) == (["0", "1/255", "1/2"], "")
+    assert labels.shorten_levels(["1", "2"]) == (["1", "2"], "")
+
+
+def test_a_scenario_is_named_with_its_parameters_where_there_are_several_of_it() -> None:
+    keys = [("gaussian_noise", "a=1"), ("gaussian_noise", "a=2"), ("fog", "b=1")]
+    assert [labels.scenario_title(key, keys) for key in keys] == ["gaussian noise (a=1)", "gaussian noise (a=2)", "fog"]

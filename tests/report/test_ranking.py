@@ -1,0 +1,93 @@
+"""The leaderboard table of the report."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from robustvit.records.store import Store
+from robustvit.report.ranking import Column, Ranking, mean_error, ranking
+from robustvit.report.suite_results import SuiteResults, results_by_suite
+from robustvit.results.leaderboard import leaderboard
+
+
+def test_columns_undefined_for_every_model_are_left_out(suite: SuiteResults) -> None:
+    assert [column.title for column in ranking([suite]).columns] == ["clean top1", "mean corruption error", "pgd 1/255"]
+
+
+def test_the_best_number_of_a_suite_is_marked(suite: SuiteResults) -> None:
+    assert [[entry.best for entry in row.entries[:2]] for row in ranking([suite]).rows] == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("status", ["n/a", "undefined"])
+def test_an_undefined_number_shows_its_status(suite: SuiteResults, status: str) -> None:
+    rows = suite.models[0].rows.copy()
+    rows.loc[rows["scenario"] == "pgd", ["value", "status"]] = [math.nan, status]
+    models = (replace(suite.models[0], rows=rows), suite.models[1])
+    entry = ranking([replace(suite, models=models)]).rows[0].entries[2]
+    assert (entry.text, entry.kind, entry.bar) == (status, "undefined", None)
+
+
+def of_data_sets(make_store: Callable[..., Store], answered: Callable[..., Any], *metrics: str) -> Ranking:
+    cells = {
+        (model, name, ""): answered([True] * right + [False] * 9)
+        for model, right in (("demo", 9), ("rival", 1))
+        for name in ("colour", "edge")
+    }
+    return ranking(results_by_suite(leaderboard(make_store(cells, metrics=metrics))))
+
+
+def test_every_data_set_has_a_column_of_its_own(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    found = of_data_sets(make_store, answered, "nll", "top1")
+    assert [(column.title, row.text) for column, row in zip(found.columns, found.rows[0].entries, strict=True)] == [
+        ("colour top1", "50.0"),
+        ("edge top1", "50.0"),
+    ]
+
+
+def test_data_sets_without_top1_show_the_first_metric(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    found = of_data_sets(make_store, answered, "top5", "nll")
+    assert [column.title for column in found.columns] == ["colour top5", "edge top5"]
+
+
+def test_a_metric_of_a_single_cell_is_named_without_its_scenario(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    store = make_store({("demo", "edge", ""): answered([True, False])}, metrics=("top1", "brier"))
+    assert [column.title for column in ranking(results_by_suite(leaderboard(store))).columns] == ["brier", "edge top1"]
+
+
+def test_no_best_is_marked_where_lower_is_better_unless_it_is_an_error(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    found = of_data_sets(make_store, answered, "nll")
+    assert [entry.best for row in found.rows for entry in row.entries] == [False] * 4
+    assert not found.marked
+    assert Column("mce_alexnet", "", "%", False).marked
+
+
+def test_no_best_is_marked_for_metrics_that_do_not_use_labels(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    cells = {
+        (model, name, ""): answered([True] * n) for model, n in (("demo", 9), ("rival", 4)) for name in ("imagenet-o", "val-of-imagenet-o")
+    }
+    found = ranking(results_by_suite(leaderboard(make_store(cells, metrics=("confidence",)))))
+    assert [column.title for column in found.columns] == ["imagenet-o confidence", "val-of-imagenet-o confidence"]
+    assert not found.marked
+
+
+def test_a_mean_without_one_of_its_corruptions_is_partial_and_no_number(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    cells = {("demo", "fog", "1"): answered([True, False]), ("demo", "snow", "1"): None}
+    (model,) = results_by_suite(leaderboard(make_store(cells, metrics=("top1", "corruption_error"))))[0].models
+    point = mean_error(model)
+    assert point is not None
+    assert (point.known, point.status) == (False, "partial")
+
+
+def test_robust_accuracy_has_the_gradient_masking_verdict_and_a_suspect_is_never_best(masked: list[SuiteResults]) -> None:
+    found = ranking(masked)
+    shown = {(row.model.label, column.key): entry for row in found.rows for column, entry in zip(found.columns, row.entries, strict=True)}
+    assert {key[0]: entry.gradients for key, entry in shown.items()} == {"honest": "unchecked", "masked": "suspect"}
+    assert not any(entry.best for entry in shown.values())
+    assert "gradients suspect: one step beats iterative" in shown["masked", "pgd 4/255"].note
