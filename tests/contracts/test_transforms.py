@@ -1,4 +1,4 @@
-"""Laws of every registered transform, on every make of vision transformer: a new one joins with the settings it is tried at."""
+"""Laws of every registered transform, on every make of vision transformer: a new one is tested at its defaults, or at settings listed here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from robustvit.primitives.scenario import parameters
 from robustvit.spec.registry import bind, entries, lookup
 from robustvit.spec.spec import parse
 
-NOTHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # what leaves the model as it is
-SOMETHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
-CASES = [(name, make) for name in SOMETHING for make in vits.ALL]
+NOTHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # settings that change nothing
+SOMETHING: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do
+CASES = [(name, make) for name in entries("transform") for make in vits.ALL]
 law = pytest.mark.parametrize(("name", "make"), CASES, ids=["-".join(case) for case in CASES])
 
 
 def transformed(name: str, host: Classifier, settings: dict[str, dict[str, Any]]) -> Classifier:
-    spec = bind(lookup("transform", name), parse({name: settings[name]})[0])
+    if settings is NOTHING and name not in NOTHING:
+        pytest.skip(f"NOTHING lists no setting of '{name}' that changes nothing")
+    spec = bind(lookup("transform", name), parse({name: settings.get(name, {})})[0])
     made: Classifier = lookup("transform", name).load()(host, **parameters(spec))
     return made
 
@@ -31,8 +33,8 @@ def slope(model: Classifier, pixels: Tensor) -> Tensor:
     return torch.autograd.grad(model(leaf).logsumexp(dim=1).sum(), leaf)[0]
 
 
-def test_every_transform_is_tried_and_says_where_it_is_from() -> None:
-    assert set(entries("transform")) == set(NOTHING) == set(SOMETHING)
+def test_every_transform_names_its_source() -> None:
+    assert set(NOTHING) | set(SOMETHING) <= set(entries("transform"))
     assert all(entry.source and entry.doc for entry in entries("transform").values())
 
 
