@@ -21,11 +21,13 @@ from robustvit.version import __version__
 _HOMES = {
     "Batch": "primitives.batch",
     "BudgetExceeded": "errors",
+    "Card": "primitives.model_card",
     "Cell": "spec.cell",
     "Classifier": "primitives.classifier",
     "Clustered": "statistics.estimates",
     "Crafted": "primitives.attack_search",
     "Data": "primitives.batch",
+    "DataMissing": "errors",
     "Defense": "primitives.defense",
     "Draws": "primitives.draws",
     "Norm": "primitives.norms",
@@ -69,11 +71,13 @@ _HOMES = {
 __all__ = [
     "Batch",
     "BudgetExceeded",
+    "Card",
     "Cell",
     "Classifier",
     "Clustered",
     "Crafted",
     "Data",
+    "DataMissing",
     "Defense",
     "Draws",
     "Norm",
@@ -129,7 +133,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from robustvit.errors import BudgetExceeded, RobustvitError
+    from robustvit.errors import BudgetExceeded, DataMissing, RobustvitError
     from robustvit.evaluation.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb
@@ -140,6 +144,7 @@ if TYPE_CHECKING:
     from robustvit.primitives.classifier import Classifier
     from robustvit.primitives.defense import Defense
     from robustvit.primitives.draws import Draws
+    from robustvit.primitives.model_card import Card
     from robustvit.primitives.norms import Norm
     from robustvit.primitives.pixels import pixels
     from robustvit.primitives.reading import Reading

@@ -17,11 +17,15 @@ _DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs=im
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="attack, corruption, metric or suite.")],
+    kind: Annotated[
+        str, typer.Argument(help="model, data, corruption, attack, certificate, analysis, transform, defense, metric or suite.")
+    ],
     name: Annotated[str, typer.Argument(help="What to call it: letters, digits, underscores.")],
     folder: Annotated[Path, typer.Option("--folder", help="Where to write it.")] = Path(),
 ) -> None:
-    """A working scaffold with its contract test.
+    """Write a working plug-in with the test of its contract, or a suite.
+
+    In a checkout, --folder robustvit/attacks puts an attack where it is found by name, and its test into tests/attacks.
 
     Example: robustvit new attack blur_attack
     """

@@ -81,11 +81,15 @@ class Module:
             for node in self.tree.body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None
         }  # fmt: skip
+        typing_only = [inner for node in self.tree.body if isinstance(node, ast.If) for inner in node.body]  # of the façade: its exports
         self.imports = {
             (alias.asname or alias.name): (node.module, alias.name)
-            for node in self.tree.body
+            for node in (*self.tree.body, *typing_only)
             if isinstance(node, ast.ImportFrom) and node.module and not node.level
             for alias in node.names
+        }
+        self.modules = {
+            alias.asname or alias.name: alias.name for node in self.tree.body if isinstance(node, ast.Import) for alias in node.names
         }
 
     @classmethod
@@ -175,13 +179,21 @@ def hint_of(annotation: ast.expr | str | None, module: Module) -> Hint:
         return Hint(words[name], base=name)
     if name in PLUGINS:
         return Hint(f"a {PLUGINS[name]}", base="plugin", plugin=PLUGINS[name])
-    if isinstance(node, ast.Name) and (name in module.values or name in module.imports):
+    home = _home(node, module)
+    if home is not None and (name in home.values or name in home.imports):
         try:
-            home, definition = module.resolve(name)
+            home, definition = home.resolve(name)
         except BadParameter:
             return Hint(name)
         return hint_of(definition, home)
     return Hint(name or "anything")
+
+
+def _home(node: ast.expr, module: Module) -> Module | None:
+    """The module in which a name is looked up: its own, or for `rv.Severity` the one imported as `rv`."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in module.modules:
+        return _module(module.modules[node.value.id])
+    return module if isinstance(node, ast.Name) else None
 
 
 def _members(node: ast.expr) -> list[ast.expr]:

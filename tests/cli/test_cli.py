@@ -308,19 +308,6 @@ def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
     assert board.loc["breaking:breaks", "status"] == "failed"
 
 
-@pytest.mark.parametrize("kind", ["attack", "certificate", "corruption", "metric", "suite"])
-def test_a_scaffold_works_and_passes_its_own_test(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:  # type: ignore[no-untyped-def]
-    import subprocess
-
-    monkeypatch.chdir(tmp_path)
-    assert robustvit("new", kind, "mine").code == 0
-    if kind == "suite":
-        assert robustvit("check", "mine.yaml").code == 0
-        return
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "test_mine.py"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
 def test_clearing_the_cache_says_how_much(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
     assert robustvit("run", "--limit", 3, "--store", tmp_path / "s", "--quiet").code == 0

@@ -1,4 +1,4 @@
-"""Laws of every registered transform, on every kind of vision transformer. A new transform adds the settings at which it is tested."""
+"""Laws of every registered transform, on every kind of vision transformer: a new one is tested at its defaults, or at settings listed here."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from robustvit.spec.registry import bind, entries, lookup
 from robustvit.spec.spec import parse
 
 NO_OP: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # settings that change nothing
-SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
-CASES = [(name, make) for name in SETTINGS for make in vits.ALL]
+SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do
+CASES = [(name, make) for name in entries("transform") for make in vits.ALL]
 law = pytest.mark.parametrize(("name", "make"), CASES, ids=["-".join(case) for case in CASES])
 
 
 def transformed(name: str, host: Classifier, settings: dict[str, dict[str, Any]]) -> Classifier:
-    spec = bind(lookup("transform", name), parse({name: settings[name]})[0])
+    if settings is NO_OP and name not in NO_OP:
+        pytest.skip(f"NO_OP lists no setting of '{name}' that changes nothing")
+    spec = bind(lookup("transform", name), parse({name: settings.get(name, {})})[0])
     made: Classifier = lookup("transform", name).load()(host, **parameters(spec))
     return made
 
@@ -31,8 +33,8 @@ def slope(model: Classifier, pixels: Tensor) -> Tensor:
     return torch.autograd.grad(model(leaf).logsumexp(dim=1).sum(), leaf)[0]
 
 
-def test_every_transform_is_tested_and_names_its_source() -> None:
-    assert set(entries("transform")) == set(NO_OP) == set(SETTINGS)
+def test_every_transform_names_its_source() -> None:
+    assert set(NO_OP) | set(SETTINGS) <= set(entries("transform"))
     assert all(entry.source and entry.doc for entry in entries("transform").values())
 
 
