@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from robustvit.errors import DataMissing, DataUnreadable, ModelError, few
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes
 from robustvit.primitives.pixels import of_levels
 from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import analysis
 from robustvit.spec.sample_order import order
+from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
 _WHITE = 128  # a pixel belongs to the foreground from this level of its mask
@@ -40,6 +42,7 @@ _WASTE = 8  # one in so many rows of a batch may be padding
 }""",
     rules="The authors': every foreground, also one that is misclassified in its own image, is put on every background, also its own and "
     "those of its class. Their code prints the share of foregrounds that are fooled; their table shows the share that is robust.",
+    passes="background_passes",
 )
 def background_challenge(
     model: Classifier,
@@ -157,3 +160,9 @@ def _decoded(data: Data, view: View) -> _Decoded:
     if cached is None or cached.view != view:
         cached = _DECODED[data] = _Decoded(data, view)
     return cached
+
+
+def background_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """A prediction for every background, at most: a foreground that is fooled is done with."""
+    count, every = spec.get("count"), len(plugins["backgrounds"])
+    return Passes(forward=min(count, every) if isinstance(count, int) else every, at_most=True)

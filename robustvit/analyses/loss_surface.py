@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -13,7 +14,9 @@ from torch.nn import functional
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import analysis
+from robustvit.spec.spec import Spec
 
 Radius = Annotated[float, Gt(0), Lt(0.5)]
 
@@ -33,6 +36,7 @@ _SUM = 1e-3  # how far from 1 a row of probabilities may sum in half precision
 }""",
     rules="Every image is measured, also one that is misclassified when clean. The papers describe masked gradients and give no measure; "
     "these are ours.",
+    passes="surface_passes",
 )
 def loss_surface(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -124,3 +128,8 @@ def _disagreement(predicted: Tensor, measured: Tensor) -> Tensor:
 def _corner(draws: Draws, images: Tensor) -> Tensor:
     """A random sign for each value of each image."""
     return torch.where(draws.uniform(*images.shape[1:]).to(images) < 0.5, -1.0, 1.0)
+
+
+def surface_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """Two gradients, of the log odds and of the cross-entropy; three points along them, and one for each direction."""
+    return Passes(forward=3 + product_of(spec, "directions"), gradients=2)

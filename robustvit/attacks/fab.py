@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt
@@ -14,7 +15,9 @@ from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, per_sample, random_start, size
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
+from robustvit.spec.spec import Spec
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -31,7 +34,14 @@ _OVERSHOOT = 1.05
 _BACK = 0.9  # an adversarial iterate is moved back to this share of its perturbation
 
 
-@attack(severity="eps", family="white-box", source="Croce and Hein 2020", url="https://arxiv.org/abs/1907.02044", citation=_CITATION)
+@attack(
+    severity="eps",
+    family="white-box",
+    source="Croce and Hein 2020",
+    url="https://arxiv.org/abs/1907.02044",
+    citation=_CITATION,
+    passes="targeted_passes",
+)
 def fab_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9,
@@ -54,7 +64,14 @@ def fab_t(
     return search.outcome()
 
 
-@attack(severity="eps", family="white-box", source="Croce and Hein 2020", url="https://arxiv.org/abs/1907.02044", citation=_CITATION)
+@attack(
+    severity="eps",
+    family="white-box",
+    source="Croce and Hein 2020",
+    url="https://arxiv.org/abs/1907.02044",
+    citation=_CITATION,
+    passes="any_class_passes",
+)
 def fab(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, classes: Count | None = None,
@@ -178,3 +195,16 @@ def _greedy(pull: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
     before = gains.cumsum(dim=1) - gains
     taken = torch.minimum((wanted[:, None] - before).clamp_min(0.0), gains) / ranked.clamp_min(_TINY)
     return torch.zeros_like(pull).scatter_(1, order, taken)
+
+
+def targeted_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """At each step a gradient and the prediction of the new iterate, for every target class."""
+    steps = min(product_of(spec, "targets"), model.outputs - 1) * product_of(spec, "steps", "restarts")
+    return Passes(forward=steps, gradients=steps)
+
+
+def any_class_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """At each step a gradient for every class, and the prediction of the new iterate."""
+    steps, classes = product_of(spec, "steps", "restarts"), spec.get("classes")
+    each = model.outputs - 1 if not isinstance(classes, int) else min(classes, model.outputs - 1)
+    return Passes(forward=steps, gradients=steps * each)

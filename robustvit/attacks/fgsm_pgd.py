@@ -32,7 +32,14 @@ _PGD = """@inproceedings{madry2018towards,
 }"""
 
 
-@attack(severity="eps", family="white-box", source="Goodfellow et al. 2015", url="https://arxiv.org/abs/1412.6572", citation=_FGSM)
+@attack(
+    severity="eps",
+    family="white-box",
+    source="Goodfellow et al. 2015",
+    url="https://arxiv.org/abs/1412.6572",
+    citation=_FGSM,
+    passes=("steps",),
+)
 def fgsm(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, eps: Radius, norm: Norm = "linf") -> Crafted:
     """FGSM: one step of size eps in the direction of steepest ascent of the cross-entropy.
 
@@ -48,7 +55,14 @@ def fgsm(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, eps
     return search.outcome()
 
 
-@attack(severity="eps", family="white-box", source="Madry et al. 2018", url="https://arxiv.org/abs/1706.06083", citation=_PGD)
+@attack(
+    severity="eps",
+    family="white-box",
+    source="Madry et al. 2018",
+    url="https://arxiv.org/abs/1706.06083",
+    citation=_PGD,
+    passes=("steps", "restarts", "eot"),
+)
 def pgd(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 20, step: Radius | None = None, restarts: Count = 1, eot: Count = 1,

@@ -42,7 +42,7 @@ _CW = """@inproceedings{carlini2017towards,
 }"""
 
 
-@attack(family="minimum-norm", source="Rony et al. 2019", url="https://arxiv.org/abs/1811.09600", citation=_DDN)
+@attack(family="minimum-norm", source="Rony et al. 2019", url="https://arxiv.org/abs/1811.09600", citation=_DDN, passes=("steps",))
 def ddn(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, steps: Count = 100, gamma: Rate = 0.05, radius: Radius = 1.0
 ) -> Crafted:  # fmt: skip
@@ -67,7 +67,7 @@ def ddn(
     return search.outcome()
 
 
-@attack(family="minimum-norm", source="Pintor et al. 2021", url="https://arxiv.org/abs/2102.12827", citation=_FMN)
+@attack(family="minimum-norm", source="Pintor et al. 2021", url="https://arxiv.org/abs/2102.12827", citation=_FMN, passes=("steps",))
 def fmn(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, norm: Norm | Literal["l0"] = "l2", steps: Count = 100, gamma: Rate = 0.05, step: Radius = 1.0,
@@ -92,7 +92,13 @@ def fmn(
     return search.outcome()
 
 
-@attack(family="minimum-norm", source="Carlini and Wagner 2017", url="https://arxiv.org/abs/1608.04644", citation=_CW)
+@attack(
+    family="minimum-norm",
+    source="Carlini and Wagner 2017",
+    url="https://arxiv.org/abs/1608.04644",
+    citation=_CW,
+    passes=("steps", "searches"),
+)
 def cw(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, steps: Count = 200, searches: Count = 5, rate: Radius = 0.01, confidence: Annotated[float, Ge(0)] = 0.0, weight: Radius = 1e-3,

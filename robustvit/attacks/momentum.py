@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Annotated, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import torch
 from annotated_types import Ge, Gt, Le
@@ -17,7 +17,9 @@ from robustvit.primitives.attack_search import Crafted, PixelFunction, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, per_sample, project, steepest
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
+from robustvit.spec.spec import Spec
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -63,7 +65,9 @@ class Schedule(NamedTuple):
     decay: float
 
 
-@attack(severity="eps", family="transfer", source="Dong et al. 2018", url="https://arxiv.org/abs/1710.06081", citation=_MI)
+@attack(
+    severity="eps", family="transfer", source="Dong et al. 2018", url="https://arxiv.org/abs/1710.06081", citation=_MI, passes=("steps",)
+)
 def mi_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
@@ -78,7 +82,9 @@ def mi_fgsm(
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early)
 
 
-@attack(severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI)
+@attack(
+    severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI, passes="step_passes"
+)
 def ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
@@ -91,7 +97,14 @@ def ni_fgsm(
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early, ahead=True)
 
 
-@attack(severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI)
+@attack(
+    severity="eps",
+    family="transfer",
+    source="Lin et al. 2020",
+    url="https://arxiv.org/abs/1908.06281",
+    citation=_NI,
+    passes=("steps", "copies"),
+)
 def si_ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -109,7 +122,9 @@ def si_ni_fgsm(
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), scaled, early, ahead=True)
 
 
-@attack(severity="eps", family="transfer", source="Xie et al. 2019", url="https://arxiv.org/abs/1803.06978", citation=_DI)
+@attack(
+    severity="eps", family="transfer", source="Xie et al. 2019", url="https://arxiv.org/abs/1803.06978", citation=_DI, passes="step_passes"
+)
 def di_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -130,7 +145,9 @@ def di_fgsm(
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), diverse, early, transformed=True)
 
 
-@attack(severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI)
+@attack(
+    severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI, passes=("steps",)
+)
 def ti_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -230,3 +247,9 @@ def blur(gradient: Tensor, width: int, sigma: float) -> Tensor:
     kernel = (bell / bell.sum()).view(1, 1, -1).expand(gradient.shape[1], 1, -1)
     tall = conv2d(gradient, kernel[..., None], padding=(width // 2, 0), groups=gradient.shape[1])
     return conv2d(tall, kernel[:, :, None], padding=(0, width // 2), groups=gradient.shape[1])
+
+
+def step_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """At each step a gradient at a changed image, and the prediction of the image itself."""
+    steps = product_of(spec, "steps")
+    return Passes(forward=steps, gradients=steps)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt
@@ -16,8 +17,10 @@ from robustvit.primitives.attack_search import Crafted, Evaluation, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference import attention_maps
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.patches import CITATION, best_places, paste, patch_mask, patch_places, random_places, refuse_too_many
 from robustvit.spec.registry import attack
+from robustvit.spec.spec import Spec
 
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
@@ -33,6 +36,7 @@ _NEVER = torch.iinfo(torch.int64).max
     url="https://github.com/JindongGu/ViT_Patch_Robustness", licence="MIT (reference code; none of it is used)", citation=CITATION,
     tells=("value_patch_row", "value_patch_column", "value_fooled_share"),
     rules="The pixels under a patch may take any value; no other pixel changes. Only images that are right when clean are attacked.",
+    passes="patch_passes",
 )  # fmt: skip
 def adversarial_patch(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -232,3 +236,11 @@ def _stepped(running: _Running, gradient: Tensor, step: float) -> Tensor:
 def _crafted(search: Search, best: _Best) -> Crafted:
     at = best.at.float()
     return Crafted(best.images, {**search.outcome().columns, "value_patch_row": at[:, 0], "value_patch_column": at[:, 1]})
+
+
+def patch_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """A run for every place that is tried: one, but for positions that try all of a grid."""
+    size, offset, tried = spec.get("size"), spec.get("offset"), 1
+    if spec.get("position") in ("worst", "every") and isinstance(size, int) and isinstance(offset, int):
+        tried = len(patch_places(*model.size, size, offset))
+    return Passes(gradients=tried * product_of(spec, "steps"))

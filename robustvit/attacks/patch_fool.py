@@ -38,6 +38,7 @@ _TINY = 1e-24  # guards the division by a squared gradient that is zero
     severity="patches", family="patch", source="Fu et al. 2022", url="https://arxiv.org/abs/2203.08392", citation=_CITATION,
     rules="Patches are whole tokens of the model and replaced: no pixel outside them changes, those inside may take any value in [0, 1]. "
     "A sample counts as misclassified at whichever step it was.",
+    passes=("steps",),
 )  # fmt: skip
 def patch_fool(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,11 +14,13 @@ from robustvit.primitives.adversarial_images import AdversarialImages
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes
 from robustvit.primitives.pixels import to_uint8
 from robustvit.spec.registry import attack
+from robustvit.spec.spec import Spec
 
 
-@attack(severity="of.attack.eps", family="surrogate", source="robustvit", licence="Apache-2.0")
+@attack(severity="of.attack.eps", family="surrogate", source="robustvit", licence="Apache-2.0", passes="no_passes")
 def replay(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, of: AdversarialImages) -> Crafted:
     """Evaluates a model on the images that an attack on this or another model kept, bit for bit.
 
@@ -38,3 +43,8 @@ def replay(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, o
 
 def _size(images: np.ndarray) -> str:
     return f"{images.shape[1]}x{images.shape[2]}"
+
+
+def no_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """None: the images are there."""
+    return Passes()

@@ -33,6 +33,7 @@ _TINY = 1e-12
 @attack(
     severity="eps", family="black-box", source="Andriushchenko et al. 2020; in l1 Croce and Hein 2021", url="https://arxiv.org/abs/1912.00049",
     citation=_CITATION,
+    passes=("steps",),
 )  # fmt: skip
 def square(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,

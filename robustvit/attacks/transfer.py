@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,9 @@ from torch import Tensor
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.spec import registry
+from robustvit.spec.spec import Spec
 
 Attack = Callable[..., Crafted | Tensor]
 
@@ -25,6 +28,7 @@ _CITATION = """@article{papernot2016transferability,
 @registry.attack(
     severity="attack.eps", family="surrogate", source="Papernot, McDaniel and Goodfellow 2016", url="https://arxiv.org/abs/1605.07277",
     citation=_CITATION,
+    passes="attack_passes",
     rules="Images that the evaluated model gets right are attacked on the surrogate, including those that the surrogate gets wrong.",
 )  # fmt: skip
 def transfer(
@@ -53,3 +57,10 @@ def _of_surrogate(columns: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _codes(*names: str) -> Tensor:
     return torch.tensor([GRADIENTS.index(name) for name in names])
+
+
+def attack_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """Those of the attack on the surrogate, which is taken to be as expensive as the model."""
+    attack = spec.get("attack")
+    inner = declared_passes(registry.lookup("attack", attack.name), attack, model, plugins) if isinstance(attack, Spec) else None
+    return inner or Passes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, per_sample, project, steepest
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.sample_order import order
+from robustvit.spec.spec import Spec
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -46,6 +48,7 @@ _ABSENT = 0.01  # largest share of samples without a gradient that a fit accepts
     severity="eps", family="universal", fit="fit_perturbation", url="https://arxiv.org/abs/1610.08401", citation=_CITATION,
     source="Moosavi-Dezfooli et al. 2017; fitted by ascent on a clipped loss as in Shafahi et al. 2020",
     rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice.",
+    passes="fit_passes",
 )  # fmt: skip
 def uap(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, artifact: Mapping[str, Tensor],
@@ -130,3 +133,8 @@ def _refuse_absent(name: str, absent: int, total: int, model: Classifier) -> Non
             f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {total} samples "
             "that it is fitted to. Fit it to the model that this one was made of, and evaluate this one on the images."
         )
+
+
+def fit_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """Nothing for a sample that it is applied to; the fit takes a gradient for each of its samples in every epoch."""
+    return Passes(fit=product_of(spec, "epochs") * min(product_of(spec, "samples"), len(plugins["train"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from robustvit.primitives.attack_search import Crafted, Loss, Search
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.patches import paste
 from robustvit.spec.registry import attack
 from robustvit.spec.sample_order import order
+from robustvit.spec.spec import Spec
 
 Count = Annotated[int, Ge(1)]
 Radius = Annotated[float, Gt(0)]
@@ -61,6 +63,7 @@ class Placement(NamedTuple):
     source="Brown et al. 2017, Adversarial Patch; smoothness and printable colours after Sharif et al. 2016",
     rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice. The pixels "
     "under the patch are replaced; every image gets it once, at a place, size and angle drawn for that image.",
+    passes="fit_passes",
 )  # fmt: skip
 def universal_patch(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, artifact: Mapping[str, Tensor],
@@ -191,3 +194,8 @@ def _refuse(model: Classifier, target: int | None, black: float, white: float, p
         raise BadParameter(
             f"{who}: a square of {placement.largest:g} of the image, rotated by {placement.rotation:g} degrees, does not fit into it."
         )
+
+
+def fit_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """Nothing for a sample that it is applied to; the fit takes a gradient for each of its samples in every epoch."""
+    return Passes(fit=product_of(spec, "epochs") * min(product_of(spec, "samples"), len(plugins["train"])))

@@ -8,7 +8,8 @@ that counting place by place certifies (`Ablations.largest_patch_by_place`), whi
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.masked_inference import MaskedModel, MaskedViews, Unseen, mask_model
+from robustvit.primitives.passes import Passes
 from robustvit.primitives.votes import Votes, require_finite
-from robustvit.spec.ablations import CITATION, Ablations, Kind
+from robustvit.spec.ablations import CITATION, Ablations, Kind, Window
 from robustvit.spec.registry import certificate
+from robustvit.spec.spec import Spec
 
 Count = Annotated[int, Ge(1)]
 
@@ -32,7 +35,7 @@ _AT_ONCE = 4096  # masked views: enough to fill batches of equal length, few eno
 _ROUND = 64  # masked views between two checks, once a certificate may be decided: few, since some are wasted, and enough to fill a batch
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION, passes="ablation_passes")
 def columns(
     model: Classifier, images: Tensor, draws: Draws,
     *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None,
@@ -47,7 +50,7 @@ def columns(
     return _vote(model, images, "columns", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION, passes="ablation_passes")
 def rows(
     model: Classifier, images: Tensor, draws: Draws,
     *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None,
@@ -56,7 +59,7 @@ def rows(
     return _vote(model, images, "rows", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION, passes="ablation_passes")
 def both(
     model: Classifier, images: Tensor, draws: Draws,
     *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None,
@@ -65,7 +68,7 @@ def both(
     return _vote(model, images, "both", width, stride, unseen, stop_at)
 
 
-@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION)
+@certificate(family="patch", source=_SOURCE, url=_URL, citation=CITATION, passes="ablation_passes")
 def blocks(
     model: Classifier, images: Tensor, draws: Draws,
     *, width: Count, stride: Count = 1, unseen: Unseen = "auto", stop_at: Count | None = None,
@@ -162,3 +165,13 @@ def _decided(counts: Tensor, left: Tensor | int, gap: int) -> Tensor:
     """(…) bool of counts (…, K): whether the votes that are left cannot change whether first − second > gap."""
     first, second = functional.pad(counts, (0, 1)).topk(2, dim=-1).values.unbind(dim=-1)  # a model of one class has no second
     return (first - second - left > gap) | (first - second + left <= gap)
+
+
+def ablation_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """A prediction for every masked view, as a share of a whole one where masked tokens are dropped; fewer where counting may stop early."""
+    ablations = Ablations.of_scenario(spec, model.size)
+    assert ablations is not None
+    masked = mask_model(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
+    whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
+    shares = masked.token_counts(ablations.window(np.arange(ablations.count))) / np.maximum(masked.token_counts(whole), 1)
+    return Passes(forward=float(shares.sum()) or float(ablations.count), at_most=spec.get("stop_at") is not None)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.votes import Votes, require_finite
 from robustvit.spec.registry import certificate
+from robustvit.spec.spec import Spec
 
 Count = Annotated[int, Ge(1)]
 
@@ -27,6 +30,7 @@ _CITATION = """@inproceedings{cohen2019certified,
 @certificate(
     severity="sigma", family="l2", source="Cohen et al. 2019, Certified Adversarial Robustness via Randomized Smoothing, algorithm CERTIFY",
     url="https://arxiv.org/abs/1902.02918", citation=_CITATION,
+    passes="noise_passes",
 )  # fmt: skip
 def gaussian(
     model: Classifier, images: Tensor, draws: Draws,
@@ -62,3 +66,8 @@ def _votes(model: Classifier, images: Tensor, draws: Draws, sigma: float, count:
         total = votes if total is None else total + votes
     assert total is not None
     return total
+
+
+def noise_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
+    """A prediction for every draw of noise, of the selection and of the estimate."""
+    return Passes(forward=product_of(spec, "samples") + product_of(spec, "selection"))

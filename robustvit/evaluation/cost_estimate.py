@@ -1,42 +1,38 @@
-"""What a plan will take: seconds by timing a few rows here, bytes by what a row has been seen to take."""
+"""Estimates what a plan will take: seconds from a forward pass timed here, bytes from what rows took before."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.plan import Plan, PlannedCells, plugins_of, transformed
-from robustvit.primitives.batch import Batch, Data
+from robustvit.evaluation.plan import Plan, plugins_of, transformed
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.masked_inference import mask_model
-from robustvit.primitives.patches import patch_places
-from robustvit.primitives.scenario import scenario, stream
+from robustvit.primitives.passes import GRADIENT
+from robustvit.primitives.scenario import Scenario, scenario, stream
 from robustvit.records.store import Store
 from robustvit.spec import registry
-from robustvit.spec.ablations import Ablations, Window
 from robustvit.spec.cell import Cell
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
 _ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples
-_GALLERY_BYTES = 60_000  # the pictures kept of a cell at 224 px
+_GALLERY_BYTES = 60_000  # the gallery images of a cell at 224 px
 _PROBED = 4  # rows a scenario is timed on
-_GRADIENT = 3.4  # an attack's step in forward passes: forward, backward to the pixels, arithmetic
 
 
 @dataclass(frozen=True)
 class Estimate:
     """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache.
 
-    bound: some of these seconds are what they are at most, because an analysis may meet less of another data set than all of it, an attack in a chain
-    meets only what stands, and a certificate for one patch size may be decided early.
+    bound: these seconds are an upper bound, because a scenario may take fewer passes than it declares, or an attack in a chain is run only on samples that
+    the ones before it did not make the model misclassify.
     """
 
     rows: int
@@ -49,7 +45,7 @@ class Estimate:
     @property
     def sentence(self) -> str:
         """For people."""
-        disk = f"About {_size(self.store_bytes)} of records and {_size(self.cache_bytes)} of decoded pictures."
+        disk = f"About {_size(self.store_bytes)} of records and {_size(self.cache_bytes)} of decoded images."
         if self.rows_to_do == 0:
             return "Nothing will be computed."
         if self.seconds is None:
@@ -58,102 +54,81 @@ class Estimate:
 
 
 def estimate(plan: Plan, store: Store | None) -> Estimate:
-    """Times each scenario on a few grey-noise rows (in the middle of its severities) and multiplies by the rows still to do."""
+    """Multiplies a measured forward pass by the passes that each scenario declares and by the rows still to do; others are timed on a few noise images."""
     done = plan.done(store)
-    to_do = 0
-    seconds: float | None = 0.0
-    bound = False
+    to_do, seconds, bound = 0, 0.0, False
     decoded: dict[tuple[str, View], int] = {}
-    for ask in plan.planned:
-        costs: dict[tuple[Any, ...], float] = {}
-        for cell in ask.unique:
-            rows = ask.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
+    for part in plan.planned:
+        timer = None if part.model is None else _Timer(plan, part.model)
+        for cell in part.unique:
+            rows = part.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
-            bound = bound or (rows > 0 and (_met(plan, cell) > 1 or bool(cell.after) or bool(cell.scenario.get("stop_at"))))
-            if rows and not ask.samples.traits.fleeting:
-                decoded[ask.samples.data.fingerprint, cell.view] = ask.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
-            if ask.model is None:
-                seconds = None
-            elif rows and seconds is not None:
-                looks = cell.scenario if registry.scenario(cell.scenario.name).kind == "certificate" else _nested(cell.scenario)
-                key = (cell.scenario.name, looks, int(_passes(cell.scenario, ask.model)), cell.view)
-                if key not in costs:
-                    costs[key] = _cost(ask, cell, plan) * _met(plan, cell)
-                seconds += rows * costs[key]
+            if rows and not part.samples.traits.fleeting:
+                decoded[part.samples.data.fingerprint, cell.view] = part.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
+            if rows and timer is not None:
+                cost = timer.cost(cell)
+                seconds += cost.once + rows * cost.row
+                bound = bound or cost.at_most or bool(cell.after)
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
-    return Estimate(plan.rows, to_do, seconds, kept, sum(decoded.values()) if to_do else 0, bound)
+    known = all(part.model is not None for part in plan.planned)
+    return Estimate(plan.rows, to_do, seconds if known else None, kept, sum(decoded.values()) if to_do else 0, bound)
 
 
-def _nested(spec: Spec) -> str:
-    """The names of the plug-ins inside a scenario, which decide its cost as much as its own."""
-    return " ".join(value.name for _, value in spec.params if isinstance(value, Spec))
+class _Cost(NamedTuple):
+    """Seconds for a row, and once for the cell; whether that is an upper bound."""
+
+    row: float
+    once: float = 0.0
+    at_most: bool = False
 
 
-def _met(plan: Plan, cell: Cell) -> int:
-    """How many samples of nested data sets a row of an analysis may meet, each in a forward pass: at most those of the largest, 1 without one."""
-    if registry.scenario(cell.scenario.name).kind != "analysis":
-        return 1
-    return max((len(one) for one in plugins_of(cell, plan).values() if isinstance(one, Data)), default=1)
+class _Timer:
+    """Times one model, each pipeline of transforms once, and scenarios that declare no passes once for each name."""
+
+    def __init__(self, plan: Plan, model: Classifier) -> None:
+        self.plan, self.model = plan, model
+        self._hosts: dict[tuple[Any, ...], tuple[Classifier, float]] = {}
+        self._timed: dict[tuple[Any, ...], float] = {}
+
+    def cost(self, cell: Cell) -> _Cost:
+        """The cost of a cell; none where it will fail, as where a patch does not fit into the image."""
+        host, forward = self._host(cell)
+        entry = registry.scenario(cell.scenario.name)
+        try:
+            does = scenario(entry, cell.scenario, plugins_of(cell, self.plan))
+            passes = does.passes(host)
+            if passes is not None:
+                return _Cost(forward * (passes.forwards + does.predicts), forward * GRADIENT * passes.fit, passes.at_most)
+            nested = " ".join(value.name for _, value in cell.scenario.params if isinstance(value, Spec))
+            key = (cell.scenario.name, nested, cell.transforms, cell.view)
+            if key not in self._timed:
+                self._timed[key] = _timed(does, host, cell)
+        except BadParameter:
+            return _Cost(0.0)
+        return _Cost(self._timed[key] + forward * does.predicts)
+
+    def _host(self, cell: Cell) -> tuple[Classifier, float]:
+        """The model of a cell, and the seconds of its forward pass for one row."""
+        key = (cell.transforms, cell.view.shown)
+        if key not in self._hosts:
+            host = transformed(self.model, cell)
+            self._hosts[key] = host, _seconds(lambda: _forward(host)) / host.tile
+        return self._hosts[key]
 
 
-def _cost(ask: PlannedCells, cell: Cell, plan: Plan) -> float:
-    """Seconds a row; none where the cell will fail, as where a patch does not fit into the picture."""
-    try:
-        return _timed(ask, cell, plan)
-    except BadParameter:
-        return 0.0
+def _timed(does: Scenario, model: Classifier, cell: Cell) -> float:
+    """Seconds for a row of a scenario, on a few noise images with the model's own predictions for labels."""
+    images = _noise(model, _PROBED)
+    with torch.no_grad():
+        labels = model(images).argmax(dim=1)
+    batch = Batch(images, labels, tuple(str(i) for i in range(_PROBED)))
+    draws = Draws(0, stream(cell.scenario), batch.ids, model.device)
+    return _seconds(lambda: does(model, batch, draws)) / _PROBED
 
 
-def _timed(ask: PlannedCells, cell: Cell, plan: Plan) -> float:
-    assert ask.model is not None
-    model = transformed(ask.model, cell)
-    forward = _seconds(lambda: model(_noise(model, model.tile))) / model.tile
-    entry = registry.scenario(cell.scenario.name)
-    if entry.kind == "attack":
-        return forward * (2 + _passes(cell.scenario, model))
-    if entry.kind == "certificate":
-        return forward * _looks(cell.scenario, model)
-    if entry.kind != "corruption":
-        return forward
-    does = scenario(entry, cell.scenario, plugins_of(cell, plan))
-    batch = Batch(_noise(model, _PROBED), torch.zeros(_PROBED, dtype=torch.int64), tuple(str(i) for i in range(_PROBED)))
-    return forward + _seconds(lambda: does(model, batch, Draws(0, stream(cell.scenario), batch.ids, model.device))) / _PROBED
-
-
-def _passes(spec: Spec, model: Classifier) -> float:
-    """What an attack asks of a sample that never falls, in forward passes."""
-    inner = next((value for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"), spec)
-    if registry.scenario(inner.name).kind != "attack":
-        return 0.0
-
-    def count(name: str) -> float:
-        value = inner.get(name, 1)
-        return float(value) if isinstance(value, int | float) else 1.0
-
-    asked = (
-        count("steps") * count("restarts") * count("eot") * count("searches") * count("copies") * min(count("targets"), model.outputs - 1)
-    )
-    asked *= _tried(inner, model)
-    return asked * (1.0 if registry.scenario(inner.name).family == "black-box" else _GRADIENT)
-
-
-def _looks(spec: Spec, model: Classifier) -> float:
-    """What a certificate asks of a picture, in forward passes: at most, where counting may stop early."""
-    ablations = Ablations.of_scenario(spec, model.size)
-    if ablations is None:
-        return float(sum(value for name in ("samples", "selection") if isinstance(value := spec.get(name), int))) or 1.0
-    masked = mask_model(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
-    whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
-    shares = masked.token_counts(ablations.window(np.arange(ablations.count))) / np.maximum(masked.token_counts(whole), 1)
-    return float(shares.sum()) or float(ablations.count)
-
-
-def _tried(attack: Spec, model: Classifier) -> int:
-    """In how many places an attack with a patch tries it, one after the other."""
-    size, offset = attack.get("size"), attack.get("offset")
-    if attack.get("position") not in ("worst", "every") or not isinstance(size, int) or not isinstance(offset, int):
-        return 1
-    return len(patch_places(*model.size, size, offset))
+def _forward(model: Classifier) -> torch.Tensor:
+    with torch.no_grad():
+        return model(_noise(model, model.tile))  # type: ignore[no-any-return]
 
 
 def _noise(model: Classifier, rows: int) -> torch.Tensor:
@@ -165,8 +140,7 @@ def _seconds(work: Callable[[], object]) -> float:
     times = []
     for _ in range(2):
         began = time.perf_counter()
-        with torch.no_grad():
-            work()
+        work()
         times.append(time.perf_counter() - began)
     return min(times)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, plain
 
@@ -32,12 +33,13 @@ class Scenario(Protocol):
     """(Classifier, Batch, Draws) → Outcome. A row of the outcome depends on that row of the batch and its draws alone, but for other libraries' attacks.
 
     uses_reading: models meet it through the data's first Reading, because it compares predictions with labels. in_float32: its images are predicted in
-    float32 whatever the precision of the run. makes_adversarial_images: its images can be kept, and rows tell which attack succeeded.
+    float32 whatever the precision of the run. makes_adversarial_images: its images can be kept, and rows tell which attack succeeded. predicts: it makes images that the model predicts.
     """
 
     uses_reading: ClassVar[bool]
     in_float32: ClassVar[bool]
     makes_adversarial_images: ClassVar[bool]
+    predicts: ClassVar[bool]
 
     def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Any], arguments: dict[str, Any]) -> None: ...
 
@@ -49,6 +51,10 @@ class Scenario(Protocol):
     @staticmethod
     def rows_per_task(tile: int, size: tuple[int, int]) -> int:
         """After how many rows its records are written: as often as a killed run may lose, at most a shard."""
+        ...
+
+    def passes(self, model: Classifier) -> Passes | None:
+        """Passes through the model for one sample, without the prediction of the images that it makes. None: it must be timed."""
         ...
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:

@@ -48,6 +48,7 @@ class Entry:
     chain: bool = False
     fit: str = ""
     tells: tuple[str, ...] = ()
+    passes: tuple[str, ...] | str = ()
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
@@ -57,9 +58,9 @@ class Entry:
         function = getattr(importlib.import_module(self.module), self.function)
         return function  # type: ignore[no-any-return]
 
-    def load_fit(self) -> Callable[..., Any]:
-        """The function that learns for it, which stands in its module."""
-        return getattr(importlib.import_module(self.module), self.fit)  # type: ignore[no-any-return]
+    def load_beside(self, name: str) -> Callable[..., Any]:
+        """Another function of its module, such as the one that `fit` names."""
+        return getattr(importlib.import_module(self.module), name)  # type: ignore[no-any-return]
 
     @property
     def summary(self) -> str:

@@ -10,6 +10,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import size
+from robustvit.primitives.passes import GRADIENT, Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, Scenario, parameters, scenario
 from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
@@ -38,7 +39,9 @@ def lifted(entry: Entry, norm: str, eps: float, model: Classifier, batch: Batch)
     plugins = {param.name: data for param in entry.params if param.hint.plugin == "data"}
     if not entry.fit:
         return scenario(entry, spec, plugins)
-    artifact = entry.load_fit()(model, load_batch(batch.images, batch.labels), Draws(0, "l", ["l"]), **parameters(spec, plugins))
+    artifact = entry.load_beside(entry.fit)(
+        model, load_batch(batch.images, batch.labels), Draws(0, "l", ["l"]), **parameters(spec, plugins)
+    )
     return scenario(entry, spec, plugins, artifact)
 
 
@@ -91,6 +94,19 @@ def test_samples_wrong_when_clean_are_left_alone(entry: Entry, norm: str) -> Non
     assert outcome.images is not None
     assert torch.equal(outcome.images, pixels)
     assert not bool(outcome.columns["attacked"].any())
+
+
+@pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)
+def test_the_declared_passes_are_those_that_a_surviving_sample_takes(entry: Entry, norm: str) -> None:
+    model, _ = linear()
+    batch, outcome = attacked(entry, norm, 1e-6, model, images(4, low=0.4, high=0.6))
+    spec = bind(entry, parse({entry.name: {"eps": 1e-6, "norm": norm, **_brief(entry)}})[0])
+    plugins = {param.name: few(batch.labels) for param in entry.params if param.hint.plugin == "data"}
+    declared = declared_passes(entry, spec, model, plugins)
+    assert declared is not None, f"{entry.name}: say `passes`, so that `plan` need not run it"
+    queries, gradients = (int(outcome.columns[name].max()) for name in ("queries", "gradients"))
+    taken = Passes(forward=max(0, queries - gradients), gradients=gradients)
+    assert declared.forwards == pytest.approx(taken.forwards, rel=0.2, abs=2 * GRADIENT)
 
 
 def test_every_attack_has_a_severity_a_source_and_a_docstring() -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 from exact import linear
+from torch import Tensor
 
-from robustvit.evaluation.cost_estimate import _GRADIENT, Estimate, _looks, _passes
+import robustvit as rv
+from robustvit.evaluation import plan
+from robustvit.evaluation.cost_estimate import Estimate, estimate
 from robustvit.evaluation.loading import load_model
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.passes import GRADIENT, Passes, declared_passes
 from robustvit.spec import registry
 from robustvit.spec.spec import parse
 
@@ -19,22 +27,32 @@ def test_seconds_are_told_in_the_largest_unit_and_one_second_is_singular(seconds
     assert Estimate(8, 8, seconds, 0, 0).sentence.startswith(f"About {told}on this machine.")
 
 
+def passes(node: dict[str, object], model: Classifier) -> Passes:
+    (spec,) = parse(node)
+    entry = registry.scenario(spec.name)
+    found = declared_passes(entry, registry.bind(entry, spec), model, {})
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize(
-    ("node", "passes"),
+    ("node", "forwards"),
     [
         ({"square": {"eps": 0.1, "steps": 500}}, 500),  # forward passes alone
-        ({"pgd": {"eps": 0.1, "steps": 10, "restarts": 2, "eot": 3}}, 60 * _GRADIENT),
-        ({"apgd_t": {"eps": 0.1, "steps": 10, "targets": 9}}, 10 * _GRADIENT),  # of two classes one is wrong
-        ({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": 0.1, "steps": 7}}}}, 7 * _GRADIENT),
+        ({"pgd": {"eps": 0.1, "steps": 10, "restarts": 2, "eot": 3}}, 60 * GRADIENT),
+        ({"apgd_t": {"eps": 0.1, "steps": 10, "targets": 9}}, 10 * GRADIENT),  # of two classes one is wrong
+        ({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": 0.1, "steps": 7}}}}, 7 * GRADIENT),
+        ({"torchattacks/EOTPGD": {"eps": 0.1, "steps": 7, "eot_iter": 3}}, 21 * GRADIENT),
     ],
 )
-def test_an_attack_is_counted_by_what_it_asks_of_a_sample_that_stands(node: dict[str, object], passes: float) -> None:
-    (spec,) = parse(node)
-    assert _passes(registry.bind(registry.scenario(spec.name), spec), linear()[0]) == pytest.approx(passes)
+def test_an_attack_declares_its_passes_for_a_sample_that_survives(node: dict[str, object], forwards: float) -> None:
+    if "torchattacks/EOTPGD" in node:
+        pytest.importorskip("torchattacks")
+    assert passes(node, linear()[0]).forwards == pytest.approx(forwards)
 
 
 @pytest.mark.parametrize(
-    ("node", "looks"),
+    ("node", "forwards"),
     [
         ({"columns": {"width": 4, "unseen": "kept"}}, 32),
         ({"columns": {"width": 4, "stride": 8}}, 4 * 5 / 17),  # four of sixteen tokens and the class token
@@ -42,6 +60,24 @@ def test_an_attack_is_counted_by_what_it_asks_of_a_sample_that_stands(node: dict
         ({"gaussian": {"sigma": 0.5, "samples": 90, "selection": 10}}, 100),
     ],
 )
-def test_a_certificate_is_counted_by_what_it_shows_the_model(node: dict[str, object], looks: float) -> None:
-    (spec,) = parse(node)
-    assert _looks(registry.bind(registry.scenario(spec.name), spec), load_model("demo")) == pytest.approx(looks)
+def test_a_certificate_declares_its_masked_or_noisy_passes(node: dict[str, object], forwards: float) -> None:
+    found = passes(node, load_model("demo"))
+    assert (found.forwards, found.at_most) == (pytest.approx(forwards), False)
+
+
+def test_a_certificate_that_may_stop_early_declares_an_upper_bound() -> None:
+    assert passes({"columns": {"width": 4, "unseen": "kept", "stop_at": 2}}, load_model("demo")).at_most
+
+
+@rv.attack(severity="eps", source="made here")
+def undeclared(model: rv.Classifier, images: Tensor, labels: Tensor, draws: rv.Draws, *, eps: float) -> Tensor:
+    """An attack that declares no passes, and takes 10 ms for each image."""
+    time.sleep(0.01 * len(images))
+    return images
+
+
+def test_a_scenario_that_declares_no_passes_is_timed(tmp_path: Path) -> None:
+    page = tmp_path / "mine.yaml"
+    page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [{undeclared: {eps: 1/255}}]\nmetrics: [robust_accuracy]\n")
+    made = plan.make(rv.load_suite(page), ["demo"], "digits", plan.Settings(limit=100))
+    assert 1.0 < (estimate(made, None).seconds or 0.0) < 10.0

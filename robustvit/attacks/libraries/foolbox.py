@@ -9,7 +9,18 @@ from typing import Any
 
 from torch import Tensor
 
-from robustvit.attacks.libraries.adapter import RADIUS, Library, LibraryCall, adapted, choice, library, parameter, parameters, unknown
+from robustvit.attacks.libraries.adapter import (
+    PASSES,
+    RADIUS,
+    Library,
+    LibraryCall,
+    adapted,
+    choice,
+    library,
+    parameter,
+    parameters,
+    unknown,
+)
 from robustvit.spec.plugin import Adapted
 from robustvit.spec.registry import attack
 from robustvit.spec.schema import Param
@@ -31,6 +42,7 @@ _CITATION = """@article{rauber2020foolbox,
 
 @attack(
     name="foolbox/",
+    passes=PASSES,
     severity="eps",
     family="library",
     source="Foolbox; Rauber et al. 2020",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustvit.attacks.apgd import CITATION
-from robustvit.attacks.libraries.adapter import RADIUS, LibraryCall, adapted, choice, library, parameter, parameters, unknown
+from robustvit.attacks.libraries.adapter import PASSES, RADIUS, LibraryCall, adapted, choice, library, parameter, parameters, unknown
 from robustvit.errors import ModelError
 from robustvit.spec.plugin import Adapted
 from robustvit.spec.registry import attack
@@ -52,6 +52,7 @@ _PARTS = {
 
 @attack(
     name="pyautoattack/",
+    passes=PASSES,
     severity="eps",
     family="library",
     source="pyautoattack; Croce and Hein 2020",

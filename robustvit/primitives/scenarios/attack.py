@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.budget import check_budget, check_images
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
@@ -29,9 +31,10 @@ class AttackScenario:
     uses_reading: ClassVar[bool] = True
     in_float32: ClassVar[bool] = True
     makes_adversarial_images: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True
 
     def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor | Crafted], arguments: dict[str, Any]) -> None:
-        self.spec, self.extra_columns, self.arguments = spec, entry.tells, arguments
+        self.entry, self.spec, self.arguments = entry, spec, arguments
         self.function = function if entry.module.startswith("robustvit.") else _restoring(function, spec)
 
     @staticmethod
@@ -40,6 +43,11 @@ class AttackScenario:
         return rows_in(_ROOM, tile, size)
 
     rows_per_task = rows_at_once
+
+    def passes(self, model: Classifier) -> Passes | None:
+        """What the plug-in declares, and one for the clean image."""
+        own = declared_passes(self.entry, self.spec, model, self.arguments)
+        return None if own is None else replace(own, forward=own.forward + 1)
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1).
@@ -52,7 +60,7 @@ class AttackScenario:
             raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
         right = logits.argmax(dim=1) == batch.labels
         images = batch.images.clone()
-        columns = _not_attacked(len(batch), images.device, self.extra_columns)
+        columns = _not_attacked(len(batch), images.device, self.entry.tells)
         if bool(right.any()):
             crafted = self._craft(model, batch[right], draws[right])
             images[right] = crafted.images.detach()

@@ -9,6 +9,7 @@ from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.primitives.votes import Votes, check_votes, vote_columns
 from robustvit.spec.plugin import Entry
@@ -25,9 +26,10 @@ class CertificateScenario:
     uses_reading: ClassVar[bool] = True
     in_float32: ClassVar[bool] = False
     makes_adversarial_images: ClassVar[bool] = False
+    predicts: ClassVar[bool] = False
 
     def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Votes], arguments: dict[str, Any]) -> None:
-        self.spec, self.function, self.arguments = spec, function, arguments
+        self.entry, self.spec, self.function, self.arguments = entry, spec, function, arguments
 
     @staticmethod
     def rows_at_once(tile: int, size: tuple[int, int]) -> int:
@@ -35,6 +37,10 @@ class CertificateScenario:
         return rows_in(_ROOM, tile, size)
 
     rows_per_task = rows_at_once
+
+    def passes(self, model: Classifier) -> Passes | None:
+        """What the plug-in declares."""
+        return declared_passes(self.entry, self.spec, model, self.arguments)
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """The votes as columns. Raises BadParameter below float32, where one vote in fifty was seen to change; RobustvitError for odd votes."""

@@ -12,6 +12,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.budget import check_images
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.passes import Passes
 from robustvit.primitives.scenario import Outcome, stream
 from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import SHARD
@@ -24,6 +25,7 @@ class CorruptionScenario:
     uses_reading: ClassVar[bool] = False
     in_float32: ClassVar[bool] = False
     makes_adversarial_images: ClassVar[bool] = False
+    predicts: ClassVar[bool] = True
 
     def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor], arguments: dict[str, Any]) -> None:
         self.spec, self.function = spec, function
@@ -39,6 +41,10 @@ class CorruptionScenario:
     def rows_per_task(tile: int, size: tuple[int, int]) -> int:
         """A whole shard."""
         return SHARD
+
+    def passes(self, model: Classifier) -> Passes | None:
+        """None: a corruption takes time of its own."""
+        return None
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """The corrupted images. Raises RobustvitError or PixelRange where the function returns something else."""
