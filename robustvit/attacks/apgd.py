@@ -48,7 +48,7 @@ def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
 ) -> Crafted:  # fmt: skip
-    """APGD on the cross-entropy.
+    """APGD (Croce and Hein 2020, in l1 2021) on the cross-entropy.
 
     eps: radius in pixel units; write 4/255. steps: of each run. restarts: random starts; each attacks the samples that are still robust.
     eot: gradients averaged at each step, for models with randomness of their own. In l1 each run goes through balls of radius 3, 2 and 1
@@ -70,7 +70,7 @@ def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
 ) -> Crafted:  # fmt: skip
-    """APGD on the difference of logits ratio, which does not change when logits are scaled or shifted.
+    """APGD (Croce and Hein 2020, in l1 2021) on the difference of logits ratio, which does not change when logits are scaled or shifted.
 
     Parameters and differences from the papers as for apgd_ce.
     """
@@ -89,7 +89,7 @@ def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9, eot: Count = 1,
 ) -> Crafted:  # fmt: skip
-    """APGD on the targeted difference of logits ratio, one run for each of the most likely wrong classes.
+    """APGD (Croce and Hein 2020) on the targeted difference of logits ratio, one run for each of the most likely wrong classes.
 
     targets: how many classes, by their logits on the clean image; at most all but one. Other parameters and differences from the papers as
     for apgd_ce.

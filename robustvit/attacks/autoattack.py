@@ -24,12 +24,12 @@ Radius = Annotated[float, Gt(0)]
     citation=CITATION,
     rules="standard: APGD on the cross-entropy, targeted APGD, targeted FAB, Square with 5,000 queries. plus: five restarts of APGD on "
     "both losses and of FAB, Square, targeted APGD and FAB (not defined in l1 by its authors). rand, for models with randomness of their "
-    "own: APGD on both losses with 20 gradients averaged. fast: the first two of standard; its robust accuracy is an upper bound of standard's.",
+    "own: APGD on both losses with 20 gradients averaged. fast: the first two of standard, an upper bound of its accuracy.",
 )
 def autoattack(
     *, eps: Radius, norm: Norm = "linf", version: Literal["standard", "plus", "rand", "fast"] = "standard"
 ) -> list[dict[str, Any]]:
-    """AutoAttack: a sample is robust if every attack of the version fails on it.
+    """AutoAttack (Croce and Hein 2020): a sample is robust if every attack of the version fails on it.
 
     eps: radius in pixel units; write 4/255. Attacks that are cheap and succeed often come first. A run that is stopped between two attacks
     gives an upper bound of robust accuracy and resumes where it stopped. In l1 targeted APGD has five target classes and APGD five

@@ -46,7 +46,7 @@ def fab_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9,
 ) -> Crafted:  # fmt: skip
-    """Targeted FAB: for each of the most likely wrong classes, searches for the nearest image that the model assigns to it.
+    """Targeted FAB (Croce and Hein 2020): searches for the nearest image of each of the most likely wrong classes.
 
     eps: a sample stops as soon as an adversarial image within this radius is found, and images farther away do not count; None finds the
     nearest image of every sample, at full cost, as in the paper. steps: of each run. restarts: the first run starts at the image, others at
@@ -76,7 +76,7 @@ def fab(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius | None = None, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, classes: Count | None = None,
 ) -> Crafted:  # fmt: skip
-    """FAB towards whichever class's decision boundary is nearest at each step; takes a gradient for every class.
+    """FAB (Croce and Hein 2020) towards whichever class's decision boundary is nearest at each step; takes a gradient for every class.
 
     classes: how many of the most likely wrong classes, by their logits on the clean image; None takes all, which is expensive with a
     thousand. Other parameters and differences from the paper as for fab_t.

@@ -41,7 +41,7 @@ _PGD = """@inproceedings{madry2018towards,
     passes=("steps",),
 )
 def fgsm(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, eps: Radius, norm: Norm = "linf") -> Crafted:
-    """FGSM: one step of size eps in the direction of steepest ascent of the cross-entropy.
+    """FGSM (Goodfellow et al. 2015): one step of size eps in the direction of steepest ascent of the cross-entropy.
 
     eps: radius in pixel units; write 4/255. The direction is the gradient's sign in linf, as in the paper, the normalised gradient in l2,
     and the coordinate of the largest gradient in l1. Returns images in [0, 1] inside the ball. Deterministic: no random start.
@@ -68,7 +68,7 @@ def pgd(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 20, step: Radius | None = None, restarts: Count = 1, eot: Count = 1,
     early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """PGD: projected gradient ascent on the cross-entropy from a random start in the ball.
+    """PGD (Madry et al. 2018): projected gradient ascent on the cross-entropy from a random start in the ball.
 
     eps: radius in pixel units; write 4/255. step: step size, default 2.5·eps/steps (the paper uses 2/255 at eps = 8/255). restarts: random
     starts; each attacks the samples that are still robust. eot: gradients averaged at each step, for models with randomness of their own.

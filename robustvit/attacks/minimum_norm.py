@@ -46,10 +46,10 @@ _CW = """@inproceedings{carlini2017towards,
 def ddn(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, steps: Count = 100, gamma: Rate = 0.05, radius: Radius = 1.0
 ) -> Crafted:  # fmt: skip
-    """DDN: gradient steps on the cross-entropy, projected onto an l2 sphere that shrinks after adversarial iterates and grows after others.
+    """DDN (Rony et al. 2019): gradient steps onto an l2 sphere that shrinks after adversarial iterates and grows after others.
 
-    steps: gradients of each sample. gamma: relative change of the radius at a step. radius: the first, in pixel units. The step size decays
-    from 1 to 0.01 along a cosine. Differs from the paper: pixels are not rounded to 8 bits. Deterministic.
+    steps: gradients of the cross-entropy, for each sample. gamma: relative change of the radius at a step. radius: the first, in pixel
+    units. The step size decays from 1 to 0.01 along a cosine. Differs from the paper: pixels are not rounded to 8 bits. Deterministic.
     """
     search = Search(model, images, labels, draws, nearest="l2")
     rows = search.active
@@ -72,7 +72,7 @@ def fmn(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, norm: Norm | Literal["l0"] = "l2", steps: Count = 100, gamma: Rate = 0.05, step: Radius = 1.0,
 ) -> Crafted:  # fmt: skip
-    """FMN: gradient steps on the margin, projected onto a ball whose radius follows the estimated distance of the decision boundary.
+    """FMN (Pintor et al. 2021): gradient steps on the margin in a ball whose radius follows the estimated distance of the boundary.
 
     norm: of the ball; l0 counts the values that change, not the pixels. steps: gradients of each sample. gamma: relative change of the
     radius at a step, decaying to 0.001 along a cosine. step: l2 length of the first step, decaying to a hundredth of it. Differs from the
@@ -103,7 +103,7 @@ def cw(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, steps: Count = 200, searches: Count = 5, rate: Radius = 0.01, confidence: Annotated[float, Ge(0)] = 0.0, weight: Radius = 1e-3,
 ) -> Crafted:  # fmt: skip
-    """Carlini and Wagner's l2 attack: Adam on the squared distance plus a weighted margin, with pixels as the tanh of a free variable.
+    """Carlini and Wagner's l2 attack (2017): Adam on the squared distance plus a weighted margin, in tanh-transformed pixels.
 
     steps: gradients of each search. searches: number of searches over the weight of the margin, which starts at `weight`, is multiplied by
     ten while nothing is found, and is then bisected. rate: Adam's learning rate. confidence: the margin at which the loss is clipped.

@@ -72,7 +72,7 @@ def mi_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """MI-FGSM: iterative FGSM with momentum over gradients that are each divided by the mean of their absolute values.
+    """MI-FGSM (Dong et al. 2018): iterative FGSM with momentum over gradients that are each divided by the mean of their absolute values.
 
     eps: radius in pixel units; write 4/255. step: step size, default eps / steps. decay: factor on the momentum at each step. early: a
     sample stops at its first misclassified iterate; False lets all samples take all steps, as in the paper, for images that are meant for
@@ -89,7 +89,7 @@ def ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """NI-FGSM: mi_fgsm with the gradient taken one step of momentum ahead (Nesterov). Parameters as for mi_fgsm.
+    """NI-FGSM (Lin et al. 2020): mi_fgsm with the gradient taken one step of momentum ahead (Nesterov). Parameters as for mi_fgsm.
 
     Differs from the paper, which divides gradients by their l1 norm: then the step ahead is too small to matter. As in its authors' code,
     gradients are divided by the mean of their absolute values.
@@ -110,7 +110,7 @@ def si_ni_fgsm(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
     copies: Count = 5, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """SI-NI-FGSM: ni_fgsm with the gradient averaged over copies of the image scaled by 1, 1/2, 1/4, …
+    """SI-NI-FGSM (Lin et al. 2020): ni_fgsm with the gradient averaged over copies of the image scaled by 1, 1/2, 1/4, …
 
     copies: how many, by default the paper's. Other parameters as for mi_fgsm, differences from the paper as for ni_fgsm.
     """
@@ -130,7 +130,7 @@ def di_fgsm(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
     chance: Share = 0.5, smallest: Annotated[float, Gt(0), Le(1)] = 0.9, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """DI-FGSM: mi_fgsm with gradients of randomly resized and zero-padded inputs.
+    """DI-FGSM (Xie et al. 2019): mi_fgsm with gradients of randomly resized and zero-padded inputs.
 
     chance: probability that a sample is resized at a step. smallest: the smallest size, as a share of the side; the size is uniform between
     that and 1, the position uniform. Differs from the paper: inputs are reduced and padded within their own size, where the paper enlarges
@@ -153,7 +153,7 @@ def ti_fgsm(
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
     width: Annotated[int, Ge(1)] = 15, sigma: Radius = 7 / 3, early: bool = True,
 ) -> Crafted:  # fmt: skip
-    """TI-FGSM: mi_fgsm with gradients blurred by a Gaussian kernel, which approximates an average over translations of the input.
+    """TI-FGSM (Dong et al. 2019): mi_fgsm with gradients blurred by a Gaussian kernel, which approximates an average over translations.
 
     width, sigma: of the kernel, in pixels, by default those of the authors' code, which ends at three sigmas. They suit images of 224 px
     and more; smaller images need a smaller, odd width. Other parameters and differences from the paper as for mi_fgsm.

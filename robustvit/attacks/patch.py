@@ -43,7 +43,7 @@ def adversarial_patch(
     *, size: Count = 16, patches: Count = 1, offset: Whole | None = 0, position: Position = "random",
     step: Radius = 2 / 255, steps: Count = 10_000,
 ) -> Crafted:  # fmt: skip
-    """Adversarial patches of Gu et al.: signed gradient ascent on the cross-entropy in the pixels of the patches, from uniform noise.
+    """Adversarial patches (Gu et al. 2022): signed gradient ascent on the cross-entropy in the pixels of the patches, from uniform noise.
 
     patches: how many. size: their side in pixels. offset: 0 for cells of the grid that starts in the upper left corner (the token grid,
     where `size` is a multiple of a token), another number to shift the grid by so many pixels, null for any pixel. position: `random`,

@@ -45,7 +45,7 @@ def patch_fool(
     *, patches: Count = 1, position: Position = "attention", layer: Annotated[int, Ge(0)] = 4, steps: Count = 250,
     step: Annotated[float, Gt(0)] = 0.22, weight: Annotated[float, Ge(0)] = 0.002,
 ) -> Crafted:  # fmt: skip
-    """Patch-Fool: Adam on the cross-entropy and on the attention that the patches receive, from random pixels.
+    """Patch-Fool (Fu et al. 2022): Adam on the cross-entropy and on the attention that the patches receive, from random pixels.
 
     patches: how many tokens of the model are replaced. position: the tokens that receive most attention at block `layer` (counted from 0;
     in models with fewer blocks the last but one), those with the largest summed input gradients (saliency), or random ones. step: Adam's

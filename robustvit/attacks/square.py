@@ -39,7 +39,7 @@ def square(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 5000, share: Annotated[float, Gt(0), Lt(1)] = 0.8,
 ) -> Crafted:  # fmt: skip
-    """Square attack on the margin: proposes random squares, on a schedule of shrinking sizes, and keeps those that increase the margin.
+    """Square attack (Andriushchenko et al. 2020) on the margin: keeps random squares of shrinking sizes that increase it.
 
     eps: radius in pixel units; write 4/255. steps: queries after the first. share: share of the image that a square covers at first.
     Differs from the paper: the schedule is counted in queries whatever `steps` is, every sample has its own squares, where the reference

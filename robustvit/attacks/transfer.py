@@ -34,7 +34,7 @@ _CITATION = """@article{papernot2016transferability,
 def transfer(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, surrogate: Classifier, attack: Attack
 ) -> Crafted:  # fmt: skip
-    """Attacks a surrogate and evaluates the model on the images; the model is not queried and gives no gradient.
+    """Transfer (Papernot et al. 2016): attacks a surrogate and evaluates the model on the images, without querying it.
 
     surrogate: a model for images of the same size. attack: the attack on it, with a budget of its own, which the images are checked
     against. An attack that stops at the first image that fools the surrogate transfers poorly: with `early: false` pgd and the momentum

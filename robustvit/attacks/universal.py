@@ -55,7 +55,7 @@ def uap(
     *, eps: Radius, train: Data, norm: Norm = "linf", samples: Count = 1000, epochs: Count = 10,
     step: Radius | None = None, clip: Radius = 9.0,
 ) -> Crafted:  # fmt: skip
-    """Universal adversarial perturbation: the same change to every image, clipped to [0, 1].
+    """Universal adversarial perturbation (Moosavi-Dezfooli et al. 2017): the same change to every image, clipped to [0, 1].
 
     eps: radius in pixel units; write 10/255. train: the data it is fitted to. samples: how many of them, the first in evaluation order.
     epochs: passes over them. step: step size, default eps/5, decaying to a hundredth of it along a cosine. clip: a sample's cross-entropy

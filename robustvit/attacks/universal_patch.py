@@ -71,14 +71,14 @@ def universal_patch(
     target: Annotated[int, Ge(0)] | None = None,
     black: Level = 0.05, white: Level = 0.95, smoothness: Weight = 0.1, samples: Count = 1000, epochs: Count = 10, step: Radius = 8 / 255,
 ) -> Crafted:  # fmt: skip
-    """One patch on every image, fitted by expectation over its place, size and rotation (EOT). Each image costs one query.
+    """Adversarial patch (Brown et al. 2017): one patch on every image, fitted by expectation over place, size and rotation (EOT).
 
-    train: the data it is fitted to. smallest, largest: its side, as a share of the image's shorter side. rotation: degrees, either way.
-    shape: of the patch. target: the class to be predicted; null for any but the label. black, white: the range of every channel of every
-    pixel, because ink and light reach no further. smoothness: weight of the total variation, the mean difference of neighbouring pixels,
-    because fine grain is lost in print. samples: how many images to fit to, the first in evaluation order. epochs: passes over them, each
-    with new placements. step: step size along the gradient's sign, decaying to a hundredth of it along a cosine. The patch is (3, s, s)
-    with s = `largest` of the image's shorter side: `Store.artifact_of(cell)["patch"]`.
+    Each image costs one query. train: the data it is fitted to. smallest, largest: its side, as a share of the image's shorter side.
+    rotation: degrees, either way. shape: of the patch. target: the class to be predicted; null for any but the label. black, white: the
+    range of every channel of every pixel, because ink and light reach no further. smoothness: weight of the total variation, the mean
+    difference of neighbouring pixels, because fine grain is lost in print. samples: how many images to fit to, the first in evaluation
+    order. epochs: passes over them, each with new placements. step: step size along the gradient's sign, decaying to a hundredth of it
+    along a cosine. The patch is (3, s, s) with s = `largest` of the image's shorter side: `Store.artifact_of(cell)["patch"]`.
 
     Differs from the papers: printable means `black`, `white` and `smoothness` alone, where Sharif et al. also measure the distance of
     colours from those of one printer; and a sample's loss counts only up to a bound.

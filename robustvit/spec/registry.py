@@ -55,7 +55,9 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
         if key not in _FIELDS:
             raise BadParameter(f"@{kind} has no field '{key}'.{nearest(key, _FIELDS)}")
     if about.get("fit") and not about.get("passes"):
-        raise BadParameter(f"@{kind} has `fit` and no `passes`: what is fitted cannot be timed on a few samples; name a function that counts its passes.")
+        raise BadParameter(
+            f"@{kind} has `fit` and no `passes`: what is fitted cannot be timed on a few samples; name a function that counts its passes."
+        )
 
     def decorate(function: F) -> F:
         module = function.__module__

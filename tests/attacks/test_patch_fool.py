@@ -45,9 +45,9 @@ def reference(model: Classifier, pixels: Tensor, label: int, noise: Tensor, toke
     optimiser = torch.optim.Adam([delta], lr=0.22)
     schedule = torch.optim.lr_scheduler.StepLR(optimiser, 10, 0.95)
     for _ in range(steps):
-        shown = (((pixels - mean) / std) * (1 - mask) + delta * mask) * std + mean
-        shown = shown + (shown.clamp(0, 1) - shown).detach()  # rounding errors
-        logits, maps = attention_maps.forward_with_attention(model, shown[None])
+        patched = (((pixels - mean) / std) * (1 - mask) + delta * mask) * std + mean
+        patched = patched + (patched.clamp(0, 1) - patched).detach()  # rounding errors
+        logits, maps = attention_maps.forward_with_attention(model, patched[None])
         loss = -logits.log_softmax(dim=1)[0, label]
         lead = torch.autograd.grad(loss, delta, retain_graph=True)[0]
         total = lead.clone()

@@ -23,10 +23,10 @@ def apart(at: torch.Tensor, size: int) -> bool:
     """Whether no two of a sample's patches share a pixel, by counting."""
     side = int(at.max()) + size
     for sample in at.tolist():
-        seen = torch.zeros(side, side)
+        counts = torch.zeros(side, side)
         for row, column in sample:
-            seen[row : row + size, column : column + size] += 1
-        if float(seen.max()) > 1:
+            counts[row : row + size, column : column + size] += 1
+        if float(counts.max()) > 1:
             return False
     return True
 
@@ -122,7 +122,7 @@ def test_the_best_places_are_those_of_a_plain_search(offset: int | None) -> None
 
 
 def test_a_mask_covers_its_patches_and_pasting_keeps_the_other_bits() -> None:
-    images, shown = torch.rand(2, 3, 6, 7), torch.rand(2, 3, 6, 7)
+    images, patches = torch.rand(2, 3, 6, 7), torch.rand(2, 3, 6, 7)
     at = torch.tensor([[[0, 0], [3, 4]], [[4, 5], [0, 2]]])
     covered = patch_mask(at, 2, 6, 7)
     expected = torch.zeros(2, 1, 6, 7, dtype=torch.bool)
@@ -130,8 +130,8 @@ def test_a_mask_covers_its_patches_and_pasting_keeps_the_other_bits() -> None:
         for row, column in several:
             expected[sample, 0, row : row + 2, column : column + 2] = True
     assert torch.equal(covered, expected)
-    pasted = paste(images, shown, covered)
-    assert torch.equal(pasted[covered.expand_as(images)], shown[covered.expand_as(images)])
+    pasted = paste(images, patches, covered)
+    assert torch.equal(pasted[covered.expand_as(images)], patches[covered.expand_as(images)])
     assert torch.equal(pasted[~covered.expand_as(images)], images[~covered.expand_as(images)])
 
 

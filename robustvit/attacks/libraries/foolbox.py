@@ -102,7 +102,7 @@ def _craft(found: Library, kind: Any, call: LibraryCall) -> Tensor:
     takes = inspect.signature(kind.__init__).parameters
     run = {"distance": getattr(importlib.import_module("foolbox.distances"), str(norm), None), "constraint": norm}
     made = kind(**given, **{key: value for key, value in run.items() if key in takes})
-    shown = importlib.import_module("foolbox").PyTorchModel(call.model, bounds=(0, 1), device=call.images.device)
-    raw, clipped, _ = made(shown, call.images, call.labels, epsilons=eps)
+    wrapped = importlib.import_module("foolbox").PyTorchModel(call.model, bounds=(0, 1), device=call.images.device)
+    raw, clipped, _ = made(wrapped, call.images, call.labels, epsilons=eps)
     images: Tensor = raw if issubclass(kind, found.module.base.FixedEpsilonAttack) else clipped
     return images
