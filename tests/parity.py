@@ -1,9 +1,9 @@
-"""How near the corruptions are to the two reference generators: `python tests/parity.py FOLDER` writes docs/parity.md and tests/golden/.
+"""Parity of the corruptions with the two reference generators: `python tests/parity.py FOLDER` writes docs/parity.md and tests/golden/.
 
 FOLDER holds `inputs.npz` (uint8 images of 224 px by name), and `imagecorruptions.npz` and `hendrycks.npz`: the references' outputs by
-`corruption/severity/image`, made after `np.random.seed(1000 + severity)`; impulse noise with `np.random.default_rng(1000 + severity)`.
-What is kept in tests/golden is the inputs, a digest of every output, and a cut of those that differ
-(or may, on another machine), where they differ most.
+`corruption/severity/image`, computed after `np.random.seed(1000 + severity)`; impulse noise with `np.random.default_rng(1000 + severity)`.
+tests/golden keeps the inputs, a digest of every output, and a crop of those that differ
+(or may differ on another machine), where they differ most.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ REFERENCES = ("imagecorruptions", "hendrycks")
 EXACT, NEAR, DRAWN, OTHER = "bit-exact", "within 1/255", "equal in distribution given other draws", "different algorithm"
 CLASSES = (EXACT, NEAR, DRAWN, OTHER)
 CUT = 24
-BY_MACHINE = ("motion_blur", "frost")  # numpy's exponentials and OpenCV's resize round as they were built: a level may differ
+BY_MACHINE = ("motion_blur", "frost")  # the rounding of numpy's exponentials and OpenCV's resize depends on the build: a level may differ
 
 
 class Row(NamedTuple):
@@ -66,7 +66,7 @@ def full(folder: Path) -> list[Row]:
 
 
 def small() -> list[Row]:
-    """The same rows, without sizes, by what is kept in tests/golden."""
+    """The same rows, without differences, from the files in tests/golden."""
     images = {path.stem: np.asarray(Image.open(path)) for path in sorted(GOLDEN.glob("*.png"))}
     digests, cuts = json.loads((GOLDEN / "parity.json").read_text()), np.load(GOLDEN / "parity.npz")
     made: dict[str, np.ndarray] = {}
@@ -77,7 +77,7 @@ def small() -> list[Row]:
                 keys = [f"{name}/{severity}/{image}" for image in images if f"{reference}/{name}/{severity}/{image}" in digests]
                 for key in keys:
                     made.setdefault(key, ours(name, severity, images[key.rsplit("/", 1)[1]]))
-                sizes = [_by_cut(made[key], f"{reference}/{key}", digests, cuts) for key in keys]
+                sizes = [_by_crop(made[key], f"{reference}/{key}", digests, cuts) for key in keys]
                 rows.append(Row(name, severity, reference, max(sizes, key=CLASSES.index) if sizes else DRAWN))
     return rows
 
@@ -91,7 +91,7 @@ def page(rows: list[Row]) -> str:
     return "\n".join(text) + "\n"
 
 
-def told() -> list[Row]:
+def published() -> list[Row]:
     """The rows of the committed document."""
     lines = [line.strip("| \n").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
     return [Row(line[0], int(line[1]), reference, *line[2 + 3 * i : 5 + 3 * i]) for line in lines for i, reference in enumerate(REFERENCES)]
@@ -106,7 +106,7 @@ def _row(folder: Path, reference: str, name: str, severity: int) -> Row:
     return Row(name, severity, reference, found(apart.max()), str(apart.max()), f"{apart.mean():.2g}")
 
 
-def _by_cut(image: np.ndarray, key: str, digests: dict[str, str], cuts: np.lib.npyio.NpzFile) -> str:
+def _by_crop(image: np.ndarray, key: str, digests: dict[str, str], cuts: np.lib.npyio.NpzFile) -> str:
     if digest(image) == digests[key]:
         return EXACT
     if f"{key}/cut" not in cuts:
@@ -126,22 +126,22 @@ def pack(folder: Path) -> None:
         outputs = np.load(folder / f"{reference}.npz")
         for key in outputs.files:
             name, severity, image = key.split("/")
-            wanted = outputs[key]
-            digests[f"{reference}/{key}"] = digest(wanted)
-            apart = np.abs(ours(name, int(severity), inputs[image]).astype(int) - wanted).max(axis=2)
+            expected = outputs[key]
+            digests[f"{reference}/{key}"] = digest(expected)
+            apart = np.abs(ours(name, int(severity), inputs[image]).astype(int) - expected).max(axis=2)
             if apart.any() or name in BY_MACHINE:
                 place = np.unravel_index(apart.argmax(), apart.shape)
                 top, left = (min(max(0, at - CUT // 2), side - CUT) for at, side in zip(place, apart.shape, strict=True))
-                cuts[f"{reference}/{key}/cut"], cuts[f"{reference}/{key}/at"] = wanted[top : top + CUT, left : left + CUT], (top, left)
+                cuts[f"{reference}/{key}/cut"], cuts[f"{reference}/{key}/at"] = expected[top : top + CUT, left : left + CUT], (top, left)
     (GOLDEN / "parity.json").write_text(json.dumps(digests, indent=0, sort_keys=True) + "\n")
     np.savez_compressed(GOLDEN / "parity.npz", **cuts)
 
 
 _HEAD = """# Parity with the reference generators
 
-What `robustvit.corruptions.corrupt` gives and what the two reference generators of ImageNet-C give for the same image after the same
+The output of `robustvit.corruptions.corrupt` and of the two reference generators of ImageNet-C for the same image after the same
 `np.random.seed(1000 + severity)`: two photographs (scikit-image's astronaut and coffee; the second reference: astronaut alone), resized to
-256 and cropped to 224 px, as 8-bit RGB. The registered corruptions take the very same steps with draws of their own, keyed by
+256 and cropped to 224 px, as 8-bit RGB. The registered corruptions compute the same steps with their own draws, keyed by
 (seed, sample id): equal to these in distribution.
 
 * **imagecorruptions**: release 1.1.2 from PyPI (numpy 1.26.4, scikit-image 0.19.3, scipy 1.11.4, OpenCV 4.11, Pillow 12.3).
@@ -152,17 +152,17 @@ levels of 255, over all values.
 
 * motion_blur, severity 3: one value of 301,056 differs by one level; the kernel's exponentials depend on numpy's version,
   and the reference itself, run with numpy 2.4, gives this value.
-* frost: the drop-in resizes the texture by OpenCV, as imagecorruptions does, whose rounding depends on how it was built (here with Intel's
-  IPP). The registered `frost` does it in float64, the same on every machine: 4 of these 1,505,280 values differ by one level. hendrycks does
-  not enlarge the texture first: other ice from the same seed.
+* frost: the drop-in resizes the texture by OpenCV, as imagecorruptions does; its rounding depends on the build (here with Intel's
+  IPP). The registered `frost` resizes in float64, equal on every machine: 4 of these 1,505,280 values differ by one level. hendrycks does
+  not enlarge the texture first: another crop from the same seed.
 * impulse_noise: scikit-image draws from a fresh generator, not from numpy's global one. Here imagecorruptions was given
-  `np.random.default_rng(1000 + severity)`, and `salt_and_pepper` takes the same; hendrycks calls scikit-image likewise, and has no output
-  that repeats.
-* snow and motion_blur: hendrycks blurs 8-bit images by ImageMagick, imagecorruptions by a kernel of its own; this is the latter's.
+  `np.random.default_rng(1000 + severity)`, and `salt_and_pepper` takes the same. hendrycks calls scikit-image likewise: its output is not
+  reproducible.
+* snow and motion_blur: hendrycks blurs 8-bit images by ImageMagick, imagecorruptions by its own kernel; this is the latter's.
 * elastic_transform: hendrycks has an affine part and other constants; this is imagecorruptions'.
 
-Made by `python tests/parity.py FOLDER`, where FOLDER holds the references' outputs; `tests/contracts/test_parity.py` holds every row's class to
-what the compact set in `tests/golden` shows, and the whole page to FOLDER where the environment variable `ROBUSTVIT_GOLDEN` names it.
+Written by `python tests/parity.py FOLDER`, where FOLDER holds the references' outputs; `tests/contracts/test_parity.py` checks every row's
+class against the compact set in `tests/golden`, and the whole page against FOLDER where the variable `ROBUSTVIT_GOLDEN` names it.
 
 | corruption | severity | imagecorruptions 1.1.2 | max | mean | hendrycks 8190fe3 | max | mean |
 |---|---|---|---|---|---|---|---|"""

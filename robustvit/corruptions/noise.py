@@ -69,6 +69,10 @@ def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Sever
 
 
 def _speckle_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
-    """noise: standard normal, shaped like the images."""
+    return add_speckle(images, noise, _SPECKLE[severity - 1])
+
+
+def add_speckle(images: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """Adds noise in proportion to the channel values and truncates to 8 bits. noise: standard normal, shaped like the images."""
     start = fractions(images)
-    return truncated(start.add_(noise.double().mul_(_SPECKLE[severity - 1]).mul_(start)).mul_(255.0))
+    return truncated(start.add_(noise.double().mul_(sigma).mul_(start)).mul_(255.0))

@@ -19,6 +19,7 @@ from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, SOURCE, U
 from robustvit.corruptions.kernels import colour, filters, poisson
 from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.corruptions.kernels.sampling import zoom
+from robustvit.corruptions.noise import add_speckle
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
@@ -38,7 +39,7 @@ MAGICK = (
 _SIGMA = (0.03, 0.05, 0.08)
 _PHOTONS = (300.0, 120.0, 60.0)
 _SPECKLE = (0.05, 0.1, 0.15)
-_MIDDLE = 15  # the middle frame of a sequence that goes both ways
+MIDDLE_FRAME = 15  # the middle frame of a sequence that goes both ways
 _STREAK = (10, 3.0)  # radius, sigma
 _TRUNCATE = 6.0  # sigmas that a Gaussian blur reaches
 _FLAKES = (0.05, 0.3, 3.0, 0.5)  # mean, deviation, enlargement, threshold
@@ -52,7 +53,7 @@ _DEPTH = 257  # 16-bit levels per 8-bit level
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def gaussian_noise_frame(images: Tensor, draws: Draws, *, frame: Frame = 0, difficulty: Difficulty = 1) -> Tensor:
-    """Gaussian noise of sigma 0.03, 0.05 or 0.08, drawn anew for each frame; frame 0 is the clean image."""
+    """Gaussian noise of sigma 0.03, 0.05 or 0.08, redrawn for each frame; frame 0 is the clean image."""
     if frame == 0:
         return in_chunks(_clean, images)
     noise = draws.at(f"frame {frame}").normal(*images.shape[1:])
@@ -61,7 +62,7 @@ def gaussian_noise_frame(images: Tensor, draws: Draws, *, frame: Frame = 0, diff
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def shot_noise_frame(images: Tensor, draws: Draws, *, frame: Frame = 0, difficulty: Difficulty = 1) -> Tensor:
-    """Shot noise of 300, 120 or 60 photons on average for white, drawn anew for each frame; frame 0 is the clean image."""
+    """Shot noise of 300, 120 or 60 photons on average for white, redrawn for each frame; frame 0 is the clean image."""
     if frame == 0:
         return in_chunks(_clean, images)
     words = draws.at(f"frame {frame}").words(math.prod(images.shape[1:])).view(images.shape)
@@ -71,11 +72,11 @@ def shot_noise_frame(images: Tensor, draws: Draws, *, frame: Frame = 0, difficul
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def speckle_noise_frame(images: Tensor, draws: Draws, *, frame: Frame = 0, difficulty: Difficulty = 1) -> Tensor:
-    """Speckle noise, drawn anew for each frame; frame 0 is the clean image. One of the four validation sequences."""
+    """Speckle noise, redrawn for each frame; frame 0 is the clean image. One of the four validation sequences."""
     if frame == 0:
         return in_chunks(_clean, images)
     noise = draws.at(f"frame {frame}").normal(*images.shape[1:])
-    return in_chunks(lambda part, given: _speckle_noise(part, given, difficulty), images, noise)
+    return in_chunks(lambda part, given: add_speckle(part, given, _SPECKLE[difficulty - 1]), images, noise)
 
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + FIRST + MAGICK)
@@ -103,7 +104,7 @@ def brightness_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tenso
 
     Frame 15 adds nothing, but truncation lowers some of its colours by a level, as in the released frames.
     """
-    return in_chunks(lambda part: _brightness(part, frame), images)
+    return in_chunks(lambda part: weather.add_brightness(part, (frame - MIDDLE_FRAME) * 2 / 100.0), images)
 
 
 @corruption(severity="frame", family="sequence", version=2, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + FIRST)
@@ -130,12 +131,6 @@ def _shot_noise(counts: Tensor, difficulty: Difficulty) -> Tensor:
     return truncated(_divided(counts.double(), _PHOTONS[difficulty - 1]).mul_(255.0))
 
 
-def _speckle_noise(images: Tensor, noise: Tensor, difficulty: Difficulty) -> Tensor:
-    """noise: standard normal, shaped like the images."""
-    start = fractions(images)
-    return truncated(start.add_(noise.double().mul_(_SPECKLE[difficulty - 1]).mul_(start)).mul_(255.0))
-
-
 def _motion_blur(images: Tensor, frame: int) -> Tensor:
     return truncated(_motion_blur_16_bit(levels(images), 4.0 * (frame - 30), *_STREAK))
 
@@ -155,12 +150,6 @@ def _snow(images: Tensor, flakes: Tensor, frame: int) -> Tensor:
     white = torch.maximum(start, (colour.luma(start.float()) * 1.5 + 0.5).double())
     whitened = (start * _OWN).add_(white.mul_(1 - _OWN))
     return truncated((whitened + layer + layer.flip(2, 3)).mul_(255.0))
-
-
-def _brightness(images: Tensor, frame: int) -> Tensor:
-    hue, saturation, value = colour.to_hsv(fractions(images))
-    more = (frame - _MIDDLE) * 2 / 100.0
-    return truncated(colour.to_rgb(hue, saturation, (value + more).clamp_(0.0, 1.0)).mul_(255.0))
 
 
 def _spatter(images: Tensor, liquid: Tensor, frame: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, SOURCE, URL
 from robustvit.corruptions.kernels.eight_bit import in_chunks, levels, truncated
 from robustvit.corruptions.kernels.warps import Affine, affine, perspective
-from robustvit.corruptions.sequences import RULES, Frame
+from robustvit.corruptions.sequences import MIDDLE_FRAME, RULES, Frame
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
@@ -24,8 +24,7 @@ LAST = (
 )
 OFFSET = "The fixed point is half a pixel to the right of and below the centre, as in the torchvision (0.2) that the generator used. "
 
-_MIDDLE = 15  # the middle frame of a sequence that goes both ways
-_SHIFT = 20  # the same for translation, which has 41 frames
+_SHIFT = 20  # the middle frame of translation, which has 41
 
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST)
@@ -37,7 +36,7 @@ def translate_frame(images: Tensor, draws: Draws, *, frame: Annotated[int, Ge(0)
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST + OFFSET)
 def rotate_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tensor:
     """Rotates the image clockwise by 1° per frame, from −15° to 15°; frame 15 is the still image."""
-    return affine(images, _inverse(images, angle=frame - _MIDDLE))
+    return affine(images, _inverse(images, angle=frame - MIDDLE_FRAME))
 
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST)
@@ -46,7 +45,7 @@ def tilt_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tensor:
 
     Frame 15 is not the still image: the view is one pixel further away, hence the image 0.3 % smaller, as in the released frames.
     """
-    return perspective(images, _tilted(*images.shape[-2:], degrees=frame - _MIDDLE))
+    return perspective(images, _tilted(*images.shape[-2:], degrees=frame - MIDDLE_FRAME))
 
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST + OFFSET)
@@ -58,7 +57,7 @@ def scale_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tensor:
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST + OFFSET)
 def shear_frame(images: Tensor, draws: Draws, *, frame: Frame = 0) -> Tensor:
     """Shears the vertical axis by 1° per frame, from −15° to 15°; frame 15 is the still image. One of the four validation sequences."""
-    return affine(images, _inverse(images, shear=frame - _MIDDLE))
+    return affine(images, _inverse(images, shear=frame - MIDDLE_FRAME))
 
 
 @corruption(severity="frame", family="sequence", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES + LAST + OFFSET)

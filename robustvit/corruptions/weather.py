@@ -137,8 +137,13 @@ def _fog(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
 
 
 def _brightness(images: Tensor, severity: Severity) -> Tensor:
+    return add_brightness(images, _BRIGHTER[severity - 1])
+
+
+def add_brightness(images: Tensor, amount: float) -> Tensor:
+    """Adds `amount`, of any sign, to the V channel of HSV, clips it to [0, 1] and truncates to 8 bits."""
     hue, saturation, value = colour.to_hsv(fractions(images))
-    return truncated(colour.to_rgb(hue, saturation, (value + _BRIGHTER[severity - 1]).clamp_(max=1.0)).mul_(255.0))
+    return truncated(colour.to_rgb(hue, saturation, (value + amount).clamp_(0.0, 1.0)).mul_(255.0))
 
 
 def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:

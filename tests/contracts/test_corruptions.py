@@ -1,8 +1,8 @@
-"""Laws of every registered corruption: a new one is judged without being named.
+"""Properties that every registered corruption has; a new one is tested without being listed here.
 
-A severity that is one of a few levels stands for files that someone stores: such a corruption answers on the 8-bit grid, moves pixels
-further at its last level, and names its source in full. A severity that is a number (a radius, a share) is a scale without an end:
-the laws take two values of it that its bounds allow, and what comes back need only be an image.
+A corruption whose severity is one of a few levels generates a benchmark's files: its results are on the 8-bit grid, its last level changes
+pixels more than its first, and it names its source in full. Where the severity is a number (a radius, a fraction), two values within its
+bounds are tested, and the result need only be an image.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def textured(count: int, height: int, width: int) -> Tensor:
 
 
 def inside(param: Param) -> tuple[object, object]:
-    """Two values that a parameter takes: the first and the last choice, or a quarter and a half of its range, or 2 and 5."""
+    """Two valid values of a parameter: its first and last choice, or a quarter and a half of its range, or 2 and 5."""
     if param.hint.choices:
         return param.hint.choices[0], param.hint.choices[-1]
     top = dict(param.hint.bounds).get("<=")
@@ -59,13 +59,13 @@ def inside(param: Param) -> tuple[object, object]:
 
 
 def needed(entry: Entry) -> dict[str, object]:
-    """What a corruption must be given: another one where it takes one, whose patches are small enough for any image."""
+    """Required parameters: a nested corruption where it takes one, with patches that are small enough for any image."""
     nested: dict[str, object] = {param.name: {"contrast": {"severity": 5}} for param in entry.params if param.hint.plugin}
     return {param.name: inside(param)[0] for param in entry.params if param.required} | nested | ({"size": 3} if nested else {})
 
 
 def steps(entry: Entry) -> tuple[object, ...]:
-    """Two severities, or nothing where there are none."""
+    """Two severities, or two None where the corruption has none."""
     return next((inside(param) for param in entry.params if param.name == entry.severity), (None, None))
 
 
@@ -84,7 +84,7 @@ def corrupted(entry: Entry, images: Tensor, severity: object, ids: list[str] | N
 
 @every
 @pytest.mark.parametrize("shape", [(3, 32, 32), (2, 41, 64), (1, 64, 41), (2, 9, 7)], ids=str)
-def test_what_comes_back_is_an_image(entry: Entry, shape: tuple[int, int, int]) -> None:
+def test_the_result_is_an_image(entry: Entry, shape: tuple[int, int, int]) -> None:
     images = textured(*shape)
     for severity in steps(entry):
         result = corrupted(entry, images, severity)
@@ -95,7 +95,7 @@ def test_what_comes_back_is_an_image(entry: Entry, shape: tuple[int, int, int]) 
 
 
 @graded
-def test_pixels_off_the_8_bit_grid_are_taken_too(entry: Entry) -> None:
+def test_pixels_off_the_8_bit_grid_are_accepted(entry: Entry) -> None:
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     for severity in steps(entry):
         result = corrupted(entry, images, severity)
@@ -209,7 +209,7 @@ def test_another_severity_gives_another_image(entry: Entry) -> None:
 
 
 @graded
-def test_the_last_severity_moves_pixels_further_than_the_first(entry: Entry) -> None:
+def test_the_last_severity_changes_pixels_more_than_the_first(entry: Entry) -> None:
     images = textured(4, 64, 64)
     near, far = (float((corrupted(entry, images, severity) - images).abs().mean()) for severity in steps(entry))
     assert 0 < near < far

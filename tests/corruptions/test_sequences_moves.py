@@ -27,7 +27,7 @@ def undoes(backward: Affine, forward: np.ndarray, centre: tuple[float, float]) -
 
 
 def projected(x: float, y: float, angle: float, focus: float) -> tuple[float, float, float]:
-    """Projects the point (x, y, 1) of the plane into an image of 320 × 240, rotated about the vertical and then about the horizontal axis."""
+    """Projects the point (x, y, 1) of the plane into an image of 320 × 240, rotated about the vertical and then the horizontal axis."""
     across, depth = x * math.cos(angle) - math.sin(angle), x * math.sin(angle) + math.cos(angle)
     down, depth = y * math.cos(angle) - depth * math.sin(angle), y * math.sin(angle) + depth * math.cos(angle)
     return 160 + focus * across / (depth + focus), 120 + focus * down / (depth + focus), 1.0

@@ -27,11 +27,11 @@ def box_tables(side: int, share: float) -> BoxTables:
     """Tables for shrinking a side of `side` pixels to `share` of it and enlarging it again."""
     count = max(1, int(side * share))
     scale = side / count
-    met = [_pixels_in_box(at, scale, side) for at in range(count)]
-    taps = max(len(pixels) for pixels in met)
-    firsts = [min(pixels[0], side - taps) for pixels in met]
+    boxes = [_pixels_in_box(at, scale, side) for at in range(count)]
+    taps = max(len(pixels) for pixels in boxes)
+    firsts = [min(pixels[0], side - taps) for pixels in boxes]
     weights = np.zeros((taps, count), dtype=np.int32)
-    for at, (first, pixels) in enumerate(zip(firsts, met, strict=True)):
+    for at, (first, pixels) in enumerate(zip(firsts, boxes, strict=True)):
         weights[pixels[0] - first : pixels[-1] - first + 1, at] = int(0.5 + _ONE * (1.0 / len(pixels)))
     return BoxTables(weights, np.array(firsts), _places(side, count))
 
