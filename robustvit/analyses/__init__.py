@@ -1,1 +1,1 @@
-"""Analyses: measurements of a model on samples that are not its answers to them. `@robustvit.analysis` adds one."""
+"""Analyses: per-sample measurements of a model other than its predictions. `@robustvit.analysis` adds one."""

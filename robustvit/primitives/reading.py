@@ -17,7 +17,7 @@ class Reading:
 
     columns: the logits of label 0, 1, 2, …; None takes all of them, in their order. classes: how many classes compete; without `columns`
     or `groups` the model must have exactly that many logits. outputs: with either, how many logits the model must have; None allows any
-    model that has those named. groups: instead of columns, the logits that together stand for label 0, 1, 2, …, combined by `pool`: `max`
+    model that has those named. groups: instead of columns, the logits that together are read as label 0, 1, 2, …, combined by `pool`: `max`
     takes the best logit of a group, so that the prediction is the group of the best logit (ImageNet-9); `mean` takes the logarithm of the
     mean of their softmax probabilities over all logits (the sixteen categories of model-vs-human). Groups beyond the labels may hold
     logits of no label.

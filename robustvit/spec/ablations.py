@@ -103,7 +103,7 @@ class Ablations:
         return {"columns": touched, "rows": touched, "both": 2 * touched, "blocks": touched * touched}[self.kind]
 
     def largest_patch_by_place(self, votes: np.ndarray, classes: int) -> int:
-        """The side of the largest square patch that cannot change the majority vote, wherever it is and whatever it shows; 0 for none.
+        """The side of the largest square patch that cannot change the majority vote, wherever it is and whatever its pixels; 0 for none.
 
         votes: (count,) the class that each ablation votes for, in their order; classes: how many there are. Counted place by place: at
         each, the patch takes the first class's votes among the ablations that it touches and gives all of these to one rival. Exact

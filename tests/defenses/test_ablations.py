@@ -13,30 +13,30 @@ BATCH = Batch(torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0
 DRAWS = Draws.for_step(0, 0, BATCH.ids)
 
 
-class _Heard(nn.Module):
+class _ImageRecorder(nn.Module):
     """Keeps the images of its forward pass."""
 
     def forward(self, images: Tensor) -> Tensor:
-        self.seen = images
+        self.images = images
         return images.mean(dim=(2, 3))
 
 
 def test_every_image_has_one_visible_band_of_its_own() -> None:
-    model = _Heard()
+    model = _ImageRecorder()
     ablations(width=5).loss(model, BATCH, DRAWS)
-    bands = (model.seen != 0).any(dim=1).any(dim=1)
+    bands = (model.images != 0).any(dim=1).any(dim=1)
     assert bands.sum(dim=1).tolist() == [5] * 6
     assert len({tuple(band.tolist()) for band in bands}) > 2
     assert torch.equal(
-        model.seen[bands[:, None, None, :].expand_as(model.seen)], BATCH.images[bands[:, None, None, :].expand_as(model.seen)]
+        model.images[bands[:, None, None, :].expand_as(model.images)], BATCH.images[bands[:, None, None, :].expand_as(model.images)]
     )
 
 
 def test_an_image_gets_the_same_band_in_any_batch() -> None:
-    alone, together = _Heard(), _Heard()
+    alone, together = _ImageRecorder(), _ImageRecorder()
     ablations(width=5).loss(together, BATCH, DRAWS)
     ablations(width=5).loss(alone, BATCH[torch.tensor([4])], DRAWS[torch.tensor([4])])
-    assert torch.equal(alone.seen[0], together.seen[4])
+    assert torch.equal(alone.images[0], together.images[4])
 
 
 def test_a_plain_transformer_is_trained_on_tokens_with_a_visible_pixel() -> None:
@@ -50,7 +50,7 @@ def test_a_plain_transformer_is_trained_on_tokens_with_a_visible_pixel() -> None
 
 
 def test_its_loss_is_the_mean_cross_entropy_of_the_ablated_images() -> None:
-    model = _Heard()
+    model = _ImageRecorder()
     loss = ablations(width=16).loss(model, BATCH, DRAWS)  # bands as wide as the image hide nothing
     assert Ablations("columns", 16, 1, (16, 16)).window([3]).columns.all()
     torch.testing.assert_close(loss, functional.cross_entropy(BATCH.images.mean(dim=(2, 3)), BATCH.labels))

@@ -145,10 +145,10 @@ def test_what_stops_early_proves_what_all_votes_prove_and_nothing_else(results: 
 
 def test_a_leaderboard_states_which_of_two_classifiers_was_evaluated(results: tuple[Path, pd.DataFrame]) -> None:
     place, board = results
-    columns = board[board["scenario"] == "blocks"].groupby("model")["params"].first()
-    assert "unseen=dropped" in columns["demo/ablations"]
-    assert "unseen=kept" in columns.drop("demo/ablations").iloc[0]
-    card = board.attrs["models"][columns.drop("demo/ablations").index[0]]
+    params = board[board["scenario"] == "blocks"].groupby("model")["params"].first()
+    assert "unseen=dropped" in params["demo/ablations"]
+    assert "unseen=kept" in params.drop("demo/ablations").iloc[0]
+    card = board.attrs["models"][params.drop("demo/ablations").index[0]]
     assert "it is a ResNet" in card["notes"]["unseen tokens"]
     rows = rv.load_records(place / "s").to_pandas()
     assert set(rows[rows["scenario"] == "blocks"].groupby("model")["tokens"].max() > 0) == {True, False}

@@ -18,20 +18,20 @@ def _model() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
 
 
-def test_the_header_says_what_the_weights_are_of(tmp_path: Path) -> None:
+def test_the_header_holds_the_metadata_of_the_weights(tmp_path: Path) -> None:
     save_checkpoint(_model(), tmp_path / "a.safetensors", ABOUT)
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()[HEADER])
-    assert told["arch"] == "vit_tiny_patch16_224"
-    assert told["accuracy"] == 0.975
+        header = json.loads(file.metadata()[HEADER])
+    assert header["arch"] == "vit_tiny_patch16_224"
+    assert header["accuracy"] == 0.975
 
 
-def test_what_is_not_known_is_not_said() -> None:
+def test_unknown_metadata_is_left_out() -> None:
     assert set(json.loads(About(arch="x").header()[HEADER])) == {"arch"}
 
 
 @pytest.mark.parametrize("stored", ["float16", "float32"])
-def test_weights_come_back_as_rounded_tells(tmp_path: Path, stored: str) -> None:
+def test_loaded_weights_equal_the_rounded_ones(tmp_path: Path, stored: str) -> None:
     save_checkpoint(_model(), tmp_path / "a.safetensors", ABOUT, stored)  # type: ignore[arg-type]
     back = load_file(tmp_path / "a.safetensors")
     for name, tensor in rounded(_model(), stored).state_dict().items():  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_a_weight_that_overflows_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_raises(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="cannot be written"):
         save_checkpoint(_model(), tmp_path / "nowhere" / "a.safetensors", ABOUT)
 

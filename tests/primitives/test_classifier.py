@@ -46,13 +46,13 @@ def vit() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def seen() -> torch.Tensor:
+def pixels_224() -> torch.Tensor:
     return images(20, 224)
 
 
 @pytest.fixture(scope="module")
-def together(vit, seen) -> torch.Tensor:
-    return vit(seen)
+def together(vit, pixels_224) -> torch.Tensor:
+    return vit(pixels_224)
 
 
 def gradient(model: Classifier, pixels: torch.Tensor) -> torch.Tensor:
@@ -61,19 +61,19 @@ def gradient(model: Classifier, pixels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 16])
-def test_logits_do_not_depend_on_companions_at_224_pixels(vit, seen, together, rows):
-    assert torch.equal(vit(seen[:rows]), together[:rows])
+def test_logits_do_not_depend_on_companions_at_224_pixels(vit, pixels_224, together, rows):
+    assert torch.equal(vit(pixels_224[:rows]), together[:rows])
 
 
-def test_logits_do_not_depend_on_the_place_in_the_batch_at_224_pixels(vit, seen, together):
-    order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(2))
-    assert torch.equal(vit(seen[order]), together[order])
+def test_logits_do_not_depend_on_the_place_in_the_batch_at_224_pixels(vit, pixels_224, together):
+    order = torch.randperm(len(pixels_224), generator=torch.Generator().manual_seed(2))
+    assert torch.equal(vit(pixels_224[order]), together[order])
 
 
-def test_gradients_do_not_depend_on_companions_at_224_pixels(vit, seen):
-    whole = gradient(vit, seen)
+def test_gradients_do_not_depend_on_companions_at_224_pixels(vit, pixels_224):
+    whole = gradient(vit, pixels_224)
     for rows in (1, 7, 16):
-        assert torch.equal(gradient(vit, seen[:rows]), whole[:rows])
+        assert torch.equal(gradient(vit, pixels_224[:rows]), whole[:rows])
 
 
 def test_it_normalises_by_its_own_mean_and_std():

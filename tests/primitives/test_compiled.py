@@ -1,4 +1,4 @@
-"""Where compiled loops serve, and what they are given. That they change no bit is a law of draws and of corruptions."""
+"""When compiled loops are used, and on which arrays. That they change no bit is a law of draws and of corruptions."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import torch
 from robustvit.primitives import compiled
 
 
-def test_loops_serve_tensors_on_the_cpu() -> None:
+def test_loops_are_used_for_tensors_on_the_cpu() -> None:
     pytest.importorskip("numba")
     assert compiled.serve(torch.zeros(1))
     assert not compiled.serve(torch.zeros(1), torch.zeros(1, device="meta"))
@@ -20,7 +20,7 @@ def test_loops_leave_gradients_to_torch() -> None:
     assert not compiled.serve(torch.zeros(1, requires_grad=True))
 
 
-def test_loops_serve_nothing_where_they_are_unwanted() -> None:
+def test_loops_are_not_used_where_they_are_turned_off() -> None:
     with compiled.without():
         assert not compiled.serve(torch.zeros(1))
 

@@ -27,7 +27,7 @@ def test_a_defense_without_parts_is_cross_entropy_and_one_step() -> None:
     assert torch.equal(loss, expected)
 
 
-def test_a_defense_says_which_parts_it_brings() -> None:
+def test_a_defense_knows_which_parts_it_sets() -> None:
     only_a_loss = Defense("zero", loss=lambda model, batch, draws: torch.zeros(()))
     assert only_a_loss.sets("loss")
     assert not only_a_loss.sets("step")
@@ -43,14 +43,14 @@ def test_batches_are_changed_in_the_order_given() -> None:
 
 
 def test_each_composed_defense_draws_its_own_numbers() -> None:
-    seen = []
+    numbers = []
 
     def record(batch: Batch, draws: Draws) -> Batch:
-        seen.append(draws.words(1)[0, 0].item())
+        numbers.append(draws.words(1)[0, 0].item())
         return batch
 
     compose([Defense("one", batch=record), Defense("two", batch=record)]).batch(_batch(), Draws(0, "batch", ("a", "b")))
-    assert seen[0] != seen[1]
+    assert numbers[0] != numbers[1]
 
 
 def test_models_are_prepared_in_order_and_exported_in_reverse() -> None:
@@ -67,13 +67,13 @@ def test_models_are_prepared_in_order_and_exported_in_reverse() -> None:
     assert calls == ["a", "b", "b", "a"]
 
 
-def test_everything_asked_after_a_step_is_done() -> None:
+def test_every_after_step_is_called() -> None:
     calls: list[str] = []
     compose([Defense(name, after_step=lambda model, name=name: calls.append(name)) for name in "abc"]).after_step(_model())
     assert calls == ["a", "b", "c"]
 
 
-def test_the_one_loss_and_the_one_step_survive_composition() -> None:
+def test_a_single_loss_and_a_single_step_are_kept_in_composition() -> None:
     loss = Defense("seven", loss=lambda model, batch, draws: torch.tensor(7.0))
     step = Defense("lazy", step=lambda closure, optimizer: closure())
     whole = compose([step, loss, Defense("nothing")])

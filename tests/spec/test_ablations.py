@@ -61,9 +61,9 @@ def test_where_the_stride_divides_the_side_the_published_formula_is_right(stride
 def test_other_kinds_and_oblong_images_are_those_of_brute_force(kind: str, width: int, stride: int) -> None:
     every = Ablations(kind, width, stride, (6, 9))  # type: ignore[arg-type]
     window = every.window(np.arange(every.count))
-    seen = window.rows[:, :, None] & window.columns[:, None, :]
+    visible = window.rows[:, :, None] & window.columns[:, None, :]
     for patch in range(1, 7):
-        hit = [seen[:, y : y + patch, x : x + patch].any(axis=(1, 2)).sum() for y in range(7 - patch) for x in range(10 - patch)]
+        hit = [visible[:, y : y + patch, x : x + patch].any(axis=(1, 2)).sum() for y in range(7 - patch) for x in range(10 - patch)]
         assert every.touched(patch) == max(hit)
 
 
@@ -98,12 +98,12 @@ def test_bands_that_do_not_fit_the_image_are_refused(width: int, stride: int) ->
 def largest_by_hand(every: Ablations, votes: np.ndarray, classes: int) -> int:
     """The largest patch for which no place, and no rival that gets all touched votes, unseats the first class."""
     window = every.window(np.arange(every.count))
-    seen = window.rows[:, :, None] & window.columns[:, None, :]
+    visible = window.rows[:, :, None] & window.columns[:, None, :]
     first = int(np.bincount(votes, minlength=classes).argmax())
     for patch in range(1, min(every.size) + 1):
         for y in range(every.size[0] - patch + 1):
             for x in range(every.size[1] - patch + 1):
-                touched = seen[:, y : y + patch, x : x + patch].any(axis=(1, 2))
+                touched = visible[:, y : y + patch, x : x + patch].any(axis=(1, 2))
                 left = np.bincount(votes[~touched], minlength=classes)
                 if any(left[rival] + touched.sum() >= left[first] for rival in range(classes) if rival != first):
                     return patch - 1
