@@ -1,4 +1,4 @@
-"""Results by suite and model: the rows of a leaderboard grouped for the report, models told apart by whatever differs between them."""
+"""Results by suite and model: the rows of a leaderboard grouped for the report, models of the same label distinguished by what differs."""
 
 from __future__ import annotations
 

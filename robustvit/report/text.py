@@ -58,9 +58,10 @@ def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
 
 def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
     """Summarizes the numbers of one model in a sentence, with caveats on relying on it."""
-    topics = (_clean(suite, model), _corrupted(model), _attacked(model), _certified(suite, model), _measured(model))
-    parts = [part for part in topics if part] or _averages(suite, model) or _first(suite, model)
-    sentence = "; ".join(parts) + "." if parts else "has no results yet."
+    clean = _clean(suite, model)
+    topics = (clean, _corrupted(model), _attacked(model), _certified(suite, model), _measured(model))
+    parts = "; ".join(filter(None, topics)) or _averages(suite, model) or _first(suite, model) or "no results yet"
+    sentence = f"{parts}." if clean else f"has {parts}."
     status, counts = worst_status(model.cells)
     caveats = ["Its weights are random, so these numbers are at chance level."] if model.random else []
     if word(model.gradients()) == "suspect":
@@ -92,9 +93,9 @@ def _corrupted(model: ModelResults) -> str:
     known = {name: point.value for name, point in errors.items() if point.known}
     hardest = "" if len(known) < 2 or model.random else _hardest(model, max(known, key=lambda name: known[name]))
     if overall is None or not overall.known or not errors:
-        return f"has its highest error on {hardest}" if hardest else ""
-    mean = f"has a mean error of {value_text(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
-    return f"{mean}, the highest on {hardest}" if hardest else mean
+        return f"highest error on {hardest}" if hardest else ""
+    mean = f"mean corruption error {value_text(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
+    return f"{mean}, highest on {hardest}" if hardest else mean
 
 
 def _hardest(model: ModelResults, scenario: str) -> str:
@@ -113,7 +114,7 @@ def _attacked(model: ModelResults) -> str:
         for (attack, budget), point in strongest_attacks(model).items()
         if point.known
     ]
-    return f"has robust accuracy {', '.join(parts)}" if parts else ""
+    return f"robust accuracy {', '.join(parts)}" if parts else ""
 
 
 def _budget(attack: str, level: str) -> str:
@@ -125,26 +126,25 @@ def _budget(attack: str, level: str) -> str:
 
 def _certified(suite: SuiteResults, model: ModelResults) -> str:
     parts = [f"{value_text(one.point)} with {one.certificate} against {one.threat}" for one in certified_results(suite, model)]
-    return f"has certified accuracy {', '.join(dict.fromkeys(parts))}" if parts else ""
+    return f"certified accuracy {', '.join(dict.fromkeys(parts))}" if parts else ""
 
 
 def _measured(model: ModelResults) -> str:
     points = {metric: point_of(row) for metric, row in model.measurements().items()}
-    parts = [f"{with_spaces(metric)} {value_text(point)}" for metric, point in points.items() if point.known]
-    return f"has {', '.join(parts)}" if parts else ""
+    return ", ".join(f"{with_spaces(metric)} {value_text(point)}" for metric, point in points.items() if point.known)
 
 
-def _averages(suite: SuiteResults, model: ModelResults) -> list[str]:
+def _averages(suite: SuiteResults, model: ModelResults) -> str:
     """The averages of a suite that has neither clean images nor corruption errors."""
     points = {str(row.metric): point_of(row) for row in model.averages().itertuples() if row.status == "complete"}
     parts = [f"{with_spaces(metric)} {value_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
-    return [f"has {', '.join(parts)} on {suite.data}"] if parts else []
+    return f"{', '.join(parts)} on {suite.data}" if parts else ""
 
 
-def _first(suite: SuiteResults, model: ModelResults) -> list[str]:
+def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
-    return [f"has {with_spaces(column.title)} {value_text(point, column.unit)} on {suite.data}" for column, point in known][:1]
+    return next((f"{with_spaces(column.title)} {value_text(point, column.unit)} on {suite.data}" for column, point in known), "")
 
 
 def _of_cells(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:

@@ -49,7 +49,7 @@ def test_the_sentence_has_the_largest_patch_with_certified_images(certified: Sui
         (one.certificate, one.threat.replace("\u00a0", " "), one.point.value) for one in certified_results(certified, certified.models[0])
     ]
     assert found == [("columns", "patches of 5 px", 40.0), ("both", "patches of 5 px", 0.0)]
-    assert "has certified accuracy 40.0" in conclusion(certified, certified.models[0]).sentence
+    assert "; certified accuracy 40.0" in conclusion(certified, certified.models[0]).sentence
     assert "with columns against patches of 5" in conclusion(certified, certified.models[0]).sentence
 
 
@@ -72,7 +72,7 @@ def test_a_certificate_of_radius_zero_alone_has_a_sentence(certified: SuiteResul
     rows.loc[rows["metric"] == "certified_accuracy(patch=5)", "metric"] = "certified_accuracy_l2(radius=0)"
     kept = rows[rows["metric"] != "certified_accuracy(patch=2)"]
     alone = replace(certified.models[0], rows=kept)
-    assert "has certified accuracy 90.0" in conclusion(SuiteResults(certified.name, certified.data, (alone,)), alone).sentence
+    assert "; certified accuracy 90.0" in conclusion(SuiteResults(certified.name, certified.data, (alone,)), alone).sentence
 
 
 def test_without_certificates_there_is_nothing_to_draw(suite: SuiteResults) -> None:
