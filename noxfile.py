@@ -18,7 +18,7 @@ BROWSER = ["selenium>=4.20"]
 
 
 def installed(session: nox.Session, *extra: str) -> None:
-    """robustvit in a wheel-like install, with what the session needs besides."""
+    """Installs robustvit as from a wheel, and what the session needs besides."""
     session.install("-q", ".", *extra)
 
 
@@ -64,7 +64,7 @@ def suites(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The commands of README.md, docs/ and examples/ do what they say."""
+    """The commands and Python blocks of README.md and docs/ run, and every example."""
     installed(session, "pytest")
     session.run("pytest", "-q", "tests/docs")
 
@@ -78,15 +78,15 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed, each against its peer in the same process. Timings decide nothing here."""
-    installed(session, "imagecorruptions>=1.1.2", "scikit-image", "opencv-python-headless", "pyautoattack")
-    for script in sorted(Path("benchmarks").glob("*.py")):
+    """Speed, each against its peer in the same process: `nox -s bench -- --tiny` only sees that the scripts run."""
+    installed(session, "imagecorruptions>=1.1.2", "scikit-image", "opencv-python-headless", *LIBRARIES)
+    for script in sorted(Path("benchmarks").glob("[!_]*.py")):
         session.run("python", str(script), *session.posargs)
 
 
 @nox.session
 def reports(session: nox.Session) -> None:
-    """Regenerates reports/: the demo's boards and pages, and the picture in the README."""
+    """Regenerates reports/: the demo's leaderboards and pages, and the screenshot in the README."""
     installed(session, *BROWSER)
     session.run(
         "python", "reports/regenerate.py", *session.posargs, env={"CHROMIUM": os.environ.get("CHROMIUM", shutil.which("chromium") or "")}

@@ -1,0 +1,30 @@
+"""The reference generator of ImageNet-C, `imagecorruptions` 1.1.2, made importable on current versions of its dependencies."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def reference() -> Callable[..., np.ndarray]:
+    """`imagecorruptions.corrupt` under three shims: a stub of pkg_resources, numpy.float_, and the renamed argument of skimage's gaussian."""
+    import skimage.filters
+
+    stub = types.ModuleType("pkg_resources")
+    stub.resource_filename = lambda package, name: str(Path(importlib.util.find_spec(package).origin).parent / name)  # type: ignore[attr-defined, union-attr, arg-type]
+    sys.modules.setdefault("pkg_resources", stub)
+    np.float_ = np.float64  # type: ignore[attr-defined]
+    plain = skimage.filters.gaussian
+
+    def gaussian(image: np.ndarray, *args: object, multichannel: bool | None = None, **more: object) -> np.ndarray:
+        return plain(image, *args, **({"channel_axis": -1} if multichannel else {}), **more)
+
+    skimage.filters.gaussian = gaussian
+    from imagecorruptions import corrupt
+
+    return corrupt  # type: ignore[no-any-return]
