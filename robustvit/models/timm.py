@@ -129,9 +129,8 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
         if not given:
             raise
         raise BadParameter(
-            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it has nothing called {error}. Layers are given by timm's own short "
-            f"names, "
-            "as in act_layer=relu6 or norm_layer=layernorm."
+            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it has nothing called {error}. "
+            "Layers are given by timm's own short names, as in act_layer=relu6 or norm_layer=layernorm."
         ) from error
     if not getattr(built, "num_classes", 0):
         raise ModelError(_HEADLESS.format(arch=arch))
