@@ -51,7 +51,8 @@ def imagenet_9(
 ) -> FileDataset | ImageDataset[MaskFiles]:  # fmt: skip
     """One variant of ImageNet-9.
 
-    root: holds `<variant>/val/<class>/*`, itself or one folder further down; class folders are `00_dog` … `08_fish`. `fg_mask` holds the masks of the originals, with the ids of these, white in the foreground.
+    root: holds `<variant>/val/<class>/*`, itself or one folder further down; class folders are `00_dog` … `08_fish`. variant:
+    `fg_mask` holds the masks of the originals, with the ids of these, white in the foreground.
     """
     place = _place(need_folder(root, _NAME), variant)
     _refuse_swapped(place)

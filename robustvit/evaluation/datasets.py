@@ -1,4 +1,4 @@
-"""The data sets that a run asks on: opened, put in evaluation order, cut to a limit."""
+"""Opens the data sets of a suite, puts their samples into evaluation order and limits their number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from robustvit.spec.suite import Suite
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set in evaluation order, and what is asked on it. positions: of its samples, (N,); asked: how many rows are wanted, from the first on."""
+    """A data set in evaluation order and its scenarios.
+
+    positions: of the samples in the data set, (N,). asked: the number of samples to evaluate, from the first.
+    """
 
     data: Data
     positions: np.ndarray
@@ -28,33 +31,33 @@ class Samples:
 
     @classmethod
     def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
-        """The first `limit` samples, a count or a share below 1; of clips, all their frames. Raises BadParameter as `wanted` does."""
+        """The first `limit` samples, a count or a share below 1; clips with all their frames. Raises BadParameter as `wanted` does."""
         positions = order(data.ids)
         bounds = starts(data.ids, positions)
         return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
 
     @property
     def traits(self) -> Traits:
-        """The data's."""
+        """The traits of the data set."""
         return traits(self.data)
 
     @property
     def lacking(self) -> str:
-        """`7,412 of its 7,500 pictures` where the whole set is known to have more than are here, else ""."""
+        """`7,412 of its 7,500 images` where the whole set is known to have more than are here, else ""."""
         whole = self.traits.expected
         if whole is None or isinstance(self.data.ids, Frames) or len(self.data) >= whole:
             return ""
-        return f"{len(self.data):,} of its {whole:,} pictures"
+        return f"{len(self.data):,} of its {whole:,} images"
 
     @property
     def spec(self) -> Spec:
-        """The data's part of a Cell: its name, and what tells it from its siblings."""
-        told = {key: value for key, value in (("scenario", self.traits.scenario), ("severity", self.traits.severity)) if value}
-        return Spec(self.data.name).with_params(**told, **dict(self.traits.params))
+        """The data set in a Cell: its name, scenario, severity and parameters."""
+        named = {key: value for key, value in (("scenario", self.traits.scenario), ("severity", self.traits.severity)) if value}
+        return Spec(self.data.name).with_params(**named, **dict(self.traits.params))
 
 
 def wanted(limit: int | float | None, size: int) -> int:
-    """How many samples a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
+    """The number of samples that a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
     if limit is None:
         return size
     if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
@@ -63,9 +66,9 @@ def wanted(limit: int | float | None, size: int) -> int:
 
 
 def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:
-    """The data sets that the suite's questions are asked on, and which these are; `data` takes the place of the suite's own, or of what is nested in it.
+    """Opens the data sets of a suite, each with its scenarios; `data` replaces the suite's own, or the data set that is nested in it.
 
-    Raises UsageError where the suite's data is its question and another is named; DataMissing, naming all of them, where some are missing.
+    Raises UsageError where the suite fixes its data and another is given; DataMissing, naming all of them, where some are missing.
     """
     if data is not None and suite.fixed_data:
         names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
@@ -86,7 +89,7 @@ def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
             opened.append(load_data(spec, data_dir=place_of(suite, spec, data_dir)))
         except DataMissing as error:
             missing.setdefault(spec.name, []).append(str(error))
-    reasons = [_missing(name, told) for name, told in missing.items()]
+    reasons = [_missing(name, errors) for name, errors in missing.items()]
     if len(reasons) > 1:
         raise DataMissing(f"{len(reasons)} data sets of suite '{suite.name}' are missing: {', '.join(missing)}.\n" + "\n".join(reasons))
     if reasons:
@@ -95,7 +98,7 @@ def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
 
 
 def _missing(name: str, reasons: Sequence[str]) -> str:
-    """The first reason, and how many more parts of a data set have another."""
+    """The first reason, and the number of further parts of the data set that are missing for another."""
     more = len(set(reasons)) - 1
     return reasons[0] + (f" {more} more part{'s' if more > 1 else ''} of {name} cannot be found either." if more else "")
 
@@ -105,14 +108,14 @@ def _nests(spec: Spec) -> bool:
 
 
 def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
-    """Where a data set's files are looked for: in `data_dir`, or in the folder of its name alone where the suite names several data sets."""
+    """The folder of a data set's files: `data_dir`, or the folder of its name in it where the suite has several data sets."""
     nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
     several = len({one.name for one in (*suite.data, *nested)}) > 1
     return data_dir / spec.name if several and data_dir is not None else data_dir
 
 
 def shortfalls(many: Sequence[Samples]) -> list[str]:
-    """A sentence for each data set that lacks pictures: `imagenet-a holds 7,412 of its 7,500 pictures`."""
+    """A sentence for each incomplete data set: `imagenet-a holds 7,412 of its 7,500 images`."""
     lacking: dict[str, list[Samples]] = {}
     for samples in many:
         if samples.lacking:
@@ -122,9 +125,9 @@ def shortfalls(many: Sequence[Samples]) -> list[str]:
 
 def _shortfall(name: str, parts: Sequence[Samples]) -> str:
     first = parts[0]
-    told = f"{name} {first.traits.scenario} {first.traits.severity}".strip() if len(parts) > 1 else name
+    shown = f"{name} {first.traits.scenario} {first.traits.severity}".strip() if len(parts) > 1 else name
     more = f", and {len(parts) - 1} more parts of {name} lack some" if len(parts) > 1 else ""
-    return f"{told} holds {first.lacking}{more}"
+    return f"{shown} holds {first.lacking}{more}"
 
 
 def refuse_contradictions(many: Sequence[Samples]) -> None:

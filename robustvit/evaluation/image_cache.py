@@ -1,12 +1,12 @@
-"""Pictures decoded once: every cell and every process that looks at a data set through one view reads the same pixels from disk.
+"""A cache of decoded images on disk: every cell and every process with the same data set and view reads the same pixels.
 
     <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
 
-Pictures of data that is fleeting (see batch.Traits) are not kept: they are decoded anew for whoever asks.
+Images of data that is fleeting (see batch.Traits) are not cached: they are decoded again for every read.
 
 The key covers the data's fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by
 another of the same name and size is not noticed. A chunk is written beside its place and renamed, so several processes may build the
-same one and nobody reads half of it; it is not synced, because a chunk that a crash left damaged fails its checksum and is built again.
+same one and no process reads half of it; it is not synced, because a chunk damaged by a crash fails its checksum and is built again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _CHECKSUM = 4  # bytes of CRC-32 behind the array
 
 
 class ImageCache:
-    """The pictures of `data` as `view` shows them, by their rank in evaluation order.
+    """The images of `data` in `view`, by their rank in evaluation order.
 
-    workers: threads that decode beside each other (Pillow works without Python's lock); 0 decodes in the caller's. folder: where decoded
-    pictures are kept; default `cache_folder()`.
+    workers: threads that decode in parallel (Pillow releases the GIL); 0 decodes in the caller's. folder: of the decoded images; default
+    `cache_folder()`.
     """
 
     def __init__(self, data: Data, view: View, *, workers: int = 0, folder: Path | None = None) -> None:
@@ -51,7 +51,7 @@ class ImageCache:
         self.view = view
         self.workers = workers
         self.order = order(data.ids)
-        self.folder = _room(folder) / _key(data, view)
+        self.folder = _images_folder(folder) / _key(data, view)
         self.fleeting = traits(data).fleeting
         self._sound: set[int] = set()
 
@@ -59,7 +59,7 @@ class ImageCache:
         return len(self.order)
 
     def rows(self, ranks: np.ndarray) -> np.ndarray:
-        """(n, H, W, 3) uint8: the pictures at these ranks, in the order asked. What is not decoded yet is decoded now.
+        """(n, H, W, 3) uint8: the images at these ranks, in their order. Decodes those that are not cached yet.
 
         Raises DataUnreadable naming the images that cannot be read, DataError where the cache folder cannot be written.
         """
@@ -74,9 +74,9 @@ class ImageCache:
         return out
 
     def ensure(self, stop: int, progress: Progress | None = None) -> None:
-        """Decodes every chunk of the first `stop` rows that is not there yet. progress: called with rows there and rows wanted.
+        """Decodes every chunk of the first `stop` rows that is not cached yet. progress: called with the rows cached and the rows wanted.
 
-        Raises as `rows` does, after trying all of them: unreadable images are named together. Does nothing for data that is fleeting.
+        Raises as `rows` does, after decoding all of them: unreadable images are named together. Does nothing for data that is fleeting.
         """
         if not self.fleeting:
             self._build(range(-(-min(stop, len(self)) // CHUNK)), progress)
@@ -87,7 +87,7 @@ class ImageCache:
         total = sum(self._rows_of(chunk) for chunk in wanted)
         done = total - sum(self._rows_of(chunk) for chunk in missing)
         failures: list[str] = []
-        for built in _beside_each_other(self._decode, missing, self.workers):
+        for built in _in_parallel(self._decode, missing, self.workers):
             failures += built.failures
             done += self._rows_of(built.chunk)
             if progress is not None:
@@ -95,29 +95,29 @@ class ImageCache:
         self._refuse(failures, total)
 
     def _decoded(self, ranks: np.ndarray) -> np.ndarray:
-        """The pictures at these ranks, decoded by the workers and kept nowhere."""
+        """The images at these ranks, decoded by the workers and not cached."""
         parts = [ranks[start : start + CHUNK] for start in range(0, len(ranks), CHUNK)]
         if self.workers < 1 or len(parts) < 2:
-            looked = [self._look(part) for part in parts]
+            parts_read = [self._read(part) for part in parts]
         else:
             with ThreadPoolExecutor(self.workers) as pool:
-                looked = list(pool.map(self._look, parts))
-        self._refuse([failure for one in looked for failure in one.failures], len(ranks))
-        return np.concatenate([one.pictures for one in looked]) if looked else np.empty((0, *self.view.size, 3), np.uint8)
+                parts_read = list(pool.map(self._read, parts))
+        self._refuse([failure for one in parts_read for failure in one.failures], len(ranks))
+        return np.concatenate([one.images for one in parts_read]) if parts_read else np.empty((0, *self.view.size, 3), np.uint8)
 
-    def _look(self, ranks: np.ndarray) -> _Looked:
-        """The pictures at some ranks, and why some cannot be read."""
-        pictures = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+    def _read(self, ranks: np.ndarray) -> _Read:
+        """The images at some ranks, and the reasons why some cannot be read."""
+        images = np.empty((len(ranks), *self.view.size, 3), np.uint8)
         failures = []
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
-                pictures[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image)))
+                images[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image)))
             except DataUnreadable as error:
                 failures.append(str(error))
-        return _Looked(pictures, failures)
+        return _Read(images, failures)
 
-    def _refuse(self, told: list[str], total: int) -> None:
-        failures = list(dict.fromkeys(told))  # the frames of a clip fail together
+    def _refuse(self, reasons: list[str], total: int) -> None:
+        failures = list(dict.fromkeys(reasons))  # the frames of a clip fail together
         if failures:
             raise DataUnreadable(
                 f"data '{self.data.name}': {len(failures)} of {total} images cannot be read: {few(failures)}. Restore or remove them."
@@ -125,18 +125,18 @@ class ImageCache:
 
     def _decode(self, chunk: int) -> _Built:
         """Decodes and writes one chunk, unless an image in it cannot be read."""
-        looked = self._look(np.arange(chunk * CHUNK, chunk * CHUNK + self._rows_of(chunk)))
-        if not looked.failures:
-            self._write(chunk, looked.pictures)
+        read = self._read(np.arange(chunk * CHUNK, chunk * CHUNK + self._rows_of(chunk)))
+        if not read.failures:
+            self._write(chunk, read.images)
             self._sound.add(chunk)
-        return _Built(chunk, looked.failures)
+        return _Built(chunk, read.failures)
 
-    def _write(self, chunk: int, pictures: np.ndarray) -> None:
+    def _write(self, chunk: int, images: np.ndarray) -> None:
         path = self._path(chunk)
         beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         sink = io.BytesIO()
-        np.save(sink, pictures, allow_pickle=False)
-        sink.write(zlib.crc32(pictures.data).to_bytes(_CHECKSUM, "little"))
+        np.save(sink, images, allow_pickle=False)
+        sink.write(zlib.crc32(images.data).to_bytes(_CHECKSUM, "little"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(sink.getbuffer())
@@ -144,30 +144,30 @@ class ImageCache:
         except OSError as error:
             _remove(beside)
             raise DataError(
-                f"decoded pictures cannot be written to {self.folder}: {error.strerror}. Make room or give another folder with "
-                "$ROBUSTVIT_CACHE; `robustvit data --clear-cache` frees what is there."
+                f"decoded images cannot be written to {self.folder}: {error.strerror}. Free disk space or set another folder by "
+                "$ROBUSTVIT_CACHE; `robustvit data --clear-cache` deletes the cached images."
             ) from error
 
     def _is_sound(self, chunk: int) -> bool:
-        """Whether a chunk is on disk and whole; its checksum is verified the first time it is met."""
+        """Whether a chunk is on disk and whole; its checksum is verified on first use."""
         if chunk in self._sound:
             return self._path(chunk).is_file()
         try:
-            pictures = self._open(chunk)
+            images = self._open(chunk)
             with self._path(chunk).open("rb") as file:
                 file.seek(-_CHECKSUM, os.SEEK_END)
-                sound = zlib.crc32(pictures.data) == int.from_bytes(file.read(), "little")
-        except (OSError, ValueError, EOFError):  # absent, or cut short
+                sound = zlib.crc32(images.data) == int.from_bytes(file.read(), "little")
+        except (OSError, ValueError, EOFError):  # absent or truncated
             return False
         if sound:
             self._sound.add(chunk)
         return sound
 
     def _open(self, chunk: int) -> np.ndarray:
-        pictures: np.ndarray = np.load(self._path(chunk), mmap_mode="r", allow_pickle=False)
-        if pictures.shape != (self._rows_of(chunk), *self.view.size, 3) or pictures.dtype != np.uint8:
-            raise ValueError(f"{self._path(chunk)} holds {pictures.shape} {pictures.dtype}")
-        return pictures
+        images: np.ndarray = np.load(self._path(chunk), mmap_mode="r", allow_pickle=False)
+        if images.shape != (self._rows_of(chunk), *self.view.size, 3) or images.dtype != np.uint8:
+            raise ValueError(f"{self._path(chunk)} holds {images.shape} {images.dtype}")
+        return images
 
     def _rows_of(self, chunk: int) -> int:
         return min(CHUNK, len(self) - chunk * CHUNK)
@@ -176,8 +176,8 @@ class ImageCache:
         return self.folder / f"{chunk:06d}.npy"
 
 
-class _Looked(NamedTuple):
-    pictures: np.ndarray
+class _Read(NamedTuple):
+    images: np.ndarray
     failures: list[str]
 
 
@@ -187,34 +187,34 @@ class _Built(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Where robustvit keeps what it can make again: $ROBUSTVIT_CACHE, or the user's cache folder."""
+    """The folder of what robustvit can compute again: $ROBUSTVIT_CACHE, or the user's cache folder."""
     return Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit"))
 
 
 def size_on_disk(data: Data, view: View, rows: int) -> int:
-    """Bytes that the first `rows` decoded pictures take, in whole chunks."""
+    """The bytes that the first `rows` decoded images take, in whole chunks."""
     height, width = view.size
     return min(-(-rows // CHUNK) * CHUNK, len(data)) * height * width * 3
 
 
 def usage(folder: Path | None = None) -> int:
-    """Bytes that decoded pictures take now."""
-    return sum(_sizes(_room(folder)))
+    """The bytes that decoded images take now."""
+    return sum(_sizes(_images_folder(folder)))
 
 
 def clear(folder: Path | None = None) -> int:
-    """Deletes all decoded pictures; returns the bytes freed. Raises DataError where they cannot be deleted."""
+    """Deletes all decoded images; returns the bytes freed. Raises DataError where they cannot be deleted."""
     freed = usage(folder)
     try:
-        shutil.rmtree(_room(folder))
+        shutil.rmtree(_images_folder(folder))
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise DataError(f"decoded pictures cannot be deleted from {_room(folder)}: {error.strerror}.") from error
+        raise DataError(f"decoded images cannot be deleted from {_images_folder(folder)}: {error.strerror}.") from error
     return freed
 
 
-def _room(folder: Path | None) -> Path:
+def _images_folder(folder: Path | None) -> Path:
     return (folder or cache_folder()) / "pictures"
 
 
@@ -222,31 +222,31 @@ def _key(data: Data, view: View) -> str:
     return digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
 
 
-def _beside_each_other(build: Callable[[int], _Built], chunks: list[int], workers: int) -> Iterator[_Built]:
-    """The chunks as they are done; two a worker are under way at a time, so that the first failure to write stops the rest soon."""
+def _in_parallel(build: Callable[[int], _Built], chunks: list[int], workers: int) -> Iterator[_Built]:
+    """Yields chunks as they are done; at most two per worker are in progress, so that the first failure to write stops the rest soon."""
     if workers < 1 or len(chunks) < 2:
         yield from map(build, chunks)
         return
-    waiting = iter(chunks)
+    remaining = iter(chunks)
     with ThreadPoolExecutor(workers) as pool:
-        under_way: set[Future[_Built]] = {pool.submit(build, chunk) for chunk in islice(waiting, 2 * workers)}
-        while under_way:
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            under_way |= {pool.submit(build, chunk) for chunk in islice(waiting, len(done))}
+        in_progress: set[Future[_Built]] = {pool.submit(build, chunk) for chunk in islice(remaining, 2 * workers)}
+        while in_progress:
+            done, in_progress = wait(in_progress, return_when=FIRST_COMPLETED)
+            in_progress |= {pool.submit(build, chunk) for chunk in islice(remaining, len(done))}
             yield from (future.result() for future in done)
 
 
-def _sizes(room: Path) -> Iterator[int]:
-    for folder, _, names in os.walk(room):
+def _sizes(images: Path) -> Iterator[int]:
+    for folder, _, names in os.walk(images):
         for name in names:
             try:
                 yield (Path(folder) / name).stat().st_size
-            except FileNotFoundError:  # another process cleared or renamed it meanwhile
+            except FileNotFoundError:  # another process has cleared or renamed it
                 continue
 
 
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is not writable, which the caller is about to say
+    except OSError:  # the folder itself is not writable, which the caller reports
         return

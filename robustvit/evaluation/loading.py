@@ -1,4 +1,4 @@
-"""Addresses to things: a model or a data set by the name a person writes."""
+"""Loads models and data sets by their addresses."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _LARGE = 128  # pixels; above it a CPU is fastest at small tiles
 def load_model(
     address: str | Spec, *, device: torch.device | str | None = None, tile: int | None = None, precision: str | None = None
 ) -> Classifier:
-    """The model at an address, as a Classifier from [0, 1] pixels to logits.
+    """Loads the model at an address, as a Classifier from [0, 1] pixels to logits.
 
     address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
-    tile: rows the model sees at once (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
+    tile: rows per forward pass (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
     float16. Raises UnknownName, WeightsUnavailable, CheckpointMismatch or ModelError.
     """
     spec = parse_model(address) if isinstance(address, str) else address
@@ -36,7 +36,7 @@ def load_model(
 
 
 def label(address: str | Spec) -> str:
-    """The name that tables show: the address as it was written; for a checkpoint the name of its file, without folder and ending."""
+    """The name of a model in tables: the address as it was written; for a checkpoint the name of its file, without folder and ending."""
     spec = parse_model(address) if isinstance(address, str) else address
     if spec.name == "file":
         return Path(str(spec.get("path"))).name.partition(".")[0] or str(spec.get("path"))
@@ -44,17 +44,17 @@ def label(address: str | Spec) -> str:
 
 
 def default_tile(model: Classifier) -> int:
-    """Rows per tile where the user names none."""
+    """The number of rows per tile where the user gives none."""
     if model.device.type != "cpu":
         return 256
     return 16 if min(model.size) > _LARGE else 64
 
 
 def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner: Data | None = None, **params: Any) -> Data:
-    """The data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
+    """Loads the data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
 
-    data_dir: where its files are, itself or in a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: what stands for a data set nested in the Spec,
-    whose files `data_dir` holds otherwise. params: its own, such as `split`.
+    data_dir: the folder of its files, or one with a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: replaces a data set
+    that is nested in the Spec, whose files are otherwise in `data_dir`. params: parameters of the data set, such as `split`.
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
@@ -73,7 +73,7 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
 
 
 def resolve(value: Value) -> Any:
-    """What a function takes for a value: a nested corruption or attack becomes the function with its arguments filled in."""
+    """The argument of a function for a value: a nested corruption or attack becomes the function with its arguments filled in."""
     if isinstance(value, Spec) and value.kind not in ("", "data", "model"):
         arguments = {key: resolve(item) for key, item in value.params}
         return functools.partial(registry.lookup(value.kind, value.name).load(), **arguments)

@@ -1,4 +1,4 @@
-"""Models from a checkpoint: the tensors of a file in an architecture of timm. Nothing from the file is executed."""
+"""Models from checkpoints: the tensors of a file in an architecture of timm. Nothing from the file is executed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import timm
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
+from robustvit.models.preprocessing import Interpolation, Preprocessing, Share
 from robustvit.models.tensors import read_tensors
-from robustvit.models.timm import Classes, Interpolation, Look, Share, build, check_architecture, identity, look_of, parameters
+from robustvit.models.timm import Classes, build, check_architecture, identity, parameters, preprocessing_of
 from robustvit.primitives.checkpoint import HEADER, About
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
@@ -24,7 +25,7 @@ from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, wr
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
 
-_SHOWN = 3  # tensors of each sort that a message names
+_SHOWN = 3  # tensors of each kind that a message names
 
 
 class Misfit(NamedTuple):
@@ -51,26 +52,27 @@ def checkpoint_model(
 
     path: .safetensors, or what torch.save wrote (weights only: a file that needs more is refused). The usual nests (`state_dict`,
     `model`, averaged weights first) and prefixes (`module.`) are removed; half precision becomes float32. arch, num_classes, kwargs,
-    mean, std: default what a safetensors header says under "robustvit", and then the architecture's own configuration.
+    mean, std: default those of the entry "robustvit" in a safetensors header, and then those of the architecture's own configuration.
     Raises WeightsUnavailable for no file, CheckpointMismatch where the tensors do not fit, ModelError for a file that cannot be read.
     """
     file = existing(Path(path).expanduser())
-    about = _asked(read_about(file), file, arch, num_classes, kwargs)
+    about = _merged(read_about(file), file, arch, num_classes, kwargs)
     check_architecture(about.arch)
     built = build(about.arch, about.num_classes, about.kwargs)
     load_tensors(built, read_tensors(file), file.name)
-    look = _look(built, about, mean, std, crop_pct, interpolation)
+    inputs = _preprocessing(built, about, mean, std, crop_pct, interpolation)
     address = Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std)
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation))
     card = Card(
-        label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, look), fingerprint=fingerprint(built),
-        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built), notes=_notes(about, mean, std, crop_pct),
+        label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, inputs), fingerprint=fingerprint(built),
+        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built),
+        notes=_notes(about, mean, std, crop_pct),
     )  # fmt: skip
-    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+    return inputs.classifier(built, card)
 
 
 def existing(file: Path) -> Path:
-    """The file itself. Raises WeightsUnavailable, with the nearest name beside it, unless there is one."""
+    """The file itself. Raises WeightsUnavailable, with the nearest name in its folder, unless it exists."""
     if file.is_file():
         return file
     if file.is_dir():
@@ -80,7 +82,7 @@ def existing(file: Path) -> Path:
 
 
 def read_about(file: Path) -> About:
-    """What a safetensors header says of its model; nothing for other files. Raises ModelError for a header that is not as written."""
+    """Reads what a safetensors header says of its model; nothing for other files. Raises ModelError for an invalid header."""
     if file.suffix != ".safetensors":
         return About()
     try:
@@ -112,14 +114,14 @@ def load_tensors(built: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
 
 
 def compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misfit:
-    """What a model lacks, does not know, or has in another shape. Counters of batches, which no evaluation uses, may be missing."""
+    """The names that only one side has, or that differ in shape. Counters of batches, which no evaluation uses, may be missing."""
     missing = [key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")]
     reshaped = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
     return Misfit(missing, [key for key in tensors if key not in wanted], reshaped)
 
 
 def _checked(about: About) -> About:
-    """The same. Raises TypeError, KeyError or BadParameter for what a header cannot mean."""
+    """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
     if not (isinstance(about.arch, str) and isinstance(about.kwargs, str) and isinstance(about.num_classes, int | None)):
         raise TypeError("arch and kwargs are text, num_classes is a whole number")
     parse_kwargs(about.kwargs)
@@ -127,29 +129,29 @@ def _checked(about: About) -> About:
     return about
 
 
-def _asked(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
-    """What the address says, and the header where the address is silent. A header of another architecture says nothing of this one."""
+def _merged(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
+    """The values of the address, and of the header where the address has none. The header of another architecture is not used."""
     name = ALIASES.get(arch, arch) if arch else about.arch
     if not name:
         raise BadParameter(
             f"{file} does not say which architecture it is for; write file:{file}?arch=NAME, for instance arch=vit_small_patch16_224."
         )
-    told = about if name.partition(".")[0] == about.arch.partition(".")[0] else About()
-    merged = write_kwargs({**parse_kwargs(told.kwargs), **parse_kwargs(kwargs)})
-    return replace(told, arch=name, kwargs=merged, num_classes=told.num_classes if num_classes is None else num_classes)
+    header = about if name.partition(".")[0] == about.arch.partition(".")[0] else About()
+    merged = write_kwargs({**parse_kwargs(header.kwargs), **parse_kwargs(kwargs)})
+    return replace(header, arch=name, kwargs=merged, num_classes=header.num_classes if num_classes is None else num_classes)
 
 
-def _look(
+def _preprocessing(
     built: nn.Module,
     about: About,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     crop_pct: float | None,
     interpolation: str | None,
-) -> Look:
-    look = look_of(built, about.kwargs, mean or about.mean, std or about.std, crop_pct, interpolation)
-    told = about.own_view()
-    return look if told is None else look._replace(view=told.with_overrides(None, crop_pct, interpolation))
+) -> Preprocessing:
+    inputs = preprocessing_of(built, about.kwargs, mean or about.mean, std or about.std, crop_pct, interpolation)
+    own = about.own_view()
+    return inputs if own is None else inputs._replace(view=own.with_overrides(None, crop_pct, interpolation))
 
 
 def _notes(about: About, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, crop_pct: float | None) -> dict[str, Any]:
@@ -163,13 +165,13 @@ def _notes(about: About, mean: tuple[float, ...] | None, std: tuple[float, ...] 
 
 
 def _filtered(built: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as timm converts them for this architecture; unchanged where it has no filter, or the filter knows nothing of them."""
+    """The tensors as timm converts them for this architecture; unchanged where it has no filter, or the filter does not apply to them."""
     convert = getattr(sys.modules[type(built).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
     try:
         return dict(convert(dict(tensors), built))
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError):  # the tensors are then told as they are
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError):  # the message then names the tensors as they are
         return tensors
 
 
@@ -190,8 +192,8 @@ def _explained(misfit: Misfit, wanted: Mapping[str, Tensor], tensors: Mapping[st
         _counted(misfit.unexpected, "unknown to the model", ", "),
         _counted(shapes, "of another shape", "; "),
     ]
-    told = "; ".join(part for part in parts if part)
-    return f"{name} does not fit {type(built).__name__} '{_architecture(built)}': {told}. {_way_out(misfit, tensors, built)}"
+    problems = "; ".join(part for part in parts if part)
+    return f"{name} does not fit {type(built).__name__} '{_architecture(built)}': {problems}. {_way_out(misfit, tensors, built)}"
 
 
 def _counted(names: list[str], what: str, joint: str) -> str:
@@ -206,11 +208,11 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module) ->
     heads = (head,) if isinstance(head, str) else tuple(head or ())
     outputs = {tensors[key].shape[0] for key in misfit.reshaped if key.rpartition(".")[0] in heads}
     if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):
-        return f"Its head tells {outputs.pop()} classes apart: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
+        return f"Its head has {outputs.pop()} classes: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
     if "pos_embed" in misfit.reshaped and len(misfit.reshaped) == 1:
         return (
-            "Its position embedding is for another image size: give kwargs=img_size= the size it was trained at, or, to look at other "
-            "sizes with it, kwargs=dynamic_img_size=true and --img-size."
+            "Its position embedding is for another image size: give kwargs=img_size= the size it was trained at, or, for other "
+            "sizes, kwargs=dynamic_img_size=true and --img-size."
         )
     return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."
 

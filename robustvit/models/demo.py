@@ -14,10 +14,10 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @model(source="robustvit train on the training split of digits; weights/demo.md is its card", licence="Apache-2.0")
 def demo() -> Classifier:
-    """A ViT of 0.5 million parameters that tells coloured handwritten digits apart, for trying things on a CPU.
+    """A ViT of 0.5 million parameters that classifies coloured handwritten digits, for trying things on a CPU.
 
-    Four blocks of width 96 on patches of 8 pixels, undefended. What it shows of a corruption or an attack is real, and says nothing of
-    models for natural images: at 32 pixels the same severity or eps does more harm than at 224.
+    Four blocks of width 96 on patches of 8 pixels, undefended. Its results under corruptions and attacks are real, but do not carry over
+    to models of natural images: at 32 pixels the same severity or eps does more harm than at 224.
     """
     return _bundled("demo", "demo.safetensors")
 
@@ -30,13 +30,14 @@ def demo() -> Classifier:
 def demo_ablations() -> Classifier:
     """The demo trained further on ablations of four columns, for certificates: `columns: {width: 4}`.
 
-    Unseen tokens were dropped in training. On whole pictures it is worse than the demo, since it has never seen one: its answer is the vote.
+    Tokens outside the columns were dropped in training. On whole images it is worse than the demo, since it was never trained on one: its
+    prediction is the vote over ablations.
     """
     return _bundled("demo/ablations", "demo-ablations.safetensors")
 
 
 def _bundled(name: str, file: str) -> Classifier:
-    """A model of the wheel, with what its file tells."""
+    """A model that ships with robustvit, with the notes in its file."""
     path = WEIGHTS / file
     loaded, about = checkpoint_model(path=str(path)), read_about(path)
     notes = {**loaded.card.notes, "accuracy": about.accuracy, "command": about.command}

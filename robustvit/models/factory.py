@@ -13,7 +13,8 @@ from annotated_types import Ge
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
-from robustvit.models.timm import Interpolation, Look, Share, channels, parameters
+from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
+from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import write_model
@@ -32,25 +33,25 @@ def factory_model(
     crop_pct: Share | None = None,
     interpolation: Interpolation | None = None,
 ) -> Classifier:
-    """What a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
+    """The model that a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
 
     The function is called without arguments and returns a Classifier, which is taken as it is, or an nn.Module from normalised images to
-    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, say how to look. crop_pct: default
-    the configuration's, or 1. interpolation: the configuration's, or bicubic. The module is imported with the current folder on the path
-    for as long as the import and the call last, as `python -m` does. This is the one address that runs code.
+    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing. crop_pct:
+    default the configuration's, or 1. interpolation: the configuration's, or bicubic. The module is imported with the current folder on
+    the path during the import and the call, as `python -m` does. This is the only address that runs code.
     """
     built = _called(target)
     given: dict[str, Any] = {"mean": mean, "std": std, "img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
     if isinstance(built, Classifier):
         _refuse(target, given)
         return built.identify()  # the function may have changed what it loaded
-    look = _look(built, target, mean, std, img_size, crop_pct, interpolation)
+    inputs = _preprocessing(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
         target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
     )
-    named = Spec("factory", kind="model", version=1).with_params(target=target, mean=look.mean, std=look.std)
+    named = Spec("factory", kind="model", version=1).with_params(target=target, mean=inputs.mean, std=inputs.std)
     card = Card(write_model(address), named, fingerprint(built), "given", source=target, parameters=parameters(built))
-    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+    return inputs.classifier(built, card)
 
 
 def _called(target: str) -> nn.Module:
@@ -94,12 +95,12 @@ def _imported(target: str) -> Callable[[], Any]:
 
 
 def _refuse(target: str, given: dict[str, Any]) -> None:
-    said = [key for key, value in given.items() if value is not None]
-    if said:
-        raise BadParameter(f"the factory '{target}' returned a Classifier, which knows its own {', '.join(said)}; leave ?{said[0]}=… out.")
+    extra = [key for key, value in given.items() if value is not None]
+    if extra:
+        raise BadParameter(f"the factory '{target}' returned a Classifier, which has its own {', '.join(extra)}; leave ?{extra[0]}=… out.")
 
 
-def _look(
+def _preprocessing(
     built: nn.Module,
     target: str,
     mean: tuple[float, ...] | None,
@@ -107,28 +108,28 @@ def _look(
     img_size: int | None,
     crop_pct: float | None,
     interpolation: str | None,
-) -> Look:
+) -> Preprocessing:
     config = _config(built)
     size = (img_size, img_size) if img_size else tuple(config.get("input_size", ()))[-2:]
     found = {"mean": mean or config.get("mean"), "std": std or config.get("std"), "img_size": size}
     lacking = [key for key, value in found.items() if not value]
     if lacking:
         raise ModelError(
-            f"the factory '{target}' returned a {type(built).__name__} that does not say how to look (no pretrained_cfg or default_cfg "
+            f"the factory '{target}' returned a {type(built).__name__} without a preprocessing (no pretrained_cfg or default_cfg "
             f"with "
             f"mean, std and input_size). Give {' and '.join(lacking)}: {target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
         )
     merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}
     chosen = {"crop_pct": crop_pct, "interpolation": interpolation}
     merged |= {key: value for key, value in chosen.items() if value is not None}
-    return Look(channels(found["mean"], ()), channels(found["std"], ()), View.of_timm(merged))
+    return Preprocessing(channels(found["mean"], ()), channels(found["std"], ()), View.of_timm(merged))
 
 
 def _config(built: nn.Module) -> dict[str, Any]:
-    """timm's description of a model, as a dict; empty where it has none. Both a dict and timm's own class are understood."""
+    """timm's configuration of a model, a dict or timm's own class, as a dict; empty where it has none."""
     for name in ("pretrained_cfg", "default_cfg"):
         found: Any = getattr(built, name, None)
-        told = found.to_dict() if callable(getattr(found, "to_dict", None)) else found
-        if isinstance(told, dict) and told:
-            return {key: value for key, value in told.items() if value is not None}
+        config = found.to_dict() if callable(getattr(found, "to_dict", None)) else found
+        if isinstance(config, dict) and config:
+            return {key: value for key, value in config.items() if value is not None}
     return {}

@@ -1,4 +1,4 @@
-"""Where pretrained weights are: in the Hugging Face cache of this machine, or on the hub, if it answers."""
+"""Finds pretrained weights in the Hugging Face cache of this machine, or on the hub, if it responds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from huggingface_hub import constants, try_to_load_from_cache
 from robustvit.errors import WeightsUnavailable
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
-_PATIENCE = 10.0  # seconds; the hub's own client tries for most of a minute before it gives up
+_TIMEOUT = 10.0  # seconds; the hub's own client tries for most of a minute before it gives up
 
 
-def located(arch: str, config: dict[str, Any]) -> dict[str, Any] | None:
-    """What to overlay on timm's configuration so that a cached file is used without asking the hub; None where it must be asked.
+def cached_weights(arch: str, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The overlay of timm's configuration that loads a cached file without a request to the hub; None where it must be downloaded.
 
-    Raises WeightsUnavailable where the weights live on the hub, are not cached, and the hub does not answer.
+    Raises WeightsUnavailable where the weights are on the hub, are not cached, and the hub does not respond.
     """
     repository = config.get("hf_hub_id")
     if not repository:
@@ -27,23 +27,23 @@ def located(arch: str, config: dict[str, Any]) -> dict[str, Any] | None:
         path = try_to_load_from_cache(repository, file)
         if isinstance(path, str):
             return {"file": path}
-    require_answer(f"the pretrained weights of '{arch}' ({repository})", "Give them with --checkpoint PATH, or fetch")
+    require_hub(f"the pretrained weights of '{arch}' ({repository})", "Give them with --checkpoint PATH, or download")
     return None
 
 
-def require_answer(what: str, way_out: str = "Fetch") -> None:
-    """Raises WeightsUnavailable unless the hub answers; the message begins with `what`, and its last sentence with `way_out`."""
-    if constants.HF_HUB_OFFLINE or not answers(constants.ENDPOINT):
+def require_hub(what: str, way_out: str = "Download") -> None:
+    """Raises WeightsUnavailable unless the hub responds; the message begins with `what`, and its last sentence with `way_out`."""
+    if constants.HF_HUB_OFFLINE or not responds(constants.ENDPOINT):
         raise WeightsUnavailable(
-            f"{what} are not in the Hugging Face cache ({constants.HF_HUB_CACHE}), and {constants.ENDPOINT} does not answer. "
+            f"{what} are not in the Hugging Face cache ({constants.HF_HUB_CACHE}), and {constants.ENDPOINT} does not respond. "
             f"{way_out} them on a machine with a network and copy its cache here."
         )
 
 
-def answers(url: str) -> bool:
-    """Whether a server says anything at all, within ten seconds. Proxies of the environment are used."""
+def responds(url: str) -> bool:
+    """Whether a server responds within ten seconds, be it with an error. Proxies of the environment are used."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE).close()
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:
         return True
     except OSError:
@@ -55,3 +55,8 @@ def page(config: dict[str, Any]) -> str:
     """The address of a timm model's page or weights."""
     repository = config.get("hf_hub_id")
     return f"{constants.ENDPOINT}/{repository}" if repository else str(config.get("url") or "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the error's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""The named tensors of a checkpoint file, out of whatever they are wrapped in. Nothing from the file is executed."""
+"""Reads the named tensors of a checkpoint file, whatever they are wrapped in. Nothing from the file is executed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _read_pickled(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        holds = f" (it asks for {named[1]})" if named else ""
+        holds = f" (it needs {named[1]})" if named else ""
         raise ModelError(
             f"{file}: cannot be read as weights only{holds}, and nothing from a file is executed here. Where you trust it, save its "
             f"weights alone: safetensors.torch.save_file(model.state_dict(), 'mine.safetensors')."
@@ -69,7 +69,7 @@ def _read_pickled(file: Path) -> Any:
 
 
 def _unprefixed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _PREFIXES * 2:  # wrappers stand in either order
+    for prefix in _PREFIXES * 2:  # wrappers are nested in either order
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors

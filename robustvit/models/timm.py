@@ -1,20 +1,20 @@
-"""Models of timm: any architecture, with pretrained weights or, where asked by name, with random ones."""
+"""Models of timm: any architecture, with pretrained weights or, with weights=random, with random ones."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import timm
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from timm.data.config import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs, is_model
 from torch import nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
 from robustvit.models import hub
+from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
@@ -22,8 +22,6 @@ from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
-Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Share = Annotated[float, Gt(0)]
 Classes = Annotated[int, Ge(1)]
 
 CITATION = """@misc{rw2019timm,
@@ -35,17 +33,11 @@ CITATION = """@misc{rw2019timm,
   url={https://github.com/huggingface/pytorch-image-models}
 }"""
 _HEADLESS = "'{arch}' gives features, not logits: it has no classifier. Give weights with a head by --checkpoint PATH and num_classes."
-_SEED = 0  # of weights=random: any number does, as long as it is always the same
-_NOT_KWARGS = frozenset({"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "in_chans",
-                         "features_only", "scriptable", "exportable", "no_jit"})  # fmt: skip
-
-
-class Look(NamedTuple):
-    """How pictures are brought to a model: normalisation per channel, and the view."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    view: View
+_SEED = 0  # of weights=random; any fixed number will do
+_NOT_KWARGS = frozenset({
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "in_chans", "features_only",
+    "scriptable", "exportable", "no_jit",
+})  # fmt: skip
 
 
 @model(name="timm", source="timm", url="https://github.com/huggingface/pytorch-image-models", licence="each model's own", citation=CITATION)
@@ -64,22 +56,21 @@ def timm_model(
 
     arch: timm's name or an alias. weights: `random` initialises with a fixed seed and marks the model's rows. kwargs: arguments of
     timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct, interpolation: default the model's own configuration.
-    Raises UnknownName, or WeightsUnavailable where the weights are neither here nor to be fetched: never random ones in their place.
+    Raises UnknownName, or WeightsUnavailable where the weights are neither cached nor downloadable; random ones never take their place.
     """
     arch = ALIASES.get(arch, arch)
     check_architecture(arch)
     built = pretrained(arch, num_classes, kwargs) if weights == "pretrained" else random(arch, num_classes, kwargs)
-    look = look_of(built, kwargs, mean, std, crop_pct, interpolation)
+    inputs = preprocessing_of(built, kwargs, mean, std, crop_pct, interpolation)
     address = Spec("timm").with_params(arch=arch, num_classes=num_classes, kwargs=write_kwargs(parse_kwargs(kwargs)), mean=mean, std=std)
     label = write_model(
         address.with_params(crop_pct=crop_pct, interpolation=interpolation, weights=weights if weights == "random" else None)
     )
-    card = _card(built, label, weights, kwargs, look)
-    return Classifier(built, mean=look.mean, std=look.std, view=look.view, card=card)
+    return inputs.classifier(built, _card(built, label, weights, kwargs, inputs))
 
 
 def check_architecture(arch: str) -> None:
-    """Raises UnknownName, with the nearest names, unless timm knows the architecture and its tag."""
+    """Raises UnknownName, with the nearest names, unless timm has the architecture and its tag."""
     name, _, tag = arch.partition(".")
     if not is_model(name):
         raise unknown_model(arch, timm.list_models())
@@ -94,16 +85,16 @@ def check_architecture(arch: str) -> None:
 def pretrained(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
     """The architecture with its pretrained weights. Raises WeightsUnavailable or CheckpointMismatch; its head is never re-initialised."""
     config = blank_config(arch)
-    answers = config.get("num_classes")
-    if answers == 0:
+    outputs = config.get("num_classes")
+    if outputs == 0:
         raise ModelError(_HEADLESS.format(arch=arch))
-    if num_classes is not None and num_classes != answers:
+    if num_classes is not None and num_classes != outputs:
         raise WeightsUnavailable(
-            f"the pretrained weights of '{arch}' tell {answers} classes apart, not {num_classes}: the head would be random. "
-            f"Give weights with --checkpoint, or ask for ?weights=random."
+            f"the pretrained weights of '{arch}' have {outputs} classes, not {num_classes}: the head would be random. "
+            f"Give weights with --checkpoint, or write ?weights=random."
         )
     try:
-        return build(arch, None, kwargs, pretrained=True, pretrained_cfg_overlay=hub.located(arch, config))
+        return build(arch, None, kwargs, pretrained=True, pretrained_cfg_overlay=hub.cached_weights(arch, config))
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise CheckpointMismatch(f"the pretrained weights of '{arch}' do not fit it with kwargs={kwargs}: {error}") from error
@@ -138,9 +129,8 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
         if not given:
             raise
         raise BadParameter(
-            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it knows nothing called {error}. Layers go by timm's own short "
-            f"names, "
-            "as in act_layer=relu6 or norm_layer=layernorm."
+            f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it has nothing called {error}. "
+            "Layers are given by timm's own short names, as in act_layer=relu6 or norm_layer=layernorm."
         ) from error
     if not getattr(built, "num_classes", 0):
         raise ModelError(_HEADLESS.format(arch=arch))
@@ -153,47 +143,39 @@ def blank_config(arch: str) -> dict[str, Any]:
     return dict(found.to_dict()) if found is not None else {}  # type: ignore[no-untyped-call]
 
 
-def look_of(
+def preprocessing_of(
     built: nn.Module,
     kwargs: str,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     crop_pct: float | None = None,
     interpolation: str | None = None,
-) -> Look:
-    """The normalisation and view of the model's own configuration, at the size it was built for, and what was set by hand."""
+) -> Preprocessing:
+    """The normalisation and view of the model's own configuration, at the size it was built for, with the overrides that are given."""
     config = resolve_model_data_config(built)  # type: ignore[no-untyped-call]
     size = parse_kwargs(kwargs).get("img_size")
     if isinstance(size, int):
         config["input_size"] = (3, size, size)
     config["crop_pct"] = crop_pct or config["crop_pct"]
     config["interpolation"] = interpolation or config["interpolation"]
-    return Look(channels(mean, config["mean"]), channels(std, config["std"]), View.of_timm(config))
+    return Preprocessing(channels(mean, config["mean"]), channels(std, config["std"]), View.of_timm(config))
 
 
-def channels(given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:
-    """Three numbers: those given (one stands for all three), or the default."""
-    values = tuple(float(value) for value in (default if given is None else given))
-    if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
-        raise BadParameter(f"mean and std take a number, or three; got {list(values)}.")
-    return values * (3 // len(values))
-
-
-def identity(arch: str, built: nn.Module, kwargs: str, look: Look, **more: str) -> Spec:
-    """What names a timm model in a Cell beside its fingerprint: the same for an alias, another path, another spelling of kwargs."""
+def identity(arch: str, built: nn.Module, kwargs: str, inputs: Preprocessing, **more: str) -> Spec:
+    """The identity of a timm model in a Cell, beside its fingerprint: the same for an alias, another path, another spelling of kwargs."""
     classes: Any = built.num_classes
     named = Spec("timm", kind="model", version=1)
     return named.with_params(
-        arch=arch, num_classes=int(classes), kwargs=write_kwargs(parse_kwargs(kwargs)), mean=look.mean, std=look.std, **more
+        arch=arch, num_classes=int(classes), kwargs=write_kwargs(parse_kwargs(kwargs)), mean=inputs.mean, std=inputs.std, **more
     )
 
 
 def parameters(built: nn.Module) -> int:
-    """How many trainable numbers it has."""
+    """The number of trainable parameters."""
     return sum(parameter.numel() for parameter in built.parameters())
 
 
-def _card(built: nn.Module, label: str, weights: str, kwargs: str, look: Look) -> Card:
+def _card(built: nn.Module, label: str, weights: str, kwargs: str, inputs: Preprocessing) -> Card:
     config: dict[str, Any] = built.pretrained_cfg  # type: ignore[assignment]
     name, tag = str(config["architecture"]), str(config.get("tag") or "")
     shared: dict[str, Any] = {
@@ -203,17 +185,17 @@ def _card(built: nn.Module, label: str, weights: str, kwargs: str, look: Look) -
         "notes": {"timm": timm.__version__},
     }
     if weights == "random":
-        return Card(label, identity(name, built, kwargs, look, weights="random"), source="random initialisation", **shared)
+        return Card(label, identity(name, built, kwargs, inputs, weights="random"), source="random initialisation", **shared)
     full = f"{name}.{tag}" if tag else name
     return Card(
-        label, identity(full, built, kwargs, look), tag=tag, source=str(config.get("paper_name") or f"timm {full}"), url=hub.page(config),
+        label, identity(full, built, kwargs, inputs), tag=tag, source=str(config.get("paper_name") or f"timm {full}"), url=hub.page(config),
         licence=str(config.get("license") or ""), citation=CITATION, **shared,
     )  # fmt: skip
 
 
 def _unavailable(arch: str, error: Exception) -> WeightsUnavailable:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return WeightsUnavailable(
-        f"the pretrained weights of '{arch}' cannot be had: {first} Give them with --checkpoint PATH, or fetch them on a machine with a "
-        f"network and copy its Hugging Face cache (HF_HOME) here; ?weights=random asks for random ones."
+        f"the pretrained weights of '{arch}' are not available: {hub.first_line(error)} Give them with --checkpoint PATH, or download them "
+        f"on "
+        f"a machine with a network and copy its Hugging Face cache (HF_HOME) here; ?weights=random gives random ones."
     )

@@ -1,4 +1,4 @@
-"""Addresses of data sets: the name and the place that a person writes, and where files are looked for when no place is given."""
+"""Parses the addresses of data sets, and finds their files where the address gives no folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WITH_REST = {"hfds": "name", "wds": ""}  # forms `NAME/REST`: the parameter tha
 
 
 def parse_data(text: str) -> tuple[Spec, Path | None]:
-    """The Spec of an address, not yet bound, and the place of its files where the address tells it.
+    """The Spec of an address, not yet bound, and the place of its files where the address gives one.
 
     `digits`, `imagenet?split=train`, `folder:PATH`, `npz:PATH?classes=10`, `hfds/ORG/NAME`, `wds/PATH`, `package.module:function`.
-    Raises BadParameter for parameters that are not `key=value`, and for a place that is left empty.
+    Raises BadParameter for parameters that are not `key=value`, and for an empty place.
     """
     address, params = _parameters(text)
     head, slash, rest = address.partition("/")
@@ -34,7 +34,10 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
 
 
 def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
-    """The folder of a data set's files: the first of `places_in` a `data_dir`, or else of `places(name)`, that exists; the last of the former, or None."""
+    """The folder of a data set's files: the first that exists of `places_in` a `data_dir`, or without that of `places(name)`.
+
+    Where none exists: `data_dir` itself, or None.
+    """
     if data_dir is not None:
         *named, itself = places_in(name, data_dir)
         return next((place for place in named if place.is_dir()), itself)
@@ -42,16 +45,16 @@ def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
 
 
 def places_in(name: str, data_dir: Path | str) -> list[Path]:
-    """Where the files of a data set are looked for in a folder that is given: in the folder of its name, then there itself.
+    """The places where a data set's files are looked for in a given folder: the folder of its name in it, then the folder itself.
 
-    `folder` is not looked for by name: a class may be called so.
+    `folder` is not looked for by name: a class may have that name.
     """
     itself = Path(data_dir).expanduser()
     return [itself] if name in _ANYTHING else [itself / name, itself]
 
 
 def places(name: str) -> dict[str, Path]:
-    """Where the files of a data set are looked for when no folder is given, in order, under the words that describe each place."""
+    """The places where a data set's files are looked for when no folder is given, in order, by their descriptions."""
     home = os.environ.get("ROBUSTVIT_DATA")
     found = {f"$ROBUSTVIT_DATA/{name}": Path(home).expanduser() / name} if home else {}
     return {**found, f"./data/{name}": Path("data") / name}
@@ -70,7 +73,7 @@ def _parameters(text: str) -> tuple[str, dict[str, Value]]:
 
 def _refuse_empty(rest: str, text: str) -> None:
     if not rest.strip("/"):
-        raise BadParameter(f"data '{text}' names nothing after its first part; write for example folder:PATH, npz:PATH or hfds/ORG/NAME.")
+        raise BadParameter(f"data '{text}' has nothing after its first part; write for example folder:PATH, npz:PATH or hfds/ORG/NAME.")
 
 
 def _place(rest: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robustvit.errors import UnknownName
 from robustvit.spec.plugin import DECORATORS, PLURALS, Entry
-from robustvit.spec.schema import Module
+from robustvit.spec.schema import SourceModule
 
 
 @functools.cache
@@ -56,7 +56,7 @@ def _read(name: str, path: Path) -> Iterator[Entry]:
     source = path.read_text(encoding="utf-8")
     if "@" not in source:
         return
-    module = Module(source, str(path))
+    module = SourceModule(source, str(path))
     for function, kind, about in module.decorated(DECORATORS):
         yield Entry(
             kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),

@@ -1,9 +1,9 @@
-"""What a person writes for a model, read as a Spec: `vit_b16`, `file:mine.safetensors?arch=vit_small_patch16_224`, `hf/ORG/NAME`.
+"""Parses the addresses of models to Specs: `vit_b16`, `file:mine.safetensors?arch=vit_small_patch16_224`, `hf/ORG/NAME`.
 
     address  = subject [ "?" key=value { "&" key=value } ]
     subject  = alias | registered model | timm name [ ".tag" ] | "hf/" NAME | "file:" PATH | package.module:factory
 
-Nothing is loaded here: whether an architecture exists and its weights can be had is asked when the model is.
+Nothing is loaded here: whether an architecture exists and its weights are available is checked when the model is loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from robustvit.errors import BadParameter, UnknownName, nearest
 from robustvit.spec import registry
-from robustvit.spec.schema import Hint, coerce
+from robustvit.spec.coercion import coerce
+from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
 
 ALIASES = {
@@ -60,7 +61,7 @@ Argument = bool | int | float | str | None
 def parse_model(
     text: str, *, checkpoint: Path | None = None, model_kwargs: Mapping[str, Argument] | None = None, num_classes: int | None = None
 ) -> Spec:
-    """The Spec of kind "model" that an address stands for.
+    """Parses an address to a Spec of kind "model".
 
     checkpoint, model_kwargs, num_classes: timm's flags for one model; `parse_model("vit_b16", checkpoint=Path("mine.pth"))` is
     `parse_model("file:mine.pth?arch=vit_b16")`. Parameters are checked when the Spec is bound. Raises BadParameter for an address that
@@ -92,23 +93,23 @@ def write_model(spec: Spec) -> str:
 def parse_kwargs(text: str) -> dict[str, Argument]:
     """Constructor arguments written `img_size=32,depth=6,pad_type='same'`: numbers, true, false, null, or text. Never evaluated.
 
-    Raises BadParameter for a part without `=`, a key that is no name, or a key that stands twice.
+    Raises BadParameter for a part without `=`, a key that is no name, or a repeated key.
     """
     found: dict[str, Argument] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        key, sign, value = (piece.strip() for piece in part.partition("="))
+        key, sign, value = (side.strip() for side in part.partition("="))
         if not sign or not key.isidentifier():
             raise BadParameter(f"'{part}' in the model arguments '{text}' is not NAME=VALUE; write img_size=32,depth=6.")
         if key in found:
-            raise BadParameter(f"the model argument '{key}' stands twice in '{text}'.")
+            raise BadParameter(f"the model argument '{key}' occurs twice in '{text}'.")
         found[key] = _argument(value)
     return found
 
 
 def write_kwargs(arguments: Mapping[str, Argument]) -> str:
-    """The one way to write constructor arguments: sorted by name, no spaces."""
-    words = {True: "true", False: "false", None: "null"}
-    shown = {key: words[value] if value is None or isinstance(value, bool) else str(value) for key, value in arguments.items()}
+    """The canonical spelling of constructor arguments: sorted by name, without spaces."""
+    constants = {True: "true", False: "false", None: "null"}
+    shown = {key: constants[value] if value is None or isinstance(value, bool) else str(value) for key, value in arguments.items()}
     return ",".join(f"{key}={value}" for key, value in sorted(shown.items()))
 
 
@@ -142,7 +143,7 @@ def _query(query: str, text: str) -> dict[str, Value]:
         if not sign or not key:
             raise BadParameter(f"'{part}' in the address '{text}' is not NAME=VALUE; write ?weights=random&num_classes=10.")
         if key in found:
-            raise BadParameter(f"the parameter '{key}' stands twice in the address '{text}'.")
+            raise BadParameter(f"the parameter '{key}' occurs twice in the address '{text}'.")
         found[key] = _value(key, value, text)
     return found
 
@@ -173,16 +174,16 @@ def _with_checkpoint(spec: Spec, checkpoint: Path, text: str) -> Spec:
 
 
 def _agreeing(spec: Spec, key: str, value: int, text: str) -> Spec:
-    said = spec.get(key)
-    if said is not None and str(said) != str(value):
-        raise BadParameter(f"the address '{text}' says {key}={said}, the flag says {value}; give one.")
+    given = spec.get(key)
+    if given is not None and str(given) != str(value):
+        raise BadParameter(f"the address '{text}' says {key}={given}, the flag says {value}; give one.")
     return spec.with_params(**{key: value})
 
 
 def _argument(value: str) -> Argument:
-    words: dict[str, Argument] = {"true": True, "false": False, "null": None, "none": None}
-    if value.lower() in words:
-        return words[value.lower()]
+    constants: dict[str, Argument] = {"true": True, "false": False, "null": None, "none": None}
+    if value.lower() in constants:
+        return constants[value.lower()]
     for kind in (int, float):
         try:
             return kind(value)

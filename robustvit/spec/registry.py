@@ -25,9 +25,10 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
+from robustvit.spec.coercion import coerce
 from robustvit.spec.discovery import announced_entries
 from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
-from robustvit.spec.schema import ABSENT, Hint, Module, Param, coerce, hint_of
+from robustvit.spec.schema import ABSENT, Hint, Param, SourceModule, hint_of
 from robustvit.spec.spec import Spec, Value, parse, show
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -269,7 +270,7 @@ def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) ->
         if param.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         text = param.annotation if isinstance(param.annotation, str) else inspect.formatannotation(param.annotation)
-        hint = hint_of("" if param.annotation is param.empty else text, Module.of_runtime(function))
+        hint = hint_of("" if param.annotation is param.empty else text, SourceModule.of_runtime(function))
         default = ABSENT if param.default is param.empty else _plain_default(param.default)
         params.append(Param(param.name, hint, default))
     return Entry(

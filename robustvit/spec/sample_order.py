@@ -1,7 +1,7 @@
 """The order in which samples are evaluated: by the hash of their id, the frames of a clip together.
 
 Any prefix is then a fair sample of the data (the first hundred ids of ImageNet are the first hundred classes; the first hundred hashes
-are not), and shards, limits and restarts agree on who comes next.
+are not), and shards, limits and restarts agree on the next sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SHARD = 512
 
 
 class Frames(Sequence[str]):
-    """The ids of the frames of clips, `each` of them, made when asked for: `cat#0`, `cat#1`, …, `dog#0`, …"""
+    """The ids of the frames of clips, `each` frames per clip, computed on access: `cat#0`, `cat#1`, …, `dog#0`, …"""
 
     def __init__(self, clips: Sequence[str], each: int) -> None:
         self.clips = clips
@@ -35,7 +35,7 @@ class Frames(Sequence[str]):
 
 
 def order(ids: Sequence[str]) -> np.ndarray:
-    """Positions of `ids` in evaluation order, (N,) int64. Frames of one clip follow each other in time."""
+    """The positions of `ids` in evaluation order, (N,) int64. The frames of a clip are consecutive."""
     if isinstance(ids, Frames):
         return (order(ids.clips)[:, None] * ids.each + np.arange(ids.each)).reshape(-1)
     keys = [_key(name) for name in ids]
@@ -43,13 +43,13 @@ def order(ids: Sequence[str]) -> np.ndarray:
 
 
 def clip(name: str) -> tuple[str, int]:
-    """The clip that a sample is a frame of, and the frame's number: `cat#12` is frame 12 of `cat`. Any other sample is a clip of its own."""
+    """The clip of a sample and the number of its frame: `cat#12` is frame 12 of `cat`. Any other sample is a clip of its own."""
     stem, mark, frame = name.rpartition("#")
     return (stem, int(frame)) if mark and frame.isdecimal() else (name, 0)
 
 
 def starts(ids: Sequence[str], positions: np.ndarray) -> np.ndarray:
-    """Where each clip begins among samples in evaluation order, and their number at the end, (clips + 1,)."""
+    """The offset at which each clip begins among samples in evaluation order, and at the end their number, (clips + 1,)."""
     if isinstance(ids, Frames):
         return np.append(np.arange(0, len(positions), ids.each), len(positions))
     clips = [clip(ids[position])[0] for position in positions.tolist()]

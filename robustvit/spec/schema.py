@@ -1,7 +1,7 @@
-"""Signatures read as schemas: annotations and defaults from source text, values coerced to what they ask for.
+"""Reads signatures as schemas: the parameters of plug-ins, with types and defaults, from source text.
 
-Nothing is imported or executed: annotations are parsed as expressions, and a name in one is followed to the `Literal` or
-`Annotated` it stands for in the module that defines it.
+Nothing is imported or executed: annotations are parsed as expressions, and a name in one is resolved to the `Literal` or
+`Annotated` that it is assigned in the module that defines it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import BadParameter, nearest
-from robustvit.spec.spec import Spec, Value, show
+from robustvit.errors import BadParameter
 
 PLUGINS = {
     "Classifier": "model",
@@ -39,7 +38,7 @@ ABSENT: Any = _Absent()
 
 @dataclass(frozen=True)
 class Hint:
-    """What one parameter takes. `base` is float, int, bool, str, literal, plugin or any."""
+    """The type of a parameter. base: float, int, bool, str, literal, plugin or any; text: the type in the words of a message."""
 
     text: str
     base: str = "any"
@@ -64,8 +63,8 @@ class Param:
         return self.default is ABSENT
 
 
-class Module:
-    """One source file, parsed and not executed."""
+class SourceModule:
+    """A source file, parsed and not executed."""
 
     def __init__(self, source: str, path: str = "") -> None:
         self.path = path
@@ -93,15 +92,15 @@ class Module:
         }
 
     @classmethod
-    def of_runtime(cls, function: Callable[..., Any]) -> Module:
-        """The module of a live function, or an empty one where its source is not at hand."""
+    def of_runtime(cls, function: Callable[..., Any]) -> SourceModule:
+        """The module of an imported function, or an empty one where its source is not available."""
         try:
             return cls(Path(inspect.getsourcefile(function) or "").read_text(encoding="utf-8"))
         except (OSError, TypeError, SyntaxError):
             return cls("")
 
     def decorated(self, kinds: Mapping[str, str]) -> Iterator[tuple[ast.FunctionDef, str, dict[str, Any]]]:
-        """The functions under one of some decorators, with the kind that `kinds` gives the decorator's name, and its arguments."""
+        """The functions with one of the decorators in `kinds`, with the kind that this maps the decorator's name to, and its arguments."""
         for node in self.tree.body:
             if not isinstance(node, ast.FunctionDef):
                 continue
@@ -125,7 +124,7 @@ class Module:
         return ast.get_docstring(function) or ""
 
     def literal(self, node: ast.expr) -> Any:
-        """The value of a literal, a fraction such as 4/255, a name that stands for one, or a concatenation of strings."""
+        """The value of a literal, a fraction such as 4/255, a name that is assigned one, or a concatenation of strings."""
         if isinstance(node, ast.Name):
             home, definition = self.resolve(node.id)
             return home.literal(definition)
@@ -136,8 +135,8 @@ class Module:
         value = ast.literal_eval(node)
         return tuple(value) if isinstance(value, list) else value
 
-    def resolve(self, name: str) -> tuple[Module, ast.expr]:
-        """The module and expression that a module-level name stands for. Raises BadParameter when it stands for nothing readable."""
+    def resolve(self, name: str) -> tuple[SourceModule, ast.expr]:
+        """The module and expression of a module-level name's assignment. Raises BadParameter where there is none that can be read."""
         if name in self.values:
             return self, self.values[name]
         if name in self.imports:
@@ -151,19 +150,19 @@ class Module:
 
 
 @functools.cache
-def _module(name: str) -> Module | None:
+def _module(name: str) -> SourceModule | None:
     top, _, rest = name.partition(".")
     found = importlib.util.find_spec(top)
     for root in (found.submodule_search_locations or []) if found else []:
         path = Path(root).joinpath(*rest.split(".")) if rest else Path(root)
         for file in (path.with_suffix(".py"), path / "__init__.py"):
             if file.is_file():
-                return Module(file.read_text(encoding="utf-8"), str(file))
+                return SourceModule(file.read_text(encoding="utf-8"), str(file))
     return None
 
 
-def hint_of(annotation: ast.expr | str | None, module: Module) -> Hint:
-    """The Hint that an annotation (an expression, or its text) stands for."""
+def hint_of(annotation: ast.expr | str | None, module: SourceModule) -> Hint:
+    """The Hint of an annotation, an expression or its text."""
     if annotation is None or annotation == "":
         return Hint("anything")
     node = ast.parse(annotation, mode="eval").body if isinstance(annotation, str) else annotation
@@ -202,7 +201,7 @@ def _members(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _union(members: list[ast.expr], module: Module) -> Hint:
+def _union(members: list[ast.expr], module: SourceModule) -> Hint:
     wanted = [node for node in members if not (isinstance(node, ast.Constant) and node.value is None)]
     if len(wanted) != 1:
         return Hint(" or ".join(ast.unparse(node) for node in members))
@@ -210,7 +209,7 @@ def _union(members: list[ast.expr], module: Module) -> Hint:
     return Hint(f"{inner.text} or null", inner.base, inner.choices, inner.bounds, True, inner.sequence, inner.plugin)
 
 
-def _subscript(node: ast.Subscript, module: Module) -> Hint:
+def _subscript(node: ast.Subscript, module: SourceModule) -> Hint:
     head = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
     items = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
     if head == "Literal":
@@ -227,88 +226,9 @@ def _subscript(node: ast.Subscript, module: Module) -> Hint:
     return Hint(ast.unparse(node))
 
 
-def _bound(node: ast.expr, module: Module) -> tuple[str, float] | None:
+def _bound(node: ast.expr, module: SourceModule) -> tuple[str, float] | None:
     signs = {"Gt": ">", "Ge": ">=", "Lt": "<", "Le": "<="}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in signs:
         limits = [*node.args, *(word.value for word in node.keywords)]
         return signs[node.func.id], float(module.literal(limits[0]))
     return None
-
-
-def coerce(value: Value, hint: Hint, what: str) -> Value:
-    """`value` as the hint wants it. Raises BadParameter whose message begins with `what`."""
-    if value is None:
-        if hint.optional or hint.base == "any":
-            return None
-        raise BadParameter(f"{what} is null; it takes {hint.text}.")
-    if hint.sequence:
-        if not isinstance(value, tuple):
-            raise BadParameter(f"{what} takes {hint.text}; a list here would be a sweep. Write one value as [[{show(value)}]].")
-        return tuple(_scalar(item, hint, what) for item in value)
-    if isinstance(value, tuple) and hint.base != "any":
-        raise BadParameter(f"{what} is {show(value)}, a sequence; it takes {hint.text}.")
-    return _scalar(value, hint, what)
-
-
-def _scalar(value: Value, hint: Hint, what: str) -> Value:
-    if hint.base in ("any", "plugin"):
-        if hint.base == "plugin" and not isinstance(value, str | Spec):
-            raise BadParameter(f"{what} is {show(value)}; it takes {hint.text}: a name, or {{name: {{…}}}}.")
-        return value
-    if hint.base == "literal":
-        return _choice(value, hint, what)
-    wanted = {"float": _number, "int": _whole, "bool": _truth, "str": _text}[hint.base](value)
-    if wanted is None:
-        raise BadParameter(f"{what} is {show(value)!r}; it takes {hint.text}.")
-    for sign, limit in hint.bounds:
-        number = float(wanted)  # type: ignore[arg-type]
-        if not {">": number > limit, ">=": number >= limit, "<": number < limit, "<=": number <= limit}[sign]:
-            raise BadParameter(f"{what} is {show(wanted)}; it takes {hint.text}.")
-    return wanted
-
-
-def _choice(value: Value, hint: Hint, what: str) -> Value:
-    for choice in hint.choices:
-        if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or (isinstance(value, str) and value == str(choice)):
-            return choice  # type: ignore[no-any-return]
-    guess = nearest(str(value), [str(choice) for choice in hint.choices]) if isinstance(value, str) else ""
-    raise BadParameter(f"{what} is {show(value)}; it takes one of {hint.text}.{guess}")
-
-
-def _number(value: Value) -> Value:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return float(value)
-    if isinstance(value, float | Fraction):
-        return value if float(value) - float(value) == 0 else None
-    if isinstance(value, str):
-        try:
-            if "/" in value:
-                return Fraction(value) if "." not in value else Fraction(value.split("/")[0]) / Fraction(value.split("/")[1])
-            return _number(float(value))
-        except (ValueError, ZeroDivisionError):
-            return None
-    return None
-
-
-def _whole(value: Value) -> Value:
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _truth(value: Value) -> Value:
-    words = {"true": True, "false": False}
-    if isinstance(value, str):
-        return words.get(value.lower())
-    return value if isinstance(value, bool) else None
-
-
-def _text(value: Value) -> Value:
-    return value if isinstance(value, str) else None

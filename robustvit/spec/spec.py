@@ -1,4 +1,4 @@
-"""Names and their arguments as data: what a suite file says, before anybody asks whether it makes sense.
+"""Names and their arguments as data: the contents of a suite file before they are checked.
 
 A node is what YAML or a command line gives: `fog`, `{fog: {severity: 3}}`. A list in an argument's place is an axis: one Spec for
 each of its values, and several axes multiply. `[[3, 6, 9]]` is one value that is itself a sequence.
@@ -50,7 +50,7 @@ class Spec:
         return value.at(rest) if isinstance(value, Spec) else None
 
     def without(self, path: str) -> Spec:
-        """The same without the argument that a dotted path leads to."""
+        """The same Spec without the argument that a dotted path leads to."""
         first, _, rest = path.partition(".")
         inner = self.get(first)
         if rest:
@@ -58,7 +58,7 @@ class Spec:
         return replace(self, params=tuple((key, value) for key, value in self.params if key != first))
 
     def with_params(self, **params: Value) -> Spec:
-        """The same name with arguments added or replaced."""
+        """The same Spec with arguments added or replaced."""
         merged = {**dict(self.params), **params}
         return replace(self, params=tuple(sorted(merged.items())))
 
@@ -69,9 +69,9 @@ class Spec:
 
 
 def parse(node: object, where: str = "") -> list[Spec]:
-    """The Specs that a node stands for: one, or one for each combination of its axes.
+    """Parses a node to Specs: one, or one for each combination of its axes.
 
-    node: a name, or a mapping of one name to its arguments. `where` is used in messages when the node does not know its own place.
+    node: a name, or a mapping of one name to its arguments. where: the place in messages, for a node without one of its own.
     Raises BadParameter for any other shape.
     """
     where = getattr(node, "where", "") or where
@@ -91,9 +91,10 @@ def parse(node: object, where: str = "") -> list[Spec]:
 
 
 def called(text: str, what: str) -> Spec:
-    """The Spec that `NAME`, `NAME(key=value, key=value)` or `NAME?key=value&key=value` stands for on a command line.
+    """Parses `NAME`, `NAME(key=value, key=value)` or `NAME?key=value&key=value`, as written on a command line, to a Spec.
 
-    A value that is a sequence is written `[1, 2, 3]` in brackets, `1,2,3` after a question mark. what: begins the message of a BadParameter.
+    A value that is a sequence is written `[1, 2, 3]` in brackets, `1,2,3` after a question mark. what: the beginning of the message of a
+    BadParameter.
     """
     name, mark, query = _queried(text).partition("?")
     try:
@@ -130,7 +131,7 @@ def _one(value: object, where: str) -> Value:
     if isinstance(value, Mapping):
         specs = parse(value, where)
         if len(specs) != 1:
-            raise BadParameter(f"{_at(where)}a sweep cannot stand inside a sequence: {value!r}.")
+            raise BadParameter(f"{_at(where)}a sweep is not allowed inside a sequence: {value!r}.")
         return specs[0]
     if isinstance(value, list):
         return tuple(_one(item, where) for item in value)
@@ -146,7 +147,7 @@ def _at(where: str) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """The one JSON form of a value: what `digest` hashes. Fractions stay fractions, a float keeps every digit."""
+    """The canonical JSON form of a value, which `digest` hashes. Fractions stay fractions, a float keeps every digit."""
     if isinstance(value, Spec):
         params = {key: canonical(item) for key, item in value.params}
         return {"name": value.name, "params": params, "kind": value.kind, "version": value.version}
@@ -176,13 +177,13 @@ def revive(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """A name for a value that is the same in every process: 20 hex digits of sha256 over its canonical JSON."""
+    """A hash of a value that is the same in every process: 20 hex digits of sha256 over its canonical JSON."""
     text = json.dumps([DIGEST_VERSION, canonical(value)], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def show(value: Value) -> str:
-    """A value as a person writes it: `4/255`, `fog(severity=3)`, `[3, 6, 9]`."""
+    """Formats a value as a person writes it: `4/255`, `fog(severity=3)`, `[3, 6, 9]`."""
     if isinstance(value, Fraction):
         levels = value * 255
         return (
@@ -198,7 +199,7 @@ def show(value: Value) -> str:
 
 
 def plain(value: Value) -> Any:
-    """A value as a function takes it: a Fraction becomes the nearest float, everything else stays."""
+    """A value as a function takes it: a Fraction becomes the nearest float, everything else is unchanged."""
     if isinstance(value, Fraction):
         return float(value)
     if isinstance(value, tuple):

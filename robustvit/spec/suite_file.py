@@ -1,4 +1,4 @@
-"""Suite files: found by name, checked at the door, every part of them bound."""
+"""Suite files: found by name, validated, and every part bound to its plug-in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustvit.errors import BadParameter, SuiteError, nearest
-from robustvit.spec import registry
-from robustvit.spec import yaml_reader as document
+from robustvit.spec import registry, yaml_reader
 from robustvit.spec.spec import Spec, called, parse
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.view import Overrides, View
@@ -58,7 +57,7 @@ def suite_files() -> dict[str, Path]:
 
 
 def _suites_folder() -> Path:
-    """Where the suites are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    """The folder of the suites: inside the installed package, or beside it in a checkout that is used in place."""
     try:
         return Path(str(importlib.resources.files("robustvit.suites")))
     except ModuleNotFoundError:
@@ -66,7 +65,7 @@ def _suites_folder() -> Path:
 
 
 def load_suite(name: str | Path) -> Suite:
-    """A suite by name (`imagenet-c`) or from a file (`mine.yaml`), every part of it bound.
+    """Loads a suite by name (`imagenet-c`) or from a file (`mine.yaml`), with every part bound.
 
     Raises SuiteError, UnknownName or BadParameter, with file and line.
     """
@@ -84,20 +83,21 @@ def load_suite(name: str | Path) -> Suite:
 
 
 def read_suite(path: Path, shown: str = "") -> Suite:
-    """The suite in a file; `shown` is its name in messages."""
-    page = document.load(path, shown)
+    """Reads the suite in a file. shown: the name of the file in messages."""
+    page = yaml_reader.load(path, shown)
     file = _checked(page)
     suite = Suite(
-        name=file.name, title=file.title, version=file.version, parts=_parts(page), metrics=tuple(_bound("metric", page["metrics"], page.where)),
-        transforms=tuple(_pipelines(page.get("transforms", []))) or ((),), seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
-        storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data, paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules,
-        where=page.where,
+        name=file.name, title=file.title, version=file.version, parts=_parts(page),
+        metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
+        seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
+        storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
+        paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules, where=page.where,
     )  # fmt: skip
     _refuse_repeats(suite)
     return suite
 
 
-def _checked(page: document.Map) -> _File:
+def _checked(page: yaml_reader.Map) -> _File:
     model: type[BaseModel]
     try:
         return _File.model_validate(dict(page))
@@ -116,15 +116,15 @@ def _checked(page: document.Map) -> _File:
         raise SuiteError(f"{place}: {path}: {first['msg']}; got {first['input']!r}.") from error
 
 
-def _parts(page: document.Map) -> tuple[Part, ...]:
-    """What the file asks: its `parts`, or the one part that stands at its top."""
+def _parts(page: yaml_reader.Map) -> tuple[Part, ...]:
+    """The parts of a suite: its `parts`, or one part of the data and scenarios at its top."""
     blocks = list(zip(page["parts"], page["parts"].places, strict=True)) if "parts" in page else [(page, page.where)]
     if "parts" in page and {"data", "scenarios"} & page.keys():
         raise SuiteError(f"{page.places['parts']}: a suite has parts, or data and scenarios of its own; this one has both.")
     return tuple(_part(block, place) for block, place in blocks)
 
 
-def _part(block: document.Map, where: str) -> Part:
+def _part(block: yaml_reader.Map, where: str) -> Part:
     for key in ("data", "scenarios"):
         if key not in block:
             raise SuiteError(f"{where}: a suite needs the key '{key}'.")
@@ -132,17 +132,18 @@ def _part(block: document.Map, where: str) -> Part:
 
 
 def bind_data(node: Any, where: str = "") -> list[Spec]:
-    """The bound Specs of the data sets a suite names: `digits`, `digits?split=train`, `{digits: {split: train}}`, or a list of such.
+    """The bound Specs of the data sets of a suite: `digits`, `digits?split=train`, `{digits: {split: train}}`, or a list of such.
 
-    Places are the user's. A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
+    A suite does not say where the files are. A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
     """
     nodes = node if isinstance(node, list) else [node]
     places = getattr(nodes, "places", [where] * len(nodes))
-    told = [called(one, f"{place}: data") if isinstance(one, str) and "?" in one else one for one, place in zip(nodes, places, strict=True)]
-    return [spec for one, place in zip(told, places, strict=True) for spec in _bound("data", [one], place)]
+    pairs = list(zip(nodes, places, strict=True))
+    specs = [called(one, f"{place}: data") if isinstance(one, str) and "?" in one else one for one, place in pairs]
+    return [spec for one, place in zip(specs, places, strict=True) for spec in _bound("data", [one], place)]
 
 
-def _scenarios(nodes: document.Seq) -> Iterable[Spec]:
+def _scenarios(nodes: yaml_reader.Seq) -> Iterable[Spec]:
     for node, place in zip(nodes, nodes.places, strict=True):
         for spec in parse(node, place):
             yield registry.bind(registry.scenario(spec.name, spec.where or place), spec)
@@ -163,7 +164,7 @@ def _bound(kind: str, nodes: Any, where: str) -> Iterable[Spec]:
 
 
 def bind_storage(node: Any, where: str = "") -> Spec:
-    """The bound corruption that storing stands for: `jpeg85`, or JPEG of another quality. Raises BadParameter for anything else."""
+    """The bound corruption that simulates storage: `jpeg85`, or JPEG of another quality. Raises BadParameter for anything else."""
     short = re.fullmatch(r"jpeg(\d{1,3})", node) if isinstance(node, str) else None
     if short is None:
         raise BadParameter(f"{where}: storage is {node!r}; it takes jpeg85, as the released files were stored, or jpeg1 to jpeg95.")
@@ -171,7 +172,7 @@ def bind_storage(node: Any, where: str = "") -> Spec:
     return registry.bind(registry.lookup("corruption", spec.name, where), spec)
 
 
-def _overrides(view: dict[str, Any], page: document.Map) -> Overrides:
+def _overrides(view: dict[str, Any], page: yaml_reader.Map) -> Overrides:
     keys = [name for name in Overrides.__dataclass_fields__ if name != "whole"]
     for key in view:
         if key not in keys:
@@ -188,10 +189,10 @@ def _refuse_repeats(suite: Suite) -> None:
     if len(set(suite.seeds)) < len(suite.seeds) or min(suite.seeds) < 0:
         raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
     if len(set(suite.metrics)) < len(suite.metrics):
-        raise SuiteError(f"{suite.where}: a metric stands twice: {', '.join(str(spec) for spec in suite.metrics)}.")
+        raise SuiteError(f"{suite.where}: a metric occurs twice: {', '.join(str(spec) for spec in suite.metrics)}.")
     if len(set(suite.transforms)) < len(suite.transforms):
-        told = " · ".join(" → ".join(map(str, pipeline)) or "[]" for pipeline in suite.transforms)
-        raise SuiteError(f"{suite.where}: a pipeline of transforms stands twice: {told}.")
+        pipelines = " · ".join(" → ".join(map(str, pipeline)) or "[]" for pipeline in suite.transforms)
+        raise SuiteError(f"{suite.where}: a pipeline of transforms occurs twice: {pipelines}.")
     for part in suite.parts:
         _refuse_twins((spec, spec) for spec in (*part.data, *part.scenarios))
     _refuse_twins(((data, spec), spec) for part in suite.parts for data in part.data for spec in part.scenarios)
@@ -201,5 +202,5 @@ def _refuse_twins(keyed: Iterable[tuple[object, Spec]]) -> None:
     seen: dict[object, str] = {}
     for key, spec in keyed:
         if key in seen:
-            raise SuiteError(f"{spec.where}: '{spec}' stands twice in this suite (first at {seen[key]}).")
+            raise SuiteError(f"{spec.where}: '{spec}' occurs twice in this suite (first at {seen[key]}).")
         seen[key] = spec.where

@@ -1,4 +1,4 @@
-"""YAML read safely: the scalars of YAML 1.2 (`no` is a string, `1e-3` a number), every node knowing the line it stands on.
+"""YAML read safely: the scalars of YAML 1.2 (`no` is a string, `1e-3` a number), with the line of every node.
 
 Nothing in a document executes: only mappings, sequences and scalars are built, repeated keys and recursive aliases are refused.
 """
@@ -46,7 +46,7 @@ class Seq(list[Any]):
 
 
 def load(path: Path, shown: str = "") -> Map:
-    """The mapping in a YAML file. Raises SuiteError with the line of the first mistake."""
+    """Reads the mapping in a YAML file. Raises SuiteError with the line of the first error."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -55,7 +55,7 @@ def load(path: Path, shown: str = "") -> Map:
 
 
 def loads(text: str, shown: str) -> Map:
-    """The mapping in a YAML text; `shown` is the file name in messages."""
+    """Reads the mapping in a YAML text. shown: the file name in messages."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -105,7 +105,7 @@ class _Builder:
             if not isinstance(key, str):
                 raise SuiteError(f"{self.place(key_node)}: the key {key!r} is not text; quote it.")
             if key in built:
-                raise SuiteError(f"{self.place(key_node)}: the key '{key}' stands twice in one mapping.")
+                raise SuiteError(f"{self.place(key_node)}: the key '{key}' occurs twice in one mapping.")
             built[key] = self.build(value_node)
             built.places[key] = self.place(key_node)
         return built

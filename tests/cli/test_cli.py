@@ -388,8 +388,8 @@ def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -
     for verb in ("plan", "run"):
         told = robustvit(verb, *asked)
         assert told.code == 0
-        assert "incomplete: imagenet-a holds 200 of its 7,500 pictures" in told.err
-    assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 pictures"]
+        assert "incomplete: imagenet-a holds 200 of its 7,500 images" in told.err
+    assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "images of the whole set" in page
 

@@ -129,8 +129,10 @@ def test_what_is_wrong_is_counted_by_kind(disk):
     xml(place(disk, NAMES[2]), NAMES[2], [(wnids()[5], SMALL)])
     with pytest.raises(DataUnreadable) as caught:
         imagenet_boxes(disk)
-    for problem in ("of 3 images", "1 without an annotation: imagenet/val/ILSVRC2012_val_00000001", "1 with annotations that cannot be read",
-                 "ILSVRC2012_val_00000207.xml: no element found", "1 without a box of their class: imagenet/val/ILSVRC2012_val_00000999"):  # fmt: skip
+    for problem in (
+        "of 3 images", "1 without an annotation: imagenet/val/ILSVRC2012_val_00000001", "1 with annotations that cannot be read",
+        "ILSVRC2012_val_00000207.xml: no element found", "1 without a box of their class: imagenet/val/ILSVRC2012_val_00000999",
+    ):  # fmt: skip
         assert problem in str(caught.value)
 
 

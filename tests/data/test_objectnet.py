@@ -113,7 +113,8 @@ def test_a_mapping_that_is_no_mapping_is_refused(tmp_path, text):
 
 def test_the_further_shifts_are_shown_beside_the_clean_images(tmp_path):
     for name, layout in (
-        ("imagenet", "imagenet, sorted"), ("objectnet", "objectnet"), ("imagenet-hr", "imagenet-hr, as on the hub"), ("imagenet-stylized", "imagenet-stylized"),
+        ("imagenet", "imagenet, sorted"), ("objectnet", "objectnet"), ("imagenet-hr", "imagenet-hr, as on the hub"),
+        ("imagenet-stylized", "imagenet-stylized"),
     ):  # fmt: skip
         plant(tmp_path / name, LAYOUTS[layout]())
     model = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"

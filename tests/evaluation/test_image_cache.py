@@ -41,10 +41,10 @@ class Broken:
 
 
 def test_rows_are_what_the_view_shows_of_the_samples_in_evaluation_order(data, tmp_path):
-    pictures = ImageCache(data, VIEW, folder=tmp_path)
+    images = ImageCache(data, VIEW, folder=tmp_path)
     ranks = np.array([149, 0, 64, 64, 7])
-    seen = [np.asarray(VIEW.apply(Image.fromarray(data[i].image))) for i in pictures.order[ranks]]
-    assert (pictures.rows(ranks) == np.stack(seen)).all()
+    seen = [np.asarray(VIEW.apply(Image.fromarray(data[i].image))) for i in images.order[ranks]]
+    assert (images.rows(ranks) == np.stack(seen)).all()
 
 
 def test_workers_change_no_pixel(data, tmp_path):
@@ -64,10 +64,10 @@ def test_a_chunk_that_is_gone_cut_short_or_altered_is_built_again(data, tmp_path
 
 
 def test_a_chunk_that_vanishes_under_an_open_cache_is_built_again(data, tmp_path):
-    pictures = ImageCache(data, VIEW, folder=tmp_path)
-    before = pictures.rows(ALL)
+    images = ImageCache(data, VIEW, folder=tmp_path)
+    before = images.rows(ALL)
     assert cache.clear(tmp_path) > 0
-    assert (pictures.rows(ALL) == before).all()
+    assert (images.rows(ALL) == before).all()
 
 
 def test_a_second_reader_decodes_nothing(data, tmp_path):
@@ -76,10 +76,10 @@ def test_a_second_reader_decodes_nothing(data, tmp_path):
     assert (ImageCache(unreadable, VIEW, folder=tmp_path).rows(ALL) == before).all()
 
 
-def test_ensure_builds_the_prefix_and_tells_its_progress(data, tmp_path):
-    told = []
-    ImageCache(data, VIEW, folder=tmp_path).ensure(65, lambda done, total: told.append((done, total)))
-    assert told == [(64, 128), (128, 128)]
+def test_ensure_builds_the_prefix_and_reports_its_progress(data, tmp_path):
+    reports = []
+    ImageCache(data, VIEW, folder=tmp_path).ensure(65, lambda done, total: reports.append((done, total)))
+    assert reports == [(64, 128), (128, 128)]
     assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -99,7 +99,7 @@ def test_unreadable_images_of_all_chunks_are_named_together(data, tmp_path, work
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_half_written(data, tmp_path, monkeypatch, workers):
+def test_a_full_disk_is_reported_with_the_folder_and_leaves_nothing_half_written(data, tmp_path, monkeypatch, workers):
     def full(source, target):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -109,11 +109,11 @@ def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_half_written(dat
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_the_size_foretold_is_the_size_used_but_for_headers(data, tmp_path):
+def test_the_estimated_size_is_the_size_used_but_for_headers(data, tmp_path):
     ImageCache(data, VIEW, folder=tmp_path).ensure(100)
-    foretold = cache.size_on_disk(data, VIEW, 100)
-    assert foretold == 128 * 24 * 24 * 3
-    assert 0 < cache.usage(tmp_path) - foretold < 2 * 256
+    estimated = cache.size_on_disk(data, VIEW, 100)
+    assert estimated == 128 * 24 * 24 * 3
+    assert 0 < cache.usage(tmp_path) - estimated < 2 * 256
 
 
 def test_the_cache_lives_where_the_environment_says(monkeypatch, tmp_path):

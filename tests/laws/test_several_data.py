@@ -151,7 +151,7 @@ def test_an_address_is_data_in_a_suite_too(write: Callable[[str], Suite]) -> Non
 
 
 def test_data_that_stands_twice_is_refused(write: Callable[[str], Suite]) -> None:
-    with pytest.raises(SuiteError, match="stands twice"):
+    with pytest.raises(SuiteError, match="occurs twice"):
         write("data: [digits, digits]\nscenarios: [clean]\nmetrics: [top1]")
 
 

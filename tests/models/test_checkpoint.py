@@ -129,12 +129,12 @@ def test_a_file_that_does_not_say_its_architecture_asks_for_it(saved):
         load(saved("a.safetensors", query=""))
 
 
-def test_another_number_of_classes_is_told_with_the_way_out(saved):
+def test_another_number_of_classes_is_refused_with_the_way_out(saved):
     with pytest.raises(CheckpointMismatch, match=r"head.weight is \(7, 24\), the model's \(1000, 24\).*num_classes=7"):
         load(saved("a.pth", query=ASK.replace("&num_classes=7", "")))
 
 
-def test_another_image_size_is_told_and_never_resampled(saved):
+def test_another_image_size_is_refused_and_never_resampled(saved):
     with pytest.raises(CheckpointMismatch, match=r"pos_embed is \(1, 17, 24\), the model's \(1, 65, 24\).*img_size"):
         load(saved("a.pth", query=ASK.replace("img_size=32", "img_size=64")))
 
@@ -158,7 +158,7 @@ class Trap:
 
 def test_nothing_from_a_file_is_executed(saved, module, tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTVIT_TRAP", str(tmp_path / "sprung"))
-    with pytest.raises(ModelError, match=r"asks for .*mkdir.*nothing from a file is executed"):
+    with pytest.raises(ModelError, match=r"it needs .*mkdir.*nothing from a file is executed"):
         load(saved("a.pth", {"state_dict": module.state_dict(), "trap": Trap()}))
     assert not (tmp_path / "sprung").exists()
 
@@ -179,7 +179,7 @@ def test_a_file_without_tensors_is_refused(saved, value):
         load(saved("a.pth", value))
 
 
-def test_a_file_that_is_not_there_is_told_with_the_nearest_name(saved):
+def test_a_file_that_does_not_exist_is_refused_with_the_nearest_name(saved):
     with pytest.raises(WeightsUnavailable, match=r"no such checkpoint. Did you mean 'mine.pth'"):
         load(saved("mine.pth").replace("mine.pth", "mines.pth"))
 

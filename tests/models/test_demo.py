@@ -16,7 +16,8 @@ FILE = WEIGHTS / "demo.safetensors"
 CARD = FILE.with_suffix(".md").read_text(encoding="utf-8")
 
 CERTIFIED = """
-{name: c, title: c, version: 1, data: digits, scenarios: [{columns: {width: 4}}], metrics: [top1, {certified_accuracy: {patch: 2}}, {certified_accuracy: {patch: 5}}]}
+{name: c, title: c, version: 1, data: digits, scenarios: [{columns: {width: 4}}],
+ metrics: [top1, {certified_accuracy: {patch: 2}}, {certified_accuracy: {patch: 5}}]}
 """
 
 
@@ -25,20 +26,20 @@ def model() -> Classifier:
     return demo()
 
 
-def test_it_answers_as_many_held_out_digits_as_its_card_says(model: Classifier) -> None:
-    told = read_about(FILE).accuracy
-    assert accuracy(model, digits(None)) == told
-    assert told is not None
-    assert told >= 0.97
+def test_its_accuracy_on_held_out_digits_is_that_of_its_card(model: Classifier) -> None:
+    recorded = read_about(FILE).accuracy
+    assert accuracy(model, digits(None)) == recorded
+    assert recorded is not None
+    assert recorded >= 0.97
 
 
-def test_the_card_tells_what_the_file_tells() -> None:
+def test_the_card_holds_the_notes_of_the_file() -> None:
     about = read_about(FILE)
     assert about.command in CARD
     assert f"{100 * (about.accuracy or 0):.1f} %" in CARD
 
 
-def test_the_card_tells_the_size_of_the_model(model: Classifier) -> None:
+def test_the_card_holds_the_size_of_the_model(model: Classifier) -> None:
     assert f"{model.card.parameters:,} parameters" in CARD
     assert f"{FILE.stat().st_size:,} bytes" in CARD
 
@@ -78,6 +79,6 @@ def test_trained_on_ablations_it_proves_what_its_card_says_and_the_demo_proves_n
         assert board["demo", name] < 15
 
 
-def test_its_checkpoint_tells_the_command_that_made_it() -> None:
+def test_its_checkpoint_holds_the_command_that_made_it() -> None:
     assert read_about(WEIGHTS / "demo-ablations.safetensors").command in (WEIGHTS / "demo-ablations.md").read_text(encoding="utf-8")
     assert demo_ablations().card.label == "demo/ablations"

@@ -41,7 +41,7 @@ def failing():
     raise ZeroDivisionError("no luck")
 
 def refusing():
-    raise DataMissing("fetch the weights first.")
+    raise DataMissing("download the weights first.")
 
 number = 3
 """
@@ -65,18 +65,18 @@ def folder(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_a_bare_module_takes_its_look_from_the_address():
+def test_a_bare_module_takes_its_preprocessing_from_the_address():
     model = load("my_own_models:bare?mean=0.5&std=0.25&img_size=8")
     assert (model.size, model.view.resize, model.outputs) == ((8, 8), 8, 5)
     assert (model.card.weights, model.card.label) == ("given", "my_own_models:bare?img_size=8&mean=0.5,0.5,0.5&std=0.25,0.25,0.25")
 
 
-def test_a_bare_module_without_a_look_is_refused_never_guessed():
+def test_a_bare_module_without_a_preprocessing_is_refused_never_guessed():
     with pytest.raises(ModelError, match="Give std and img_size"):
         load("my_own_models:bare?mean=0.5")
 
 
-def test_a_configuration_on_the_module_is_its_look():
+def test_a_configuration_on_the_module_is_its_preprocessing():
     model = load("my_own_models:configured")
     assert (model.size, model.view.resize) == ((8, 8), 10)
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
@@ -92,7 +92,7 @@ def test_a_classifier_is_taken_as_it_is():
     assert load("my_own_models:whole").card.label == "mine"
 
 
-def test_what_a_classifier_says_itself_cannot_be_said_again():
+def test_the_preprocessing_of_a_classifier_cannot_be_given_again():
     with pytest.raises(BadParameter, match="mean"):
         load("my_own_models:whole?mean=0.5")
 
@@ -104,7 +104,7 @@ def test_the_current_folder_is_on_the_path_only_while_it_is_needed():
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("my_own_models:text", r"must return an nn.Module or a Classifier; it returned a str"),
         ("my_own_models:failing", r"'my_own_models:failing' raised ZeroDivisionError: no luck"),
@@ -115,13 +115,13 @@ def test_the_current_folder_is_on_the_path_only_while_it_is_needed():
         ("my_loud_models:bare", r"its module raised OSError: disk on fire"),
     ],
 )
-def test_a_factory_that_gives_no_model_is_named(address, told):
-    with pytest.raises(ModelError, match=told):
+def test_a_factory_that_gives_no_model_is_named(address, message):
+    with pytest.raises(ModelError, match=message):
         load(address)
 
 
 def test_an_error_of_robustvit_inside_a_factory_is_shown_as_it_is():
-    with pytest.raises(Exception, match=r"^fetch the weights first\.$"):
+    with pytest.raises(Exception, match=r"^download the weights first\.$"):
         load("my_own_models:refusing")
 
 

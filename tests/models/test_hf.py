@@ -50,7 +50,7 @@ def test_logits_equal_those_of_transformers(folder, classifier):
     assert torch.allclose(load(f"hf/{folder}")(pixels), wanted, atol=1e-6)
 
 
-def test_a_picture_gets_nearly_the_logits_that_transformers_gives_it(folder, classifier):
+def test_an_image_gets_nearly_the_logits_that_transformers_gives_it(folder, classifier):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
     model = load(f"hf/{folder}")
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_a_setting_that_changes_the_computation_changes_the_identity(folder):
     assert other.identity != card.identity
 
 
-def test_the_look_can_be_set_by_hand(folder):
+def test_the_preprocessing_can_be_set_by_hand(folder):
     model = load(f"hf/{folder}?mean=0.25&interpolation=box")
     assert model.card.identity.get("mean") == (0.25, 0.25, 0.25)
     assert model.view.interpolation == "box"
@@ -93,20 +93,20 @@ PROCESSORS = [
 
 @pytest.mark.parametrize(("name", "given", "view"), PROCESSORS)
 def test_an_image_processor_becomes_a_view(name, given, view):
-    look = hf._look(getattr(transformers, name)(**given), "a")
-    assert (look.view.size, look.view.resize, look.view.crop) == (view.size, view.resize, view.crop)
+    inputs = hf.preprocessing_of(getattr(transformers, name)(**given), "a")
+    assert (inputs.view.size, inputs.view.resize, inputs.view.crop) == (view.size, view.resize, view.crop)
 
 
 def test_another_scale_of_pixels_becomes_part_of_the_normalisation():
     processor = transformers.ViTImageProcessor(rescale_factor=1 / 127.5, image_mean=[1.0] * 3, image_std=[0.5] * 3)
-    look = hf._look(processor, "a")
-    assert (look.mean, look.std) == (pytest.approx((0.5,) * 3), pytest.approx((0.25,) * 3))
+    inputs = hf.preprocessing_of(processor, "a")
+    assert (inputs.mean, inputs.std) == (pytest.approx((0.5,) * 3), pytest.approx((0.25,) * 3))
 
 
 @pytest.mark.parametrize("name", ["MobileViTImageProcessor", "LevitImageProcessor"])
 def test_a_processor_that_does_something_else_is_refused(name):
-    with pytest.raises(ModelError, match="cannot follow"):
-        hf._look(getattr(transformers, name)(), "a")
+    with pytest.raises(ModelError, match="cannot reproduce"):
+        hf.preprocessing_of(getattr(transformers, name)(), "a")
 
 
 def test_a_model_without_a_head_is_refused(folder, classifier):
@@ -127,7 +127,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_repository_out_of_reach_is_refused(monkeypatch):
-    monkeypatch.setattr(hub, "answers", lambda url: False)
+    monkeypatch.setattr(hub, "responds", lambda url: False)
     with pytest.raises(WeightsUnavailable, match="cache"):
         load("hf/nobody/such-a-model")
 

@@ -30,7 +30,7 @@ def load(address: str) -> Classifier:
 
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "answers", lambda url: False)
+    monkeypatch.setattr(hub, "responds", lambda url: False)
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, file: None)
 
 
@@ -47,7 +47,8 @@ def cached(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Any:
 
 
 def test_random_weights_are_the_same_in_every_process():
-    code = f"from robustvit.models.timm import timm_model as m; print(m(arch='vit_ti16', weights='random', num_classes=10, kwargs='{TINY}').card.fingerprint)"
+    built = f"timm_model(arch='vit_ti16', weights='random', num_classes=10, kwargs='{TINY}')"
+    code = f"from robustvit.models.timm import timm_model; print({built}.card.fingerprint)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     torch.manual_seed(5)
     assert load(ADDRESS).card.fingerprint == done.stdout.strip()
@@ -83,13 +84,13 @@ def test_logits_equal_timms_own_on_normalised_pixels():
     assert torch.allclose(model.configure(tile=3)(pixels), model.model((pixels - 0.5) / 0.5), atol=1e-6)
 
 
-def test_the_look_is_the_models_own_configuration_at_its_own_size():
+def test_the_preprocessing_is_the_models_own_configuration_at_its_own_size():
     model = load(ADDRESS)
     assert (model.size, model.view.resize, model.view.interpolation) == ((32, 32), 35, "bicubic")
     assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5]
 
 
-def test_the_look_can_be_set_by_hand():
+def test_the_preprocessing_can_be_set_by_hand():
     model = load(ADDRESS + "&mean=0.25&std=0.1,0.2,0.3&crop_pct=1&interpolation=bilinear")
     assert (model.view.resize, model.view.interpolation) == (32, "bilinear")
     assert model.card.identity.get("mean") == (0.25, 0.25, 0.25)
@@ -97,12 +98,12 @@ def test_the_look_can_be_set_by_hand():
 
 
 @pytest.mark.parametrize("text", ["vit_b17", "vit_base_patch61_224", "resnet5"])
-def test_an_unknown_architecture_is_told_the_nearest(text):
+def test_the_error_for_an_unknown_architecture_names_the_nearest(text):
     with pytest.raises(UnknownName, match="Did you mean"):
         load(text)
 
 
-def test_an_unknown_tag_is_told_the_nearest():
+def test_the_error_for_an_unknown_tag_names_the_nearest():
     with pytest.raises(UnknownName, match="Did you mean 'augreg_in21k'"):
         load("vit_base_patch16_224.augreg_in2k")
 
@@ -113,10 +114,10 @@ def test_weights_out_of_reach_are_an_error_that_says_what_to_do():
         load("vit_tiny_patch16_224")
 
 
-def test_weights_in_the_cache_are_used_without_asking_the_hub(cached, monkeypatch):
+def test_weights_in_the_cache_are_used_without_a_request_to_the_hub(cached, monkeypatch):
     module = timm.create_model("vit_tiny_patch16_224")
     cached(module)
-    monkeypatch.setattr(hub, "answers", lambda url: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub, "responds", lambda url: pytest.fail("a request went to the hub"))
     model = load("vit_ti16")
     assert (model.card.weights, model.card.tag, model.card.licence) == ("pretrained", "augreg_in21k_ft_in1k", "apache-2.0")
     assert torch.equal(model.model.state_dict()["head.weight"], module.state_dict()["head.weight"])
@@ -146,13 +147,13 @@ def test_a_backbone_without_a_head_is_refused():
 
 
 @pytest.mark.parametrize("kwargs", ["foo=3", "patch_size=text"])
-def test_arguments_that_timm_does_not_take_are_told(kwargs):
+def test_arguments_that_timm_does_not_take_are_refused(kwargs):
     with pytest.raises(BadParameter, match="timm cannot build"):
         load(f"vit_ti16?weights=random&kwargs={kwargs}")
 
 
-def test_a_layer_that_timm_does_not_know_is_told_with_its_spelling():
-    with pytest.raises(BadParameter, match=r"it knows nothing called 'torch\.nn\.relu6'\. Layers go by timm's own .* act_layer=relu6"):
+def test_a_layer_that_timm_does_not_know_is_refused_with_the_spelling():
+    with pytest.raises(BadParameter, match=r"it has nothing called 'torch\.nn\.relu6'\. Layers are given by timm's own .* act_layer=relu6"):
         load("vit_ti16?weights=random&kwargs=act_layer=torch.nn.ReLU6")
     load("vit_ti16?weights=random&kwargs=act_layer=relu6,norm_layer=layernorm,depth=1")
 
@@ -163,13 +164,13 @@ def test_arguments_that_robustvit_sets_are_refused(kwargs):
         load(f"vit_ti16?weights=random&kwargs={kwargs}")
 
 
-def test_a_server_that_refuses_answers_all_the_same(monkeypatch):
+def test_a_server_that_refuses_responds_all_the_same(monkeypatch):
     def refuse(request, timeout):
         raise hub.urllib.error.HTTPError("https://x", 403, "no", {}, None)
 
     monkeypatch.setattr(hub.urllib.request, "urlopen", refuse)
-    assert hub.answers("https://x")
+    assert hub.responds("https://x")
 
 
-def test_no_server_does_not_answer():
-    assert not hub.answers("http://127.0.0.1:9")
+def test_no_server_does_not_respond():
+    assert not hub.responds("http://127.0.0.1:9")

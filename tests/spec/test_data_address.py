@@ -20,7 +20,7 @@ from robustvit.spec.spec import Spec
         ("my.module:birds", Spec("my.module:birds"), None),
     ],
 )
-def test_an_address_says_a_name_its_parameters_and_a_place(text, spec, place):
+def test_an_address_is_parsed_to_a_name_parameters_and_a_place(text, spec, place):
     assert parse_data(text) == (spec, place)
 
 
@@ -30,7 +30,7 @@ def test_an_address_with_a_part_missing_is_refused(text):
         parse_data(text)
 
 
-def test_files_are_looked_for_where_the_user_says_first(tmp_path, monkeypatch):
+def test_the_users_folder_is_searched_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTVIT_DATA", str(tmp_path / "all"))
     assert resolve_root("birds", None) is None
@@ -41,7 +41,7 @@ def test_files_are_looked_for_where_the_user_says_first(tmp_path, monkeypatch):
     assert resolve_root("birds", tmp_path) == tmp_path
 
 
-def test_the_places_are_told_in_the_order_they_are_tried(monkeypatch):
+def test_the_places_are_in_the_order_of_the_search(monkeypatch):
     monkeypatch.setenv("ROBUSTVIT_DATA", "/all")
     assert list(places("birds")) == ["$ROBUSTVIT_DATA/birds", "./data/birds"]
 

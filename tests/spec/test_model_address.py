@@ -60,7 +60,7 @@ def test_the_architecture_of_a_checkpoint_may_be_an_alias():
     assert parse_model("file:a.pth?arch=vit_s16") == parse_model("file:a.pth?arch=vit_small_patch16_224")
 
 
-def test_one_number_stands_for_three_channels():
+def test_one_number_is_used_for_three_channels():
     spec = parse_model("file:a.pth?mean=0.5&std=.25,.5,1/8")
     assert spec.get("mean") == (0.5, 0.5, 0.5)
     assert [float(value) for value in spec.get("std")] == [0.25, 0.5, 0.125]
@@ -100,7 +100,7 @@ def test_what_is_no_address_is_refused_with_the_forms_there_are(text):
 
 
 @pytest.mark.parametrize("text", ["mine.safetensors", "./runs/mine.pth"])
-def test_a_bare_path_is_told_how_to_be_written(text):
+def test_the_error_for_a_bare_path_shows_how_to_write_it(text):
     with pytest.raises(BadParameter, match=f"file:{text}"):
         parse_model(text)
 

@@ -19,13 +19,13 @@ def test_frames_are_ordered_as_their_names_would_be() -> None:
     assert starts(ids, order(ids)).tolist() == starts(list(ids), order(ids)).tolist() == [0, 12, 24, 36, 48]
 
 
-def test_a_number_behind_a_mark_tells_frames_apart_and_nothing_else_does() -> None:
+def test_a_number_after_a_mark_is_a_frame_and_nothing_else_is() -> None:
     assert clip("a/cat#12") == ("a/cat", 12)
     assert clip("a/cat#12.png") == ("a/cat#12.png", 0)
     assert clip("a/cat#") == ("a/cat#", 0)
 
 
-def test_pictures_are_clips_of_their_own() -> None:
+def test_images_are_clips_of_their_own() -> None:
     assert starts(CLIPS, np.arange(4)).tolist() == [0, 1, 2, 3, 4]
 
 

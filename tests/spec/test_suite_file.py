@@ -47,8 +47,8 @@ def test_every_suite_that_ships_loads_and_names_its_source(name: str) -> None:
     ("scenarios: [clean]", "scenario: [clean]", r"mine\.yaml:7: a part of a suite has no key 'scenario'. Did you mean 'scenarios'"),
     ("    scenarios: [clean]\n", "", r"mine\.yaml:7: a part of a suite needs the key 'scenarios'"),
     ("parts:", "data: digits\nparts:", "has both"),
-    ("ink: coloured", "ink: grey", "stands twice"),
-    ("[clean, {fog", "[clean, clean, {fog", "stands twice"),
+    ("ink: coloured", "ink: grey", "occurs twice"),
+    ("[clean, {fog", "[clean, clean, {fog", "occurs twice"),
 ])  # fmt: skip
 def test_parts_that_cannot_be_right_are_refused_with_their_place(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(SuiteError, match=message):
@@ -64,7 +64,7 @@ def test_parts_that_cannot_be_right_are_refused_with_their_place(tmp_path: Path,
     ("metrics: [top1]", "metrics: [top_1]", r"mine\.yaml:8: no metric is called 'top_1'. Did you mean 'top1'"),
     ("data: digits", "data: digit", r"mine\.yaml:4: no data is called 'digit'. Did you mean 'digits'"),
     ("- clean", "- fog: {severity: 6}", r"severity is 6; it takes one of 1, 2, 3, 4, 5"),
-    ("- clean", "- fog: {severity: [3, 3]}", "stands twice"),
+    ("- clean", "- fog: {severity: [3, 3]}", "occurs twice"),
 ])  # fmt: skip
 def test_mistakes_are_named_with_their_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(RobustvitError, match=message) as caught:

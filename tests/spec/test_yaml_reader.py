@@ -25,7 +25,7 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     assert type(found) is type(value)
 
 
-def test_every_node_knows_its_line() -> None:
+def test_every_node_has_its_line() -> None:
     page = loads("a: 1\nb:\n  - x\n  - y: 2\n", "x.yaml")
     assert page.places["b"] == "x.yaml:2"
     assert page["b"].places == ["x.yaml:3", "x.yaml:4"]

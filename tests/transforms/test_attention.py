@@ -110,7 +110,7 @@ def test_a_run_evaluates_every_temperature_and_tables_name_it(tmp_path) -> None:
 
 
 def test_a_pipeline_that_is_listed_twice_is_refused(tmp_path) -> None:
-    with pytest.raises(SuiteError, match="pipeline of transforms stands twice"):
+    with pytest.raises(SuiteError, match="pipeline of transforms occurs twice"):
         suite(tmp_path, "[[{attention_temperature: {temperature: [2, 2]}}]]")
 
 

@@ -28,7 +28,7 @@ from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.spec.plugin import Adapted
-from robustvit.spec.schema import ABSENT, Hint, Module, Param, hint_of
+from robustvit.spec.schema import ABSENT, Hint, Param, SourceModule, hint_of
 from robustvit.spec.spec import digest
 
 log = logging.getLogger(__name__)
@@ -164,8 +164,8 @@ def parameters(constructor: Callable[..., Any], without: Iterable[str], kinds: M
 
 
 def parameter(name: str, takes: str, default: Any = ABSENT) -> Param:
-    """A parameter from the text of its annotation."""
-    return Param(name, hint_of(takes, Module("")), default)
+    """A parameter by the text of its annotation."""
+    return Param(name, hint_of(takes, SourceModule("")), default)
 
 
 def choice(values: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """The result of `verify`. unreadable: a reason for each image; same, clashing: the ids of equal images, with one label and with several."""
+    """The result of `verify`. unreadable: reasons, one per image; same, clashing: ids of equal images, with one label and with several."""
 
     images: int
     unreadable: tuple[str, ...]

@@ -115,7 +115,8 @@ def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dic
     root = _root(entry.name, place, data_dir)
     return {
         "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir),
-        "images": None, "expected": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url, "licence": entry.licence,
+        "images": None, "expected": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,
+        "licence": entry.licence,
     }  # fmt: skip
 
 

@@ -1,0 +1,38 @@
+"""What happens to an image before a model sees it: the normalisation of its channels, and the view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from annotated_types import Gt
+from torch import nn
+
+from robustvit.errors import BadParameter
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import Card
+from robustvit.spec.view import View
+
+Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+Share = Annotated[float, Gt(0)]
+
+
+class Preprocessing(NamedTuple):
+    """The normalisation of a model's input, three numbers each, and its view."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    view: View
+
+    def classifier(self, built: nn.Module, card: Card) -> Classifier:
+        """The Classifier that a module from normalised images to logits becomes."""
+        return Classifier(built, mean=self.mean, std=self.std, view=self.view, card=card)
+
+
+def channels(given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:
+    """Three numbers: those given (one is used for all three), or the default. Raises BadParameter for any other number of them."""
+    values = tuple(float(value) for value in (default if given is None else given))
+    if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
+        raise BadParameter(f"mean and std take a number, or three; got {list(values)}.")
+    return values * (3 // len(values))

@@ -1,0 +1,91 @@
+"""Converts the values of suites and command lines to the types that a plug-in's signature declares."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from robustvit.errors import BadParameter, nearest
+from robustvit.spec.schema import Hint
+from robustvit.spec.spec import Spec, Value, show
+
+
+def coerce(value: Value, hint: Hint, what: str) -> Value:
+    """Converts `value` to the type of the hint: "4/255" to a Fraction, "1e-3" to a float.
+
+    Raises BadParameter where that is impossible. what: the beginning of its message.
+    """
+    if value is None:
+        if hint.optional or hint.base == "any":
+            return None
+        raise BadParameter(f"{what} is null; it takes {hint.text}.")
+    if hint.sequence:
+        if not isinstance(value, tuple):
+            raise BadParameter(f"{what} takes {hint.text}; a list here would be a sweep. Write one value as [[{show(value)}]].")
+        return tuple(_scalar(item, hint, what) for item in value)
+    if isinstance(value, tuple) and hint.base != "any":
+        raise BadParameter(f"{what} is {show(value)}, a sequence; it takes {hint.text}.")
+    return _scalar(value, hint, what)
+
+
+def _scalar(value: Value, hint: Hint, what: str) -> Value:
+    if hint.base in ("any", "plugin"):
+        if hint.base == "plugin" and not isinstance(value, str | Spec):
+            raise BadParameter(f"{what} is {show(value)}; it takes {hint.text}: a name, or {{name: {{…}}}}.")
+        return value
+    if hint.base == "literal":
+        return _choice(value, hint, what)
+    wanted = {"float": _number, "int": _whole, "bool": _truth, "str": _text}[hint.base](value)
+    if wanted is None:
+        raise BadParameter(f"{what} is {show(value)!r}; it takes {hint.text}.")
+    for sign, limit in hint.bounds:
+        number = float(wanted)  # type: ignore[arg-type]
+        if not {">": number > limit, ">=": number >= limit, "<": number < limit, "<=": number <= limit}[sign]:
+            raise BadParameter(f"{what} is {show(wanted)}; it takes {hint.text}.")
+    return wanted
+
+
+def _choice(value: Value, hint: Hint, what: str) -> Value:
+    for choice in hint.choices:
+        if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or (isinstance(value, str) and value == str(choice)):
+            return choice  # type: ignore[no-any-return]
+    guess = nearest(str(value), [str(choice) for choice in hint.choices]) if isinstance(value, str) else ""
+    raise BadParameter(f"{what} is {show(value)}; it takes one of {hint.text}.{guess}")
+
+
+def _number(value: Value) -> Value:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return float(value)
+    if isinstance(value, float | Fraction):
+        return value if float(value) - float(value) == 0 else None
+    if isinstance(value, str):
+        try:
+            if "/" in value:
+                return Fraction(value) if "." not in value else Fraction(value.split("/")[0]) / Fraction(value.split("/")[1])
+            return _number(float(value))
+        except (ValueError, ZeroDivisionError):
+            return None
+    return None
+
+
+def _whole(value: Value) -> Value:
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _truth(value: Value) -> Value:
+    words = {"true": True, "false": False}
+    if isinstance(value, str):
+        return words.get(value.lower())
+    return value if isinstance(value, bool) else None
+
+
+def _text(value: Value) -> Value:
+    return value if isinstance(value, str) else None
