@@ -12,7 +12,7 @@ import pandas as pd
 from robustvit.report.charts import spaced, titled
 from robustvit.report.figures import Bar, Point, bar, ceiling, in_order, number, told
 from robustvit.report.suite_results import Entrant, Stage, mean, point_of
-from robustvit.results.gradient_masking import word
+from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where many answers are right
@@ -218,13 +218,13 @@ def _entry(point: Point | None, column: Column, top: float, rivals: Sequence[Poi
     best = column.marked and len(known) > 1 and _sound(point) and point.value == (max if column.higher_is_better else min)(known)
     return Entry(
         number(point.value), interval, bar(point.value, point.low, point.high, top), repr(point.value), point.status,
-        f"{column.title}\n{told(point, column.unit)}", best, word(point.gradients),
+        f"{column.title}\n{told(point, column.unit)}", best, verdict_word(point.gradients),
     )  # fmt: skip
 
 
 def _sound(point: Point) -> bool:
     """Whether a number may be the best of all: it is complete, and no gradient that it rests on is suspect."""
-    return point.known and point.status == "complete" and word(point.gradients) != "suspect"
+    return point.known and point.status == "complete" and verdict_word(point.gradients) != "suspect"
 
 
 def _top(column: Column, points: Sequence[Point]) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from robustvit.report.figures import SLOTS, Point
-from robustvit.results.gradient_masking import gravest
+from robustvit.results.gradient_masking import worst_verdict
 from robustvit.statistics.estimates import of_measurements
 
 _SELF = ("model", "transforms", "seed", "precision", "model_view", "storage")  # what makes one entrant another
@@ -74,8 +74,8 @@ class Entrant:
         return {Place(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
 
     def gradients(self) -> str:
-        """The gravest verdict on the gradients that attacks followed; "" without attacks."""
-        return gravest(self.rows["gradients"])
+        """The worst_verdict verdict on the gradients that attacks followed; "" without attacks."""
+        return worst_verdict(self.rows["gradients"])
 
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where it was not asked."""

@@ -10,7 +10,7 @@ from robustvit.report.charts import spaced
 from robustvit.report.figures import Point, in_order, number
 from robustvit.report.ranking import corruption_errors, mean_error, numbers_of, status_of, strongest_attacks
 from robustvit.report.suite_results import Entrant, Stage, point_of
-from robustvit.results.gradient_masking import word
+from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 
 _SHOWN = 6  # names that a note lists before it counts the rest
@@ -50,8 +50,8 @@ def doubts(stages: list[Stage]) -> list[Doubt]:
     found = []
     for entrant in (one for stage in stages for one in stage.entrants):
         judged = entrant.gradients()
-        if word(judged) not in ("", "honest"):
-            found.append(Doubt(word(judged), entrant.name, judged.partition(": ")[2]))
+        if verdict_word(judged) not in ("", "honest"):
+            found.append(Doubt(verdict_word(judged), entrant.name, judged.partition(": ")[2]))
     return sorted(dict.fromkeys(found), key=lambda doubt: doubt.word)
 
 
@@ -62,7 +62,7 @@ def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
     sentence = "; ".join(parts) + "." if parts else "has no number yet."
     status, told = status_of(entrant.cells)
     reserves = ["Its weights are random: these numbers are those of guessing."] if entrant.random else []
-    if word(entrant.gradients()) == "suspect":
+    if verdict_word(entrant.gradients()) == "suspect":
         reserves.append("The gradients that its attacks followed are suspect.")
     if status != "complete":
         reserves.append(f"{told[0].upper()}{told[1:]}.")
