@@ -73,11 +73,11 @@ def _shown(value: object) -> str:
 
 def tell_gradients(board: Any) -> None:
     """Why what attacks left of a model cannot be believed yet, each reason once."""
-    from robustvit.results.gradient_masking import word
+    from robustvit.results.gradient_masking import verdict_word
 
-    told = board.loc[~board["gradients"].map(word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
+    told = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
     for model, text in told.itertuples(index=False):
-        mark, hint = ("[red]! gradients suspect:[/]", "") if word(text) == "suspect" else ("[yellow]gradients unchecked:[/]", _HINT)
+        mark, hint = ("[red]! gradients suspect:[/]", "") if verdict_word(text) == "suspect" else ("[yellow]gradients unchecked:[/]", _HINT)
         err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
 
 

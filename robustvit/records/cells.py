@@ -1,4 +1,4 @@
-"""What a store holds on each question: which cells its runs asked, whose weights, on what data, and the rows that answer them."""
+"""The cells that the runs of a store requested, and the rows that the store holds of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pandas as pd
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
 from robustvit.records.records import Piece, Question, cover, read
-from robustvit.records.records import rows as counted
+from robustvit.records.records import rows as count_rows
 from robustvit.records.store import Store
 from robustvit.spec.sample_order import SHARD
 
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question of the latest run that asked it. weights: pretrained, random, …; data: as the run met it."""
+class StoredCell:
+    """A cell as the latest run that requested it describes it. weights: pretrained, random, …; data: as that run loaded it."""
 
     question: Question
     weights: str
@@ -36,8 +36,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The first `asked` rows of a cell, as far as they are here, and what was told beside them.
+class CellRows:
+    """The rows of the requested samples of a cell, as far as they are stored, and what was recorded beside them.
 
     status: complete, partial or failed, and the reason of the latter two. A failed cell has no rows.
     """
@@ -50,69 +50,123 @@ class Answer:
     environments: frozenset[str] = field(default_factory=frozenset)
 
 
-def opened(store: Store | Path | str) -> Store:
+class RowReader:
+    """Reads the rows of cells, each cell from disk once, also where a later step needs some of its columns again.
+
+    keep: the columns that a later step needs, by scenario or else by kind of cell; they stay in memory once a cell is read.
+    """
+
+    def __init__(self, store: Store, keep: Mapping[str, Sequence[str]]) -> None:
+        self.store = store
+        self._keep = keep
+        self._kept: dict[Question, pd.DataFrame] = {}
+        self._samples: list[pd.Series] = []
+        self._descriptions: dict[str, Mapping[str, Any]] = {}
+
+    def rows(self, question: Question, columns: Sequence[str] | None = None) -> CellRows:
+        """`rows_of` a cell, with the columns to keep among them."""
+        keep = self._columns(question)
+        found = rows_of(self.store, question, None if columns is None else sorted({*columns, *keep}))
+        if keep:
+            kept = found.rows[["sample", *(name for name in keep if name in found.rows)]]
+            self._kept[question] = kept.assign(sample=self._shared(kept["sample"]))
+        return found
+
+    def kept(self, question: Question) -> pd.DataFrame:
+        """The columns to keep of a cell; read now where `rows` has not read them."""
+        if question not in self._kept:
+            self.rows(question, ())
+        return self._kept[question]
+
+    def description(self, cell: str) -> Mapping[str, Any]:
+        """The canonical question behind a cell id; empty where the store does not hold it."""
+        if cell not in self._descriptions:
+            known = (self.store.path / "cells" / cell / "cell.json").is_file()
+            self._descriptions[cell] = self.store.describe(cell) if known else {}
+        return self._descriptions[cell]
+
+    def _columns(self, question: Question) -> Sequence[str]:
+        return self._keep.get(question.scenario, self._keep.get(question.kind, ()))
+
+    def _shared(self, samples: pd.Series) -> pd.Series:
+        """The same ids in memory once: a hundred cells of the same samples need no hundred copies."""
+        for known in self._samples:
+            if known.equals(samples):
+                return known
+        self._samples.append(samples)
+        return samples
+
+
+def open_store(store: Store | Path | str) -> Store:
     """The store itself, or the one at a path. Raises StoreError where there is none."""
     return store if isinstance(store, Store) else Store(store)
 
 
-def asked(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> list[Asked]:
-    """Every question of the store's runs, in the order they asked it.
+def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> list[StoredCell]:
+    """Every cell that the runs of a store requested, in the order they requested it.
 
-    Where runs asked the same of a model with another version of a plug-in or of the data, the latest run's cell is the one: rows of
-    different questions are never mixed. Raises StoreError for a suite or model that no run asked for.
+    Where runs requested the same of a model with another version of a plug-in or of the data, the cell is the latest run's: rows of different
+    cells are never mixed. Of a chain of attacks one step only: the first that failed, else the last that all samples have come to, else the first.
+    Raises StoreError for a suite or model that no run requested.
     """
     facts = _facts(store)
     latest: dict[tuple[Any, ...], Question] = {}
     for question in store.questions(suite, models):
-        key = (*place(question), question.suite, question.model, question.precision, question.view, question.link)
+        key = (*setting(question), question.suite, question.model, question.precision, question.view, question.link)
         earlier = latest.get(key)
         if earlier is not None:
-            log.info("%s %s of %s was asked as %s and as %s", *place(question)[2:4], question.model, earlier.cell, question.cell)
+            log.info(
+                "%s %s of %s was requested as %s and as %s",
+                question.scenario,
+                question.severity,
+                question.model,
+                earlier.cell,
+                question.cell,
+            )
         if earlier is None or facts[question.suite, question.cell].run >= facts[earlier.suite, earlier.cell].run:
             latest[key] = question
-    return [facts[question.suite, question.cell].of(question) for question in _furthest(store, latest)]
+    return [facts[question.suite, question.cell].of(question) for question in _one_step_each(store, latest)]
 
 
-def _furthest(store: Store, asked: Mapping[tuple[Any, ...], Question]) -> list[Question]:
-    """The questions, of each chain of attacks one link only: the first that failed, else the last that every sample has come to, else the first."""
+def _one_step_each(store: Store, latest: Mapping[tuple[Any, ...], Question]) -> list[Question]:
     chains: dict[tuple[Any, ...], list[Question]] = {}
-    for key, question in asked.items():
+    for key, question in latest.items():
         chains.setdefault(key[:-1], []).append(question)
-    return [links[0] if len(links) == 1 else _telling(store, links) for links in chains.values()]
+    return [steps[0] if len(steps) == 1 else _step_to_show(store, steps) for steps in chains.values()]
 
 
-def _telling(store: Store, links: Sequence[Question]) -> Question:
-    ordered = sorted(links, key=lambda question: question.link)
+def _step_to_show(store: Store, steps: Sequence[Question]) -> Question:
+    ordered = sorted(steps, key=lambda question: question.link)
     failed = [one for one in ordered if store.failure(one.cell) is not None]
-    reached = [one for one in ordered[1:] if counted(store.pieces(one.cell)) >= one.asked]
+    reached = [one for one in ordered[1:] if count_rows(store.pieces(one.cell)) >= one.asked]
     return failed[0] if failed else reached[-1] if reached else ordered[0]
 
 
-def place(question: Question) -> tuple[Any, ...]:
-    """What makes two models' cells answers to the same question: their transforms, data, scenario, severity, parameters, seed and precision."""
+def setting(question: Question) -> tuple[Any, ...]:
+    """What the cells of two models must share to be compared: transforms, data, scenario, severity, parameters, seed, precision and storage."""
     return (
         question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
         question.storage,
     )  # fmt: skip
 
 
-def answer(store: Store, question: Question, columns: Sequence[str] | None = None) -> Answer:
+def rows_of(store: Store, question: Question, columns: Sequence[str] | None = None) -> CellRows:
     """The rows of a cell, or why there are none. columns: read only these, as far as the cell has them (`sample` always)."""
     pieces = [piece for piece in cover(store.pieces(question.cell)) if piece.shard * SHARD + piece.start < question.asked]
     failure = store.failure(question.cell)
     try:
-        about = [store.about(piece) for piece in pieces]
+        notes = [store.about(piece) for piece in pieces]
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]
         rows = read(pieces, names) if pieces else pd.DataFrame({"sample": pd.Series(dtype="str")})
     except StoreDamaged as error:
-        return Answer(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
+        return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
     rows = rows[_positions(pieces) < question.asked].reset_index(drop=True)
-    whole = Answer(
+    whole = CellRows(
         rows,
         "complete",
-        seconds=float(sum(float(note.get("seconds", 0.0)) for note in about)),
-        versions=frozenset(str(note["version"]) for note in about if "version" in note),
-        environments=frozenset(str(note["environment"]) for note in about if "environment" in note),
+        seconds=float(sum(float(note.get("seconds", 0.0)) for note in notes)),
+        versions=frozenset(str(note["version"]) for note in notes if "version" in note),
+        environments=frozenset(str(note["environment"]) for note in notes if "environment" in note),
     )
     if len(rows) >= question.asked and question.link < question.links:
         return replace(
@@ -127,7 +181,7 @@ def answer(store: Store, question: Question, columns: Sequence[str] | None = Non
 
 
 def _positions(pieces: Sequence[Piece]) -> np.ndarray:
-    """The place in evaluation order of each row that `records.read` gives for these pieces."""
+    """The position in evaluation order of each row that `records.read` returns for these pieces."""
     reached: dict[int, int] = {}
     spans = []
     for piece in pieces:
@@ -142,12 +196,12 @@ class _Facts:
     weights: str
     data: DataFacts
 
-    def of(self, question: Question) -> Asked:
-        return Asked(question, self.weights, self.data)
+    def of(self, question: Question) -> StoredCell:
+        return StoredCell(question, self.weights, self.data)
 
 
 def _facts(store: Store) -> dict[tuple[str, str], _Facts]:
-    """What the last manifest that asked a cell says about it, by (suite, cell)."""
+    """What the last manifest that requested a cell says about it, by (suite, cell)."""
     found: dict[tuple[str, str], _Facts] = {}
     for run, manifest in enumerate(store.manifests()):
         for cell in manifest.cells:

@@ -13,7 +13,7 @@ from robustvit.report.figures import Bar, axis_end, bar
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import Point, mean_of_complete, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
-from robustvit.results.gradient_masking import word
+from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where accuracy is high
@@ -214,13 +214,13 @@ def _entry(point: Point | None, column: Column, end: float, rivals: Sequence[Poi
     best = column.marked and len(values) > 1 and _reliable(point) and point.value == (max if column.higher_is_better else min)(values)
     return RankingEntry(
         format_number(point.value), interval, bar(point.value, point.low, point.high, end), repr(point.value), point.kind,
-        f"{column.title}\n{point_text(point, column.unit)}", best, word(point.gradients),
+        f"{column.title}\n{point_text(point, column.unit)}", best, verdict_word(point.gradients),
     )  # fmt: skip
 
 
 def _reliable(point: Point) -> bool:
     """Whether a number may be marked as the best: it is complete, and its gradient masking verdict is not suspect."""
-    return point.known and point.status == "complete" and word(point.gradients) != "suspect"
+    return point.known and point.status == "complete" and verdict_word(point.gradients) != "suspect"
 
 
 def _axis_end(column: Column, points: Sequence[Point]) -> float:

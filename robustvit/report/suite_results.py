@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from robustvit.report.points import Point, point_of
-from robustvit.results.gradient_masking import gravest
+from robustvit.results.gradient_masking import worst_verdict
 from robustvit.statistics.estimates import of_measurements
 
 _IDENTITY = ("model", "transforms", "seed", "precision", "model_view", "storage")  # columns that together identify a model
@@ -81,7 +81,7 @@ class ModelResults:
 
     def gradients(self) -> str:
         """The worst gradient masking verdict of the model's attacks; "" without attacks."""
-        return gravest(self.rows["gradients"])
+        return worst_verdict(self.rows["gradients"])
 
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where the suite does not have it."""

@@ -10,7 +10,7 @@ from robustvit.report.labels import format_number, sorted_levels, with_spaces
 from robustvit.report.points import point_of, value_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
-from robustvit.results.gradient_masking import word
+from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 
 _LISTED = 6  # names that a notice lists before it counts the rest
@@ -51,8 +51,8 @@ def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
     warnings = []
     for model in (one for suite in suites for one in suite.models):
         gradients = model.gradients()
-        if word(gradients) not in ("", "honest"):
-            warnings.append(GradientWarning(word(gradients), model.name, gradients.partition(": ")[2]))
+        if verdict_word(gradients) not in ("", "honest"):
+            warnings.append(GradientWarning(verdict_word(gradients), model.name, gradients.partition(": ")[2]))
     return sorted(dict.fromkeys(warnings), key=lambda warning: warning.verdict)
 
 
@@ -64,7 +64,7 @@ def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
     sentence = f"{parts}." if clean else f"has {parts}."
     status, counts = worst_status(model.cells)
     caveats = ["Its weights are random, so these numbers are at chance level."] if model.random else []
-    if word(model.gradients()) == "suspect":
+    if verdict_word(model.gradients()) == "suspect":
         caveats.append("Its gradients are suspect (gradient masking): its robust accuracy may be overestimated.")
     if status != "complete":
         caveats.append(f"{counts}.")

@@ -1,4 +1,4 @@
-"""What models said of the clean pictures, to be held against what they say of the same pictures changed."""
+"""The class that a model predicts for each clean image, to compare with its prediction on the same image perturbed."""
 
 from __future__ import annotations
 
@@ -7,57 +7,43 @@ from typing import Any
 
 import pandas as pd
 
-from robustvit.records.cells import Asked, answer, asked
+from robustvit.records.cells import RowReader, StoredCell, rows_of
 from robustvit.records.records import Question
-from robustvit.records.store import Store
-from robustvit.results.attack_outcomes import circumstances
+from robustvit.results.attack_outcomes import without_scenario
 
 COLUMN = "clean_pred"
-_CHANGED = ("corruption", "attack")  # what shows the model changed pictures; a certificate asks another model, and an analysis measures
+_PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed images; certificates query another model, analyses measure
 
 
-class CleanAnswers:
-    """The answers of the `clean` cells of a store, read when first asked for and kept by what other cells share with them.
+def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: Iterable[StoredCell]) -> dict[str, pd.Series]:
+    """The clean predictions beside each perturbed cell, by its id: a Series by sample. A cell without a clean one beside it is absent.
 
-    models: whose, by label; default, all.
+    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed and
+    precision. The storage may differ, which clean images do not go through.
     """
-
-    def __init__(self, store: Store, models: Iterable[str] | None = None) -> None:
-        self._store = store
-        self._models = None if models is None else list(models)
-        self._cells: dict[str, Question] | None = None
-        self._read: dict[str, pd.Series] = {}
-
-    def joined(self, question: Question, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a cell with the class that was answered of the clean picture in `clean_pred`, not a number where that is not known."""
-        clean = self._beside(question)
-        if clean is None:
-            return rows
-        return rows.assign(**{COLUMN: rows["sample"].map(self._answers(clean)).astype("float64")})
-
-    def _beside(self, question: Question) -> Question | None:
-        if question.scenario == "clean" or question.kind not in _CHANGED:
-            return None
-        if self._cells is None:
-            self._cells = {place: one.question for one in asked(self._store, None, self._models) if (place := self._place(one))}
-        return self._cells.get(_shared(self._told(question)))
-
-    def _place(self, one: Asked) -> str:
-        """What other cells share with a clean cell; nothing of any other."""
-        told = self._told(one.question)
-        return _shared(told) if one.question.scenario == "clean" and told else ""
-
-    def _told(self, question: Question) -> Mapping[str, Any]:
-        known = self._store.knows(question.cell)
-        return self._store.describe(question.cell) if known else {}
-
-    def _answers(self, clean: Question) -> pd.Series:
-        if clean.cell not in self._read:
-            rows = answer(self._store, clean, ["pred"]).rows
-            self._read[clean.cell] = pd.Series(rows["pred"].to_numpy() if len(rows) else [], rows["sample"], dtype="float64")
-        return self._read[clean.cell]
+    clean = {place: one.question for one in others if one.question.scenario == "clean" and (place := _setting(reader, one.question))}
+    read: dict[str, pd.Series] = {}
+    found = {}
+    for question in (one.question for one in cells):
+        beside = clean.get(_setting(reader, question)) if question.kind in _PERTURBED and question.scenario != "clean" else None
+        if beside is not None:
+            if beside.cell not in read:
+                read[beside.cell] = _predictions(reader, beside)
+            found[question.cell] = read[beside.cell]
+    return found
 
 
-def _shared(told: Mapping[str, Any]) -> str:
-    """The circumstances of a cell but for the storage that clean pictures do not go through."""
-    return circumstances({key: value for key, value in told.items() if key != "storage"})
+def joined(rows: pd.DataFrame, clean: pd.Series) -> pd.DataFrame:
+    """The rows of a cell with the clean prediction in COLUMN, NaN where it is not known."""
+    return rows.assign(**{COLUMN: rows["sample"].map(clean).astype("float64")})
+
+
+def _predictions(reader: RowReader, question: Question) -> pd.Series:
+    rows = rows_of(reader.store, question, ["pred"]).rows
+    return pd.Series(rows["pred"].to_numpy() if len(rows) else [], rows["sample"], dtype="float64")
+
+
+def _setting(reader: RowReader, question: Question) -> str:
+    """What a cell shares with its clean cell; empty where the store does not hold its canonical question."""
+    description: Mapping[str, Any] = reader.description(question.cell)
+    return without_scenario({key: value for key, value in description.items() if key != "storage"}) if description else ""

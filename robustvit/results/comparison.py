@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import bdtr
 
 from robustvit.errors import StoreError, few, nearest
-from robustvit.records.cells import Asked, answer, asked, opened, place
+from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
 from robustvit.records.store import Store
 from robustvit.statistics.intervals import holm, paired
 
@@ -33,8 +33,8 @@ class _Pair:
     """The same question answered twice: rows of the samples both have, sorted by sample, with columns of either side marked _a and _b."""
 
     key: tuple[Any, ...]
-    a: Asked
-    b: Asked
+    a: StoredCell
+    b: StoredCell
     rows: pd.DataFrame
 
     @property
@@ -61,14 +61,14 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     metrics on the leaderboard), or `clips` (frames are no independent samples, and no label is asked of them: see flip_rate there). Raises StoreError for a model that is not there, and where
     the two share no cell.
     """
-    rows = [{**pair.about, **_tested(pair)} for pair in _pairs(opened(store), a, b, suite)]
+    rows = [{**pair.about, **_tested(pair)} for pair in _pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
 
 
 def flips(store: Store | Path | str, a: str, b: str, *, suite: str | None = None) -> pd.DataFrame:
     """The samples that one of two models got right and the other wrong, in the cells they share. `cell` is a's, `cell_b` is b's."""
     names = ["suite", "data", "cell", "scenario", "severity", "params", "sample", "label", "pred_a", "pred_b", "cell_b"]
-    parts = [_flipped(pair) for pair in _pairs(opened(store), a, b, suite)]
+    parts = [_flipped(pair) for pair in _pairs(open_store(store), a, b, suite)]
     counts = dict.fromkeys(("label", "pred_a", "pred_b"), "int64")
     return pd.concat(parts, ignore_index=True)[names].astype(counts)
 
@@ -81,8 +81,8 @@ def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFra
     verdict: `identical` (equal records), `moved` (p_holm below 5 %, corrected over all matched cells), `within chance`, `not compared` (no
     shared samples, or no predictions), `only in a`, `only in b`. Cells that only one store asked are listed without numbers.
     """
-    first, second = opened(store_a), opened(store_b)
-    left, right = _by_label(asked(first)), _by_label(asked(second))
+    first, second = open_store(store_a), open_store(store_b)
+    left, right = _by_label(stored_cells(first)), _by_label(stored_cells(second))
     rows = [_moved(key, left.get(key), right.get(key), first, second) for key in dict.fromkeys([*left, *right])]
     table = pd.DataFrame(rows, columns=["model", *_ABOUT, *_NUMBERS[:6], "changed", *_NUMBERS[6:10], "equal", *_NUMBERS[10:]])
     matched = table["p"].notna()
@@ -101,10 +101,10 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
         yield _pair(key, (store, left[key]), (store, right[key]), _JUDGED)
 
 
-def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], Asked]]:
+def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
     """The cells of both sides by what was asked; of their transforms only where neither side is named with its own."""
     names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
-    found = asked(store, suite, [model for model, *_ in names])
+    found = stored_cells(store, suite, [model for model, *_ in names])
     if not any(arrow for _, arrow, _ in names):
         return [_by_place(one for one in found if one.question.model == model) for model in (a, b)]
     _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
@@ -114,7 +114,7 @@ def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[A
     ]  # fmt: skip
 
 
-def _refuse_unknown(names: Iterable[str], found: Iterable[Asked]) -> None:
+def _refuse_unknown(names: Iterable[str], found: Iterable[StoredCell]) -> None:
     """Raises StoreError for a model whose transforms no run applied."""
     known = list(dict.fromkeys(f"{one.question.model}{_ARROW}{one.question.transforms}".removesuffix(_ARROW) for one in found))
     for name in names:
@@ -122,16 +122,16 @@ def _refuse_unknown(names: Iterable[str], found: Iterable[Asked]) -> None:
             raise StoreError(f"no run asked for '{name}'.{nearest(name, known)} These were asked for: {few(known)}.")
 
 
-def _by_place(found: Iterable[Asked]) -> dict[tuple[Any, ...], Asked]:
-    return {(one.question.suite, *place(one.question)): one for one in found}
+def _by_place(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
+    return {(one.question.suite, *setting(one.question)): one for one in found}
 
 
-def _by_label(found: Iterable[Asked]) -> dict[tuple[Any, ...], Asked]:
-    return {(one.question.model, one.question.suite, *place(one.question)): one for one in found}
+def _by_label(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
+    return {(one.question.model, one.question.suite, *setting(one.question)): one for one in found}
 
 
-def _pair(key: tuple[Any, ...], a: tuple[Store, Asked], b: tuple[Store, Asked], columns: Sequence[str] | None) -> _Pair:
-    frames = [answer(store, one.question, columns).rows for store, one in (a, b)]
+def _pair(key: tuple[Any, ...], a: tuple[Store, StoredCell], b: tuple[Store, StoredCell], columns: Sequence[str] | None) -> _Pair:
+    frames = [rows_of(store, one.question, columns).rows for store, one in (a, b)]
     rows = frames[0].merge(frames[1], on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
     if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
         raise StoreError(
@@ -198,7 +198,7 @@ def _flipped(pair: _Pair) -> pd.DataFrame:
     return rows.assign(**told, cell_b=pair.b.question.cell)
 
 
-def _moved(key: tuple[Any, ...], a: Asked | None, b: Asked | None, first: Store, second: Store) -> dict[str, Any]:
+def _moved(key: tuple[Any, ...], a: StoredCell | None, b: StoredCell | None, first: Store, second: Store) -> dict[str, Any]:
     model, suite, *rest = key
     about = {"model": model, "suite": suite, **dict(zip(_PLACE, rest, strict=True))}
     if a is None or b is None:
@@ -207,7 +207,7 @@ def _moved(key: tuple[Any, ...], a: Asked | None, b: Asked | None, first: Store,
         return {**about, **blank, f"cell_{side}": one.question.cell if one else "", "verdict": f"only in {side}"}
     pair = _pair(key[1:], (first, a), (second, b), _JUDGED)
     numbers = _tested(pair, sign=-1)
-    equal = _equal(answer(first, a.question).rows, answer(second, b.question).rows)
+    equal = _equal(rows_of(first, a.question).rows, rows_of(second, b.question).rows)
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0
     verdict = "identical" if equal else "" if "p" in numbers else "not compared"
     return {**about, **numbers, "changed": changed, "equal": equal, "verdict": verdict}

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
-from robustvit.results.gradient_masking import gravest, word
+from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.summary import shown, summary
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
@@ -121,8 +121,11 @@ def _robustbench(board: pd.DataFrame) -> str:
 
 def _reliability(part: pd.DataFrame) -> dict[str, Any]:
     """Whether the attacks' gradients are suspect, None where that is not known, and why."""
-    judged = gravest(part["gradients"])
-    return {"unreliable": {"suspect": True, "honest": False}.get(word(judged)), "footnote": f"gradients {judged}" if judged else None}
+    judged = worst_verdict(part["gradients"])
+    return {
+        "unreliable": {"suspect": True, "honest": False}.get(verdict_word(judged)),
+        "footnote": f"gradients {judged}" if judged else None,
+    }
 
 
 def _one(part: pd.DataFrame, **wanted: str) -> pd.Series | None:

@@ -1,12 +1,12 @@
-"""Whether the gradients that attacks followed can be believed: a verdict for each model, from its own cells.
+"""Whether a model masks its gradients, so that attacks which follow them overestimate its robustness: a verdict from its own cells.
 
 The checks are those by which Athalye, Carlini and Wagner (2018, "Obfuscated Gradients Give a False Sense of Security", section 3.1) recognise
-gradients that hide adversarial examples; Carlini et al. (2019, "On Evaluating Adversarial Robustness") ask every evaluation for them. An attack that
-ought to be weaker is held against those that ought to be stronger, sample by sample: every sample that only the weaker one fells was left by a
-fault of the stronger. Loss surfaces come from the analysis `loss_surface`.
+gradients that hide adversarial examples; Carlini et al. (2019, "On Evaluating Adversarial Robustness") require them of every evaluation. An
+attack that should be weaker is compared with those that should be stronger, sample by sample: on every sample that only the weaker one gets
+misclassified the stronger one failed. Loss surfaces come from the analysis `loss_surface`.
 
-A check fails where this happens on more than 1 % of the samples, as an exact binomial test knows it: the chance of as many, were the share 1 %, is
-below 5 % after Holm's correction over all tests of the model. A few samples may fall to luck.
+A check fails where this happens on more than 1 % of the samples by an exact binomial test: the probability of as many, were the share 1 %, is
+below 5 % after Holm's correction over all tests of the model. A few samples may be misclassified by luck.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import bdtrc
 
 from robustvit.metrics.gradients import probability_outputs, random_step_wins, slope_disagreement
-from robustvit.records.cells import asked, opened
+from robustvit.records.cells import RowReader, StoredCell, open_store, stored_cells
 from robustvit.records.store import Store
-from robustvit.results.attack_outcomes import Attempts, Evidence, Link, Trial
+from robustvit.results.attack_outcomes import COLUMNS, AttackCell, AttackStep, ModelAttacks, attacks_beside
 from robustvit.statistics.intervals import holm
 
 SHARE, ALPHA = 0.01, 0.05
@@ -40,7 +41,7 @@ NEEDS = {
 CHECKS = tuple(NEEDS)
 
 _OPTIONAL = "transfer"
-_GRAVE = ("suspect", "unchecked", "honest")
+_WORST_FIRST = ("suspect", "unchecked", "honest")
 _BEATS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "one step": ("one step beats iterative", "one step", ("iterative",)),
     "random search": ("random search beats gradients", "search", ("iterative", "one step")),
@@ -55,10 +56,10 @@ _SURFACES: tuple[tuple[str, Callable[[pd.DataFrame], np.ndarray]], ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One check of some cells. claim: what is the case where it fails. between: whom it compares.
+    """One check of some cells. claim: what holds where it fails. between: the attacks that it compares.
 
-    count, of: on how many of how many samples the claim holds. p: Holm's, that as many would be if the share were 1 %. status: `passed`, `failed`, or `unchecked`,
-    where `between` says why.
+    count, of: on how many of how many samples the claim holds. p: the probability of as many if the share were 1 %, corrected by Holm. status:
+    `passed`, `failed`, or `unchecked`, where `between` gives the reason.
     """
 
     check: str
@@ -76,13 +77,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What all findings about a model's gradients come to."""
+    """The verdict on a model's gradients, from all findings about them."""
 
     findings: tuple[Finding, ...]
 
     @property
     def status(self) -> str:
-        """`suspect` where a check failed, `honest` where all passed, else `unchecked`. Transfer, which takes another model, may be missing."""
+        """`suspect` where a check failed, `honest` where all passed, else `unchecked`. Transfer, which needs another model, may be missing."""
         if any(finding.status == "failed" for finding in self.findings):
             return "suspect"
         return "unchecked" if set(self._lacking()) - {_OPTIONAL} else "honest"
@@ -99,147 +100,146 @@ class Verdict:
         return [finding.check for finding in self.findings if finding.status == "unchecked"]
 
     def _worst(self) -> list[Finding]:
-        """Of each claim that holds, where it holds for the largest share."""
+        """For each claim that holds, the finding with the largest share of samples."""
         failed = [finding for finding in self.findings if finding.status == "failed"]
         claims = dict.fromkeys(finding.claim for finding in failed)
         return [max((one for one in failed if one.claim == claim), key=lambda one: one.count / one.of) for claim in claims]
 
 
-def verdict(evidence: Evidence) -> Verdict:
-    """What a model's attacks and loss surfaces say of its gradients."""
-    found = [*_beaten(evidence.trials), *_unbounded(evidence.trials), *_larger(evidence.trials), *_surfaces(evidence.surfaces)]
+def verdict(attacks: ModelAttacks) -> Verdict:
+    """The verdict on a model's gradients from its attacks and loss surfaces."""
+    found = [*_beaten(attacks.cells), *_unbounded(attacks.cells), *_larger(attacks.cells), *_surfaces(attacks.surfaces)]
     tested = _tested([one for one in found if one.of])
     checked = {one.check for one in tested}
-    untold = {one.check: one for one in found if not one.of}
-    missing = [untold.get(name, Finding(name, "", f"needs {NEEDS[name]}")) for name in CHECKS if name not in checked]
+    empty = {one.check: one for one in found if not one.of}
+    missing = [empty.get(name, Finding(name, "", f"needs {NEEDS[name]}")) for name in CHECKS if name not in checked]
     return Verdict(tuple(sorted([*tested, *missing], key=lambda one: CHECKS.index(one.check))))
 
 
-def verdicts(attempts: Attempts, models: Iterable[str] | None = None) -> dict[str, Verdict]:
-    """The verdict beside each attack that was expected, by cell. models: whose cells these are; default, any of the store's."""
-    known: dict[int, Verdict] = {}
-    gathered = attempts.gathered(models)
-    for evidence in gathered.values():
-        if id(evidence) not in known:
-            known[id(evidence)] = verdict(evidence)
-    return {cell: known[id(evidence)] for cell, evidence in gathered.items()}
+def verdicts(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> dict[str, Verdict]:
+    """The verdict beside each attack among `cells`, by cell id. others: the cells of the store that count as evidence, besides `cells`."""
+    found: dict[str, Verdict] = {}
+    for setting in attacks_beside(reader, cells, others):
+        found |= dict.fromkeys(setting.requested, verdict(setting.attacks))
+    return dict(sorted(found.items()))
 
 
-def gravest(texts: Iterable[str]) -> str:
-    """Of several verdicts as the leaderboard tells them the one to mind most; "" where there is none."""
-    told = {text for text in texts if text}
-    return min(sorted(told), key=lambda text: _GRAVE.index(word(text)), default="")
+def worst_verdict(texts: Iterable[str]) -> str:
+    """The worst of several verdicts as the leaderboard writes them; "" where there is none."""
+    return min(sorted({text for text in texts if text}), key=lambda text: _WORST_FIRST.index(verdict_word(text)), default="")
 
 
-def word(text: str) -> str:
-    """What a verdict begins with: `suspect`, `unchecked` or `honest`."""
+def verdict_word(text: str) -> str:
+    """The first word of a verdict: `suspect`, `unchecked` or `honest`."""
     return text.partition(" ")[0].rstrip(":")
 
 
 def findings(store: Store | Path | str, models: Iterable[str] | None = None) -> pd.DataFrame:
-    """Every finding about every model of a store, one row each, with the names that tell its circumstances.
+    """Every finding about every model of a store, one row each, beside the names of model, transforms, data, seed, precision, view and storage.
 
     Raises StoreError for a store or model that is not there.
     """
-    place = opened(store)
-    attempts, about = Attempts(place), {}
-    chosen = None if models is None else list(models)
-    for one in asked(place, None, chosen):
-        if one.question.kind == "attack":
-            attempts.expect(one.question)
-            about[one.question.cell] = {name: getattr(one.question, name) for name in _ABOUT}
-    told: dict[int, tuple[dict[str, object], Verdict]] = {}
-    for cell, found in verdicts(attempts, chosen).items():
-        told.setdefault(id(found), (about[cell], found))
-    rows = [{**where, **vars(one), "cells": " ".join(one.cells)} for where, found in told.values() for one in found.findings]
+    reader = RowReader(open_store(store), COLUMNS)
+    cells = stored_cells(reader.store, None, models)
+    about = {one.question.cell: {name: getattr(one.question, name) for name in _ABOUT} for one in cells}
+    by_setting: dict[int, tuple[dict[str, object], Verdict]] = {}
+    for cell, found in verdicts(reader, cells, ()).items():
+        by_setting.setdefault(id(found), (about[cell], found))
+    rows = [{**names, **vars(one), "cells": " ".join(one.cells)} for names, found in by_setting.values() for one in found.findings]
     return pd.DataFrame(rows, columns=[*_ABOUT, *Finding.__dataclass_fields__])
 
 
 def _tested(found: Sequence[Finding]) -> list[Finding]:
-    """The findings with their p-values, corrected for their number, and what follows from them."""
+    """The findings with their p-values, corrected for their number, and the status that follows."""
     corrected = holm([float(bdtrc(one.count - 1, one.of, SHARE)) if one.count else 1.0 for one in found])
     return [replace(one, p=float(p), status="failed" if p < ALPHA else "passed") for one, p in zip(found, corrected, strict=True)]
 
 
-def _beaten(trials: Sequence[Trial]) -> Iterator[Finding]:
-    """Attacks that ought to be weaker against all that ought to be stronger, at each radius where there are both."""
-    balls = dict.fromkeys((link.norm, link.eps) for trial in trials for link in trial.links)
+class _Part(NamedTuple):
+    """A step of an attack and the cell that it is of."""
+
+    cell: AttackCell
+    step: AttackStep
+
+
+def _parts(cells: Sequence[AttackCell]) -> list[_Part]:
+    return [_Part(cell, step) for cell in cells for step in cell.steps]
+
+
+def _beaten(cells: Sequence[AttackCell]) -> Iterator[Finding]:
+    """Attacks that should be weaker against all that should be stronger, at each radius where there are both."""
+    balls = dict.fromkeys((part.step.norm, part.step.eps) for part in _parts(cells))
     for check, (claim, weak, strong) in _BEATS.items():
         for ball in balls:
-            ones, others = _at(trials, ball, (weak,)), _at(trials, ball, strong)
-            if ones and any(link.role == "iterative" for _, link in others):
-                only, both = _only(_fell(ones), _fell(others))
-                told = f"{_names(ones)} against {_names(others)}, {ones[0][1].ball}"
-                yield _finding(check, claim, told, _trials([*ones, *others]), only, both)
+            ones, others = _at(cells, ball, (weak,)), _at(cells, ball, strong)
+            if ones and any(part.step.role == "iterative" for part in others):
+                between = f"{_names(ones)} against {_names(others)}, {ones[0].step.ball}"
+                yield _finding(check, claim, between, [*ones, *others], *_only(_fooled(ones), _fooled(others)))
 
 
-def _at(trials: Sequence[Trial], ball: tuple[str, float], roles: Sequence[str]) -> list[tuple[Trial, Link]]:
-    return [(trial, link) for trial in trials for link in trial.links if link.role in roles and (link.norm, link.eps) == ball]
+def _at(cells: Sequence[AttackCell], ball: tuple[str, float], roles: Sequence[str]) -> list[_Part]:
+    return [part for part in _parts(cells) if part.step.role in roles and (part.step.norm, part.step.eps) == ball]
 
 
-def _fell(part: Sequence[tuple[Trial, Link]]) -> pd.Series:
-    """Whether each sample that any of some attacks was asked about fell to one of them, by sample."""
-    return pd.concat([pd.Series(link.felled, index=trial.samples) for trial, link in part], axis=1).eq(True).any(axis=1)
+def _fooled(parts: Sequence[_Part]) -> pd.Series:
+    """Whether any of some attacks fooled the model, by sample, for the samples that at least one of them attacked."""
+    return pd.concat([pd.Series(part.step.fooled, index=part.cell.samples) for part in parts], axis=1).eq(True).any(axis=1)
 
 
 def _only(ones: pd.Series, others: pd.Series) -> tuple[int, int]:
-    """How many samples fell to the first alone, of how many that both sides were asked about."""
+    """On how many samples only the first fooled the model, of how many that both sides attacked."""
     both = pd.concat([ones, others], axis=1, join="inner").to_numpy(dtype=bool)
     return int((both[:, 0] & ~both[:, 1]).sum()), len(both)
 
 
-def _names(part: Sequence[tuple[Trial, Link]]) -> str:
-    return ", ".join(dict.fromkeys(link.name for _, link in part))
+def _names(parts: Sequence[_Part]) -> str:
+    return ", ".join(dict.fromkeys(part.step.name for part in parts))
 
 
-def _trials(part: Sequence[tuple[Trial, Link]]) -> list[Trial]:
-    return [trial for trial, _ in part]
-
-
-def _finding(check: str, claim: str, between: str, trials: Iterable[Trial], count: int, of: int) -> Finding:
-    cells = tuple(dict.fromkeys(trial.cell for trial in trials))
+def _finding(check: str, claim: str, between: str, parts: Iterable[_Part], count: int, of: int) -> Finding:
+    cells = tuple(dict.fromkeys(part.cell.cell for part in parts))
     return Finding(check, claim, between if of else "no sample that both sides attacked", cells, count, of)
 
 
-def _unbounded(trials: Sequence[Trial]) -> Iterator[Finding]:
-    """Attacks whose ball holds the grey picture whatever the image: what they missed.
+def _unbounded(cells: Sequence[AttackCell]) -> Iterator[Finding]:
+    """Attacks whose ball holds the uniform grey image whatever the input: the samples that they left robust.
 
-    In linf that is eps 0.5, in l2 and l1 half the distance from black to white. The grey picture has one answer: of the samples left, those of all
-    classes but one have an adversarial example within reach. With twice that radius every picture is within reach, and each sample has one. Where all
-    samples have one label the model may know one answer only, and cannot be fooled.
+    In linf that is eps 0.5, in l2 and l1 half the distance from black to white. The grey image has one predicted class: of the robust samples,
+    those of all classes but one have an adversarial example within reach. With twice that radius every image is within reach, and each sample
+    has one. Where all samples have one label the model may predict one class only, and cannot be fooled.
     """
-    part = [(trial, link) for trial in trials for link in trial.links if link.role == "iterative" and _reach(trial, link) >= 0.5]
-    if not part:
+    parts = [part for part in _parts(cells) if part.step.role == "iterative" and _reach(part) >= 0.5]
+    if not parts:
         return
-    labels = pd.concat([pd.Series(trial.labels, index=trial.samples) for trial, _ in part])
+    labels = pd.concat([pd.Series(part.cell.labels, index=part.cell.samples) for part in parts])
     labels = labels[~labels.index.duplicated()]
     if labels.nunique() == 1:
         yield Finding("unbounded", "", "all samples that were attacked have one label")
         return
-    left = labels[~_fell(part).reindex(labels.index)].value_counts()
-    spared = 0 if any(_reach(trial, link) >= 1.0 for trial, link in part) else int(left.max()) if len(left) else 0
-    told = f"{_names(part)}, {' and '.join(dict.fromkeys(link.ball for _, link in part))}"
-    yield _finding("unbounded", "an unbounded attack leaves samples", told, _trials(part), int(left.sum()) - spared, len(labels))
+    left = labels[~_fooled(parts).reindex(labels.index)].value_counts()
+    spared = 0 if any(_reach(part) >= 1.0 for part in parts) else int(left.max()) if len(left) else 0
+    between = f"{_names(parts)}, {' and '.join(dict.fromkeys(part.step.ball for part in parts))}"
+    yield _finding("unbounded", "an unbounded attack leaves samples", between, parts, int(left.sum()) - spared, len(labels))
 
 
-def _reach(trial: Trial, link: Link) -> float:
-    """The radius as a share of the distance from black to white; 0 in a norm that knows no such distance."""
-    widest = {"linf": 1.0, "l2": trial.values**0.5, "l1": float(trial.values)}.get(link.norm, math.inf)
-    return math.inf if math.isinf(link.eps) else link.eps / widest
+def _reach(part: _Part) -> float:
+    """The radius as a share of the distance from black to white; 0 in a norm without such a distance."""
+    widest = {"linf": 1.0, "l2": part.cell.values**0.5, "l1": float(part.cell.values)}.get(part.step.norm, math.inf)
+    return math.inf if math.isinf(part.step.eps) else part.step.eps / widest
 
 
-def _larger(trials: Sequence[Trial]) -> Iterator[Finding]:
-    """One attack at a radius and at the next larger one: what fell in the smaller ball is in the larger, too."""
-    alike: dict[str, list[Trial]] = {}
-    for trial in trials:
-        if any(link.role == "iterative" and math.isfinite(link.eps) for link in trial.links):
-            alike.setdefault(trial.same, []).append(trial)
+def _larger(cells: Sequence[AttackCell]) -> Iterator[Finding]:
+    """One attack at a radius and at the next larger one: what fools the model in the smaller ball is in the larger, too."""
+    alike: dict[str, list[AttackCell]] = {}
+    for cell in cells:
+        if any(step.role == "iterative" and math.isfinite(step.eps) for step in cell.steps):
+            alike.setdefault(cell.same, []).append(cell)
     for part in alike.values():
-        ordered = sorted(part, key=lambda trial: trial.links[-1].eps)
+        ordered = sorted(part, key=lambda cell: cell.steps[-1].eps)
         for small, large in itertools.pairwise(ordered):
-            only, both = _only(*(pd.Series(trial.felled, index=trial.samples) for trial in (small, large)))
-            told = f"{' and '.join(link.name for link in large.links)}, {small.links[-1].ball} against {large.links[-1].ball}"
-            yield _finding("larger ball", "a larger ball leaves more", told, (small, large), only, both)
+            counts = _only(*(pd.Series(cell.fooled, index=cell.samples) for cell in (small, large)))
+            between = f"{' and '.join(step.name for step in large.steps)}, {small.steps[-1].ball} against {large.steps[-1].ball}"
+            yield _finding("larger ball", "a larger ball leaves more", between, _parts((small, large)), *counts)
 
 
 def _surfaces(surfaces: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustvit.results.gradient_masking import gravest, word
+from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
 from robustvit.statistics.estimates import of_measurements, of_votes
 
@@ -69,7 +69,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
-    judged = word(gravest(part["gradients"]))
+    judged = verdict_word(worst_verdict(part["gradients"]))
     return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
 
 
@@ -117,7 +117,7 @@ def _number(row: pd.Series) -> str:
 
 def _doubted(row: pd.Series) -> str:
     """A number that an attack left, marked where the gradients it followed are suspect."""
-    return _number(row) + (" !" if word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
+    return _number(row) + (" !" if verdict_word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
 
 
 def _cell_text(row: pd.Series) -> str:

@@ -188,7 +188,7 @@ def hint_of(annotation: ast.expr | str | None, module: SourceModule) -> Hint:
     return Hint(name or "anything")
 
 
-def _home(node: ast.expr, module: Module) -> Module | None:
+def _home(node: ast.expr, module: SourceModule) -> SourceModule | None:
     """The module in which a name is looked up: its own, or for `rv.Severity` the one imported as `rv`."""
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in module.modules:
         return _module(module.modules[node.value.id])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.statistics.estimates import Clustered, Estimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
+from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
 from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, percentile, wilson
 
 
@@ -28,7 +28,7 @@ def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resamp
     return found
 
 
-def joined(asked: Metric, means: CellMeans, *which: str) -> Estimate:
+def joined(asked: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
     """What a metric over several cells makes of them; `which`: the corruption it is asked of.
 
     Where nothing varies, since every sample has the same value in every cell, resampling knows no interval: the cells' Wilson intervals give one.
@@ -36,7 +36,7 @@ def joined(asked: Metric, means: CellMeans, *which: str) -> Estimate:
     answer = asked.ask(means, *which)
     if np.ptp(answer[~np.isnan(answer)]) == 0.0:
         answer = np.append(answer[:1], asked.ask(replace(means, spread=True), *which)[1:])
-    return in_unit(asked, Estimate(float(answer[0]), *percentile(answer[1:]), means.n()))
+    return in_unit(asked, IntervalEstimate(float(answer[0]), *percentile(answer[1:]), means.n()))
 
 
 @dataclass(frozen=True)

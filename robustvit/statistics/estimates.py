@@ -21,7 +21,7 @@ A metric that has no value raises NotApplicable or MissingCells with the reason,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ _SHARES = ("%", "")  # units of metrics whose zeros and ones are counted, and no
 _JUDGED = ("label", "pred")  # what a cell must have to be asked a metric that does not say what it needs
 
 
-class Estimate(NamedTuple):
+class IntervalEstimate(NamedTuple):
     """A value in its metric's unit, its 95 % interval, and the number of samples it stands on."""
 
     value: float
@@ -90,11 +90,23 @@ class Metric:
         return sorted(set(self.entry.needs or _JUDGED) - set(columns))
 
     def applies(self, columns: Sequence[str]) -> bool:
-        """Whether a cell with these columns can be asked."""
+        """Whether a cell with these columns can be scored."""
         return not self.lacks(columns)
 
+    def missing(self, cells: Iterable[Sequence[str]]) -> str:
+        """Why none of some cells, each given by its columns, can be scored; "" where one can."""
+        lacks: list[str] = min((self.lacks(columns) for columns in cells if columns), key=len, default=[])
+        if not lacks:
+            return ""
+        hint = " Run with --keep logits." if "logits" in lacks else ""
+        if "clean_pred" in lacks and not hint:
+            hint = " Ask `clean`, too, of the same model and data."
+        if any(name.startswith("fact_") for name in lacks):
+            hint = f" Data tells such facts where it has them: see `robustvit list metrics {self.entry.name}` and `robustvit data`."
+        return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
-def metric(node: object) -> Metric:
+
+def resolve_metric(node: object) -> Metric:
     """The metric that a name, a `{name: {parameter: value}}` or a Spec stands for. Raises UnknownName or BadParameter."""
     (spec,) = parse(node)
     entry = registry.lookup("metric", spec.name, spec.where)
@@ -117,7 +129,7 @@ def of_votes(label: str) -> bool:
     return known is not None and bool({"votes", "radius", "patch_held"} & set(known.needs))
 
 
-def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> Estimate:
+def score(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> IntervalEstimate:
     """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
 
     resampler: hands out the resamples of clusters. Raises NotApplicable where no sample counts.
@@ -137,13 +149,13 @@ def judge(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler:
     return in_unit(asked, estimate)
 
 
-def in_unit(asked: Metric, estimate: Estimate) -> Estimate:
+def in_unit(asked: Metric, estimate: IntervalEstimate) -> IntervalEstimate:
     """The estimate in the unit of its metric."""
     ends = settled(Interval(asked.scale * estimate.low, asked.scale * estimate.high))
-    return Estimate(asked.scale * estimate.value, *ends, estimate.n)
+    return IntervalEstimate(asked.scale * estimate.value, *ends, estimate.n)
 
 
-def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> Estimate:
+def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEstimate:
     counted = ~np.isnan(values)
     n = int(counted.sum())
     if n == 0:
@@ -151,20 +163,20 @@ def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> Estimate:
     kept = values[counted]
     value = float(kept.mean())
     if share and bool(np.isin(kept, (0.0, 1.0)).all()):
-        return Estimate(value, *wilson(float(kept.sum()), n), n)
+        return IntervalEstimate(value, *wilson(float(kept.sum()), n), n)
     if np.ptp(kept) == 0:
-        return Estimate(value, value, value, n)
+        return IntervalEstimate(value, value, value, n)
     weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
     totals = weights.sum(axis=1)
     drawn = totals > 0  # a replicate may miss every sample that counts
-    return Estimate(value, *percentile((weights @ kept.astype(weights.dtype))[drawn] / totals[drawn]), n)
+    return IntervalEstimate(value, *percentile((weights @ kept.astype(weights.dtype))[drawn] / totals[drawn]), n)
 
 
-def _weighted(answer: Weighted, resamples: Resamples) -> Estimate:
+def _weighted(answer: Weighted, resamples: Resamples) -> IntervalEstimate:
     found = weighted_statistic(answer, resamples.weights)
     value, n = float(found[0]), resamples.n if answer.counted is None else answer.counted
     low, high = np.clip(certain_interval(answer, found, n) or reflected(value, found[1:]), answer.low, answer.high)
-    return Estimate(value, float(low), float(high), n)
+    return IntervalEstimate(value, float(low), float(high), n)
 
 
 def certain_interval(answer: Weighted, found: np.ndarray, n: int) -> Interval | None:
@@ -175,10 +187,10 @@ def certain_interval(answer: Weighted, found: np.ndarray, n: int) -> Interval | 
     return wilson(n * float(known[0]), n)
 
 
-def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> Estimate:
+def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> IntervalEstimate:
     drawn = (np.repeat(np.arange(resamples.n), counts.astype(np.intp)) for counts in resamples.weights[:_SLOW_REPLICATES])
     interval: Interval = reflected(value, np.array([float(asked.ask(rows.iloc[index].reset_index(drop=True))) for index in drawn]))
-    return Estimate(value, *interval, resamples.n)
+    return IntervalEstimate(value, *interval, resamples.n)
 
 
 def weighted_statistic(answer: Weighted, weights: np.ndarray) -> np.ndarray:

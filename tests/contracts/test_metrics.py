@@ -12,7 +12,7 @@ from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import Estimate, Metric, judge, metric
+from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
@@ -52,7 +52,7 @@ def cells() -> CellMeans:
     return CellMeans("imagenet-c", "imagenet", 1000, {cell: Values(key, (rng.random(60) < 0.5) * 1.0) for cell in asked}, resampler)
 
 
-def of_all(asked: Metric, errors: CellMeans) -> Estimate:
+def of_all(asked: Metric, errors: CellMeans) -> IntervalEstimate:
     which = ["fog"] if asked.entry.over == "corruption" else []
     return joined(asked, errors, *which)
 
@@ -69,22 +69,22 @@ def test_a_metric_says_where_it_is_from_and_what_it_divides_by(name: str) -> Non
 def test_a_metric_does_not_depend_on_the_order_of_rows(name: str) -> None:
     rows = records()
     shuffled = rows.sample(frac=1, random_state=1, ignore_index=True)
-    both = [judge(metric(name), table, Resamples(list(table["sample"]))) for table in (rows, shuffled)]
+    both = [score(resolve_metric(name), table, Resamples(list(table["sample"]))) for table in (rows, shuffled)]
     assert both[0] == both[1]
 
 
 @pytest.mark.parametrize("name", PER_CELL)
 def test_a_metric_leaves_its_records_alone_and_reads_what_it_needs(name: str) -> None:
-    asked, rows = metric(name), records()
+    asked, rows = resolve_metric(name), records()
     needed = rows[["sample", *asked.entry.needs]] if asked.entry.needs else rows
     before = needed.copy(deep=True)
-    judge(asked, needed, Resamples(list(needed["sample"])))
+    score(asked, needed, Resamples(list(needed["sample"])))
     pd.testing.assert_frame_equal(needed, before)
 
 
 @pytest.mark.parametrize("name", PER_CELL)
 def test_a_value_is_finite_and_near_its_interval(name: str) -> None:
-    value, low, high, n = judge(metric(name), records(), Resamples(list(records()["sample"])))
+    value, low, high, n = score(resolve_metric(name), records(), Resamples(list(records()["sample"])))
     assert low <= value <= high
     assert np.isfinite([value, low, high]).all()
     assert 0 < n <= 240
@@ -92,7 +92,7 @@ def test_a_value_is_finite_and_near_its_interval(name: str) -> None:
 
 @pytest.mark.parametrize("name", JOINED)
 def test_a_joined_metric_lies_in_its_interval(name: str) -> None:
-    value, low, high, n = of_all(metric(name), cells())
+    value, low, high, n = of_all(resolve_metric(name), cells())
     assert low <= value <= high
     assert n == 60
 
@@ -102,10 +102,10 @@ def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
     whole = cells()
     missing = {cell: None for cell in whole.cells if cell[0] != "clean"}
     with pytest.raises(MetricUndefined, match="lacking"):
-        of_all(metric(name), CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, **missing}, whole.resampler))
+        of_all(resolve_metric(name), CellMeans(whole.suite, whole.data, whole.classes, {**whole.cells, **missing}, whole.resampler))
 
 
 @pytest.mark.parametrize("name", DEMANDING)
 def test_a_metric_says_which_parameter_it_cannot_do_without(name: str) -> None:
     with pytest.raises(NotApplicable, match=next(param.name for param in registry.lookup("metric", name).params if param.default is None)):
-        of_all(metric(name), cells())
+        of_all(resolve_metric(name), cells())

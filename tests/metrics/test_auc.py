@@ -8,7 +8,7 @@ from sklearn.metrics import auc
 
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import Estimate, metric
+from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
 from robustvit.statistics.intervals import Resampler
 
 LEVELS = ("1", "2", "3", "4", "5")
@@ -22,8 +22,8 @@ def suite(errors: dict[tuple[str, str], float], n: int = 20) -> CellMeans:
     return CellMeans("made-up", "imagenet", 1000, cells, resampler)
 
 
-def asked(name: str, means: CellMeans, *which: str) -> Estimate:
-    return joined(metric(name), means, *which)
+def asked(name: str, means: CellMeans, *which: str) -> IntervalEstimate:
+    return joined(resolve_metric(name), means, *which)
 
 
 def test_the_area_over_uneven_severities_is_that_of_trapezoids() -> None:

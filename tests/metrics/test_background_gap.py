@@ -10,7 +10,7 @@ from robustvit.metrics.background_gap import background_retention, foreground_re
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet, mean_err_19
 from robustvit.metrics.frequency import hf_dependence
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import judge, metric
+from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 
 
@@ -59,7 +59,7 @@ def test_what_high_frequencies_carry_is_lost_without_them() -> None:
 
 def test_challenge_accuracy_is_the_share_that_stands_with_wilsons_interval() -> None:
     rows = pd.DataFrame({"sample": [f"{i:04}" for i in range(4050)], "value_robust": np.arange(4050) >= 3239})
-    found = judge(metric("challenge_accuracy"), rows, Resamples(list(rows["sample"])))
+    found = score(resolve_metric("challenge_accuracy"), rows, Resamples(list(rows["sample"])))
     assert found.value == pytest.approx(20.02, abs=0.005)  # 3,239 of 4,050 fell to ViT-L/16
     assert (found.n, challenge_accuracy(rows).sum()) == (4050, 811)
     assert 18.8 < found.low < found.value < found.high < 21.3

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
 from robustvit.metrics.calibration import aurra, ece, rms_calibration_error, temperature
-from robustvit.statistics.estimates import Weighted, judge, metric
+from robustvit.statistics.estimates import Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 
 
@@ -111,7 +111,7 @@ def scored(n: int = 4000, true: float = 2.5, seed: int = 0) -> pd.DataFrame:
 def test_temperature_scaling_finds_the_temperature_the_labels_were_drawn_at() -> None:
     rows = scored()
     assert temperature(np.stack(rows["logits"]).astype(float), rows["label"].to_numpy()) == pytest.approx(2.5, rel=0.05)
-    plain, scaled = (judge(metric(name), rows, Resamples(rows["sample"].tolist())) for name in ("ece", "ece_temperature"))
+    plain, scaled = (score(resolve_metric(name), rows, Resamples(rows["sample"].tolist())) for name in ("ece", "ece_temperature"))
     assert plain.value > 15
     assert scaled.value < 4
     assert 1800 < scaled.n < 2200
@@ -124,18 +124,20 @@ def test_the_judged_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
     logits, label = np.stack(rows["logits"]).astype(float), rows["label"].to_numpy()
     p = softmax(logits[side] / temperature(logits[~side], label[~side]), axis=1)
     own = pd.DataFrame({"label": label[side], "pred": p.argmax(axis=1), "confidence": p.max(axis=1)})
-    assert judge(metric("ece_temperature"), rows, Resamples(rows["sample"].tolist())).value == pytest.approx(100 * value(own), abs=1e-9)
+    assert score(resolve_metric("ece_temperature"), rows, Resamples(rows["sample"].tolist())).value == pytest.approx(
+        100 * value(own), abs=1e-9
+    )
 
 
 def test_temperature_scaling_refuses_logits_that_are_not_what_answered() -> None:
     rows = scored(50).assign(pred=0)
     with pytest.raises(NotApplicable, match="groups them"):
-        judge(metric("ece_temperature"), rows, Resamples(rows["sample"].tolist()))
+        score(resolve_metric("ece_temperature"), rows, Resamples(rows["sample"].tolist()))
 
 
 def test_temperature_scaling_takes_the_logits_that_the_data_is_read_from() -> None:
     rows = scored(600)
     wide = rows.assign(logits=[np.r_[row[::-1], 99.0] for row in rows["logits"]])
     wide.attrs["columns"] = [4, 3, 2, 1, 0]
-    both = [judge(metric("ece_temperature"), table, Resamples(table["sample"].tolist())) for table in (rows, wide)]
+    both = [score(resolve_metric("ece_temperature"), table, Resamples(table["sample"].tolist())) for table in (rows, wide)]
     assert both[0] == pytest.approx(both[1])

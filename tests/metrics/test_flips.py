@@ -9,7 +9,7 @@ from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
 from robustvit.spec.spec import called
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import judge, metric
+from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler
 
 
@@ -74,7 +74,7 @@ def test_a_clip_that_is_not_whole_counts_the_pairs_there_are() -> None:
 def test_the_interval_is_over_clips() -> None:
     rows = clips({f"c{i}": [0, i % 2] * 8 for i in range(40)}, [-1, *range(15)])
     resampler = Resampler()
-    found = judge(metric("flip_rate"), rows, resampler(rows["sample"].tolist()), resampler)
+    found = score(resolve_metric("flip_rate"), rows, resampler(rows["sample"].tolist()), resampler)
     assert (found.value, found.n) == (50.0, 40)
     assert 30 < found.low < 45 < 55 < found.high < 70
 
@@ -111,5 +111,5 @@ def test_there_is_no_mt5d_without_a_baseline() -> None:
 
 
 def test_a_baseline_is_given_in_a_line() -> None:
-    asked = metric(called("mt5d?baseline=4,4,4,4,4,4,4,4,4,4", "metric"))
+    asked = resolve_metric(called("mt5d?baseline=4,4,4,4,4,4,4,4,4,4", "metric"))
     assert joined(asked, graded(dict.fromkeys(alexnet()["flip_rate"], 2.0))).value == pytest.approx(50.0)

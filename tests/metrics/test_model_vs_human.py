@@ -20,7 +20,7 @@ from robustvit.metrics.model_vs_human import (
 )
 from robustvit.spec.registry import lookup
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import judge, metric
+from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 
 PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -71,7 +71,7 @@ def looped(name: str, rows: pd.DataFrame) -> float:
 
 
 def value(name: str, rows: pd.DataFrame) -> float:
-    return judge(metric(name), rows, Resamples(list(rows["sample"]))).value
+    return score(resolve_metric(name), rows, Resamples(list(rows["sample"]))).value
 
 
 def test_shape_bias_by_hand() -> None:
@@ -83,7 +83,7 @@ def test_shape_bias_by_hand() -> None:
 
 def test_decisions_count_the_pictures_in_conflict_alone() -> None:
     rows = conflict((0, 1, 0), (0, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 0))
-    assert judge(metric("shape_decisions"), rows, Resamples(list(rows["sample"]))).n == 2
+    assert score(resolve_metric("shape_decisions"), rows, Resamples(list(rows["sample"]))).n == 2
 
 
 def test_answers_that_are_never_shape_or_texture_have_no_bias() -> None:
@@ -109,7 +109,7 @@ def test_more_shape_is_better_and_more_texture_is_not() -> None:
 def test_conditions_weigh_the_same_and_those_that_do_not_count_nothing() -> None:
     rows = told([True, True, False, True, False, False], [[True] * 6], list("aaabcc"), [1, 1, 1, 1, 0, 0])
     assert value("condition_accuracy", rows) == pytest.approx(100 * (2 / 3 + 1) / 2)
-    assert judge(metric("condition_accuracy"), rows, Resamples(list(rows["sample"]))).n == 4
+    assert score(resolve_metric("condition_accuracy"), rows, Resamples(list(rows["sample"]))).n == 4
     assert value("condition_accuracy", told([True, False, False, True], [[True] * 4])) == 50.0
 
 
@@ -175,7 +175,7 @@ def test_a_resample_without_what_counts_is_left_out_of_the_interval() -> None:
     rows = conflict((0, 1, 0), (0, 1, 1), *[(2, 3, 5)] * 10)
     resamples = Resamples(list(rows["sample"]))
     assert np.isnan(shape_bias(rows).of(resamples.weights)).any()
-    found = judge(metric("shape_bias"), rows, resamples)
+    found = score(resolve_metric("shape_bias"), rows, resamples)
     assert (found.low, found.value, found.high) == (0.0, 50.0, 100.0)
 
 
@@ -203,26 +203,26 @@ def everywhere(name: str, **other: pd.DataFrame | None) -> CellMeans:
 )  # fmt: skip
 def test_sets_weigh_the_same_whatever_their_size(joint: str, of: str) -> None:
     expected = np.mean([looped(of, drawn(40 + i, seed=i)) for i in range(17)])
-    found = joined(metric(joint), everywhere(of))
+    found = joined(resolve_metric(joint), everywhere(of))
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.low < found.value < found.high
 
 
 def test_accuracy_over_the_sets_is_the_mean_of_theirs() -> None:
     expected = np.mean([value("condition_accuracy", drawn(40 + i, seed=i)) for i in range(17)])
-    assert joined(metric("ood_accuracy"), everywhere("condition_accuracy")).value == pytest.approx(expected, abs=1e-9)
+    assert joined(resolve_metric("ood_accuracy"), everywhere("condition_accuracy")).value == pytest.approx(expected, abs=1e-9)
 
 
 def test_sets_that_lack_are_named() -> None:
     with pytest.raises(MissingCells, match="15 of 17 cells; lacking edge, cue-conflict"):
-        joined(metric("mean_error_consistency"), everywhere("error_consistency", edge=None, cue_conflict=None))
+        joined(resolve_metric("mean_error_consistency"), everywhere("error_consistency", edge=None, cue_conflict=None))
 
 
 def test_a_suite_of_fewer_sets_has_no_average() -> None:
     means = everywhere("condition_accuracy")
     some = {cell: found for cell, found in means.cells.items() if cell[0] != "edge"}
     with pytest.raises(NotApplicable, match="'mine' asks 16 of the 17 cells that this average needs; it lacks edge"):
-        joined(metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
+        joined(resolve_metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
 
 
 def test_the_sets_are_those_of_the_data() -> None:

@@ -8,7 +8,7 @@ from robustvit.errors import MissingCells, NotApplicable
 from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import metric
+from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.intervals import Resampler
 
 
@@ -58,7 +58,7 @@ def test_the_false_positive_rate_is_taken_where_recall_is_nearest_to_ninety_five
 
 
 def test_the_interval_surrounds_the_value() -> None:
-    value, low, high, _ = joined(metric("ood_auroc"), asked(*drawn()))
+    value, low, high, _ = joined(resolve_metric("ood_auroc"), asked(*drawn()))
     assert low < value < high
 
 

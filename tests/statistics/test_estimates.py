@@ -10,7 +10,7 @@ from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownN
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.plugin import Entry
 from robustvit.statistics.cell_means import CellMeans, Values, joined
-from robustvit.statistics.estimates import Metric, Weighted, judge, metric
+from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples, percentile, settled, wilson
 
 
@@ -23,23 +23,23 @@ RECORDS = pd.DataFrame({"sample": list("dcba"), "value_x": [4.0, 3.0, 2.0, 1.0]}
 
 
 def test_zeros_and_ones_get_a_wilson_interval_in_the_unit() -> None:
-    estimate = judge(made(lambda rows: np.array([1.0, 1.0, 0.0, 1.0]), unit="%"), RECORDS, Resamples(list("dcba")))
+    estimate = score(made(lambda rows: np.array([1.0, 1.0, 0.0, 1.0]), unit="%"), RECORDS, Resamples(list("dcba")))
     assert estimate == pytest.approx((75.0, 30.064, 95.441, 4))
 
 
 def test_samples_left_out_leave_the_denominator() -> None:
-    estimate = judge(made(lambda rows: np.array([1.0, np.nan, 0.0, np.nan])), RECORDS, Resamples(list("dcba")))
+    estimate = score(made(lambda rows: np.array([1.0, np.nan, 0.0, np.nan])), RECORDS, Resamples(list("dcba")))
     assert (estimate.value, estimate.n) == (0.5, 2)
 
 
 def test_leaving_every_sample_out_has_no_value() -> None:
     with pytest.raises(NotApplicable, match="no sample counts"):
-        judge(made(lambda rows: np.full(4, np.nan)), RECORDS, Resamples(list("dcba")))
+        score(made(lambda rows: np.full(4, np.nan)), RECORDS, Resamples(list("dcba")))
 
 
 def test_metrics_see_rows_sorted_by_sample() -> None:
     seen = []
-    judge(made(lambda rows: seen.append(list(rows["sample"])) or np.ones(4)), RECORDS, Resamples(list("dcba")))
+    score(made(lambda rows: seen.append(list(rows["sample"])) or np.ones(4)), RECORDS, Resamples(list("dcba")))
     assert seen == [list("abcd")]
 
 
@@ -47,20 +47,20 @@ def test_a_float_and_its_weighted_form_have_the_same_value_and_like_intervals() 
     rows = pd.DataFrame({"sample": [f"s{i:03d}" for i in range(300)], "value_x": np.random.default_rng(0).exponential(size=300)})
     resamples = Resamples(list(rows["sample"]))
     values = rows["value_x"].to_numpy()
-    slow = judge(made(lambda r: float(r["value_x"].mean() ** 2)), rows, resamples)
-    fast = judge(made(lambda r: Weighted(lambda w: (w @ values / w.sum(axis=1)) ** 2)), rows, resamples)
+    slow = score(made(lambda r: float(r["value_x"].mean() ** 2)), rows, resamples)
+    fast = score(made(lambda r: Weighted(lambda w: (w @ values / w.sum(axis=1)) ** 2)), rows, resamples)
     assert slow.value == pytest.approx(fast.value)
     assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), rel=0.1)
 
 
 def test_a_weighted_answer_stays_in_its_range() -> None:
-    estimate = judge(made(lambda r: Weighted(lambda w: np.full(len(w), 0.1) + (len(w) > 1), low=0.0)), RECORDS, Resamples(list("dcba")))
+    estimate = score(made(lambda r: Weighted(lambda w: np.full(len(w), 0.1) + (len(w) > 1), low=0.0)), RECORDS, Resamples(list("dcba")))
     assert estimate.low == 0.0
 
 
 def test_a_weighted_share_that_never_varies_has_the_wilson_interval_of_what_it_counts() -> None:
     answer = Weighted(lambda w: np.where(w[:, 0] + w[:, 1] > 0, 1.0, np.nan), low=0.0, high=1.0, counted=2)
-    estimate = judge(made(lambda r: answer), RECORDS, Resamples(list("dcba")))
+    estimate = score(made(lambda r: answer), RECORDS, Resamples(list("dcba")))
     assert (estimate.value, estimate.n) == (1.0, 2)
     assert (estimate.low, estimate.high) == settled(wilson(2, 2))
 
@@ -74,16 +74,16 @@ def test_an_average_of_weighted_shares_that_never_vary_has_their_wilson_interval
 
 
 def test_a_label_names_only_unusual_parameters() -> None:
-    assert metric("ece").label == "ece"
-    assert metric({"ece": {"bins": 15}}).label == "ece"
-    assert metric({"ece": {"bins": 30}}).label == "ece(bins=30)"
+    assert resolve_metric("ece").label == "ece"
+    assert resolve_metric({"ece": {"bins": 15}}).label == "ece"
+    assert resolve_metric({"ece": {"bins": 30}}).label == "ece(bins=30)"
 
 
 def test_unknown_metrics_and_parameters_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match="top1"):
-        metric("top11")
+        resolve_metric("top11")
     with pytest.raises(BadParameter, match="bins"):
-        metric({"ece": {"bin": 3}})
+        resolve_metric({"ece": {"bin": 3}})
 
 
 def errors_of(n: int = 200, **share: float) -> CellMeans:
@@ -153,23 +153,23 @@ def test_cells_with_other_samples_are_not_averaged() -> None:
 
 def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() -> None:
     errors = errors_of(fog=0.0, snow=0.0)
-    value, low, high, n = joined(metric("corruption_error"), errors, "fog")
+    value, low, high, n = joined(resolve_metric("corruption_error"), errors, "fog")
     assert (value, low, n) == (0.0, 0.0, 200)
     assert high == pytest.approx(100 * wilson(0.0, 200).high, rel=1e-2)
-    assert joined(metric("mean_corruption_error"), errors).high == pytest.approx(high)
+    assert joined(resolve_metric("mean_corruption_error"), errors).high == pytest.approx(high)
 
 
 def test_where_something_varies_resampling_gives_the_interval() -> None:
     errors = errors_of(fog=0.3)
-    assert joined(metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
+    assert joined(resolve_metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
 
 
 def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:
     rows = pd.DataFrame({"sample": [f"s{i:02}" for i in range(32)], "label": 0, "vote": 0, "patch_held": [1] * 4 + [0] * 28})
     rows.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
-    found = judge(metric("largest_patch_by_place"), rows, Resampler()(rows["sample"].tolist()))
+    found = score(resolve_metric("largest_patch_by_place"), rows, Resampler()(rows["sample"].tolist()))
     assert found.value == 0.125
     assert 0.0 <= found.low < 0.05  # Wilson's would begin at 0.0497
-    assert judge(metric("largest_patch_by_place"), rows.assign(patch_held=0.3), Resampler()(rows["sample"].tolist()))[:3] == pytest.approx(
-        (0.3, 0.3, 0.3)
-    )
+    assert score(resolve_metric("largest_patch_by_place"), rows.assign(patch_held=0.3), Resampler()(rows["sample"].tolist()))[
+        :3
+    ] == pytest.approx((0.3, 0.3, 0.3))

@@ -1,0 +1,80 @@
+"""The scores over several cells of one model on one suite: corruption errors, mCE and other averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from robustvit.errors import MetricUndefined, MissingCells
+from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
+from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.estimates import Metric
+from robustvit.statistics.intervals import Resampler
+
+
+@dataclass(frozen=True)
+class Average:
+    """A score over several cells. scenario: the corruption whose severities they are, empty for an average over a whole suite."""
+
+    cells: Sequence[ScoredCell]
+    score: Score
+    scenario: str = ""
+
+
+def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, MetricList], resampler: Resampler) -> list[list[Average]]:
+    """The averages of each group of cells, and the metrics of cells that fit none of its cells. metrics: by suite.
+
+    group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no value.
+    """
+    return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
+
+
+def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resampler) -> Iterator[Average]:
+    means = {of.entry.name: _means(group, of, resampler) for of in metrics.averaged}
+    for metric in metrics.requested:
+        if isinstance(metric, UnknownMetric):
+            yield Average(group, Score(metric, "n/a", metric.reason))
+        elif metric.entry.over == "cell":
+            missing = metric.missing(one.columns for one in group)
+            if missing:
+                yield Average(group, Score(metric, "n/a", missing))
+        elif metric.entry.over == "corruption":
+            graded = _graded(group, metric)
+            for name in dict.fromkeys(one.cell.question.scenario for one in graded):
+                cells = [one for one in graded if one.cell.question.scenario == name]
+                yield Average(cells, _averaged(metric, means[metric.entry.of], name), name)
+        elif metric.entry.over == "model":
+            yield Average(_graded(group, metric) or group, _averaged(metric, means[metric.entry.of]))
+
+
+def _averaged(metric: Metric, means: CellMeans, *which: str) -> Score:
+    try:
+        return Score(metric, "complete", "", joined(metric, means, *which))
+    except MissingCells as error:
+        return Score(metric, "partial", str(error))
+    except MetricUndefined as error:
+        return Score(metric, "n/a", str(error))
+
+
+def _graded(group: Sequence[ScoredCell], metric: Metric) -> list[ScoredCell]:
+    """The corruptions with severities that an average may count."""
+    return [one for one in group if one.cell.question.kind == "corruption" and one.cell.question.severity and _counts(metric, one)]
+
+
+def _counts(metric: Metric, one: ScoredCell) -> bool:
+    """Whether an average may count a cell: clips, whose frames are compared with each other, are not mixed with images that have labels."""
+    clips = one.cell.data.clips  # None in stores of earlier versions, which did not record it
+    return clips is None or clips == ("against" in metric.entry.needs)
+
+
+def _means(group: Sequence[ScoredCell], of: Metric, resampler: Resampler) -> CellMeans:
+    cells: dict[tuple[str, str], Values | None] = {}
+    why: dict[tuple[str, str], str] = {}
+    repeated = set()
+    for one in group:
+        if one.cell.question.kind == "corruption" and _counts(of, one):
+            repeated |= {one.cell.variant} & cells.keys()
+            cells[one.cell.variant] = one.values.get(of.entry.name)
+            why[one.cell.variant] = one.missing_reason.get(of.entry.name, "")
+    first = group[0].cell
+    return CellMeans(first.question.suite, first.question.base, first.data.classes, cells, resampler, frozenset(repeated), why=why)

@@ -1,0 +1,154 @@
+"""The scores of single cells: every metric that fits a cell, computed from its rows, and the values that averages need later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from robustvit.errors import BadParameter, MetricUndefined
+from robustvit.records.cells import CellRows, RowReader, StoredCell
+from robustvit.results import clean_predictions
+from robustvit.spec.ablations import Ablations
+from robustvit.spec.spec import revive
+from robustvit.statistics.cell_means import Values, values_of
+from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
+from robustvit.statistics.intervals import Resampler, Resamples
+
+_PREDICTIONS = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
+_VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens", "patch_held"})
+_EXPECTED = {  # columns of a cell that has no rows yet
+    "corruption": _PREDICTIONS,
+    "attack": _PREDICTIONS | {"linf", "l2", "l0", "attacked"},
+    "certificate": _VOTES,
+}
+
+
+@dataclass(frozen=True)
+class UnknownMetric:
+    """A metric of a suite that is not installed here, and the reason."""
+
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class MetricList:
+    """The metrics that the cells of a suite are scored by, in the suite's order."""
+
+    requested: Sequence[Metric | UnknownMetric]
+
+    @cached_property
+    def of_cells(self) -> list[Metric]:
+        """The metrics of single cells."""
+        return [one for one in self._known if one.entry.over == "cell"]
+
+    @cached_property
+    def averaged(self) -> list[Metric]:
+        """The metrics of single cells that the requested averages are means of."""
+        return [resolve_metric(name) for name in dict.fromkeys(one.entry.of for one in self._known if one.entry.over != "cell")]
+
+    @cached_property
+    def columns(self) -> list[str] | None:
+        """The columns to read, or None (all of them) where a metric does not declare its own."""
+        if any(not one.entry.needs for one in (*self.of_cells, *self.averaged)):
+            return None
+        return sorted({"label", "pred"}.union(*(one.entry.needs for one in (*self._known, *self.averaged))))
+
+    @cached_property
+    def compares_with_clean(self) -> bool:
+        """Whether a metric needs the clean predictions."""
+        return any(clean_predictions.COLUMN in one.entry.needs for one in self._known)
+
+    @cached_property
+    def _known(self) -> list[Metric]:
+        return [one for one in self.requested if isinstance(one, Metric)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric gives: an estimate, or a status and the reason why there is none. metric: None for a failed cell that no metric fits."""
+
+    metric: Metric | UnknownMetric | None
+    status: str
+    reason: str
+    estimate: IntervalEstimate | None = None
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """A cell with its scores. found: what was read, without the rows; columns: those that the rows have, or will have.
+
+    values: of the metrics that averages are of, by name; missing_reason: why there are none.
+    """
+
+    cell: StoredCell
+    found: CellRows
+    columns: list[str]
+    scores: list[Score]
+    values: dict[str, Values] = field(default_factory=dict)
+    missing_reason: dict[str, str] = field(default_factory=dict)
+
+
+def score_cells(
+    reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell], metrics: Mapping[str, MetricList], resampler: Resampler
+) -> list[ScoredCell]:
+    """The scores of cells, in their order, from rows that are read one cell at a time.
+
+    others: the cells of the store among which clean predictions are looked for. metrics: by suite.
+    """
+    compared = [one for one in cells if metrics[one.question.suite].compares_with_clean]
+    clean = clean_predictions.clean_predictions(reader, compared, others) if compared else {}
+    return [_scored(reader, one, metrics[one.question.suite], clean.get(one.question.cell), resampler) for one in cells]
+
+
+def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.Series | None, resampler: Resampler) -> ScoredCell:
+    found = reader.rows(cell.question, metrics.columns)
+    rows = found.rows
+    if clean is not None and metrics.compares_with_clean:
+        rows = clean_predictions.joined(rows, clean)
+    rows.attrs.update(_context(reader, cell, rows))
+    columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
+    resamples = resampler(rows["sample"].tolist())
+    fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
+    if not fitting and found.status == "failed":
+        fitting = [None]
+    scores = [_score(one, found, rows, resamples, resampler) for one in fitting]
+    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0]), columns, scores)
+    for of in metrics.averaged:
+        scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
+        if found.status == "complete" and of.applies(columns):
+            try:
+                scored.values[of.entry.name] = values_of(of, rows, resamples, resampler)
+            except MetricUndefined as error:
+                scored.missing_reason[of.entry.name] = str(error)
+    return scored
+
+
+def _score(metric: Metric | None, found: CellRows, rows: pd.DataFrame, resamples: Resamples, resampler: Resampler) -> Score:
+    if metric is None or len(rows) == 0:
+        return Score(metric, found.status, found.reason)
+    try:
+        return Score(metric, found.status, found.reason, score(metric, rows, resamples, resampler))
+    except MetricUndefined as error:
+        return Score(metric, "n/a", str(error))
+
+
+def _context(reader: RowReader, cell: StoredCell, rows: pd.DataFrame) -> dict[str, Any]:
+    question = cell.question
+    radius = question.severity if question.kind == "attack" else ""
+    context: dict[str, Any] = {"radius": radius, "columns": cell.data.columns}  # the logits that the data's first reading takes
+    return context | (_votes_of(reader.description(question.cell)) if question.kind == "certificate" and len(rows) else {})
+
+
+def _votes_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What the votes of a certificate are of: the ablations, where it is by ablations, and the patch at which counting stopped."""
+    scenario = revive(description["scenario"])
+    try:
+        ablations = Ablations.of_scenario(scenario, tuple(description["view"]["size"]))
+    except BadParameter:  # the image is too small for them: the cell has failed and its reason says so
+        ablations = None
+    return {"ablations": ablations, "stop_at": scenario.get("stop_at")}
