@@ -10,7 +10,7 @@ from robustvit.errors import BadParameter, MissingExtra, UnknownName
 from robustvit.spec import registry
 from robustvit.spec.plugin import KINDS, Adapted
 from robustvit.spec.registry import bind, describe, entries, lookup, register, scenario
-from robustvit.spec.schema import Hint, Module, Param, hint_of
+from robustvit.spec.schema import Hint, SourceModule, Param, hint_of
 from robustvit.spec.spec import Spec, parse
 
 
@@ -60,7 +60,7 @@ def test_reading_the_source_gives_the_same_schema_as_importing_it() -> None:
 @pytest.mark.parametrize("source", ["import robustvit as rv\n", "from robustvit import Severity\n"])
 def test_a_type_of_the_facade_is_read_as_what_it_stands_for(source: str) -> None:
     name = "rv.Severity" if "as rv" in source else "Severity"
-    assert hint_of(name, Module(source)).choices == (1, 2, 3, 4, 5)
+    assert hint_of(name, SourceModule(source)).choices == (1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(("given", "message"), [
