@@ -13,7 +13,7 @@ from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 
-from robustvit.data.formats.clips import Difficulty, Sequence
+from robustvit.data.formats.clips import Difficulty, Perturbation
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
@@ -58,14 +58,14 @@ def sequences(
     name, arguments = _frame_maker(corruption)
     if isinstance(data.ids, Frames):
         raise BadParameter(f"data 'sequences': clips cannot be made of clips ('{data.name}').")
-    sequence = Sequence(name.removesuffix("_frame"), difficulty)
+    perturbation = Perturbation(name.removesuffix("_frame"), difficulty)
     make = functools.partial(corruption, difficulty=difficulty) if "difficulty" in arguments else corruption
     version = registry.lookup("corruption", name).version
     return ImageDataset(
-        name=f"{data.name}-p", read=GeneratedFrames(data, sequence, make, cut, size, seed), ids=Frames(data.ids, sequence.frames),
-        labels=read_only_labels(np.repeat(np.asarray(data.labels), sequence.frames)), classes=data.classes, readings=data.readings,
-        fingerprint=digest([data.fingerprint, name, version, difficulty, cut, size, seed, sequence.frames]), source="generated",
-        traits=sequence.traits(data.name, len(data), size),
+        name=f"{data.name}-p", read=GeneratedFrames(data, perturbation, make, cut, size, seed), ids=Frames(data.ids, perturbation.frames),
+        labels=read_only_labels(np.repeat(np.asarray(data.labels), perturbation.frames)), classes=data.classes, readings=data.readings,
+        fingerprint=digest([data.fingerprint, name, version, difficulty, cut, size, seed, perturbation.frames]), source="generated",
+        traits=perturbation.traits(data.name, len(data), size),
     )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ class GeneratedFrames:
     """Makes the frames of clips from the images of a data set, (size, size, 3) uint8 RGB. Only the last few images stay in memory."""
 
     images: Data
-    sequence: Sequence
+    perturbation: Perturbation
     make: Corruption
     cut: str
     size: int
@@ -82,8 +82,8 @@ class GeneratedFrames:
 
     def __call__(self, index: int) -> np.ndarray:
         """The frame. Raises DataUnreadable where its image cannot be read."""
-        clip, frame = divmod(index, self.sequence.frames)
-        draws = Draws(self.seed, f"sequences/{self.sequence.name}", [self.images.ids[clip]])
+        clip, frame = divmod(index, self.perturbation.frames)
+        draws = Draws(self.seed, f"sequences/{self.perturbation.name}", [self.images.ids[clip]])
         made = to_uint8(self.make(self._image(clip), draws, frame=frame))[0]
         return np.asarray(self._center_crop(Image.fromarray(made)))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from robustvit.data.annotations.wnids import class_indices, readings, wnids
 from robustvit.data.formats.class_folders import refuse_unknown_wnids
-from robustvit.data.formats.clips import SIDE, Difficulty, Sequence
+from robustvit.data.formats.clips import SIDE, Difficulty, Perturbation
 from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.formats.listing import Listing, first_folder, list_files, need_folder, refuse_unusable, subfolders
@@ -50,22 +50,22 @@ def imagenet_p(
     root: holds `<perturbation>/<wnid>/*.mp4`, itself or one folder further down; noise of difficulty 2 and 3 is `<perturbation>_2`, `_3`.
     difficulty: the strength of noise, or the step between frames compared. Any part of the classes may be present.
     """
-    sequence = Sequence(perturbation, difficulty)
-    place = _place(need_folder(root, "imagenet-p"), sequence)
-    return _dataset(place, _videos(place), sequence)
+    chosen = Perturbation(perturbation, difficulty)
+    place = _place(need_folder(root, "imagenet-p"), chosen)
+    return _dataset(place, _videos(place), chosen)
 
 
-def _dataset(place: Path, found: Listing, sequence: Sequence) -> ImageDataset[VideoFrames]:
+def _dataset(place: Path, found: Listing, perturbation: Perturbation) -> ImageDataset[VideoFrames]:
     clips = tuple(f"imagenet/val/{file.stem}" for file in found.files)
     refuse_repeats(clips, "imagenet-p")
     paths = tuple(file.path for file in found.files)
     labels = read_only_labels([class_indices()[path.partition("/")[0]] for path in paths])
-    marks = (f"{sequence.name} {sequence.difficulty} {file.size}" for file in found.files)
+    marks = (f"{perturbation.name} {perturbation.difficulty} {file.size}" for file in found.files)
     return ImageDataset(
-        name="imagenet-p", read=VideoFrames(place, paths, clips, sequence), ids=Frames(clips, sequence.frames),
-        labels=read_only_labels(np.repeat(labels, sequence.frames)), classes=wnids(), readings=readings(wnids()),
+        name="imagenet-p", read=VideoFrames(place, paths, clips, perturbation), ids=Frames(clips, perturbation.frames),
+        labels=read_only_labels(np.repeat(labels, perturbation.frames)), classes=wnids(), readings=readings(wnids()),
         fingerprint=fingerprint(clips, labels, wnids(), marks), source="released",
-        traits=sequence.traits("imagenet", len(clips), SIDE), ignored=found.ignored,
+        traits=perturbation.traits("imagenet", len(clips), SIDE), ignored=found.ignored,
     )  # fmt: skip
 
 
@@ -79,11 +79,11 @@ class VideoFrames:
     root: Path
     paths: tuple[str, ...]
     clips: tuple[str, ...]
-    sequence: Sequence
+    perturbation: Perturbation
 
     def __call__(self, index: int) -> np.ndarray:
         """The image. Raises DataUnreadable where its video cannot be read."""
-        clip, frame = divmod(index, self.sequence.frames)
+        clip, frame = divmod(index, self.perturbation.frames)
         video = self._video(clip)
         if isinstance(video, str):
             raise DataUnreadable(video)
@@ -103,10 +103,10 @@ class VideoFrames:
 
     def _decoded(self, clip: int) -> np.ndarray:
         """(frames, 224, 224, 3) uint8 RGB. Raises DataUnreadable for another number or size of frames."""
-        path, name, wanted = self.root / self.paths[clip], self.clips[clip], self.sequence.frames
+        path, name, wanted = self.root / self.paths[clip], self.clips[clip], self.perturbation.frames
         frames = _frames(path)
         if len(frames) != wanted:
-            raise DataUnreadable(f"{name}: {path} has {len(frames)} readable frames; {self.sequence.name} has {wanted}")
+            raise DataUnreadable(f"{name}: {path} has {len(frames)} readable frames; {self.perturbation.name} has {wanted}")
         if frames[0].shape != (SIDE, SIDE, 3):
             height, width = frames[0].shape[:2]
             raise DataUnreadable(f"{name}: {path} has frames of {height}x{width} pixels; those of ImageNet-P have {SIDE}x{SIDE}")
@@ -137,9 +137,9 @@ def _opencv() -> ModuleType:
         ) from error
 
 
-def _place(root: Path, sequence: Sequence) -> Path:
+def _place(root: Path, perturbation: Perturbation) -> Path:
     """The folder of a perturbation, in `root` or one folder further down."""
-    name = f"{sequence.name}_{sequence.difficulty}" if sequence.noisy and sequence.difficulty > 1 else sequence.name
+    name = f"{perturbation.name}_{perturbation.difficulty}" if perturbation.noisy and perturbation.difficulty > 1 else perturbation.name
     above = [root, *(root / inner for inner in subfolders(root))]
     here = first_folder(place / name for place in above)
     if here is None:

@@ -34,14 +34,14 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
 
 
 def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
-    """The folder of a data set's files: the first that exists of `places_in` a `data_dir`, or without that of `places(name)`.
+    """The folder of a data set's files: the first that exists of `places_in` a `data_dir`, or without that of `default_places(name)`.
 
     Where none exists: `data_dir` itself, or None.
     """
     if data_dir is not None:
         *named, itself = places_in(name, data_dir)
         return next((place for place in named if place.is_dir()), itself)
-    return next((place for place in places(name).values() if place.is_dir()), None)
+    return next((place for place in default_places(name).values() if place.is_dir()), None)
 
 
 def places_in(name: str, data_dir: Path | str) -> list[Path]:
@@ -53,7 +53,7 @@ def places_in(name: str, data_dir: Path | str) -> list[Path]:
     return [itself] if name in _ANYTHING else [itself / name, itself]
 
 
-def places(name: str) -> dict[str, Path]:
+def default_places(name: str) -> dict[str, Path]:
     """The places where a data set's files are looked for when no folder is given, in order, by their descriptions."""
     home = os.environ.get("ROBUSTVIT_DATA")
     found = {f"$ROBUSTVIT_DATA/{name}": Path(home).expanduser() / name} if home else {}

@@ -84,7 +84,7 @@ def load_suite(name: str | Path) -> Suite:
 
 def read_suite(path: Path, shown: str = "") -> Suite:
     """Reads the suite in a file. shown: the name of the file in messages."""
-    page = yaml_reader.load(path, shown)
+    page = yaml_reader.read_yaml(path, shown)
     file = _checked(page)
     suite = Suite(
         name=file.name, title=file.title, version=file.version, parts=_parts(page),

@@ -45,16 +45,16 @@ class Seq(list[Any]):
     places: list[str]
 
 
-def load(path: Path, shown: str = "") -> Map:
+def read_yaml(path: Path, shown: str = "") -> Map:
     """Reads the mapping in a YAML file. Raises SuiteError with the line of the first error."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{shown or path}: cannot be read: {error}.") from error
-    return loads(text, shown or str(path))
+    return parse_yaml(text, shown or str(path))
 
 
-def loads(text: str, shown: str) -> Map:
+def parse_yaml(text: str, shown: str) -> Map:
     """Reads the mapping in a YAML text. shown: the file name in messages."""
     try:
         node = yaml.compose(text, Loader=_Loader)

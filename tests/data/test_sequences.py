@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from robustvit.data.annotations.wnids import wnids
-from robustvit.data.formats.clips import Sequence
+from robustvit.data.formats.clips import Perturbation
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable
 from robustvit.evaluation.loading import load_data
 from robustvit.primitives.batch import Data, traits
@@ -27,14 +27,14 @@ def test_a_clip_of_noise_begins_with_the_clean_image_and_is_compared_with_it():
 
 @pytest.mark.parametrize(("difficulty", "expected"), [(1, [-1, 0, 1, 2, 3]), (2, [-1, -1, 0, 1, 2]), (3, [-1, -1, -1, 0, 1])])
 def test_anything_else_is_compared_with_an_earlier_frame(difficulty, expected):
-    assert Sequence("rotate", difficulty).against(2)[:5].tolist() == expected
-    assert Sequence("rotate", difficulty).against(2)[31:36].tolist() == expected
+    assert Perturbation("rotate", difficulty).against(2)[:5].tolist() == expected
+    assert Perturbation("rotate", difficulty).against(2)[31:36].tolist() == expected
 
 
 def test_translation_takes_forty_one_frames_and_the_middle_one_is_the_still():
     clips = made("translate_frame", cut="last")
     still = made("gaussian_noise_frame")
-    assert clips.read.sequence.frames == 41
+    assert clips.read.perturbation.frames == 41
     assert np.array_equal(clips[20].image, still[0].image)
 
 

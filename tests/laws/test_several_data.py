@@ -127,11 +127,11 @@ def test_labels_that_contradict_the_clean_images_are_refused(disk: Path, tmp_pat
         planned(suite, [TINY], None, Settings(data_dir=tmp_path / "d"))
 
 
-def test_a_released_picture_of_another_size_is_named_by_its_file(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+def test_a_released_image_of_another_size_is_named_by_its_file(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
     shutil.copytree(disk / "imagenet-c" / "fog", tmp_path / "fog")
     draw(tmp_path / "fog" / "3" / NAMES[1], 0, (100, 80))
     suite = write("data: {imagenet-c: {corruption: fog, severity: 3}}\nscenarios: [clean]\nmetrics: [top1]")
-    with pytest.raises(DataUnreadable, match=r"fog/3/.*00000207\.JPEG: 80x100 pixels; the pictures of 'imagenet-c' are 224x224"):
+    with pytest.raises(DataUnreadable, match=r"fog/3/.*00000207\.JPEG: 80x100 pixels; the images of 'imagenet-c' are 224x224"):
         runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from robustvit.errors import BadParameter
-from robustvit.spec.data_address import parse_data, places, places_in, resolve_root
+from robustvit.spec.data_address import default_places, parse_data, places_in, resolve_root
 from robustvit.spec.spec import Spec
 
 
@@ -43,7 +43,7 @@ def test_the_users_folder_is_searched_first(tmp_path, monkeypatch):
 
 def test_the_places_are_in_the_order_of_the_search(monkeypatch):
     monkeypatch.setenv("ROBUSTVIT_DATA", "/all")
-    assert list(places("birds")) == ["$ROBUSTVIT_DATA/birds", "./data/birds"]
+    assert list(default_places("birds")) == ["$ROBUSTVIT_DATA/birds", "./data/birds"]
 
 
 def test_a_folder_that_is_given_is_the_data_or_holds_it_under_its_name(tmp_path):

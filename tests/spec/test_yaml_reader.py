@@ -1,7 +1,7 @@
 import pytest
 
 from robustvit.errors import SuiteError
-from robustvit.spec.yaml_reader import loads
+from robustvit.spec.yaml_reader import parse_yaml
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,13 @@ from robustvit.spec.yaml_reader import loads
     ],
 )
 def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
-    found = loads(f"key: {text}", "x.yaml")["key"]
+    found = parse_yaml(f"key: {text}", "x.yaml")["key"]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_every_node_has_its_line() -> None:
-    page = loads("a: 1\nb:\n  - x\n  - y: 2\n", "x.yaml")
+    page = parse_yaml("a: 1\nb:\n  - x\n  - y: 2\n", "x.yaml")
     assert page.places["b"] == "x.yaml:2"
     assert page["b"].places == ["x.yaml:3", "x.yaml:4"]
     assert page["b"][1].where == "x.yaml:4"
@@ -35,15 +35,15 @@ def test_every_node_has_its_line() -> None:
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "a: &x [*x]", "a: !!python/object:os.system {}", "a: [", "- 1", "1: 2", "a: !!binary aGk="])
 def test_what_is_not_a_plain_document_is_refused_with_its_place(text: str) -> None:
     with pytest.raises(SuiteError, match=r"x\.yaml"):
-        loads(text, "x.yaml")
+        parse_yaml(text, "x.yaml")
 
 
 def test_aliases_that_multiply_are_refused() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 7)]
     with pytest.raises(SuiteError, match="unfolds to more than"):
-        loads("\n".join(lines), "x.yaml")
+        parse_yaml("\n".join(lines), "x.yaml")
 
 
 def test_a_document_nested_too_deeply_is_refused() -> None:
     with pytest.raises(SuiteError, match="nested too deeply"):
-        loads("a: " + "[" * 5000 + "]" * 5000, "x.yaml")
+        parse_yaml("a: " + "[" * 5000 + "]" * 5000, "x.yaml")

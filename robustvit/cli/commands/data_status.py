@@ -12,7 +12,7 @@ import numpy as np
 from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Data, traits
 from robustvit.spec import registry
-from robustvit.spec.data_address import parse_data, places, places_in, resolve_root
+from robustvit.spec.data_address import default_places, parse_data, places_in, resolve_root
 from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, show
@@ -128,7 +128,7 @@ def _root(name: str, place: Path | None, data_dir: Path | str | None) -> Path | 
 def _looked(name: str, place: Path | None, data_dir: Path | str | None) -> list[str]:
     if data_dir is not None:
         return [str(one) for one in places_in(name, data_dir)]
-    return [str(one.absolute()) for one in places(name).values()] if place is None else [str(place)]
+    return [str(one.absolute()) for one in default_places(name).values()] if place is None else [str(place)]
 
 
 def _counts(found: Data) -> dict[str, Any]:

@@ -17,8 +17,8 @@ SIDE = 224  # pixels of a released frame
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """One of the perturbations. difficulty: the strength of noise; for any other perturbation the step between the frames compared."""
+class Perturbation:
+    """One of the perturbations of ImageNet-P. difficulty: the strength of noise; for others the step between the frames compared."""
 
     name: str
     difficulty: Difficulty = 1

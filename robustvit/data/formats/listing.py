@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.spec.data_address import places
+from robustvit.spec.data_address import default_places
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
@@ -61,7 +61,7 @@ def refuse_unusable(data: str, folder: Path, listing: Listing, *, what: str = "i
 def need(root: Path | None, name: str) -> Path:
     """The folder or file that a data set was given. Raises DataMissing where none was given, or where it does not exist."""
     if root is None:
-        looked = " and ".join(f"{words} ({place.absolute()})" for words, place in places(name).items())
+        looked = " and ".join(f"{words} ({place.absolute()})" for words, place in default_places(name).items())
         raise DataMissing(
             f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; `robustvit data` says how to get them."
         )
