@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from robustvit.report.figures import Panel, Series, panel
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
-from robustvit.report.points import ABSENT, Point, point_of
+from robustvit.report.points import NOT_EVALUATED, Point, point_of
 from robustvit.report.suite_results import ModelResults, Setting, SuiteResults
 
 _METRIC = re.compile(r"certified_accuracy\(patch=(?P<patch>\d+)\)|certified_accuracy_l2\(radius=(?P<radius>[\d./]+)\)")
@@ -73,7 +73,9 @@ def certified_results(suite: SuiteResults, model: ModelResults) -> list[Certifie
 def _panel(setting: Setting, settings: list[Setting], curves: Mapping[ModelResults, Mapping[Setting, CertifiedCurve]]) -> Panel:
     found = {model: curve for model, by_setting in curves.items() if (curve := by_setting.get(setting)) is not None}
     levels = sorted_levels([level for curve in found.values() for level in curve.points])
-    series = [Series(model.slot, model.name, tuple(curve.points.get(level, ABSENT) for level in levels)) for model, curve in found.items()]
+    series = [
+        Series(model.slot, model.name, tuple(curve.points.get(level, NOT_EVALUATED) for level in levels)) for model, curve in found.items()
+    ]
     over = next(iter(found.values())).over
     details = {other: ", ".join(part for part in (other.severity, other.params) if part) for other in settings}
     title = scenario_title((setting.scenario, details[setting]), [(other.scenario, details[other]) for other in settings])

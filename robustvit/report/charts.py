@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from robustvit.report.colours import colour_step
 from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
-from robustvit.report.points import ABSENT, Point, point_text
+from robustvit.report.points import NOT_EVALUATED, Point, point_text
 from robustvit.report.suite_results import ModelResults, Setting, SuiteResults
 from robustvit.spec import registry
 
@@ -82,7 +82,7 @@ def heat_map(model: ModelResults) -> HeatMap | None:
     rows = []
     for i, (key, family) in enumerate(zip(keys, families, strict=True)):
         title = scenario_title(key, keys)
-        cells = [_heat_cell(points.get(Setting(*key, level), ABSENT), f"{title} · {level}", top, percent) for level in levels]
+        cells = [_heat_cell(points.get(Setting(*key, level), NOT_EVALUATED), f"{title} · {level}", top, percent) for level in levels]
         average = _error_cell(model, key[0]) if metric == "top1" else None
         rows.append(HeatRow(title, family if families.index(family) == i else "", families.count(family), tuple(cells), average))
     heading = "error" if any(row.average for row in rows) else ""
@@ -127,7 +127,7 @@ def _panels(
         series = [
             Series(
                 model.slot, model.name,
-                (*(_clean_point(points) for _ in clean), *(points.get(Setting(*key, level), ABSENT) for level in levels)),
+                (*(_clean_point(points) for _ in clean), *(points.get(Setting(*key, level), NOT_EVALUATED) for level in levels)),
             )
             for model, points in data.items()
         ]  # fmt: skip
@@ -137,7 +137,7 @@ def _panels(
 
 
 def _clean_point(points: Mapping[Setting, Point]) -> Point:
-    return next((point for setting, point in points.items() if setting.scenario == "clean"), ABSENT)
+    return next((point for setting, point in points.items() if setting.scenario == "clean"), NOT_EVALUATED)
 
 
 def _heat_cell(point: Point, title: str, top: float, percent: bool) -> HeatCell:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from robustvit.report.labels import shorten_levels
 from robustvit.report.points import Point, point_text
 
+_WIDTH, _HEIGHT = 220.0, 148.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 22.0
+_BASE = _HEIGHT - _BOTTOM
 _INSET = 8.0
 _MARK = 3.1
 
@@ -99,16 +101,15 @@ def panel(
     top: float = 100.0,
     unit: str = "%",
     chance: float | None = None,
-    size: tuple[float, float] = (220.0, 148.0),
 ) -> Panel:
     """Curves over `levels` (evenly spaced, in the order given), on an axis from 0 to `top`.
 
     chance: the value at chance level, drawn as a dotted line; None draws none.
     """
-    axes = _Axes(*size, count=len(levels), top=top)
+    axes = _Axes(count=len(levels), top=top)
     labels, scale = shorten_levels(levels)
     return Panel(
-        title=title, tag=tag, width=axes.width, height=axes.height, left=_LEFT, right=axes.width - _RIGHT, base=axes.base, scale=scale,
+        title=title, tag=tag, width=_WIDTH, height=_HEIGHT, left=_LEFT, right=_WIDTH - _RIGHT, base=_BASE, scale=scale,
         columns=tuple(Tick(x, text) for x, text in zip(axes.xs, labels, strict=True)),
         rows=tuple(Tick(axes.y(top * part / 4), f"{top * part / 4:g}" if part % 2 == 0 else "") for part in range(5)),
         curves=tuple(_curve(one, axes) for one in series),
@@ -154,16 +155,15 @@ def symbol(slot: int, x: float, y: float, radius: float = _MARK) -> str:
 class _Axes:
     """Coordinates of levels and values in a panel."""
 
-    def __init__(self, width: float, height: float, *, count: int, top: float) -> None:
-        self.width, self.height, self.top = width, height, top
-        self.base = height - _BOTTOM
-        first, last = _LEFT + _INSET, width - _RIGHT - _INSET
+    def __init__(self, *, count: int, top: float) -> None:
+        self.top = top
+        first, last = _LEFT + _INSET, _WIDTH - _RIGHT - _INSET
         gap = (last - first) / (count - 1) if count > 1 else 0.0
         self.xs = [round(first + gap * i, 1) for i in range(count)] if count > 1 else [round((first + last) / 2, 1)] * count
         self.half = gap / 2 or (last - first) / 2
 
     def y(self, value: float) -> float:
-        return round(self.base - (self.base - _TOP) * min(max(value / self.top, 0.0), 1.0), 1)
+        return round(_BASE - (_BASE - _TOP) * min(max(value / self.top, 0.0), 1.0), 1)
 
 
 def _tooltip(title: str, level: str, series: Sequence[Series], index: int, unit: str) -> str:
@@ -210,5 +210,5 @@ def _band(run: Sequence[tuple[float, Point]], axes: _Axes) -> str:
 def _mark(slot: int, x: float, point: Point, axes: _Axes) -> Mark:
     if point.known:
         return Mark(symbol(slot, x, axes.y(point.value)), "complete" if point.status == "complete" else "partial")
-    y = axes.base - 4 - 5 * (slot % 4)  # one above the other where several models failed
+    y = _BASE - 4 - 5 * (slot % 4)  # one above the other where several models failed
     return Mark(f"M{x - 2.5:.1f} {y - 2.5:.1f}l5 5m0 -5l-5 5", "failed")

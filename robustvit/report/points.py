@@ -38,7 +38,7 @@ class Point:
         return self.status if self.status in _DEFINED else "undefined"
 
 
-ABSENT = Point(math.nan, status="absent")
+NOT_EVALUATED = Point(math.nan, status="absent")
 
 
 def point_of(row: Any) -> Point:

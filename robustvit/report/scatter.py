@@ -70,8 +70,6 @@ class Scatter:
     front: str
     models: tuple[DrawnModel, ...]
     groups: tuple[tuple[int, str], ...]
-    width: float = _WIDTH
-    height: float = _HEIGHT
 
 
 def scatter(points: Sequence[ScatterPoint], *, title: str, across: str, up: str) -> Scatter:
@@ -95,24 +93,24 @@ def svg(plot: Scatter, *, standalone: bool = False) -> str:
     parts = [*_axes(plot), f'<path class="front" d="{plot.front}"/>' if plot.front else ""]
     parts += [_drawn(model, standalone) for model in plot.models]
     parts += _legend(plot.groups)
-    size = f'viewBox="0 0 {plot.width:g} {plot.height:g}" role="img" aria-label="{escape(plot.title)}"'
+    size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(plot.title)}"'
     if not standalone:
         return f'<svg class="scatter" {size}>{"".join(parts)}</svg>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{plot.width:g}" height="{plot.height:g}" {size}>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH:g}" height="{_HEIGHT:g}" {size}>'
     paper = f'<style>{_STYLE}</style><title>{escape(plot.title)}</title><rect class="paper" width="100%" height="100%"/>'
     return f"{head}{paper}{''.join(parts)}</svg>\n"
 
 
 def _axes(plot: Scatter) -> Iterator[str]:
     """Grid lines, tick labels and titles of both axes."""
-    base, right = plot.height - _BOTTOM, plot.width - _RIGHT
+    base, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     for row in plot.rows:
         yield f'<path class="grid" d="M{_LEFT} {row.at}H{right}"/>'
         yield f'<text class="tick" x="{_LEFT - 8}" y="{row.at + 4}" text-anchor="end">{row.text}</text>'
     for column in plot.columns:
         yield f'<path class="grid" d="M{column.at} {base}v5"/>'
         yield f'<text class="tick" x="{column.at}" y="{base + 19}" text-anchor="middle">{column.text}</text>'
-    yield f'<text class="axis" x="{(_LEFT + right) / 2}" y="{plot.height - 8}" text-anchor="middle">{escape(plot.across)}</text>'
+    yield f'<text class="axis" x="{(_LEFT + right) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(plot.across)}</text>'
     turn = f'transform="rotate(-90 14 {(_TOP + base) / 2})"'
     yield f'<text class="axis" x="14" y="{(_TOP + base) / 2}" text-anchor="middle" {turn}>{escape(plot.up)}</text>'
 
