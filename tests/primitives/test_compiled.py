@@ -34,7 +34,7 @@ def test_an_array_shares_the_memory_of_a_contiguous_tensor() -> None:
 
 def test_a_product_and_a_sum_are_rounded_one_by_one() -> None:
     pytest.importorskip("numba")
-    line = compiled.loops("robustvit.corruptions.kernels.filter_loops").correlated_along
+    line = compiled.loops("robustvit.corruptions.kernels.filter_loops").correlate_rows
     values, weights = np.full((1, 1, 64), 1.0 + 2.0**-30), np.array([1.0, -0.5 * (1.0 - 2.0**-30)])
     out = np.empty_like(values)
     line(values, weights, np.zeros(66, np.int64), out)
