@@ -55,6 +55,11 @@ def linear(side: int = 4) -> tuple[Classifier, Tensor]:
     return classifier(Linear(weight, -0.5 * float(weight.sum())), side), weight
 
 
+def needed(logits: Tensor, weight: Tensor, norm: str) -> Tensor:
+    """The smallest perturbation in `norm` that flips the linear model on each sample, (N,): the margin over the weight's dual norm."""
+    return (logits[:, 1] - logits[:, 0]).abs() / {"linf": weight.abs().sum(), "l2": weight.norm(), "l1": weight.abs().max()}[norm]
+
+
 def images(count: int, side: int = 4, low: float = 0.3, high: float = 0.7) -> Tensor:
     """Grey-noise images away from 0 and 1, so that small perturbations are not clipped."""
     return Draws(0, "images", [str(i) for i in range(count)]).uniform(3, side, side, low=low, high=high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from exact import images, linear
+import exact
 from torch import Tensor
 
 from robustvit.primitives.batch import Batch
@@ -14,8 +14,6 @@ from robustvit.primitives.norms import size
 from robustvit.primitives.scenario import Outcome, scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.spec import parse
-
-DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
 
 
 class Attacked(NamedTuple):
@@ -40,10 +38,10 @@ class Attacked(NamedTuple):
 
 def attacked(name: str, norm: str = "linf", /, *, share: float | None = 0.5, count: int = 12, seed: int = 0, **params: object) -> Attacked:
     """An attack at a radius that suffices for about a share of the samples; without a share it is given no radius."""
-    model, weight = linear()
-    pixels = images(count)
+    model, weight = exact.linear()
+    pixels = exact.images(count)
     logits = model(pixels)
-    needed = (logits[:, 1] - logits[:, 0]).abs() / DUAL[norm](weight)
+    needed = exact.needed(logits, weight, norm)
     radius = {} if share is None else {"eps": float(needed.quantile(share))}
     entry = registry.scenario(name)
     spec = registry.bind(entry, parse({name: {**radius, **params}})[0])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from exact import few, images, linear, load_batch
+from exact import few, images, linear, load_batch, needed
 
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
@@ -17,7 +17,6 @@ from robustvit.spec.plugin import Entry
 from robustvit.spec.registry import bind, entries
 from robustvit.spec.spec import parse
 
-DUAL = {"linf": lambda w: w.abs().sum(), "l2": lambda w: w.norm(), "l1": lambda w: w.abs().max()}
 CASES = [
     (entry, norm)
     for entry in entries("attack").values()
@@ -64,14 +63,13 @@ def test_range_and_budget_hold(entry: Entry, norm: str) -> None:
 def test_a_linear_model_flips_only_when_the_budget_exceeds_its_margin(entry: Entry, norm: str) -> None:
     model, weight = linear()
     pixels = images(32)
-    logits = model(pixels)
-    needed = (logits[:, 1] - logits[:, 0]).abs() / DUAL[norm](weight)
-    eps = float(needed.median())
+    distance = needed(model(pixels), weight, norm)
+    eps = float(distance.median())
     batch, outcome = attacked(entry, norm, eps, model, pixels)
     flipped = model(outcome.images).argmax(dim=1) != batch.labels
-    assert not bool(flipped[needed > eps * 1.001].any())
+    assert not bool(flipped[distance > eps * 1.001].any())
     if entry.family == "white-box" and norm != "l1":
-        assert bool(flipped[needed < eps * 0.98].all())
+        assert bool(flipped[distance < eps * 0.98].all())
 
 
 @pytest.mark.parametrize(("entry", "norm"), CASES, ids=NAMES)

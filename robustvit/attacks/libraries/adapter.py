@@ -243,5 +243,5 @@ def _columns(model: LibraryModel, images: Tensor, labels: Tensor, draws: Draws) 
     search = Search(model.classifier, images, labels, draws)
     if model.gradient_used:
         search.query_gradient(search.active, images, untargeted(cross_entropy, labels))
-    unknown = torch.full((len(images),), -1, dtype=torch.int32, device=images.device)
-    return {"steps": unknown, "queries": unknown, "gradients": unknown, "gradient": search.outcome().columns["gradient"]}
+    unreported = torch.full((len(images),), -1, dtype=torch.int32, device=images.device)
+    return {"steps": unreported, "queries": unreported, "gradients": unreported, "gradient": search.outcome().columns["gradient"]}
