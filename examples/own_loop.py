@@ -3,12 +3,11 @@
 import torch
 
 import robustvit as rv
-from robustvit.primitives.pixels import pixels
 
 model = rv.load_model("demo")
 data = rv.load_data("digits")
 samples = [data[i] for i in range(64)]
-images = torch.cat([pixels(sample.image[None]) for sample in samples])
+images = torch.stack([model.preprocess(sample.image) for sample in samples])
 labels = torch.tensor([sample.label for sample in samples])
 ids = [sample.id for sample in samples]
 

@@ -10,7 +10,7 @@ import robustvit as rv
 
 
 def tiny() -> torch.nn.Module:
-    """A module that says in `pretrained_cfg` how its pictures are prepared."""
+    """A module whose `pretrained_cfg` says how its images are prepared."""
     torch.manual_seed(0)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=10)
     model.pretrained_cfg = {

@@ -295,7 +295,8 @@ def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "breaking.py").write_text(
-        "import robustvit as rv\n\n@rv.corruption()\ndef breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
+        "import robustvit as rv\n\n@rv.corruption()\n"
+        "def breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
     )
     (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios:\n  - clean\n  - breaking:breaks\nmetrics: [top1]\n")
     result = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet")
