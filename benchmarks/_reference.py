@@ -12,7 +12,7 @@ import numpy as np
 
 
 def reference() -> Callable[..., np.ndarray]:
-    """`imagecorruptions.corrupt` under three shims: a stub of pkg_resources, numpy.float_, and the renamed argument of skimage's gaussian."""
+    """`imagecorruptions.corrupt` under three shims: a stub of pkg_resources, numpy.float_, and the renamed argument of gaussian."""
     import skimage.filters
 
     stub = types.ModuleType("pkg_resources")
