@@ -37,9 +37,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Who may import whom, what start-up costs, the façade."""
+    """Who may import whom, the picture of it in docs/architecture.md, what start-up costs, the façade."""
     session.install("-q", "-e", ".", *TEST)
-    session.run("pytest", "-q", "tests/laws/test_layers.py", "tests/laws/test_facade.py")
+    session.run("pytest", "-q", *(f"tests/laws/test_{name}.py" for name in ("layers", "architecture_page", "facade")))
 
 
 @nox.session

@@ -12,11 +12,11 @@ import numpy as np
 
 
 def reference() -> Callable[..., np.ndarray]:
-    """`imagecorruptions.corrupt` under three shims: a stub of pkg_resources, numpy.float_, and the renamed argument of skimage's gaussian."""
+    """`imagecorruptions.corrupt` under three shims: a stub of pkg_resources, numpy.float_, and the renamed argument of gaussian."""
     import skimage.filters
 
     stub = types.ModuleType("pkg_resources")
-    stub.resource_filename = lambda package, name: str(Path(importlib.util.find_spec(package).origin).parent / name)  # type: ignore[attr-defined, union-attr, arg-type]
+    stub.resource_filename = _resource  # type: ignore[attr-defined]
     sys.modules.setdefault("pkg_resources", stub)
     np.float_ = np.float64  # type: ignore[attr-defined]
     plain = skimage.filters.gaussian
@@ -28,3 +28,10 @@ def reference() -> Callable[..., np.ndarray]:
     from imagecorruptions import corrupt
 
     return corrupt  # type: ignore[no-any-return]
+
+
+def _resource(package: str, name: str) -> str:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError(f"there is no module '{package}'.")
+    return str(Path(found.origin).parent / name)

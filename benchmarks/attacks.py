@@ -3,11 +3,12 @@
     python benchmarks/attacks.py [--images 64] [--models demo cnn vit] [--norms linf l2 l1] [--repeats 1] [--tiny]
                                  [--only floor parts standard torchattacks large]
 
-pyautoattack 0.2.0 and torchattacks 3.5.1 (`python -m pip install pyautoattack torchattacks`) run their own attacks, AutoAttack at its standard settings;
-ours are `autoattack` and its links. Both sides get the samples that the model classifies rightly. Seconds are of CPU time, one thread: on a shared
-machine wall time measures the neighbours; with `--repeats` above 1 they and their ratio are medians. The models are the bundled demo, and a small CNN
-and a small transformer that begin with random weights and are trained for a few passes here. The floor of PGD is as many input gradients of all
-samples, none of which retires: at a radius that fools no sample. `--tiny` takes few samples, models and steps, to see that everything works.
+pyautoattack 0.2.0 and torchattacks 3.5.1 (`python -m pip install pyautoattack torchattacks`) run their own attacks, AutoAttack at its
+standard settings; ours are `autoattack` and its links. Both sides get the samples that the model classifies rightly. Seconds are of CPU
+time, one thread: on a shared machine wall time measures the neighbours; with `--repeats` above 1 they and their ratio are medians. The
+models are the bundled demo, and a small CNN and a small transformer that begin with random weights and are trained for a few passes here.
+The floor of PGD is as many input gradients of all samples, none of which retires: at a radius that fools no sample. `--tiny` takes few
+samples, models and steps, to see that everything works.
 """
 
 from __future__ import annotations

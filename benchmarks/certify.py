@@ -3,12 +3,13 @@
     python benchmarks/certify.py [--arch deit_small_patch16_224] [--images 8] [--repeats 3] [--digits 500] [--device cpu] [--tiny]
                                  [--only speed stopping]
 
-speed: bands of 19 columns at stride 1, all votes counted, on a transformer of 224 px with random weights (which cost what trained ones do). The plain
-way masks an image, normalises it and passes the whole of it to the module, a batch of masks at a time: 224 passes per image. That it computes
-something else (masked tokens stay, black) does not change its cost. The votes are compared with those of the whole sequence with masked tokens
-forbidden as keys, which is what dropping them computes. stopping: the demo trained on ablations, on digits, votes counted until one patch size is
-decided, beside all votes; random weights, whose votes all agree, would show nothing. Seconds are of CPU time, one thread; ratios are medians over
-repeats whose sides follow each other. `--tiny` takes a small transformer and few images, to see that everything works.
+speed: bands of 19 columns at stride 1, all votes counted, on a transformer of 224 px with random weights (which cost what trained ones
+do). The plain way masks an image, normalises it and passes the whole of it to the module, a batch of masks at a time: 224 passes per
+image. That it computes something else (masked tokens stay, black) does not change its cost. The votes are compared with those of the
+whole sequence with masked tokens forbidden as keys, which is what dropping them computes. stopping: the demo trained on ablations, on
+digits, votes counted until one patch size is decided, beside all votes; random weights, whose votes all agree, would show nothing.
+Seconds are of CPU time, one thread; ratios are medians over repeats whose sides follow each other. `--tiny` takes a small transformer and
+few images, to see that everything works.
 """
 
 from __future__ import annotations

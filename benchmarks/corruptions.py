@@ -2,10 +2,10 @@
 
     python benchmarks/corruptions.py [--images 8] [--repeats 5] [--size 224] [--device cpu] [--markdown] [--tiny]
 
-Ours are the registered corruptions on a batch of `--images` images, with numba and without; the reference is `imagecorruptions` 1.1.2, image by
-image. Both draw their own random numbers, which counts. One thread, and process time: on a shared machine wall time measures the neighbours.
-Figures are medians of `--repeats` runs, after one that warms up. With `--device cuda` only ours run, and images per second of wall time are
-printed. `--tiny` runs one severity of small images once, to see that everything works.
+Ours are the registered corruptions on a batch of `--images` images, with numba and without; the reference is `imagecorruptions` 1.1.2,
+image by image. Both draw their own random numbers, which counts. One thread, and process time: on a shared machine wall time measures the
+neighbours. Figures are medians of `--repeats` runs, after one that warms up. With `--device cuda` only ours run, and images per second of
+wall time are printed. `--tiny` runs one severity of small images once, to see that everything works.
 """
 
 from __future__ import annotations

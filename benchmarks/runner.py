@@ -2,11 +2,12 @@
 
     python benchmarks/runner.py [--images 128] [--digits 500] [--repeats 3] [--threads 1] [--json] [--tiny]
 
-Ours: `robustvit.run` of ImageNet-C's fifteen corruptions at severities 1, 3 and 5 into a fresh store, with decoding (a cold cache).
-The conventional loop: a DataLoader whose data set decodes, resizes, corrupts image by image with the reference generator and normalises, and a loop
-that runs the model; the reference is `imagecorruptions` 1.1.2. Both evaluate the same cells. The floor is the model's forward pass on one
-batch that is already in memory. Images per second of CPU time (of the whole process, one thread by default): on a shared machine wall time
-measures the neighbours. Figures are medians of ratios. `--tiny` runs a few images under two corruptions, to see that everything works.
+Ours: `robustvit.run` of ImageNet-C's fifteen corruptions at severities 1, 3 and 5 into a fresh store, with decoding (a cold cache). The
+conventional loop: a DataLoader whose data set decodes, resizes, corrupts image by image with the reference generator and normalises, and
+a loop that runs the model; the reference is `imagecorruptions` 1.1.2. Both evaluate the same cells. The floor is the model's forward pass
+on one batch that is already in memory. Images per second of CPU time (of the whole process, one thread by default): on a shared machine
+wall time measures the neighbours. Figures are medians of ratios. `--tiny` runs a few images under two corruptions, to see that everything
+works.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A loop of your own with any corruption or attack by name, on pixels in [0, 1]."""
+"""A loop of your own: any corruption or attack by name, on pixels in [0, 1]."""
 
 import torch
 
@@ -7,7 +7,7 @@ import robustvit as rv
 model = rv.load_model("demo")
 data = rv.load_data("digits")
 samples = [data[i] for i in range(64)]
-images = torch.cat([rv.pixels(sample.image[None]) for sample in samples])
+images = torch.stack([model.preprocess(sample.image) for sample in samples])
 labels = torch.tensor([sample.label for sample in samples])
 ids = [sample.id for sample in samples]
 

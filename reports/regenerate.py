@@ -1,7 +1,8 @@
-"""Makes the committed boards again: `nox -s reports`.
+"""Regenerates the committed leaderboards: `nox -s reports`.
 
-`records/` is a store: what it holds is not computed again, so a fresh clone needs no GPU and a minute. Delete it to start from nothing.
-The boards follow from it: `NAME.csv` (tidy), `NAME.md` (compact), `demo.html` (the report) and its picture `demo.png`, which needs Chromium.
+`records/` is a store: what it holds is not computed again, so a fresh clone needs no GPU and about a minute. Delete it to start from
+nothing. The leaderboards follow from it: `NAME.csv` (tidy), `NAME.md` (compact), `demo.html` (the report) and its screenshot `demo.png`,
+which needs Chromium.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ FLAGS = (
 )  # fmt: skip
 
 
-def picture(page: Path, target: Path) -> None:
-    """A screenshot of the page, where there is a Chromium; otherwise says why not."""
+def screenshot(page: Path, target: Path) -> None:
+    """Writes a screenshot of the page with headless Chromium, where there is one."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
-        print("no Chromium: the picture is left as it is", file=sys.stderr)
+        print("no Chromium: the screenshot is not renewed", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as profile:
         words = [chromium, *FLAGS, f"--user-data-dir={profile}", f"--screenshot={target}", page.as_uri()]
@@ -37,7 +38,7 @@ def picture(page: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Runs the suites where the records lack anything, then writes boards, page and picture."""
+    """Computes what the records lack of the suites, then writes leaderboards, page and screenshot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.parse_args()
     store = HERE / "records"
@@ -49,7 +50,7 @@ def main() -> None:
         export(board, "csv", HERE / f"{suite}.csv")
         export(board, "md", HERE / f"{suite}.md")
     page = rv.write_report(store, HERE / "demo.html")
-    picture(page, HERE / "demo.png")
+    screenshot(page, HERE / "demo.png")
 
 
 if __name__ == "__main__":

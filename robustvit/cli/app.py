@@ -1,6 +1,6 @@
-"""The verbs of the command line, each a thin door to a function of the library.
+"""The commands of `robustvit`, each a thin wrapper around a function of the library.
 
-Exit codes: 0 success, 1 something could not be done, 2 the request is wrong, 3 some cells failed, 130 interrupted.
+Exit codes: 0 success, 1 something could not be done, 2 the command is wrong, 3 some cells failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
 )
 
-for verb, name in (
+for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"), (compare, "compare"),
     (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip
-    app.command(name)(verb)
+    app.command(name)(function)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell more.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     if version:
         from robustvit.version import __version__
@@ -53,7 +53,7 @@ def _root(
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake is one message and an exit code, never a traceback."""
+    """Runs the command line; a user's mistake ends in one message and an exit code, without a traceback."""
     try:
         app()
     except RobustvitError as error:

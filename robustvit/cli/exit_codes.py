@@ -1,4 +1,4 @@
-"""Options that several verbs take, and the codes they leave with."""
+"""Exit codes, and options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What writes something new: new, corrupt and train."""
+"""The commands that write files: new, corrupt and train."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.printing import err, out
-from robustvit.cli.progress import showing
+from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
 
 _DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
@@ -20,7 +20,7 @@ def new(
     kind: Annotated[
         str, typer.Argument(help="model, data, corruption, attack, certificate, analysis, transform, defense, metric or suite.")
     ],
-    name: Annotated[str, typer.Argument(help="What to call it: letters, digits, underscores.")],
+    name: Annotated[str, typer.Argument(help="Its name: lower-case letters, digits, underscores.")],
     folder: Annotated[Path, typer.Option("--folder", help="Where to write it.")] = Path(),
 ) -> None:
     """Write a working plug-in with the test of its contract, or a suite.
@@ -39,18 +39,19 @@ def new(
 
 def corrupt(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images, or a tree of class folders.")],
-    target: Annotated[Path, typer.Argument(help="Where to write CORRUPTION/SEVERITY/…; what is finished there is kept.")],
-    corruption: Annotated[list[str] | None, typer.Option("--corruption", "-c", help="NAME or NAME?key=value; repeat for several. Default: the fifteen of ImageNet-C.")] = None,
+    target: Annotated[Path, typer.Argument(help="Where to write CORRUPTION/SEVERITY/…; finished files there are kept.")],
+    corruption: Annotated[list[str] | None, typer.Option("--corruption", "-c", help="NAME or NAME?key=value; repeat for several. "
+        "Default: the fifteen of ImageNet-C.")] = None,
     severity: Annotated[list[int] | None, typer.Option("--severity", help="1 to 5; repeat for several. Default: all five.")] = None,
-    resize: Annotated[int | None, typer.Option("--resize", help="Short side before the crop; needs --size. Default: as it is.")] = None,
-    size: Annotated[int | None, typer.Option("--size", help="Side of the square cut from the middle. Default: pictures as they are.")] = None,
+    resize: Annotated[int | None, typer.Option("--resize", help="Short side before the crop; needs --size. Default: not resized.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side of the square cut from the middle. Default: not cropped.")] = None,
     imagenet: Annotated[bool, typer.Option("--imagenet", help="As the released files: --resize 256 --size 224, bilinear.")] = False,
     form: Annotated[str, typer.Option("--format", help="png, jpeg (quality 95) or jpeg85 (as the released files).")] = "png",
-    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
-    workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that make pictures; 0 makes them in this one.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random numbers.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that write images; 0 uses this one.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:  # fmt: skip
-    """Write corrupted copies of images, one or a whole tree like that of ImageNet-C. Stopped, it goes on where it was.
+    """Write corrupted copies of one image, or of a whole tree as ImageNet-C has. A stopped command continues where it was.
 
     Example: robustvit corrupt photos corrupted --corruption fog --severity 3
     """
@@ -58,14 +59,14 @@ def corrupt(
     from robustvit.spec.view import View
 
     if (imagenet and (size or resize)) or (resize and not size):
-        raise UsageError("--resize needs --size, and --imagenet is both: give --imagenet, or --size with or without --resize.")
+        raise UsageError("--resize needs --size, and --imagenet sets both: give --imagenet, or --size with or without --resize.")
     view = IMAGENET if imagenet else View((size, size), resize, "center", "bilinear") if size is not None else None
-    with showing(quiet) as progress:
+    with progress_shown(quiet) as progress:
         made = generate(
             source, target, corruption, severity, view=view, form=form, seed=seed, workers=workers, progress=progress
         )  # fmt: skip
     out.print(
-        f"Wrote {made.written:,} picture{'' if made.written == 1 else 's'} to {target}; {made.kept:,} were there.",
+        f"Wrote {made.written:,} image{'' if made.written == 1 else 's'} to {target}; {made.kept:,} existed.",
         highlight=False,
         soft_wrap=True,
     )
@@ -77,18 +78,19 @@ def corrupt(
 
 def train(
     out_file: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write, NAME.safetensors.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="An address with fresh weights, or a checkpoint to go on from.")] = _DEMO,
-    data: Annotated[str, typer.Option("--data", "-d", help="Its training split is learned, its usual split judged.")] = "digits",
+    model: Annotated[str, typer.Option("--model", "-m", help="An address with random weights, or a checkpoint to continue from.")] = _DEMO,
+    data: Annotated[str, typer.Option("--data", "-d", help="Trained on its training split, evaluated on its usual split.")] = "digits",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
-    defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME?key=value; repeat to combine. Default: plain.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Times over the training split.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples a step.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="The highest learning rate.")] = None,
+    defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME?key=value; repeat to combine. "
+        "Default: plain.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option("--weight-decay")] = None,
-    warmup: Annotated[float | None, typer.Option("--warmup", help="Share of the steps in which the rate rises.")] = None,
-    rotation: Annotated[float | None, typer.Option("--rotation", help="The most a picture is turned, in degrees.")] = None,
-    scale: Annotated[float | None, typer.Option("--scale", help="The most a picture is resized, as a share.")] = None,
-    shift: Annotated[float | None, typer.Option("--shift", help="The most a picture is moved, as a share of its side.")] = None,
+    warmup: Annotated[float | None, typer.Option("--warmup", help="Share of the steps in which the learning rate rises.")] = None,
+    rotation: Annotated[float | None, typer.Option("--rotation", help="Largest random rotation, in degrees.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="Largest random change of scale, as a share.")] = None,
+    shift: Annotated[float | None, typer.Option("--shift", help="Largest random shift, as a share of the side.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
@@ -96,7 +98,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model, with or without a defense.
 
-    The loop that made the demo's weights.
+    The demo was trained by this loop.
 
     Example: robustvit train --data digits --defense plain --epochs 40 --out mine.safetensors
     """
@@ -115,17 +117,17 @@ def train(
         raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
     environment.determine()
 
-    def tell(now: Any) -> None:
+    def report(now: Any) -> None:
         if not quiet:
             err.print(f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  {now.seconds:.0f} s", highlight=False)
 
     try:
         done = train_from_spec(
             model, data, out=out_file, defenses=tuple(defense or ["plain"]), recipe=recipe, seed=seed,
-            device=environment.device(device), stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=tell,
+            device=environment.device(device), stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=report,
         )  # fmt: skip
     except KeyboardInterrupt as interrupted:
         err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    told = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
-    out.print(f"Wrote {out_file} after {done.seconds:.0f} s.{told}", highlight=False, soft_wrap=True)
+    accuracy = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
+    out.print(f"Wrote {out_file} after {done.seconds:.0f} s.{accuracy}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What there is: list, check and data."""
+"""list, check and data: what is available, and whether it is valid and complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from robustvit.cli.exit_codes import AsJson
 from robustvit.cli.printing import err, out
-from robustvit.cli.progress import showing
+from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, defenses or metrics.")],
+    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
+        "defenses or metrics.")],
     name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """What there is.
+    """List what is available, or describe one thing.
 
     Example: robustvit list corruptions fog
     """
@@ -57,10 +58,10 @@ def _print_about(about: dict[str, Any]) -> None:
             continue
         if isinstance(value, dict):
             out.print(f"[bold]{key}[/]", highlight=False)
-            for inner, told in value.items():
-                shown = (
-                    f"{told['takes']}" + ("" if told["required"] else f"; default {told['default']}") if isinstance(told, dict) else told
-                )
+            for inner, text in value.items():
+                shown = text
+                if isinstance(text, dict):
+                    shown = text["takes"] + ("" if text["required"] else f"; default {text['default']}")
                 out.print(f"  {escape(inner)}: {escape(str(shown))}", highlight=False, soft_wrap=True)
         elif isinstance(value, list):
             out.print(f"[bold]{key}[/]\n  " + "\n  ".join(escape(str(item)) for item in value), highlight=False, soft_wrap=True)
@@ -69,8 +70,8 @@ def _print_about(about: dict[str, Any]) -> None:
             out.print(f"[bold]{key}[/]{gap}{escape(str(value).strip())}", highlight=False, soft_wrap=True)
 
 
-def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default those that ship with robustvit.")] = None) -> None:
-    """Validate suite files: the line, the mistake, the nearest name.
+def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default: those of robustvit.")] = None) -> None:
+    """Validate suite files; a mistake is reported with its line and the nearest valid name.
 
     Example: robustvit check suites/*.yaml
     """
@@ -86,8 +87,8 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         else:
             data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
-            told = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
-            out.print(f"[green]✓[/] {shown}: {told}", highlight=False, soft_wrap=True)
+            counts = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
+            out.print(f"[green]✓[/] {shown}: {counts}", highlight=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(UsageError.exit_code)
 
@@ -97,73 +98,71 @@ def _count(things: Sequence[object], word: str) -> str:
 
 
 def data_(
-    name: Annotated[str | None, typer.Argument(help="Show this one in full, all its variants; NAME?key=value shows some.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every picture of NAME: what is damaged, what is there twice.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Describe this one and all its variants; NAME?key=value describes some.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every image of NAME: finds damaged and duplicate ones.")] = False,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="Look in this folder and, before, in the one of the data's name in it; not in the usual places."),
+        typer.Option("--data-dir", help="Search this folder, and first the folder in it of the data's name; not the usual places."),
     ] = None,
-    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded pictures.")] = False,
+    clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded images.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The known data sets: found or not, whole or not, and how to get them.
+    """List the known data sets: found or not, complete or not, and how to get them.
 
-    A NAME that cannot be opened where it was looked for, or was to be, ends in exit code 1; absent from its usual places it does not.
-    With --verify, pictures that cannot be read, and equal ones under several labels, end in exit code 1.
+    Exit code 1 where NAME was found but cannot be opened, or is not in --data-dir; not where it is only absent from its usual places.
+    With --verify also where images cannot be read, or equal ones have different labels.
 
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
     """
-    from robustvit.cli.commands import data_status as sources
-    from robustvit.evaluation import image_cache as pictures
+    from robustvit.cli.commands import data_status
+    from robustvit.evaluation import image_cache
     from robustvit.spec import registry
 
     if clear_cache:
-        out.print(f"Freed {pictures.clear() / 2**20:.1f} MiB of decoded pictures.", highlight=False)
+        out.print(f"Freed {image_cache.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
         return
     if name is not None:
         _show_data(name, data_dir, verify, as_json)
         return
     if verify:
-        raise UsageError("--verify reads every picture of one data set; name it: robustvit data imagenet-a --verify.")
-    rows = [sources.status(one, data_dir) for one in registry.entries("data")]
+        raise UsageError("--verify reads every image of one data set; name it: robustvit data imagenet-a --verify.")
+    rows = [data_status.status(one, data_dir) for one in registry.entries("data")]
     if as_json:
         print(json.dumps(rows, default=str))
         return
     for row in rows:
         mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
         out.print(f"{mark} [bold]{row['name']}[/]: {escape(str(row['told']))}", highlight=False, soft_wrap=True)
-    out.print(f"Decoded pictures take {pictures.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
+    out.print(f"Decoded images take {image_cache.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
 
 
 def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) -> None:
-    """One data set in full; with `verify` every picture of it."""
-    from robustvit.cli.commands import data_status as sources
+    """Prints one data set with its variants; with `verify` what reading every image of it found."""
+    from robustvit.cli.commands import data_status
 
-    about = sources.describe(name, data_dir)
+    about = data_status.describe(name, data_dir)
     verdicts = _verdicts(name, data_dir, quiet=as_json) if verify else {}
     for one in about["variants"]:
-        verdict = verdicts.get(sources.variant_name(one["params"]))
+        verdict = verdicts.get(data_status.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
     print(json.dumps(about, default=str)) if as_json else _print_data(about)
-    wrong = (
-        about["variants"] and about["where"] is not None and not about["found"]
-    )  # where no place was given and none is there, nothing is wrong
+    wrong = about["variants"] and about["where"] is not None and not about["found"]  # absent from its usual places is no error
     if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
         raise typer.Exit(RobustvitError.exit_code)
 
 
 def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, ImageCheck]:
-    """What every variant of a data set that is at hand is like; one whose pictures were among those before is not read again."""
-    from robustvit.cli.commands import data_status as sources
+    """What reading the images of each variant found, by variant; one whose images were among those of the last is not read again."""
+    from robustvit.cli.commands import data_status
     from robustvit.cli.commands.data_check import covers, verify
 
     found: dict[str, ImageCheck] = {}
     last: Data | None = None
-    with showing(quiet) as progress:
-        for variant in sources.variants(name, data_dir):
+    with progress_shown(quiet) as progress:
+        for variant in data_status.variants(name, data_dir):
             if variant.data is not None and not covers(last, variant.data):
                 last = variant.data
-                found[sources.variant_name(variant.params)] = verify(last, progress)
+                found[data_status.variant_name(variant.params)] = verify(last, progress)
     return found
 
 
@@ -172,15 +171,15 @@ def _print_data(about: dict[str, Any]) -> None:
     from robustvit.errors import few
 
     out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
-    looked = ("found in", about["where"]) if about["found"] else ("looked in", " and ".join(about["looked"]))
-    for key, value in (looked, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+    place = ("found in", about["where"]) if about["found"] else ("searched", " and ".join(about["looked"]))
+    for key, value in (place, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
         if value:
             out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
     for one in about["variants"]:
         mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", variant_name(one["params"])
         out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
         if one.get("absent"):
-            out.print(f"  no picture of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)
+            out.print(f"  no image of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)
         if one.get("facts"):
             out.print(f"  facts of each sample: {', '.join(one['facts'])}", highlight=False, soft_wrap=True)
         if "verdict" in one:
@@ -190,16 +189,15 @@ def _print_data(about: dict[str, Any]) -> None:
 def _print_verdict(verdict: dict[str, Any]) -> None:
     from robustvit.errors import few
 
-    told = {
+    findings = {
         "unreadable": f"{len(verdict['unreadable']):,} cannot be read: " + "; ".join(verdict["unreadable"][:5]),
-        "clashing": f"{_count(verdict['clashing'], 'group')} of equal pictures under different labels: "
+        "clashing": f"{_count(verdict['clashing'], 'group')} of equal images under different labels: "
         + few([" = ".join(ids) for ids in verdict["clashing"]]),
-        "same": f"{_count(verdict['same'], 'group')} of equal pictures under one label: "
-        + few([" = ".join(ids) for ids in verdict["same"]]),
+        "same": f"{_count(verdict['same'], 'group')} of equal images under one label: " + few([" = ".join(ids) for ids in verdict["same"]]),
     }
-    for key, words in told.items():
+    for key, text in findings.items():
         if verdict[key]:
-            mark = "[yellow]told:[/]" if key == "same" else "[red]wrong:[/]"
-            out.print(f"  {mark} {escape(words)}", highlight=False, soft_wrap=True)
+            mark = "[yellow]note:[/]" if key == "same" else "[red]wrong:[/]"
+            out.print(f"  {mark} {escape(text)}", highlight=False, soft_wrap=True)
     if verdict["right"]:
-        out.print(f"  [green]verified:[/] all {verdict['images']:,} pictures can be read", highlight=False, soft_wrap=True)
+        out.print(f"  [green]verified:[/] all {verdict['images']:,} images can be read", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How far a long verb has come: a bar on a terminal, lines in a log."""
+"""Progress of long commands: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def showing(quiet: bool) -> Iterator[Progress | None]:
-    """A progress bar on a terminal, a line now and then elsewhere, nothing when quiet."""
+def progress_shown(quiet: bool) -> Iterator[Progress | None]:
+    """Yields a callback (done, total, what): a progress bar on a terminal, a line every ten seconds elsewhere, None when quiet."""
     if quiet:
         yield None
     elif err.is_terminal:
@@ -39,7 +39,7 @@ def _bar() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Progress for logs: a line every ten seconds."""
+    """Prints progress for logs: a line every ten seconds."""
 
     def __init__(self) -> None:
         self.last = time.monotonic() - 8.0

@@ -1,4 +1,4 @@
-"""What run and plan are asked: the one list of their options, as a value."""
+"""The options of run and plan, declared once and parsed into RunOptions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What run and plan are asked."""
+class RunOptions:
+    """The parsed options of run and plan."""
 
     models: list[str | Spec]
     suite: str
@@ -33,41 +33,54 @@ class Request:
     command: str
 
 
-def asking(verb: Callable[[Request], None]) -> Callable[..., None]:
-    """A command with the arguments of _request, so that plan and run cannot drift apart."""
+def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
+    """A command with the arguments of _options that passes them on as RunOptions; run and plan so share them."""
 
-    @functools.wraps(_request)
+    @functools.wraps(_options)
     def command(**given: Any) -> None:
-        verb(_request(**given))
+        function(_options(**given))
 
-    command.__name__, command.__doc__ = verb.__name__, verb.__doc__
+    command.__name__, command.__doc__ = function.__name__, function.__doc__
     return command
 
 
-def _request(
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file that loads with weights only.")] = None,
-    model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for several.")] = None,
-    num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint differs.")] = None,
-    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file; kept:STORE judges images kept there again.")] = "quick",
-    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; default the suite's own.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are, or the folder that holds them in one of the data's name; the latter for a suite on several data sets.")] = None,
+def _options(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, "
+        "file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file "
+        "that loads with weights only.")] = None,
+    model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for "
+        "several.")] = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes of the one --model, where its checkpoint "
+        "differs.")] = None,
+    suite: Annotated[str, typer.Option("--suite", "-s", help="A suite by name or file; kept:STORE evaluates the adversarial "
+        "images kept there.")] = "quick",
+    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, imagenet, folder:PATH, npz:PATH, hfds/ORG/NAME; "
+        "default: the suite's own.")] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="The folder of the data's files, or the folder that holds it "
+        "under the data's name; the latter for a suite on several data sets.")] = None,
     store: StorePath = Path("results"),
-    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A fair sample; growing it reuses everything.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows the model sees at once.")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images beside each other.")] = 0,
+    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A random "
+        "sample; a larger one contains it, and its rows are reused.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows of a forward pass.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images.")] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
     precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
-    seed: Annotated[int | None, typer.Option("--seed", help="Of every draw; default the suite's own.")] = None,
-    img_size: Annotated[int | None, typer.Option("--img-size", help="Side of what the model sees; part of the cell.")] = None,
-    crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized picture that the crop keeps; part of the cell.")] = None,
-    interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the cell.")] = None,
-    storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: store corrupted pictures as the released files are; part of the cell.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="90s, 10m, 2h: once it is spent nothing new is begun; the same command goes on from there.")] = None,
-    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also keep: logits; adversarial, the images that attacks leave. Repeat for both.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of all random numbers; default: the suite's own.")] = None,
+    img_size: Annotated[int | None, typer.Option("--img-size", help="Side of the model's input; part of the cell.")] = None,
+    crop_pct: Annotated[float | None, typer.Option("--crop-pct", help="Share of the resized image that the crop keeps; part "
+        "of the cell.")] = None,
+    interpolation: Annotated[str | None, typer.Option("--interpolation", help="bicubic, bilinear, …; part of the "
+        "cell.")] = None,
+    storage: Annotated[str | None, typer.Option("--storage", help="jpeg85: pass corrupted images through the JPEG of the "
+        "released files; part of the cell.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="90s, 10m, 2h: starts nothing new once it is spent; the same command "
+        "continues from there.")] = None,
+    keep: Annotated[list[str] | None, typer.Option("--keep", help="Also store logits, or adversarial: the images that attacks "
+        "return. Repeat for both.")] = None,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
-) -> Request:  # fmt: skip
+) -> RunOptions:  # fmt: skip
     from robustvit.evaluation.plan import Settings
     from robustvit.spec.model_address import parse_model
     from robustvit.spec.suite_file import bind_storage
@@ -78,7 +91,7 @@ def _request(
     one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
     if one and len(models) != 1:
         raise UsageError(
-            f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are named. Use file:PATH?arch=NAME."
+            f"--checkpoint, --model-kwargs and --num-classes are for one --model; {len(models)} are given. Use file:PATH?arch=NAME."
         )
     if one:
         pairs = dict(_pair(text) for text in model_kwargs or [])
@@ -89,7 +102,7 @@ def _request(
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
     )  # fmt: skip
-    return Request(named, suite, data, store, settings, as_json, quiet, _typed())
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line())
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -99,11 +112,11 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _typed() -> str:
-    """The command as it was typed, after robustvit, without what changes no number."""
+def _command_line() -> str:
+    """The command as it was typed, without the options that change no number."""
     import shlex
 
-    shown_only = ("-q", "--quiet", "--json", "-v", "--verbose")
+    display_only = ("-q", "--quiet", "--json", "-v", "--verbose")
     words = sys.argv[1:]
-    asked = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
-    return " ".join(["robustvit", *(shlex.quote(word) for word in asked if word not in shown_only)])
+    kept = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
+    return " ".join(["robustvit", *(shlex.quote(word) for word in kept if word not in display_only)])

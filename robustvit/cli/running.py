@@ -1,4 +1,4 @@
-"""run and plan: a suite's questions, answered or counted."""
+"""run and plan: evaluate a suite, or list its cells with the estimated cost."""
 
 from __future__ import annotations
 
@@ -15,74 +15,77 @@ from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
 from robustvit.cli.printing import err, out, print_board, tell_gradients, tell_partial_averages
-from robustvit.cli.progress import showing
-from robustvit.cli.run_options import Request, asking
+from robustvit.cli.progress import progress_shown
+from robustvit.cli.run_options import RunOptions, takes_run_options
 
 if TYPE_CHECKING:
     from robustvit.evaluation.plan import Plan
 
 
-@asking
-def run(asked: Request) -> None:
-    """Run a suite; what the store has is not computed again.
+@takes_run_options
+def run(options: RunOptions) -> None:
+    """Run a suite; what the store holds is not computed again.
 
-    Ends with the leaderboard and the report. With nothing named: suite quick, model demo, data digits. Killed at any moment, the same command goes on where it stopped.
+    Ends with the leaderboard and the report. Defaults: suite quick, model demo, data digits. Killed at any moment, the same command
+    continues where it stopped.
 
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
     from robustvit.evaluation import run as runner
 
-    with showing(asked.quiet or asked.as_json) as progress:
+    with progress_shown(options.quiet or options.as_json) as progress:
         try:
             done = runner.run(
-                asked.suite, asked.models, asked.data, store=asked.store, settings=asked.settings, progress=progress, command=asked.command
-            )
+                options.suite, options.models, options.data,
+                store=options.store, settings=options.settings, progress=progress, command=options.command,
+            )  # fmt: skip
         except KeyboardInterrupt:
-            err.print("\nInterrupted. What was finished is kept: the same command goes on from there.")
+            err.print("\nInterrupted. What was finished is stored: the same command continues from there.")
             raise typer.Exit(INTERRUPTED) from None
-    _tell_run(done, asked)
+    _print_run(done, options)
     if done.failed:
         raise typer.Exit(CELLS_FAILED)
 
 
-def _tell_run(done: Any, asked: Request) -> None:
+def _print_run(done: Any, options: RunOptions) -> None:
     from robustvit.report.page import write_report
     from robustvit.results.leaderboard import leaderboard
     from robustvit.results.summary import summary
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
-    if asked.as_json:
-        told = {**asdict(done), "store": str(done.store), "repaired": [str(path) for path in done.repaired], "report": str(page)}
-        print(json.dumps({**told, "leaderboard": json.loads(board.to_json(orient="records"))}))
+    if options.as_json:
+        facts = {**asdict(done), "store": str(done.store), "repaired": [str(path) for path in done.repaired], "report": str(page)}
+        print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
         return
     for path in done.repaired:
-        err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
-    _tell_incomplete(done.incomplete)
+        err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
+    _print_incomplete(done.incomplete)
     print_board(summary(board), f"{done.suite} · {done.store}")
     tell_gradients(board)
     tell_partial_averages(board)
-    out.print(_came_to(done, asked), highlight=False)
+    out.print(_run_summary(done, options), highlight=False)
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
     out.print(f"Report: {page}", soft_wrap=True, highlight=False)
 
 
-def _came_to(done: Any, asked: Request) -> str:
-    """How much of the work is done, and by whom."""
+def _run_summary(done: Any, options: RunOptions) -> str:
+    """How many rows this run computed, and how many the store held."""
     if done.stopped:
         return (
-            f"Stopped when the budget of {asked.settings.budget} was spent: {done.complete} of {done.cells} cells are complete, {done.computed:,} of "
-            f"{done.rows:,} rows computed in {done.seconds:.1f} s. The same robustvit run again goes on from there; until then what attacks leave is an upper bound."
+            f"Stopped when the budget of {options.settings.budget} was spent: {done.complete} of {done.cells} cells are complete, "
+            f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s. The same command continues from there; "
+            "until then robust accuracies are upper bounds."
         )
     if done.computed:
-        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the rest was there."
-    return f"Nothing to do: all {done.rows:,} rows of {done.cells} cells were there."
+        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the store held the others."
+    return f"Nothing to do: the store holds all {done.rows:,} rows of {done.cells} cells."
 
 
-@asking
-def plan(asked: Request) -> None:
-    """What run would do: cells, time, disk. Nothing is computed.
+@takes_run_options
+def plan(options: RunOptions) -> None:
+    """Show what run would do: cells, time, disk. Nothing is computed.
 
     Takes the arguments of run.
 
@@ -90,36 +93,36 @@ def plan(asked: Request) -> None:
     """
     import os
 
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan looks; it downloads nothing
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan downloads nothing
     from robustvit.errors import StoreError
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import plan as plans
     from robustvit.evaluation.kept_suite import named_suite
     from robustvit.records.store import Store
 
-    made = plans.make(named_suite(asked.suite), asked.models, asked.data, asked.settings, need_weights=False)
-    place: Store | None
+    made = plans.make(named_suite(options.suite), options.models, options.data, options.settings, need_weights=False)
+    store: Store | None
     try:
-        place = Store(asked.store)
+        store = Store(options.store)
     except StoreError:
-        if (asked.store / "store.json").exists():
+        if (options.store / "store.json").exists():
             raise
-        place = None
-    cost = estimates.estimate(made, place)
-    if asked.as_json:
-        print(json.dumps({"cells": _planned(made, place), "incomplete": made.incomplete, **asdict(cost)}))
+        store = None
+    cost = estimates.estimate(made, store)
+    if options.as_json:
+        print(json.dumps({"cells": _planned(made, store), "incomplete": made.incomplete, **asdict(cost)}))
         return
-    _print_plan(made, place, cost)
+    _print_plan(made, store, cost)
 
 
-def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
+def _planned(made: Plan, store: Any) -> list[dict[str, Any]]:
     from robustvit.evaluation.manifest import title
 
-    done = made.done(place)
+    done = made.done(store)
     return [
         {
-            "model": ask.label, "transforms": " → ".join(map(str, cell.transforms)), "scenario": title(cell, ask), "data": ask.samples.data.name, "seed": cell.seed,
-            "wanted": ask.samples.asked,
+            "model": ask.label, "transforms": " → ".join(map(str, cell.transforms)), "scenario": title(cell, ask),
+            "data": ask.samples.data.name, "seed": cell.seed, "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
         }
         for ask in made.planned
@@ -127,36 +130,36 @@ def _planned(made: Plan, place: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _print_plan(made: Plan, place: Any, cost: Any) -> None:
+def _print_plan(made: Plan, store: Any, cost: Any) -> None:
     data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
-    asked = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
-    table = Table(title=f"{made.suite.name} · {data} · {asked} samples per cell")
-    planned = _planned(made, place)
-    told = [name for name in ("model", "transforms", "scenario") if name != "transforms" or any(row[name] for row in planned)]
-    for heading in (*told, "cell", "rows", "state"):
+    counts = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
+    table = Table(title=f"{made.suite.name} · {data} · {counts} samples per cell")
+    planned = _planned(made, store)
+    named = [name for name in ("model", "transforms", "scenario") if name != "transforms" or any(row[name] for row in planned)]
+    for heading in (*named, "cell", "rows", "state"):
         table.add_column(heading, justify="right" if heading == "rows" else "left", overflow="fold", no_wrap=heading == "cell")
     for row in planned:
         state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
-        table.add_row(*(row[name] for name in told), row["cell"] or "weights not at hand", f"{row['done']}/{row['wanted']}", state)
+        table.add_row(*(row[name] for name in named), row["cell"] or "weights not here", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
-    _tell_incomplete(made.incomplete)
+    _print_incomplete(made.incomplete)
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
 
-def _runs(budget: str | float | None, wanted: float | None) -> str:
-    """How many runs of that budget the work takes."""
+def _runs(budget: str | float | None, needed: float | None) -> str:
+    """About how many runs of that budget the work takes, as a sentence."""
     from robustvit.evaluation.time_budget import seconds
 
-    if budget is None or not wanted:
+    if budget is None or not needed:
         return ""
-    count = math.ceil(wanted / seconds(budget))
+    count = math.ceil(needed / seconds(budget))
     return f" At --budget {budget} that is about {count} run{'' if count == 1 else 's'}."
 
 
-def _tell_incomplete(sentences: Sequence[str]) -> None:
-    """Which data lacks pictures: its numbers are not those of the whole set."""
+def _print_incomplete(sentences: Sequence[str]) -> None:
+    """Prints which data lacks images: its numbers are not those of the whole set."""
     for sentence in sentences:
         err.print(f"[yellow]incomplete:[/] {escape(sentence)}", highlight=False, soft_wrap=True)

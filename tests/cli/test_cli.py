@@ -1,4 +1,4 @@
-"""The command line as scripts use it: verbs, exit codes, and one message for every mistake."""
+"""The command line as scripts use it: commands, exit codes, and one message for every mistake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from robustvit.records.store import Store
 SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
 
 
-class Told(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
@@ -35,7 +35,7 @@ class Told(NamedTuple):
 def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
     """Calls the command line in this process."""
 
-    def call(*words: object) -> Told:
+    def call(*words: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["robustvit", *(str(word) for word in words)])
         monkeypatch.setenv("COLUMNS", "200")
         capsys.readouterr()
@@ -44,8 +44,8 @@ def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             code = 0
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        told = capsys.readouterr()
-        return Told(code, told.out, " ".join(told.err.split()))
+        result = capsys.readouterr()
+        return Result(code, result.out, " ".join(result.err.split()))
 
     return call
 
@@ -60,7 +60,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_help_shows_every_verb_and_each_verb_an_example(robustvit) -> None:  # type: ignore[no-untyped-def]
+def test_help_shows_every_command_and_an_example_of_each(robustvit) -> None:  # type: ignore[no-untyped-def]
     verbs = ["run", "plan", "leaderboard", "report", "compare", "diff", "list", "check", "new", "data", "corrupt", "train"]
     page = robustvit("--help")
     assert page.code == 0
@@ -92,28 +92,28 @@ def test_json_is_json(robustvit, store: Path, tmp_path: Path) -> None:  # type: 
     assert json.loads(robustvit("compare", "demo", "demo", "--store", store, "--json").out)
 
 
-def test_plan_computes_nothing_and_tells_time_and_disk(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    told = robustvit("plan", "--store", tmp_path / "none", "--limit", 20)
-    assert told.code == 0
-    assert "To do: 460 of 460 rows" in told.out
-    assert "on this machine" in told.out
+def test_plan_computes_nothing_and_estimates_time_and_disk(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    result = robustvit("plan", "--store", tmp_path / "none", "--limit", 20)
+    assert result.code == 0
+    assert "To do: 460 of 460 rows" in result.out
+    assert "on this machine" in result.out
     assert not (tmp_path / "none").exists()
 
 
 def test_plan_names_transforms_where_there_are_any(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     head = "name: t\ntitle: t\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n"
     (tmp_path / "t.yaml").write_text(head + "transforms: [[], [{attention_temperature: {temperature: 2}}]]\n")
-    told = robustvit("plan", "--suite", tmp_path / "t.yaml", "--store", tmp_path / "none", "--limit", 4)
-    assert "attention_temperature(temperature=2)" in told.out
+    result = robustvit("plan", "--suite", tmp_path / "t.yaml", "--store", tmp_path / "none", "--limit", 4)
+    assert "attention_temperature(temperature=2)" in result.out
     assert "transforms" not in robustvit("plan", "--store", tmp_path / "none", "--limit", 4).out
 
 
 def test_plan_shows_missing_weights_as_unresolved(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    told = robustvit("plan", "--model", "vit_b16", "--store", tmp_path / "none")
-    assert told.code == 0
-    assert "unresolved" in told.out
+    result = robustvit("plan", "--model", "vit_b16", "--store", tmp_path / "none")
+    assert result.code == 0
+    assert "unresolved" in result.out
 
 
 def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -146,12 +146,12 @@ def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_pa
 
 @pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "robustbench", "timm", "table"])
 def test_every_format_is_printed(robustvit, store: Path, format: str) -> None:  # type: ignore[no-untyped-def]
-    told = robustvit("leaderboard", "--store", store, "--format", format)
-    assert told.code == 0
-    assert "demo" in told.out
+    result = robustvit("leaderboard", "--store", store, "--format", format)
+    assert result.code == 0
+    assert "demo" in result.out
 
 
-def test_compare_and_diff_tell_what_moved(robustvit, store: Path) -> None:  # type: ignore[no-untyped-def]
+def test_compare_and_diff_report_what_changed(robustvit, store: Path) -> None:  # type: ignore[no-untyped-def]
     other = next(
         name
         for name in pd.DataFrame(json.loads(robustvit("leaderboard", "--store", store, "-f", "json").out))["model"].unique()
@@ -169,10 +169,10 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     assert "vit_b16" in robustvit("list", "models").out
     assert robustvit("check").code == 0
     (tmp_path / "bad.yaml").write_text("name: bad\ntitle: Bad\ndata: digits\nscenarios:\n  - fgo\nmetrics: [top1]\n")
-    told = robustvit("check", tmp_path / "bad.yaml")
-    assert told.code == 2
-    assert "bad.yaml:5" in told.err
-    assert "Did you mean 'fog'" in told.err
+    result = robustvit("check", tmp_path / "bad.yaml")
+    assert result.code == 2
+    assert "bad.yaml:5" in result.err
+    assert "Did you mean 'fog'" in result.err
 
 
 @pytest.mark.parametrize(("words", "code", "message"), [
@@ -218,10 +218,10 @@ def test_a_mistake_is_one_message_and_an_exit_code(  # type: ignore[no-untyped-d
     robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    told = robustvit(*words)
-    assert told.code == code, told
-    assert message in told.err.replace("│ ", "").replace(" │", "")
-    assert "Traceback" not in told.err
+    result = robustvit(*words)
+    assert result.code == code, result
+    assert message in result.err.replace("│ ", "").replace(" │", "")
+    assert "Traceback" not in result.err
     assert not (tmp_path / "results").exists()
 
 
@@ -235,53 +235,53 @@ def folder(root: Path, names: list[str], count: int = 2) -> Path:
 
 def test_an_empty_folder_and_an_unreadable_image_are_named(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty").mkdir()
-    told = robustvit("run", "--data", "folder", "--data-dir", tmp_path / "empty", "--store", tmp_path / "s")
-    assert told.code == 1
-    assert str(tmp_path / "empty") in told.err
+    result = robustvit("run", "--data", "folder", "--data-dir", tmp_path / "empty", "--store", tmp_path / "s")
+    assert result.code == 1
+    assert str(tmp_path / "empty") in result.err
     bad = folder(tmp_path / "bad", [str(i) for i in range(10)])
     (bad / "3" / "1.png").write_bytes(b"not an image")
-    told = robustvit("run", "--data", "folder", "--data-dir", bad, "--store", tmp_path / "s", "--quiet")
-    assert told.code == 1
-    assert "1.png" in told.err
+    result = robustvit("run", "--data", "folder", "--data-dir", bad, "--store", tmp_path / "s", "--quiet")
+    assert result.code == 1
+    assert "1.png" in result.err
 
 
 def test_classes_that_do_not_match_the_model_are_refused(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     two = folder(tmp_path / "two", ["cat", "dog"])
-    told = robustvit("run", "--data", "folder", "--data-dir", two, "--store", tmp_path / "s")
-    assert told.code == 1
-    assert "has 10 classes" in told.err
+    result = robustvit("run", "--data", "folder", "--data-dir", two, "--store", tmp_path / "s")
+    assert result.code == 1
+    assert "has 10 classes" in result.err
 
 
-def test_a_newer_store_and_a_truncated_file_are_told(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_newer_store_and_a_truncated_file_are_reported(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     newer = shutil.copytree(store, tmp_path / "newer")
     (newer / "store.json").write_text('{"schema": 99}')
-    told = robustvit("leaderboard", "--store", newer)
-    assert (told.code, "schema 99" in told.err) == (1, True)
+    result = robustvit("leaderboard", "--store", newer)
+    assert (result.code, "schema 99" in result.err) == (1, True)
     broken = shutil.copytree(store, tmp_path / "broken")
     victim = next(broken.rglob("000000-*.parquet"))
     victim.write_bytes(victim.read_bytes()[:50])
-    told = robustvit("leaderboard", "--store", broken)
-    assert told.code == 3
-    assert victim.name in told.err
+    result = robustvit("leaderboard", "--store", broken)
+    assert result.code == 3
+    assert victim.name in result.err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_store_that_cannot_be_written_is_told(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_store_that_cannot_be_written_is_reported(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    told = robustvit("run", "--limit", 2, "--store", tmp_path / "s")
-    assert told.code == 1
-    assert "cannot write" in told.err
+    result = robustvit("run", "--limit", 2, "--store", tmp_path / "s")
+    assert result.code == 1
+    assert "cannot write" in result.err
 
 
 def test_a_run_whose_budget_is_spent_says_what_is_complete_and_goes_on(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
     words = ("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
-    told = robustvit(*words, "--budget", "6s")
-    assert told.code == 0
-    assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(told.out.split())
-    assert "partial" in told.out
+    result = robustvit(*words, "--budget", "6s")
+    assert result.code == 0
+    assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(result.out.split())
+    assert "partial" in result.out
     assert "--budget" not in Store(tmp_path / "s").manifests()[0].command
-    assert "The same robustvit run again goes on from there; until then what attacks leave is an upper bound." in " ".join(told.out.split())
+    assert "The same command continues from there; until then robust accuracies are upper bounds." in " ".join(result.out.split())
     assert "90 of 115 rows computed" in robustvit(*words).out
 
 
@@ -295,12 +295,13 @@ def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
 ) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "breaking.py").write_text(
-        "import robustvit as rv\n\n@rv.corruption()\ndef breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
+        "import robustvit as rv\n\n@rv.corruption()\n"
+        "def breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
     )
     (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios:\n  - clean\n  - breaking:breaks\nmetrics: [top1]\n")
-    told = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet")
-    assert told.code == 3
-    assert "must be pixels in [0, 1]" in told.err
+    result = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet")
+    assert result.code == 3
+    assert "must be pixels in [0, 1]" in result.err
     listed = robustvit("leaderboard", "--store", "st", "-f", "json")
     assert listed.code == 3
     board = pd.DataFrame(json.loads(listed.out)).set_index("scenario")
@@ -320,47 +321,47 @@ def test_corrupt_writes_a_tree_and_names_what_cannot_be_read(robustvit, tmp_path
     from PIL import Image
 
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "one.png")
-    asked = ("corrupt", tmp_path / "one.png", tmp_path / "out", "--corruption", "fog", "--severity", 3, "--size", 32)
-    assert "Wrote 1 picture to" in robustvit(*asked).out
-    assert "1 were there" in robustvit(*asked).out
+    words = ("corrupt", tmp_path / "one.png", tmp_path / "out", "--corruption", "fog", "--severity", 3, "--size", 32)
+    assert "Wrote 1 image to" in robustvit(*words).out
+    assert "1 existed" in robustvit(*words).out
     assert Image.open(tmp_path / "out/fog/3/one.png").size == (32, 32)
     (tmp_path / "bad.png").write_bytes(b"")
-    told = robustvit("corrupt", tmp_path / "bad.png", tmp_path / "out2", "-c", "fog")
-    assert told.code == 1
-    assert "bad.png: the file is empty" in told.err
+    result = robustvit("corrupt", tmp_path / "bad.png", tmp_path / "out2", "-c", "fog")
+    assert result.code == 1
+    assert "bad.png: the file is empty" in result.err
     assert robustvit("corrupt", tmp_path / "one.png", tmp_path / "out3", "--resize", 64).code == 2
 
 
 def test_a_metric_takes_parameters(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     robustvit("run", "--limit", "5", "--store", str(tmp_path / "s"), "-q")
-    told = robustvit("leaderboard", "--store", str(tmp_path / "s"), "--metric", "ece?bins=5", "--format", "csv")
-    assert (told.code, "ece(bins=5)" in told.out) == (0, True)
+    result = robustvit("leaderboard", "--store", str(tmp_path / "s"), "--metric", "ece?bins=5", "--format", "csv")
+    assert (result.code, "ece(bins=5)" in result.out) == (0, True)
 
 
 def test_one_data_set_is_shown_in_full(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     root = plant(tmp_path, LAYOUTS["imagenet-v2"]())
-    told = robustvit("data", "imagenet-v2", "--data-dir", root)
-    assert told.code == 0
-    assert "✓ split=top-images: 1,000 of 10,000 images" in told.out
-    assert "· split=threshold-0.7: " in told.out
-    assert f"found in {root}" in told.out
-    assert "licence MIT" in told.out
+    result = robustvit("data", "imagenet-v2", "--data-dir", root)
+    assert result.code == 0
+    assert "✓ split=top-images: 1,000 of 10,000 images" in result.out
+    assert "· split=threshold-0.7: " in result.out
+    assert f"found in {root}" in result.out
+    assert "licence MIT" in result.out
     about = json.loads(robustvit("data", "imagenet-v2", "--data-dir", root, "--json").out)
     assert [one["found"] for one in about["variants"]] == [False, False, True]
 
 
-def test_verification_tells_equal_pictures_and_fails_for_different_labels(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_verification_notes_equal_images_and_fails_for_different_labels(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     plant_images(tmp_path, ["cat/1.png", "cat/2.png", "dog/3.png"])
     (tmp_path / "cat/4.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
-    told = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
-    assert (told.code, "verified: all 4 pictures can be read" in told.out) == (0, True)
-    assert "told: 1 group of equal pictures under one label: folder/cat/1.png = folder/cat/4.png" in told.out
+    result = robustvit("data", "folder", "--data-dir", tmp_path, "--verify")
+    assert (result.code, "verified: all 4 images can be read" in result.out) == (0, True)
+    assert "note: 1 group of equal images under one label: folder/cat/1.png = folder/cat/4.png" in result.out
     (tmp_path / "dog/5.png").write_bytes((tmp_path / "cat/2.png").read_bytes())
     (tmp_path / "dog/3.png").write_bytes(b"none")
-    told = robustvit("data", f"folder:{tmp_path}", "--verify")
-    assert told.code == 1
-    assert "wrong: 1 cannot be read: folder/dog/3.png" in told.out
-    assert "wrong: 1 group of equal pictures under different labels: folder/cat/2.png = folder/dog/5.png" in told.out
+    result = robustvit("data", f"folder:{tmp_path}", "--verify")
+    assert result.code == 1
+    assert "wrong: 1 cannot be read: folder/dog/3.png" in result.out
+    assert "wrong: 1 group of equal images under different labels: folder/cat/2.png = folder/dog/5.png" in result.out
     verdict = json.loads(robustvit("data", "folder", "--data-dir", tmp_path, "--verify", "--json").out)["variants"][0]["verdict"]
     assert (verdict["right"], len(verdict["unreadable"])) == (False, 1)
 
@@ -380,16 +381,16 @@ def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path
     assert robustvit("data", "imagenet-a", "--json").code == 1
 
 
-def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
     (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
     model = SMALL.replace("num_classes=10&", "")
-    asked = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data-dir", root, "--store", tmp_path / "s", "--limit", 2)
+    options = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data-dir", root, "--store", tmp_path / "s", "--limit", 2)
     for verb in ("plan", "run"):
-        told = robustvit(verb, *asked)
-        assert told.code == 0
-        assert "incomplete: imagenet-a holds 200 of its 7,500 images" in told.err
-    assert json.loads(robustvit("plan", *asked, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
+        result = robustvit(verb, *options)
+        assert result.code == 0
+        assert "incomplete: imagenet-a holds 200 of its 7,500 images" in result.err
+    assert json.loads(robustvit("plan", *options, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "images of the whole set" in page
 
@@ -397,10 +398,10 @@ def test_run_and_plan_say_which_data_lacks_pictures(robustvit, tmp_path: Path) -
 def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]
     left = {("m", "fgsm"): 5, ("m", "pgd"): 15, ("n", "pgd"): 15}
     cells = {(*key, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for key, n in left.items()}
-    told = robustvit("leaderboard", "--store", make_store(cells, metrics=["robust_accuracy"]).path)
-    assert "75.0 !" in told.out
-    assert "! gradients suspect: m · one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)" in told.err
+    result = robustvit("leaderboard", "--store", make_store(cells, metrics=["robust_accuracy"]).path)
+    assert "75.0 !" in result.out
+    assert "! gradients suspect: m · one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)" in result.err
     assert (
         "gradients unchecked: n · one step, random search, transfer, unbounded, larger ball, loss surface (0 of 6 checks passed)."
-        in told.err
+        in result.err
     )

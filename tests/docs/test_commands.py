@@ -1,7 +1,11 @@
-"""The commands of the README and the tutorial, run as they are written, and every example."""
+"""The commands and Python blocks of the README and the pages, run as they are written, and every example.
+
+Commands that need models or data sets from elsewhere are parsed, with their options, and not run.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
@@ -10,9 +14,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
+
+from robustvit.cli.app import app
+from robustvit.errors import MissingExtra
+from robustvit.spec.suite_file import read_suite, suite_files
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETS_UP = ("python3 -m pip", "python3 -m venv", "nox", "git clone", ". ")
+RUN = {"tutorial.md": 10, "imagenet-c.md": 1, "attacks.md": 4, "patches.md": 3, "certificates.md": 3}  # commands, at least
+PARSED = {"README.md": 11, "shifts.md": 3}
+ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
+SUITE = {"name": "block", "title": "A block of a page", "data": "digits", "scenarios": ["clean"], "metrics": ["top1"]}
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -26,28 +41,64 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", *SETS_UP))]
 
 
+def place(name: str) -> Path:
+    return next(page for page in PAGES if page.name == name)
+
+
 def done(words: list[str], folder: Path) -> str:
     """Runs a command in a folder, with this interpreter's scripts first."""
-    place = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": f"{place}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
+    scripts = str(Path(sys.executable).parent)
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
     words = [sys.executable, *words[1:]] if words[0] == "python3" else words
     finished = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, f"{shlex.join(words)}\n{finished.stdout}\n{finished.stderr}"
     return finished.stdout
 
 
+def test_every_page_with_commands_or_code_is_run_or_parsed() -> None:
+    assert {page.name for page in PAGES if commands(page)} == {*RUN, *PARSED, *ELSEWHERE}
+    assert {page.name for page in PAGES if blocks(page, "python")} <= {*RUN, "README.md"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("page", "least"),
-    [("docs/tutorial.md", 10), ("docs/imagenet-c.md", 1), ("docs/attacks.md", 4), ("docs/patches.md", 3), ("docs/certificates.md", 3)],
-)
-def test_the_commands_of_a_page_work_in_order(page: str, least: int, tmp_path: Path) -> None:
-    found = commands(ROOT / page)
-    assert len(found) >= least
+@pytest.mark.parametrize("page", RUN)
+def test_the_commands_of_a_page_work_in_order(page: str, tmp_path: Path) -> None:
+    found = commands(place(page))
+    assert len(found) >= RUN[page]
     for line in found:
         done(shlex.split(line, comments=True), tmp_path)
-    for code in blocks(ROOT / page, "python"):
+    for code in blocks(place(page), "python"):
         done([sys.executable, "-c", code], tmp_path)
+
+
+@pytest.mark.parametrize("page", PARSED)
+def test_the_commands_of_a_page_can_be_parsed(page: str) -> None:
+    found = commands(place(page))
+    assert len(found) >= PARSED[page]
+    known = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for line in found:
+        program, name, *words = shlex.split(line, comments=True)
+        assert program == "robustvit"
+        known[name].make_context(name, words)
+        suites = [suite for word, suite in itertools.pairwise(words) if word == "--suite"]
+        assert set(suites) <= set(suite_files()), line
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    done([sys.executable, "-c", code], tmp_path)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)
+def test_the_suites_of_a_page_can_be_read(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "yaml"):
+        rest = {key: value for key, value in SUITE.items() if key not in yaml.safe_load(block)}
+        (tmp_path / "block.yaml").write_text(yaml.safe_dump(rest) + block)
+        try:
+            read_suite(tmp_path / "block.yaml")
+        except MissingExtra as error:
+            pytest.skip(str(error))
 
 
 @pytest.mark.slow
@@ -58,18 +109,7 @@ def test_every_example_runs(script: Path, tmp_path: Path) -> None:
     assert done([sys.executable, script.name], tmp_path)
 
 
-def test_the_readme_names_only_verbs_and_suites_that_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    verbs = set(re.findall(r"robustvit (\w+)", "\n".join(blocks(ROOT / "README.md", "sh"))))
-    from robustvit.cli.app import app
-    from robustvit.spec.suite_file import suite_files
-
-    known = {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
-    assert verbs <= known
-    assert set(re.findall(r"--suite ([a-z-]+)", text)) <= set(suite_files())
-
-
 def test_links_inside_the_documents_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

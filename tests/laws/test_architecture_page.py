@@ -27,8 +27,8 @@ def imported(node: dict[str, str]) -> Edges:
     edges: Edges = {name: set() for name in node.values()}
     for path in FILES:
         if room(path) in node:
-            found = {name.split(".")[1] for name in imports(path) if name.startswith("robustvit.")} - OUTSIDE
-            edges[node[room(path)]] |= {node[name] for name in found} - {node[room(path)]}
+            found = {name.split(".")[1] for name in imports(path) if name.startswith("robustvit.")}
+            edges[node[room(path)]] |= {node[name] for name in found if name in node} - {node[room(path)]}
     below = {name: reached(name, edges) for name in edges}
     return {name: {end for end in ends if not any(end in below[other] for other in ends - {end})} for name, ends in edges.items()}
 

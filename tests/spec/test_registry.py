@@ -10,7 +10,7 @@ from robustvit.errors import BadParameter, MissingExtra, UnknownName
 from robustvit.spec import registry
 from robustvit.spec.plugin import KINDS, Adapted
 from robustvit.spec.registry import bind, describe, entries, lookup, register, scenario
-from robustvit.spec.schema import Hint, SourceModule, Param, hint_of
+from robustvit.spec.schema import Hint, Param, SourceModule, hint_of
 from robustvit.spec.spec import Spec, parse
 
 

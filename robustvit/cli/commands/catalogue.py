@@ -1,4 +1,4 @@
-"""What there is: the rows behind `robustvit list`. Nothing is imported that a listing does not need."""
+"""The rows and descriptions that `robustvit list` prints, without importing any plug-in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import load_suite, suite_files
 
-_ANY = "NAME"  # what stands for a library's own names: torchattacks/NAME
+_ANY = "NAME"  # placeholder for the names of another library: torchattacks/NAME
 
 LISTED = ("suites", *(PLURALS[kind] for kind in KINDS))
 
 
 def index(kind: str) -> list[dict[str, Any]]:
-    """One row for each thing of a kind (`suites`, `corruptions`, …; the singular will do). Raises UnknownName."""
+    """One row per plug-in or suite of a kind (`suites`, `corruptions`, …, or the singular). Raises UnknownName."""
     wanted = _kind(kind)
     if wanted == "suites":
         return [_suite_row(load_suite(name)) for name in suite_files()]
@@ -29,7 +29,7 @@ def index(kind: str) -> list[dict[str, Any]]:
 
 
 def about(kind: str, name: str) -> dict[str, Any]:
-    """Everything known of one thing: docstring, parameters, source, licence, citation. Raises UnknownName with the nearest names."""
+    """The docstring, parameters, source, licence and citation of one of them. Raises UnknownName with the nearest names."""
     wanted = _kind(kind)
     if wanted == "suites":
         known = suite_files()

@@ -1,6 +1,6 @@
-"""Corrupted copies of image files: a tree like that of ImageNet-C, TARGET/<corruption>/<severity>/<where the picture lay>.
+"""Corrupted copies of image files in a tree like that of ImageNet-C: TARGET/<corruption>/<severity>/<path of the image>.
 
-Files are written whole or not at all, and one that is there is not made again: a run that was stopped goes on where it stopped.
+Files are written whole or not at all, and existing ones are not written again: a stopped run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from robustvit.spec.view import View
 
 Format = Literal["png", "jpeg", "jpeg85"]
 Progress = Callable[[int, int, str], None]
-IMAGENET = View((224, 224), 256, "center", "bilinear")  # what the released files were made from
+IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the released files
 SEVERITIES = (1, 2, 3, 4, 5)
 _ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
 _SAVED: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ _NOTE = "generated.json"
 
 
 class Made(NamedTuple):
-    """What a run did: files written, files that were there before, and the pictures that could not be read, each with its reason."""
+    """The result of a run: files written, files that existed, and the images that could not be read, each with its reason."""
 
     written: int
     kept: int
@@ -67,22 +67,22 @@ def generate(
     workers: int = 0,
     progress: Progress | None = None,
 ) -> Made:
-    """Writes `source` under every corruption and severity into `target`.
+    """Writes the images of `source` under every corruption and severity into `target`.
 
     source: an image, a folder of images, or a tree of class folders; it is only read. corruptions: names, default the fifteen of
-    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. severities: default all five. view: how pictures are resized and cropped first, default not at all;
-    `IMAGENET` is that of the released files. form: `png` loses nothing, `jpeg` has quality 95, `jpeg85` is stored as the released files
-    are. Draws are keyed by (seed, the picture's path below source): no order, neighbour or number of workers shows. workers: processes
-    beside this one. progress: called with (pictures done, all, the last one's path).
-    Raises UnknownName or BadParameter for what does not fit, DataMissing where there are no pictures.
+    ImageNet-C; `NAME?key=value` sets parameters, and one without severities 1 to 5 needs that. severities: default all five. view: how
+    images are resized and cropped first, default not at all; `IMAGENET` is that of the released files. form: `png` is lossless, `jpeg`
+    has quality 95, `jpeg85` is that of the released files. Random numbers are keyed by (seed, the image's path below source), so that
+    the result does not depend on order or workers. workers: processes beside this one. progress: called with (images done, all, the
+    last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
-    place, paths = _pictures(Path(source))
-    order = _Order(place, Path(target), tuple(_asked(corruptions, severities)), view, _form(form), seed)
-    _refuse_overlap(order, Path(source))
+    root, paths = _images(Path(source))
+    job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
+    _refuse_overlap(job, Path(source))
     _refuse_twins(paths)
-    _agree(order)
+    _agree(job)
     wrote, kept, unreadable = 0, 0, []
-    for done, one in enumerate(_each(partial(_make, order), paths, workers), 1):
+    for done, one in enumerate(_each(partial(_make, job), paths, workers), 1):
         wrote, kept = wrote + one.written, kept + one.kept
         unreadable += one.unreadable
         if progress:
@@ -97,7 +97,7 @@ class _Variant:
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Job:
     source: Path
     target: Path
     variants: tuple[_Variant, ...]
@@ -106,14 +106,14 @@ class _Order:
     seed: int
 
     def file(self, variant: _Variant, path: str) -> Path:
-        """Where the picture at `path` goes."""
+        """The file that the image at `path` is written to."""
         return (self.target / variant.folder / path).with_suffix(_ENDINGS[self.form])
 
 
-def _pictures(source: Path) -> tuple[Path, list[str]]:
+def _images(source: Path) -> tuple[Path, list[str]]:
     """The folder, and the paths of the images below it."""
     if not source.exists():
-        raise DataMissing(f"there is nothing at {source}; give an image, a folder of images, or a tree of class folders.")
+        raise DataMissing(f"{source} does not exist; give an image, a folder of images, or a tree of class folders.")
     if source.is_file():
         return source.parent, [source.name]
     found = list_files(source)
@@ -122,7 +122,7 @@ def _pictures(source: Path) -> tuple[Path, list[str]]:
     return source, [file.path for file in found.files]
 
 
-def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) -> Iterator[_Variant]:
+def _variants(corruptions: Sequence[str] | None, severities: Sequence[int] | None) -> Iterator[_Variant]:
     for text in dict.fromkeys(corruptions or [spec.name for spec in load_suite("imagenet-c").scenarios if spec.name != "clean"]):
         spec = called(text, "corruption")
         entry = registry.lookup("corruption", spec.name)
@@ -134,16 +134,17 @@ def _asked(corruptions: Sequence[str] | None, severities: Sequence[int] | None) 
         elif severities is None and (spec.params or not entry.severity):
             yield _variant(entry, spec, None)
         elif spec.params or not entry.severity:
-            raise BadParameter(f"corruption '{text}' has no severities 1 to 5, and --severity is given; make it in a call of its own.")
+            raise BadParameter(f"corruption '{text}' has no severities 1 to 5, but --severity is given; give it in a command of its own.")
         else:
             raise BadParameter(
-                f"corruption '{entry.name}' has no severities 1 to 5; its scale is '{entry.severity}'. Write {entry.name}?{entry.severity}=VALUE."
+                f"corruption '{entry.name}' has no severities 1 to 5; its scale is '{entry.severity}'. "
+                f"Write {entry.name}?{entry.severity}=VALUE."
             )
 
 
 def _variant(entry: Entry, spec: Spec, severity: int | None) -> _Variant:
-    told = ",".join(f"{key}={value}" for key, value in spec.params)
-    folder = "/".join(part for part in (entry.name, told, "" if severity is None else str(severity)) if part)
+    params = ",".join(f"{key}={value}" for key, value in spec.params)
+    folder = "/".join(part for part in (entry.name, params, "" if severity is None else str(severity)) if part)
     return _Variant(folder, registry.bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
 
 
@@ -153,13 +154,13 @@ def _form(form: str) -> Format:
     return cast(Format, form)
 
 
-def _refuse_overlap(order: _Order, source: Path) -> None:
-    """What is read and what is written lie apart: nothing read is overwritten, and nothing written is read the next time."""
+def _refuse_overlap(job: _Job, source: Path) -> None:
+    """Raises BadParameter where a folder to write lies in the source or holds it: files would be overwritten, or read by the next run."""
     read = source.resolve()
-    for folder in (order.target.resolve() / variant.folder for variant in order.variants):
+    for folder in (job.target.resolve() / variant.folder for variant in job.variants):
         inside = read.is_dir() and folder.is_relative_to(read)
         if inside or read.is_relative_to(folder):
-            raise BadParameter(f"{folder} would be written and {source} is read: they overlap. Give a folder elsewhere.")
+            raise BadParameter(f"{folder} would be written and {source} is read: they overlap. Give another target.")
 
 
 def _refuse_twins(paths: Sequence[str]) -> None:
@@ -170,17 +171,17 @@ def _refuse_twins(paths: Sequence[str]) -> None:
             raise BadParameter(f"{as_text(other)} and {as_text(path)} would be written to one file; rename one.")
 
 
-def _agree(order: _Order) -> None:
-    """Notes in the target what its files are made with. Raises BadParameter where they were made otherwise."""
-    note = order.target / _NOTE
-    versions = {variant.spec.name: registry.lookup("corruption", variant.spec.name).version for variant in order.variants}
-    made = {"seed": order.seed, "format": order.form, "view": order.view.as_dict() if order.view else None}
+def _agree(job: _Job) -> None:
+    """Records the settings in the target. Raises BadParameter where its files were written with others."""
+    note = job.target / _NOTE
+    versions = {variant.spec.name: registry.lookup("corruption", variant.spec.name).version for variant in job.variants}
+    made = {"seed": job.seed, "format": job.form, "view": job.view.as_dict() if job.view else None}
     made = json.loads(json.dumps(made))
     before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {**made, "corruptions": {}}
     differing = [key for key in made if before[key] != made[key]]
     differing += [name for name, version in versions.items() if before["corruptions"].get(name, version) != version]
     if differing:
-        raise BadParameter(f"{order.target} holds pictures made with another {few(differing)} (see {note}). Give another folder.")
+        raise BadParameter(f"{job.target} holds images written with another {few(differing)} (see {note}). Give another target.")
     content = {**made, "corruptions": {**before["corruptions"], **versions}}
     _write(note, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
@@ -193,40 +194,40 @@ def _each(make: Callable[[str], Made], paths: Sequence[str], workers: int) -> It
         yield from pool.map(make, paths, chunksize=max(1, min(16, len(paths) // (4 * workers))))
 
 
-def _make(order: _Order, path: str) -> Made:
-    """The missing variants of one picture."""
-    missing = [variant for variant in order.variants if not order.file(variant, path).exists()]
-    kept = len(order.variants) - len(missing)
+def _make(job: _Job, path: str) -> Made:
+    """Writes the missing variants of one image."""
+    missing = [variant for variant in job.variants if not job.file(variant, path).exists()]
+    kept = len(job.variants) - len(missing)
     if not missing:
         return Made(0, kept, [])
     try:
-        picture = _seen(order, path)
+        image = _opened(job, path)
     except DataUnreadable as error:
         return Made(0, kept, [str(error)])
-    batch = Batch(pixels(picture[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),))
-    unmade = []
+    batch = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),))
+    failed = []
     for variant in missing:
         try:
-            made = _encoded(_corrupted(variant.spec, batch, order.seed), order.form)
-        except RobustvitError as error:  # a picture that this corruption cannot do, such as a single pixel
-            unmade.append(f"{as_text(path)}: {variant.folder}: {error}")
+            made = _encoded(_corrupted(variant.spec, batch, job.seed), job.form)
+        except RobustvitError as error:  # an image that this corruption cannot process, such as a single pixel
+            failed.append(f"{as_text(path)}: {variant.folder}: {error}")
         else:
-            _write(order.file(variant, path), made)
-    return Made(len(missing) - len(unmade), kept, unmade)
+            _write(job.file(variant, path), made)
+    return Made(len(missing) - len(failed), kept, failed)
 
 
-def _seen(order: _Order, path: str) -> np.ndarray:
+def _opened(job: _Job, path: str) -> np.ndarray:
     try:
-        content = (order.source / path).read_bytes()
+        content = (job.source / path).read_bytes()
     except OSError as error:
         raise DataUnreadable(f"{as_text(path)}: {error.strerror}") from error
-    picture = decode(content, as_text(path))
-    return picture if order.view is None else np.asarray(order.view.apply(Image.fromarray(picture)))
+    image = decode(content, as_text(path))
+    return image if job.view is None else np.asarray(job.view.apply(Image.fromarray(image)))
 
 
 def _corrupted(spec: Spec, batch: Batch, seed: int) -> Tensor:
-    does = scenario(registry.lookup("corruption", spec.name), spec)
-    images = does(None, batch, Draws(seed, stream(spec), batch.ids)).images  # type: ignore[arg-type]
+    corrupt = scenario(registry.lookup("corruption", spec.name), spec)
+    images = corrupt(None, batch, Draws(seed, stream(spec), batch.ids)).images  # type: ignore[arg-type]
     assert images is not None
     return images
 
@@ -238,7 +239,7 @@ def _encoded(images: Tensor, form: Format) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none: it is written beside its place, hidden, and moved there."""
+    """Writes the whole file or none: under a hidden name beside it, then renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -37,9 +37,9 @@ class Written(NamedTuple):
 def write(kind: str, name: str, folder: Path = Path()) -> Written:
     """Writes the plug-in `NAME.py` and its test `test_NAME.py`, for a suite `NAME.yaml`, into a folder; existing files are not overwritten.
 
-    In a package the plug-in is imported by its full name, and its test goes to the same place below `tests/` where the package has one:
-    `robustvit/attacks/NAME.py` and `tests/attacks/test_NAME.py`. Raises UnknownName for a kind without a template, BadParameter for a name that
-    Python or a suite cannot use, or that is taken, and for a file that exists.
+    In a package the plug-in is imported by its full name, and its test goes to the same place below `tests/` where there is one:
+    `robustvit/attacks/NAME.py` and `tests/attacks/test_NAME.py`. Raises UnknownName for a kind without a template, BadParameter for a
+    name that Python or a suite cannot use, or that is taken, and for a file that exists.
     """
     if kind not in SCAFFOLDS:
         raise UnknownName(f"no scaffold for '{kind}'.{nearest(kind, SCAFFOLDS)} There is one for {', '.join(SCAFFOLDS)}.")

@@ -19,7 +19,7 @@ def photo(seed: int, height: int = 40, width: int = 48) -> np.ndarray:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two classes with three pictures."""
+    """Two classes with three images."""
     root = tmp_path / "in"
     for seed, name in enumerate(("cat/a.png", "cat/b.png", "dog/a.png")):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def test_workers_and_neighbours_change_no_byte(tree, tmp_path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_what_is_there_is_kept_and_what_is_missing_is_made_again(tree, tmp_path) -> None:
+def test_existing_files_are_kept_and_missing_ones_written(tree, tmp_path) -> None:
     generate(tree, tmp_path / "out", ["fog"], [1])
     kept, lost = tmp_path / "out/fog/1/cat/a.png", tmp_path / "out/fog/1/dog/a.png"
     before, stamp = lost.read_bytes(), kept.stat().st_mtime_ns
@@ -81,8 +81,8 @@ def test_a_target_is_never_mixed(tree, tmp_path, changed) -> None:
         generate(tree, tmp_path / "out", ["contrast"], [2], **changed)
 
 
-def test_unreadable_pictures_are_named_and_the_others_written(tree, tmp_path) -> None:
-    (tree / "cat/broken.jpg").write_bytes(b"no picture")
+def test_unreadable_images_are_named_and_the_others_written(tree, tmp_path) -> None:
+    (tree / "cat/broken.jpg").write_bytes(b"no image")
     made = generate(tree, tmp_path / "out", ["contrast"], [1])
     assert made.written == 3
     assert len(made.unreadable) == 1
@@ -109,7 +109,7 @@ def test_a_source_inside_the_target_is_refused_only_where_it_would_be_hit(tree, 
         generate(tmp_path / "contrast/1", tmp_path, ["contrast"], [1])
 
 
-def test_pictures_that_differ_in_their_ending_only_are_refused(tree, tmp_path) -> None:
+def test_images_that_differ_in_their_ending_only_are_refused(tree, tmp_path) -> None:
     Image.fromarray(photo(9)).save(tree / "cat/a.bmp")
     with pytest.raises(BadParameter, match=r"cat/a.bmp and cat/a.png"):
         generate(tree, tmp_path / "out", ["contrast"], [1])
@@ -133,7 +133,7 @@ def test_a_corruption_without_severities_gets_no_folder_for_them(tree, tmp_path)
     assert np.array_equal(copied, photo(1))
 
 
-def test_a_scale_without_severities_is_asked_by_name(tree, tmp_path) -> None:
+def test_a_scale_without_severities_is_given_by_name(tree, tmp_path) -> None:
     with pytest.raises(BadParameter, match=r"'haze' has no severities 1 to 5; its scale is 'beta'. Write haze\?beta=VALUE"):
         generate(tree, tmp_path / "out", ["haze"], [3])
     generate(tree, tmp_path / "out", ["haze?beta=0.8"])
@@ -148,11 +148,11 @@ def test_parameters_that_are_no_pairs_are_refused(tree, tmp_path) -> None:
 def test_a_severity_is_given_once_and_to_what_has_one(tree, tmp_path) -> None:
     with pytest.raises(BadParameter, match="give its severity with --severity"):
         generate(tree, tmp_path / "out", ["fog?severity=2"])
-    with pytest.raises(BadParameter, match="has no severities 1 to 5, and --severity is given"):
+    with pytest.raises(BadParameter, match="has no severities 1 to 5, but --severity is given"):
         generate(tree, tmp_path / "out", ["haze?beta=0.8"], [2])
 
 
-def test_a_picture_that_a_corruption_cannot_do_is_named_and_the_others_are_made(tmp_path) -> None:
+def test_an_image_that_a_corruption_cannot_process_is_named_and_the_others_are_written(tmp_path) -> None:
     for name, size in (("a", (40, 48)), ("b", (1, 1))):
         Image.fromarray(photo(0, *size)).save(tmp_path / f"{name}.png")
     (tmp_path / "in").mkdir()
