@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, out, print_board, tell_gradients, tell_partial_averages
+from robustvit.cli.printing import err, out, print_averages_without_value, print_gradients, print_summary
 from robustvit.cli.progress import showing
 from robustvit.cli.run_options import Request, asking
 
@@ -59,9 +59,9 @@ def _tell_run(done: Any, asked: Request) -> None:
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was not whole; its rows were computed anew.", soft_wrap=True)
     _tell_incomplete(done.incomplete)
-    print_board(summary(board), f"{done.suite} · {done.store}")
-    tell_gradients(board)
-    tell_partial_averages(board)
+    print_summary(summary(board), f"{done.suite} · {done.store}")
+    print_gradients(board)
+    print_averages_without_value(board)
     out.print(_came_to(done, asked), highlight=False)
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)

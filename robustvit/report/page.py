@@ -30,7 +30,7 @@ from robustvit.report.published import pairs
 from robustvit.report.ranking import board_of
 from robustvit.report.suite_results import Stage, colour, stages
 from robustvit.report.text import conclusion, doubts, notices
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.version import __version__
 
 
@@ -42,7 +42,7 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     """
     place = store if isinstance(store, Store) else Store(store)
     target = Path(path)
-    page = render(leaderboard(place, suite=suite, models=models), place)
+    page = render(build_leaderboard(place, suite=suite, models=models), place)
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,15 +55,16 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     return target
 
 
-def render(board: pd.DataFrame, store: Store) -> str:
+def render(board: Leaderboard, store: Store) -> str:
     """The page of a leaderboard, with pictures and conditions from its store. The same input gives the same page."""
-    asked = stages(board)
+    rows = board.rows
+    asked = stages(rows)
     style, script = Markup(_style()), Markup(_text("script.js"))
     return _environment().get_template("page.html.j2").render(
         title=_title(asked), version=__version__, policy=_policy(style, script), style=style, script=script,
-        stages=[_stage(stage, store, board) for stage in asked], board=board_of(asked), many=len(asked) > 1,
+        stages=[_stage(stage, store, rows) for stage in asked], board=board_of(asked), many=len(asked) > 1,
         conclusions=[conclusion(stage, entrant) for stage in asked for entrant in stage.entrants], notices=notices(asked), doubts=doubts(asked),
-        pairs=pairs(board), costs=pictures(board), conditions=conditions(store, board), numbers=numbers(board), seconds=_seconds(board), ramp=ramp(), store=str(store.path),
+        pairs=pairs(board), costs=pictures(board), conditions=conditions(store, rows), numbers=numbers(rows), seconds=_seconds(rows), ramp=ramp(), store=str(store.path),
     )  # fmt: skip
 
 

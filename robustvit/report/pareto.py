@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from robustvit.report.pareto_plot import pareto_plot
 from robustvit.report.scatter import svg
-from robustvit.results.factors.view import COSTS, FACTORS, factor_view
+from robustvit.results.factors.view import COSTS, FACTORS, FactorView, factor_view
+from robustvit.results.leaderboard import Leaderboard
 from robustvit.statistics.estimates import of_measurements
 
 _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", "mean_flip_rate")  # shown before any other average
@@ -27,26 +28,27 @@ class Picture:
     left_out: tuple[str, ...]
 
 
-def pictures(board: pd.DataFrame) -> tuple[Picture, ...]:
+def pictures(board: Leaderboard) -> tuple[Picture, ...]:
     """A picture of each data set's first score of robustness with two models in it, by MACs, or by parameters where MACs are not known."""
-    if "models" not in board.attrs:
-        return ()
-    view = factor_view(board)
+    view, rows = factor_view(board), board.rows
     drawn = (
-        _picture(str(data), part, view.attrs["scores"], board[board["base"] == data]) for data, part in view.groupby("base", sort=False)
+        _picture(str(data), FactorView(part, view.scores), rows[rows["base"] == data])
+        for data, part in view.rows.groupby("base", sort=False)
     )
     return tuple(picture for picture in drawn if picture is not None)
 
 
-def _picture(data: str, part: pd.DataFrame, scores: dict[str, bool], board: pd.DataFrame) -> Picture | None:
-    part.attrs["scores"] = scores
-    names = [name for score in _of_robustness(board) for name in scores if name.split(" (")[0] == score]  # a suite or parameters may follow
+def _picture(data: str, view: FactorView, board: pd.DataFrame) -> Picture | None:
+    part = view.rows
+    names = [
+        name for score in _of_robustness(board) for name in view.scores if name.split(" (")[0] == score
+    ]  # a suite or parameters may follow
     found = [(cost, score) for cost in COSTS for score in names if (part[cost].notna() & part[score].notna()).sum() > 1]
     if not found:
         return None
     cost, score = found[0]
     group = next((name for name in ("pretraining", "family", *FACTORS) if part[name].nunique() > 1), "pretraining")
-    return Picture(data, score, cost, Markup(svg(pareto_plot(part, score, cost, group))), tuple(_left_out(part, score, cost)))
+    return Picture(data, score, cost, Markup(svg(pareto_plot(view, score, cost, group))), tuple(_left_out(part, score, cost)))
 
 
 def _of_robustness(board: pd.DataFrame) -> list[str]:
