@@ -17,6 +17,7 @@ from pathlib import Path
 
 import robustvit as rv
 from robustvit.results.export import export
+from robustvit.results.leaderboard import build_leaderboard
 
 HERE = Path(__file__).resolve().parent
 SUITES = ("quick", "imagenet-c")
@@ -46,7 +47,7 @@ def main() -> None:
         command = f"robustvit run --model demo --suite {suite} --data digits"
         done = rv.run(suite, models=["demo"], data="digits", store=store, command=command)
         print(f"{suite}: {done.computed} of {done.rows} rows computed")
-        board = rv.leaderboard(store, suite=suite)
+        board = build_leaderboard(store, suite=suite)
         export(board, "csv", HERE / f"{suite}.csv")
         export(board, "md", HERE / f"{suite}.md")
     page = rv.write_report(store, HERE / "demo.html")

@@ -1,4 +1,4 @@
-"""Tables on the terminal: results go to `out`, everything said about them to `err`."""
+"""Tables on the terminal: results go to `out`, messages about them to `err`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ out = Console()
 err = Console(stderr=True)
 
 
-def print_board(summary: Any, title: str) -> None:
+def print_summary(summary: Any, title: str) -> None:
     """One line per model where that fits the terminal; else one line per number and a column per model, in groups that fit."""
     texts = [[str(value) for value in row] for row in summary.itertuples(index=False)]
     lengths = [max(map(len, column)) for column in zip(map(str, summary.columns), *texts, strict=True)]
@@ -39,7 +39,7 @@ def print_board(summary: Any, title: str) -> None:
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
     """A table on the terminal, or in a format, or in a file."""
-    from robustvit.results.table_formats import save, written
+    from robustvit.results.table_formats import save_text, written
 
     if format == "table" and output is None:
         if len(page):
@@ -51,7 +51,7 @@ def print_table(table: Any, page: Any, title: str, format: str, output: Path | N
     if output is None:
         sys.stdout.write(text)
     else:
-        err.print(f"Wrote {save(text, output)}", highlight=False, soft_wrap=True)
+        err.print(f"Wrote {save_text(text, output)}", highlight=False, soft_wrap=True)
 
 
 def print_frame(frame: Any, title: str) -> None:
@@ -71,17 +71,18 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def tell_gradients(board: Any) -> None:
-    """Why what attacks left of a model cannot be believed yet, each reason once."""
+def print_gradients(board: Any) -> None:
+    """Why the accuracy under attack of a model is not reliable yet, each reason once."""
     from robustvit.results.gradient_masking import verdict_word
 
-    told = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
-    for model, text in told.itertuples(index=False):
-        mark, hint = ("[red]! gradients suspect:[/]", "") if verdict_word(text) == "suspect" else ("[yellow]gradients unchecked:[/]", _HINT)
+    doubted = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
+    for model, text in doubted.itertuples(index=False):
+        suspect = verdict_word(text) == "suspect"
+        mark, hint = ("[red]! gradients suspect:[/]", "") if suspect else ("[yellow]gradients unchecked:[/]", _HINT)
         err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
 
 
-def tell_partial_averages(board: Any) -> None:
+def print_averages_without_value(board: Any) -> None:
     """Why averages have no value, each reason once."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "n/a"))]
     for (model, status, reason), rows in partial.groupby(["model", "status", "reason"], sort=False):

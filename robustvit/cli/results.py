@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
-from robustvit.cli.printing import err, out, print_board, print_frame, print_table, tell_gradients, tell_partial_averages
+from robustvit.cli.printing import err, out, print_averages_without_value, print_frame, print_gradients, print_summary, print_table
 from robustvit.errors import UsageError
 
-_TOLD = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
-_TOLD_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision", "storage")
+if TYPE_CHECKING:
+    from robustvit.results.leaderboard import Leaderboard
+
+_SHOWN = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
+_SHOWN_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision", "storage")
 
 
 def leaderboard(
@@ -33,9 +36,9 @@ def leaderboard(
 
     Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
     """
-    from robustvit.results import leaderboard as boards
-    from robustvit.results import summary as summaries
     from robustvit.results.export import FORMATS, export
+    from robustvit.results.leaderboard import build_leaderboard
+    from robustvit.results.summary import summary
     from robustvit.spec.spec import called
 
     if format != "table" and format not in FORMATS:
@@ -43,39 +46,39 @@ def leaderboard(
 
         choices = ["table", *FORMATS]
         raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
-    asked = None if metric is None else [called(text, "metric") for text in metric]
+    metrics = None if metric is None else [called(text, "metric") for text in metric]
+    board = build_leaderboard(store, suite=suite, models=model, metrics=metrics)
     if published or references is not None:
-        _tell_published(boards.leaderboard(store, suite=suite, models=model, metrics=asked), references, format, output)
+        _print_published(board, references, format, output)
         return
-    board = boards.leaderboard(store, suite=suite, models=model, metrics=asked)
     if format == "table" and output is None:
-        print_board(summaries.summary(board), str(store))
-        tell_gradients(board)
+        print_summary(summary(board.rows), str(store))
+        print_gradients(board.rows)
     else:
         text = export(board, "md" if format == "table" else format, output)
         if output is None:
             sys.stdout.write(text)
         else:
             err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
-    _leave_if_failed(board)
+    _exit_if_failed(board.rows)
 
 
-def _tell_published(board: Any, own: Path | None, format: str, output: Path | None) -> None:
+def _print_published(board: Leaderboard, own: Path | None, format: str, output: Path | None) -> None:
     """Published numbers beside measured ones."""
     from robustvit.results.published.agreement import beside, page
     from robustvit.results.published.files import read_references
     from robustvit.results.table_formats import check_format
 
     check_format(format)
-    known = None if own is None else read_references(own, bases=board["base"].unique())
+    known = None if own is None else read_references(own, bases=board.rows["base"].unique())
     found = beside(board, known)
     if own is not None or not len(found):
-        _tell_unmatched(board, known, "The published numbers" if own is None else str(own))
+        _print_unmatched(board, known, "The published numbers" if own is None else str(own))
     print_table(found, page(found), "published beside measured", format, output)
-    _leave_if_failed(board)
+    _exit_if_failed(board.rows)
 
 
-def _tell_unmatched(board: Any, known: Any, name: str) -> None:
+def _print_unmatched(board: Leaderboard, known: Any, name: str) -> None:
     """Why numbers of a file have no measured one, with how many, on the standard error; nothing where all have."""
     from robustvit.results.published.agreement import unmatched
 
@@ -88,14 +91,14 @@ def _tell_unmatched(board: Any, known: Any, name: str) -> None:
     err.print(escape("\n".join(lines)), highlight=False, soft_wrap=True)
 
 
-def _leave_if_failed(board: Any) -> None:
-    """Names the cells that have no answer, each once, and leaves with their exit code."""
+def _exit_if_failed(board: Any) -> None:
+    """Names the failed cells, each once, and exits with their code."""
     failed = board[(board["status"] == "failed") & (board["cell"] != "")].drop_duplicates("cell")
     for row in failed.itertuples():
         err.print(
             f"[red]failed:[/] {escape(f'{row.model} · {row.scenario} {row.severity}: {row.reason}')}", highlight=False, soft_wrap=True
         )
-    tell_partial_averages(board)
+    print_averages_without_value(board)
     if len(failed):
         raise typer.Exit(CELLS_FAILED)
 
@@ -121,13 +124,13 @@ def factors(
 
     Example: robustvit factors --published --shift imagenet-a --fit effective
     """
-    from robustvit.results.factors import tables as factor_answers
+    from robustvit.results.factors.tables import FITS, default_shift, factor_table
     from robustvit.results.factors.view import factor_view
-    from robustvit.results.leaderboard import leaderboard as board_of
-    from robustvit.results.table_formats import check_choice, check_format, save
+    from robustvit.results.leaderboard import build_leaderboard
+    from robustvit.results.table_formats import check_choice, check_format, save_text
 
     check_format(format)
-    check_choice("--fit", fit or "effective", factor_answers.FITS)
+    check_choice("--fit", fit or "effective", FITS)
     check_choice("--line", line, ("own", "published"))
     check_choice("--cost", cost, ("macs", "parameters"))
     for option, given, goes in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
@@ -135,16 +138,16 @@ def factors(
             raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")
     if published and (suite or model):
         raise UsageError("--published shows the published models; --suite and --model choose from a store.")
-    view = factor_view() if published else factor_view(board_of(store, suite=suite, models=model))
-    shift = shift or factor_answers.usual_shift(view)
+    view = factor_view() if published else factor_view(build_leaderboard(store, suite=suite, models=model))
+    shift = shift or default_shift(view)
     if plot is not None:
         from robustvit.report.pareto_plot import pareto_plot
         from robustvit.report.scatter import svg
 
-        err.print(f"Wrote {save(svg(pareto_plot(view, shift, cost), standalone=True), plot)}", highlight=False, soft_wrap=True)
-    told = factor_answers.answer(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
+        err.print(f"Wrote {save_text(svg(pareto_plot(view, shift, cost), standalone=True), plot)}", highlight=False, soft_wrap=True)
+    found = factor_table(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
     title = f"{fit or 'factors'} · {'published' if published else store}"
-    print_table(told.table, told.page, title, format, output, told.sentence)
+    print_table(found.table, found.page, title, format, output, found.sentence)
 
 
 def report(
@@ -199,8 +202,8 @@ def _show(frame: Any, title: str, as_json: bool) -> None:
     if as_json:
         print(frame.to_json(orient="records"))
         return
-    several = [name for name in _TOLD_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
-    shown = [name for name in frame.columns if name in _TOLD or name in several]
+    several = [name for name in _SHOWN_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
+    shown = [name for name in frame.columns if name in _SHOWN or name in several]
     print_frame(frame[shown], title)
     if "verdict" in frame:
         verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, out, print_board, tell_gradients, tell_partial_averages
+from robustvit.cli.printing import err, out, print_averages_without_value, print_gradients, print_summary
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
 
@@ -61,9 +61,9 @@ def _print_run(done: Any, options: RunOptions) -> None:
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
     _print_incomplete(done.incomplete)
-    print_board(summary(board), f"{done.suite} · {done.store}")
-    tell_gradients(board)
-    tell_partial_averages(board)
+    print_summary(summary(board), f"{done.suite} · {done.store}")
+    print_gradients(board)
+    print_averages_without_value(board)
     out.print(_run_summary(done, options), highlight=False)
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from robustvit.report.pareto_plot import pareto_plot
 from robustvit.report.scatter import svg
-from robustvit.results.factors.view import COSTS, FACTORS, factor_view
+from robustvit.results.factors.view import COSTS, FACTORS, FactorView, factor_view
+from robustvit.results.leaderboard import Leaderboard
 from robustvit.statistics.estimates import of_measurements
 
 _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", "mean_flip_rate")  # shown before any other average
@@ -27,25 +28,25 @@ class CostPlot:
     left_out: tuple[str, ...]
 
 
-def cost_plots(board: pd.DataFrame) -> tuple[CostPlot, ...]:
+def cost_plots(board: Leaderboard) -> tuple[CostPlot, ...]:
     """For each data set, the first robustness score that two models have, over MACs, or over parameters where MACs are unknown."""
-    if "models" not in board.attrs:
-        return ()
-    view = factor_view(board)
-    plots = (_plot(str(data), part, view.attrs["scores"], board[board["base"] == data]) for data, part in view.groupby("base", sort=False))
+    view, rows = factor_view(board), board.rows
+    plots = (
+        _plot(str(data), FactorView(part, view.scores), rows[rows["base"] == data]) for data, part in view.rows.groupby("base", sort=False)
+    )
     return tuple(plot for plot in plots if plot is not None)
 
 
-def _plot(data: str, part: pd.DataFrame, scores: dict[str, bool], board: pd.DataFrame) -> CostPlot | None:
-    part.attrs["scores"] = scores
+def _plot(data: str, view: FactorView, board: pd.DataFrame) -> CostPlot | None:
+    part = view.rows
     # in the view, a score's suite or parameters may follow its name
-    names = [name for score in _robustness_scores(board) for name in scores if name.split(" (")[0] == score]
+    names = [name for score in _robustness_scores(board) for name in view.scores if name.split(" (")[0] == score]
     found = [(cost, score) for cost in COSTS for score in names if (part[cost].notna() & part[score].notna()).sum() > 1]
     if not found:
         return None
     cost, score = found[0]
     group = next((name for name in ("pretraining", "family", *FACTORS) if part[name].nunique() > 1), "pretraining")
-    return CostPlot(data, score, cost, Markup(svg(pareto_plot(part, score, cost, group))), tuple(_left_out(part, score, cost)))
+    return CostPlot(data, score, cost, Markup(svg(pareto_plot(view, score, cost, group))), tuple(_left_out(part, score, cost)))
 
 
 def _robustness_scores(board: pd.DataFrame) -> list[str]:

@@ -31,7 +31,7 @@ from robustvit.report.published import published_comparisons
 from robustvit.report.ranking import ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.version import __version__
 
 
@@ -43,7 +43,7 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     """
     source = store if isinstance(store, Store) else Store(store)
     target = Path(path)
-    page = render(leaderboard(source, suite=suite, models=models), source)
+    page = render(build_leaderboard(source, suite=suite, models=models), source)
     draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,16 +56,17 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     return target
 
 
-def render(board: pd.DataFrame, store: Store) -> str:
+def render(board: Leaderboard, store: Store) -> str:
     """The page of a leaderboard, with images and provenance from its store. The same input gives the same page."""
-    suites = results_by_suite(board)
+    rows = board.rows
+    suites = results_by_suite(rows)
     style, script = Markup(_style()), Markup(_text("script.js"))
     return _environment().get_template("page.html.j2").render(
         title=_title(suites), version=__version__, policy=_policy(style, script), style=style, script=script, store=str(store.path),
-        suites=[_figures(suite, store, board) for suite in suites], ranking=ranking(suites), many=len(suites) > 1,
+        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites), many=len(suites) > 1,
         conclusions=[conclusion(suite, model) for suite in suites for model in suite.models], notices=notices(suites),
         gradient_warnings=gradient_warnings(suites), published=published_comparisons(board), cost_plots=cost_plots(board),
-        provenance=provenance(store, board), numbers=numbers(board), seconds=_seconds(board), colour_scale=colour_scale(),
+        provenance=provenance(store, rows), numbers=numbers(rows), seconds=_seconds(rows), colour_scale=colour_scale(),
     )  # fmt: skip
 
 

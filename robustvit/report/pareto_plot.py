@@ -8,17 +8,19 @@ import pandas as pd
 
 from robustvit.errors import NotApplicable
 from robustvit.report.scatter import Scatter, ScatterPoint, scatter
-from robustvit.results.factors.regression import need, pareto
+from robustvit.results.factors.regression import pareto
+from robustvit.results.factors.view import FactorView
 
 _UNITS = {"macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters")}
 
 
-def pareto_plot(view: pd.DataFrame, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
+def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
     """Score against cost, with the models of the Pareto front joined and labelled. group: the factor that colours the points.
 
     Raises UsageError for a score that the view lacks, NotApplicable where fewer than two models have both numbers.
     """
-    part = view[view[cost].notna() & (view[cost] > 0) & view[need(view, score)].notna()]
+    rows = view.rows
+    part = rows[rows[cost].notna() & (rows[cost] > 0) & rows[view.need(score)].notna()]
     if len(part) < 2:
         raise NotApplicable(
             f"a Pareto plot needs at least two models with {cost} and {score}; there {'is one' if len(part) else 'are none'}"
@@ -29,7 +31,7 @@ def pareto_plot(view: pd.DataFrame, score: str, cost: str = "macs", group: str =
         ScatterPoint(str(row["model"]), row[cost] / scale, row[score], *_interval(row, score), str(row[group]), index in best)
         for index, row in part.iterrows()
     ]  # fmt: skip
-    better = "higher" if view.attrs["scores"][score] else "lower"
+    better = "higher" if view.scores[score] else "lower"
     return scatter(points, title=f"{score} against {unit}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import pandas as pd
-
 from robustvit.report.provenance import web_link
+from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.published.agreement import beside
-from robustvit.results.summary import shown
+from robustvit.results.summary import with_interval
 
 _BADGES = {"agrees": "good", "differs": "bad", "other rules": "warn"}
 
@@ -34,16 +33,15 @@ class PublishedComparison:
     url: str
 
 
-def published_comparisons(board: pd.DataFrame) -> tuple[PublishedComparison, ...]:
-    """The numbers of a leaderboard that have published counterparts; none where the leaderboard lacks its models' cards."""
-    found = beside(board) if "models" in board.attrs else pd.DataFrame()
+def published_comparisons(board: Leaderboard) -> tuple[PublishedComparison, ...]:
+    """The numbers of a leaderboard that have published counterparts."""
     return tuple(
         PublishedComparison(
             str(one["model"]), str(one["tag"]),
             " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), str(one["suite"]),
-            shown(one["measured"], one["low"], one["high"]), f"{one['published']:g}", f"{one['difference']:+.2f}",
+            with_interval(one["measured"], one["low"], one["high"]), f"{one['published']:g}", f"{one['difference']:+.2f}",
             "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}", str(one["verdict"]), _BADGES[one["verdict"]],
             str(one["why"]), str(one["rules"]), str(one["source"]), web_link(one["url"]),
         )
-        for _, one in found.iterrows()
+        for _, one in beside(board).iterrows()
     )  # fmt: skip

@@ -1,14 +1,14 @@
-"""The leaderboard in other people's formats.
+"""The leaderboard in other projects' formats.
 
-csv, parquet and json hold the tidy table whole; md and latex a page's worth of it; robustbench and timm what readers of those projects'
-files expect, with null or nothing where a store does not know.
+csv, parquet and json hold all rows; md and latex fit a page; robustbench and timm hold what readers of those projects' files expect, with null
+or nothing where a store does not know.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,23 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.records.manifest import ModelFacts
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
-from robustvit.results.summary import shown, summary
+from robustvit.results.leaderboard import Leaderboard
+from robustvit.results.summary import summary, with_interval
+from robustvit.spec.view import View
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
 
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "→": r"$\rightarrow$",
-}  # fmt: skip
+_NOT_ESCAPED = {"→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}  # signs that pandas leaves in LaTeX as they are
 
 
-def export(board: pd.DataFrame, format: str, path: Path | str | None = None) -> str:
-    """The board as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
+def export(board: Leaderboard, format: str, path: Path | str | None = None) -> str:
+    """The leaderboard as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
 
-    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex give one row per model, or the numbers of one
-    scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the path cannot be written.
+    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) give one row per model,
+    or the numbers of one scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the path cannot
+    be written.
     """
     if format not in FORMATS:
         raise UsageError(f"the format '{format}' is unknown.{nearest(format, FORMATS)} It takes {', '.join(FORMATS)}.")
@@ -46,70 +47,69 @@ def export(board: pd.DataFrame, format: str, path: Path | str | None = None) -> 
 def markdown(page: pd.DataFrame) -> str:
     """A table of text in Markdown."""
     lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
-    return "".join("| " + " | ".join(_markdown(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
+    return "".join("| " + " | ".join(_escaped(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
 
 
-def _write(board: pd.DataFrame, text: str, format: str, path: Path) -> None:
+def _escaped(text: object) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def _write(board: Leaderboard, text: str, format: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if format == "parquet":
-            board.to_parquet(path, index=False)
+            board.rows.to_parquet(path, index=False)
         else:
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with -o.") from error
 
 
-def _csv(board: pd.DataFrame) -> str:
-    return board.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+def _csv(board: Leaderboard) -> str:
+    return board.rows.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
-def _md(board: pd.DataFrame) -> str:
-    return markdown(_page(board))
+def _md(board: Leaderboard) -> str:
+    return markdown(_page(board.rows))
 
 
-def _json(board: pd.DataFrame) -> str:
-    plain = board.astype(object).where(board.notna(), None)
+def _json(board: Leaderboard) -> str:
+    plain = board.rows.astype(object).where(board.rows.notna(), None)
     return json.dumps(plain.to_dict(orient="records"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _latex(board: pd.DataFrame) -> str:
-    page = _page(board)
-    lines = [list(page.columns), *page.astype(str).to_numpy().tolist()]
-    head, *body = ["  " + " & ".join(_tex(cell) for cell in line) + r" \\" for line in lines]
-    layout = "l" * len(page.columns)
-    return "\n".join([rf"\begin{{tabular}}{{{layout}}}", r"  \hline", head, r"  \hline", *body, r"  \hline", r"\end{tabular}", ""])
+def _latex(board: Leaderboard) -> str:
+    page = _page(board.rows).astype(str).replace("\n", " ", regex=True)
+    styled = page.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    text: str = styled.to_latex(hrules=True)
+    for sign, command in _NOT_ESCAPED.items():
+        text = text.replace(sign, command)
+    return text
 
 
-def _page(board: pd.DataFrame) -> pd.DataFrame:
+def _page(rows: pd.DataFrame) -> pd.DataFrame:
     """What fits a page: one row per model, or per number where the board holds one scenario."""
-    if board["scenario"].nunique() != 1:
-        return summary(board)
+    if rows["scenario"].nunique() != 1:
+        return summary(rows)
     names = ["model", "transforms", "data", "scenario", "severity", "metric", "n", "gradients", "status"]
-    kept = board[[name for name in names if name not in ("transforms", "severity", "gradients") or (board[name] != "").any()]].copy()
-    numbers = zip(board["value"], board["low"], board["high"], strict=True)
-    kept.insert(list(kept.columns).index("metric") + 1, "value", ["" if np.isnan(v) else shown(v, low, high) for v, low, high in numbers])
+    kept = rows[[name for name in names if name not in ("transforms", "severity", "gradients") or (rows[name] != "").any()]].copy()
+    numbers = zip(rows["value"], rows["low"], rows["high"], strict=True)
+    texts = ["" if np.isnan(value) else with_interval(value, low, high) for value, low, high in numbers]
+    kept.insert(list(kept.columns).index("metric") + 1, "value", texts)
     return kept
 
 
-def _markdown(text: object) -> str:
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", str(text)).replace("\n", " ")
-
-
-def _tex(text: object) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in str(text)).replace("\n", " ")
-
-
-def _robustbench(board: pd.DataFrame) -> str:
+def _robustbench(board: Leaderboard) -> str:
     """One object per model: the keys of RobustBench's model_info files, null where a store cannot know (authors, venue, extra data)."""
     keys = ["model", "transforms", "suite", "base"]
     found = []
-    for (model, transforms, suite, data), part in board.groupby(keys, sort=False):
+    for (model, transforms, suite, data), part in board.rows.groupby(keys, sort=False):
         under_attack = _one(part, metric="robust_accuracy", scenario="autoattack")
         corrupted = _one(part, metric="mean_err_15", scenario="")
         found.append({
             "name": f"{model} → {transforms}" if transforms else model, "architecture": model, "dataset": data, "suite": suite,
-            "threat_model": "corruptions" if corrupted is not None else _threat(part), "eps": None if under_attack is None else under_attack["severity"],
+            "threat_model": "corruptions" if corrupted is not None else _threat(part),
+            "eps": None if under_attack is None else under_attack["severity"],
             "clean_acc": _percent(_one(part, metric="top1", scenario="clean")), "autoattack_acc": _percent(under_attack),
             "corruptions_acc": None if corrupted is None else round(100 - float(corrupted["value"]), 2),
             "corruptions_mce": _percent(_one(part, metric="mce_alexnet", scenario="")),
@@ -121,11 +121,9 @@ def _robustbench(board: pd.DataFrame) -> str:
 
 def _reliability(part: pd.DataFrame) -> dict[str, Any]:
     """Whether the attacks' gradients are suspect, None where that is not known, and why."""
-    judged = worst_verdict(part["gradients"])
-    return {
-        "unreliable": {"suspect": True, "honest": False}.get(verdict_word(judged)),
-        "footnote": f"gradients {judged}" if judged else None,
-    }
+    worst = worst_verdict(part["gradients"])
+    unreliable = {"suspect": True, "honest": False}.get(verdict_word(worst))
+    return {"unreliable": unreliable, "footnote": f"gradients {worst}" if worst else None}
 
 
 def _one(part: pd.DataFrame, **wanted: str) -> pd.Series | None:
@@ -146,31 +144,30 @@ def _threat(part: pd.DataFrame) -> str | None:
     return {"linf": "Linf", "l2": "L2", "l1": "L1"}.get(norms.pop()) if len(norms) == 1 else None
 
 
-def _timm(board: pd.DataFrame) -> str:
+def _timm(board: Leaderboard) -> str:
     """The columns of timm's results tables, one row per clean cell, best first. param_count is in millions."""
-    cards, views = board.attrs.get("models", {}), board.attrs.get("views", {})
     rows = []
-    for (model, cell), part in board[board["scenario"] == "clean"].groupby(["model", "cell"], sort=False):
+    for (model, cell), part in board.rows[board.rows["scenario"] == "clean"].groupby(["model", "cell"], sort=False):
         first, fifth = (_one(part, metric=name) for name in ("top1", "top5"))
         if first is None:
             continue
         accuracies = [float("nan") if row is None else float(row["value"]) for row in (first, fifth)]
-        rows.append([model, *_timm_view(views.get(first["view"], {})), *accuracies, cards.get(model, {}).get("parameters"), cell])
-    names = ["model", "img_size", "crop_pct", "interpolation", "top1", "top5", "parameters", "cell"]
+        count = board.cards.get(str(model), ModelFacts()).parameters
+        rows.append([model, *_timm_view(board.views.get(first["view"])), *accuracies, f"{count / 1e6:.2f}" if count else None, cell])
+    names = ["model", "img_size", "crop_pct", "interpolation", "top1", "top5", "param_count", "cell"]
     table = pd.DataFrame(rows, columns=names).drop_duplicates("cell").sort_values("top1", ascending=False, kind="stable")
-    table["param_count"] = [None if count is None or pd.isna(count) else f"{count / 1e6:.2f}" for count in table["parameters"]]
     table["top1_err"], table["top5_err"] = 100 - table["top1"], 100 - table["top5"]
     order = ["model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation"]
     return table[order].to_csv(index=False, float_format="%.3f", lineterminator="\n")
 
 
-def _timm_view(view: Mapping[str, Any]) -> tuple[int | None, str | None, str | None]:
-    if not view:
+def _timm_view(view: View | None) -> tuple[int | None, str | None, str | None]:
+    if view is None:
         return None, None, None
-    share = min(view["size"]) / view["resize"] if view.get("resize") and view["crop"] == "center" else 1.0
-    return min(view["size"]), f"{share:.3f}", view["interpolation"]
+    share = min(view.size) / view.resize if view.resize and view.crop == "center" else 1.0
+    return min(view.size), f"{share:.3f}", view.interpolation
 
 
-_WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
+_WRITERS: dict[str, Callable[[Leaderboard], str]] = {
     "csv": _csv, "json": _json, "md": _md, "latex": _latex, "robustbench": _robustbench, "timm": _timm,
 }  # fmt: skip

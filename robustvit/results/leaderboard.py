@@ -2,35 +2,80 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from robustvit.errors import BadParameter, UnknownName
 from robustvit.records.cells import RowReader, StoredCell, open_store, stored_cells
+from robustvit.records.manifest import ModelFacts
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS as GRADIENT_COLUMNS
 from robustvit.results.averages import averages
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
 from robustvit.results.gradient_masking import verdicts
 from robustvit.spec.spec import parse, revive
+from robustvit.spec.view import View
 from robustvit.statistics.estimates import Metric, resolve_metric
 from robustvit.statistics.intervals import Resampler
 
-COLUMNS = {
-    "model": "str", "transforms": "str", "suite": "str", "data": "str", "scenario": "str", "severity": "str", "metric": "str",
-    "value": "float64", "low": "float64", "high": "float64", "n": "int64", "status": "str", "reason": "str", "unit": "str",
-    "higher_is_better": "bool", "seconds": "float64", "cell": "str", "params": "str", "seed": "int64", "precision": "str",
-    "view": "str", "base": "str", "model_view": "str", "storage": "str", "weights": "str", "source": "str", "version": "str",
-    "environment": "str", "repro": "str", "gradients": "str",
-}  # fmt: skip
 
+@dataclass(frozen=True, kw_only=True)
+class BoardRow:
+    """One row of the leaderboard. scenario, severity, cell and params are empty for an average over a model's cells."""
+
+    model: str
+    transforms: str
+    suite: str
+    data: str
+    scenario: str = ""
+    severity: str = ""
+    metric: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    status: str
+    reason: str
+    unit: str
+    higher_is_better: bool
+    seconds: float
+    cell: str = ""
+    params: str = ""
+    seed: int
+    precision: str
+    view: str
+    base: str
+    model_view: str
+    storage: str
+    weights: str
+    source: str
+    version: str
+    environment: str
+    repro: str
+    gradients: str = ""
+
+
+COLUMNS = {one.name: {"float": "float64", "int": "int64"}.get(str(one.type), str(one.type)) for one in fields(BoardRow)}
 GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
-_OF_CELL = ("scenario", "severity", "cell", "params")
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The rows of a leaderboard, one for each number, in COLUMNS, and what they do not hold: the cards of the models and the views, by label."""
+
+    rows: pd.DataFrame
+    cards: Mapping[str, ModelFacts] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
+
+    def measured(self) -> list[BoardRow]:
+        """The rows that have a value."""
+        rows = self.rows[self.rows["value"].notna()].to_dict("records")
+        return [BoardRow(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
 def leaderboard(
@@ -48,9 +93,20 @@ def leaderboard(
     says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
     sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect: …` or
     `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
-    robustvit.results.gradient_masking). The same store gives the same table every time.
+    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and the
+    views in `views`, by label.
     Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
     """
+    board = build_leaderboard(store, suite=suite, models=models, metrics=metrics)
+    board.rows.attrs["models"] = {model: asdict(card) for model, card in board.cards.items()}
+    board.rows.attrs["views"] = {name: view.as_dict() for name, view in board.views.items()}
+    return board.rows
+
+
+def build_leaderboard(
+    store: Store | Path | str, *, suite: str | None = None, models: Iterable[str] | None = None, metrics: Iterable[object] | None = None
+) -> Leaderboard:
+    """What `leaderboard` tabulates, with the cards of the models and the views beside the rows: for exports, factors and reports."""
     place = open_store(store)
     requested = None if metrics is None else MetricList([resolve_metric(node) for node in metrics])
     chosen = None if models is None else list(models)
@@ -66,12 +122,9 @@ def leaderboard(
 
     rows = []
     for group, means in zip(groups, averaged, strict=True):
-        rows += [_row([one], score, _OF_CELL) for one in group for score in one.scores]
-        rows += [_row(one.cells, one.score) | {"scenario": one.scenario} for one in means]
-    board = pd.DataFrame(rows, columns=list(COLUMNS)).assign(gradients=[str(gradients.get(row["cell"], "")) for row in rows])
-    board = _answered_once(board.astype(COLUMNS))
-    board.attrs.update(_about(reader, cells))
-    return board
+        rows += [_row_of_cell(one, score, str(gradients.get(one.cell.question.cell, ""))) for one in group for score in one.scores]
+        rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
+    return Leaderboard(_answered_once(pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)), *_about(reader, cells))
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
@@ -101,22 +154,33 @@ def _grouped(scored: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
     return list(groups.values())
 
 
-def _row(cells: Sequence[ScoredCell], score: Score, own: Iterable[str] = ()) -> dict[str, Any]:
-    """A score as a row. cells: those it is of; own: the columns that only a single cell has."""
-    first, metric = cells[0].cell, score.metric
-    found = [one.found for one in cells]
-    entry = metric.entry if isinstance(metric, Metric) else None
-    return {
-        **{name: getattr(first.question, name) for name in GROUP},
-        **{name: _listed(str(getattr(one.cell.question, name)) for one in cells) for name in ("data", "view", "source")},
-        **dict.fromkeys(_OF_CELL, ""), **{name: getattr(first.question, name) for name in own},
-        "metric": metric.label if metric else "", "unit": entry.unit if entry else "", "higher_is_better": not entry or entry.higher_is_better,
-        "value": np.nan, "low": np.nan, "high": np.nan, "n": 0, **(score.estimate._asdict() if score.estimate else {}),
-        "status": score.status, "reason": score.reason, "seconds": round(sum(one.seconds for one in found), 6),
-        "weights": first.weights, "repro": first.question.command,
-        "version": _listed(sorted(frozenset[str]().union(*(one.versions for one in found)))),
-        "environment": _listed(sorted(frozenset[str]().union(*(one.environments for one in found)))),
-    }  # fmt: skip
+def _row_of_cell(one: ScoredCell, score: Score, gradients: str) -> BoardRow:
+    question = one.cell.question
+    own = {name: getattr(question, name) for name in ("scenario", "severity", "cell", "params")}
+    return replace(_row([one], score), **own, gradients=gradients)
+
+
+def _row(cells: Sequence[ScoredCell], score: Score) -> BoardRow:
+    """A score as a row. cells: those that it is of."""
+    first, metric, found = cells[0].cell, score.metric, [one.found for one in cells]
+    known = metric if isinstance(metric, Metric) else None
+    names = {name: getattr(first.question, name) for name in GROUP}
+    lists: dict[str, Any] = {name: _listed(str(getattr(one.cell.question, name)) for one in cells) for name in ("data", "view", "source")}
+    return BoardRow(
+        **names,
+        **lists,
+        **(score.estimate._asdict() if score.estimate else {}),
+        metric=metric.label if metric else "",
+        unit=known.entry.unit if known else "",
+        higher_is_better=not known or known.entry.higher_is_better,
+        status=score.status,
+        reason=score.reason,
+        seconds=round(sum(one.seconds for one in found), 6),
+        weights=first.weights,
+        repro=first.question.command,
+        version=_listed(sorted(frozenset[str]().union(*(one.versions for one in found)))),
+        environment=_listed(sorted(frozenset[str]().union(*(one.environments for one in found)))),
+    )
 
 
 def _listed(texts: Iterable[str]) -> str:
@@ -134,15 +198,20 @@ def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
     return left
 
 
-def _about(reader: RowReader, cells: Iterable[StoredCell]) -> dict[str, Any]:
-    """What exports show besides the numbers: the models' cards and the views, by their labels."""
-    cards = {card.fingerprint: asdict(card) for manifest in reader.store.manifests() for card in manifest.models.values()}
-    models, views = {}, {}
+def _about(reader: RowReader, cells: Iterable[StoredCell]) -> tuple[dict[str, ModelFacts], dict[str, View]]:
+    """The cards of the models and the views of the cells, by their labels."""
+    known = {card.fingerprint: card for manifest in reader.store.manifests() for card in manifest.models.values()}
+    cards, views = {}, {}
     for question in (one.question for one in cells):
-        if question.view in views and question.model in models:
+        if question.view in views and question.model in cards:
             continue
-        description: Mapping[str, Any] = reader.description(question.cell)
+        description = reader.description(question.cell)
         if description:
-            models[question.model] = cards.get(str(description.get("weights")), {})
-            views[question.view] = description.get("view", {})
-    return {"models": models, "views": views}
+            cards[question.model] = known.get(str(description.get("weights")), ModelFacts())
+            views[question.view] = _view(description["view"])
+    return cards, views
+
+
+def _view(facts: Mapping[str, Any]) -> View:
+    shown = facts.get("shown")
+    return View(tuple(facts["size"]), facts["resize"], facts["crop"], facts["interpolation"], shown=tuple(shown) if shown else None)

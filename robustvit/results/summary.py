@@ -29,7 +29,7 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     return table[[name for name in table.columns if name not in last] + last]
 
 
-def shown(value: float, low: float, high: float) -> str:
+def with_interval(value: float, low: float, high: float) -> str:
     """A number as tables print it: `97.8 [96.1, 98.8]`."""
     return f"{_round(value)} [{_round(low)}, {_round(high)}]"
 
@@ -121,7 +121,7 @@ def _doubted(row: pd.Series) -> str:
 
 
 def _cell_text(row: pd.Series) -> str:
-    return str(row["status"]) if np.isnan(row["value"]) else shown(row["value"], row["low"], row["high"])
+    return str(row["status"]) if np.isnan(row["value"]) else with_interval(row["value"], row["low"], row["high"])
 
 
 def _status(part: pd.DataFrame) -> str:

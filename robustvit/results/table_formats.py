@@ -39,7 +39,7 @@ def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str 
     return markdown(page) + (f"\n{sentence}\n" if sentence else "")
 
 
-def save(text: str, path: Path) -> Path:
+def save_text(text: str, path: Path) -> Path:
     """Writes a text; returns its path. Raises StoreFull where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Which score the report plots against cost, and for which models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from robustvit.records.store import Store
 from robustvit.report.cost_plots import cost_plots
 from robustvit.report.page import render
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 
 MODELS = ("demo", "rival", "third")
 
@@ -29,25 +30,24 @@ def row(
 
 
 @pytest.fixture
-def board(make_store: Callable[..., Store], answered: Callable[..., Any]) -> Callable[..., pd.DataFrame]:
+def board(make_store: Callable[..., Store], answered: Callable[..., Any]) -> Callable[..., Leaderboard]:
     """A leaderboard of given rows of three models of known size."""
-    found = leaderboard(make_store({(model, "clean", ""): answered([True, False]) for model in MODELS}))
+    found = build_leaderboard(make_store({(model, "clean", ""): answered([True, False]) for model in MODELS}))
 
-    def made(*rows: dict[str, Any]) -> pd.DataFrame:
-        board: pd.DataFrame = pd.concat([found, *(found[found["model"] == one["model"]].assign(**one) for one in rows)], ignore_index=True)
-        board.attrs = found.attrs
-        return board
+    def made(*rows: dict[str, Any]) -> Leaderboard:
+        more = (found.rows[found.rows["model"] == one["model"]].assign(**one) for one in rows)
+        return replace(found, rows=pd.concat([found.rows, *more], ignore_index=True))
 
     return made
 
 
-def test_a_clean_accuracy_and_a_gap_are_never_plotted(board: Callable[..., pd.DataFrame]) -> None:
+def test_a_clean_accuracy_and_a_gap_are_never_plotted(board: Callable[..., Leaderboard]) -> None:
     gaps = [row(model, "accuracy_gap", 10.0, better=False) for model in MODELS]
     originals = [row(model, "top1", 50.0, "original") for model in MODELS]
     assert cost_plots(board(*gaps, *originals)) == ()
 
 
-def test_an_average_is_plotted_rather_than_an_attack_or_another_set(board: Callable[..., pd.DataFrame]) -> None:
+def test_an_average_is_plotted_rather_than_an_attack_or_another_set(board: Callable[..., Leaderboard]) -> None:
     averages = [row(model, "shift_auc", 40.0) for model in MODELS]
     others = [
         one
@@ -59,13 +59,13 @@ def test_an_average_is_plotted_rather_than_an_attack_or_another_set(board: Calla
     assert [plot.score for plot in cost_plots(board(*others[1::2]))] == ["imagenet-a"]
 
 
-def test_a_measurement_is_plotted_rather_than_an_accuracy_on_the_base_data(board: Callable[..., pd.DataFrame]) -> None:
+def test_a_measurement_is_plotted_rather_than_an_accuracy_on_the_base_data(board: Callable[..., Leaderboard]) -> None:
     rows = [one for m in MODELS for one in (row(m, "challenge_accuracy", 40.0, "background_challenge"), row(m, "top1", 90.0, "original"))]
     (plot,) = cost_plots(board(*rows))
     assert plot.score == "background_challenge challenge_accuracy"
 
 
-def test_models_without_the_score_are_left_out_and_named(board: Callable[..., pd.DataFrame], store: Store) -> None:
+def test_models_without_the_score_are_left_out_and_named(board: Callable[..., Leaderboard], store: Store) -> None:
     found = board(*(row(model, "shift_auc", 40.0) for model in MODELS[:2]))
     (plot,) = cost_plots(found)
     assert (plot.score, plot.left_out) == ("shift_auc", ("third (no shift_auc)",))

@@ -18,7 +18,7 @@ import pytest
 from robustvit.errors import StoreError, StoreFull
 from robustvit.records.store import Store
 from robustvit.report.page import render, write_report
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import build_leaderboard, leaderboard
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -102,7 +102,7 @@ def test_hostile_names_are_shown_and_not_run(
     add_images(store, encoded(), hostile)
     tame = make_store(cells("demo"), name="tame", metrics=("top1", "robust_accuracy"))
     add_images(tame, encoded())
-    page, plain = (Page(render(leaderboard(one), one)) for one in (store, tame))
+    page, plain = (Page(render(build_leaderboard(one), one)) for one in (store, tame))
     assert hostile in page.text
     assert [(tag, sorted(attrs)) for tag, attrs in page.tags] == [(tag, sorted(attrs)) for tag, attrs in plain.tags]
 
@@ -112,7 +112,7 @@ def test_hostile_reasons_and_commands_are_shown_and_not_run(store: Store) -> Non
     row = board.index[board["scenario"] == "fog"][0]
     hostile = board.assign(reason=HOSTILE[2], repro=HOSTILE[2], environment=HOSTILE[0])
     hostile.loc[row, ["status", "value", "low", "high"]] = ["failed", float("nan"), float("nan"), float("nan")]
-    page = Page(render(hostile, store))
+    page = Page(render(replace(build_leaderboard(store), rows=hostile), store))
     assert HOSTILE[2] in page.text
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
     assert not [tag for tag, _ in page.tags if tag == "img" and not _["src"]]
@@ -125,7 +125,7 @@ def test_addresses_lead_to_web_pages_only(make_store: Callable[..., Store], cell
     manifest["suite"]["url"] = "javascript:alert(1)"
     manifest["data"]["f"]["url"] = "https://example.org/data"
     path.write_text(json.dumps(manifest))
-    links = [str(attrs["href"]) for tag, attrs in Page(render(leaderboard(store), store)).tags if tag == "a"]
+    links = [str(attrs["href"]) for tag, attrs in Page(render(build_leaderboard(store), store)).tags if tag == "a"]
     assert [link for link in links if not link.startswith("#")] == ["https://example.org/data"]
 
 
@@ -175,21 +175,21 @@ def test_a_store_of_failures_alone_shows_their_reason(make_store: Callable[..., 
     store = make_store({("demo", "clean", ""): None, ("demo", "fog", "3"): None})
     for cell in store.cells():
         store.fail(cell, "out of memory")
-    page = Page(render(leaderboard(store), store))
+    page = Page(render(build_leaderboard(store), store))
     assert "has no results yet" in page.text
     assert "clean, fog 3 for demo: out of memory" in page.text
 
 
 def test_one_clean_cell_makes_a_page_without_curves(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "clean", ""): answered([True, False])})
-    page = Page(render(leaderboard(store), store))
+    page = Page(render(build_leaderboard(store), store))
     assert "this suite has no such result" in page.text
     assert "has no images" in page.text
 
 
 def test_random_weights_are_marked_wherever_their_numbers_are(make_store: Callable[..., Store], cells: Callable[..., Any]) -> None:
     store = make_store(cells("r"))
-    page = Page(render(leaderboard(store), store))
+    page = Page(render(build_leaderboard(store), store))
     assert page.text.count("random weights") == 3  # leaderboard, legend, heat map
     assert "Its weights are random" in page.text
 
@@ -210,6 +210,6 @@ def test_labels_have_the_class_names_of_their_own_data(store: Store) -> None:
     data = {"f": replace(manifest.data["f"], class_names=["zero", "one"])}
     data["g"] = replace(data["f"], label="few", classes=2, class_names=["nought", "one"])
     store.write_manifest(replace(manifest, cells=cells, data=data))
-    text = render(leaderboard(store), store)
+    text = render(build_leaderboard(store), store)
     assert re.search(r"<figcaption>clean<span[^>]*>label zero<", text)
     assert re.search(r"<figcaption>fog<span[^>]*>label nought<", text)

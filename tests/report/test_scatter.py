@@ -2,10 +2,10 @@
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable, UsageError
@@ -95,8 +95,7 @@ def test_the_published_models_are_drawn_with_their_front_named() -> None:
 
 def test_a_plot_needs_two_models_and_a_score_of_the_view() -> None:
     view = factor_view()
-    one = view.iloc[:1]
-    one.attrs = view.attrs
+    one = replace(view, rows=view.rows.iloc[:1])
     with pytest.raises(NotApplicable, match="at least two models"):
         pareto_plot(one, "imagenet-a")
     with pytest.raises(UsageError, match="'imagenet-b'"):
@@ -104,6 +103,6 @@ def test_a_plot_needs_two_models_and_a_score_of_the_view() -> None:
 
 
 def test_a_model_that_costs_nothing_is_not_drawn() -> None:
-    view = factor_view().assign(macs=lambda frame: frame["macs"].where(frame.index > 0, 0.0))
-    assert len(pareto_plot(view, "imagenet-a").models) == 48
-    assert isinstance(view, pd.DataFrame)
+    view = factor_view()
+    free = replace(view, rows=view.rows.assign(macs=view.rows["macs"].where(view.rows.index > 0, 0.0)))
+    assert len(pareto_plot(free, "imagenet-a").models) == 48

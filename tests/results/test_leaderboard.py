@@ -212,7 +212,7 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Answer) -> 
 def test_a_board_is_made_with_torch_blocked(make_store: Make, answered: Answer) -> None:
     store = make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["top1", "ece", "corruption_error"])
     code = "import sys; sys.modules['torch'] = None; from robustvit.results import leaderboard, export; "
-    code += f"b = leaderboard.leaderboard({str(store.path)!r}); print(len(b), len(export.export(b, 'md')) > 0)"
+    code += f"b = leaderboard.build_leaderboard({str(store.path)!r}); print(len(b.rows), len(export.export(b, 'md')) > 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "True"], done.stderr
 

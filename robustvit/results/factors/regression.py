@@ -1,6 +1,6 @@
-"""What a factor view comes to: effective robustness, a regression on factors, a scaling law, and the models that nothing beats.
+"""Fits over a factor view: effective robustness, a regression on factors, a scaling law, and the Pareto front.
 
-All of it describes the models of the table, which nobody drew at random: coefficients are associations, and families repeat themselves.
+All of them describe the models of the table, which are no random sample: coefficients are associations, and families repeat themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import expit, logit, stdtr
 
-from robustvit.errors import NotApplicable, UsageError, few, nearest
+from robustvit.errors import NotApplicable, few
+from robustvit.results.factors.view import FactorView
 
 FEWEST = 3  # models that a line is fitted to: two are always on one
 _STARTS = ((0.5, 0.3), (0.2, 1.0), (1.0, 0.1), (0.1, 2.0))  # (a, b) that the search for a scaling law begins at
@@ -21,7 +22,7 @@ _UNITS = {"macs": 1e9, "parameters": 1e6}
 
 
 @dataclass(frozen=True)
-class Line:
+class LogitLine:
     """logit(shifted accuracy) = intercept + slope · logit(clean accuracy), by least squares over n models."""
 
     shift: str
@@ -41,12 +42,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Effective:
-    """line: what it is measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval.
+    """line: the fit that residuals are measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval.
 
-    `left_out` tells why a model has no residual, "" of those that have one. Those left out stand last.
+    `left_out` is the reason why a model has no residual, "" for those that have one. Those left out come last.
     """
 
-    line: Line
+    line: LogitLine
     table: pd.DataFrame
 
 
@@ -63,8 +64,8 @@ class Regression:
 
     def __str__(self) -> str:
         zero = ", ".join(f"{name} = {level}" for name, level in self.against.items())
-        told = f"logit({self.shift}) by least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
-        return f"{told}; compared with {zero}" if zero else told
+        fit = f"logit({self.shift}) by least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
+        return f"{fit}; compared with {zero}" if zero else fit
 
 
 @dataclass(frozen=True)
@@ -89,59 +90,52 @@ class Scaling:
 
     def __str__(self) -> str:
         unit = "GMACs" if self.cost == "macs" else "million parameters"
-        told = f"error of {self.score} = {self.a:.4f} · (cost + {self.d:.4f})^-{self.b:.4f} + {self.c:.4f}, cost in {unit}"
+        law = f"error of {self.score} = {self.a:.4f} · (cost + {self.d:.4f})^-{self.b:.4f} + {self.c:.4f}, cost in {unit}"
         ended = "converged" if self.converged else f"NOT converged: {self.message}"
-        return f"{told}; rmse {100 * self.rmse:.2f} points over {self.n} models; {ended}"
+        return f"{law}; rmse {100 * self.rmse:.2f} points over {self.n} models; {ended}"
 
 
-def need(view: pd.DataFrame, score: str) -> str:
-    """The name of a score that a factor view has. Raises UsageError, with the nearest names, for another."""
-    known = list(view.attrs.get("scores", {}))
-    if score not in known:
-        raise UsageError(f"no model here has a number called '{score}'.{nearest(score, known)} There are {', '.join(known) or 'none'}.")
-    return score
-
-
-def effective_robustness(view: pd.DataFrame, shift: str, *, among: pd.DataFrame | None = None) -> Effective:
-    """How much more accurate each model is on a shift than its clean accuracy lets expect, in points (Taori et al. 2020).
+def effective_robustness(view: FactorView, shift: str, *, among: FactorView | None = None) -> Effective:
+    """How much more accurate each model is on a shift than its clean accuracy predicts, in points (Taori et al. 2020).
 
     The line logit(shift) ~ logit(clean) is fitted over the models of `among`, default the view's own: then a model moves the line that it
-    is measured from. Models without both numbers, or with all or none right, have no residual but a reason. The interval is that of the model's own two
-    numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not made use of.
+    is measured from. Models without both numbers, or with an accuracy of 0 or 100 %, have no residual but a reason. The interval is that of the
+    model's own two numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not used.
     Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
     """
-    line = _line(view if among is None else among, need(view, shift))
+    line = _line(view if among is None else among, view.need(shift))
     usable = _usable(view, shift)
-    part = view[usable]
+    part = view.rows[usable]
     expected = line.expected(part["clean"])
-    up = _squares(part[f"{shift}_high"] - part[shift], expected - line.expected(part["clean_low"]))
-    down = _squares(part[shift] - part[f"{shift}_low"], line.expected(part["clean_high"]) - expected)
+    up = ((part[f"{shift}_high"] - part[shift]) ** 2 + (expected - line.expected(part["clean_low"])) ** 2) ** 0.5
+    down = ((part[shift] - part[f"{shift}_low"]) ** 2 + (line.expected(part["clean_high"]) - expected) ** 2) ** 0.5
     residual = part[shift] - expected
     table = pd.DataFrame({
         "model": part["model"], "clean": part["clean"], shift: part[shift], "expected": expected, "effective": residual,
         "low": residual - down, "high": residual + up,
     })  # fmt: skip
     ranked = table.sort_values("effective", ascending=False, kind="stable").assign(left_out="")
-    out = view.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view[~usable], shift))
+    rest = view.rows[~usable]
+    out = rest[["model", "clean", shift]].assign(left_out=_why_not(rest, shift))
     return Effective(line, pd.concat([ranked, out], ignore_index=True).astype({"left_out": "str"}))
 
 
-def augreg_fit(view: pd.DataFrame, shift: str, factors: Sequence[str] = ("pretraining", "kind")) -> Regression:
+def augreg_fit(view: FactorView, shift: str, factors: Sequence[str] = ("pretraining", "kind")) -> Regression:
     """Least squares of logit(shift) on logit(clean) and factors, as AugReg's authors regress on recipes (Steiner et al. 2022).
 
     factors: columns of the view; text becomes a column for each level but the commonest, numbers enter as they are, and models that lack
     one are left out. Standard errors assume equal, independent errors, which models of one family do not have.
-    Raises NotApplicable for too few models, or factors that say the same.
+    Raises NotApplicable for too few models, or collinear factors.
     """
-    lacking = [name for name in factors if name not in view or name == "model"]
-    if lacking:
-        raise NotApplicable(f"the view has no factor '{lacking[0]}'")
-    part = view[_usable(view, need(view, shift)) & view[list(factors)].notna().all(axis=1)]
+    missing = [name for name in factors if name not in view.rows or name == "model"]
+    if missing:
+        raise NotApplicable(f"the view has no factor '{missing[0]}'")
+    part = view.rows[_usable(view, view.need(shift)) & view.rows[list(factors)].notna().all(axis=1)]
     columns, against = _design(part, factors)
     matrix = np.column_stack(list(columns.values()))
     n, terms = matrix.shape
     if n <= terms:
-        raise NotApplicable(f"a regression with {terms} terms needs at least {terms + 1} models; {n} have all that it asks")
+        raise NotApplicable(f"a regression with {terms} terms needs at least {terms + 1} models; {n} have all its factors")
     _refuse_aliases(matrix, list(columns))
     target = logit(part[shift].to_numpy() / 100)
     inverse = np.linalg.inv(matrix.T @ matrix)
@@ -153,18 +147,18 @@ def augreg_fit(view: pd.DataFrame, shift: str, factors: Sequence[str] = ("pretra
     return Regression(shift, table, against, _r2(target, left), n, n - terms)
 
 
-def scaling_fit(view: pd.DataFrame, score: str, cost: str = "macs") -> Scaling:
+def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
     """The saturating power law error = a · (C + d)^(−b) + c of a score over cost (Zhai et al. 2022), a, b, c, d ≥ 0.
 
-    The error is what an accuracy lacks to 100 %, or the score itself where lower is better. Several starts, the best end; `converged` says
-    whether the search ended by itself. Raises NotApplicable where models are no more than parameters: five are needed.
+    The error is 100 % minus an accuracy, or the score itself where lower is better. The best of several starts; `converged` says whether the
+    search ended by itself. Raises NotApplicable where models are no more than parameters: five are needed.
     """
-    part = view[view[need(view, score)].notna() & view[cost].notna()]
+    part = view.rows[view.rows[view.need(score)].notna() & view.rows[cost].notna()]
     if len(part) < 5:
         raise NotApplicable(f"a scaling law has four parameters and needs at least five models; {len(part)} have both {score} and {cost}")
     size = part[cost].to_numpy() / _UNITS[cost]
     value = part[score].to_numpy() / 100
-    error = 1 - value if view.attrs.get("scores", {}).get(score, True) else value
+    error = 1 - value if view.scores[score] else value
 
     def miss(p: np.ndarray) -> np.ndarray:
         return np.asarray(p[0] * (size + p[3]) ** -p[1] + p[2] - error)
@@ -179,10 +173,10 @@ def scaling_fit(view: pd.DataFrame, score: str, cost: str = "macs") -> Scaling:
     return Scaling(score, cost, a, b, c, d, rmse, len(part), bool(best.success), str(best.message))
 
 
-def pareto(view: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
-    """The models that no other equals at less cost or beats at no more, cheapest first. Models that lack either number are left out."""
-    part = view[view[cost].notna() & view[need(view, score)].notna()]
-    sign = 1.0 if view.attrs.get("scores", {}).get(score, True) else -1.0
+def pareto(view: FactorView, cost: str, score: str) -> pd.DataFrame:
+    """The Pareto front: models that no other equals at less cost or beats at no more, cheapest first. Models that lack either number are left out."""
+    part = view.rows[view.rows[cost].notna() & view.rows[view.need(score)].notna()]
+    sign = 1.0 if view.scores[score] else -1.0
     costs, scores = part[cost].to_numpy(), sign * part[score].to_numpy()
     no_worse = (costs[:, None] <= costs) & (scores[:, None] >= scores)
     better = (costs[:, None] < costs) | (scores[:, None] > scores)
@@ -190,13 +184,13 @@ def pareto(view: pd.DataFrame, cost: str, score: str) -> pd.DataFrame:
     return front.sort_values(by=[cost], kind="stable")
 
 
-def _usable(view: pd.DataFrame, shift: str) -> pd.Series:
-    """Models with both accuracies strictly between none and all, where the logit is finite."""
-    if "clean" not in view:
+def _usable(view: FactorView, shift: str) -> pd.Series:
+    """Whether each model has both accuracies strictly between 0 and 100 %, where the logit is finite."""
+    if "clean" not in view.rows:
         raise NotApplicable("no model here has a clean accuracy")
-    if shift == "clean" or not view.attrs["scores"].get(shift, True):
+    if shift == "clean" or not view.scores[shift]:
         raise NotApplicable(f"'{shift}' is no accuracy beside the clean one; name a shift or an attack")
-    return view["clean"].between(0, 100, inclusive="neither") & view[shift].between(0, 100, inclusive="neither")
+    return view.rows["clean"].between(0, 100, inclusive="neither") & view.rows[shift].between(0, 100, inclusive="neither")
 
 
 def _why_not(out: pd.DataFrame, shift: str) -> list[str]:
@@ -211,30 +205,26 @@ def _no_logit(value: float, score: str) -> str:
     return "" if 0 < value < 100 else f"{value:g} % on {score}, whose logit is infinite"
 
 
-def _line(view: pd.DataFrame, shift: str) -> Line:
-    usable = _usable(view, need(view, shift))
-    part = view[usable]
+def _line(view: FactorView, shift: str) -> LogitLine:
+    usable = _usable(view, view.need(shift))
+    part, rest = view.rows[usable], view.rows[~usable]
     if len(part) < FEWEST:
-        out = [f"{model} ({why})" for model, why in zip(view.loc[~usable, "model"], _why_not(view[~usable], shift), strict=True)]
+        out = [f"{model} ({why})" for model, why in zip(rest["model"], _why_not(rest, shift), strict=True)]
         raise NotApplicable(
-            f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}', both between none and all right; "
-            f"{len(part)} of {len(view)} have them" + (f"; left out: {few(out)}" if out else "")
+            f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}', both between 0 and 100 %; "
+            f"{len(part)} of {len(view.rows)} have them" + (f"; left out: {few(out)}" if out else "")
         )
     x, y = logit(part["clean"].to_numpy() / 100), logit(part[shift].to_numpy() / 100)
     if np.ptp(x) == 0:
         raise NotApplicable("every model has the same clean accuracy, which leaves no line to fit")
     matrix = np.column_stack([np.ones(len(x)), x])
     intercept, slope = np.linalg.lstsq(matrix, y, rcond=None)[0]
-    return Line(shift, float(intercept), float(slope), _r2(y, y - matrix @ [intercept, slope]), len(part))
+    return LogitLine(shift, float(intercept), float(slope), _r2(y, y - matrix @ [intercept, slope]), len(part))
 
 
 def _r2(target: np.ndarray, left: np.ndarray) -> float:
     spread = target - target.mean()
     return float(1 - (left @ left) / (spread @ spread)) if spread @ spread > 0 else float("nan")
-
-
-def _squares(one: pd.Series, other: pd.Series) -> pd.Series:
-    return (one**2 + other**2) ** 0.5
 
 
 def _design(part: pd.DataFrame, factors: Sequence[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -254,7 +244,7 @@ def _design(part: pd.DataFrame, factors: Sequence[str]) -> tuple[dict[str, np.nd
 
 
 def _refuse_aliases(matrix: np.ndarray, names: Sequence[str]) -> None:
-    """Raises NotApplicable, naming the first term that those before it already tell."""
+    """Raises NotApplicable, naming the first term that is a linear combination of those before it."""
     for count in range(1, matrix.shape[1] + 1):
         if np.linalg.matrix_rank(matrix[:, :count]) < count:
-            raise NotApplicable(f"the term '{names[count - 1]}' says nothing that the terms before it do not; leave its factor out")
+            raise NotApplicable(f"the term '{names[count - 1]}' is a linear combination of the terms before it; leave its factor out")

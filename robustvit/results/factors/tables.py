@@ -1,4 +1,4 @@
-"""What `robustvit factors` answers: the factor view, or a fit over it, whole for programs and short for people."""
+"""The tables of `robustvit factors`: the factor view, or a fit over it, with every digit for programs and short for people."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.results.factors.regression import augreg_fit, effective_robustness, need, pareto, scaling_fit
+from robustvit.results.factors.regression import augreg_fit, effective_robustness, pareto, scaling_fit
+from robustvit.results.factors.view import FactorView
 
 FITS = ("effective", "augreg", "scaling")
 DEFAULT_TERMS = ("pretraining", "kind")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """table: every column and digit. page: what a terminal has room for, as text. sentence: what the fit came to, "" of a plain view."""
+class FactorTable:
+    """table: every column and digit. page: what a terminal has room for, as text. sentence: the fit in one line, "" without one."""
 
     table: pd.DataFrame
     page: pd.DataFrame
     sentence: str = ""
 
 
-def answer(
-    view: pd.DataFrame, fit: str | None, shift: str, cost: str, terms: Sequence[str] | None = None, among: pd.DataFrame | None = None
-) -> Answer:
+def factor_table(
+    view: FactorView, fit: str | None, shift: str, cost: str, terms: Sequence[str] | None = None, among: FactorView | None = None
+) -> FactorTable:
     """The view, or a fit over it. terms: of `augreg`; among: the models that the line of `effective` is fitted over."""
     if fit == "effective":
-        return effective(view, shift, among)
+        return _effective(view, shift, among)
     if fit == "augreg":
-        return augreg(view, shift, terms or DEFAULT_TERMS)
-    return plain(view, shift, cost) if fit is None else scaling(view, shift, cost)
+        return _augreg(view, shift, terms or DEFAULT_TERMS)
+    return _plain(view, shift, cost) if fit is None else _scaling(view, shift, cost)
 
 
-def usual_shift(view: pd.DataFrame) -> str:
+def default_shift(view: FactorView) -> str:
     """The score that is shown where none is named: imagenet-a, or else the first beside the clean accuracy."""
-    names = [name for name in view.attrs["scores"] if name != "clean"]
+    names = [name for name in view.scores if name != "clean"]
     return "imagenet-a" if "imagenet-a" in names or not names else names[0]
 
 
-def plain(view: pd.DataFrame, shift: str, cost: str) -> Answer:
-    """The view itself; its page tells the clean accuracy and one score, and marks the models that nothing beats at their cost."""
+def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
+    """The view itself; its page has the clean accuracy and one score, and marks the models of the Pareto front."""
     best = set(pareto(view, cost, shift).index)
     lines = [
         {
@@ -49,12 +50,12 @@ def plain(view: pd.DataFrame, shift: str, cost: str) -> Answer:
             "GMACs": _scaled(row["macs"], 1e9), **{name: _number(row.get(name, math.nan)) for name in dict.fromkeys(("clean", shift))},
             "front": "*" if index in best else "",
         }
-        for index, row in view.iterrows()
+        for index, row in view.rows.iterrows()
     ]  # fmt: skip
-    return Answer(view, pd.DataFrame(lines))
+    return FactorTable(view.rows, pd.DataFrame(lines))
 
 
-def effective(view: pd.DataFrame, shift: str, among: pd.DataFrame | None = None) -> Answer:
+def _effective(view: FactorView, shift: str, among: FactorView | None = None) -> FactorTable:
     """Effective robustness, the most robust model first; last those left out, with the reason."""
     found = effective_robustness(view, shift, among=among)
     page = pd.DataFrame({
@@ -64,24 +65,22 @@ def effective(view: pd.DataFrame, shift: str, among: pd.DataFrame | None = None)
     })  # fmt: skip
     out = found.table["left_out"]
     if (out == "").all():
-        return Answer(found.table, page, str(found.line))
-    return Answer(found.table, page.assign(**{"left out": out}), f"{found.line}; left out: {(out != '').sum()} of {len(out)}")
+        return FactorTable(found.table, page, str(found.line))
+    return FactorTable(found.table, page.assign(**{"left out": out}), f"{found.line}; left out: {(out != '').sum()} of {len(out)}")
 
 
-def augreg(view: pd.DataFrame, shift: str, terms: Sequence[str]) -> Answer:
-    """The regression on factors."""
+def _augreg(view: FactorView, shift: str, terms: Sequence[str]) -> FactorTable:
     found = augreg_fit(view, shift, terms)
     page = found.table.assign(
         coefficient=found.table["coefficient"].map("{:+.3f}".format), standard_error=found.table["standard_error"].map("{:.3f}".format),
         t=found.table["t"].map("{:+.1f}".format), p=found.table["p"].map("{:.2g}".format),
     )  # fmt: skip
-    return Answer(found.table, page, str(found))
+    return FactorTable(found.table, page, str(found))
 
 
-def scaling(view: pd.DataFrame, score: str, cost: str) -> Answer:
-    """The scaling law."""
-    found = scaling_fit(view, need(view, score), cost)
-    return Answer(found.table, found.table.assign(value=found.table["value"].map("{:.4f}".format)), str(found))
+def _scaling(view: FactorView, score: str, cost: str) -> FactorTable:
+    found = scaling_fit(view, view.need(score), cost)
+    return FactorTable(found.table, found.table.assign(value=found.table["value"].map("{:.4f}".format)), str(found))
 
 
 def _number(value: float) -> str:

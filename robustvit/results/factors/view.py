@@ -1,26 +1,29 @@
-"""The factor view: one row for each model, what is known of how it came about, what it costs, and how robust it is.
+"""The factor view: one row for each model, with how it was trained, what it costs, and how robust it is.
 
-Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, `imagenet-a`, `pgd 4/255`, `imagenet-a top1_1000way`, `background_challenge challenge_accuracy`) or an
-average over a model's cells (`mce_alexnet`), in %, with the ends of its 95 % interval in `NAME_low` and `NAME_high`.
+Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, `imagenet-a`, `pgd 4/255`, `imagenet-a top1_1000way`,
+`background_challenge challenge_accuracy`) or an average over a model's cells (`mce_alexnet`), in %, with the ends of its 95 % interval in
+`NAME_low` and `NAME_high`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pandas as pd
 
-from robustvit.errors import UsageError
-from robustvit.results.factors.weight_names import UNKNOWN, factors, size_in
+from robustvit.errors import UsageError, nearest
+from robustvit.records.manifest import ModelFacts
+from robustvit.results.factors.weight_names import UNKNOWN, Factors, factors, size_in
+from robustvit.results.leaderboard import BoardRow, Leaderboard
 from robustvit.results.published.agreement import references, tag_of
-from robustvit.results.published.files import folder
+from robustvit.results.published.files import PublishedNumber, folder, published_numbers
 from robustvit.statistics.estimates import of_measurements
-from robustvit.statistics.intervals import wilson
+from robustvit.statistics.intervals import Interval, wilson
 
-FACTORS = ("family", "kind", "patch", "pretraining", "fine_tuned", "recipe", "augmentation", "weight_decay", "dropout", "stochastic_depth",
-           "learning_rate")  # fmt: skip
+FACTORS = tuple(one.name for one in fields(Factors))
 COSTS = ("macs", "parameters")
 CLEAN = "clean"
 
@@ -31,120 +34,148 @@ _OWN = ("top1", "robust_accuracy")  # metrics that a score's name leaves out
 _READINGS = ("top1_1000way", "top1_real")
 
 
-def factor_view(source: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row per model: factors, parameters, MACs of a picture, and its scores.
+@dataclass(frozen=True)
+class FactorView:
+    """The table, one row for each model, and its scores: by name, whether higher is better."""
 
-    source: a leaderboard as `leaderboard` makes it, or published numbers; default those that ship, of which the view holds the models whose
-    weights timm names and whose clean top-1 is known. Intervals of published accuracies are Wilson's, of their number of pictures.
-    `attrs["scores"]` maps every score to whether higher is better. Raises UsageError for a leaderboard without its models' cards.
+    rows: pd.DataFrame
+    scores: Mapping[str, bool]
+
+    def need(self, score: str) -> str:
+        """The name of a score that is here. Raises UsageError, with the nearest names, for another."""
+        if score not in self.scores:
+            known = ", ".join(self.scores) or "none"
+            raise UsageError(f"no model here has a number called '{score}'.{nearest(score, self.scores)} There are {known}.")
+        return score
+
+
+@dataclass(frozen=True)
+class _Score:
+    value: float
+    interval: Interval | None
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class _Model:
+    """One row of a factor view. img_size, parameters, macs: None where they are not known."""
+
+    model: str
+    tag: str
+    base: str
+    factors: Factors
+    img_size: int | None
+    parameters: int | None
+    macs: int | None
+    scores: Mapping[str, _Score]
+
+    def row(self) -> dict[str, Any]:
+        """The values by column."""
+        ends = {
+            f"{name}_{end}": value for name, one in self.scores.items() if one.interval for end, value in one.interval._asdict().items()
+        }
+        return {**vars(self), **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends}
+
+
+def factor_view(board: Leaderboard | None = None) -> FactorView:
+    """One row per model: factors, parameters, MACs of an image, and its scores.
+
+    board: default, the published numbers that ship, of which the view holds the models whose weights timm names and whose clean top-1 is known.
+    Intervals of published accuracies are Wilson's, of their number of images.
     """
-    source = references() if source is None else source
-    rows = list(_of_board(source) if "cell" in source else _of_references(source))
-    scores: dict[str, bool] = {}
-    for row in rows:
-        scores |= row.pop("scores")
-    names = [*_COLUMNS, *([] if "cell" not in source else ["base"]), *(f"{name}{end}" for name in scores for end in ("", "_low", "_high"))]
-    view = pd.DataFrame(rows, columns=names)
-    view = view.astype({name: "str" if name in _TEXTS else "float64" for name in names})
-    view.attrs["scores"] = scores
-    return view
+    models = list(_of_references(references()) if board is None else _of_board(board))
+    scores = {name: one.higher_is_better for model in models for name, one in model.scores.items()}
+    columns = [*_COLUMNS, *([] if board is None else ["base"]), *(f"{name}{end}" for name in scores for end in ("", "_low", "_high"))]
+    rows = pd.DataFrame([model.row() for model in models], columns=columns)
+    return FactorView(rows.astype({name: "str" if name in _TEXTS else "float64" for name in columns}), scores)
 
 
-def _of_references(published: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _of_references(published: pd.DataFrame) -> Iterator[_Model]:
     table = pd.read_csv(folder() / "models" / "costs.csv")
-    costs: dict[tuple[Any, Any], dict[str, Any]] = {(row["model"], row["img_size"]): row for row in _records(table)}
-    known = published[(published["base"] == "imagenet") & (published["unit"] == "%") & (published["severity"] == "")]
-    for (model, size), part in known.groupby(["model", "img_size"], sort=False):
-        about = factors(str(model))
-        scores = {_score(row): row for row in _records(part)}
-        if about["family"] == UNKNOWN or CLEAN not in scores or pd.isna(scores[CLEAN]["n"]):
+    costs: dict[Any, tuple[Any, Any]] = {(row.model, row.img_size): (row.parameters, row.macs) for row in table.itertuples()}
+    groups: dict[tuple[str, int], dict[str, PublishedNumber]] = {}
+    for one in published_numbers(published):
+        if one.base == "imagenet" and one.unit == "%" and one.severity == "" and one.img_size is not None:
+            groups.setdefault((one.model, one.img_size), {})[_score_name(one)] = one
+    for (model, size), numbers in groups.items():
+        known = factors(model)
+        if known.family == UNKNOWN or CLEAN not in numbers or numbers[CLEAN].n is None:
             continue
-        cost = costs.get((model, size), {})
-        yield {
-            "model": model, "tag": model, **about, "img_size": size, "parameters": cost.get("parameters"), "macs": cost.get("macs"),
-            **{f"{name}{end}": value for name, row in scores.items() for end, value in _published_interval(row).items()},
-            "scores": {name: not row["metric"].startswith(("mce", "mfr", "mt5d")) for name, row in scores.items()},
-        }  # fmt: skip
+        scores = {name: _published_score(one) for name, one in numbers.items()}
+        yield _Model(model, model, "imagenet", known, size, *costs.get((model, size), (None, None)), scores)
 
 
-def _published_interval(row: dict[str, Any]) -> dict[str, float]:
-    """A published number, and Wilson's interval of an accuracy on its pictures."""
-    if pd.isna(row["n"]) or not row["metric"].startswith("top1"):
-        return {"": row["value"]}
-    low, high = wilson(row["value"] / 100 * row["n"], int(row["n"]))
-    return {"": row["value"], "_low": 100 * low, "_high": 100 * high}
+def _published_score(one: PublishedNumber) -> _Score:
+    """A published number, with Wilson's interval where it is an accuracy on a known number of images."""
+    higher = not one.metric.startswith(("mce", "mfr", "mt5d"))
+    if one.n is None or not one.metric.startswith("top1"):
+        return _Score(one.value, None, higher)
+    low, high = wilson(one.value / 100 * one.n, one.n)
+    return _Score(one.value, Interval(100 * low, 100 * high), higher)
 
 
-def _of_board(board: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    if "models" not in board.attrs:
-        raise UsageError("this leaderboard does not tell its models' cards; make it with robustvit.leaderboard(STORE).")
-    rows = [row for row in _records(board[board["value"].notna()]) if _counts(row)]
-    names = _names(rows)
-    groups: dict[tuple[Any, ...], list[tuple[str, dict[str, Any]]]] = {}
-    for row, name in zip(rows, names, strict=True):
-        groups.setdefault(tuple(row[key] for key in _ONE), []).append((name, row))
-    for key, told in groups.items():
-        yield _of_model(board, dict(zip(_ONE, key, strict=True)), told)
+def _of_board(board: Leaderboard) -> Iterator[_Model]:
+    rows = [row for row in board.measured() if _is_score(row)]
+    groups: dict[tuple[Any, ...], list[tuple[str, BoardRow]]] = {}
+    for row, name in zip(rows, _names(rows), strict=True):
+        groups.setdefault(tuple(getattr(row, key) for key in _ONE), []).append((name, row))
+    for named in groups.values():
+        yield _of_model(board, named)
 
 
-def _counts(row: dict[str, Any]) -> bool:
+def _is_score(row: BoardRow) -> bool:
     """Whether a row of a leaderboard is a score: an accuracy without a severity, under attack, of an analysis, or an average over all cells."""
-    if row["unit"] != "%" or row["metric"] == "":
+    if row.unit != "%" or row.metric == "":
         return False
-    if row["cell"] == "":
-        return bool(row["scenario"] == "")
-    own = row["metric"] in ("top1", *_READINGS) or of_measurements(str(row["metric"]))
-    return row["metric"] == "robust_accuracy" or (row["severity"] == "" and own)
+    if row.cell == "":
+        return row.scenario == ""
+    own = row.metric in ("top1", *_READINGS) or of_measurements(row.metric)
+    return row.metric == "robust_accuracy" or (row.severity == "" and own)
 
 
-def _names(rows: list[dict[str, Any]]) -> list[str]:
+def _names(rows: list[BoardRow]) -> list[str]:
     """Each row's score; with its parameters, and then its suite, where one model has several numbers of the name."""
-    names = [_score(row) for row in rows]
+    names = [_score_name(row) for row in rows]
     for more in ("params", "suite"):
         several = _ambiguous(rows, names)
-        names = [f"{name} ({row[more]})" if name in several and row[more] else name for name, row in zip(names, rows, strict=True)]
+        texts = [getattr(row, more) for row in rows]
+        names = [f"{name} ({text})" if name in several and text else name for name, text in zip(names, texts, strict=True)]
     return names
 
 
-def _ambiguous(rows: list[dict[str, Any]], names: Iterable[str]) -> set[str]:
+def _ambiguous(rows: list[BoardRow], names: Iterable[str]) -> set[str]:
     found: dict[tuple[Any, ...], set[float]] = {}
     for row, name in zip(rows, names, strict=True):
-        found.setdefault((name, *(row[key] for key in _ONE)), set()).add(row["value"])
+        found.setdefault((name, *(getattr(row, key) for key in _ONE)), set()).add(row.value)
     return {str(key[0]) for key, values in found.items() if len(values) > 1}
 
 
-def _score(row: dict[str, Any]) -> str:
-    scenario = "" if row["scenario"] == CLEAN and row["metric"] not in _OWN else row["scenario"]
-    metric = "" if row["metric"] in _OWN else row["metric"]
-    return " ".join(part for part in (scenario, row["severity"], metric) if part)
+def _score_name(row: BoardRow | PublishedNumber) -> str:
+    scenario = "" if row.scenario == CLEAN and row.metric not in _OWN else row.scenario
+    metric = "" if row.metric in _OWN else row.metric
+    return " ".join(part for part in (scenario, row.severity, metric) if part)
 
 
-def _of_model(board: pd.DataFrame, key: dict[str, Any], told: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
-    card = board.attrs["models"].get(key["model"], {})
+def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Model:
+    first = named[0][1]
+    card, view = board.cards.get(first.model, ModelFacts()), board.views.get(first.model_view)
     tag = tag_of(card)
-    about = _about(card, tag)
-    view = board.attrs["views"].get(key["model_view"], {})
-    size = min(view["size"]) if view else size_in(tag)
-    scores = dict(reversed(told))  # the first of equals
-    name = f"{key['model']} → {key['transforms']}" if key["transforms"] else key["model"]
-    random = any(row["weights"] == "random" for _, row in told)
-    return {
-        "model": f"{name} (random weights)" if random else name, "base": key["base"], "tag": tag, **about,
-        "img_size": size, "parameters": card.get("parameters") or None, "macs": card.get("macs"),
-        **{f"{name}{end}": row[end.removeprefix("_") or "value"] for name, row in scores.items() for end in ("", "_low", "_high")},
-        "scores": {name: bool(row["higher_is_better"]) for name, row in told},
-    }  # fmt: skip
+    name = f"{first.model} → {first.transforms}" if first.transforms else first.model
+    if any(row.weights == "random" for _, row in named):
+        name = f"{name} (random weights)"
+    scores: dict[str, _Score] = {}
+    for score, row in named:  # the first of equals
+        scores.setdefault(score, _Score(row.value, Interval(row.low, row.high), row.higher_is_better))
+    size = min(view.size) if view else size_in(tag)
+    return _Model(name, tag, first.base, _factors_of(card, tag), size, card.parameters or None, card.macs, scores)
 
 
-def _about(card: Mapping[str, Any], tag: str) -> dict[str, Any]:
-    """What a card tells: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
-    by_file = factors(str(card.get("source", "")))
-    if tag or by_file["recipe"] != UNKNOWN:
+def _factors_of(card: ModelFacts, tag: str) -> Factors:
+    """The factors that a card tells: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
+    by_file = factors(card.source)
+    if tag or by_file.recipe != UNKNOWN:
         return factors(tag) if tag else by_file
-    told = dict(part.partition("=")[::2] for part in str(card.get("identity", "")).partition("(")[2].removesuffix(")").split(", "))
-    side = re.search(r"patch_size=(\d+)", told.get("kwargs", ""))
-    return factors(told.get("arch", "").partition(".")[0]) | ({"patch": int(side.group(1))} if side else {})
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    parts = dict(part.partition("=")[::2] for part in card.identity.partition("(")[2].removesuffix(")").split(", "))
+    side = re.search(r"patch_size=(\d+)", parts.get("kwargs", ""))
+    known = factors(parts.get("arch", "").partition(".")[0])
+    return replace(known, patch=int(side.group(1))) if side else known

@@ -1,16 +1,16 @@
-"""What the name of a model's weights tells of how they came about: an explicit table, and `unknown` where it is silent."""
+"""How a model was trained, from the name of its weights: explicit tables, and `unknown` where the name does not say."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import re
-from typing import Any
+from dataclasses import dataclass, replace
 
 from robustvit.results.published.files import folder
 
 UNKNOWN = "unknown"
-NONE = "none"  # of what did not happen, as where nothing was fine-tuned
+NONE = "none"  # where nothing was fine-tuned
 
 _TRANSFORMERS = (
     "vit", "deit", "deit3", "beit", "beitv2", "eva", "eva02", "cait", "xcit", "convit", "pit", "swin", "swinv2", "twins", "davit", "gcvit",
@@ -48,29 +48,41 @@ _RECIPES = {
     "a1h": "a1h", "a2": "a2", "a3": "a3", "tv": "tv", "tv2": "tv2", "laion2b": "clip", "laiona": "clip", "laion400m": "clip", "openai": "clip",
     "merged2b": "clip", "dfn2b": "clip", "dfn5b": "clip", "webli": "siglip", "fcmae": "fcmae",
 }  # fmt: skip
-_BY_ARCHITECTURE = (  # the first that fits; asked before the tag's words, except where the tag names a recipe of its own
+_BY_ARCHITECTURE = (  # the first that fits; it goes before the tag's words, except where the tag names a recipe of its own
     ("dinov3", "dinov3"), ("dinov2", "dinov2"), ("siglip", "siglip"), ("clip", "clip"), ("deit3", "deit3"), ("beit", "beit"),
 )  # fmt: skip
-_ALONE = {"mae": "in1k", "dino": "in1k", "fcmae": "in1k"}  # what weights saw whose tag is only their recipe
+_ALONE = {"mae": "in1k", "dino": "in1k", "fcmae": "in1k"}  # the pretraining data of weights whose tag is only their recipe
 
 _AUGREG = re.compile(
     r"(?P<architecture>\w+)-(?P<data>i1k|i21k)-(?P<epochs>\d+)ep-lr_(?P<learning_rate>[\d.]+)-aug_(?P<augmentation>\w+)-wd_(?P<weight_decay>[\d.]+)"
     r"-do_(?P<dropout>[\d.]+)-sd_(?P<stochastic_depth>[\d.]+)(--imagenet2012-steps_\w+-lr_[\d.]+-res_(?P<img_size>\d+))?(\.npz)?"
 )
-_NUMBERS = ("learning_rate", "weight_decay", "dropout", "stochastic_depth")
 
 
-def factors(name: str) -> dict[str, Any]:
-    """What a name tells: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`).
+@dataclass(frozen=True)
+class Factors:
+    """How a model was trained, as far as a name says: text is `unknown` and a number None where it does not.
 
-    family, kind (transformer; hybrid, where whole stages are convolutions; convolution; mlp), patch, pretraining (the first set of pictures),
-    fine_tuned (the sets after it, or `none`), recipe; and of AugReg's weights augmentation, weight_decay, dropout, stochastic_depth and
-    learning_rate of their pretraining. Text is `unknown` and a number None where the name does not tell.
+    kind: transformer; hybrid, where whole stages are convolutions; convolution; mlp. pretraining: the first set of images; fine_tuned: the sets
+    after it, or `none`. augmentation and what follows: of AugReg's weights, of their pretraining.
     """
-    known = _of_file(name) if _AUGREG.fullmatch(name) else {**_of_tag(name), **_of_file(augreg_files().get(name, ""))}
-    empty = dict.fromkeys(("patch", *_NUMBERS))
-    texts = dict.fromkeys(("family", "kind", "pretraining", "fine_tuned", "recipe", "augmentation"), UNKNOWN)
-    return {**texts, **empty, **known}
+
+    family: str = UNKNOWN
+    kind: str = UNKNOWN
+    patch: int | None = None
+    pretraining: str = UNKNOWN
+    fine_tuned: str = UNKNOWN
+    recipe: str = UNKNOWN
+    augmentation: str = UNKNOWN
+    weight_decay: float | None = None
+    dropout: float | None = None
+    stochastic_depth: float | None = None
+    learning_rate: float | None = None
+
+
+def factors(name: str) -> Factors:
+    """The factors that a name tells: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`)."""
+    return _of_file(name) or _of_file(augreg_files().get(name, "")) or _of_tag(name)
 
 
 def size_in(name: str) -> int | None:
@@ -89,27 +101,25 @@ def augreg_files() -> dict[str, str]:
         return {row["model"]: row["file"] for row in csv.DictReader(lines)}
 
 
-def _of_tag(name: str) -> dict[str, Any]:
+def _of_tag(name: str) -> Factors:
     architecture, _, tag = name.partition(".")
     family = max((known for known in _KINDS if architecture == known or architecture.startswith(f"{known}_")), key=len, default="")
     family = family or next((known for known in sorted(_KINDS, key=len, reverse=True) if re.match(rf"{known}\d", architecture)), UNKNOWN)
     patch = re.search(r"patch(\d+)", architecture)
     kind = "hybrid" if family == "vit" and re.search(r"_r\d*_", architecture) else _KINDS.get(family, UNKNOWN)
-    told = {"family": family, "kind": kind, "patch": int(patch.group(1)) if patch else None}
-    return {**told, **_trained(architecture, family, tag)} if tag else told
-
-
-def _trained(architecture: str, family: str, tag: str) -> dict[str, str]:
-    """Pretraining, fine-tuning and recipe, from the words of a tag."""
+    known = Factors(family, kind, int(patch.group(1)) if patch else None)
+    if not tag:
+        return known
     before, ft, after = f"_{tag}_".partition("_ft_")
     words, later = before.strip("_").split("_"), after.strip("_").split("_")
     first = [_SETS[word] for word in words if word in _SETS] or [_ALONE[word] for word in words if word in _ALONE]
     rest = first[1:] + [_SETS[word] for word in later if word in _SETS]
-    return {
-        "pretraining": first[0] if first else UNKNOWN,
-        "fine_tuned": " → ".join(rest) or (UNKNOWN if ft or not first else NONE),
-        "recipe": _recipe(architecture, family, words),
-    }
+    return replace(
+        known,
+        pretraining=first[0] if first else UNKNOWN,
+        fine_tuned=" → ".join(rest) or (UNKNOWN if ft or not first else NONE),
+        recipe=_recipe(architecture, family, words),
+    )
 
 
 def _recipe(architecture: str, family: str, words: list[str]) -> str:
@@ -122,16 +132,23 @@ def _recipe(architecture: str, family: str, words: list[str]) -> str:
     return named or by_name or UNKNOWN
 
 
-def _of_file(name: str) -> dict[str, Any]:
-    """What the name of one of AugReg's files tells; nothing of others."""
+def _of_file(name: str) -> Factors | None:
+    """The factors in the name of one of AugReg's files; None for other names."""
     found = _AUGREG.fullmatch(name)
     if found is None:
-        return {}
-    architecture = found.group("architecture")
-    patch = architecture.rpartition("_")[2]
-    return {
-        "family": "vit", "kind": "hybrid" if architecture.startswith("R") else "transformer",
-        "patch": int(patch) if patch.isdecimal() and not architecture.startswith("R") else None,
-        "pretraining": "in1k" if found.group("data") == "i1k" else "in21k", "fine_tuned": "in1k" if found.group("img_size") else NONE,
-        "recipe": "augreg", "augmentation": found.group("augmentation"), **{name: float(found.group(name)) for name in _NUMBERS},
-    }  # fmt: skip
+        return None
+    hybrid = found["architecture"].startswith("R")
+    patch = found["architecture"].rpartition("_")[2]
+    return Factors(
+        family="vit",
+        kind="hybrid" if hybrid else "transformer",
+        patch=int(patch) if patch.isdecimal() and not hybrid else None,
+        pretraining="in1k" if found["data"] == "i1k" else "in21k",
+        fine_tuned="in1k" if found["img_size"] else NONE,
+        recipe="augreg",
+        augmentation=found["augmentation"],
+        weight_decay=float(found["weight_decay"]),
+        dropout=float(found["dropout"]),
+        stochastic_depth=float(found["stochastic_depth"]),
+        learning_rate=float(found["learning_rate"]),
+    )

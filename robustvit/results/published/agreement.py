@@ -1,21 +1,24 @@
-"""Published numbers, and a leaderboard beside them.
+"""Published numbers beside the measured ones of a leaderboard, and whether they agree.
 
-What others published ships as CSV files, one row for each number: whose it is, what was asked, the rules it was asked under, how far another
-run under the same rules may lie, and where it stands. `tolerance` is absolute and in the number's unit: docs/factors.md says how it was chosen.
-`evidence` is `authors` where the number was read in the authors' own files, `third party` where in a copy of others.
+Published numbers ship as CSV files, one row for each: whose it is, what was measured, under which rules, how far another run under the same rules
+may lie, and where it was published. `tolerance` is absolute and in the number's unit: docs/factors.md says how it was chosen. `evidence` is
+`authors` where the number was read in the authors' own files, `third party` where in a copy of others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.errors import UsageError, few
-from robustvit.results.published.files import folder, read_references
-from robustvit.results.summary import shown
+from robustvit.errors import few
+from robustvit.records.manifest import ModelFacts
+from robustvit.results.leaderboard import GROUP, BoardRow, Leaderboard
+from robustvit.results.published.files import PublishedNumber, folder, published_numbers, read_references
+from robustvit.results.summary import with_interval
+from robustvit.spec.view import View
 from robustvit.statistics.intervals import Z
 
 BESIDE = {
@@ -32,20 +35,20 @@ UNLIKE = (
     "measured on a transformed model only",
 )  # fmt: skip
 
-_ANY = "(*)"  # ends the metric of a number that stands whatever parameters it was given
+_ANY = "(*)"  # ends the metric of a number that holds whatever parameters it was given
 
 
 class Unmatched(NamedTuple):
-    """How many published numbers have no measured one for a reason; what they are of, and what of that there is here."""
+    """How many published numbers have no measured one for a reason; what they are of, and what the leaderboard has instead."""
 
     reason: str
     rows: int
-    asked: tuple[str, ...]
+    wanted: tuple[str, ...]
     here: tuple[str, ...]
 
     def __str__(self) -> str:
         here = f"; here {few(self.here)}" if self.here else ""
-        return f"{self.rows} {self.reason} ({few(self.asked)}{here})"
+        return f"{self.rows} {self.reason} ({few(self.wanted)}{here})"
 
 
 def references() -> pd.DataFrame:
@@ -53,49 +56,48 @@ def references() -> pd.DataFrame:
     return pd.concat([read_references(path, path.name) for path in sorted(folder().glob("*.csv"))], ignore_index=True)
 
 
-def beside(board: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
+def beside(board: Leaderboard, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows of a leaderboard that have a published number, in BESIDE: measured, published, their difference, and a verdict.
 
     published: default, what ships. A model is known by its card (`tag_of`), never by its label; one that was transformed is another model.
     `standard_errors` is the difference over the measured number's standard error, which is half of its 95 % interval over 1.96.
-    verdict: `agrees`, where the difference is at most the tolerance, on the very pictures of the published number; on a sample of them,
-    or where their number is not told, 1.96 standard errors are added. `differs` elsewhere. `other rules`, where the size, the crop, the
-    pictures or their number are not those of the published number, so that neither can be said; `why` tells which.
-    Raises UsageError for a board that does not know its models' cards: one that `leaderboard` made does.
+    verdict: `agrees`, where the difference is at most the tolerance, on the very images of the published number; on a sample of them,
+    or where their number is not known, 1.96 standard errors are added. `differs` elsewhere. `other rules`, where the size, the crop, the
+    images or their number are not those of the published number, so that neither can be concluded; `why` says which.
     """
-    known = references() if published is None else published
     tags = _tags(board)
-    known = known[known["model"].isin(list(tags.values()))]
+    known: dict[str, list[PublishedNumber]] = {}
+    for one in published_numbers(references() if published is None else published):
+        known.setdefault(one.model, []).append(one)
     rows: list[dict[str, Any]] = []
-    for row in _records(board[board["value"].notna() & (board["transforms"] == "")]):
-        tag = tags.get(row["model"], "")
-        rows += _pairs(board, row, tag, known[known["model"] == tag]) if tag else []
+    for row in board.measured():
+        if row.transforms == "" and (tag := tags.get(row.model)):
+            rows += _pairs(board, row, tag, known.get(tag, ()))
     return pd.DataFrame(rows, columns=list(BESIDE)).astype(BESIDE)
 
 
-def tag_of(card: Mapping[str, Any]) -> str:
+def tag_of(card: ModelFacts) -> str:
     """timm's name of the weights that a card is of, with its tag; "" for others, and for random ones."""
-    name, _, rest = str(card.get("identity", "")).partition("(")
+    name, _, rest = card.identity.partition("(")
     parts = dict(part.partition("=")[::2] for part in rest.removesuffix(")").split(", "))
     if name != "timm" or "weights" in parts:
         return ""
-    architecture, tag = parts.get("arch", ""), str(card.get("tag", ""))
-    if "." in architecture or not tag:
+    architecture = parts.get("arch", "")
+    if "." in architecture or not card.tag:
         return architecture if "." in architecture else ""
-    return f"{architecture}.{tag}"
+    return f"{architecture}.{card.tag}"
 
 
-def unmatched(board: pd.DataFrame, published: pd.DataFrame | None = None) -> tuple[Unmatched, ...]:
+def unmatched(board: Leaderboard, published: pd.DataFrame | None = None) -> tuple[Unmatched, ...]:
     """Why published numbers have no measured one in a leaderboard: each number counts once, under the first of UNLIKE that sets it apart.
 
-    published: default, what ships. Raises UsageError for a board that does not know its models' cards.
+    published: default, what ships.
     """
-    known = references() if published is None else published
     tags = _tags(board)
-    measured = board.assign(model=board["model"].map(lambda model: tags.get(model, "")))
+    measured = board.rows.assign(model=board.rows["model"].map(lambda model: tags.get(model, "")))
     measured = measured[measured["model"] != ""]
     found: dict[str, list[_Missing]] = {}
-    for one in _records(known):
+    for one in published_numbers(references() if published is None else published):
         why = _missing(measured, one)
         if why is not None:
             found.setdefault(why.reason, []).append(why)
@@ -103,142 +105,130 @@ def unmatched(board: pd.DataFrame, published: pd.DataFrame | None = None) -> tup
 
 
 def page(found: pd.DataFrame) -> pd.DataFrame:
-    """What `beside` found, as much of it as a page holds, numbers as text."""
-    return pd.DataFrame([_told(one) for one in _records(found)], columns=list(PAGE))
+    """The table of `beside`, as much of it as fits a page, numbers as text."""
+    rows = [
+        {
+            "model": one["tag"],
+            "number": " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part),
+            "measured": with_interval(one["measured"], one["low"], one["high"]),
+            "published": f"{one['published']:g}",
+            "difference": f"{one['difference']:+.2f}",
+            "standard errors": "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}",
+            "verdict": f"{one['verdict']}: {one['why']}" if one["why"] else str(one["verdict"]),
+        }
+        for one in found.to_dict("records")
+    ]
+    return pd.DataFrame(rows, columns=list(PAGE))
 
 
-def _told(one: Mapping[str, Any]) -> dict[str, str]:
-    """A pair as a line of a page."""
-    return {
-        "model": one["tag"],
-        "number": " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part),
-        "measured": shown(one["measured"], one["low"], one["high"]),
-        "published": f"{one['published']:g}",
-        "difference": f"{one['difference']:+.2f}",
-        "standard errors": "" if math.isnan(one["standard_errors"]) else f"{one['standard_errors']:+.1f}",
-        "verdict": f"{one['verdict']}: {one['why']}" if one["why"] else str(one["verdict"]),
-    }
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _tags(board: pd.DataFrame) -> dict[str, str]:
-    if "models" not in board.attrs:
-        raise UsageError("this leaderboard does not tell its models' cards; make it with robustvit.leaderboard(STORE).")
-    return {model: tag_of(card) for model, card in board.attrs["models"].items()}
+def _tags(board: Leaderboard) -> dict[str, str]:
+    return {model: tag_of(card) for model, card in board.cards.items()}
 
 
 class _Missing(NamedTuple):
     """Why a published number has no measured one, what it is of, and what there is instead."""
 
     reason: str
-    asked: str
+    wanted: str
     here: list[str]
 
 
-def _missing(measured: pd.DataFrame, one: Mapping[str, Any]) -> _Missing | None:
-    """What first sets a published number apart from all that was measured; nothing where one measured number is of its question."""
+def _missing(measured: pd.DataFrame, one: PublishedNumber) -> _Missing | None:
+    """What first sets a published number apart from all that was measured; None where a measured number matches it."""
     left = measured
     for reason, column in zip(UNLIKE, ("model", "base", "scenario", "severity", "metric"), strict=False):
-        same = left[column].map(lambda here: _asks(one["metric"], here)) if column == "metric" else left[column] == one[column]
+        wanted = getattr(one, column)
+        same = left[column].map(lambda here: _same_metric(one.metric, here)) if column == "metric" else left[column] == wanted
         if not same.any():
-            return _Missing(reason, _spoken(one[column], column), [_spoken(here, column) for here in left[column].unique()])
+            return _Missing(reason, _named(wanted, column), [_named(here, column) for here in left[column].unique()])
         left = left[same]
     for reason, fits in zip(UNLIKE[-2:], (left["value"].notna(), left["transforms"] == ""), strict=True):
         if not fits.any():
-            return _Missing(reason, " ".join(part for part in (one["scenario"], one["severity"], one["metric"]) if part), [])
+            return _Missing(reason, one.name, [])
         left = left[fits]
     return None
 
 
-def _spoken(value: str, column: str) -> str:
+def _named(value: str, column: str) -> str:
     return value or {"scenario": "an average", "severity": "without one"}.get(column, "none")
 
 
 def _counted(reason: str, missing: Sequence[_Missing]) -> Unmatched:
-    asked = tuple(dict.fromkeys(one.asked for one in missing))
-    return Unmatched(reason, len(missing), asked, tuple(dict.fromkeys(here for one in missing for here in one.here)))
+    wanted = tuple(dict.fromkeys(one.wanted for one in missing))
+    return Unmatched(reason, len(missing), wanted, tuple(dict.fromkeys(here for one in missing for here in one.here)))
 
 
 class _Rules(NamedTuple):
-    """Why two numbers are not answers to one question, and what else is to be said of the pair."""
+    """Why two numbers were measured under different rules, and on how many of the published images."""
 
     others: list[str]
     sample: str
 
 
-def _pairs(board: pd.DataFrame, row: Mapping[str, Any], tag: str, known: pd.DataFrame) -> list[dict[str, Any]]:
-    """A measured number beside each published number of the same question; beside those of the same rules alone, where there are any."""
-    same = known[(known["base"] == row["base"]) & (known["scenario"] == row["scenario"]) & (known["severity"] == row["severity"])]
-    same = same[[_asks(metric, row["metric"]) for metric in same["metric"]]]
-    candidates = [(one, _rules(board, row, one)) for one in _records(same)]
+def _pairs(board: Leaderboard, row: BoardRow, tag: str, known: Iterable[PublishedNumber]) -> list[dict[str, Any]]:
+    """A measured number beside each published number that it matches; beside those of the same rules alone, where there are any."""
+    question = (row.base, row.scenario, row.severity)
+    same = [one for one in known if (one.base, one.scenario, one.severity) == question and _same_metric(one.metric, row.metric)]
+    candidates = [(one, _rules(board, row, one)) for one in same]
     fitting = [(one, rules) for one, rules in candidates if not rules.others]
     return [_pair(row, tag, one, rules) for one, rules in fitting or candidates]
 
 
-def _asks(published: str, metric: str) -> bool:
+def _same_metric(published: str, metric: str) -> bool:
     return metric == published or (published.endswith(_ANY) and metric.partition("(")[0] == published.removesuffix(_ANY))
 
 
-def _rules(board: pd.DataFrame, row: Mapping[str, Any], one: Mapping[str, Any]) -> _Rules:
+def _rules(board: Leaderboard, row: BoardRow, one: PublishedNumber) -> _Rules:
     others = [why for view in _views(board, row) for why in _other_view(view, one)]
-    others += [
-        f"pictures {name}, published of {one['pictures']}" for name in row["source"].split(", ") if one["pictures"] not in ("", name)
-    ]
-    others += [f"{row['params']}, published with {one['params']}"] if one["params"] not in ("", row["params"]) else []
-    others += _built(board.attrs["models"][row["model"]])
+    others += [f"images {name}, published with {one.pictures}" for name in row.source.split(", ") if one.pictures not in ("", name)]
+    others += [f"{row.params}, published with {one.params}"] if one.params not in ("", row.params) else []
+    others += _built(board.cards[row.model])
     sample = ""
-    if not pd.isna(one["n"]) and row["n"] > one["n"]:
-        others.append(f"{row['n']} images, published on {one['n']}")
-    elif not pd.isna(one["n"]) and row["n"] < one["n"]:
-        sample = f"on {row['n']} of {one['n']} images"
+    if one.n is not None and row.n > one.n:
+        others.append(f"{row.n} images, published on {one.n}")
+    elif one.n is not None and row.n < one.n:
+        sample = f"on {row.n} of {one.n} images"
     return _Rules(list(dict.fromkeys(others)), sample)
 
 
-def _views(board: pd.DataFrame, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The views that a row's pictures went through: its cell's, or those of the cells that an average is of."""
-    group = ["model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage"]
-    told = [row["view"]]
-    if not row["cell"]:
-        cells = board[board["cell"] != ""]
-        told = list(cells[(cells[group] == [row[name] for name in group]).all(axis=1) & (cells["scenario"] != "clean")]["view"].unique())
-    return [board.attrs["views"].get(name, {}) for name in told]
+def _views(board: Leaderboard, row: BoardRow) -> list[View]:
+    """The views that a row's images went through: its cell's, or those of the cells that an average is of."""
+    names = [row.view]
+    if not row.cell:
+        cells = board.rows[(board.rows["cell"] != "") & (board.rows["scenario"] != "clean")]
+        names = list(cells[(cells[list(GROUP)] == [getattr(row, name) for name in GROUP]).all(axis=1)]["view"].unique())
+    return [board.views[name] for name in names if name in board.views]
 
 
-def _other_view(view: Mapping[str, Any], one: Mapping[str, Any]) -> Iterator[str]:
-    """How a view is not that of a published number, as far as both are told."""
-    size = min(view.get("shown") or view.get("size") or [0])
-    if size and not pd.isna(one["img_size"]) and size != one["img_size"]:
-        yield f"size {size}, published at {one['img_size']}"
-    elif size and not pd.isna(one["img_size"]) and not math.isnan(one["crop_pct"]):
-        resize = math.floor(int(one["img_size"]) / one["crop_pct"])
-        if (view.get("resize"), view.get("crop")) != (resize, "center"):
-            yield f"crop {size} px of {view.get('resize') or 'the whole'} ({view.get('crop')}), published with {size} of {resize} (center)"
-    if one["interpolation"] not in ("", view.get("interpolation", one["interpolation"])):
-        yield f"{view['interpolation']}, published with {one['interpolation']}"
+def _other_view(view: View, one: PublishedNumber) -> Iterator[str]:
+    """How a view is not that of a published number, as far as both are known."""
+    size = min(view.shown or view.size)
+    if one.img_size is not None and size != one.img_size:
+        yield f"size {size}, published at {one.img_size}"
+    elif one.img_size is not None and not math.isnan(one.crop_pct):
+        resize = math.floor(one.img_size / one.crop_pct)
+        if (view.resize, view.crop) != (resize, "center"):
+            yield f"crop {size} px of {view.resize or 'the whole'} ({view.crop}), published with {size} of {resize} (center)"
+    if one.interpolation not in ("", view.interpolation):
+        yield f"{view.interpolation}, published with {one.interpolation}"
 
 
-def _built(card: Mapping[str, Any]) -> list[str]:
+def _built(card: ModelFacts) -> list[str]:
     """Arguments of the constructor, which make another model of the same tag."""
-    arguments = [
-        part for part in str(card.get("identity", "")).removesuffix(")").split(", ") if part.startswith("kwargs=") and part != "kwargs="
-    ]
+    parts = card.identity.removesuffix(")").split(", ")
+    arguments = [part for part in parts if part.startswith("kwargs=") and part != "kwargs="]
     return [f"built with {arguments[0]}"] if arguments else []
 
 
-def _pair(row: Mapping[str, Any], tag: str, one: Mapping[str, Any], rules: _Rules) -> dict[str, Any]:
-    scale = 100.0 if (row["unit"], one["unit"]) == ("%", "fraction") else 0.01 if (row["unit"], one["unit"]) == ("fraction", "%") else 1.0
-    published, tolerance = scale * one["value"], scale * one["tolerance"]
-    error = (row["high"] - row["low"]) / (2 * Z)
-    difference = row["value"] - published
-    chance = Z * error if (rules.sample or pd.isna(one["n"])) and not math.isnan(error) else 0.0
+def _pair(row: BoardRow, tag: str, one: PublishedNumber, rules: _Rules) -> dict[str, Any]:
+    scale = 100.0 if (row.unit, one.unit) == ("%", "fraction") else 0.01 if (row.unit, one.unit) == ("fraction", "%") else 1.0
+    published, tolerance = scale * one.value, scale * one.tolerance
+    error = (row.high - row.low) / (2 * Z)
+    difference = row.value - published
+    chance = Z * error if (rules.sample or one.n is None) and not math.isnan(error) else 0.0
     verdict = "other rules" if rules.others else "agrees" if abs(difference) <= tolerance + chance + 1e-9 else "differs"
     return {
-        **{name: row[name] for name in ("model", "weights", "suite", "base", "scenario", "severity", "params", "metric", "unit", "low", "high", "n", "cell", "repro")},
-        **{name: one[name] for name in ("rules", "evidence", "source", "url")},
-        "tag": tag, "measured": row["value"], "published": published, "published_n": one["n"], "tolerance": tolerance, "difference": difference,
-        "standard_errors": difference / error if error > 0 else math.nan, "verdict": verdict,
+        **vars(one), **vars(row), "tag": tag, "measured": row.value, "published": published, "published_n": one.n, "tolerance": tolerance,
+        "difference": difference, "standard_errors": difference / error if error > 0 else math.nan, "verdict": verdict, "source": one.source,
         "why": "; ".join([*rules.others, *([rules.sample] if rules.sample else [])]),
     }  # fmt: skip

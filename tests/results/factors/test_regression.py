@@ -8,16 +8,15 @@ from sklearn.linear_model import LinearRegression
 
 from robustvit.errors import NotApplicable, UsageError
 from robustvit.results.factors.regression import augreg_fit, effective_robustness, pareto, scaling_fit
-from robustvit.results.factors.view import factor_view
+from robustvit.results.factors.view import FactorView, factor_view
 
 
-def view(clean: list[float], shifted: list[float], **more: list[object]) -> pd.DataFrame:
+def view(clean: list[float], shifted: list[float], **more: list[object]) -> FactorView:
     """A factor view of made-up models with intervals of one point."""
     frame = pd.DataFrame({"model": [f"m{i}" for i in range(len(clean))], "clean": clean, "shift": shifted, **more})
     for name in ("clean", "shift"):
         frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] - 1, frame[name] + 1
-    frame.attrs["scores"] = {"clean": True, "shift": True}
-    return frame
+    return FactorView(frame, {"clean": True, "shift": True})
 
 
 def on_line(clean: list[float], intercept: float = -1.0, slope: float = 1.5) -> list[float]:
@@ -25,7 +24,7 @@ def on_line(clean: list[float], intercept: float = -1.0, slope: float = 1.5) -> 
 
 
 @pytest.fixture(scope="module")
-def published() -> pd.DataFrame:
+def published() -> FactorView:
     return factor_view()
 
 
@@ -53,16 +52,16 @@ def test_the_interval_adds_both_numbers_in_squares() -> None:
     assert row["low"] == pytest.approx(-np.hypot(1, at[2] - at[1]))
 
 
-def test_the_line_is_that_of_an_independent_least_squares(published: pd.DataFrame) -> None:
+def test_the_line_is_that_of_an_independent_least_squares(published: FactorView) -> None:
     line = effective_robustness(published, "imagenet-a").line
-    x, y = logit(published[["clean"]].to_numpy() / 100), logit(published["imagenet-a"].to_numpy() / 100)
+    x, y = logit(published.rows[["clean"]].to_numpy() / 100), logit(published.rows["imagenet-a"].to_numpy() / 100)
     other = LinearRegression().fit(x, y)
     assert (line.intercept, line.slope, line.r2) == pytest.approx((other.intercept_, other.coef_[0], other.score(x, y)))
     assert line.n == 49
 
 
 @pytest.mark.parametrize("shifted", [[50.0, 60.0], [50.0, 60.0, 0.0], [50.0, 60.0, float("nan")]])
-def test_a_line_needs_three_models_between_none_and_all(shifted: list[float]) -> None:
+def test_a_line_needs_three_models_between_0_and_100_percent(shifted: list[float]) -> None:
     with pytest.raises(NotApplicable, match="at least 3 models"):
         effective_robustness(view(CLEAN[: len(shifted)], shifted), "shift")
 
@@ -92,8 +91,8 @@ def test_models_left_out_do_not_move_the_line() -> None:
 
 
 def test_too_few_models_for_a_line_are_counted_and_named() -> None:
-    told = r"between none and all right; 2 of 4 have them; left out: m2 \(0 % on shift, .*\), m3 \(no number on shift\)$"
-    with pytest.raises(NotApplicable, match=told):
+    message = r"between 0 and 100 %; 2 of 4 have them; left out: m2 \(0 % on shift, .*\), m3 \(no number on shift\)$"
+    with pytest.raises(NotApplicable, match=message):
         effective_robustness(view(CLEAN[:4], [50.0, 60.0, 0.0, NAN]), "shift")
 
 
@@ -107,23 +106,22 @@ def test_a_score_that_is_not_there_is_named() -> None:
         effective_robustness(view(CLEAN, CLEAN), "shft")
 
 
-def test_an_error_is_no_accuracy_to_expect() -> None:
-    frame = view(CLEAN, CLEAN)
-    frame.attrs["scores"]["shift"] = False
+def test_an_error_has_no_expected_accuracy() -> None:
+    errors = FactorView(view(CLEAN, CLEAN).rows, {"clean": True, "shift": False})
     with pytest.raises(NotApplicable, match="no accuracy beside"):
-        effective_robustness(frame, "shift")
+        effective_robustness(errors, "shift")
 
 
-def test_the_clean_accuracy_is_no_shift(published: pd.DataFrame) -> None:
+def test_the_clean_accuracy_is_no_shift(published: FactorView) -> None:
     with pytest.raises(NotApplicable, match="'clean' is no accuracy beside"):
         augreg_fit(published, "clean")
 
 
-def test_coefficients_are_those_of_an_independent_least_squares(published: pd.DataFrame) -> None:
+def test_coefficients_are_those_of_an_independent_least_squares(published: FactorView) -> None:
     found = augreg_fit(published, "imagenet-r", ["pretraining", "kind"])
-    dummies = pd.get_dummies(published[["pretraining", "kind"]]).drop(columns=["pretraining_in1k", "kind_transformer"]).to_numpy(float)
-    x = np.column_stack([logit(published["clean"] / 100), dummies])
-    y = logit(published["imagenet-r"].to_numpy() / 100)
+    dummies = pd.get_dummies(published.rows[["pretraining", "kind"]]).drop(columns=["pretraining_in1k", "kind_transformer"]).to_numpy(float)
+    x = np.column_stack([logit(published.rows["clean"] / 100), dummies])
+    y = logit(published.rows["imagenet-r"].to_numpy() / 100)
     other = LinearRegression().fit(x, y)
     mine = found.table.set_index("term")["coefficient"]
     assert found.r2 == pytest.approx(other.score(x, y))
@@ -137,7 +135,7 @@ def test_standard_errors_are_those_of_the_formula_for_one_regressor() -> None:
     slope = augreg_fit(frame, "shift", []).table.set_index("term").loc["logit(clean)"]
     from scipy.stats import linregress
 
-    other = linregress(logit(frame["clean"] / 100), logit(frame["shift"] / 100))
+    other = linregress(logit(frame.rows["clean"] / 100), logit(frame.rows["shift"] / 100))
     assert (slope["coefficient"], slope["standard_error"], slope["p"]) == pytest.approx((other.slope, other.stderr, other.pvalue))
 
 
@@ -156,9 +154,9 @@ def test_a_number_enters_as_it_is_and_models_without_it_are_left_out() -> None:
     assert found.table["coefficient"].iloc[2] == pytest.approx(0, abs=1e-9)
 
 
-def test_factors_that_say_the_same_are_named() -> None:
+def test_collinear_factors_are_named() -> None:
     frame = view(CLEAN, on_line(CLEAN), recipe=list("aabbbb"), family=list("xxyyyy"))
-    with pytest.raises(NotApplicable, match="'family = x' says nothing"):
+    with pytest.raises(NotApplicable, match="'family = x' is a linear combination"):
         augreg_fit(frame, "shift", ["recipe", "family"])
 
 
@@ -167,11 +165,10 @@ def test_more_terms_than_models_are_refused() -> None:
         augreg_fit(view(CLEAN, on_line(CLEAN), family=list("abcdef")), "shift", ["family"])
 
 
-def planted(a: float = 0.5, b: float = 0.4, c: float = 0.1, d: float = 0.7) -> pd.DataFrame:
+def planted(a: float = 0.5, b: float = 0.4, c: float = 0.1, d: float = 0.7) -> FactorView:
     macs = np.array([0.3, 0.7, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0]) * 1e9
     frame = pd.DataFrame({"model": list("abcdefgh"), "macs": macs, "clean": 100 * (1 - (a * (macs / 1e9 + d) ** -b + c))})
-    frame.attrs["scores"] = {"clean": True}
-    return frame
+    return FactorView(frame, {"clean": True})
 
 
 def test_a_planted_scaling_law_is_found() -> None:
@@ -183,16 +180,13 @@ def test_a_planted_scaling_law_is_found() -> None:
 
 
 def test_an_error_scales_as_it_is() -> None:
-    frame = planted()
-    frame["mce"] = 100 - frame["clean"]
-    frame.attrs["scores"] = {"mce": False}
-    assert scaling_fit(frame, "mce").b == pytest.approx(0.4, rel=0.02)
+    rows = planted().rows
+    errors = FactorView(rows.assign(mce=100 - rows["clean"]), {"mce": False})
+    assert scaling_fit(errors, "mce").b == pytest.approx(0.4, rel=0.02)
 
 
 def test_a_scaling_law_needs_five_models() -> None:
-    frame = planted()
-    small = frame.iloc[:4]
-    small.attrs = frame.attrs
+    small = FactorView(planted().rows.iloc[:4], {"clean": True})
     with pytest.raises(NotApplicable, match="at least five models; 4"):
         scaling_fit(small, "clean")
 
@@ -211,19 +205,17 @@ def test_a_search_that_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_front_is_that_of_brute_force(higher: bool) -> None:
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"model": range(60), "macs": rng.integers(1, 12, 60), "s": rng.integers(0, 12, 60)})
-    frame.attrs["scores"] = {"s": higher}
     points = [(one.macs, one.s if higher else -one.s) for one in frame.itertuples()]
     beaten = [any(m <= macs and s >= score and (m, s) != (macs, score) for m, s in points) for macs, score in points]
-    assert set(pareto(frame, "macs", "s")["model"]) == {i for i, worse in enumerate(beaten) if not worse}
+    assert set(pareto(FactorView(frame, {"s": higher}), "macs", "s")["model"]) == {i for i, worse in enumerate(beaten) if not worse}
 
 
 def test_a_model_without_a_cost_has_no_place_on_the_front() -> None:
     frame = pd.DataFrame({"model": ["a", "b"], "macs": [1.0, float("nan")], "s": [1.0, 9.0]})
-    frame.attrs["scores"] = {"s": True}
-    assert pareto(frame, "macs", "s")["model"].tolist() == ["a"]
+    assert pareto(FactorView(frame, {"s": True}), "macs", "s")["model"].tolist() == ["a"]
 
 
-def test_fits_of_the_published_table_are_the_same_every_time(published: pd.DataFrame) -> None:
+def test_fits_of_the_published_table_are_the_same_every_time(published: FactorView) -> None:
     again = factor_view()
     assert str(scaling_fit(published, "clean")) == str(scaling_fit(again, "clean"))
     assert str(effective_robustness(again, "imagenet-a").line) == (

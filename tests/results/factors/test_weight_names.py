@@ -1,6 +1,4 @@
-"""What the names of weights tell, and what they leave unknown."""
-
-from typing import Any
+"""The factors that names of weights contain, and those that stay unknown."""
 
 import pytest
 
@@ -30,28 +28,28 @@ from robustvit.results.factors.weight_names import augreg_files, factors, size_i
     ],
 )
 def test_a_tag_tells_how_its_weights_came_about(name: str, family: str, pretraining: str, fine_tuned: str, recipe: str) -> None:
-    told = factors(name)
-    assert (told["family"], told["pretraining"], told["fine_tuned"], told["recipe"]) == (family, pretraining, fine_tuned, recipe)
+    found = factors(name)
+    assert (found.family, found.pretraining, found.fine_tuned, found.recipe) == (family, pretraining, fine_tuned, recipe)
 
 
 def test_the_name_of_an_augreg_file_tells_its_recipe() -> None:
-    told: dict[str, Any] = factors("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0")
-    assert {name: told[name] for name in ("augmentation", "weight_decay", "dropout", "stochastic_depth", "learning_rate")} == {
+    found = factors("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0")
+    assert {name: getattr(found, name) for name in ("augmentation", "weight_decay", "dropout", "stochastic_depth", "learning_rate")} == {
         "augmentation": "medium1", "weight_decay": 0.1, "dropout": 0.0, "stochastic_depth": 0.0, "learning_rate": 0.001,
     }  # fmt: skip
-    assert (told["patch"], told["pretraining"], told["fine_tuned"], told["recipe"]) == (16, "in21k", "none", "augreg")
+    assert (found.patch, found.pretraining, found.fine_tuned, found.recipe) == (16, "in21k", "none", "augreg")
 
 
 def test_an_augreg_tag_tells_what_its_file_tells() -> None:
-    told = factors("vit_small_patch16_224.augreg_in21k_ft_in1k")
-    assert (told["augmentation"], told["weight_decay"], told["patch"], told["fine_tuned"]) == ("light1", 0.03, 16, "in1k")
+    found = factors("vit_small_patch16_224.augreg_in21k_ft_in1k")
+    assert (found.augmentation, found.weight_decay, found.patch, found.fine_tuned) == ("light1", 0.03, 16, "in1k")
 
 
 def test_every_augreg_file_agrees_with_the_tag_it_stands_for() -> None:
     for tag, file in augreg_files().items():
         by_tag, by_file = factors(tag.replace("augreg", "augreg2")), factors(file)
-        assert by_tag["pretraining"] == by_file["pretraining"], tag
-        assert by_tag["kind"] == by_file["kind"], tag
+        assert by_tag.pretraining == by_file.pretraining, tag
+        assert by_tag.kind == by_file.kind, tag
         assert size_in(tag) == (size_in(file) or size_in(tag)), tag
 
 
@@ -68,5 +66,5 @@ def test_every_augreg_file_agrees_with_the_tag_it_stands_for() -> None:
     ],
 )
 def test_an_architecture_tells_its_kind_patch_and_size(name: str, kind: str, patch: int | None, size: int | None) -> None:
-    told = factors(name)
-    assert (told["kind"], told["patch"], size_in(name)) == (kind, patch, size)
+    found = factors(name)
+    assert (found.kind, found.patch, size_in(name)) == (kind, patch, size)

@@ -1,7 +1,8 @@
-"""Published numbers beside measured ones: who is whom, what agrees, and what was asked under other rules."""
+"""Published numbers beside measured ones: which model is which, what agrees, and what was measured under other rules."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import UsageError
+from robustvit.records.manifest import ModelFacts
 from robustvit.records.store import Store
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.published.agreement import beside, page, tag_of, unmatched
 from robustvit.results.published.files import read_references
 
 Make = Callable[..., Store]
-Answer = Callable[..., dict[str, Any]]
+Columns = Callable[..., dict[str, Any]]
 TAG = "deit_tiny_patch16_224.fb_in1k"
 HEAD = "model,img_size,base,scenario,metric,value,unit,tolerance,n,pictures,source"
 
@@ -33,14 +35,13 @@ def published(tmp_path: Path) -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture
-def board(make_store: Make, answered: Answer) -> Callable[..., pd.DataFrame]:
+def board(make_store: Make, answered: Columns) -> Callable[..., Leaderboard]:
     """The leaderboard of a model with this card: 15 of 20 clean images right, at 32 px."""
 
-    def build(identity: str = f"timm(arch={TAG}, num_classes=1000)", tag: str = "fb_in1k") -> pd.DataFrame:
+    def build(identity: str = f"timm(arch={TAG}, num_classes=1000)", tag: str = "fb_in1k") -> Leaderboard:
         made = make_store({("mine", "clean", ""): answered([True] * 15 + [False] * 5)}, data="imagenet")
-        found = leaderboard(made)
-        found.attrs["models"]["mine"] |= {"identity": identity, "tag": tag}
-        return found
+        found = build_leaderboard(made)
+        return replace(found, cards={"mine": replace(found.cards["mine"], identity=identity, tag=tag)})
 
     return build
 
@@ -55,7 +56,7 @@ def test_a_number_within_its_tolerance_agrees(board, published) -> None:
     assert one["difference"] == pytest.approx(-0.1)
 
 
-def test_on_the_same_pictures_chance_excuses_nothing(board, published) -> None:
+def test_on_the_same_images_sampling_error_is_not_allowed_for(board, published) -> None:
     assert list(beside(board(), published(line("76")))["verdict"]) == ["differs"]
 
 
@@ -65,22 +66,22 @@ def test_standard_errors_are_of_the_measured_interval(board, published) -> None:
     assert one["standard_errors"] == pytest.approx(5 / error, rel=1e-5)
 
 
-def test_on_a_sample_chance_is_allowed_for(board, published) -> None:
+def test_on_a_sample_sampling_error_is_allowed_for(board, published) -> None:
     (near,) = beside(board(), published(line("85", n="50000"))).to_dict("records")
     (far,) = beside(board(), published(line("99", n="50000"))).to_dict("records")
     assert (near["verdict"], near["why"], far["verdict"]) == ("agrees", "on 20 of 50000 images", "differs")
 
 
 @pytest.mark.parametrize(
-    ("asked", "why"),
+    ("rules", "why"),
     [
         ({"size": "224"}, "size 32, published at 224"),
         ({"n": "10"}, "20 images, published on 10"),
-        ({"pictures": "released"}, "pictures on-the-fly, published of released"),
+        ({"pictures": "released"}, "images on-the-fly, published with released"),
     ],
 )
-def test_other_rules_are_named(board, published, asked: dict[str, str], why: str) -> None:
-    (one,) = beside(board(), published(line(**asked))).to_dict("records")
+def test_other_rules_are_named(board, published, rules: dict[str, str], why: str) -> None:
+    (one,) = beside(board(), published(line(**rules))).to_dict("records")
     assert (one["verdict"], one["why"]) == ("other rules", why)
 
 
@@ -108,7 +109,7 @@ def test_the_same_rules_come_before_others(board, published) -> None:
     ],
 )
 def test_a_model_is_known_by_its_card(identity: str, tag: str, known: str) -> None:
-    assert tag_of({"identity": identity, "tag": tag}) == known
+    assert tag_of(ModelFacts(identity=identity, tag=tag)) == known
 
 
 def test_arguments_of_the_constructor_make_another_model(board, published) -> None:
@@ -121,7 +122,7 @@ def test_no_arguments_are_no_other_rule(board, published) -> None:
     assert one["verdict"] == "agrees"
 
 
-def test_a_label_alone_is_nobody(board, published) -> None:
+def test_a_label_alone_identifies_no_model(board, published) -> None:
     assert not len(beside(board("", ""), published(line())))
 
 
@@ -130,9 +131,9 @@ def test_fractions_become_the_units_of_the_board(board, published) -> None:
     assert (one["published"], one["tolerance"], one["verdict"]) == (75.0, pytest.approx(0.1), "agrees")
 
 
-def test_a_metric_with_any_parameters_is_asked_for_by_a_star(board, published) -> None:
-    found = board().replace({"metric": {"top1": "top1(baseline=[1])"}})
-    found.attrs["models"]["mine"] = {"identity": f"timm(arch={TAG})"}
+def test_a_star_stands_for_any_parameters_of_a_metric(board, published) -> None:
+    plain = board()
+    found = replace(plain, rows=plain.rows.replace({"metric": {"top1": "top1(baseline=[1])"}}))
     assert len(beside(found, published(line().replace("top1", "top1(*)")))) == 1
     assert not len(beside(found, published(line())))
 
@@ -143,17 +144,12 @@ def test_a_page_is_text_and_json_has_no_nan(board, published) -> None:
     assert json.loads(found.to_json(orient="records"))[0]["published_n"] == 20
 
 
-def test_a_board_without_cards_is_refused(published) -> None:
-    with pytest.raises(UsageError, match="models' cards"):
-        beside(pd.DataFrame({"value": [1.0]}), published(line()))
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("modell,base\n", r"own.csv:1: there is no column 'modell'. Did you mean 'model'"),
         ("model,base,metric,value\n", r"own.csv:1: the column 'source' is missing"),
-        ("model,model,base,metric,value,source\n", r"own.csv:1: 'model' stands twice"),
+        ("model,model,base,metric,value,source\n", r"own.csv:1: 'model' is there twice"),
         ("model,base,metric,value,source\na,digits,top1,1\n", r"own.csv:2: 4 values; the first line names 5"),
         ("model,base,metric,value,source\na,digits,top1,1,s\na,digits,error,x,s\n", r"own.csv:3: column 'value' is 'x'; it takes a number"),
         ("model,base,metric,value,source\na,digits,top1,nan,s\n", r"own.csv:2: column 'value' is 'nan'"),
@@ -164,7 +160,7 @@ def test_a_board_without_cards_is_refused(published) -> None:
         ("model,base,metric,value,source,unit\na,digits,top1,1,s,pct\n", r"own.csv:2: column 'unit' is 'pct'"),
         (
             "model,base,metric,value,source\na,digits,top1,1,s\na,digits,top1,2,s\n",
-            r"own.csv:3: says again what line 2 says: top1 of a on digits",
+            r"own.csv:3: gives again what line 2 gives: top1 of a on digits",
         ),
         ('model,base,metric,value,source\na,digits,top1,1,"s\n', r"own.csv:2: not CSV"),
     ],
@@ -180,7 +176,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_references(tmp_path / "none.csv")
 
 
-def test_absent_columns_say_nothing(published) -> None:
+def test_absent_columns_are_empty(published) -> None:
     found = published("a,digits,top1,1,s", head="model,base,metric,value,source")
     assert found["n"].isna().all()
     assert np.isnan(found["crop_pct"].iloc[0])
@@ -218,7 +214,7 @@ def test_an_empty_unit_is_that_of_the_metric(published) -> None:
         ("a,digits,clean,mce_alexnet,1,%", r"own.csv:2: column 'scenario' is 'clean'; mce_alexnet is an average over a suite"),
     ],
 )
-def test_what_no_number_can_be_of_is_an_error(published, row: str, message: str) -> None:
+def test_an_unknown_metric_data_set_or_range_is_an_error(published, row: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         published(f"{row},s", head="model,base,scenario,metric,value,unit,source")
 
@@ -243,9 +239,10 @@ def test_numbers_without_a_measured_one_are_counted_by_reason(board, published) 
     [({"value": np.nan}, "measured without a value"), ({"transforms": "smooth"}, "measured on a transformed model only")],
 )
 def test_a_number_that_cannot_be_put_beside_another_says_why(board, published, changed: dict[str, Any], reason: str) -> None:
-    found = board()
-    found[list(changed)] = list(changed.values())
-    assert [str(one) for one in unmatched(found, published(line()))] == [f"1 {reason} (clean top1)"]
+    plain = board()
+    assert [str(one) for one in unmatched(replace(plain, rows=plain.rows.assign(**changed)), published(line()))] == [
+        f"1 {reason} (clean top1)"
+    ]
 
 
 def test_each_number_is_measured_or_counted_once(board, published) -> None:
