@@ -46,7 +46,7 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
 def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     """ece after temperature scaling: logits are divided by the T that makes the likelihood of one half of the samples largest; the other half is judged.
 
-    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. n/a on data that groups them. Halves are drawn by a hash of
+    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined on data that groups them. Halves are drawn by a hash of
     the sample's id, so that a sample is always on the same side. bins: as for ece. Denominator: the judged half, n. Bootstrap interval over
     the judged half with T held fixed. No reference table.
     """
@@ -90,7 +90,7 @@ def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] 
     """Root mean square calibration error over bins of `beta` samples of like confidence, as the authors' code computes it.
 
     That code lets the last bin run to the end and then skips it, so the most confident samples do not count: kept, since published numbers have it.
-    Denominator: all samples of the cell, n; n/a below two bins. Bootstrap interval. No reference table.
+    Denominator: all samples of the cell, n; undefined below two bins. Bootstrap interval. No reference table.
     """
     order = np.argsort(np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)

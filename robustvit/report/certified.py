@@ -38,7 +38,7 @@ def curves(entrant: Entrant) -> dict[Place, Curve]:
     own = entrant.points("top1")
     for row in entrant.cells.itertuples():
         asked = _ASKED.fullmatch(str(row.metric))
-        if asked is None or asked.lastgroup is None or str(row.status) == "n/a":
+        if asked is None or asked.lastgroup is None or str(row.status) == "undefined":
             continue
         place = Place(str(row.scenario), str(row.params), str(row.severity))
         start = {"0": own[place]} if place in own else {}

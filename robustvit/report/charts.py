@@ -150,7 +150,7 @@ def _clean(points: Mapping[Place, Point], wanted: bool) -> list[Point]:
 def _tile(point: Point, title: str, top: float, percent: bool) -> Tile:
     if point.status == "absent":
         return Tile("", None, "absent", "")
-    text = number(point.value) if point.known else {"failed": "✕", "n/a": "n/a"}.get(point.status, "…")
+    text = number(point.value) if point.known else {"failed": "✕", "undefined": "n/a"}.get(point.status, "…")
     return Tile(text, step(point.value, top) if point.known else None, point.status, f"{title}\n{told(point, '%' if percent else '')}")
 
 

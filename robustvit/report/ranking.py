@@ -119,7 +119,7 @@ def mean_error(entrant: Entrant) -> Point | None:
     """The corruption error averaged over the corruptions: as the suite's metric says, else their plain mean, without an interval."""
     for metric in _MEANS:
         point = entrant.average(metric)
-        if point is not None and point.status != "n/a":
+        if point is not None and point.status != "undefined":
             return point
     errors = corruption_errors(entrant)
     if not errors:
@@ -205,7 +205,7 @@ def _columns(found: Iterable[dict[Column, Point]]) -> list[Column]:
     """Columns with a number, or with something missing that ought to be there, in the order first seen."""
     every = list(found)
     columns = dict.fromkeys(column for numbers in every for column in numbers)
-    return [column for column in columns if any(numbers[column].status != "n/a" for numbers in every if column in numbers)]
+    return [column for column in columns if any(numbers[column].status != "undefined" for numbers in every if column in numbers)]
 
 
 def _entry(point: Point | None, column: Column, top: float, rivals: Sequence[Point | None]) -> Entry:

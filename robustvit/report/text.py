@@ -27,7 +27,7 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something missing: whose, what, and why. status: failed, partial or n/a."""
+    """Something missing: whose, what, and why. status: failed, partial or undefined."""
 
     status: str
     suite: str
@@ -70,12 +70,12 @@ def conclusion(stage: Stage, entrant: Entrant) -> Conclusion:
 
 
 def notices(stages: list[Stage]) -> list[Notice]:
-    """Everything failed, partial or n/a, gathered by reason; what failed comes first."""
+    """Everything failed, partial or undefined, gathered by reason; what failed comes first."""
     found = []
     for stage in stages:
         for entrant in stage.entrants:
             found += [*_of_cells(stage, entrant), *_of_averages(stage, entrant), *_undefined(stage, entrant)]
-    order = {"failed": 0, "partial": 1, "n/a": 2}
+    order = {"failed": 0, "partial": 1, "undefined": 2}
     return sorted(_merged(found), key=lambda notice: order[notice.status])
 
 
@@ -184,9 +184,9 @@ def _of_averages(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
 
 
 def _undefined(stage: Stage, entrant: Entrant) -> Iterator[Notice]:
-    rows = entrant.rows[entrant.rows["status"] == "n/a"]
+    rows = entrant.rows[entrant.rows["status"] == "undefined"]
     for reason, part in rows.groupby("reason", sort=False):
-        yield Notice("n/a", stage.suite, entrant.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
+        yield Notice("undefined", stage.suite, entrant.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
 
 
 def _merged(found: list[Notice]) -> list[Notice]:

@@ -134,7 +134,7 @@ def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampl
     try:
         return Score(metric, found.status, found.reason, score(metric, found.rows, resamples, resampler, context=context))
     except MetricUndefined as error:
-        return Score(metric, "n/a", str(error))
+        return Score(metric, "undefined", str(error))
 
 
 def _context(reader: RowReader, cell: StoredCell) -> MetricContext:

@@ -57,7 +57,7 @@ def test_certificates_that_share_a_metric_have_a_column_each(stage: Stage) -> No
 
 def test_what_a_certificate_cannot_tell_is_no_point_of_its_curve(stage: Stage) -> None:
     rows = stage.entrants[0].rows
-    rows.loc[rows["metric"] == "certified_accuracy(patch=5)", ["value", "status"]] = [float("nan"), "n/a"]
+    rows.loc[rows["metric"] == "certified_accuracy(patch=5)", ["value", "status"]] = [float("nan"), "undefined"]
     assert [tick.text for tick in certified_panels(Stage(stage.suite, stage.data, stage.entrants[:1]))[0].columns] == ["0", "2"]
 
 

@@ -157,7 +157,7 @@ def test_the_conclusion_tells_clean_corrupted_and_attacked_accuracy(store: Store
 
 def test_what_is_not_applicable_is_said_once_for_all_models(store: Store) -> None:
     (notice,) = notices(stages(leaderboard(store)))
-    assert (notice.status, notice.name, notice.what) == ("n/a", "demo, rival", "mce_alexnet")
+    assert (notice.status, notice.name, notice.what) == ("undefined", "demo, rival", "mce_alexnet")
 
 
 def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
