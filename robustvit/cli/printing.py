@@ -84,7 +84,7 @@ def print_gradients(board: Any) -> None:
 
 def print_averages_without_value(board: Any) -> None:
     """Why averages have no value, each reason once."""
-    partial = board[(board["cell"] == "") & board["status"].isin(("partial", "n/a"))]
+    partial = board[(board["cell"] == "") & board["status"].isin(("partial", "undefined"))]
     for (model, status, reason), rows in partial.groupby(["model", "status", "reason"], sort=False):
         names = ", ".join(dict.fromkeys(rows["metric"]))
         err.print(f"[yellow]{status}:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)

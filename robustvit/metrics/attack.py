@@ -10,6 +10,7 @@ from annotated_types import Ge
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
+from robustvit.statistics.metric_context import MetricContext
 
 
 @metric(source="Croce and Hein 2020 (AutoAttack); Dong et al. 2020", unit="%", higher_is_better=True, needs=("label", "pred", "attacked"))
@@ -41,7 +42,7 @@ def attack_success(records: pd.DataFrame) -> np.ndarray:
     needs=("label", "pred", "attacked", "linf", "l2", "l1", "l0"),
 )
 def robust_accuracy_at(
-    records: pd.DataFrame, *, eps: Annotated[float, Ge(0)], norm: Literal["linf", "l2", "l1", "l0"] = "l2"
+    records: pd.DataFrame, context: MetricContext, *, eps: Annotated[float, Ge(0)], norm: Literal["linf", "l2", "l1", "l0"] = "l2"
 ) -> np.ndarray:  # fmt: skip
     """Share of samples answered rightly for which no adversarial example within `eps` was found: a point of a curve over radii, from one run.
 
@@ -49,9 +50,9 @@ def robust_accuracy_at(
     look for the nearest; it is not defined for an attack with a radius of its own, which never looked nearer. Denominator: all samples of the cell, n; samples that were wrong
     when clean count as wrong. An upper bound: a better attack may find nearer ones. Wilson interval. No reference table.
     """
-    if records.attrs.get("radius"):
+    if context.radius:
         raise NotApplicable(
-            f"the attack looked inside {records.attrs['radius']} only, and not for the nearest; ask ddn, fmn, cw, or fab_t without eps"
+            f"the attack searched inside {context.radius} only, and not for the nearest example; use ddn, fmn, cw, or fab_t without eps"
         )
     near = (records["pred"] != records["label"]) & (records[norm] <= eps)
     return np.asarray(records["attacked"].astype(bool) & ~near, dtype=np.float64)

@@ -24,7 +24,7 @@ def severity_auc(errors: CellMeans, corruption: str) -> np.ndarray:
     """Area under accuracy over the severities that the suite asks of a corruption, by trapezoids, divided by their range.
 
     100 is right everywhere. Severities are taken as the numbers they are (a radius of 8, 16, 32 is not evenly spaced) and the clean images
-    are no part of it; see corruption_auc. Denominator: all samples, the same n at every severity; n/a below two severities, or where they are no
+    are no part of it; see corruption_auc. Denominator: all samples, the same n at every severity; undefined below two severities, or where they are no
     numbers. No reference table.
     """
     levels = {severity: _number(severity, corruption) for severity in errors.severities(corruption)}
@@ -68,7 +68,7 @@ def shift_auc(errors: CellMeans) -> np.ndarray:
 
     That area is the mean over the sets of min(1, accuracy / clean accuracy). Clean accuracy is that on the validation images of the same classes
     where the suite asks them (`val-of-…`), so that a set read among 200 classes is compared in that reading, and on all of them otherwise.
-    Denominators: the images of each set, resampled independently; the sets weigh equally. n/a without a shifted set. No reference table.
+    Denominators: the images of each set, resampled independently; the sets weigh equally. Undefined without a shifted set. No reference table.
     """
     sets = [name for name, severity in errors.cells if not severity and name != "clean" and not name.startswith("val-of-")]
     if not sets:

@@ -15,7 +15,7 @@ _SOURCE = "Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Explo
 def foreground_retention(means: CellMeans) -> np.ndarray:
     """Accuracy on the objects alone (`foreground`), divided by that on the same images whole (`full`).
 
-    Denominator: the images of imagenet-boxes, the same n in either. 100 where surroundings do not matter. n/a where no whole image is answered
+    Denominator: the images of imagenet-boxes, the same n in either. 100 where surroundings do not matter. Undefined where no whole image is answered
     rightly. No reference table.
     """
     return _retained(*(1.0 - means.each(["foreground", "full"], [""])))
@@ -26,7 +26,7 @@ def background_retention(means: CellMeans) -> np.ndarray:
     """Accuracy on the surroundings alone (`background`), divided by that on the same images whole (`full`).
 
     Denominator: the images of imagenet-boxes, the same n in either. 0 where the object alone counts; boxes leave parts of some objects outside.
-    n/a where no whole image is answered rightly. No reference table.
+    Undefined where no whole image is answered rightly. No reference table.
     """
     return _retained(*(1.0 - means.each(["background", "full"], [""])))
 

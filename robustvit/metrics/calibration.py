@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
 from robustvit.statistics.estimates import Weighted
+from robustvit.statistics.metric_context import MetricContext
 
 
 @metric(
@@ -42,15 +43,15 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     higher_is_better=False,
     needs=("label", "pred", "logits"),
 )
-def ece_temperature(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     """ece after temperature scaling: logits are divided by the T that makes the likelihood of one half of the samples largest; the other half is judged.
 
-    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. n/a on data that groups them. Halves are drawn by a hash of
+    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined on data that groups them. Halves are drawn by a hash of
     the sample's id, so that a sample is always on the same side. bins: as for ece. Denominator: the judged half, n. Bootstrap interval over
     the judged half with T held fixed. No reference table.
     """
     logits = np.stack(records["logits"].to_list()).astype(np.float64)
-    logits = logits if records.attrs.get("columns") is None else logits[:, records.attrs["columns"]]
+    logits = logits if context.reading_columns is None else logits[:, context.reading_columns]
     if bool((logits.argmax(axis=1) != records["pred"]).any()):
         raise NotApplicable(
             "the answers are not those of the kept logits: the data's reading groups them, or an older run does not tell which it takes"
@@ -89,7 +90,7 @@ def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] 
     """Root mean square calibration error over bins of `beta` samples of like confidence, as the authors' code computes it.
 
     That code lets the last bin run to the end and then skips it, so the most confident samples do not count: kept, since published numbers have it.
-    Denominator: all samples of the cell, n; n/a below two bins. Bootstrap interval. No reference table.
+    Denominator: all samples of the cell, n; undefined below two bins. Bootstrap interval. No reference table.
     """
     order = np.argsort(np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)

@@ -15,6 +15,7 @@ from annotated_types import Ge
 from robustvit.errors import NotApplicable
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.registry import metric
+from robustvit.statistics.metric_context import MetricContext
 
 Patch = Annotated[int, Ge(1)]
 
@@ -22,37 +23,37 @@ _VOTES = ("label", "vote", "votes_first", "votes_second", "votes", "tokens")  # 
 
 
 @metric(source="Levine and Feizi 2020; Salman et al. 2022, with an exact count", unit="%", higher_is_better=True, needs=_VOTES)
-def certified_accuracy(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+def certified_accuracy(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
     """Share of samples that are answered rightly, and would be with any square patch of `patch` pixels anywhere in the picture.
 
     Holds where votes of the first class − votes of the second > 2Δ, with Δ the most ablations that such a patch can touch, counted over all its places;
     strict, so that ties help nobody. Denominator: all samples of the cell, n. Wilson interval. No reference table. A cell with `stop_at` knows the one size.
     """
-    ablations = _ablations(records, patch)
+    ablations = _ablations(context, patch)
     return _right(records) * (_lead(records, ablations) > 2 * ablations.touched(patch))
 
 
 @metric(
     source="Salman et al. 2022, its authors' code (github.com/MadryLab/smoothed-vit, MIT)", unit="%", higher_is_better=True, needs=_VOTES
 )
-def certified_paper(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+def certified_paper(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
     """As `certified_accuracy` with the published ⌈(patch + width − 1) / stride⌉ for Δ: to compare with published numbers, and no proof.
 
     It is too small where stride does not divide the side of the picture, for some sizes. Where it is right both metrics agree. Denominator and interval as there.
     """
-    ablations = _ablations(records, patch)
-    if records.attrs.get("stop_at"):
+    ablations = _ablations(context, patch)
+    if context.stop_at:
         raise NotApplicable("votes were counted until the exact certificate was decided, which is not this one; run without stop_at")
     return _right(records) * (_lead(records, ablations) > 2 * ablations.touched_by_formula(patch))
 
 
 @metric(source="definition", unit="px", higher_is_better=True, needs=_VOTES)
-def largest_patch(records: pd.DataFrame) -> np.ndarray:
+def largest_patch(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
     """The side of the largest square patch that the certificate holds against, the mean over samples; 0 for an answer that is wrong or holds against none.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
-    ablations = _ablations(records, None)
+    ablations = _ablations(context, None)
     gaps = [2 * ablations.touched(patch) for patch in range(1, min(ablations.size) + 1)]
     return _right(records) * np.searchsorted(gaps, _lead(records, ablations), side="left")
 
@@ -63,12 +64,12 @@ def largest_patch(records: pd.DataFrame) -> np.ndarray:
     higher_is_better=True,
     needs=("label", "vote", "patch_held"),
 )
-def certified_by_place(records: pd.DataFrame, *, patch: Patch) -> np.ndarray:
+def certified_by_place(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
     """As `certified_accuracy`, counted place by place: what the patch could do to the very votes it touches there, not to the most that any place has.
 
     Proves what that metric proves and often more, about the same smoothed model. Denominator: all samples of the cell, n. Wilson interval. No reference table.
     """
-    _ablations(records, patch)
+    _ablations(context, patch)
     return np.asarray(_right(records) * np.asarray(records["patch_held"] >= patch))
 
 
@@ -82,12 +83,12 @@ def largest_patch_by_place(records: pd.DataFrame) -> np.ndarray:
 
 
 @metric(source="Salman et al. 2022 (ablation accuracy)", unit="%", higher_is_better=True, needs=("votes_label", "votes"))
-def ablation_accuracy(records: pd.DataFrame) -> np.ndarray:
+def ablation_accuracy(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
     """Share of votes that are for the label: how often the model is right on one ablation.
 
     Denominator: all votes on all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
     """
-    if records.attrs.get("stop_at"):
+    if context.stop_at:
         raise NotApplicable("not all votes were counted; run without stop_at")
     return np.asarray(records["votes_label"] / records["votes"], dtype=np.float64)
 
@@ -141,16 +142,15 @@ def abstention(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["pred"] < 0, dtype=np.float64)
 
 
-def _ablations(records: pd.DataFrame, patch: int | None) -> Ablations:
-    """The ablations that a cell's votes are of. patch: what is asked about them, None for all sizes."""
-    found: Ablations | None = records.attrs.get("ablations")
+def _ablations(context: MetricContext, patch: int | None) -> Ablations:
+    """The ablations that a cell's votes are counted over. patch: the size in question, None for all sizes."""
+    found = context.ablations
     if found is None:
         raise NotApplicable("these votes are not of columns, rows, both or blocks, whose geometry is known")
     if patch is not None and patch > min(found.size):
-        raise NotApplicable(f"a picture of {found.size[0]}x{found.size[1]} pixels has no patch of {patch}")
-    asked = records.attrs.get("stop_at")
-    if asked and patch != asked:
-        raise NotApplicable(f"votes were counted until it was decided what patches of {asked} pixels can do; run without stop_at")
+        raise NotApplicable(f"an image of {found.size[0]}x{found.size[1]} pixels has no patch of {patch}")
+    if context.stop_at and patch != context.stop_at:
+        raise NotApplicable(f"votes were counted until patches of {context.stop_at} pixels were decided; run without stop_at")
     return found
 
 

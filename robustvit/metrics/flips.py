@@ -110,7 +110,7 @@ def mt5d(means: CellMeans, *, baseline: tuple[float, ...] | None = None) -> np.n
 
     AlexNet's T5Ds were never published as text, so none ship here. baseline: ten numbers of yours, as `top5_distance` gives them, in the order
     gaussian_noise, shot_noise, motion_blur, zoom_blur, snow, brightness, translate, rotate, tilt, scale. Denominator: the clips, the same n in
-    all ten. Without a baseline: n/a.
+    all ten. Without a baseline: undefined.
     """
     names = list(alexnet()["flip_rate"])
     if baseline is None:

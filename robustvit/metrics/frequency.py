@@ -23,7 +23,7 @@ from robustvit.statistics.cell_means import CellMeans
 def hf_dependence(errors: CellMeans, *, radius: Annotated[float, Ge(0)] = 32.0) -> np.ndarray:
     """Share of the clean accuracy that is lost where only frequencies up to `radius` cycles per image remain: 1 − accuracy / clean accuracy.
 
-    Denominator: all samples, the same n in the cells `clean` and `low_pass`. Negative where a model is better without high frequencies. n/a where
+    Denominator: all samples, the same n in the cells `clean` and `low_pass`. Negative where a model is better without high frequencies. Undefined where
     no clean sample is answered rightly, and where the filter changes none of them: pictures of 32 px have no frequencies above 23. No reference table.
     """
     kept = ("low_pass", f"{radius:g}")

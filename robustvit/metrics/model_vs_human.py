@@ -34,7 +34,7 @@ SETS = (
 def shape_bias(records: pd.DataFrame) -> Weighted:
     """Among answers that name the shape or the texture, the share that names the shape. About 96 for people.
 
-    Denominator: the pictures whose shape and texture differ and whose answer is one of the two, n; n/a where there is none. The share hides how
+    Denominator: the pictures whose shape and texture differ and whose answer is one of the two, n; undefined where there is none. The share hides how
     rare such answers are: read it beside shape_decisions and texture_decisions. Bootstrap interval. No reference table.
     """
     shape, texture = _decisions(records)

@@ -33,11 +33,11 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
     means = {of.entry.name: _means(group, of, resampler) for of in metrics.averaged}
     for metric in metrics.requested:
         if isinstance(metric, UnknownMetric):
-            yield Average(group, Score(metric, "n/a", metric.reason))
+            yield Average(group, Score(metric, "undefined", metric.reason))
         elif metric.entry.over == "cell":
             missing = metric.missing(one.columns for one in group)
             if missing:
-                yield Average(group, Score(metric, "n/a", missing))
+                yield Average(group, Score(metric, "undefined", missing))
         elif metric.entry.over == "corruption":
             graded = _graded(group, metric)
             for name in dict.fromkeys(one.cell.question.scenario for one in graded):
@@ -53,7 +53,7 @@ def _averaged(metric: Metric, means: CellMeans, *which: str) -> Score:
     except MissingCells as error:
         return Score(metric, "partial", str(error))
     except MetricUndefined as error:
-        return Score(metric, "n/a", str(error))
+        return Score(metric, "undefined", str(error))
 
 
 def _graded(group: Sequence[ScoredCell], metric: Metric) -> list[ScoredCell]:

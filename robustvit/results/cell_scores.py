@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -17,6 +16,7 @@ from robustvit.spec.spec import revive
 from robustvit.statistics.cell_means import Values, values_of
 from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.metric_context import MetricContext
 
 _PREDICTIONS = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
 _VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens", "patch_held"})
@@ -110,45 +110,43 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     rows = found.rows
     if clean is not None and metrics.compares_with_clean:
         rows = clean_predictions.joined(rows, clean)
-    rows.attrs.update(_context(reader, cell, rows))
+    context = _context(reader, cell) if len(rows) else MetricContext()
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
     resamples = resampler(rows["sample"].tolist())
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if not fitting and found.status == "failed":
         fitting = [None]
-    scores = [_score(one, found, rows, resamples, resampler) for one in fitting]
+    scores = [_score(one, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
     scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0]), columns, scores)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if found.status == "complete" and of.applies(columns):
             try:
-                scored.values[of.entry.name] = values_of(of, rows, resamples, resampler)
+                scored.values[of.entry.name] = values_of(of, rows, resamples, resampler, context=context)
             except MetricUndefined as error:
                 scored.missing_reason[of.entry.name] = str(error)
     return scored
 
 
-def _score(metric: Metric | None, found: CellRows, rows: pd.DataFrame, resamples: Resamples, resampler: Resampler) -> Score:
-    if metric is None or len(rows) == 0:
+def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampler: Resampler, context: MetricContext) -> Score:
+    if metric is None or len(found.rows) == 0:
         return Score(metric, found.status, found.reason)
     try:
-        return Score(metric, found.status, found.reason, score(metric, rows, resamples, resampler))
+        return Score(metric, found.status, found.reason, score(metric, found.rows, resamples, resampler, context=context))
     except MetricUndefined as error:
-        return Score(metric, "n/a", str(error))
+        return Score(metric, "undefined", str(error))
 
 
-def _context(reader: RowReader, cell: StoredCell, rows: pd.DataFrame) -> dict[str, Any]:
+def _context(reader: RowReader, cell: StoredCell) -> MetricContext:
     question = cell.question
-    radius = question.severity if question.kind == "attack" else ""
-    context: dict[str, Any] = {"radius": radius, "columns": cell.data.columns}  # the logits that the data's first reading takes
-    return context | (_votes_of(reader.description(question.cell)) if question.kind == "certificate" and len(rows) else {})
-
-
-def _votes_of(description: Mapping[str, Any]) -> dict[str, Any]:
-    """What the votes of a certificate are of: the ablations, where it is by ablations, and the patch at which counting stopped."""
+    if question.kind == "attack":
+        return MetricContext(question.severity, cell.data.columns)
+    if question.kind != "certificate":
+        return MetricContext(reading_columns=cell.data.columns)
+    description = reader.description(question.cell)
     scenario = revive(description["scenario"])
     try:
         ablations = Ablations.of_scenario(scenario, tuple(description["view"]["size"]))
     except BadParameter:  # the image is too small for them: the cell has failed and its reason says so
         ablations = None
-    return {"ablations": ablations, "stop_at": scenario.get("stop_at")}
+    return MetricContext(reading_columns=cell.data.columns, ablations=ablations, stop_at=scenario.get("stop_at"))

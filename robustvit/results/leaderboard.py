@@ -89,8 +89,8 @@ def leaderboard(
 
     metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be computed from
     any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
-    samples (a value over the n there are) or some cells (no value) are missing; `failed`; `n/a`, the metric has no value here. `reason`
-    says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
+    samples (a value over the n there are) or some cells (no value) are missing; `failed`; `undefined`, the metric has no value here.
+    `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
     sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect: …` or
     `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
     robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and the
@@ -128,9 +128,10 @@ def build_leaderboard(
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
-    """A leaderboard that was written as CSV. (Plain `pandas.read_csv` takes the status `n/a` for a missing value.)"""
+    """The rows of a leaderboard that was written as CSV. Earlier versions wrote the status `n/a` for `undefined`; it is read as that."""
     text = [name for name, kind in COLUMNS.items() if kind == "str"]
     found: pd.DataFrame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(text, "str"))
+    found["status"] = found["status"].replace("n/a", "undefined")
     return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 
 
@@ -189,10 +190,10 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
-    """Without the n/a that a suite's metric has on one of its data sets where it has a value on another, or has none for the same reason."""
+    """Without the undefined rows of a suite's metric on one of its data sets where it has a value on another, or has none for the same reason."""
     keys = [*(name for name in GROUP if name != "base"), "metric"]
-    hollow = (board["status"] == "n/a") & (board["cell"] == "") & (board["scenario"] == "")
-    answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "n/a", keys])
+    hollow = (board["status"] == "undefined") & (board["cell"] == "") & (board["scenario"] == "")
+    answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])
     repeated = pd.MultiIndex.from_frame(board[keys]).isin(answered) | board.duplicated([*keys, "status", "reason"])
     left: pd.DataFrame = board[~(hollow & repeated)].reset_index(drop=True)
     return left

@@ -119,7 +119,7 @@ def defense(**about: Any) -> Callable[[F], F]:
 
 
 def metric(**about: Any) -> Callable[[F], F]:
-    """`(records, *, …) -> values`: see robustvit.metrics for what a metric may return."""
+    """`(records, *, …) -> values`, or `(records, context, *, …)` with a MetricContext: robustvit.statistics.estimates says what it may return."""
     return register("metric", **about)
 
 

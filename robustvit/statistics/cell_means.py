@@ -12,11 +12,14 @@ import pandas as pd
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
 from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, percentile, wilson
+from robustvit.statistics.metric_context import MetricContext
 
 
-def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler) -> Values:
-    """What a per-cell metric makes of one cell, for averages. Raises NotApplicable where it leaves samples out, or cannot be resampled."""
-    answer = asked.ask(records.iloc[resamples.order].reset_index(drop=True))
+def values_of(
+    metric: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler, *, context: MetricContext | None = None
+) -> Values:
+    """The values of a per-cell metric on one cell, for averages. Raises NotApplicable where it leaves samples out, or cannot be resampled."""
+    answer = metric.of_cell(records.iloc[resamples.order].reset_index(drop=True), context or MetricContext())
     if isinstance(answer, Weighted):
         return Values(resamples.key, answer)
     found = Values(resamples.key, answer)
@@ -24,24 +27,24 @@ def values_of(asked: Metric, records: pd.DataFrame, resamples: Resamples, resamp
         clusters = resampler(answer.ids)
         found = Values(clusters.key, answer.values[clusters.order])
     if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
-        raise NotApplicable(f"'{asked.label}' is no mean over all samples of a cell")
+        raise NotApplicable(f"'{metric.label}' is no mean over all samples of a cell")
     return found
 
 
-def joined(asked: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
-    """What a metric over several cells makes of them; `which`: the corruption it is asked of.
+def joined(metric: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
+    """The value of a metric over several cells, with its interval; `which`: the corruption, for a metric over one.
 
-    Where nothing varies, since every sample has the same value in every cell, resampling knows no interval: the cells' Wilson intervals give one.
+    Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals give one.
     """
-    answer = asked.ask(means, *which)
+    answer = metric.compute(means, *which)
     if np.ptp(answer[~np.isnan(answer)]) == 0.0:
-        answer = np.append(answer[:1], asked.ask(replace(means, spread=True), *which)[1:])
-    return in_unit(asked, IntervalEstimate(float(answer[0]), *percentile(answer[1:]), means.n()))
+        answer = np.append(answer[:1], metric.compute(replace(means, spread=True), *which)[1:])
+    return in_unit(metric, IntervalEstimate(float(answer[0]), *percentile(answer[1:]), means.n()))
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a metric gives each sample (or clip) of a complete cell, (n,) sorted by id, or their `Weighted`; key: of that set of ids."""
+    """The values of a metric per sample (or clip) of a complete cell, (n,) sorted by id, or its `Weighted`; key: of that set of ids."""
 
     key: str
     values: np.ndarray | Weighted
@@ -54,9 +57,10 @@ class CellMeans:
     Arrays of means are fractions with 1 + R entries on their last axis: the value, then its replicates. All cells share their resamples,
     so arithmetic on these arrays keeps what the cells have in common, and the interval of an average is right.
 
-    suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell the suite asks, None where it is not
-    complete. repeated: cells asked in several variants, which no average can choose from. spread: a cell whose samples all have the value 0, or
-    all 1, has its Wilson interval for replicates, and not the one value. why: what is known of cells that are None.
+    suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell of the
+    suite, None where it is not complete. repeated: cells that the suite has in several variants, which no average can choose from. spread: a
+    cell whose samples all have the value 0, or all 1, has its Wilson interval for replicates, and not the one value. why: the reasons of cells
+    that are None.
     """
 
     suite: str
@@ -69,13 +73,13 @@ class CellMeans:
     why: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def severities(self, scenario: str) -> list[str]:
-        """The severities at which the suite asks a scenario, in its order."""
+        """The severities at which the suite has a scenario, in its order."""
         return [severity for name, severity in self.cells if name == scenario]
 
     def of(self, scenario: str, severities: Sequence[str] | None = None) -> np.ndarray:
-        """(1 + R,) mean of a scenario, averaged over its severities (default: all that the suite asks).
+        """(1 + R,) mean of a scenario, averaged over its severities (default: all of the suite).
 
-        Raises NotApplicable where the suite does not ask them, MissingCells where they are not complete.
+        Raises NotApplicable where the suite does not have them, MissingCells where they are not complete.
         """
         mean: np.ndarray = self.each([scenario], severities)[0]
         return mean
@@ -96,11 +100,11 @@ class CellMeans:
         return next((self.resampler.of(found.key).n for found in self.cells.values() if found is not None), 0)
 
     def _check_there(self, wanted: Sequence[tuple[str, str]]) -> None:
-        unasked = [cell for cell in wanted if cell not in self.cells]
-        if unasked or not wanted:
+        absent = [cell for cell in wanted if cell not in self.cells]
+        if absent or not wanted:
             raise NotApplicable(
-                f"suite '{self.suite}' asks {len(wanted) - len(unasked)} of the {len(wanted)} cells that this average needs"
-                + (f"; it lacks {_listed(unasked)}" if unasked else "")
+                f"suite '{self.suite}' asks {len(wanted) - len(absent)} of the {len(wanted)} cells that this average needs"
+                + (f"; it lacks {_listed(absent)}" if absent else "")
             )
         repeated = [cell for cell in wanted if cell in self.repeated]
         if repeated:

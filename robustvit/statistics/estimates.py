@@ -1,8 +1,9 @@
-"""From what a metric says to a value with its interval.
+"""From the values that a metric computes to an estimate with its interval.
 
-A metric is a plain function of Records under `@metric(…)`; `over` says what it is asked of.
+A metric is a plain function under `@metric(…)`; `over` says of what.
 
-over="cell" (the default): `(records) -> answer`, where records is the DataFrame of one cell, sorted by sample. The answer is
+over="cell" (the default): `(records) -> answer` or `(records, context) -> answer`, where records is the DataFrame of one cell, sorted by sample,
+and context a MetricContext. The answer is
 
 * one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
   other values a bootstrap;
@@ -12,15 +13,16 @@ over="cell" (the default): `(records) -> answer`, where records is the DataFrame
 
 over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for every corruption with severities.
 over="model": `(errors: CellMeans) -> (1 + R,)`, once for all cells of a model. `of` names the metric of a cell that the means are of,
-default `error`; it answers one value per sample, clustered, or a `Weighted`. See CellMeans.
+default `error`; its answer is one value per sample, clustered, or a `Weighted`. See CellMeans.
 
-`needs` names the columns a metric reads; a cell without them is not asked. Where the unit is %, metrics answer in fractions.
+`needs` names the columns that a metric reads; a cell without them is not scored by it. Where the unit is %, metrics return fractions.
 A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -33,14 +35,16 @@ from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse, plain
 from robustvit.statistics.intervals import Interval, Resampler, Resamples, percentile, reflected, settled, wilson
+from robustvit.statistics.metric_context import MetricContext
 
 _SLOW_REPLICATES = 200  # of a metric that can only be called again
-_SHARES = ("%", "")  # units of metrics whose zeros and ones are counted, and not measured
-_JUDGED = ("label", "pred")  # what a cell must have to be asked a metric that does not say what it needs
+_SHARES = ("%", "")  # units of metrics whose zeros and ones are counts, and not measurements
+_PREDICTED = ("label", "pred")  # what a metric reads that does not declare its columns
+_NO_CONTEXT = MetricContext()
 
 
 class IntervalEstimate(NamedTuple):
-    """A value in its metric's unit, its 95 % interval, and the number of samples it stands on."""
+    """A value in its metric's unit, its 95 % interval, and the number of samples that it is computed from."""
 
     value: float
     low: float
@@ -50,11 +54,11 @@ class IntervalEstimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Weighted:
-    """A statistic of weighted samples: `of` takes (R, n) weights and gives (R,) values, NaN where a resample drew nothing that counts.
+    """A statistic of weighted samples: `of` maps (R, n) weights to (R,) values, NaN where a resample drew nothing that counts.
 
-    low, high: the ends of its range. counted: the samples it stands on, where these are not all. centred: its resamples are moved, within
-    its range, to lie about the value. Right for averages of parts that resampling pushes all to one side, such as squares of differences:
-    that push does not average out, and would leave the value outside its interval.
+    low, high: the ends of its range. counted: the number of samples it is computed from, where these are not all. centred: its resamples are
+    moved, within its range, to lie about the value. Right for averages of parts that resampling biases all to one side, such as squares of
+    differences: that bias does not average out, and would leave the value outside its interval.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
@@ -78,16 +82,25 @@ class Metric:
 
     label: str
     entry: Entry
-    ask: Callable[..., Any]
+    compute: Callable[..., Any]
+
+    def of_cell(self, records: pd.DataFrame, context: MetricContext = _NO_CONTEXT) -> Any:
+        """What the metric returns for the rows of one cell; context: passed on where it takes a second positional parameter."""
+        return self.compute(records, context) if self._takes_context else self.compute(records)
+
+    @functools.cached_property
+    def _takes_context(self) -> bool:
+        parameters = inspect.signature(self.compute).parameters.values()
+        return sum(one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in parameters) > 1
 
     @property
     def scale(self) -> float:
-        """What an answer is multiplied by to be in the metric's unit."""
+        """The factor that brings the metric's result to its unit."""
         return 100.0 if self.entry.unit == "%" else 1.0
 
     def lacks(self, columns: Sequence[str]) -> list[str]:
         """The columns it needs that a cell with these does not have."""
-        return sorted(set(self.entry.needs or _JUDGED) - set(columns))
+        return sorted(set(self.entry.needs or _PREDICTED) - set(columns))
 
     def applies(self, columns: Sequence[str]) -> bool:
         """Whether a cell with these columns can be scored."""
@@ -118,7 +131,7 @@ def resolve_metric(node: object) -> Metric:
 
 
 def of_measurements(label: str) -> bool:
-    """Whether the metric of this label reads what an analysis measured (`value_…`), and not what a model answered."""
+    """Whether the metric of this label reads measurements of an analysis (`value_…`), and not predictions."""
     known = registry.entries("metric").get(label.partition("(")[0])
     return known is not None and any(column.startswith("value_") for column in known.needs)
 
@@ -129,14 +142,20 @@ def of_votes(label: str) -> bool:
     return known is not None and bool({"votes", "radius", "patch_held"} & set(known.needs))
 
 
-def score(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler | None = None) -> IntervalEstimate:
-    """What a per-cell metric makes of one cell. records: rows as stored; resamples: of their samples, in that order.
+def score(
+    metric: Metric,
+    records: pd.DataFrame,
+    resamples: Resamples,
+    resampler: Resampler | None = None,
+    *,
+    context: MetricContext = _NO_CONTEXT,
+) -> IntervalEstimate:
+    """The value of a per-cell metric on one cell, with its interval. records: rows as stored; resamples: of their samples, in that order.
 
-    resampler: hands out the resamples of clusters. Raises NotApplicable where no sample counts.
+    resampler: makes the resamples of clusters. Raises NotApplicable where no sample counts.
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
-    rows.attrs = records.attrs
-    answer, share = asked.ask(rows), asked.entry.unit in _SHARES
+    answer, share = metric.of_cell(rows, context), metric.entry.unit in _SHARES
     if isinstance(answer, Clustered):
         clusters = (resampler or Resampler())(answer.ids)
         estimate = _mean(answer.values[clusters.order], clusters, share)
@@ -145,14 +164,15 @@ def score(asked: Metric, records: pd.DataFrame, resamples: Resamples, resampler:
     elif isinstance(answer, np.ndarray | pd.Series):
         estimate = _mean(np.asarray(answer, dtype=np.float64), resamples, share)
     else:
-        estimate = _called_again(asked, float(answer), rows, resamples)
-    return in_unit(asked, estimate)
+        replicates = _called_again(functools.partial(metric.of_cell, context=context), rows, resamples)
+        estimate = IntervalEstimate(float(answer), *reflected(float(answer), replicates), resamples.n)
+    return in_unit(metric, estimate)
 
 
-def in_unit(asked: Metric, estimate: IntervalEstimate) -> IntervalEstimate:
+def in_unit(metric: Metric, estimate: IntervalEstimate) -> IntervalEstimate:
     """The estimate in the unit of its metric."""
-    ends = settled(Interval(asked.scale * estimate.low, asked.scale * estimate.high))
-    return IntervalEstimate(asked.scale * estimate.value, *ends, estimate.n)
+    ends = settled(Interval(metric.scale * estimate.low, metric.scale * estimate.high))
+    return IntervalEstimate(metric.scale * estimate.value, *ends, estimate.n)
 
 
 def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEstimate:
@@ -187,10 +207,10 @@ def certain_interval(answer: Weighted, found: np.ndarray, n: int) -> Interval | 
     return wilson(n * float(known[0]), n)
 
 
-def _called_again(asked: Metric, value: float, rows: pd.DataFrame, resamples: Resamples) -> IntervalEstimate:
+def _called_again(compute: Callable[[pd.DataFrame], Any], rows: pd.DataFrame, resamples: Resamples) -> np.ndarray:
+    """(_SLOW_REPLICATES,) the metric of drawn rows."""
     drawn = (np.repeat(np.arange(resamples.n), counts.astype(np.intp)) for counts in resamples.weights[:_SLOW_REPLICATES])
-    interval: Interval = reflected(value, np.array([float(asked.ask(rows.iloc[index].reset_index(drop=True))) for index in drawn]))
-    return IntervalEstimate(value, *interval, resamples.n)
+    return np.array([float(compute(rows.iloc[index].reset_index(drop=True))) for index in drawn])
 
 
 def weighted_statistic(answer: Weighted, weights: np.ndarray) -> np.ndarray:

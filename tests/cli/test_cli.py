@@ -141,7 +141,7 @@ def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_pa
         "repro",
     ]
     assert set(wanted) <= set(board.columns)
-    assert set(board["status"]) <= {"complete", "partial", "failed", "n/a"}
+    assert set(board["status"]) <= {"complete", "partial", "failed", "undefined"}
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "robustbench", "timm", "table"])

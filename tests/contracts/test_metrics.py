@@ -14,6 +14,7 @@ from robustvit.spec.ablations import Ablations
 from robustvit.statistics.cell_means import CellMeans, Values, joined
 from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.metric_context import MetricContext
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]
@@ -37,8 +38,10 @@ def records(n: int = 240) -> pd.DataFrame:
         "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half, "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
         "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
     })  # fmt: skip
-    found.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
     return found
+
+
+CONTEXT = MetricContext(ablations=Ablations("columns", 4, 1, (32, 32)))
 
 
 def cells() -> CellMeans:
@@ -69,7 +72,7 @@ def test_a_metric_says_where_it_is_from_and_what_it_divides_by(name: str) -> Non
 def test_a_metric_does_not_depend_on_the_order_of_rows(name: str) -> None:
     rows = records()
     shuffled = rows.sample(frac=1, random_state=1, ignore_index=True)
-    both = [score(resolve_metric(name), table, Resamples(list(table["sample"]))) for table in (rows, shuffled)]
+    both = [score(resolve_metric(name), table, Resamples(list(table["sample"])), context=CONTEXT) for table in (rows, shuffled)]
     assert both[0] == both[1]
 
 
@@ -78,13 +81,13 @@ def test_a_metric_leaves_its_records_alone_and_reads_what_it_needs(name: str) ->
     asked, rows = resolve_metric(name), records()
     needed = rows[["sample", *asked.entry.needs]] if asked.entry.needs else rows
     before = needed.copy(deep=True)
-    score(asked, needed, Resamples(list(needed["sample"])))
+    score(asked, needed, Resamples(list(needed["sample"])), context=CONTEXT)
     pd.testing.assert_frame_equal(needed, before)
 
 
 @pytest.mark.parametrize("name", PER_CELL)
 def test_a_value_is_finite_and_near_its_interval(name: str) -> None:
-    value, low, high, n = score(resolve_metric(name), records(), Resamples(list(records()["sample"])))
+    value, low, high, n = score(resolve_metric(name), records(), Resamples(list(records()["sample"])), context=CONTEXT)
     assert low <= value <= high
     assert np.isfinite([value, low, high]).all()
     assert 0 < n <= 240

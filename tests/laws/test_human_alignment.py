@@ -82,7 +82,7 @@ def test_without_peoples_answers_the_averages_say_what_they_lack(clone: Path, tm
     runner.run("human-alignment", [TINY], store=tmp_path / "s", data_dir=tmp_path)
     board = leaderboard(tmp_path / "s").set_index("metric")
     assert board.loc["ood_accuracy", "status"] == "complete"
-    assert board.loc["error_consistency", "status"] == "n/a"
+    assert board.loc["error_consistency", "status"] == "undefined"
     assert board.loc["mean_error_consistency", "status"] == "partial"
     assert "0 of 17 cells" in str(board.loc["mean_error_consistency", "reason"])
     assert "fact_humans" in str(board.loc["mean_error_consistency", "reason"])

@@ -89,7 +89,7 @@ def test_released_and_generated_corruptions_never_share_a_group(disk: Path, tmp_
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
     board = leaderboard(tmp_path / "a")
     fog = board[(board["metric"] == "corruption_error") & (board["scenario"] == "fog")]
-    assert list(fog["status"]) == ["n/a"]  # asked twice over, and never averaged
+    assert list(fog["status"]) == ["undefined"]  # asked twice over, and never averaged
     assert "several variants" in fog["reason"].iloc[0]
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from robustvit.errors import NotApplicable
 from robustvit.metrics.attack import attack_success, fooling_rate, patch_fooling_rate, robust_accuracy, robust_accuracy_at
+from robustvit.statistics.metric_context import MetricContext
 
 RECORDS = pd.DataFrame({"label": [0, 0, 0, 0, 0], "pred": [0, 1, 1, 0, 1], "attacked": [True, True, True, True, False]})
 
@@ -24,17 +25,16 @@ def test_both_denominators_tell_one_story() -> None:
 
 def test_a_curve_over_radii_falls_where_the_nearest_examples_are() -> None:
     rows = RECORDS.assign(l2=[0.0, 0.5, 2.0, 0.0, 0.0], linf=0.1, l1=1.0, l0=3.0)
-    curve = [robust_accuracy_at(rows, eps=eps).mean() for eps in (0.0, 0.49, 0.5, 1.9, 2.0)]
+    curve = [robust_accuracy_at(rows, MetricContext(), eps=eps).mean() for eps in (0.0, 0.49, 0.5, 1.9, 2.0)]
     assert curve == [4 / 5, 4 / 5, 3 / 5, 3 / 5, 2 / 5]
-    assert robust_accuracy_at(rows, eps=9.0).mean() == robust_accuracy(rows).mean()
+    assert robust_accuracy_at(rows, MetricContext(), eps=9.0).mean() == robust_accuracy(rows).mean()
 
 
 def test_a_curve_is_not_made_of_an_attack_that_had_a_radius() -> None:
     rows = pd.DataFrame({"label": [0], "pred": [1], "attacked": [True], "linf": [0.1], "l2": [1.0], "l1": [3.0], "l0": [9.0]})
-    assert robust_accuracy_at(rows, eps=2.0).tolist() == [0.0]
-    rows.attrs["radius"] = "4/255"
-    with pytest.raises(NotApplicable, match="looked inside 4/255 only"):
-        robust_accuracy_at(rows, eps=2.0)
+    assert robust_accuracy_at(rows, MetricContext(), eps=2.0).tolist() == [0.0]
+    with pytest.raises(NotApplicable, match="searched inside 4/255 only"):
+        robust_accuracy_at(rows, MetricContext(radius="4/255"), eps=2.0)
 
 
 def test_the_fooling_rate_divides_by_those_that_were_right_when_clean() -> None:

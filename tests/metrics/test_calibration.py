@@ -10,6 +10,7 @@ from robustvit.errors import NotApplicable
 from robustvit.metrics.calibration import aurra, ece, rms_calibration_error, temperature
 from robustvit.statistics.estimates import Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.metric_context import MetricContext
 
 
 def table(confidence: list[float], right: list[int]) -> pd.DataFrame:
@@ -138,6 +139,9 @@ def test_temperature_scaling_refuses_logits_that_are_not_what_answered() -> None
 def test_temperature_scaling_takes_the_logits_that_the_data_is_read_from() -> None:
     rows = scored(600)
     wide = rows.assign(logits=[np.r_[row[::-1], 99.0] for row in rows["logits"]])
-    wide.attrs["columns"] = [4, 3, 2, 1, 0]
-    both = [score(resolve_metric("ece_temperature"), table, Resamples(table["sample"].tolist())) for table in (rows, wide)]
+    reading = MetricContext(reading_columns=[4, 3, 2, 1, 0])
+    both = [
+        score(resolve_metric("ece_temperature"), table, Resamples(table["sample"].tolist()), context=context)
+        for table, context in ((rows, MetricContext()), (wide, reading))
+    ]
     assert both[0] == pytest.approx(both[1])

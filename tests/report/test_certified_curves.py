@@ -60,7 +60,7 @@ def test_certificates_that_share_a_metric_have_a_column_each(certified: SuiteRes
 
 def test_an_undefined_level_is_no_point_of_the_curve(certified: SuiteResults) -> None:
     rows = certified.models[0].rows
-    rows.loc[rows["metric"] == "certified_accuracy(patch=5)", ["value", "status"]] = [float("nan"), "n/a"]
+    rows.loc[rows["metric"] == "certified_accuracy(patch=5)", ["value", "status"]] = [float("nan"), "undefined"]
     assert [tick.text for tick in certified_panels(SuiteResults(certified.name, certified.data, certified.models[:1]))[0].columns] == [
         "0",
         "2",

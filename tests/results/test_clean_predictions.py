@@ -51,7 +51,7 @@ def test_every_model_is_held_against_its_own_clean_cell(make_store: Make, answer
 
 def test_without_a_clean_cell_the_reason_says_what_to_ask(make_store: Make, answered: Answer) -> None:
     found = only(rates(make_store({("m", "fog", "3"): answered([True, False])})))
-    assert (found["status"], found["cell"]) == ("n/a", "")
+    assert (found["status"], found["cell"]) == ("undefined", "")
     assert found["reason"] == "no cell has the column clean_pred. Ask `clean`, too, of the same model and data."
 
 
@@ -64,7 +64,7 @@ def test_the_clean_cell_of_another_suite_will_do(make_store: Make, answered: Ans
 def test_clean_pictures_of_other_data_will_not_do(make_store: Make, answered: Answer) -> None:
     make_store({("m", "clean", ""): answered([True, True])}, suite="one", label="others")
     store = make_store({("m", "fog", "3"): answered([False, True])}, suite="two", label="these")
-    assert only(rates(store, suite="two"))["status"] == "n/a"
+    assert only(rates(store, suite="two"))["status"] == "undefined"
 
 
 def test_a_cell_that_is_still_to_come_has_a_row_without_a_value(make_store: Make, answered: Answer) -> None:

@@ -45,10 +45,18 @@ def test_csv_comes_back_as_it_was(board: Leaderboard, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read_csv(tmp_path / "board.csv"), board.rows, rtol=1e-9)
 
 
-def test_plain_pandas_reads_the_numbers(board: Leaderboard) -> None:
+def test_plain_pandas_reads_numbers_and_statuses(board: Leaderboard) -> None:
     found = pd.read_csv(io.StringIO(export(board, "csv")))
     assert list(found.columns) == list(board.rows.columns)
+    assert list(found["status"]) == list(board.rows["status"])
+    assert "undefined" in set(found["status"])
     assert np.allclose(found["value"], board.rows["value"], equal_nan=True)
+
+
+def test_a_csv_of_an_earlier_version_is_read_with_its_status_as_it_is_now(board: Leaderboard, tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text(export(board, "csv").replace(",undefined,", ",n/a,"))
+    assert "n/a" in (tmp_path / "old.csv").read_text()
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "old.csv"), board.rows, rtol=1e-9)
 
 
 def test_parquet_comes_back_as_it_was_and_needs_a_path(board: Leaderboard, tmp_path: Path) -> None:
@@ -61,7 +69,7 @@ def test_parquet_comes_back_as_it_was_and_needs_a_path(board: Leaderboard, tmp_p
 def test_json_is_records_with_null_for_no_number(board: Leaderboard) -> None:
     records = json.loads(export(board, "json"))
     assert len(records) == len(board.rows)
-    assert [record["value"] for record in records if record["status"] == "n/a"] == [None, None]
+    assert [record["value"] for record in records if record["status"] == "undefined"] == [None, None]
 
 
 def test_markdown_escapes_what_would_break_the_table(board: Leaderboard) -> None:

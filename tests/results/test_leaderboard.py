@@ -121,7 +121,7 @@ def test_a_damaged_piece_fails_its_cell_and_no_other(make_store: Make, answered:
 
 def test_mce_off_imagenet_is_not_a_number(make_store: Make, answered: Answer) -> None:
     found = row(leaderboard(make_store({("m", "fog", "1"): answered(right(10, 2))}, metrics=["mce_alexnet"])), metric="mce_alexnet")
-    assert found["status"] == "n/a"
+    assert found["status"] == "undefined"
     assert "ImageNet's 1000 classes" in found["reason"]
     assert np.isnan(found["value"])
 
@@ -188,7 +188,7 @@ def test_an_uninstalled_metric_of_a_suite_is_told(make_store: Make, answered: An
     manifest.suite.metrics.append({"name": "theirs", "params": {}, "kind": "metric", "version": 1})
     store.write_manifest(manifest)
     found = row(leaderboard(store), metric="theirs")
-    assert found["status"] == "n/a"
+    assert found["status"] == "undefined"
     assert "no metric is called 'theirs'" in found["reason"]
 
 
@@ -205,7 +205,7 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Answer) -> 
     assert list(table["model"]) == ["m", "r (random weights)"]
     assert table["clean top-1"][0].startswith("90.0 [")
     assert list(table["fog error"]) == ["40.0", "partial"]
-    assert list(table["mce_alexnet"]) == ["n/a", "n/a"]
+    assert list(table["mce_alexnet"]) == ["undefined", "undefined"]
     assert list(table["status"]) == ["complete", "1 of 2 cells partial"]
 
 
@@ -222,7 +222,7 @@ def test_an_average_of_values_that_a_cell_does_not_have_says_what_it_lacks(make_
     lone = {**answered([True], ids=["cat#3"]), "against": np.array([2])}
     board = leaderboard(make_store({("m", "rotate", "1"): lone}, metrics=["flip_rate", "mean_flip_rate"]))
     told = board.set_index("metric")[["status", "reason"]]
-    assert told.loc["flip_rate", "status"] == "n/a"
+    assert told.loc["flip_rate", "status"] == "undefined"
     assert tuple(told.loc["mean_flip_rate"]) == (
         "partial",
         "0 of 1 cells; lacking rotate 1: no frame has the frame that it is compared with",
@@ -232,7 +232,7 @@ def test_an_average_of_values_that_a_cell_does_not_have_says_what_it_lacks(make_
 def test_a_metric_that_no_cell_can_be_asked_says_what_they_lack(make_store: Make, answered: Answer) -> None:
     store = make_store({("m", "clean", ""): answered(right(10, 2))})
     found = row(leaderboard(store, metrics=["top1", "ece_temperature"]), metric="ece_temperature")
-    assert (found["status"], found["reason"]) == ("n/a", "no cell has the column logits. Run with --keep logits.")
+    assert (found["status"], found["reason"]) == ("undefined", "no cell has the column logits. Run with --keep logits.")
 
 
 def test_what_one_cell_alone_was_asked_stands_in_the_summary(make_store: Make, answered: Answer) -> None:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
-from robustvit.spec.ablations import Ablations
 from robustvit.spec.plugin import Entry
 from robustvit.statistics.cell_means import CellMeans, Values, joined
 from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
@@ -166,7 +165,6 @@ def test_where_something_varies_resampling_gives_the_interval() -> None:
 
 def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:
     rows = pd.DataFrame({"sample": [f"s{i:02}" for i in range(32)], "label": 0, "vote": 0, "patch_held": [1] * 4 + [0] * 28})
-    rows.attrs["ablations"] = Ablations("columns", 4, 1, (32, 32))
     found = score(resolve_metric("largest_patch_by_place"), rows, Resampler()(rows["sample"].tolist()))
     assert found.value == 0.125
     assert 0.0 <= found.low < 0.05  # Wilson's would begin at 0.0497
