@@ -4,12 +4,12 @@
     ├── UsageError              the request itself is wrong (exit code 2)
     │   ├── UnknownName         a name nobody registered
     │   ├── BadParameter        a parameter that is unknown, missing, of the wrong type or out of range
-    │   └── SuiteError          a suite file that does not say what a suite must say
-    ├── ModelError              a model cannot be had as asked
+    │   └── SuiteError          a suite file that is incomplete or wrong
+    ├── ModelError              a model cannot be loaded as requested
     │   ├── WeightsUnavailable  its weights are not here and cannot be fetched
     │   ├── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
     │   └── GradientAbsent      it gives an attack no gradient to follow
-    ├── DataError               a data set cannot be had as asked
+    ├── DataError               a data set cannot be opened as requested
     │   ├── DataMissing         nothing, or too little, where it should be
     │   └── DataUnreadable      images or labels that cannot be read
     ├── PixelRange              images outside [0, 1], or not finite
@@ -34,7 +34,7 @@ from collections.abc import Iterable, Sequence
 
 
 class RobustvitError(Exception):
-    """Anything robustvit refuses or cannot do, told so that a user can act on it."""
+    """Base of all errors of robustvit; its message says what a user can do."""
 
     exit_code = 1
 
@@ -54,11 +54,11 @@ class BadParameter(UsageError):
 
 
 class SuiteError(UsageError):
-    """A suite file that does not say what a suite must say."""
+    """A suite file that is incomplete or wrong."""
 
 
 class ModelError(RobustvitError):
-    """A model cannot be had as asked."""
+    """A model cannot be loaded as requested."""
 
 
 class WeightsUnavailable(ModelError):
@@ -70,7 +70,7 @@ class CheckpointMismatch(ModelError):
 
 
 class DataError(RobustvitError):
-    """A data set cannot be had as asked."""
+    """A data set cannot be opened as requested."""
 
 
 class DataMissing(DataError):

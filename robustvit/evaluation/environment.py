@@ -1,4 +1,4 @@
-"""Where and with what a number was computed: told beside the records, outside a cell's identity."""
+"""The environment of a run: versions, hardware and switches, recorded beside the Records and no part of a cell."""
 
 from __future__ import annotations
 

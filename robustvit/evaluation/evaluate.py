@@ -148,7 +148,7 @@ def _seen_by(entry: Entry, plugins: Mapping[str, Any], data: Data) -> dict[str, 
 
 
 def _through_reading(model: Classifier, data: Data) -> Classifier:
-    """A model whose outputs are the data's classes, by the data's first Reading. Raises ModelError where it cannot tell them apart."""
+    """A model whose outputs are the data's classes, by the data's first Reading. Raises ModelError for a model with other outputs."""
     reading = data.readings[0]
     reading.check(model.outputs, model.card.label, data.name)
     return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)

@@ -33,14 +33,14 @@ def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mappi
     draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)
     caches: dict[str, ImageCache] = {}
 
-    def look(data: Data, positions: np.ndarray) -> Batch:
+    def load_batch(data: Data, positions: np.ndarray) -> Batch:
         cache = caches.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
         rank = np.empty(len(data), dtype=np.int64)
         rank[order(data.ids)] = np.arange(len(data))
         labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(model.device)
         return Batch(pixels(cache.rows(rank[positions]), model.device), labels, tuple(data.ids[i] for i in positions))
 
-    made = entry.load_beside(entry.fit)(_through_reading(model, plugins), look, draws, **parameters(scenario, plugins))
+    made = entry.load_beside(entry.fit)(_through_reading(model, plugins), load_batch, draws, **parameters(scenario, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{scenario.name}' must return tensors by name; it returned a {type(made).__name__}.")
     return {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}

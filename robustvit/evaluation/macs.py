@@ -1,4 +1,4 @@
-"""What one picture costs a model: multiplications with additions (MACs), counted without computing them."""
+"""Counts the multiply-accumulate operations (MACs) of one image through a model, without computing them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeEr
 
 
 class Cost(NamedTuple):
-    """macs: of one picture, None where they cannot be counted; then `reason` says why."""
+    """macs: of one image, None where they cannot be counted; then `reason` says why."""
 
     macs: int | None
     reason: str = ""
 
 
 def count(model: nn.Module, size: tuple[int, int]) -> Cost:
-    """The MACs of one picture of (height, width) `size` in evaluation mode: of convolutions, matrix products and attention.
+    """The MACs of one image of (height, width) `size` in evaluation mode: of convolutions, matrix products and attention.
 
     A copy of the model runs on shapes alone (the meta device), so that no number is computed and the model is untouched. Half of the
     operations that torch counts: a multiplication and its addition are one MAC. Normalisation, activations and sums are not counted, as

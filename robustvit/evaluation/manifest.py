@@ -1,4 +1,4 @@
-"""What a run writes down before it computes: which suite asked which cells of which models, under which names."""
+"""The manifest of a run: the cells of every model that a suite requests, under the names that tables show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, Value, canonical, digest, show
 
-_FEW = 200  # classes whose names are told of every variant of a data set; of more, those of the base suffice
+_FEW = 200  # classes whose names are recorded for every variant of a data set; of more, those of the base suffice
 
 
 def manifest(plan: Plan, command: str) -> Manifest:
@@ -33,8 +33,8 @@ def manifest(plan: Plan, command: str) -> Manifest:
             licence=suite.licence, citation=suite.citation, data=[canonical(spec) for spec in suite.data],
             metrics=[canonical(spec) for spec in suite.metrics], scenarios=[canonical(spec) for spec in suite.scenarios],
         ),
-        cells=[_requested(cell, ask, plan) for ask in plan.planned for cell in ask.cells],
-        models={ask.label: _model_facts(ask.model.card) for ask in plan.planned if ask.model is not None},
+        cells=[_requested(cell, part, plan) for part in plan.planned for cell in part.cells],
+        models={part.label: _model_facts(part.model.card) for part in plan.planned if part.model is not None},
         data={samples.data.fingerprint: _data_facts(samples) for samples in plan.samples},
         limit=plan.settings.limit, command=command,
     )  # fmt: skip
@@ -48,54 +48,54 @@ def _id(made: Manifest) -> str:
     return digest({**body, "limit": made.limit, "models": models})
 
 
-def title(cell: Cell, ask: PlannedCells) -> str:
-    """A cell as people call it: `fog 3`, whether the fog is made here or came with the data; with the data's name where there are several."""
-    told = _scenario_facts(cell, ask.samples.traits, {})
-    data = f" of {ask.samples.data.name}" if ask.samples.traits.base else ""
-    return f"{told['scenario']} {told['severity']}".strip() + data
+def title(cell: Cell, part: PlannedCells) -> str:
+    """A cell's name for people: `fog 3`, whether the corruption is made here or came with the data; with the data's name where there are several."""
+    facts = _scenario_facts(cell, part.samples.traits, {})
+    data = f" of {part.samples.data.name}" if part.samples.traits.base else ""
+    return f"{facts['scenario']} {facts['severity']}".strip() + data
 
 
-def _requested(cell: Cell, ask: PlannedCells, plan: Plan) -> RequestedCell:
-    assert ask.model is not None
-    data, own = ask.samples.data, ask.samples.traits
+def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
+    assert part.model is not None
+    data, own = part.samples.data, part.samples.traits
     return RequestedCell(
-        cell=cell.id, weights=cell.weights, model=ask.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
-        **_scenario_facts(_resolved(cell, ask, plan), own, plan.plugins), transforms=" → ".join(str(spec) for spec in cell.transforms),
-        seed=cell.seed, precision=cell.precision, view=str(cell.view), model_view=str(ask.model.view),
-        storage="" if cell.storage is None else str(cell.storage), asked=ask.samples.asked, source=_source(cell, data),
+        cell=cell.id, weights=cell.weights, model=part.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
+        **_scenario_facts(_resolved(cell, part, plan), own, plan.plugins), transforms=" → ".join(str(spec) for spec in cell.transforms),
+        seed=cell.seed, precision=cell.precision, view=str(cell.view), model_view=str(part.model.view),
+        storage="" if cell.storage is None else str(cell.storage), asked=part.samples.asked, source=_source(cell, data),
         link=0 if cell.link is None else cell.link.place, links=0 if cell.link is None else cell.link.of, attack=cell.scenario.name,
     )  # fmt: skip
 
 
-def _resolved(cell: Cell, ask: PlannedCells, plan: Plan) -> Cell:
-    """A certificate that leaves it to the model what becomes of unseen tokens, with what becomes of them: two models may answer two questions."""
+def _resolved(cell: Cell, part: PlannedCells, plan: Plan) -> Cell:
+    """A certificate with `unseen: auto` resolved for this model: two models may be evaluated on two different questions."""
     if cell.scenario.get("unseen") != "auto":
         return cell
-    return replace(cell, scenario=cell.scenario.with_params(unseen="kept" if _undroppable(cell, ask, plan) else "dropped"))
+    return replace(cell, scenario=cell.scenario.with_params(unseen="kept" if _undroppable(cell, part, plan) else "dropped"))
 
 
-def _undroppable(cell: Cell, ask: PlannedCells, plan: Plan) -> str:
-    """Why a model's tokens cannot be dropped, asked once of each model and its transforms; "" where they can."""
-    assert ask.model is not None
-    key = (ask.label, cell.transforms, cell.view.shown)
+def _undroppable(cell: Cell, part: PlannedCells, plan: Plan) -> str:
+    """Why a model's tokens cannot be dropped, found once for each model and its transforms; "" where they can."""
+    assert part.model is not None
+    key = (part.label, cell.transforms, cell.view.shown)
     if key not in plan.undroppable:
-        plan.undroppable[key] = why_not_droppable(transformed(ask.model, cell))
+        plan.undroppable[key] = why_not_droppable(transformed(part.model, cell))
     return plan.undroppable[key]
 
 
 def _scenario_facts(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict[str, Any]:
-    """What tables call a cell: its scenario, or, of pictures that come corrupted, what was done to them."""
-    asked = cell.scenario if cell.link is None else cell.link.chain
-    entry = registry.scenario(asked.name)
-    named = replace(asked, params=tuple((key, _named(value, plugins)) for key, value in asked.params))
-    told = {key: show(value) for key, value in (*own.params, *named.without(entry.severity).params)}
-    level = asked.at(entry.severity) if entry.severity else None
-    scenario, severity = asked.name, "" if level is None else show(level)
+    """The names that tables show of a cell: its scenario, or, of images that come corrupted, their corruption."""
+    requested = cell.scenario if cell.link is None else cell.link.chain
+    entry = registry.scenario(requested.name)
+    named = replace(requested, params=tuple((key, _named(value, plugins)) for key, value in requested.params))
+    shown = {key: show(value) for key, value in (*own.params, *named.without(entry.severity).params)}
+    level = requested.at(entry.severity) if entry.severity else None
+    scenario, severity = requested.name, "" if level is None else show(level)
     if scenario == "clean" and own.scenario:
         scenario, severity = own.scenario, own.severity
     elif own.scenario:
-        told |= {"on": f"{own.scenario} {own.severity}".strip()}
-    params = ", ".join(f"{key}={value}" for key, value in told.items())
+        shown |= {"on": f"{own.scenario} {own.severity}".strip()}
+    params = ", ".join(f"{key}={value}" for key, value in shown.items())
     return {"scenario": scenario, "severity": severity, "params": params, "kind": entry.kind, "family": entry.family}
 
 
@@ -117,7 +117,7 @@ def _source(cell: Cell, data: Data) -> str:
 
 def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
     """The facts with the MACs of one image, counted once for each model, and with what a certificate does to tokens that cannot be dropped."""
-    model = next(ask.model for ask in plan.planned if ask.label == label and ask.model is not None)
+    model = next(part.model for part in plan.planned if part.label == label and part.model is not None)
     if label not in plan.costs:
         plan.costs[label] = count(model.model, model.size)
     cost = plan.costs[label]

@@ -1,4 +1,4 @@
-"""How long a run may go on beginning new work: times as people write them, and the moment they are over."""
+"""The time budget of a run: how long new work may be begun."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(budget: str | float) -> float:
-    """The seconds of `90s`, `10m`, `1.5h`; a number is seconds already. Raises BadParameter for what is no time, or none at all."""
-    told = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([smh])", budget.strip()) if isinstance(budget, str) else None
-    length = float(told[1]) * _SECONDS[told[2]] if told else math.nan if isinstance(budget, str) else float(budget)
+    """The seconds of `90s`, `10m`, `1.5h`; a number is seconds already. Raises BadParameter for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([smh])", budget.strip()) if isinstance(budget, str) else None
+    length = float(match[1]) * _SECONDS[match[2]] if match else math.nan if isinstance(budget, str) else float(budget)
     if not 0.0 < length < math.inf:
         raise BadParameter(f"--budget is {budget!r}; it takes a time above nothing with its unit: 90s, 10m or 2h.")
     return length

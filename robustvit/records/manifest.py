@@ -45,7 +45,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """A data set as a run met it.
+    """A data set as a run opened it.
 
     base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many samples it
     has; expected: how many the whole set has, where that is known; asked: how many were requested. clips: whether its samples are frames of clips

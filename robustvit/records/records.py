@@ -6,7 +6,7 @@ those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measur
 right when clean (an attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with the most votes, votes_first, votes_second and
 votes_label count those of the first, the second and the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0:
 hidden ones stayed, black); patch_held, the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the
-probability with which that holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) says the number of the frame that it is compared
+probability with which that holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared
 with, `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
 `pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
 """
@@ -49,19 +49,19 @@ def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
     return pa.table({name: arrays[name] for name in ordered})
 
 
-def continued(earlier: pd.DataFrame, later: pa.Table, standing: np.ndarray) -> pa.Table:
-    """Rows of a chain of attacks after one more link: `later` are those of the samples, by place in `earlier`, that were standing.
+def continued(earlier: pd.DataFrame, later: pa.Table, active: np.ndarray) -> pa.Table:
+    """Rows of a chain of attacks after one more link: `later` are those of the samples, by place in `earlier`, that were attacked again.
 
     Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack left.
     """
-    again = later.to_pandas().set_axis(standing, axis=0)
-    before = earlier.loc[standing]
+    again = later.to_pandas().set_axis(active, axis=0)
+    before = earlier.loc[active]
     for name in _SPENT & set(again) & set(before):
         again[name] += before[name]
     if {"steps", "queries"} <= set(again) & set(before):
         again["steps"] = again["steps"].where(again["steps"] < 0, again["steps"] + before["queries"])
     shared = [name for name in again if name in earlier]
-    return of_frame(pd.concat([earlier.drop(index=standing.tolist())[shared], again[shared]]).sort_index())
+    return of_frame(pd.concat([earlier.drop(index=active.tolist())[shared], again[shared]]).sort_index())
 
 
 def of_frame(rows: pd.DataFrame) -> pa.Table:
@@ -128,9 +128,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Question:
-    """A cell as a suite asked it: its labels, and how many samples were wanted.
+    """A cell as a suite requested it: the names that tables show, and how many samples were requested.
 
-    data: where the pictures are from; base: the data set they are variants of. view: what the pictures went through; model_view: the
+    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the
     model's own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and
     what it is.
     """
@@ -166,7 +166,7 @@ class Question:
 
 
 class Records:
-    """Rows of several cells, read when asked for.
+    """Rows of several cells, read when needed.
 
     `questions`: what the cells are, one row for each, as a DataFrame. Iterating gives (Question, DataFrame) pairs, one cell at a time.
     """

@@ -64,7 +64,7 @@ class Store:
             _write_json(marker, {"schema": SCHEMA_VERSION})
         schema = _read_json(marker).get("schema")
         if not isinstance(schema, int):
-            raise StoreDamaged(f'{marker} does not say its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
+            raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
         if schema > SCHEMA_VERSION:
             raise StoreTooNew(f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
         if schema < SCHEMA_VERSION:
@@ -116,7 +116,7 @@ class Store:
         return max((piece.stop for piece in cover(self.pieces(cell)) if piece.shard == shard), default=0)
 
     def write(self, cell: str, shard: int, start: int, rows: pa.Table, about: dict[str, Any]) -> None:
-        """Adds rows [start, start + len) of a shard. about: seconds, environment and whatever else is told beside the records."""
+        """Adds rows [start, start + len) of a shard. about: seconds, environment and whatever else is recorded beside the rows."""
         stop = start + rows.num_rows
         meta = {"schema": SCHEMA_VERSION, "cell": cell, "shard": shard, "start": start, "stop": stop, **about}
         sink = io.BytesIO()
@@ -126,12 +126,12 @@ class Store:
         _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
 
     def about(self, piece: Piece) -> dict[str, Any]:
-        """What was told beside a piece: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
+        """What was recorded beside the rows of a file: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
         try:
             return dict(json.loads((pq.read_schema(piece.path).metadata or {}).get(_META, b"{}")))
         except (pa.ArrowException, OSError, ValueError) as error:
             piece.read([])
-            raise StoreDamaged(f"{piece.path} carries no readable notes; delete it and run the suite again.") from error
+            raise StoreDamaged(f"{piece.path} has no readable metadata; delete it and run the suite again.") from error
 
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
@@ -244,10 +244,10 @@ class Store:
         return _read_json(path) if path.is_file() else {}
 
     def questions(self, suite: str | None = None, models: Iterable[str] | None = None) -> list[Question]:
-        """Every cell that the runs asked for, once per suite, with the latest label of its model and the most samples ever wanted.
+        """Every cell that the runs requested, once per suite, with the latest label of its model and the most samples ever requested.
 
-        Two sets of weights under one label are told apart by the beginning of their fingerprints. Raises StoreError for a suite or model
-        that no run asked for.
+        Two sets of weights under one label are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model
+        that no run requested.
         """
         found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
         for manifest in self.manifests():
@@ -261,7 +261,7 @@ class Store:
         return _chosen(_told_apart(list(found.values())), suite, None if models is None else list(models), self.path)
 
     def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
-        """The rows of the cells that `questions` names, read when asked for."""
+        """The rows of the cells that `questions` names, read when needed."""
         return Records([(question, self.pieces(question.cell)) for question in self.questions(suite, models)])
 
     @contextlib.contextmanager

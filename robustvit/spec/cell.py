@@ -28,7 +28,7 @@ class Cell:
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
     arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
     what another corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors
-    this one is asked about. link: its place in the chain that a suite named; a label, no part of the question.
+    this one attacks. link: its place in the chain that a suite named; a label, no part of the identity.
     """
 
     model: Spec
@@ -58,13 +58,13 @@ class Cell:
 
     def as_dict(self) -> dict[str, Any]:
         """The canonical question."""
-        told = {
+        fields = {
             "model": self.model, "weights": self.weights, "transforms": self.transforms, "data": self.data,
             "data_fingerprint": self.data_fingerprint, "view": self.view.as_dict(), "scenario": self.scenario, "seed": self.seed,
             "precision": self.precision,
         }  # fmt: skip
-        told |= {"storage": self.storage} if self.storage is not None else {}
-        return told | ({"after": self.after} if self.after else {})
+        fields |= {"storage": self.storage} if self.storage is not None else {}
+        return fields | ({"after": self.after} if self.after else {})
 
     @property
     def artifact_id(self) -> str | None:
@@ -75,7 +75,7 @@ class Cell:
 
     @property
     def earlier(self) -> Cell:
-        """The cell whose survivors this one is asked about."""
+        """The cell of the attack before it in a chain, whose robust samples this one attacks."""
         return replace(self, scenario=self.after[-1], after=self.after[:-1])
 
     @property

@@ -7,7 +7,7 @@ script or notebook joins when its module runs, and `package.module:function` nam
 Positional arguments belong to the kind (images, labels, draws, …); keyword-only arguments are the plug-in's parameters.
 
 A name that ends in a slash is that of an adapter, `(name) -> Adapted`: it makes plug-ins of what another library calls so.
-`torchattacks/PGD` is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is asked for, not before.
+`torchattacks/PGD` is what the adapter `torchattacks/` makes of PGD, and the library is imported when that is looked up, not before.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def corruption(**about: Any) -> Callable[[F], F]:
 def attack(**about: Any) -> Callable[[F], F]:
     """`(model, images, labels, draws, *, …) -> images` inside the budget that `eps` and `norm`, or `patches` and `size`, name.
 
-    With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that the earlier ones left
-    standing. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.
+    With chain=True `(*, …) -> [{name: {parameter: value}}, …]`: attacks that follow each other, each on the samples that survive the
+    earlier ones. Every link of the chain is a cell of its own, so that a chain can be stopped and resumed after any of them.
 
-    With fit="learn", the name of a function in its module, `(model, images, labels, draws, learned, *, …)`: `learned` is what
-    `learn(model, look, draws, *, …) -> {name: Tensor}` made of other samples, once for all shards. Both take the same parameters;
-    `look(data, positions)` gives samples of a nested data set as a Batch, through the cell's view.
+    With fit="name", the name of a function in its module, `(model, images, labels, draws, artifact, *, …)`: `artifact` is what
+    `name(model, load_batch, draws, *, …) -> {name: Tensor}` made of other samples, once for all shards. Both take the same parameters;
+    `load_batch(data, positions)` gives samples of a nested data set as a Batch, through the cell's view.
     """
     return register("attack", **about)
 
@@ -190,7 +190,7 @@ def bind(entry: Entry, spec: Spec) -> Spec:
 
 
 def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
-    """Raises BadParameter for a radius in linf that no picture has room for: a level, where pixels are in [0, 1]."""
+    """Raises BadParameter for a radius in linf above 1: probably a level of 255, where pixels are in [0, 1]."""
     eps = filled.get("eps")
     if entry.kind == "attack" and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
         raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
@@ -207,7 +207,7 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     entry = lookup(hint.plugin, inner.name, where)
     if entry.chain:
         raise BadParameter(
-            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot stand inside another; name one of its links."
+            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
         )
     return bind(entry, inner)
 

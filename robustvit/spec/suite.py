@@ -1,4 +1,4 @@
-"""Suites and the Cells they ask for: the questions that a suite multiplies out to."""
+"""Suites, and the Cells that a suite multiplies out to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustvit.spec.view import Overrides
 
 @dataclass(frozen=True)
 class Part:
-    """Data sets, and the scenarios asked on each of them."""
+    """Data sets, and the scenarios evaluated on each of them."""
 
     data: tuple[Spec, ...]
     scenarios: tuple[Spec, ...]
@@ -21,9 +21,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of questions and the metrics asked of their answers. Everything in it is bound.
+    """A named list of scenarios on data sets, and the metrics computed from their Records. Everything in it is bound.
 
-    parts: most suites have one. storage: what corrupted pictures go through, see Cell.
+    parts: most suites have one. storage: what corrupted images are stored as, see Cell.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Suite:
         return tuple(dict.fromkeys(spec for part in self.parts for spec in part.scenarios))
 
     def asked_on(self, data: Spec) -> tuple[Spec, ...]:
-        """The scenarios asked on one of its data sets."""
+        """The scenarios evaluated on one of its data sets."""
         return tuple(dict.fromkeys(spec for part in self.parts if data in part.data for spec in part.scenarios))
 
     def cells(self, model: Cell, scenarios: Iterable[Spec]) -> list[Cell]:
-        """Every question to one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
+        """Every cell of one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
         return [
             self._corrupted(replace(cell, transforms=pipeline, seed=seed))
             for seed in self.seeds
@@ -69,7 +69,7 @@ class Suite:
         ]
 
     def _corrupted(self, cell: Cell) -> Cell:
-        """The cell with what the suite says of corruptions. Storage names every cell, so that groups with and without it stay apart."""
+        """The cell with the suite's settings for corruptions. Storage is part of every cell, so that averages never mix cells with and without it."""
         entry = registry.scenario(cell.scenario.name)
         stored = replace(cell, storage=self.storage)
         if not entry.stored or self.view.corrupt_at is None:
