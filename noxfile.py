@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
 
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "imagecorruptions>=1.1.2", "opencv-python-headless>=4.9", "scikit-image>=0.22"]
+TEST = ["pytest>=8.0", "pytest-xdist>=3.6", "hypothesis>=6.100", "imagecorruptions>=1.1.2", "opencv-python-headless>=4.9", "scikit-image>=0.22"]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4"]
 BROWSER = ["selenium>=4.20"]
 
@@ -44,8 +44,10 @@ def layers(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
+    """Everything but docs and browser, a process for each core with one thread each."""
     installed(session, *TEST, *LIBRARIES)
-    session.run("pytest", "-q", "-m", "not browser", "--ignore", "tests/docs", *session.posargs)
+    words = ["pytest", "-q", "-n", "auto", "-m", "not browser", "--ignore", "tests/docs", *session.posargs]
+    session.run(*words, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import stat
-import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,37 +15,11 @@ import pytest
 from layouts import LAYOUTS, plant, plant_images
 from PIL import Image
 
-from robustvit.cli.app import main
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.records.store import Store
 
 SMALL = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=1,num_heads=2"
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Calls the command line in this process."""
-
-    def call(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["robustvit", *(str(word) for word in words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        result = capsys.readouterr()
-        return Result(code, result.out, " ".join(result.err.split()))
-
-    return call
 
 
 @pytest.fixture(scope="module")
