@@ -24,7 +24,8 @@ class Average:
 def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, MetricList], resampler: Resampler) -> list[list[Average]]:
     """The averages of each group of cells, and the metrics of cells that fit none of its cells. metrics: by suite.
 
-    group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no value.
+    group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no
+    value.
     """
     return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
 

@@ -70,7 +70,7 @@ class MetricList:
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric gives: an estimate, or a status and the reason why there is none. metric: None for a failed cell that no metric fits."""
+    """The result of a metric: an estimate, or the reason why there is none. metric: None for a failed cell that no metric fits."""
 
     metric: Metric | UnknownMetric | None
     status: str

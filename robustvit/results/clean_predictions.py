@@ -18,8 +18,8 @@ _PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed ima
 def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: Iterable[StoredCell]) -> dict[str, pd.Series]:
     """The clean predictions beside each perturbed cell, by its id: a Series by sample. A cell without a clean one beside it is absent.
 
-    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed and
-    precision. The storage may differ, which clean images do not go through.
+    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed
+    and precision. The storage may differ, which clean images do not go through.
     """
     clean = {place: one.question for one in others if one.question.scenario == "clean" and (place := _setting(reader, one.question))}
     read: dict[str, pd.Series] = {}

@@ -66,7 +66,7 @@ GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_vie
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows of a leaderboard, one for each number, in COLUMNS, and what they do not hold: the cards of the models and the views, by label."""
+    """The rows of a leaderboard in COLUMNS, one for each number, with the cards of the models and the views, by label."""
 
     rows: pd.DataFrame
     cards: Mapping[str, ModelFacts] = field(default_factory=dict)
@@ -87,15 +87,15 @@ def leaderboard(
 ) -> pd.DataFrame:
     """One row per number: every metric of every cell, then the averages over a model's cells.
 
-    metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be computed from
-    any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
+    metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be computed
+    from any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
     samples (a value over the n there are) or some cells (no value) are missing; `failed`; `undefined`, the metric has no value here.
-    `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
-    sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect: …` or
-    `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
-    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and the
-    views in `views`, by label.
-    Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
+    `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's
+    are the sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect:
+    …` or `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
+    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and
+    the views in `views`, by label. Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a
+    metric.
     """
     board = build_leaderboard(store, suite=suite, models=models, metrics=metrics)
     board.rows.attrs["models"] = {model: asdict(card) for model, card in board.cards.items()}
@@ -190,7 +190,7 @@ def _listed(texts: Iterable[str]) -> str:
 
 
 def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
-    """Without the undefined rows of a suite's metric on one of its data sets where it has a value on another, or has none for the same reason."""
+    """Drops the undefined row of a metric on one data set of a suite where it has a value, or the same reason, on another."""
     keys = [*(name for name in GROUP if name != "base"), "metric"]
     hollow = (board["status"] == "undefined") & (board["cell"] == "") & (board["scenario"] == "")
     answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])

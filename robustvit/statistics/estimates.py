@@ -2,12 +2,12 @@
 
 A metric is a plain function under `@metric(…)`; `over` says of what.
 
-over="cell" (the default): `(records) -> answer` or `(records, context) -> answer`, where records is the DataFrame of one cell, sorted by sample,
-and context a MetricContext. The answer is
+over="cell" (the default): `(records) -> answer` or `(records, context) -> answer`, where records is the DataFrame of one cell, sorted by
+sample, and context a MetricContext. The answer is
 
 * one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
   other values a bootstrap;
-* a `Weighted`: a statistic that knows how to be resampled, (R, n) weights at a time;
+* a `Weighted`: a statistic of weighted samples, (R, n) weights at a time;
 * a `Clustered`: one value for each cluster of samples (a clip of frames), which are resampled whole;
 * a float: resampled by calling the metric again on drawn rows, which is slow and always right.
 
@@ -56,9 +56,9 @@ class IntervalEstimate(NamedTuple):
 class Weighted:
     """A statistic of weighted samples: `of` maps (R, n) weights to (R,) values, NaN where a resample drew nothing that counts.
 
-    low, high: the ends of its range. counted: the number of samples it is computed from, where these are not all. centred: its resamples are
-    moved, within its range, to lie about the value. Right for averages of parts that resampling biases all to one side, such as squares of
-    differences: that bias does not average out, and would leave the value outside its interval.
+    low, high: the ends of its range. counted: the number of samples it is computed from, where these are not all. centred: its resamples
+    are moved, within its range, to lie about the value. Right for averages of parts that resampling biases all to one side, such as squares
+    of differences: that bias does not average out, and would leave the value outside its interval.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
@@ -113,9 +113,9 @@ class Metric:
             return ""
         hint = " Run with --keep logits." if "logits" in lacks else ""
         if "clean_pred" in lacks and not hint:
-            hint = " Ask `clean`, too, of the same model and data."
+            hint = " Run `clean`, too, for the same model and data."
         if any(name.startswith("fact_") for name in lacks):
-            hint = f" Data tells such facts where it has them: see `robustvit list metrics {self.entry.name}` and `robustvit data`."
+            hint = f" Only some data sets have such facts: see `robustvit list metrics {self.entry.name}` and `robustvit data`."
         return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
 
@@ -200,7 +200,7 @@ def _weighted(answer: Weighted, resamples: Resamples) -> IntervalEstimate:
 
 
 def certain_interval(answer: Weighted, found: np.ndarray, n: int) -> Interval | None:
-    """The Wilson interval of a share that is 0, or 1, in all resamples alike, which know none; None for any other statistic."""
+    """The Wilson interval of a share that is 0, or 1, in all resamples, which give none; None for any other statistic."""
     known = found[~np.isnan(found)]
     if (answer.low, answer.high) != (0.0, 1.0) or known[0] not in (0.0, 1.0) or np.ptp(known) > 0:
         return None

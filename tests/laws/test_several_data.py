@@ -141,7 +141,7 @@ def test_an_average_over_cells_of_other_samples_names_the_odd_one(disk: Path, tm
     suite = write("data: {imagenet-c: {corruption: [fog, snow], severity: [2, 3]}}\nscenarios: [clean]\nmetrics: [mean_corruption_error]")
     runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path / "c")
     board = leaderboard(tmp_path / "s")
-    assert board["reason"].iloc[-1] == "the cells answer different samples: fog 3 2 of them, fog 2, snow 2, snow 3 3"
+    assert board["reason"].iloc[-1] == "the cells have different samples: fog 3 2 of them, fog 2, snow 2, snow 3 3"
     assert summary(board)["status"].tolist() == ["1 average partial"]
 
 

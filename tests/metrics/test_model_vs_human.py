@@ -221,7 +221,7 @@ def test_sets_that_lack_are_named() -> None:
 def test_a_suite_of_fewer_sets_has_no_average() -> None:
     means = everywhere("condition_accuracy")
     some = {cell: found for cell, found in means.cells.items() if cell[0] != "edge"}
-    with pytest.raises(NotApplicable, match="'mine' asks 16 of the 17 cells that this average needs; it lacks edge"):
+    with pytest.raises(NotApplicable, match="'mine' has 16 of the 17 cells that this average needs; it lacks edge"):
         joined(resolve_metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
 
 

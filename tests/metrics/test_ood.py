@@ -66,7 +66,7 @@ def test_what_is_not_asked_or_not_there_is_said() -> None:
     means = asked(*drawn())
     with pytest.raises(MissingCells, match="lacking imagenet-o"):
         ood_aupr(CellMeans(means.suite, means.data, 1000, {**means.cells, ("imagenet-o", ""): None}, means.resampler))
-    with pytest.raises(NotApplicable, match="does not ask 'val-of-imagenet-o'"):
+    with pytest.raises(NotApplicable, match="has no 'val-of-imagenet-o'"):
         ood_aupr(CellMeans(means.suite, means.data, 1000, {("imagenet-o", ""): means.cells["imagenet-o", ""]}, means.resampler))
 
 

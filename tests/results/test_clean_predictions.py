@@ -52,7 +52,7 @@ def test_every_model_is_held_against_its_own_clean_cell(make_store: Make, answer
 def test_without_a_clean_cell_the_reason_says_what_to_ask(make_store: Make, answered: Answer) -> None:
     found = only(rates(make_store({("m", "fog", "3"): answered([True, False])})))
     assert (found["status"], found["cell"]) == ("undefined", "")
-    assert found["reason"] == "no cell has the column clean_pred. Ask `clean`, too, of the same model and data."
+    assert found["reason"] == "no cell has the column clean_pred. Run `clean`, too, for the same model and data."
 
 
 def test_the_clean_cell_of_another_suite_will_do(make_store: Make, answered: Answer) -> None:

@@ -46,7 +46,7 @@ def test_sides_that_name_their_transforms_stand_against_each_other(make_store: M
 
 def test_transforms_that_no_run_applied_are_refused(make_store: Make, answered: Answer) -> None:
     store = make_store({(side, "clean", ""): answered(cut(50, 0, 1)) for side in ("a", "a → soft(t=2)")})
-    with pytest.raises(StoreError, match=r"no run asked for 'a → soft\(t=3\)'. Did you mean 'a → soft\(t=2\)'"):
+    with pytest.raises(StoreError, match=r"no run requested 'a → soft\(t=3\)'. Did you mean 'a → soft\(t=2\)'"):
         compare(store, "a", "a → soft(t=3)")
 
 

@@ -138,7 +138,7 @@ def test_a_missing_cell_is_named_and_counted() -> None:
 
 
 def test_a_cell_that_nobody_asked_is_not_applicable() -> None:
-    with pytest.raises(NotApplicable, match="asks 1 of the 2 cells"):
+    with pytest.raises(NotApplicable, match="has 1 of the 2 cells"):
         errors_of(fog=0.3).each(["fog"], ["1", "2"])
 
 
