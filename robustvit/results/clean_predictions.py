@@ -11,7 +11,7 @@ from robustvit.records.cells import RowReader, StoredCell, rows_of
 from robustvit.records.records import Question
 from robustvit.results.attack_outcomes import without_scenario
 
-COLUMN = "clean_pred"
+COLUMN = "clean_pred"  # in the rows of a cell: NaN where the clean prediction is not known
 _PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed images; certificates query another model, analyses measure
 
 
@@ -31,11 +31,6 @@ def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: It
                 read[beside.cell] = _predictions(reader, beside)
             found[question.cell] = read[beside.cell]
     return found
-
-
-def joined(rows: pd.DataFrame, clean: pd.Series) -> pd.DataFrame:
-    """The rows of a cell with the clean prediction in COLUMN, NaN where it is not known."""
-    return rows.assign(**{COLUMN: rows["sample"].map(clean).astype("float64")})
 
 
 def _predictions(reader: RowReader, question: Question) -> pd.Series:

@@ -124,7 +124,8 @@ def build_leaderboard(
     for group, means in zip(groups, averaged, strict=True):
         rows += [_row_of_cell(one, score, str(gradients.get(one.cell.question.cell, ""))) for one in group for score in one.scores]
         rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
-    return Leaderboard(_answered_once(pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)), *_about(reader, cells))
+    table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
+    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells))
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
@@ -189,12 +190,12 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
+def _without_repeated_undefined(board: pd.DataFrame) -> pd.DataFrame:
     """Drops the undefined row of a metric on one data set of a suite where it has a value, or the same reason, on another."""
     keys = [*(name for name in GROUP if name != "base"), "metric"]
     hollow = (board["status"] == "undefined") & (board["cell"] == "") & (board["scenario"] == "")
-    answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])
-    repeated = pd.MultiIndex.from_frame(board[keys]).isin(answered) | board.duplicated([*keys, "status", "reason"])
+    defined = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])
+    repeated = pd.MultiIndex.from_frame(board[keys]).isin(defined) | board.duplicated([*keys, "status", "reason"])
     left: pd.DataFrame = board[~(hollow & repeated)].reset_index(drop=True)
     return left
 

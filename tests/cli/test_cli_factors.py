@@ -19,17 +19,17 @@ Answer = Callable[..., dict[str, Any]]
 TAG = "deit_tiny_patch16_224.fb_in1k"
 
 
-class Told(NamedTuple):
+class Result(NamedTuple):
     code: int
     out: str
     err: str
 
 
 @pytest.fixture
-def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Calls the command line in this process."""
 
-    def call(*words: object) -> Told:
+    def call(*words: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["robustvit", *(str(word) for word in words)])
         monkeypatch.setenv("COLUMNS", "250")
         capsys.readouterr()
@@ -38,8 +38,8 @@ def robustvit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             code = 0
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        told = capsys.readouterr()
-        return Told(code, told.out, " ".join(told.err.split()))
+        result = capsys.readouterr()
+        return Result(code, result.out, " ".join(result.err.split()))
 
     return call
 
@@ -63,71 +63,71 @@ def store(make_store: Make, answered: Answer) -> Path:
     return made.path
 
 
-def test_published_numbers_stand_beside_measured_ones(robustvit: Callable[..., Told], store: Path) -> None:
-    told = robustvit("leaderboard", "--store", store, "--published")
-    assert told.code == 0
-    assert TAG in told.out
-    assert "other rules: crop" in told.out or "size 32, published at 224" in told.out
+def test_published_numbers_stand_beside_measured_ones(robustvit: Callable[..., Result], store: Path) -> None:
+    result = robustvit("leaderboard", "--store", store, "--published")
+    assert result.code == 0
+    assert TAG in result.out
+    assert "other rules: crop" in result.out or "size 32, published at 224" in result.out
     (row,) = json.loads(robustvit("leaderboard", "--store", store, "--published", "-f", "json").out)
     assert (row["published"], row["measured"], row["n"], row["verdict"]) == (72.19, 75.0, 20, "other rules")
 
 
-def test_numbers_of_ones_own_are_taken(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+def test_numbers_of_ones_own_are_taken(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(f"model,base,scenario,metric,value,unit,n,source\n{TAG},imagenet,clean,top1,74,%,50000,me\n")
-    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv", "-f", "csv", "-o", tmp_path / "out.csv")
-    assert told.code == 0
+    result = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv", "-f", "csv", "-o", tmp_path / "out.csv")
+    assert result.code == 0
     assert pd.read_csv(tmp_path / "out.csv")["verdict"].tolist() == ["agrees"]
 
 
-def test_a_bad_file_of_ones_own_is_one_message(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+def test_a_bad_file_of_ones_own_is_one_message(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("model,base,metric,value,source\na,digits,top1,x,d\n")
-    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
-    assert told.code == 2
-    assert "own.csv:2: column 'value' is 'x'" in told.err
+    result = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
+    assert result.code == 2
+    assert "own.csv:2: column 'value' is 'x'" in result.err
 
 
-def test_the_needed_columns_alone_find_the_clean_number(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+def test_the_needed_columns_alone_find_the_clean_number(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(f"model,base,metric,value,source\n{TAG},imagenet,top1,75,me\n")
-    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv", "-f", "json")
-    assert [row["scenario"] for row in json.loads(told.out)] == ["clean"]
-    assert "without a measured one" not in told.err
+    result = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv", "-f", "json")
+    assert [row["scenario"] for row in json.loads(result.out)] == ["clean"]
+    assert "without a measured one" not in result.err
 
 
-def test_rows_that_match_nothing_are_counted_by_reason(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
+def test_rows_that_match_nothing_are_counted_by_reason(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
     rows = (f"{TAG},imagenet,fog,top1,75,me", "b,imagenet,,top1,75,me", "c,imagenet,,top1,75,me", f"{TAG},imagenet,,top1,75,me")
     (tmp_path / "own.csv").write_text("\n".join(["model,base,scenario,metric,value,source", *rows]))
-    told = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
-    assert f"own.csv: 3 without a measured one: 2 model not here (b, c; here {TAG})" in told.err
-    assert "1 other scenario (fog; here clean, pgd)" in told.err
+    result = robustvit("leaderboard", "--store", store, "--references", tmp_path / "own.csv")
+    assert f"own.csv: 3 without a measured one: 2 model not here (b, c; here {TAG})" in result.err
+    assert "1 other scenario (fog; here clean, pgd)" in result.err
 
 
-def test_the_data_of_a_store_may_be_named(robustvit: Callable[..., Told], make_store: Make, answered: Answer, tmp_path: Path) -> None:
+def test_the_data_of_a_store_may_be_named(robustvit: Callable[..., Result], make_store: Make, answered: Answer, tmp_path: Path) -> None:
     made = make_store({("m", "clean", ""): answered([True, False])}, name="photos", data="my-photos")
     (tmp_path / "own.csv").write_text("model,base,metric,value,source\nb,my-photos,top1,75,me\n")
-    told = robustvit("leaderboard", "--store", made.path, "--references", tmp_path / "own.csv")
-    assert (told.code, "1 model not here (b)" in told.err) == (0, True)
+    result = robustvit("leaderboard", "--store", made.path, "--references", tmp_path / "own.csv")
+    assert (result.code, "1 model not here (b)" in result.err) == (0, True)
 
 
-def test_a_store_without_tags_says_how_models_are_known(robustvit: Callable[..., Told], make_store: Make, answered: Answer) -> None:
+def test_a_store_without_tags_says_how_models_are_known(robustvit: Callable[..., Result], make_store: Make, answered: Answer) -> None:
     made = make_store({("m", "clean", ""): answered([True, False])}, name="untagged")
-    told = robustvit("leaderboard", "--store", made.path, "--published", "-f", "json")
-    assert (told.code, json.loads(told.out)) == (0, [])
-    assert "by timm's name with its tag" in told.err
+    result = robustvit("leaderboard", "--store", made.path, "--published", "-f", "json")
+    assert (result.code, json.loads(result.out)) == (0, [])
+    assert "by timm's name with its tag" in result.err
 
 
-def test_the_factors_of_a_store_mark_what_nothing_beats(robustvit: Callable[..., Told], store: Path) -> None:
-    told = robustvit("factors", "--store", store)
-    assert told.code == 0
-    assert "pgd 1/255" in told.out
-    assert [("*" in line) for line in told.out.splitlines() if " 1 " in line or " 2 " in line] == [True, False]
+def test_the_factors_of_a_store_mark_what_nothing_beats(robustvit: Callable[..., Result], store: Path) -> None:
+    result = robustvit("factors", "--store", store)
+    assert result.code == 0
+    assert "pgd 1/255" in result.out
+    assert [("*" in line) for line in result.out.splitlines() if " 1 " in line or " 2 " in line] == [True, False]
 
 
 @pytest.mark.parametrize("format", ["csv", "json", "md"])
-def test_every_format_of_a_fit_can_be_read(robustvit: Callable[..., Told], format: str) -> None:
-    told = robustvit("factors", "--published", "--fit", "effective", "--format", format)
-    assert told.code == 0
-    assert "vit_base_patch8_224" in told.out.replace("\\", "").splitlines()[3 if format == "json" else 2 if format == "md" else 1]
-    assert ("over 49 models" in told.out) == (format != "csv")
+def test_every_format_of_a_fit_can_be_read(robustvit: Callable[..., Result], format: str) -> None:
+    result = robustvit("factors", "--published", "--fit", "effective", "--format", format)
+    assert result.code == 0
+    assert "vit_base_patch8_224" in result.out.replace("\\", "").splitlines()[3 if format == "json" else 2 if format == "md" else 1]
+    assert ("over 49 models" in result.out) == (format != "csv")
 
 
 @pytest.fixture
@@ -143,14 +143,14 @@ def gaps(make_store: Make, answered: Answer) -> Path:
     return make_store(cells | attacked, metrics=["top1", "robust_accuracy"], name="gaps").path
 
 
-def test_a_fit_lists_the_models_that_it_leaves_out(robustvit: Callable[..., Told], gaps: Path) -> None:
-    told = robustvit("factors", "--store", gaps, "--fit", "effective", "--shift", "pgd 1/255")
-    assert "0 % on pgd 1/255, whose logit is infinite" in told.out
-    assert "no number on pgd 1/255" in told.out
-    assert "over 3 models; left out: 2 of 5" in told.out
+def test_a_fit_lists_the_models_that_it_leaves_out(robustvit: Callable[..., Result], gaps: Path) -> None:
+    result = robustvit("factors", "--store", gaps, "--fit", "effective", "--shift", "pgd 1/255")
+    assert "0 % on pgd 1/255, whose logit is infinite" in result.out
+    assert "no number on pgd 1/255" in result.out
+    assert "over 3 models; left out: 2 of 5" in result.out
 
 
-def test_json_and_csv_list_the_models_left_out(robustvit: Callable[..., Told], gaps: Path, tmp_path: Path) -> None:
+def test_json_and_csv_list_the_models_left_out(robustvit: Callable[..., Result], gaps: Path, tmp_path: Path) -> None:
     words = ("factors", "--store", gaps, "--fit", "effective", "--shift", "pgd 1/255", "--format")
     rows = json.loads(robustvit(*words, "json").out)["rows"]
     reasons = ["0 % on pgd 1/255, whose logit is infinite", "no number on pgd 1/255"]
@@ -162,19 +162,19 @@ def test_json_and_csv_list_the_models_left_out(robustvit: Callable[..., Told], g
     assert pd.read_csv(tmp_path / "out.csv")["left_out"].tolist()[3:] == reasons
 
 
-def test_a_store_is_measured_from_the_published_line(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
-    told = robustvit("factors", "--store", store, "--fit", "effective", "--shift", "pgd 1/255")
-    assert told.code == 1
-    assert "at least 3 models" in told.err
-    told = robustvit("factors", "--store", store, "--fit", "effective", "--shift", "pgd 1/255", "--line", "published")
-    assert told.code == 2
-    assert "no model here has a number called 'pgd 1/255'" in told.err
+def test_a_store_is_measured_from_the_published_line(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
+    result = robustvit("factors", "--store", store, "--fit", "effective", "--shift", "pgd 1/255")
+    assert result.code == 1
+    assert "at least 3 models" in result.err
+    result = robustvit("factors", "--store", store, "--fit", "effective", "--shift", "pgd 1/255", "--line", "published")
+    assert result.code == 2
+    assert "no model here has a number called 'pgd 1/255'" in result.err
 
 
-def test_the_plot_is_written(robustvit: Callable[..., Told], store: Path, tmp_path: Path) -> None:
-    told = robustvit("factors", "--store", store, "--plot", tmp_path / "new" / "p.svg", "--format", "json")
-    assert told.code == 0
-    assert "Wrote" in told.err
+def test_the_plot_is_written(robustvit: Callable[..., Result], store: Path, tmp_path: Path) -> None:
+    result = robustvit("factors", "--store", store, "--plot", tmp_path / "new" / "p.svg", "--format", "json")
+    assert result.code == 0
+    assert "Wrote" in result.err
     assert ElementTree.parse(tmp_path / "new" / "p.svg").getroot().tag.endswith("svg")
 
 
@@ -191,16 +191,16 @@ def test_the_plot_is_written(robustvit: Callable[..., Told], store: Path, tmp_pa
         (["--shift", "imagenet-q"], "no model here has a number called 'imagenet-q'."),
     ],
 )
-def test_a_mistake_is_one_message(robustvit: Callable[..., Told], words: list[str], message: str) -> None:
-    told = robustvit("factors", "--published", *words)
-    assert told.code == 2
-    assert message in told.err
+def test_a_mistake_is_one_message(robustvit: Callable[..., Result], words: list[str], message: str) -> None:
+    result = robustvit("factors", "--published", *words)
+    assert result.code == 2
+    assert message in result.err
 
 
-def test_a_factor_that_is_not_there_is_named(robustvit: Callable[..., Told]) -> None:
-    told = robustvit("factors", "--published", "--fit", "augreg", "--factor", "colour")
-    assert told.code == 1
-    assert "no factor 'colour'" in told.err
+def test_a_factor_that_is_not_there_is_named(robustvit: Callable[..., Result]) -> None:
+    result = robustvit("factors", "--published", "--fit", "augreg", "--factor", "colour")
+    assert result.code == 1
+    assert "no factor 'colour'" in result.err
 
 
 def test_the_report_shows_both_sections(store: Path, tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Mod
 
 
 def _factors_of(card: ModelFacts, tag: str) -> Factors:
-    """The factors that a card tells: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
+    """The factors of a card: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
     by_file = factors(card.source)
     if tag or by_file.recipe != UNKNOWN:
         return factors(tag) if tag else by_file

@@ -81,7 +81,7 @@ class Factors:
 
 
 def factors(name: str) -> Factors:
-    """The factors that a name tells: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`)."""
+    """The factors in a name: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`)."""
     return _of_file(name) or _of_file(augreg_files().get(name, "")) or _of_tag(name)
 
 

@@ -65,7 +65,7 @@ _KEY = ("model", "img_size", "base", "scenario", "severity", "params", "metric",
 
 
 def folder() -> Path:
-    """Where the files are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    """Where the files are: inside the installed package, or beside it in a checkout."""
     try:
         return Path(str(importlib.resources.files("robustvit.published")))
     except ModuleNotFoundError:
