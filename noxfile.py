@@ -12,7 +12,14 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
 
-TEST = ["pytest>=8.0", "pytest-xdist>=3.6", "hypothesis>=6.100", "imagecorruptions>=1.1.2", "opencv-python-headless>=4.9", "scikit-image>=0.22"]
+TEST = [
+    "pytest>=8.0",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "imagecorruptions>=1.1.2",
+    "opencv-python-headless>=4.9",
+    "scikit-image>=0.22",
+]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4"]
 BROWSER = ["selenium>=4.20"]
 

@@ -1,4 +1,4 @@
-"""Stores made up for tests: known answers in, a Store out."""
+"""Stores made up for tests: known predictions in, a Store out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]
 
 
 def answers(right: Iterable[bool], *, attacked: Iterable[bool] | None = None, ids: Iterable[str] | None = None) -> dict[str, Any]:
-    """The columns of a two-class cell whose samples are answered rightly or not; sample i has label 0."""
+    """The columns of a two-class cell whose samples are classified correctly or not; every label is 0."""
     correct = np.asarray(list(right), dtype=bool)
     n = len(correct)
     confidence = np.linspace(0.55, 0.95, n).astype(np.float32)
     p = np.where(correct, confidence, 1 - confidence)
     columns = {
-        "sample": list(ids) if ids is not None else [f"s{i:05d}" for i in range(n)], "label": np.zeros(n, int), "pred": (~correct).astype(int),
+        "sample": list(ids) if ids is not None else [f"s{i:05d}" for i in range(n)],
+        "label": np.zeros(n, int), "pred": (~correct).astype(int),
         "confidence": confidence, "nll": -np.log(p), "brier": 2 * (1 - p) ** 2, "rank": 2 - correct.astype(int), "margin": p - 0.5,
         "top5": np.tile([0, 1, -1, -1, -1], (n, 1)),
     }  # fmt: skip
@@ -38,8 +39,8 @@ def _kind(columns: Mapping[str, Any] | None) -> str:
     return "attack" if columns is not None and "attacked" in columns else "analysis" if columns and "pred" not in columns else "corruption"
 
 
-def _asked(kind: str, scenario: str, severity: str) -> dict[str, Any]:
-    """What a cell tells of its attack, where there is one of that name."""
+def _scenario(kind: str, scenario: str, severity: str) -> dict[str, Any]:
+    """The scenario in the description of a cell, where it is an attack of a known name."""
     if kind != "attack" or scenario not in entries("attack"):
         return {}
     node = {scenario: {"eps": severity}} if severity else scenario
@@ -50,35 +51,39 @@ def write_store(
     path: Path, cells: Cells, *, suite: str = "made-up", metrics: Iterable[Any] = ("top1",), data: str = "digits", classes: int = 10,
     asked: int | None = None, started: str = "2026-01-01T00:00:00+00:00", label: str = "", salt: str = "",
 ) -> Store:  # fmt: skip
-    """A store that answers {(model, scenario, severity): columns, or None where nothing was computed}; `a → soft` is the model a, transformed. salt changes the cells' ids."""
+    """A store of {(model, scenario, severity): columns, or None where nothing was computed}; `a → soft` is the model a, transformed.
+
+    salt: changes the ids of the cells.
+    """
     store = Store(path, create=True)
-    told = []
+    requested = []
     for (model, scenario, severity), columns in cells.items():
         kind = _kind(columns)
         host, _, transforms = model.partition(" → ")
         cell = digest([model, scenario, severity, suite, salt])
         view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
         store.declare(
-            cell, {"weights": host, "view": view, "data": label or data, "precision": "float32", **_asked(kind, scenario, severity)}
+            cell, {"weights": host, "view": view, "data": label or data, "precision": "float32", **_scenario(kind, scenario, severity)}
         )
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})
-        told.append({
-            "cell": cell, "weights": host, "model": host, "data": label or data, "transforms": transforms, "scenario": scenario, "severity": severity,
-            "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32", "view": "32x32, center, bicubic",
-            "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "storage": "", "asked": asked or n or 1,
-            "source": "on-the-fly",
+        requested.append({
+            "cell": cell, "weights": host, "model": host, "data": label or data, "transforms": transforms, "scenario": scenario,
+            "severity": severity, "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32",
+            "view": "32x32, center, bicubic",
+            "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "storage": "",
+            "asked": asked or n or 1, "source": "on-the-fly",
         })  # fmt: skip
     specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]
     cards = {
         model: {"weights_kind": "random" if model == "r" else "given", "fingerprint": model, "parameters": 5_700_000}
         for model in (named.partition(" → ")[0] for named, _, _ in cells)
     }
-    body = {"suite": {"name": suite, "version": 1, "metrics": specs}, "models": cards, "cells": told}
+    body = {"suite": {"name": suite, "version": 1, "metrics": specs}, "models": cards, "cells": requested}
     about = {"label": label or data, "name": data, "base": label or data, "classes": classes, "n": 10, "asked": asked or 10}
-    told_once = {"data": {"f": about}, "command": "robustvit run --model demo", "started": started}
-    store.write_manifest(Manifest.of_json({"id": digest([suite, told, started]), **body, **told_once}))
+    shared = {"data": {"f": about}, "command": "robustvit run --model demo", "started": started}
+    store.write_manifest(Manifest.of_json({"id": digest([suite, requested, started]), **body, **shared}))
     return store
 
 
@@ -95,7 +100,7 @@ def answered() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _pictures_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _image_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests decode into a folder of their own, never the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTVIT_CACHE", str(tmp_path_factory.mktemp("cache")))

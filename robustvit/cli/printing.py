@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 _COLON = ": "
-_HINT = ". The suite gradient-honesty asks them."
+_HINT = ". The suite gradient-honesty has them."
 
 out = Console()
 err = Console(stderr=True)
 
 
 def print_summary(summary: Any, title: str) -> None:
-    """One line per model where that fits the terminal; else one line per number and a column per model, in groups that fit."""
+    """Prints one line per model where that fits the terminal; else one line per number and a column per model, in groups that fit."""
     texts = [[str(value) for value in row] for row in summary.itertuples(index=False)]
     lengths = [max(map(len, column)) for column in zip(map(str, summary.columns), *texts, strict=True)]
     if sum(lengths) + 3 * len(lengths) < out.width:
@@ -38,7 +38,7 @@ def print_summary(summary: Any, title: str) -> None:
 
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
-    """A table on the terminal, or in a format, or in a file."""
+    """Prints a table on the terminal, or writes it in a format, or into a file."""
     from robustvit.results.table_formats import save_text, written
 
     if format == "table" and output is None:
@@ -55,7 +55,7 @@ def print_table(table: Any, page: Any, title: str, format: str, output: Path | N
 
 
 def print_frame(frame: Any, title: str) -> None:
-    """A frame as a table, numbers to the right."""
+    """Prints a DataFrame as a table, numbers aligned to the right."""
     table = Table(title=title, title_justify="left")
     for name in frame.columns:
         numeric = frame[name].dtype.kind in "fiu"

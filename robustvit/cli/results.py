@@ -1,4 +1,4 @@
-"""What a store says: leaderboard, factors, report, compare and diff."""
+"""The tables of a store: leaderboard, factors, report, compare and diff."""
 
 from __future__ import annotations
 
@@ -24,12 +24,23 @@ def leaderboard(
     store: StorePath = Path("results"),
     suite: SuiteName = None,
     model: ModelNames = None,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="NAME or NAME?key=value: only these; any registered one works on any store.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm; with --published the first, csv, json or md.")] = "table",
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="NAME or NAME?key=value: only these; any registered one works on any store.")
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm; with --published the first, csv, json or md."
+        ),
+    ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
-    published: Annotated[bool, typer.Option("--published", help="Published numbers beside the measured ones, where there are any.")] = False,
-    references: Annotated[Path | None, typer.Option("--references", help="Published numbers of your own (CSV); implies --published.")] = None,
-) -> None:  # fmt: skip
+    published: Annotated[
+        bool, typer.Option("--published", help="Published numbers beside the measured ones, where there are any.")
+    ] = False,
+    references: Annotated[
+        Path | None, typer.Option("--references", help="Published numbers of your own (CSV); implies --published.")
+    ] = None,
+) -> None:
     """The leaderboard of a store, each number with its interval.
 
     The table is a summary; every other format but md and latex is tidy, one row per number.
@@ -79,7 +90,7 @@ def _print_published(board: Leaderboard, own: Path | None, format: str, output: 
 
 
 def _print_unmatched(board: Leaderboard, known: Any, name: str) -> None:
-    """Why numbers of a file have no measured one, with how many, on the standard error; nothing where all have."""
+    """Prints to the standard error why numbers of a file have no measured one, with how many; nothing where all have."""
     from robustvit.results.published.agreement import unmatched
 
     missing = unmatched(board, known)
@@ -108,19 +119,29 @@ def factors(
     published: Annotated[bool, typer.Option("--published", help="The published models instead of a store.")] = False,
     suite: SuiteName = None,
     model: ModelNames = None,
-    shift: Annotated[str | None, typer.Option("--shift", help="The score beside the clean accuracy: imagenet-a, 'pgd 4/255', mce_alexnet, … Default: imagenet-a, or the first there is.")] = None,
+    shift: Annotated[
+        str | None,
+        typer.Option(
+            "--shift",
+            help="The score beside the clean accuracy: imagenet-a, 'pgd 4/255', mce_alexnet, … Default: imagenet-a, or the first there is.",
+        ),
+    ] = None,
     fit: Annotated[str | None, typer.Option("--fit", help="effective, augreg or scaling; default none, the view itself.")] = None,
-    line: Annotated[str, typer.Option("--line", help="For --fit effective, the models that it is measured from: own or published.")] = "own",
-    factor: Annotated[list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")] = None,
+    line: Annotated[
+        str, typer.Option("--line", help="For --fit effective, the models that the line is fitted over: own or published.")
+    ] = "own",
+    factor: Annotated[
+        list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")
+    ] = None,
     cost: Annotated[str, typer.Option("--cost", help="macs or parameters.")] = "macs",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
-) -> None:  # fmt: skip
-    """How models came about, what they cost, how robust they are.
+) -> None:
+    """How models were trained, what they cost, how robust they are.
 
-    One row per model: what its tag tells, parameters, MACs, scores. A * marks models that nothing beats at their cost. --fit effective: the
-    accuracy on a shift beyond what the clean one lets expect; augreg: a regression on factors; scaling: a power law over cost.
+    One row per model: the factors in its tag, parameters, MACs, scores. A * marks the Pareto front of score and cost. --fit effective: the
+    accuracy on a shift beyond what the clean one predicts; augreg: a regression on factors; scaling: a power law over cost.
 
     Example: robustvit factors --published --shift imagenet-a --fit effective
     """
@@ -133,8 +154,8 @@ def factors(
     check_choice("--fit", fit or "effective", FITS)
     check_choice("--line", line, ("own", "published"))
     check_choice("--cost", cost, ("macs", "parameters"))
-    for option, given, goes in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
-        if given and not goes:
+    for option, given, fits in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
+        if given and not fits:
             raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")
     if published and (suite or model):
         raise UsageError("--published shows the published models; --suite and --model choose from a store.")
@@ -170,12 +191,12 @@ def compare(
     model_b: Annotated[str, typer.Argument(help="Another one.")],
     store: StorePath = Path("results"),
     suite: SuiteName = None,
-    flips: Annotated[bool, typer.Option("--flips", help="List the samples that one gets right and the other wrong.")] = False,
+    flips: Annotated[bool, typer.Option("--flips", help="List the samples that one has correct and the other misclassifies.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Paired tests of two models, cell by cell.
 
-    McNemar's exact test on the samples both saw, corrected by Holm for the many comparisons.
+    McNemar's exact test on the samples of both, corrected by Holm for the many comparisons.
 
     Example: robustvit compare demo mine --suite imagenet-c
     """
@@ -186,9 +207,11 @@ def compare(
 
 
 def diff(
-    store_a: Annotated[Path, typer.Argument(help="A store.")], store_b: Annotated[Path, typer.Argument(help="Another one.")], as_json: AsJson = False
-) -> None:  # fmt: skip
-    """What moved between two stores, and whether by chance.
+    store_a: Annotated[Path, typer.Argument(help="A store.")],
+    store_b: Annotated[Path, typer.Argument(help="Another one.")],
+    as_json: AsJson = False,
+) -> None:
+    """What differs between two stores, and whether by chance.
 
     Example: robustvit diff results-old results-new
     """
@@ -198,7 +221,7 @@ def diff(
 
 
 def _show(frame: Any, title: str, as_json: bool) -> None:
-    """JSON with everything, or a table of what a terminal has room for: what differs from row to row, the numbers, the verdict."""
+    """Prints JSON with everything, or a table that fits a terminal: what differs from row to row, the numbers, the verdict."""
     if as_json:
         print(frame.to_json(orient="records"))
         return

@@ -1,4 +1,4 @@
-"""Right or wrong: the share of samples whose label is the first, or among the first five, of the model's answers."""
+"""Top-1 and top-5 accuracy, in the classes of the data's readings."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def top5(records: pd.DataFrame) -> np.ndarray:
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("rank_1000way",))
 def top5_1000way(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples whose label is among the five most likely of all thousand classes, on data that is labelled with some of them.
+    """Share of samples whose label is among the five most likely of all thousand classes, on data labelled with some of them.
 
-    Denominator: the samples of the cell, n; those that an earlier version recorded without this rank are left out. Ties go to the lower class among
-    the data's own, and to these before others. Wilson interval. No reference table.
+    Denominator: the samples of the cell, n; those that an earlier version recorded without this rank are left out. Ties go to the lower
+    class among the data's own, and to these before others. Wilson interval. No reference table.
     """
     rank = np.asarray(records["rank_1000way"], dtype=np.float64)
     return np.where(np.isnan(rank), np.nan, rank <= 5)

@@ -1,4 +1,4 @@
-"""What an attack left standing: two shares with two denominators, never mixed."""
+"""Accuracy and success under attack: two shares with two denominators, never mixed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from robustvit.statistics.metric_context import MetricContext
 
 @metric(source="Croce and Hein 2020 (AutoAttack); Dong et al. 2020", unit="%", higher_is_better=True, needs=("label", "pred", "attacked"))
 def robust_accuracy(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples answered rightly after the attack.
+    """Share of samples classified correctly after the attack.
 
-    Denominator: all samples of the cell, n, including those that were wrong before it (they count as wrong). An upper bound: a stronger
-    attack may do more. Wilson interval. No reference table.
+    Denominator: all samples of the cell, n, including those misclassified before it (they count as misclassified). An upper bound: a
+    stronger attack may do more. Wilson interval. No reference table.
     """
-    standing = (records["pred"] == records["label"]) & records["attacked"].astype(bool)
-    return np.asarray(standing, dtype=np.float64)
+    robust = (records["pred"] == records["label"]) & records["attacked"].astype(bool)
+    return np.asarray(robust, dtype=np.float64)
 
 
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred", "attacked"))
 def attack_success(records: pd.DataFrame) -> np.ndarray:
-    """Share of the attacked samples that the attack flipped.
+    """Share of the attacked samples that the attack gets misclassified.
 
-    Denominator: the samples that were right when clean, which are the ones attacked; `n` counts them alone. (Counting clean errors as
+    Denominator: the samples classified correctly when clean, which are the ones attacked; `n` counts them alone. (Counting clean errors as
     successes gives a higher number: 100 − robust_accuracy.) Wilson interval. No reference table.
     """
     flipped = np.asarray(records["pred"] != records["label"], dtype=np.float64)
@@ -44,11 +44,12 @@ def attack_success(records: pd.DataFrame) -> np.ndarray:
 def robust_accuracy_at(
     records: pd.DataFrame, context: MetricContext, *, eps: Annotated[float, Ge(0)], norm: Literal["linf", "l2", "l1", "l0"] = "l2"
 ) -> np.ndarray:  # fmt: skip
-    """Share of samples answered rightly for which no adversarial example within `eps` was found: a point of a curve over radii, from one run.
+    """Share of correct samples without an adversarial example found within `eps`: a point of a curve over radii, from one run.
 
-    eps: radius in pixel units (l0: pixels); norm: the one it is measured in. Meant for minimum-norm attacks (ddn, fmn, cw, fab_t without eps), which
-    look for the nearest; it is not defined for an attack with a radius of its own, which never looked nearer. Denominator: all samples of the cell, n; samples that were wrong
-    when clean count as wrong. An upper bound: a better attack may find nearer ones. Wilson interval. No reference table.
+    eps: radius in pixel units (l0: pixels); norm: the one it is measured in. Meant for minimum-norm attacks (ddn, fmn, cw, fab_t without
+    eps), which search the nearest; it is undefined for an attack with a radius of its own, which does not search nearer. Denominator: all
+    samples of the cell, n; samples misclassified when clean count as misclassified. An upper bound: a better attack may find nearer ones.
+    Wilson interval. No reference table.
     """
     if context.radius:
         raise NotApplicable(
@@ -66,11 +67,11 @@ def robust_accuracy_at(
     needs=("label", "pred", "clean_pred"),
 )
 def fooling_rate(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples that are answered wrongly now among those that were answered rightly when clean, of corruptions and attacks alike.
+    """Share of misclassified samples among those classified correctly when clean, for corruptions and attacks alike.
 
-    Denominator: the samples that the `clean` cell of the same model, data, view, transforms, seed and precision has right; n counts them alone, and
-    samples that it has not answered are left out. The suite, or another in the same store, must ask `clean`, too. On an attack's cell this is
-    attack_success, in float32 to the sample. Wilson interval. No reference table.
+    Denominator: the samples that the `clean` cell of the same model, data, view, transforms, seed and precision has correct; n counts them
+    alone, and samples without a clean prediction are left out. The suite, or another in the same store, must have `clean`, too. On an
+    attack's cell this is attack_success, in float32 to the sample. Wilson interval. No reference table.
     """
     wrong = np.asarray(records["pred"] != records["label"], dtype=np.float64)
     return np.where(np.asarray(records["clean_pred"] == records["label"]), wrong, np.nan)
@@ -84,12 +85,12 @@ def fooling_rate(records: pd.DataFrame) -> np.ndarray:
     needs=("value_fooled_share",),
 )
 def patch_fooling_rate(records: pd.DataFrame) -> np.ndarray:
-    """Share of patches that fooled the model, over images and all cells of the grid: the chance that a patch put anywhere does.
+    """Share of patches that fool the model, over images and all cells of the grid: the probability that a patch at a random place does.
 
-    For adversarial_patch with `position: every`; it is not defined for attacks that tried fewer places. Denominator: the attacked samples, those that
-    were right when clean, each with all its cells; n counts the samples. Bootstrap over samples. No reference table.
+    For adversarial_patch with `position: every`; it is undefined for attacks that try fewer places. Denominator: the attacked samples,
+    those correct when clean, each with all its cells; n counts the samples. Bootstrap over samples. No reference table.
     """
     share = np.asarray(records["value_fooled_share"], dtype=np.float64)
     if np.isnan(share).all():
-        raise NotApplicable("no sample was tried in every place; ask adversarial_patch with position: every")
+        raise NotApplicable("no sample was attacked in every place; use adversarial_patch with position: every")
     return share

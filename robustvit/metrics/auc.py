@@ -1,4 +1,4 @@
-"""Areas under curves of accuracy: over the severities of a corruption, and over how much of the clean accuracy shifted data keep."""
+"""Areas under curves of accuracy: over the severities of a corruption, and over the share of the clean accuracy that shifted data keep."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _LEVELS = ("1", "2", "3", "4", "5")
     needs=("label", "pred"),
 )
 def severity_auc(errors: CellMeans, corruption: str) -> np.ndarray:
-    """Area under accuracy over the severities that the suite asks of a corruption, by trapezoids, divided by their range.
+    """Area under accuracy over the severities that the suite has of a corruption, by trapezoids, divided by their range.
 
-    100 is right everywhere. Severities are taken as the numbers they are (a radius of 8, 16, 32 is not evenly spaced) and the clean images
-    are no part of it; see corruption_auc. Denominator: all samples, the same n at every severity; undefined below two severities, or where they are no
-    numbers. No reference table.
+    100 is correct everywhere. Severities are taken as the numbers they are (a radius of 8, 16, 32 is not evenly spaced) and the clean
+    images are no part of it; see corruption_auc. Denominator: all samples, the same n at every severity; undefined below two severities, or
+    where they are no numbers. No reference table.
     """
     levels = {severity: _number(severity, corruption) for severity in errors.severities(corruption)}
     if len(levels) < 2:
-        raise NotApplicable(f"a curve takes two severities; suite '{errors.suite}' asks {len(levels)} of '{corruption}'")
+        raise NotApplicable(f"a curve takes two severities; suite '{errors.suite}' has {len(levels)} of '{corruption}'")
     ascending = sorted(levels, key=levels.__getitem__)
     accuracy = np.stack([1.0 - errors.of(corruption, [severity]) for severity in ascending])
     return _area(accuracy, np.array([levels[severity] for severity in ascending]))
@@ -43,13 +43,14 @@ def severity_auc(errors: CellMeans, corruption: str) -> np.ndarray:
     needs=("label", "pred"),
 )
 def corruption_auc(errors: CellMeans) -> np.ndarray:
-    """Area under accuracy over severities 0 (clean) to 5, divided by 5, averaged over the corruptions of which a suite asks all five severities.
+    """Area under accuracy over severities 0 (clean) to 5, divided by 5, averaged over the corruptions with all five severities.
 
-    The ends of a curve weigh half: it is not 100 − mean_corruption_error. Denominator: all samples, the same n in every cell. No reference table.
+    The ends of a curve weigh half: it is not 100 − mean_corruption_error. Denominator: all samples, the same n in every cell. No reference
+    table.
     """
     graded = [name for name in dict.fromkeys(name for name, _ in errors.cells) if tuple(errors.severities(name)) == _LEVELS]
     if not graded:
-        raise NotApplicable(f"suite '{errors.suite}' asks no corruption at severities 1 to 5")
+        raise NotApplicable(f"suite '{errors.suite}' has no corruption at severities 1 to 5")
     curves = [[1.0 - errors.of("clean", [""])] + [1.0 - errors.of(name, [level]) for level in _LEVELS] for name in graded]
     area: np.ndarray = np.mean([_area(np.stack(curve), np.arange(6.0)) for curve in curves], axis=0)
     return area
@@ -66,13 +67,14 @@ def corruption_auc(errors: CellMeans) -> np.ndarray:
 def shift_auc(errors: CellMeans) -> np.ndarray:
     """Area under the share of shifted data sets that keep at least a share t of the clean accuracy, over t from 0 to 1.
 
-    That area is the mean over the sets of min(1, accuracy / clean accuracy). Clean accuracy is that on the validation images of the same classes
-    where the suite asks them (`val-of-…`), so that a set read among 200 classes is compared in that reading, and on all of them otherwise.
-    Denominators: the images of each set, resampled independently; the sets weigh equally. Undefined without a shifted set. No reference table.
+    That area is the mean over the sets of min(1, accuracy / clean accuracy). Clean accuracy is that on the validation images of the same
+    classes where the suite has them (`val-of-…`), so that a set read among 200 classes is compared in that reading, and on all of them
+    otherwise. Denominators: the images of each set, resampled independently; the sets weigh equally. Undefined without a shifted set. No
+    reference table.
     """
     sets = [name for name, severity in errors.cells if not severity and name != "clean" and not name.startswith("val-of-")]
     if not sets:
-        raise NotApplicable(f"suite '{errors.suite}' asks no shifted data set")
+        raise NotApplicable(f"suite '{errors.suite}' has no shifted data set")
     kept = [_kept(1.0 - errors.of(name, [""]), 1.0 - errors.of(_clean(name, errors), [""]), name) for name in sets]
     mean: np.ndarray = np.mean(kept, axis=0)
     return mean
@@ -98,6 +100,6 @@ def _clean(name: str, errors: CellMeans) -> str:
 
 def _kept(shifted: np.ndarray, clean: np.ndarray, name: str) -> np.ndarray:
     if not clean[0] > 0:
-        raise NotApplicable(f"no clean image is answered correctly, so that '{name}' can keep nothing")
+        raise NotApplicable(f"no clean image is classified correctly, so that '{name}' can keep nothing")
     share: np.ndarray = np.minimum(1.0, np.divide(shifted, clean, out=np.zeros_like(shifted), where=clean > 0))
     return share

@@ -1,4 +1,4 @@
-"""How many objects keep their answer on every background (the background challenge)."""
+"""Accuracy of objects on the worst background (the background challenge)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from robustvit.spec.registry import metric
     needs=("value_robust",),
 )
 def challenge_accuracy(records: pd.DataFrame) -> np.ndarray:
-    """Share of foregrounds that are answered rightly on every background.
+    """Share of foregrounds that are classified correctly on every background.
 
-    Denominator: all foregrounds of the cell, n, 4,050 where all are there; those that are wrong on their own picture are asked like the others.
-    The authors' leaderboard shows this share (ResNet-50: 22.3); their script prints its complement, the vulnerable foregrounds. Wilson
-    interval. No reference table.
+    Denominator: all foregrounds of the cell, n, 4,050 where all are there; those misclassified on their own image are tested like the
+    others. The authors' leaderboard shows this share (ResNet-50: 22.3); their script prints its complement, the vulnerable foregrounds.
+    Wilson interval. No reference table.
     """
     return np.asarray(records["value_robust"], dtype=np.float64)

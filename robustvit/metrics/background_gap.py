@@ -1,4 +1,4 @@
-"""What of a model's accuracy stands when only the object, or only its surroundings, is shown (imagenet-boxes)."""
+"""The accuracy that remains when only the object, or only its surroundings, is visible (imagenet-boxes)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SOURCE = "Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Explo
 def foreground_retention(means: CellMeans) -> np.ndarray:
     """Accuracy on the objects alone (`foreground`), divided by that on the same images whole (`full`).
 
-    Denominator: the images of imagenet-boxes, the same n in either. 100 where surroundings do not matter. Undefined where no whole image is answered
-    rightly. No reference table.
+    Denominator: the images of imagenet-boxes, the same n in either. 100 where surroundings do not matter. Undefined where no whole image is
+    classified correctly. No reference table.
     """
     return _retained(*(1.0 - means.each(["foreground", "full"], [""])))
 
@@ -25,8 +25,8 @@ def foreground_retention(means: CellMeans) -> np.ndarray:
 def background_retention(means: CellMeans) -> np.ndarray:
     """Accuracy on the surroundings alone (`background`), divided by that on the same images whole (`full`).
 
-    Denominator: the images of imagenet-boxes, the same n in either. 0 where the object alone counts; boxes leave parts of some objects outside.
-    Undefined where no whole image is answered rightly. No reference table.
+    Denominator: the images of imagenet-boxes, the same n in either. 0 where the object alone counts; boxes leave parts of some objects
+    outside. Undefined where no whole image is classified correctly. No reference table.
     """
     return _retained(*(1.0 - means.each(["background", "full"], [""])))
 
@@ -50,8 +50,8 @@ def background_retention_top5(means: CellMeans) -> np.ndarray:
 
 
 def _retained(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """(1 + R,) quotients, NaN where a resample holds no right answer. Raises NotApplicable where there is none at all."""
+    """(1 + R,) quotients, NaN where a resample has no correct prediction. Raises NotApplicable where there is none at all."""
     if whole[0] == 0.0:
-        raise NotApplicable("no whole image is answered rightly")
+        raise NotApplicable("no whole image is classified correctly")
     quotient: np.ndarray = np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0.0)
     return quotient

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it says."""
+"""Calibration: whether a model is correct as often as its confidence says."""
 
 from __future__ import annotations
 
@@ -44,38 +44,40 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     needs=("label", "pred", "logits"),
 )
 def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
-    """ece after temperature scaling: logits are divided by the T that makes the likelihood of one half of the samples largest; the other half is judged.
+    """ece after temperature scaling: T maximises the likelihood of one half of the samples, the other half is scored.
 
-    It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined on data that groups them. Halves are drawn by a hash of
-    the sample's id, so that a sample is always on the same side. bins: as for ece. Denominator: the judged half, n. Bootstrap interval over
-    the judged half with T held fixed. No reference table.
+    Logits are divided by T. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined
+    on data that groups them. Halves are drawn by a hash of the sample's id, so that a sample is always on the same side. bins: as for ece.
+    Denominator: the scored half, n. Bootstrap interval over the scored half with T held fixed. No reference table.
     """
     logits = np.stack(records["logits"].to_list()).astype(np.float64)
     logits = logits if context.reading_columns is None else logits[:, context.reading_columns]
     if bool((logits.argmax(axis=1) != records["pred"]).any()):
         raise NotApplicable(
-            "the answers are not those of the kept logits: the data's reading groups them, or an older run does not tell which it takes"
+            "the predictions are not those of the kept logits: the data's reading groups them, or an older run did not record it"
         )
     label = np.asarray(records["label"])
-    judged = np.array([_coin(name) for name in records["sample"]])
-    if not 0 < judged.sum() < len(judged):
-        raise NotApplicable(f"it takes samples in both halves; here are {len(judged)} samples in one")
-    log_p = log_softmax(logits / temperature(logits[~judged], label[~judged]), axis=1)
-    gaps = _gaps(np.exp(log_p.max(axis=1)), logits.argmax(axis=1) == label, bins) * judged[:, None]
+    scored = np.array([_coin(name) for name in records["sample"]])
+    if not 0 < scored.sum() < len(scored):
+        raise NotApplicable(f"it takes samples in both halves; here are {len(scored)} samples in one")
+    log_p = log_softmax(logits / temperature(logits[~scored], label[~scored]), axis=1)
+    gaps = _gaps(np.exp(log_p.max(axis=1)), logits.argmax(axis=1) == label, bins) * scored[:, None]
 
     def of(weights: np.ndarray) -> np.ndarray:
-        error: np.ndarray = np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * judged).sum(axis=1), 1e-300)
+        error: np.ndarray = np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * scored).sum(axis=1), 1e-300)
         return error
 
-    return Weighted(of, low=0.0, high=1.0, counted=int(judged.sum()))
+    return Weighted(of, low=0.0, high=1.0, counted=int(scored.sum()))
 
 
 def temperature(logits: np.ndarray, label: np.ndarray) -> float:
     """The T in [0.01, 100] that makes the mean negative log-likelihood of labels (n,) under softmax(logits / T) least; logits (n, K)."""
     rows = np.arange(len(label))
-    found = minimize_scalar(
-        lambda log_t: -float(log_softmax(logits / np.exp(log_t), axis=1)[rows, label].mean()), bounds=(np.log(0.01), np.log(100.0)), method="bounded"
-    )  # fmt: skip
+
+    def mean_nll(log_t: float) -> float:
+        return -float(log_softmax(logits / np.exp(log_t), axis=1)[rows, label].mean())
+
+    found = minimize_scalar(mean_nll, bounds=(np.log(0.01), np.log(100.0)), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -87,10 +89,10 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> float:
     needs=("label", "pred", "confidence"),
 )
 def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] = 100) -> Weighted:
-    """Root mean square calibration error over bins of `beta` samples of like confidence, as the authors' code computes it.
+    """Root mean square calibration error over bins of `beta` samples of similar confidence, as the authors' code computes it.
 
-    That code lets the last bin run to the end and then skips it, so the most confident samples do not count: kept, since published numbers have it.
-    Denominator: all samples of the cell, n; undefined below two bins. Bootstrap interval. No reference table.
+    In that code the last bin runs to the end and is then skipped, so the most confident samples do not count: kept, since published numbers
+    have it. Denominator: all samples of the cell, n; undefined below two bins. Bootstrap interval. No reference table.
     """
     order = np.argsort(np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)
@@ -116,7 +118,8 @@ def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] 
 def aurra(records: pd.DataFrame) -> Weighted:
     """Area under the response rate accuracy curve: accuracy on the most confident k samples, averaged over k from 1 to all.
 
-    Denominator: all samples of the cell, n; equally confident samples stand in the order of their ids. Bootstrap interval. No reference table.
+    Denominator: all samples of the cell, n; equally confident samples are in the order of their ids. Bootstrap interval. No reference
+    table.
     """
     order = np.argsort(-np.asarray(records["confidence"]), kind="stable")
     right = np.asarray(records["pred"] == records["label"], dtype=np.float64)[order]
@@ -135,7 +138,7 @@ def _drawn(statistic: Callable[[np.ndarray], float], order: np.ndarray) -> Calla
 
 
 def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
-    """(n, bins): in the bin of its confidence, how far a sample's answer (1 right, 0 wrong) lies above it; 0 in the others."""
+    """(n, bins): in the bin of its confidence, how far a sample's outcome (1 correct, 0 not) lies above it; 0 in the others."""
     edges = np.linspace(0.0, 1.0, bins + 1).astype(confidence.dtype)  # in the stored precision, so that 0.2 lies on the edge 0.2
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
     gaps = np.zeros((len(confidence), bins))
@@ -144,5 +147,5 @@ def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _coin(name: str) -> bool:
-    """One of two sides, by the sample's id alone."""
+    """Which half a sample belongs to, by its id alone."""
     return bool(hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1)

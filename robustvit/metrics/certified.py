@@ -1,7 +1,7 @@
-"""What a certificate proves: answers that no attack in its threat model can change, as shares of all samples.
+"""Certified accuracy: predictions that no attack in the threat model of a certificate can change, as shares of all samples.
 
-A sample that is certified and wrong does not count. Every patch size is asked of the same stored votes; no other classes compete than those of the data's
-first reading.
+A sample that is certified and misclassified does not count. Every patch size is computed from the same stored votes; only the classes of
+the data's first reading compete.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from robustvit.statistics.metric_context import MetricContext
 
 Patch = Annotated[int, Ge(1)]
 
-_VOTES = ("label", "vote", "votes_first", "votes_second", "votes", "tokens")  # which votes on ablations have
+_VOTES = ("label", "vote", "votes_first", "votes_second", "votes", "tokens")  # columns of votes on ablations
 
 
 @metric(source="Levine and Feizi 2020; Salman et al. 2022, with an exact count", unit="%", higher_is_better=True, needs=_VOTES)
 def certified_accuracy(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
-    """Share of samples that are answered rightly, and would be with any square patch of `patch` pixels anywhere in the picture.
+    """Share of samples classified correctly, with or without any square patch of `patch` pixels anywhere in the image.
 
-    Holds where votes of the first class − votes of the second > 2Δ, with Δ the most ablations that such a patch can touch, counted over all its places;
-    strict, so that ties help nobody. Denominator: all samples of the cell, n. Wilson interval. No reference table. A cell with `stop_at` knows the one size.
+    Holds where votes of the first class − votes of the second > 2Δ, with Δ the most ablations that such a patch can touch, counted over all
+    its places; strict, so that ties do not count. Denominator: all samples of the cell, n. Wilson interval. No reference table. A cell with
+    `stop_at` has the one size.
     """
     ablations = _ablations(context, patch)
     return _right(records) * (_lead(records, ablations) > 2 * ablations.touched(patch))
@@ -39,7 +40,8 @@ def certified_accuracy(records: pd.DataFrame, context: MetricContext, *, patch: 
 def certified_paper(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
     """As `certified_accuracy` with the published ⌈(patch + width − 1) / stride⌉ for Δ: to compare with published numbers, and no proof.
 
-    It is too small where stride does not divide the side of the picture, for some sizes. Where it is right both metrics agree. Denominator and interval as there.
+    It is too small where stride does not divide the side of the image, for some sizes. Where it is exact both metrics agree. Denominator
+    and interval as there.
     """
     ablations = _ablations(context, patch)
     if context.stop_at:
@@ -49,7 +51,7 @@ def certified_paper(records: pd.DataFrame, context: MetricContext, *, patch: Pat
 
 @metric(source="definition", unit="px", higher_is_better=True, needs=_VOTES)
 def largest_patch(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
-    """The side of the largest square patch that the certificate holds against, the mean over samples; 0 for an answer that is wrong or holds against none.
+    """Mean side of the largest square patch that the certificate holds against; 0 for a misclassified or uncertified sample.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
@@ -65,9 +67,10 @@ def largest_patch(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
     needs=("label", "vote", "patch_held"),
 )
 def certified_by_place(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
-    """As `certified_accuracy`, counted place by place: what the patch could do to the very votes it touches there, not to the most that any place has.
+    """As `certified_accuracy`, place by place: counts the votes that the patch touches there, not the most that it touches anywhere.
 
-    Proves what that metric proves and often more, about the same smoothed model. Denominator: all samples of the cell, n. Wilson interval. No reference table.
+    Proves what that metric proves and often more, about the same smoothed model. Denominator: all samples of the cell, n. Wilson interval.
+    No reference table.
     """
     _ablations(context, patch)
     return np.asarray(_right(records) * np.asarray(records["patch_held"] >= patch))
@@ -75,7 +78,7 @@ def certified_by_place(records: pd.DataFrame, context: MetricContext, *, patch: 
 
 @metric(source="definition", unit="px", higher_is_better=True, needs=("label", "vote", "patch_held"))
 def largest_patch_by_place(records: pd.DataFrame) -> np.ndarray:
-    """As `largest_patch`, counted place by place: the mean side of the largest square patch that an answer holds against; 0 for one that is wrong.
+    """As `largest_patch`, place by place: mean side of the largest certified square patch; 0 for a misclassified sample.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
@@ -84,7 +87,7 @@ def largest_patch_by_place(records: pd.DataFrame) -> np.ndarray:
 
 @metric(source="Salman et al. 2022 (ablation accuracy)", unit="%", higher_is_better=True, needs=("votes_label", "votes"))
 def ablation_accuracy(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
-    """Share of votes that are for the label: how often the model is right on one ablation.
+    """Share of votes that are for the label: how often the model is correct on one ablation.
 
     Denominator: all votes on all samples of the cell; n counts samples. Bootstrap over samples. No reference table.
     """
@@ -95,7 +98,7 @@ def ablation_accuracy(records: pd.DataFrame, context: MetricContext) -> np.ndarr
 
 @metric(source="definition", unit="votes", higher_is_better=False, needs=("votes", "tokens"))
 def votes_needed(records: pd.DataFrame) -> np.ndarray:
-    """How many votes were counted on a sample, the mean: all of them, or with `stop_at` those that it took to decide the certificate.
+    """Mean number of votes counted on a sample: all of them, or with `stop_at` those that decided the certificate.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
@@ -110,10 +113,10 @@ def votes_needed(records: pd.DataFrame) -> np.ndarray:
     needs=("label", "pred", "radius", "level"),
 )
 def certified_accuracy_l2(records: pd.DataFrame, *, radius: Annotated[float, Ge(0)]) -> np.ndarray:
-    """Share of samples that are answered rightly, and would be with any change of l2 norm up to `radius` (pixels in [0, 1]).
+    """Share of samples classified correctly, with or without any perturbation of l2 norm up to `radius` (pixels in [0, 1]).
 
-    Holds for each sample with the probability that the column `level` says, over the noise drawn for its certificate. Abstentions count as wrong.
-    Denominator: all samples of the cell, n. Wilson interval (over samples; it knows nothing of `level`). No reference table.
+    Holds for each sample with the probability in the column `level`, over the noise drawn for its certificate. Abstentions count as
+    misclassified. Denominator: all samples of the cell, n. Wilson interval (over samples; it does not include `level`). No reference table.
     """
     return np.asarray((records["pred"] == records["label"]) & (records["radius"] >= radius), dtype=np.float64)
 
@@ -126,7 +129,7 @@ def certified_accuracy_l2(records: pd.DataFrame, *, radius: Annotated[float, Ge(
     needs=("label", "pred", "radius"),
 )
 def average_certified_radius(records: pd.DataFrame) -> np.ndarray:
-    """The certified l2 radius, the mean over samples; 0 for an answer that is wrong or withheld.
+    """Mean certified l2 radius; 0 for a misclassified sample or an abstention.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """
@@ -135,7 +138,7 @@ def average_certified_radius(records: pd.DataFrame) -> np.ndarray:
 
 @metric(source="Cohen et al. 2019", url="https://arxiv.org/abs/1902.02918", unit="%", higher_is_better=False, needs=("pred", "level"))
 def abstention(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples on which the smoothed model gives no answer, since no class was shown to have the larger half.
+    """Share of samples on which the smoothed model abstains, since no class was shown to have the majority.
 
     Denominator: all samples of the cell, n. Wilson interval. No reference table.
     """
@@ -155,9 +158,9 @@ def _ablations(context: MetricContext, patch: int | None) -> Ablations:
 
 
 def _lead(records: pd.DataFrame, ablations: Ablations) -> np.ndarray:
-    """By how many votes the first class is sure to lead: those that were not counted may all be for the second."""
-    unseen = ablations.count - records["votes"]
-    return np.asarray(records["votes_first"] - records["votes_second"] - unseen, dtype=np.int64)
+    """By how many votes the first class leads at least: those that were not counted may all be for the second."""
+    uncounted = ablations.count - records["votes"]
+    return np.asarray(records["votes_first"] - records["votes_second"] - uncounted, dtype=np.int64)
 
 
 def _right(records: pd.DataFrame) -> np.ndarray:

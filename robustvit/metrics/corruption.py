@@ -1,7 +1,8 @@
 """Errors under common corruptions, plain and relative to AlexNet's.
 
-At least five numbers go by the name of mCE. Here each has a name of its own: `mce_alexnet` divides by AlexNet's errors, `mean_err_15` does
-not, `relative_mce_alexnet` subtracts the clean errors first. All but `mean_err_19` take the fifteen test corruptions, without the four extra ones.
+At least five numbers are called mCE. Here each has a name of its own: `mce_alexnet` divides by AlexNet's errors, `mean_err_15` does not,
+`relative_mce_alexnet` subtracts the clean errors first. All but `mean_err_19` use the fifteen test corruptions, without the four extra
+ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
 def corruption_error(errors: CellMeans, corruption: str) -> np.ndarray:
-    """Top-1 error under one corruption, averaged over the severities that the suite asks.
+    """Top-1 error under one corruption, averaged over the severities of the suite.
 
     Denominator: all samples, the same n at every severity; the severities weigh equally. Undivided: no reference table. Bootstrap
     interval over samples, shared by the severities.
@@ -33,13 +34,13 @@ def corruption_error(errors: CellMeans, corruption: str) -> np.ndarray:
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
 def mean_corruption_error(errors: CellMeans) -> np.ndarray:
-    """`corruption_error` averaged over every corruption that the suite asks; comparable only within one suite.
+    """`corruption_error` averaged over every corruption of the suite; comparable only within one suite.
 
     Denominator: all samples, the same n in every cell; corruptions weigh equally, whatever their number of severities. No reference table.
     """
     corruptions = list(dict.fromkeys(name for name, severity in errors.cells if severity))
     if not corruptions:
-        raise NotApplicable(f"suite '{errors.suite}' asks no corruption with severities")
+        raise NotApplicable(f"suite '{errors.suite}' has no corruption with severities")
     mean: np.ndarray = errors.each(corruptions).mean(axis=0)
     return mean
 
@@ -63,7 +64,7 @@ def mce_alexnet(errors: CellMeans) -> np.ndarray:
     """mCE: the mean over the fifteen corruptions of their error, averaged over five severities, divided by AlexNet's. AlexNet has 100.
 
     Denominator: all samples, the same n in all 75 cells; reference table `alexnet.json`, ce_mean. Defined on ImageNet's thousand classes.
-    The published numbers stand on 50,000 images of the released files; look at n and source before comparing.
+    The published numbers are from 50,000 images of the released files; compare n and source first.
     """
     _on_imagenet(errors)
     reference = alexnet()["ce_mean"]
@@ -77,7 +78,7 @@ def relative_mce_alexnet(errors: CellMeans) -> np.ndarray:
     """Relative mCE: as mce_alexnet, of the errors above the clean error, for the model and for AlexNet alike. AlexNet has 100.
 
     Denominator: all samples, the same n in the 75 cells and the clean one; reference tables `alexnet.json`, ce_mean and clean. Near 0 a
-    model loses nothing under corruption, which a bad clean accuracy makes easy: read it beside mce_alexnet.
+    model loses nothing under corruption, which is easy with a low clean accuracy: read it beside mce_alexnet.
     """
     _on_imagenet(errors)
     reference = alexnet()["ce_mean"]
@@ -109,8 +110,8 @@ def mean_err_15(errors: CellMeans) -> np.ndarray:
 def mean_err_19(errors: CellMeans) -> np.ndarray:
     """Top-1 error averaged over five severities and over nineteen corruptions, the four extra ones among them, not divided by anything.
 
-    Denominator: all samples, the same n in all 95 cells, which weigh equally. On any data. What that script prints under the name of mCE, which it is
-    not: see mce_alexnet. No reference table.
+    Denominator: all samples, the same n in all 95 cells, which weigh equally. On any data. That script prints it under the name of mCE,
+    which it is not: see mce_alexnet. No reference table.
     """
     mean: np.ndarray = errors.each([*alexnet()["ce_mean"], *EXTRA], SEVERITIES).mean(axis=0)
     return mean

@@ -1,7 +1,7 @@
-"""How steady answers are while a picture changes little by little: flip rates and top-5 distances of clips.
+"""Stability of predictions while an image changes gradually: flip rates and top-5 distances of clips.
 
 Frames are samples; `against` in their Records names the frame of the same clip that each is compared with. No label is used, so a model
-that always gives one answer has the best score: read these beside its accuracy.
+that always predicts one class has the best score: read these beside its accuracy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOP = 5
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.3", unit="%", higher_is_better=False, needs=("pred", "against"))
 def flip_rate(records: pd.DataFrame) -> Clustered:
-    """FP: how often the answer to a frame differs from the answer to the frame that it is compared with.
+    """FP: how often the prediction on a frame differs from that on the frame that it is compared with.
 
     Denominator: the clips, n; each is the mean over its comparisons. Noise is compared with the clean first frame, everything else with the
     frame before, by the difficulty. Bootstrap interval over clips. No reference table.
@@ -53,7 +53,7 @@ def top5_distance(records: pd.DataFrame) -> Clustered:
     needs=("pred", "against"),
 )
 def mean_flip_rate(means: CellMeans) -> np.ndarray:
-    """mFP: the flip rate averaged over every sequence that the suite asks, not divided by anything; comparable only within one suite.
+    """mFP: the flip rate averaged over every sequence of the suite, not divided by anything; comparable only within one suite.
 
     Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
     """
@@ -72,8 +72,8 @@ def mean_flip_rate(means: CellMeans) -> np.ndarray:
 def mfr_alexnet(means: CellMeans) -> np.ndarray:
     """mFR: the mean over ImageNet-P's ten test sequences at difficulty 1 of their flip rate, divided by AlexNet's. AlexNet has 100.
 
-    Denominator: the clips, the same n in all ten; reference table `alexnet.json`, flip_rate (50,000 clips of the released videos). Defined on
-    ImageNet's thousand classes. Look at n and source before comparing with published numbers.
+    Denominator: the clips, the same n in all ten; reference table `alexnet.json`, flip_rate (50,000 clips of the released videos). Defined
+    on ImageNet's thousand classes. Compare n and source before comparing with published numbers.
     """
     if means.data != "imagenet" or means.classes != 1000:
         raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{means.data}' with {means.classes}")
@@ -89,7 +89,7 @@ def mfr_alexnet(means: CellMeans) -> np.ndarray:
     needs=("top5", "against"),
 )
 def mean_top5_distance(means: CellMeans) -> np.ndarray:
-    """T5D averaged over every sequence that the suite asks, not divided by anything; comparable only within one suite.
+    """T5D averaged over every sequence of the suite, not divided by anything; comparable only within one suite.
 
     Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
     """
@@ -106,11 +106,11 @@ def mean_top5_distance(means: CellMeans) -> np.ndarray:
     needs=("top5", "against"),
 )
 def mt5d(means: CellMeans, *, baseline: tuple[float, ...] | None = None) -> np.ndarray:
-    """mT5D: the mean over ImageNet-P's ten test sequences at difficulty 1 of their T5D, divided by a baseline's; published ones use AlexNet's.
+    """mT5D: the mean over ImageNet-P's ten test sequences at difficulty 1 of T5D, divided by a baseline's; published ones use AlexNet's.
 
-    AlexNet's T5Ds were never published as text, so none ship here. baseline: ten numbers of yours, as `top5_distance` gives them, in the order
-    gaussian_noise, shot_noise, motion_blur, zoom_blur, snow, brightness, translate, rotate, tilt, scale. Denominator: the clips, the same n in
-    all ten. Without a baseline: undefined.
+    AlexNet's T5Ds were never published as text, so none ship here. baseline: ten numbers of yours, as `top5_distance` gives them, in the
+    order gaussian_noise, shot_noise, motion_blur, zoom_blur, snow, brightness, translate, rotate, tilt, scale. Denominator: the clips, the
+    same n in all ten. Without a baseline: undefined.
     """
     names = list(alexnet()["flip_rate"])
     if baseline is None:
@@ -122,8 +122,8 @@ def mt5d(means: CellMeans, *, baseline: tuple[float, ...] | None = None) -> np.n
 
 def distances(then: np.ndarray, now: np.ndarray) -> np.ndarray:
     """(N,) top-5 distances of (N, 5) class indices, best first; −1 where a model has fewer classes."""
-    met = then[:, :, None] == now[:, None, :]
-    place = np.where(met.any(axis=2), met.argmax(axis=2), _TOP)
+    same = then[:, :, None] == now[:, None, :]
+    place = np.where(same.any(axis=2), same.argmax(axis=2), _TOP)
     moved = np.abs(place - np.arange(_TOP)) * (then >= 0)
     total: np.ndarray = moved.sum(axis=1)
     return total
@@ -138,12 +138,12 @@ class _Pairs(NamedTuple):
 
 
 def _pairs(records: pd.DataFrame) -> _Pairs:
-    """Every frame whose counterpart is there too."""
+    """Every frame that is compared with one that is there too."""
     named = records["sample"].astype("str").str.rsplit("#", n=1, expand=True)
     clips, frames = named[0], named[1].astype("int64") if len(records) else named.get(1)
     rows = pd.DataFrame({"clip": clips, "frame": frames, "then": np.arange(len(records))})
-    asked = pd.DataFrame({"clip": clips, "frame": records["against"].to_numpy(), "now": np.arange(len(records))})
-    both = asked[asked["frame"] >= 0].merge(rows, on=["clip", "frame"])
+    compared = pd.DataFrame({"clip": clips, "frame": records["against"].to_numpy(), "now": np.arange(len(records))})
+    both = compared[compared["frame"] >= 0].merge(rows, on=["clip", "frame"])
     return _Pairs(both["now"].to_numpy(), both["then"].to_numpy(), both["clip"].to_numpy())
 
 
@@ -157,7 +157,7 @@ def _of_clips(pairs: _Pairs, values: np.ndarray) -> Clustered:
 def _sequences(means: CellMeans) -> list[str]:
     names = list(dict.fromkeys(name for name, severity in means.cells if severity))
     if not names:
-        raise NotApplicable(f"suite '{means.suite}' asks no sequence")
+        raise NotApplicable(f"suite '{means.suite}' has no sequence")
     return names
 
 

@@ -1,4 +1,4 @@
-"""What the analysis loss_surface measured: on how many images the input gradient misleads."""
+"""Whether input gradients are reliable, from the analysis loss_surface: on how many images they mislead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from robustvit.spec.registry import metric
 
-DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes differ by a hundredth, where they are not by all of it
+DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes differ by a hundredth, where they are masked by all of it
 
 
 @metric(
@@ -18,10 +18,10 @@ DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes di
     needs=("value_slope_error", "gradient"),
 )
 def slope_disagreement(records: pd.DataFrame) -> np.ndarray:
-    """Share of images on which the loss does not follow its input gradient: the slope differs from a finite difference by more than a factor of two.
+    """Share of images whose input gradient is not the slope of the loss: it differs from a finite difference by a factor above two.
 
-    Denominator: the images of the cell whose gradient is the model's own; n leaves out those where a surrogate stands in its place
-    (straight-through), which never claimed to be a slope. Wilson interval. No reference table: 0 where gradients are what they say.
+    Denominator: the images of the cell whose gradient is the model's own; n leaves out those where a surrogate replaces it
+    (straight-through), which is no slope by design. Wilson interval. No reference table: 0 for honest gradients.
     """
     disagrees = np.asarray(records["value_slope_error"] > DISAGREES, dtype=np.float64)
     return np.where(np.asarray(records["gradient"] == "straight-through"), np.nan, disagrees)
@@ -35,9 +35,9 @@ def slope_disagreement(records: pd.DataFrame) -> np.ndarray:
     needs=("value_step_gain", "value_random_gain"),
 )
 def random_step_wins(records: pd.DataFrame) -> np.ndarray:
-    """Share of images on which one of a few random steps raises the loss by more than the step along the gradient's sign, of the same length.
+    """Share of images on which one of a few random steps raises the loss more than the step along the gradient's sign of the same length.
 
-    Denominator: all images of the cell, n. Wilson interval. No reference table: 0 where gradients lead anywhere, since a random step gains about
+    Denominator: all images of the cell, n. Wilson interval. No reference table: 0 for honest gradients, since a random step gains about
     a share of 1/√(number of pixels) of what the gradient's does.
     """
     return np.asarray(records["value_random_gain"] > records["value_step_gain"], dtype=np.float64)
@@ -50,7 +50,7 @@ def random_step_wins(records: pd.DataFrame) -> np.ndarray:
     needs=("value_probability",),
 )
 def probability_outputs(records: pd.DataFrame) -> np.ndarray:
-    """Share of images for which the model's outputs are probabilities where logits are meant: cross-entropy takes the softmax of a softmax.
+    """Share of images whose outputs are probabilities where logits are expected: cross-entropy takes the softmax of a softmax.
 
     Denominator: all images of the cell, n. Wilson interval. No reference table.
     """

@@ -1,4 +1,4 @@
-"""How much probability the label was given: two proper scores."""
+"""Proper scores of the predicted probabilities: negative log-likelihood and Brier score."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Do models see as people do? Shape or texture, accuracy beside people's, and whether both err on the same pictures.
+"""Models compared with people: accuracy beside people's, and whether both err on the same images.
 
-Answers to a picture (in fact_humans) are the categories that each person chose, −1 where no answer came in time, which is wrong. Averages are
-taken over the conditions that the authors count (fact_counted): not those without manipulation, nor those where people, too, are right less than
-20 % of the time. A resample that draws no sample of a condition averages over the others.
+Responses to an image (in fact_humans) are the categories that each person chose, −1 where none came in time, which counts as wrong.
+Averages are taken over the conditions that the authors count (fact_counted): not those without manipulation, nor those where people, too,
+are correct less than 20 % of the time. A resample that draws no sample of a condition averages over the others.
 """
 
 from __future__ import annotations
@@ -25,62 +25,6 @@ SETS = (
 
 
 @metric(
-    source="Geirhos et al. 2019, ImageNet-trained CNNs are biased towards texture",
-    url="https://github.com/bethgelab/model-vs-human",
-    unit="%",
-    higher_is_better=True,
-    needs=("label", "pred", "fact_texture"),
-)
-def shape_bias(records: pd.DataFrame) -> Weighted:
-    """Among answers that name the shape or the texture, the share that names the shape. About 96 for people.
-
-    Denominator: the pictures whose shape and texture differ and whose answer is one of the two, n; undefined where there is none. The share hides how
-    rare such answers are: read it beside shape_decisions and texture_decisions. Bootstrap interval. No reference table.
-    """
-    shape, texture = _decisions(records)
-    if not (shape | texture).any():
-        raise NotApplicable("no answer names the shape or the texture of a picture where they differ")
-    both = np.stack([shape, shape | texture], axis=1)
-
-    def share(weights: np.ndarray) -> np.ndarray:
-        hits, all_of_them = (weights @ both.astype(weights.dtype)).astype(np.float64).T
-        return _over(hits, all_of_them)
-
-    return Weighted(share, low=0.0, high=1.0, counted=int((shape | texture).sum()))
-
-
-@metric(
-    source="Geirhos et al. 2019, ImageNet-trained CNNs are biased towards texture",
-    url="https://github.com/bethgelab/model-vs-human",
-    unit="%",
-    higher_is_better=True,
-    needs=("label", "pred", "fact_texture"),
-)
-def shape_decisions(records: pd.DataFrame) -> np.ndarray:
-    """Share of the pictures in conflict for which the answer is the shape.
-
-    Denominator: the pictures whose shape and texture differ, 1,200 of the release's 1,280. (The authors' code divides by all; the quotient,
-    shape_bias, is the same.) Wilson interval. No reference table.
-    """
-    return np.where(_conflict(records), _decisions(records).shape, np.nan)
-
-
-@metric(
-    source="Geirhos et al. 2019, ImageNet-trained CNNs are biased towards texture",
-    url="https://github.com/bethgelab/model-vs-human",
-    unit="%",
-    higher_is_better=False,
-    needs=("label", "pred", "fact_texture"),
-)
-def texture_decisions(records: pd.DataFrame) -> np.ndarray:
-    """Share of the pictures in conflict for which the answer is the texture.
-
-    Denominator: the pictures whose shape and texture differ, as for shape_decisions. Wilson interval. No reference table.
-    """
-    return np.where(_conflict(records), _decisions(records).texture, np.nan)
-
-
-@metric(
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
     unit="%",
@@ -90,8 +34,8 @@ def texture_decisions(records: pd.DataFrame) -> np.ndarray:
 def condition_accuracy(records: pd.DataFrame) -> Weighted:
     """Accuracy among the sixteen categories, averaged over the counted conditions of a set; of a set without conditions, its accuracy.
 
-    Denominator: the samples of each condition. In the whole release conditions are equally large, so that this is also the accuracy over all
-    their samples, which the authors report. n is the samples of those conditions. Bootstrap interval. No reference table.
+    Denominator: the samples of each condition. In the whole release conditions are equally large, so that this is also the accuracy over
+    all their samples, which the authors report. n is the samples of those conditions. Bootstrap interval. No reference table.
     """
     conditions, right = _conditions(records), _right(records)[:, None]
     counted = int(conditions.any(axis=1).sum())
@@ -107,9 +51,10 @@ def condition_accuracy(records: pd.DataFrame) -> Weighted:
 def accuracy_difference(records: pd.DataFrame) -> Weighted:
     """Squared difference of a model's and a person's accuracy, averaged over the counted conditions, then over people: in [0, 1].
 
-    Denominator: the samples of each condition for an accuracy, which are fractions; then conditions, then people. n is the samples of those conditions.
-    Chance lifts squares: a value is too high by the share of samples on which the two differ, divided by the samples of a condition (a quarter of
-    160: by 0.0016). Published values are so, too; the bootstrap interval is put about the value. No reference table.
+    Denominator: the samples of each condition for an accuracy, which are fractions; then conditions, then people. n is the samples of those
+    conditions. Sampling biases squares upwards: a value is too high by the share of samples on which the two differ, divided by the samples
+    of a condition (a quarter of 160: by 0.0016). Published values have the same bias; the bootstrap interval is centred on the value. No
+    reference table.
     """
     return _beside_people(records, lambda one: (one.model - one.people) ** 2, (0.0, 1.0))
 
@@ -121,10 +66,10 @@ def accuracy_difference(records: pd.DataFrame) -> Weighted:
     needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
 )
 def observed_consistency(records: pd.DataFrame) -> Weighted:
-    """Share of pictures that a model and a person both get right or both get wrong, averaged over the counted conditions, then over people.
+    """Share of images that a model and a person both get right or both get wrong, averaged over the counted conditions, then over people.
 
-    Denominator: the samples of each condition; then conditions, then people. In [0, 1]; two good observers agree often whatever they see, which
-    error_consistency discounts. n is the samples of those conditions. Bootstrap interval. No reference table.
+    Denominator: the samples of each condition; then conditions, then people. In [0, 1]; two good observers agree often whatever they see,
+    which error_consistency discounts. n is the samples of those conditions. Bootstrap interval. No reference table.
     """
     return _beside_people(records, lambda one: one.agree, (0.0, 1.0))
 
@@ -138,9 +83,9 @@ def observed_consistency(records: pd.DataFrame) -> Weighted:
 def error_consistency(records: pd.DataFrame) -> Weighted:
     """Cohen's κ between a model and a person being right, averaged over the counted conditions, then over people.
 
-    κ = (o − e)/(1 − e), with o the observed consistency and e = p q + (1 − p)(1 − q) what two observers of the accuracies p and q would have by
-    chance; 1 where o is 1. Denominator: the samples of each condition; then conditions, then people. At most 1, 0 at chance. n is the samples
-    of those conditions. Bootstrap interval. No reference table.
+    κ = (o − e)/(1 − e), with o the observed consistency and e = p q + (1 − p)(1 − q) what two observers of the accuracies p and q would
+    have by chance; 1 where o is 1. Denominator: the samples of each condition; then conditions, then people. At most 1, 0 at chance. n is
+    the samples of those conditions. Bootstrap interval. No reference table.
     """
     return _beside_people(records, _kappa, (-1.0, 1.0))
 
@@ -161,7 +106,8 @@ def ood_accuracy(means: CellMeans) -> np.ndarray:
 @metric(
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
-    higher_is_better=False, over="model", of="accuracy_difference", needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
+    higher_is_better=False, over="model", of="accuracy_difference",
+    needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
 )  # fmt: skip
 def mean_accuracy_difference(means: CellMeans) -> np.ndarray:
     """accuracy_difference, averaged over the seventeen sets of model-vs-human.
@@ -174,7 +120,8 @@ def mean_accuracy_difference(means: CellMeans) -> np.ndarray:
 @metric(
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
-    higher_is_better=True, over="model", of="observed_consistency", needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
+    higher_is_better=True, over="model", of="observed_consistency",
+    needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
 )  # fmt: skip
 def mean_observed_consistency(means: CellMeans) -> np.ndarray:
     """observed_consistency, averaged over the seventeen sets of model-vs-human.
@@ -187,7 +134,8 @@ def mean_observed_consistency(means: CellMeans) -> np.ndarray:
 @metric(
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
-    higher_is_better=True, over="model", of="error_consistency", needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
+    higher_is_better=True, over="model", of="error_consistency",
+    needs=("label", "pred", "fact_condition", "fact_counted", "fact_humans"),
 )  # fmt: skip
 def mean_error_consistency(means: CellMeans) -> np.ndarray:
     """error_consistency, averaged over the seventeen sets of model-vs-human.
@@ -195,22 +143,6 @@ def mean_error_consistency(means: CellMeans) -> np.ndarray:
     Denominator: seventeen sets, each weighing the same; all must be there. n is the samples of one set. No reference table.
     """
     return _over_sets(means)
-
-
-class _Decisions(NamedTuple):
-    """(n,) booleans: the answer is the shape, the texture; neither where the two are one category."""
-
-    shape: np.ndarray
-    texture: np.ndarray
-
-
-def _conflict(records: pd.DataFrame) -> np.ndarray:
-    return np.asarray(records["fact_texture"] != records["label"])
-
-
-def _decisions(records: pd.DataFrame) -> _Decisions:
-    conflict = _conflict(records)
-    return _Decisions(conflict & _right(records), conflict & np.asarray(records["pred"] == records["fact_texture"]))
 
 
 def _right(records: pd.DataFrame) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Telling pictures of no known class from the others, by how confident a model is.
+"""Out-of-distribution detection: images of no known class against the others, by a model's confidence.
 
-The score of a picture is minus its largest probability among the 200 classes of ImageNet-O (masked first, softmax second); pictures of no class
-are the positives. The other way round the numbers look splendid and mean something else.
+The score of an image is minus its largest probability among the 200 classes of ImageNet-O (masked first, softmax second); images of no
+class are the positives. With the roles exchanged the numbers are much higher and mean something else.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _RECALL = 0.95
 def confidence(records: pd.DataFrame) -> np.ndarray:
     """Mean of the largest probability among the classes of the data's first reading.
 
-    Denominator: all samples of the cell, n. Higher is not better by itself: see ece where labels are known, and ood_aupr where there are none.
-    Bootstrap interval. No reference table.
+    Denominator: all samples of the cell, n. Higher is not better by itself: see ece where labels are known, and ood_aupr where there are
+    none. Bootstrap interval. No reference table.
     """
     return np.asarray(records["confidence"], dtype=np.float64)
 
@@ -36,8 +36,8 @@ def confidence(records: pd.DataFrame) -> np.ndarray:
 def ood_aupr(means: CellMeans) -> np.ndarray:
     """AUPR of ImageNet-O (positives) against validation images of its 200 classes: average precision, step by step, not by trapezoids.
 
-    Denominators: 2,000 and 10,000 images where all are there; chance is the share of positives, 16.7 %, not 50. Both sets are resampled. No reference
-    table.
+    Denominators: 2,000 and 10,000 images where all are there; chance is the share of positives, 16.7 %, not 50. Both sets are resampled. No
+    reference table.
     """
     ranked = _ranked(means)
     precision = ranked.hits / np.maximum(ranked.hits + ranked.alarms, 1e-300)
@@ -51,7 +51,7 @@ def ood_aupr(means: CellMeans) -> np.ndarray:
     needs=("confidence",),
 )  # fmt: skip
 def ood_auroc(means: CellMeans) -> np.ndarray:
-    """AUROC of ImageNet-O (positives) against validation images of its 200 classes: how often a positive has the higher score, ties one half.
+    """AUROC of ImageNet-O (positives) against validation images of its 200 classes: how often a positive scores higher, ties one half.
 
     Denominators: the images of either set, both resampled. Chance is 50 %. No reference table.
     """
@@ -67,7 +67,7 @@ def ood_auroc(means: CellMeans) -> np.ndarray:
     needs=("confidence",),
 )  # fmt: skip
 def ood_fpr95(means: CellMeans) -> np.ndarray:
-    """False positive rate where the recall of ImageNet-O is nearest to 95 %; of two equally near ones the higher.
+    """False positive rate where the recall of ImageNet-O is nearest to 95 %; the higher of two equally near ones.
 
     Denominators: the images of either set, both resampled. No reference table.
     """
@@ -99,7 +99,7 @@ def _ranked(means: CellMeans) -> _Ranked:
 def _weighted(means: CellMeans, cell: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
     """The confidences of a cell, (n,), and their weights: once each, then as the resamples drew them, (1 + R, n)."""
     if cell not in means.cells:
-        raise NotApplicable(f"suite '{means.suite}' does not ask '{cell[0]}'")
+        raise NotApplicable(f"suite '{means.suite}' has no '{cell[0]}'")
     found = means.cells[cell]
     if found is None:
         raise MissingCells(f"lacking {cell[0]}")

@@ -1,4 +1,4 @@
-"""Distribution shifts: accuracy in both readings, and what it loses against the same classes of the validation set."""
+"""Distribution shifts: accuracy in both readings, and its gap to the same classes of the validation set."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from robustvit.statistics.cell_means import CellMeans
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))
 def top1_1000way(records: pd.DataFrame) -> np.ndarray:
-    """Share of samples whose label is the most likely of all thousand classes, on data that is labelled with some of them.
+    """Share of samples whose label is the most likely of all thousand classes, on data labelled with some of them.
 
-    Denominator: all samples of the cell, n. `top1` of the same rows lets only the data's own classes compete (the reading `mask`), and is never
+    Denominator: all samples of the cell, n. `top1` of the same rows compares the data's own classes only (the reading `mask`), and is never
     lower. On data of all thousand classes there is only one reading, which is top1. Wilson interval. No reference table.
     """
     return np.asarray(records["pred_1000way"] == records["label"], dtype=np.float64)
@@ -25,7 +25,7 @@ def top1_1000way(records: pd.DataFrame) -> np.ndarray:
 def top1_mask(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose label is the most likely of the data's own classes, on data that scores by all thousand (ObjectNet).
 
-    Denominator: all samples of the cell, n. `top1` of the same rows lets all thousand compete, and is never higher. Wilson interval. No
+    Denominator: all samples of the cell, n. `top1` of the same rows compares all thousand, and is never higher. Wilson interval. No
     reference table.
     """
     return np.asarray(records["pred_mask"] == records["label"], dtype=np.float64)
@@ -46,7 +46,7 @@ def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"]
 
 @metric(source="Xiao et al. 2021, Noise or Signal", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
 def background_gap(means: CellMeans) -> np.ndarray:
-    """BG-Gap: accuracy where backgrounds come from pictures of the same class (mixed_same) minus that where they come from any (mixed_rand).
+    """BG-Gap: accuracy with backgrounds from images of the same class (mixed_same) minus that with backgrounds from any (mixed_rand).
 
     Denominator: the images of either variant, 4,050 where all are there; their resamples are independent. No reference table.
     """

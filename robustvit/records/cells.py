@@ -105,9 +105,9 @@ def open_store(store: Store | Path | str) -> Store:
 def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> list[StoredCell]:
     """Every cell that the runs of a store requested, in the order they requested it.
 
-    Where runs requested the same of a model with another version of a plug-in or of the data, the cell is the latest run's: rows of different
-    cells are never mixed. Of a chain of attacks one step only: the first that failed, else the last that all samples have come to, else the first.
-    Raises StoreError for a suite or model that no run requested.
+    Where runs requested the same of a model with another version of a plug-in or of the data, the cell is the latest run's: rows of
+    different cells are never mixed. Of a chain of attacks one step only: the first that failed, else the last that all samples have come
+    to, else the first. Raises StoreError for a suite or model that no run requested.
     """
     facts = _facts(store)
     latest: dict[tuple[Any, ...], Question] = {}
@@ -143,7 +143,7 @@ def _step_to_show(store: Store, steps: Sequence[Question]) -> Question:
 
 
 def setting(question: Question) -> tuple[Any, ...]:
-    """What the cells of two models must share to be compared: transforms, data, scenario, severity, parameters, seed, precision and storage."""
+    """The key by which cells of two models are compared: transforms, data, scenario, severity, parameters, seed, precision, storage."""
     return (
         question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
         question.storage,

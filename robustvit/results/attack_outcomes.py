@@ -26,7 +26,7 @@ _FOLLOW = ("white-box", "transfer", "minimum-norm")  # families of attacks that 
 
 @dataclass(frozen=True)
 class AttackStep:
-    """One attack and, for each attacked sample, whether it fooled the model. eps: inf where the attack has no bound; ball: as tables show it."""
+    """One attack and, per attacked sample, whether it fooled the model. eps: inf for an unbounded attack; ball: as tables show it."""
 
     name: str
     role: Role
@@ -75,8 +75,8 @@ class Setting(NamedTuple):
 def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> Iterator[Setting]:
     """The attacks and loss surfaces beside each attack among `cells`, one setting after the other.
 
-    Cells share a setting where their canonical questions differ in the scenario alone, whatever their suites. others: the cells of the store
-    to look among, besides `cells`. Nothing is read where no cell is an attack.
+    Cells share a setting where their canonical questions differ in the scenario alone, whatever their suites. others: the cells of the
+    store to look among, besides `cells`. Nothing is read where no cell is an attack.
     """
     requested: dict[str, list[str]] = {}
     for one in cells:

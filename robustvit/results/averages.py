@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from robustvit.errors import MetricUndefined, MissingCells
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import Metric
 from robustvit.statistics.intervals import Resampler
 
@@ -24,7 +24,8 @@ class Average:
 def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, MetricList], resampler: Resampler) -> list[list[Average]]:
     """The averages of each group of cells, and the metrics of cells that fit none of its cells. metrics: by suite.
 
-    group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no value.
+    group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no
+    value.
     """
     return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
 
@@ -49,7 +50,7 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
 
 def _averaged(metric: Metric, means: CellMeans, *which: str) -> Score:
     try:
-        return Score(metric, "complete", "", joined(metric, means, *which))
+        return Score(metric, "complete", "", score_means(metric, means, *which))
     except MissingCells as error:
         return Score(metric, "partial", str(error))
     except MetricUndefined as error:

@@ -70,7 +70,7 @@ class MetricList:
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric gives: an estimate, or a status and the reason why there is none. metric: None for a failed cell that no metric fits."""
+    """The result of a metric: an estimate, or the reason why there is none. metric: None for a failed cell that no metric fits."""
 
     metric: Metric | UnknownMetric | None
     status: str
@@ -109,7 +109,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     found = reader.rows(cell.question, metrics.columns)
     rows = found.rows
     if clean is not None and metrics.compares_with_clean:
-        rows = clean_predictions.joined(rows, clean)
+        rows = rows.assign(**{clean_predictions.COLUMN: rows["sample"].map(clean).astype("float64")})
     context = _context(reader, cell) if len(rows) else MetricContext()
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
     resamples = resampler(rows["sample"].tolist())

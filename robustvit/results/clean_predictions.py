@@ -11,15 +11,15 @@ from robustvit.records.cells import RowReader, StoredCell, rows_of
 from robustvit.records.records import Question
 from robustvit.results.attack_outcomes import without_scenario
 
-COLUMN = "clean_pred"
+COLUMN = "clean_pred"  # in the rows of a cell: NaN where the clean prediction is not known
 _PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed images; certificates query another model, analyses measure
 
 
 def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: Iterable[StoredCell]) -> dict[str, pd.Series]:
     """The clean predictions beside each perturbed cell, by its id: a Series by sample. A cell without a clean one beside it is absent.
 
-    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed and
-    precision. The storage may differ, which clean images do not go through.
+    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed
+    and precision. The storage may differ, which clean images do not go through.
     """
     clean = {place: one.question for one in others if one.question.scenario == "clean" and (place := _setting(reader, one.question))}
     read: dict[str, pd.Series] = {}
@@ -31,11 +31,6 @@ def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: It
                 read[beside.cell] = _predictions(reader, beside)
             found[question.cell] = read[beside.cell]
     return found
-
-
-def joined(rows: pd.DataFrame, clean: pd.Series) -> pd.DataFrame:
-    """The rows of a cell with the clean prediction in COLUMN, NaN where it is not known."""
-    return rows.assign(**{COLUMN: rows["sample"].map(clean).astype("float64")})
 
 
 def _predictions(reader: RowReader, question: Question) -> pd.Series:

@@ -1,7 +1,7 @@
-"""Two models on the same samples, and two stores on the same questions: what differs, and whether it is more than chance.
+"""Paired tests of two models on the same samples, and of two stores on the same cells.
 
-Every test is McNemar's, exact: of the samples that only one side got right, a fair coin would give each side half. It is two-sided and
-conservative (no mid-p). P-values are corrected by Holm over all cells of the table's suite, and a verdict is given at 5 %.
+Every test is McNemar's, exact: under the null hypothesis each side has half of the samples that only one side has correct. It is two-sided
+and conservative (no mid-p). P-values are corrected by Holm over all cells of the table's suite, and a verdict is given at 5 %.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from robustvit.records.store import Store
 from robustvit.statistics.intervals import holm, paired
 
 ALPHA = 0.05
-_PLACE = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
+_SETTING = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
 _ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision", "storage"]
 _NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "cell_a", "cell_b"]
-_ARROW = " → "  # between a model and its transforms, as tables and exports name what was transformed
-_JUDGED = ("label", "pred", "against")
+_ARROW = " → "  # between a model and its transforms, as tables and exports write them
+_COLUMNS = ("label", "pred", "against")
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The same question answered twice: rows of the samples both have, sorted by sample, with columns of either side marked _a and _b."""
+    """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b."""
 
     key: tuple[Any, ...]
     a: StoredCell
@@ -39,34 +39,34 @@ class _Pair:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was asked."""
-        return {"suite": self.key[0], **dict(zip(_PLACE, self.key[1:], strict=True))}
+        """The columns of the setting."""
+        return {"suite": self.key[0], **dict(zip(_SETTING, self.key[1:], strict=True))}
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p-value that the samples only one side got right fall evenly on both sides; 1 where there are none."""
+    """Exact two-sided p-value that the samples which only one side has correct are evenly split; 1 where there are none."""
     n = only_a + only_b
     return 1.0 if n == 0 else min(1.0, 2 * float(bdtr(min(only_a, only_b), n, 0.5)))
 
 
 def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = None) -> pd.DataFrame:
-    """Models `a` and `b` cell by cell, over the samples that both answered.
+    """Models `a` and `b` cell by cell, over the samples that both have.
 
-    A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model looks through its own view. A side may be
-    named with its transforms, `demo → attention_temperature(temperature=2)` (`->` will do): then cells of these transforms stand against those of the
-    other side's, or of none where it names none. acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a paired 95 % interval (Bonett
-    and Price's adjusted Wald). only_a, only_b: samples that one alone got right; p is McNemar's exact test on them, p_holm the same corrected over all
-    cells of the suite.
-    verdict: `a better`, `b better`, `no difference shown`, `no shared samples`, `no answers` (an analysis measured something else: see its
-    metrics on the leaderboard), or `clips` (frames are no independent samples, and no label is asked of them: see flip_rate there). Raises StoreError for a model that is not there, and where
-    the two share no cell.
+    A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model has its own view. A side may be
+    named with its transforms, `demo → attention_temperature(temperature=2)` (`->` works, too): then cells of these transforms are compared
+    with those of the other side's, or of none where it names none. acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a
+    paired 95 % interval (Bonett and Price's adjusted Wald). only_a, only_b: samples that one alone has correct; p is McNemar's exact test
+    on them, p_holm the same corrected over all cells of the suite. verdict: `a better`, `b better`, `no difference shown`, `no shared
+    samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), or `clips` (frames are no
+    independent samples, and their labels do not count: see flip_rate there). Raises StoreError for a model that is not there, and where the
+    two share no cell.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in _pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
 
 
 def flips(store: Store | Path | str, a: str, b: str, *, suite: str | None = None) -> pd.DataFrame:
-    """The samples that one of two models got right and the other wrong, in the cells they share. `cell` is a's, `cell_b` is b's."""
+    """The samples that one model has correct and the other misclassifies, in the cells they share. `cell` is a's, `cell_b` is b's."""
     names = ["suite", "data", "cell", "scenario", "severity", "params", "sample", "label", "pred_a", "pred_b", "cell_b"]
     parts = [_flipped(pair) for pair in _pairs(open_store(store), a, b, suite)]
     counts = dict.fromkeys(("label", "pred_a", "pred_b"), "int64")
@@ -74,12 +74,13 @@ def flips(store: Store | Path | str, a: str, b: str, *, suite: str | None = None
 
 
 def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFrame:
-    """What moved between two stores, matched by model label, suite, data, scenario, severity, parameters, transforms and seed.
+    """The differences between two stores, cell by cell.
 
-    Cell ids may differ, as they do between versions. difference is b − a in points of top-1, with the paired interval of `compare`;
-    changed counts the samples with another prediction; equal says whether the records are bitwise the same, samples and columns included.
-    verdict: `identical` (equal records), `moved` (p_holm below 5 %, corrected over all matched cells), `within chance`, `not compared` (no
-    shared samples, or no predictions), `only in a`, `only in b`. Cells that only one store asked are listed without numbers.
+    Cells are matched by model label, suite, data, scenario, severity, parameters, transforms and seed. Cell ids may differ, as they do
+    between versions. difference is b − a in points of top-1, with the paired interval of `compare`; changed counts the samples with another
+    prediction; equal says whether the records are bitwise the same, samples and columns included. verdict: `identical` (equal records),
+    `moved` (p_holm below 5 %, corrected over all matched cells), `within chance`, `not compared` (no shared samples, or no predictions),
+    `only in a`, `only in b`. Cells of one store only are listed without numbers.
     """
     first, second = open_store(store_a), open_store(store_b)
     left, right = _by_label(stored_cells(first)), _by_label(stored_cells(second))
@@ -98,20 +99,24 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
     if not shared:
         raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
     for key in shared:
-        yield _pair(key, (store, left[key]), (store, right[key]), _JUDGED)
+        yield _pair(key, (store, left[key]), (store, right[key]), _COLUMNS)
 
 
 def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
-    """The cells of both sides by what was asked; of their transforms only where neither side is named with its own."""
+    """The cells of both sides by their setting; of their transforms only where neither side is named with its own."""
     names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
     found = stored_cells(store, suite, [model for model, *_ in names])
     if not any(arrow for _, arrow, _ in names):
-        return [_by_place(one for one in found if one.question.model == model) for model in (a, b)]
+        return [_by_setting(one for one in found if one.question.model == model) for model in (a, b)]
     _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
     return [
-        _by_place(replace(one, question=replace(one.question, transforms="")) for one in found if (one.question.model, one.question.transforms) == (model, transforms))
+        _by_setting(
+            replace(one, question=replace(one.question, transforms=""))
+            for one in found
+            if (one.question.model, one.question.transforms) == (model, transforms)
+        )
         for model, _, transforms in names
-    ]  # fmt: skip
+    ]
 
 
 def _refuse_unknown(names: Iterable[str], found: Iterable[StoredCell]) -> None:
@@ -119,10 +124,10 @@ def _refuse_unknown(names: Iterable[str], found: Iterable[StoredCell]) -> None:
     known = list(dict.fromkeys(f"{one.question.model}{_ARROW}{one.question.transforms}".removesuffix(_ARROW) for one in found))
     for name in names:
         if name not in known:
-            raise StoreError(f"no run asked for '{name}'.{nearest(name, known)} These were asked for: {few(known)}.")
+            raise StoreError(f"no run requested '{name}'.{nearest(name, known)} These were requested: {few(known)}.")
 
 
-def _by_place(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
+def _by_setting(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
     return {(one.question.suite, *setting(one.question)): one for one in found}
 
 
@@ -142,11 +147,11 @@ def _pair(key: tuple[Any, ...], a: tuple[Store, StoredCell], b: tuple[Store, Sto
 
 
 def _of_clips(pair: _Pair) -> bool:
-    """Whether the samples are frames of clips: they are no independent samples, and their labels are not what is asked."""
+    """Whether the samples are frames of clips: they are no independent samples, and their labels do not count."""
     return bool({"against", "against_a"} & set(pair.rows.columns))
 
 
-def _right(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
+def _correct(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
     rows = pair.rows
     return np.asarray(rows["pred_a"] == rows["label_a"]), np.asarray(rows["pred_b"] == rows["label_a"])
 
@@ -161,7 +166,7 @@ def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no answers"}
     if _of_clips(pair):
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "clips"}
-    a, b = _right(pair)
+    a, b = _correct(pair)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     low, high = paired(only_a, only_b, n) if sign == 1 else paired(only_b, only_a, n)
     return {
@@ -192,20 +197,20 @@ def _flipped(pair: _Pair) -> pd.DataFrame:
     if "pred_a" not in pair.rows or "pred_b" not in pair.rows or _of_clips(pair):
         rows = pd.DataFrame({"sample": [], "label": [], "pred_a": [], "pred_b": []})
     else:
-        a, b = _right(pair)
+        a, b = _correct(pair)
         rows = pair.rows[a != b].rename(columns={"label_a": "label"})[["sample", "label", "pred_a", "pred_b"]]
-    told = {name: getattr(question, name) for name in ("suite", "data", "cell", "scenario", "severity", "params")}
-    return rows.assign(**told, cell_b=pair.b.question.cell)
+    about = {name: getattr(question, name) for name in ("suite", "data", "cell", "scenario", "severity", "params")}
+    return rows.assign(**about, cell_b=pair.b.question.cell)
 
 
 def _moved(key: tuple[Any, ...], a: StoredCell | None, b: StoredCell | None, first: Store, second: Store) -> dict[str, Any]:
     model, suite, *rest = key
-    about = {"model": model, "suite": suite, **dict(zip(_PLACE, rest, strict=True))}
+    about = {"model": model, "suite": suite, **dict(zip(_SETTING, rest, strict=True))}
     if a is None or b is None:
         side, one = ("b", b) if a is None else ("a", a)
         blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "cell_a": "", "cell_b": ""}
         return {**about, **blank, f"cell_{side}": one.question.cell if one else "", "verdict": f"only in {side}"}
-    pair = _pair(key[1:], (first, a), (second, b), _JUDGED)
+    pair = _pair(key[1:], (first, a), (second, b), _COLUMNS)
     numbers = _tested(pair, sign=-1)
     equal = _equal(rows_of(first, a.question).rows, rows_of(second, b.question).rows)
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0
@@ -214,7 +219,7 @@ def _moved(key: tuple[Any, ...], a: StoredCell | None, b: StoredCell | None, fir
 
 
 def _equal(a: pd.DataFrame, b: pd.DataFrame) -> bool:
-    """Whether two tables hold the same samples, columns and bits, in whatever row order. Two empty tables are not evidence of anything."""
+    """Whether two tables hold the same samples, columns and bits, in whatever row order. Two empty tables are not equal."""
     if len(a) == 0 or len(a) != len(b) or set(a.columns) != set(b.columns):
         return False
     left, right = (frame.sort_values("sample", ignore_index=True) for frame in (a, b))

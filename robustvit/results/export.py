@@ -1,7 +1,7 @@
 """The leaderboard in other projects' formats.
 
-csv, parquet and json hold all rows; md and latex fit a page; robustbench and timm hold what readers of those projects' files expect, with null
-or nothing where a store does not know.
+csv, parquet and json hold all rows; md and latex fit a page; robustbench and timm hold what readers of those projects' files expect, with
+null or nothing where a store does not know.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NOT_ESCAPED = {"→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreate
 def export(board: Leaderboard, format: str, path: Path | str | None = None) -> str:
     """The leaderboard as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
 
-    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) give one row per model,
-    or the numbers of one scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the path cannot
-    be written.
+    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) give one row per
+    model, or the numbers of one scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the
+    path cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"the format '{format}' is unknown.{nearest(format, FORMATS)} It takes {', '.join(FORMATS)}.")

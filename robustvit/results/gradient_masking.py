@@ -1,12 +1,12 @@
 """Whether a model masks its gradients, so that attacks which follow them overestimate its robustness: a verdict from its own cells.
 
-The checks are those by which Athalye, Carlini and Wagner (2018, "Obfuscated Gradients Give a False Sense of Security", section 3.1) recognise
-gradients that hide adversarial examples; Carlini et al. (2019, "On Evaluating Adversarial Robustness") require them of every evaluation. An
-attack that should be weaker is compared with those that should be stronger, sample by sample: on every sample that only the weaker one gets
-misclassified the stronger one failed. Loss surfaces come from the analysis `loss_surface`.
+The checks are those by which Athalye, Carlini and Wagner (2018, "Obfuscated Gradients Give a False Sense of Security", section 3.1)
+recognise gradients that hide adversarial examples; Carlini et al. (2019, "On Evaluating Adversarial Robustness") require them of every
+evaluation. An attack that should be weaker is compared with those that should be stronger, sample by sample: on every sample that only the
+weaker one gets misclassified the stronger one failed. Loss surfaces come from the analysis `loss_surface`.
 
-A check fails where this happens on more than 1 % of the samples by an exact binomial test: the probability of as many, were the share 1 %, is
-below 5 % after Holm's correction over all tests of the model. A few samples may be misclassified by luck.
+A check fails where this happens on more than 1 % of the samples by an exact binomial test: the probability of as many, were the share 1 %,
+is below 5 % after Holm's correction over all tests of the model. A few samples may be misclassified by luck.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _SURFACES: tuple[tuple[str, Callable[[pd.DataFrame], np.ndarray]], ...] = (
 class Finding:
     """One check of some cells. claim: what holds where it fails. between: the attacks that it compares.
 
-    count, of: on how many of how many samples the claim holds. p: the probability of as many if the share were 1 %, corrected by Holm. status:
-    `passed`, `failed`, or `unchecked`, where `between` gives the reason.
+    count, of: on how many of how many samples the claim holds. p: the probability of as many if the share were 1 %, corrected by Holm.
+    status: `passed`, `failed`, or `unchecked`, where `between` gives the reason.
     """
 
     check: str
@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """`suspect` where a check failed, `honest` where all passed, else `unchecked`. Transfer, which needs another model, may be missing."""
+        """`suspect` where a check failed, `honest` where all passed but transfer, which needs another model; else `unchecked`."""
         if any(finding.status == "failed" for finding in self.findings):
             return "suspect"
         return "unchecked" if set(self._lacking()) - {_OPTIONAL} else "honest"
@@ -135,7 +135,7 @@ def verdict_word(text: str) -> str:
 
 
 def findings(store: Store | Path | str, models: Iterable[str] | None = None) -> pd.DataFrame:
-    """Every finding about every model of a store, one row each, beside the names of model, transforms, data, seed, precision, view and storage.
+    """Every finding about every model of a store, one row each, with model, transforms, data, seed, precision, view and storage.
 
     Raises StoreError for a store or model that is not there.
     """
@@ -204,9 +204,9 @@ def _finding(check: str, claim: str, between: str, parts: Iterable[_Part], count
 def _unbounded(cells: Sequence[AttackCell]) -> Iterator[Finding]:
     """Attacks whose ball holds the uniform grey image whatever the input: the samples that they left robust.
 
-    In linf that is eps 0.5, in l2 and l1 half the distance from black to white. The grey image has one predicted class: of the robust samples,
-    those of all classes but one have an adversarial example within reach. With twice that radius every image is within reach, and each sample
-    has one. Where all samples have one label the model may predict one class only, and cannot be fooled.
+    In linf that is eps 0.5, in l2 and l1 half the distance from black to white. The grey image has one predicted class: of the robust
+    samples, those of all classes but one have an adversarial example within reach. With twice that radius every image is within reach, and
+    each sample has one. Where all samples have one label the model may predict one class only, and cannot be fooled.
     """
     parts = [part for part in _parts(cells) if part.step.role == "iterative" and _reach(part) >= 0.5]
     if not parts:

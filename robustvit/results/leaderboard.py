@@ -66,7 +66,7 @@ GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_vie
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows of a leaderboard, one for each number, in COLUMNS, and what they do not hold: the cards of the models and the views, by label."""
+    """The rows of a leaderboard in COLUMNS, one for each number, with the cards of the models and the views, by label."""
 
     rows: pd.DataFrame
     cards: Mapping[str, ModelFacts] = field(default_factory=dict)
@@ -87,15 +87,15 @@ def leaderboard(
 ) -> pd.DataFrame:
     """One row per number: every metric of every cell, then the averages over a model's cells.
 
-    metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be computed from
-    any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
+    metrics: names or `{name: {parameter: value}}`; default, those of each suite as it was last run. Any registered metric can be computed
+    from any store. value, low and high (a 95 % interval) are in `unit`; n is the metric's denominator. status: `complete`; `partial`, some
     samples (a value over the n there are) or some cells (no value) are missing; `failed`; `undefined`, the metric has no value here.
-    `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's are the
-    sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect: …` or
-    `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
-    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and the
-    views in `views`, by label.
-    Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a metric.
+    `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's
+    are the sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect:
+    …` or `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
+    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and
+    the views in `views`, by label. Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a
+    metric.
     """
     board = build_leaderboard(store, suite=suite, models=models, metrics=metrics)
     board.rows.attrs["models"] = {model: asdict(card) for model, card in board.cards.items()}
@@ -124,7 +124,8 @@ def build_leaderboard(
     for group, means in zip(groups, averaged, strict=True):
         rows += [_row_of_cell(one, score, str(gradients.get(one.cell.question.cell, ""))) for one in group for score in one.scores]
         rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
-    return Leaderboard(_answered_once(pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)), *_about(reader, cells))
+    table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
+    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells))
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
@@ -189,12 +190,12 @@ def _listed(texts: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _answered_once(board: pd.DataFrame) -> pd.DataFrame:
-    """Without the undefined rows of a suite's metric on one of its data sets where it has a value on another, or has none for the same reason."""
+def _without_repeated_undefined(board: pd.DataFrame) -> pd.DataFrame:
+    """Drops the undefined row of a metric on one data set of a suite where it has a value, or the same reason, on another."""
     keys = [*(name for name in GROUP if name != "base"), "metric"]
     hollow = (board["status"] == "undefined") & (board["cell"] == "") & (board["scenario"] == "")
-    answered = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])
-    repeated = pd.MultiIndex.from_frame(board[keys]).isin(answered) | board.duplicated([*keys, "status", "reason"])
+    defined = pd.MultiIndex.from_frame(board.loc[board["status"] != "undefined", keys])
+    repeated = pd.MultiIndex.from_frame(board[keys]).isin(defined) | board.duplicated([*keys, "status", "reason"])
     left: pd.DataFrame = board[~(hollow & repeated)].reset_index(drop=True)
     return left
 

@@ -16,10 +16,11 @@ _MEANS = ("mean_corruption_error", "mean_err_15")
 
 
 def summary(board: pd.DataFrame) -> pd.DataFrame:
-    """One row per model and suite: clean and shifted top-1, errors by corruption, what attacks left, averages, and a status; all as text.
+    """One row per model and suite: clean and shifted top-1, errors by corruption, accuracy under attack, averages, a status; all text.
 
-    A number stands with its interval; a number that has none shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing. A ! marks what an attack left of a model whose gradients are suspect; `gradients` is the verdict's word.
+    A number has its interval beside it; one without a value shows its status. More than six corruptions are shown as their mean, which is
+    left out when one of them is missing. A ! marks an accuracy under attack of a model whose gradients are suspect; `gradients` is the
+    verdict's word.
     """
     keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
     names = ["data" if name == "base" else name for name in keys]
@@ -45,8 +46,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
     own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
-    answers = part[own & (part["metric"] == "top1")]
-    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(answers), answers.iterrows(), strict=True)}
+    accuracies = part[own & (part["metric"] == "top1")]
+    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(accuracies), accuracies.iterrows(), strict=True)}
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
         if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
@@ -62,19 +63,20 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     of_cells = part[
         (part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "fooling_rate", "")) & ~part.index.isin(curves.index)
     ]
-    alone = ~of_cells["metric"].duplicated(keep=False)  # what one cell alone was asked needs no other name than its own
-    proved = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
-    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in zip(_variant_names(proved), proved.iterrows(), strict=True)}
+    alone = ~of_cells["metric"].duplicated(keep=False)  # a metric of one cell alone needs no other name than its own
+    certified = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
+    named = zip(_variant_names(certified), certified.iterrows(), strict=True)
+    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in named}
     measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
     row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
-    judged = verdict_word(worst_verdict(part["gradients"]))
-    return row | ({"gradients": judged} if judged else {}) | {"status": _status(part)}
+    verdict = verdict_word(worst_verdict(part["gradients"]))
+    return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(part)}
 
 
 def _fooled(rates: pd.DataFrame) -> dict[str, str]:
-    """The mean fooling rate over the corruptions that stand in one scenario alike (patch_corruption), left out where one of them is missing."""
+    """The mean fooling rate over the corruptions inside one scenario (patch_corruption), left out where one of them is missing."""
     nested = rates[rates["params"].str.contains("corruption=", regex=False)]
     others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
     groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
@@ -87,14 +89,14 @@ def _fooled(rates: pd.DataFrame) -> dict[str, str]:
 
 
 def _variant_names(attacks: pd.DataFrame) -> list[str]:
-    """What tells some scenarios apart: `pgd 4/255`, and where one is asked in several variants also what differs, `pgd l2 0.5`, `pgd steps=50 4/255`."""
-    told = [_parameters(text) for text in attacks["params"]]
+    """Names that tell scenarios apart: `pgd 4/255`, and where one has several variants with what differs: `pgd steps=50 4/255`."""
+    every = [_parameters(text) for text in attacks["params"]]
     names = []
-    for own, (_, one) in zip(told, attacks.iterrows(), strict=True):
-        alike = [other for other, scenario in zip(told, attacks["scenario"], strict=True) if scenario == one["scenario"]]
+    for own, (_, one) in zip(every, attacks.iterrows(), strict=True):
+        alike = [other for other, scenario in zip(every, attacks["scenario"], strict=True) if scenario == one["scenario"]]
         varied = [key for key in own if len({other.get(key) for other in alike}) > 1 and own[key] != "None"]
-        shown = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
-        names.append(" ".join(word for word in (one["scenario"], *shown, one["severity"]) if word))
+        differing = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
+        names.append(" ".join(word for word in (one["scenario"], *differing, one["severity"]) if word))
     return names
 
 
@@ -116,7 +118,7 @@ def _number(row: pd.Series) -> str:
 
 
 def _doubted(row: pd.Series) -> str:
-    """A number that an attack left, marked where the gradients it followed are suspect."""
+    """An accuracy under attack, marked where the gradients that the attack followed are suspect."""
     return _number(row) + (" !" if verdict_word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
 
 
@@ -128,11 +130,11 @@ def _status(part: pd.DataFrame) -> str:
     """`complete`, or how many cells are not."""
     cells = part[part["cell"] != ""].drop_duplicates("cell")
     counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
-    told = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
+    texts = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
     averages = int(((part["cell"] == "") & (part["status"] == "partial")).sum())
-    if averages and not told:
-        told.append(f"{averages} average{'' if averages == 1 else 's'} partial")
-    return ", ".join(told) or "complete"
+    if averages and not texts:
+        texts.append(f"{averages} average{'' if averages == 1 else 's'} partial")
+    return ", ".join(texts) or "complete"
 
 
 def _round(value: float) -> str:

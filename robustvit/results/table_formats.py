@@ -15,7 +15,7 @@ FORMATS = ("table", "csv", "json", "md")
 
 
 def check_format(name: str) -> None:
-    """Raises UsageError unless a table can be had as that."""
+    """Raises UsageError for a format that tables are not written in."""
     check_choice("--format", name, FORMATS)
 
 
@@ -26,7 +26,7 @@ def check_choice(option: str, name: str, choices: Sequence[str]) -> None:
 
 
 def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
-    """csv and json hold the table whole (twelve digits, null for no number), md its page. A sentence follows, except in csv.
+    """A table as text: csv and json hold all of it (twelve digits, null for no number), md its page. A sentence follows, except in csv.
 
     json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
     """

@@ -18,28 +18,29 @@ from robustvit.statistics.metric_context import MetricContext
 def values_of(
     metric: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler, *, context: MetricContext | None = None
 ) -> Values:
-    """The values of a per-cell metric on one cell, for averages. Raises NotApplicable where it leaves samples out, or cannot be resampled."""
-    answer = metric.of_cell(records.iloc[resamples.order].reset_index(drop=True), context or MetricContext())
-    if isinstance(answer, Weighted):
-        return Values(resamples.key, answer)
-    found = Values(resamples.key, answer)
-    if isinstance(answer, Clustered):
-        clusters = resampler(answer.ids)
-        found = Values(clusters.key, answer.values[clusters.order])
+    """The values of a per-cell metric on one cell, for averages. Raises NotApplicable where it leaves samples out or has no values."""
+    result = metric.of_cell(records.iloc[resamples.order].reset_index(drop=True), context or MetricContext())
+    if isinstance(result, Weighted):
+        return Values(resamples.key, result)
+    found = Values(resamples.key, result)
+    if isinstance(result, Clustered):
+        clusters = resampler(result.ids)
+        found = Values(clusters.key, result.values[clusters.order])
     if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
         raise NotApplicable(f"'{metric.label}' is no mean over all samples of a cell")
     return found
 
 
-def joined(metric: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
+def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
     """The value of a metric over several cells, with its interval; `which`: the corruption, for a metric over one.
 
-    Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals give one.
+    Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals
+    give one.
     """
-    answer = metric.compute(means, *which)
-    if np.ptp(answer[~np.isnan(answer)]) == 0.0:
-        answer = np.append(answer[:1], metric.compute(replace(means, spread=True), *which)[1:])
-    return in_unit(metric, IntervalEstimate(float(answer[0]), *percentile(answer[1:]), means.n()))
+    result = metric.compute(means, *which)
+    if np.ptp(result[~np.isnan(result)]) == 0.0:
+        result = np.append(result[:1], metric.compute(replace(means, spread=True), *which)[1:])
+    return in_unit(metric, IntervalEstimate(float(result[0]), *percentile(result[1:]), means.n()))
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ class CellMeans:
     """The mean of one metric (error, where a metric names no other in `of`) in every cell of a suite, and all its bootstrap replicates.
 
     Arrays of means are fractions with 1 + R entries on their last axis: the value, then its replicates. All cells share their resamples,
-    so arithmetic on these arrays keeps what the cells have in common, and the interval of an average is right.
+    so arithmetic on these arrays keeps the correlation between cells, and the interval of an average is right.
 
-    suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell of the
-    suite, None where it is not complete. repeated: cells that the suite has in several variants, which no average can choose from. spread: a
-    cell whose samples all have the value 0, or all 1, has its Wilson interval for replicates, and not the one value. why: the reasons of cells
-    that are None.
+    suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell
+    of the suite, None where it is not complete. repeated: cells that the suite has in several variants, which no average can choose from.
+    spread: a cell whose samples all have the value 0, or all 1, has its Wilson interval for replicates, and not the one value. why: the
+    reasons of cells that are None.
     """
 
     suite: str
@@ -103,12 +104,12 @@ class CellMeans:
         absent = [cell for cell in wanted if cell not in self.cells]
         if absent or not wanted:
             raise NotApplicable(
-                f"suite '{self.suite}' asks {len(wanted) - len(absent)} of the {len(wanted)} cells that this average needs"
+                f"suite '{self.suite}' has {len(wanted) - len(absent)} of the {len(wanted)} cells that this average needs"
                 + (f"; it lacks {_listed(absent)}" if absent else "")
             )
         repeated = [cell for cell in wanted if cell in self.repeated]
         if repeated:
-            raise NotApplicable(f"suite '{self.suite}' asks {_listed(repeated)} in several variants")
+            raise NotApplicable(f"suite '{self.suite}' has {_listed(repeated)} in several variants")
         lacking = [cell for cell in wanted if self.cells[cell] is None]
         if lacking:
             known = self.why.get(lacking[0], "")
@@ -125,7 +126,7 @@ class CellMeans:
             odd = min(sizes.values(), key=len)
             rest = next(cells for cells in sizes.values() if cells is not odd)
             raise MissingCells(
-                f"the cells answer different samples: {_listed(odd)} {self._size(odd[0])} of them, {_listed(rest)} {self._size(rest[0])}"
+                f"the cells have different samples: {_listed(odd)} {self._size(odd[0])} of them, {_listed(rest)} {self._size(rest[0])}"
             )
 
     def _size(self, cell: tuple[str, str]) -> int:
@@ -145,10 +146,10 @@ class CellMeans:
         plain = iter(self._plain_means(key, [one for one in found if isinstance(one, np.ndarray)]))
         return np.stack([self._weighted_mean(key, one) if isinstance(one, Weighted) else next(plain) for one in found])
 
-    def _weighted_mean(self, key: str, answer: Weighted) -> np.ndarray:
+    def _weighted_mean(self, key: str, result: Weighted) -> np.ndarray:
         resamples = self.resampler.of(key)
-        found = weighted_statistic(answer, resamples.weights)
-        ends = certain_interval(answer, found, resamples.n if answer.counted is None else answer.counted) if self.spread else None
+        found = weighted_statistic(result, resamples.weights)
+        ends = certain_interval(result, found, resamples.n if result.counted is None else result.counted) if self.spread else None
         return found if ends is None else np.append(found[:1], _ramp(ends, len(found) - 1))
 
     def _plain_means(self, key: str, many: Sequence[np.ndarray]) -> np.ndarray:

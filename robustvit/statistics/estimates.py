@@ -2,18 +2,18 @@
 
 A metric is a plain function under `@metric(…)`; `over` says of what.
 
-over="cell" (the default): `(records) -> answer` or `(records, context) -> answer`, where records is the DataFrame of one cell, sorted by sample,
-and context a MetricContext. The answer is
+over="cell" (the default): `(records) -> result` or `(records, context) -> result`, where records is the DataFrame of one cell, sorted by
+sample, and context a MetricContext. The result is
 
 * one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
   other values a bootstrap;
-* a `Weighted`: a statistic that knows how to be resampled, (R, n) weights at a time;
+* a `Weighted`: a statistic of weighted samples, (R, n) weights at a time;
 * a `Clustered`: one value for each cluster of samples (a clip of frames), which are resampled whole;
 * a float: resampled by calling the metric again on drawn rows, which is slow and always right.
 
 over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for every corruption with severities.
 over="model": `(errors: CellMeans) -> (1 + R,)`, once for all cells of a model. `of` names the metric of a cell that the means are of,
-default `error`; its answer is one value per sample, clustered, or a `Weighted`. See CellMeans.
+default `error`; its result is one value per sample, clustered, or a `Weighted`. See CellMeans.
 
 `needs` names the columns that a metric reads; a cell without them is not scored by it. Where the unit is %, metrics return fractions.
 A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
@@ -56,9 +56,9 @@ class IntervalEstimate(NamedTuple):
 class Weighted:
     """A statistic of weighted samples: `of` maps (R, n) weights to (R,) values, NaN where a resample drew nothing that counts.
 
-    low, high: the ends of its range. counted: the number of samples it is computed from, where these are not all. centred: its resamples are
-    moved, within its range, to lie about the value. Right for averages of parts that resampling biases all to one side, such as squares of
-    differences: that bias does not average out, and would leave the value outside its interval.
+    low, high: the ends of its range. counted: the number of samples it is computed from, where these are not all. centred: its resamples
+    are moved, within its range, to lie about the value. Right for averages of parts that resampling biases all to one side, such as squares
+    of differences: that bias does not average out, and would leave the value outside its interval.
     """
 
     of: Callable[[np.ndarray], np.ndarray]
@@ -113,9 +113,9 @@ class Metric:
             return ""
         hint = " Run with --keep logits." if "logits" in lacks else ""
         if "clean_pred" in lacks and not hint:
-            hint = " Ask `clean`, too, of the same model and data."
+            hint = " Run `clean`, too, for the same model and data."
         if any(name.startswith("fact_") for name in lacks):
-            hint = f" Data tells such facts where it has them: see `robustvit list metrics {self.entry.name}` and `robustvit data`."
+            hint = f" Only some data sets have such facts: see `robustvit list metrics {self.entry.name}` and `robustvit data`."
         return f"no cell has the column{'s' if len(lacks) > 1 else ''} {', '.join(lacks)}.{hint}"
 
 
@@ -155,17 +155,17 @@ def score(
     resampler: makes the resamples of clusters. Raises NotApplicable where no sample counts.
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
-    answer, share = metric.of_cell(rows, context), metric.entry.unit in _SHARES
-    if isinstance(answer, Clustered):
-        clusters = (resampler or Resampler())(answer.ids)
-        estimate = _mean(answer.values[clusters.order], clusters, share)
-    elif isinstance(answer, Weighted):
-        estimate = _weighted(answer, resamples)
-    elif isinstance(answer, np.ndarray | pd.Series):
-        estimate = _mean(np.asarray(answer, dtype=np.float64), resamples, share)
+    result, share = metric.of_cell(rows, context), metric.entry.unit in _SHARES
+    if isinstance(result, Clustered):
+        clusters = (resampler or Resampler())(result.ids)
+        estimate = _mean(result.values[clusters.order], clusters, share)
+    elif isinstance(result, Weighted):
+        estimate = _weighted(result, resamples)
+    elif isinstance(result, np.ndarray | pd.Series):
+        estimate = _mean(np.asarray(result, dtype=np.float64), resamples, share)
     else:
         replicates = _called_again(functools.partial(metric.of_cell, context=context), rows, resamples)
-        estimate = IntervalEstimate(float(answer), *reflected(float(answer), replicates), resamples.n)
+        estimate = IntervalEstimate(float(result), *reflected(float(result), replicates), resamples.n)
     return in_unit(metric, estimate)
 
 
@@ -192,17 +192,17 @@ def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEsti
     return IntervalEstimate(value, *percentile((weights @ kept.astype(weights.dtype))[drawn] / totals[drawn]), n)
 
 
-def _weighted(answer: Weighted, resamples: Resamples) -> IntervalEstimate:
-    found = weighted_statistic(answer, resamples.weights)
-    value, n = float(found[0]), resamples.n if answer.counted is None else answer.counted
-    low, high = np.clip(certain_interval(answer, found, n) or reflected(value, found[1:]), answer.low, answer.high)
+def _weighted(result: Weighted, resamples: Resamples) -> IntervalEstimate:
+    found = weighted_statistic(result, resamples.weights)
+    value, n = float(found[0]), resamples.n if result.counted is None else result.counted
+    low, high = np.clip(certain_interval(result, found, n) or reflected(value, found[1:]), result.low, result.high)
     return IntervalEstimate(value, float(low), float(high), n)
 
 
-def certain_interval(answer: Weighted, found: np.ndarray, n: int) -> Interval | None:
-    """The Wilson interval of a share that is 0, or 1, in all resamples alike, which know none; None for any other statistic."""
+def certain_interval(result: Weighted, found: np.ndarray, n: int) -> Interval | None:
+    """The Wilson interval of a share that is 0, or 1, in all resamples, which give none; None for any other statistic."""
     known = found[~np.isnan(found)]
-    if (answer.low, answer.high) != (0.0, 1.0) or known[0] not in (0.0, 1.0) or np.ptp(known) > 0:
+    if (result.low, result.high) != (0.0, 1.0) or known[0] not in (0.0, 1.0) or np.ptp(known) > 0:
         return None
     return wilson(n * float(known[0]), n)
 
@@ -213,9 +213,9 @@ def _called_again(compute: Callable[[pd.DataFrame], Any], rows: pd.DataFrame, re
     return np.array([float(compute(rows.iloc[index].reset_index(drop=True))) for index in drawn])
 
 
-def weighted_statistic(answer: Weighted, weights: np.ndarray) -> np.ndarray:
+def weighted_statistic(result: Weighted, weights: np.ndarray) -> np.ndarray:
     """(1 + R,) the statistic of all samples, once each, and of the resamples."""
-    value, replicates = answer.of(np.ones((1, weights.shape[1]))), answer.of(weights)
-    if answer.centred:
-        replicates = np.clip(replicates + (value - np.nanmean(replicates)), answer.low, answer.high)
+    value, replicates = result.of(np.ones((1, weights.shape[1]))), result.of(weights)
+    if result.centred:
+        replicates = np.clip(replicates + (value - np.nanmean(replicates)), result.low, result.high)
     return np.concatenate([value, replicates])

@@ -1,4 +1,4 @@
-"""How sure a number is: Wilson intervals for shares, bootstrap resamples over samples for everything else, Holm for many tests."""
+"""Confidence intervals: Wilson's for shares, the bootstrap over samples for everything else; Holm's correction for many tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 
 
 class Interval(NamedTuple):
-    """The ends of an interval: of 95 % where nothing else is said."""
+    """The ends of an interval: of 95 % unless stated otherwise."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ def wilson(right: float, n: int) -> Interval:
 
 
 def settled(interval: Interval) -> Interval:
-    """The interval to five significant digits: finer than 500 replicates know it, coarser than two machines round their sums."""
+    """The interval to five significant digits: finer than 500 replicates determine it, coarser than two machines round sums."""
     return Interval(float(f"{interval.low:.5g}"), float(f"{interval.high:.5g}"))
 
 
@@ -46,7 +46,7 @@ def percentile(replicates: np.ndarray) -> Interval:
 
 
 def reflected(value: float, replicates: np.ndarray) -> Interval:
-    """The percentile interval mirrored at the value (the basic bootstrap): right for statistics that resampling pushes to one side.
+    """The percentile interval mirrored at the value (the basic bootstrap): right for statistics that resampling biases to one side.
 
     Calibration error is one: its replicates lie above it as it lies above the truth.
     """
@@ -57,9 +57,8 @@ def reflected(value: float, replicates: np.ndarray) -> Interval:
 def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
     """The interval of a difference of two shares of the same n samples, as fractions.
 
-    only_a, only_b: how many samples one has and the other has not. level: how often it is to hold the truth; 1 − 0.05/m for each of m
-    intervals that are to hold it all together. Bonett and Price 2012, adjusted Wald: one pseudo-count for each side, so that it has a width
-    where nothing differs.
+    only_a, only_b: how many samples one has and the other has not. level: the coverage; 1 − 0.05/m for each of m simultaneous intervals.
+    Bonett and Price 2012, adjusted Wald: one pseudo-count for each side, so that it has a width where nothing differs.
     """
     a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     z = NormalDist().inv_cdf(0.5 + level / 2)
@@ -68,7 +67,7 @@ def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's step-down correction, (m,): the error rate of the whole family of tests stays below the level each is compared with."""
+    """Holm's step-down correction, (m,): the family-wise error rate stays below the level that each is compared with."""
     p = np.asarray(p_values, dtype=np.float64)
     ranked = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[ranked] * np.arange(len(p), 0, -1))
@@ -78,7 +77,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 class Resamples:
-    """How often each bootstrap replicate drew each sample: decided by the set of sample ids alone.
+    """How often each bootstrap replicate drew each sample: a function of the set of sample ids alone.
 
     Two tables of the same samples therefore share their resamples, whatever their row order, which makes comparisons and averages over
     cells paired. `order` brings the rows as given into the order (sorted by id) in which `weights` counts them.
@@ -102,7 +101,7 @@ class Resamples:
 
 
 class Resampler:
-    """Hands out the Resamples of a table, the same object for the same samples in the same order."""
+    """Makes the Resamples of tables, the same object for the same samples in the same order."""
 
     def __init__(self) -> None:
         self._known: dict[str, Resamples] = {}
@@ -117,5 +116,5 @@ class Resampler:
         return self._known[given]
 
     def of(self, key: str) -> Resamples:
-        """Resamples handed out before, by the key of their set of ids."""
+        """Resamples made before, by the key of their set of ids."""
         return self._by_key[key]

@@ -36,7 +36,7 @@ def store(make_store: Make, answered: Answer) -> Path:
     return made.path
 
 
-def test_published_numbers_are_shown_beside_measured_ones(robustvit: Callable[..., Any], store: Path) -> None:
+def test_published_numbers_stand_beside_measured_ones(robustvit: Callable[..., Any], store: Path) -> None:
     result = robustvit("leaderboard", "--store", store, "--published")
     assert result.code == 0
     assert TAG in result.out

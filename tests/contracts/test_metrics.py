@@ -1,4 +1,4 @@
-"""Laws over every registered metric: a new one is judged here without being named."""
+"""Laws over every registered metric: a new one is tested here without being named."""
 
 import inspect
 
@@ -11,7 +11,7 @@ from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 from robustvit.statistics.metric_context import MetricContext
@@ -27,15 +27,21 @@ def records(n: int = 240) -> pd.DataFrame:
     label, pred, confidence = rng.integers(0, 3, n), rng.integers(0, 3, n), rng.uniform(0.4, 1, n).astype(np.float32)
     own = np.where(label == pred, confidence, (1 - confidence) / 2)
     found = pd.DataFrame({
-        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred, "clean_pred": np.where(rng.random(n) < 0.8, label, 0) * 1.0, "value_fooled_share": rng.random(n), "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0, "confidence": confidence, "nll": -np.log(own),
+        "sample": [f"s{i // 4}#{i % 4}" for i in range(n)], "against": np.arange(n) % 4 - 1, "label": label, "pred": pred,
+        "clean_pred": np.where(rng.random(n) < 0.8, label, 0) * 1.0, "value_fooled_share": rng.random(n),
+        "pred_1000way": pred, "pred_mask": pred, "rank_1000way": np.where(label == pred, 1, 7), "value_robust": (label == pred) * 1.0,
+        "confidence": confidence, "nll": -np.log(own),
         "brier": (1 - own) ** 2, "margin": own - 0.5, "rank": np.where(label == pred, 1, 2), "attacked": rng.random(n) < 0.8,
         "top5": list(np.stack([pred, 3 + label, 7 + label, 11 + pred, np.full(n, 20)], axis=1)),
         "logits": list(np.log(np.where(np.arange(3) == pred[:, None], confidence[:, None], (1 - confidence[:, None]) / 2))),
         "fact_condition": np.where(np.arange(n) % 3, "c50", "c10"), "fact_counted": 1, "fact_texture": (label + np.arange(n) % 2) % 3,
-        "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)), "fact_real": [[one] if one < 2 else [] for one in label.tolist()], "linf": np.full(n, 4 / 255), "l2": np.ones(n), "l0": np.full(n, 9.0),
+        "fact_humans": list(np.stack([label, pred, rng.integers(-1, 3, n)], axis=1)),
+        "fact_real": [[one] if one < 2 else [] for one in label.tolist()], "linf": np.full(n, 4 / 255), "l2": np.ones(n),
+        "l0": np.full(n, 9.0),
         "value_slope_error": rng.uniform(0, 2, n), "gradient": np.where(label, "exact", "straight-through"),
         "value_step_gain": rng.random(n), "value_random_gain": rng.random(n), "value_probability": (label == 1) * 1.0,
-        "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half, "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
+        "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half,
+        "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
         "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
     })  # fmt: skip
     return found
@@ -57,11 +63,11 @@ def cells() -> CellMeans:
 
 def of_all(asked: Metric, errors: CellMeans) -> IntervalEstimate:
     which = ["fog"] if asked.entry.over == "corruption" else []
-    return joined(asked, errors, *which)
+    return score_means(asked, errors, *which)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_metric_says_where_it_is_from_and_what_it_divides_by(name: str) -> None:
+def test_a_metric_has_a_source_and_a_denominator(name: str) -> None:
     entry = registry.lookup("metric", name)
     assert entry.source
     assert "Denominator" in inspect.cleandoc(entry.doc)
@@ -109,6 +115,6 @@ def test_a_joined_metric_refuses_an_incomplete_cell(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEMANDING)
-def test_a_metric_says_which_parameter_it_cannot_do_without(name: str) -> None:
+def test_a_metric_names_the_parameter_that_it_needs(name: str) -> None:
     with pytest.raises(NotApplicable, match=next(param.name for param in registry.lookup("metric", name).params if param.default is None)):
         of_all(resolve_metric(name), cells())

@@ -61,7 +61,7 @@ def test_only_cue_conflicts_have_a_shape_bias(board: pd.DataFrame) -> None:
     assert len(found) == 3
 
 
-def test_the_rows_hold_what_the_people_answered(store: Path) -> None:
+def test_the_rows_hold_the_responses_of_people(store: Path) -> None:
     rows = {question.scenario: frame for question, frame in load_records(store)}
     edge = rows["edge"].sort_values("sample")
     assert [list(given) for given in edge["fact_humans"]] == [[-1, 0, 0], [1, 1, -1], [7, -1, 7]]
@@ -77,7 +77,7 @@ def test_the_summary_is_one_row_of_averages(board: pd.DataFrame) -> None:
     assert len(found.columns) < 14
 
 
-def test_without_peoples_answers_the_averages_say_what_they_lack(clone: Path, tmp_path: Path) -> None:
+def test_without_peoples_responses_the_averages_say_what_is_missing(clone: Path, tmp_path: Path) -> None:
     shutil.copytree(clone / "datasets", tmp_path / "datasets")
     runner.run("human-alignment", [TINY], store=tmp_path / "s", data_dir=tmp_path)
     board = leaderboard(tmp_path / "s").set_index("metric")

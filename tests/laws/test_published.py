@@ -59,18 +59,19 @@ def test_values_are_in_range(published: pd.DataFrame) -> None:
     assert published["value"].between(0, 120).all()
 
 
-def test_nothing_is_said_twice(published: pd.DataFrame) -> None:
+def test_no_number_is_given_twice(published: pd.DataFrame) -> None:
     key = ["model", "img_size", "base", "scenario", "severity", "params", "metric", "pictures", "rules"]
     assert not published.duplicated(key).any()
 
 
-def test_timm_tells_six_numbers_of_49_models_that_it_knows(published: pd.DataFrame) -> None:
+def test_timm_has_six_numbers_of_49_models_that_it_knows(published: pd.DataFrame) -> None:
     own = published[published["source"].str.startswith("timm ")]
     assert own.groupby("model").size().to_dict() == dict.fromkeys(own["model"].unique(), 6)
     assert own["model"].nunique() == 49
     assert all(timm.get_pretrained_cfg(name) is not None for name in own["model"].unique())
     assert own.groupby("scenario")["n"].unique().map(sorted).to_dict() == {
-        "clean": [46837, 50000], "imagenet-a": [7500], "imagenet-r": [30000], "imagenet-sketch": [50889], "imagenet-v2-matched-frequency": [10000],
+        "clean": [46837, 50000], "imagenet-a": [7500], "imagenet-r": [30000], "imagenet-sketch": [50889],
+        "imagenet-v2-matched-frequency": [10000],
     }  # fmt: skip
 
 
@@ -85,9 +86,9 @@ def test_the_alexnet_errors_are_those_that_mce_divides_by(published: pd.DataFram
 def test_the_error_of_every_severity_averages_to_alexnets(published: pd.DataFrame) -> None:
     own = published[published["model"] == "AlexNet (torchvision)"]
     means = own[own["metric"] == "error"].groupby("scenario")["value"].mean()
-    told = own[own["metric"] == "corruption_error"].set_index("scenario")["value"]
+    averages = own[own["metric"] == "corruption_error"].set_index("scenario")["value"]
     assert len(means) == 15
-    assert (means - told[means.index]).abs().max() < 1e-3
+    assert (means - averages[means.index]).abs().max() < 1e-3
 
 
 def test_background_gaps_are_what_their_accuracies_leave(published: pd.DataFrame) -> None:
@@ -108,7 +109,7 @@ def test_costs_are_what_is_counted_here(name: str) -> None:
     assert sum(one.numel() for one in model.parameters()) == costs.loc[name, "parameters"]
 
 
-def test_costs_are_told_of_every_model_of_timms_table(published: pd.DataFrame) -> None:
+def test_costs_are_given_for_every_model_of_timms_table(published: pd.DataFrame) -> None:
     costs = pd.read_csv(folder() / "models" / "costs.csv")
     own = published[published["source"].str.startswith("timm ")]
     sizes = own.drop_duplicates("model").set_index("model")["img_size"].to_dict()

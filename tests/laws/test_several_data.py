@@ -89,7 +89,7 @@ def test_released_and_generated_corruptions_never_share_a_group(disk: Path, tmp_
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
     board = leaderboard(tmp_path / "a")
     fog = board[(board["metric"] == "corruption_error") & (board["scenario"] == "fog")]
-    assert list(fog["status"]) == ["undefined"]  # asked twice over, and never averaged
+    assert list(fog["status"]) == ["undefined"]  # requested twice, and never averaged
     assert "several variants" in fog["reason"].iloc[0]
 
 
@@ -141,7 +141,7 @@ def test_an_average_over_cells_of_other_samples_names_the_odd_one(disk: Path, tm
     suite = write("data: {imagenet-c: {corruption: [fog, snow], severity: [2, 3]}}\nscenarios: [clean]\nmetrics: [mean_corruption_error]")
     runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path / "c")
     board = leaderboard(tmp_path / "s")
-    assert board["reason"].iloc[-1] == "the cells answer different samples: fog 3 2 of them, fog 2, snow 2, snow 3 3"
+    assert board["reason"].iloc[-1] == "the cells have different samples: fog 3 2 of them, fog 2, snow 2, snow 3 3"
     assert summary(board)["status"].tolist() == ["1 average partial"]
 
 
@@ -193,7 +193,7 @@ def test_corruptions_act_at_224_and_clean_images_keep_the_models_view(disk: Path
     assert {cell.view for cell in native.cells} == {views["clean"]}
 
 
-def test_the_size_a_corruption_acts_at_changes_the_answers(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
+def test_the_size_a_corruption_acts_at_changes_the_predictions(disk: Path, tmp_path: Path, write: Callable[[str], Suite]) -> None:
     text = "data: imagenet\nscenarios: [fog: {severity: 3}]\nmetrics: [top1]"
     for name, more in (("native", ""), ("standard", "\nview: {corrupt_at: 224}")):
         runner.run(write(text + more), [LARGE], store=tmp_path / name, data_dir=disk / "imagenet")
@@ -210,7 +210,7 @@ def test_storage_is_part_of_every_cell(tmp_path: Path, write: Callable[[str], Su
     assert [cell.storage is not None for cell in stored.cells] == [True] * 3
 
 
-def test_storage_is_the_jpeg_of_the_corrupted_picture(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+def test_storage_is_the_jpeg_of_the_corrupted_image(tmp_path: Path, write: Callable[[str], Suite]) -> None:
     text = "data: digits\nmetrics: [top1]\nscenarios: [{}]"
     runner.run(write(text.format("fog: {severity: 3}") + "\nstorage: jpeg85"), [DIGITS], store=tmp_path / "s", limit=4)
     runner.run(write(text.format("fog: {severity: 3}")), [DIGITS], store=tmp_path / "t", limit=4)
@@ -222,7 +222,7 @@ def test_storage_is_the_jpeg_of_the_corrupted_picture(tmp_path: Path, write: Cal
 
 
 def hung(store: Path) -> list[np.ndarray]:
-    """The pictures kept of a store's one cell."""
+    """The gallery images of a store's one cell."""
     (cell,) = Store(store).cells()
     return [np.asarray(Image.open(io.BytesIO(image))) for image in Store(store).gallery(cell)["image"]]
 
@@ -236,7 +236,7 @@ metrics: [flip_rate, top5_distance, mean_flip_rate]
 """
 
 
-def test_clips_are_sampled_whole_and_judged_by_clip(tmp_path: Path, write: Callable[[str], Suite]) -> None:
+def test_clips_are_sampled_whole_and_scored_by_clip(tmp_path: Path, write: Callable[[str], Suite]) -> None:
     runner.run(write(SEQUENCES), ["demo"], store=tmp_path / "s", limit=3)
     board = leaderboard(tmp_path / "s")
     assert set(board["status"]) == {"complete"}
@@ -251,9 +251,9 @@ def test_flip_rates_are_those_of_the_records_by_hand(tmp_path: Path, write: Call
     for question, rows in Store(tmp_path / "s").records():
         rates = []
         for _, clip in rows.groupby(rows["sample"].str.partition("#")[0]):
-            answers = [clip.loc[clip["sample"].str.endswith(f"#{t}"), "pred"].item() for t in range(len(clip))]
-            before = [answers[0]] * len(answers) if question.scenario == "gaussian_noise" else [answers[0], *answers]
-            rates.append(np.mean([a != b for a, b in zip(answers[1:], before[1:], strict=False)]))
+            predictions = [clip.loc[clip["sample"].str.endswith(f"#{t}"), "pred"].item() for t in range(len(clip))]
+            before = [predictions[0]] * len(predictions) if question.scenario == "gaussian_noise" else [predictions[0], *predictions]
+            rates.append(np.mean([a != b for a, b in zip(predictions[1:], before[1:], strict=False)]))
         assert board.loc[(question.scenario, "flip_rate"), "value"] == pytest.approx(100 * np.mean(rates))
 
 
@@ -289,7 +289,7 @@ def test_shifted_sets_stand_in_one_row_with_the_clean_images(tmp_path: Path) -> 
     for suite in ("imagenet-shift", "imagenet-o"):
         runner.run(suite, [TINY], store=tmp_path / "s", data_dir=tmp_path, limit=3)
     board = leaderboard(tmp_path / "s")
-    odd = ("rms_calibration_error", "shift_auc")  # which take 200 samples, and clean images that are answered correctly
+    odd = ("rms_calibration_error", "shift_auc")  # which need 200 samples, and clean images that are classified correctly
     assert set(board[~board["metric"].isin(odd)]["status"]) == {"complete"}
     shift, ood = (summary(board[board["suite"] == suite]).iloc[0] for suite in ("imagenet-shift", "imagenet-o"))
     assert {"clean top-1", "imagenet-a top-1", "imagenet-r top-1", "imagenet-v2-top-images top-1", "imagenet-sketch top-1"} <= set(

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import auc
 
 from robustvit.errors import MissingCells, NotApplicable
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
 from robustvit.statistics.intervals import Resampler
 
@@ -15,7 +15,7 @@ LEVELS = ("1", "2", "3", "4", "5")
 
 
 def suite(errors: dict[tuple[str, str], float], n: int = 20) -> CellMeans:
-    """Cells of n samples of which the first so many are wrong."""
+    """Cells of n samples of which the first so many are misclassified."""
     resampler = Resampler()
     key = resampler([f"s{i:02d}" for i in range(n)]).key
     cells: dict[tuple[str, str], Values | None] = {c: Values(key, (np.arange(n) < round(e * n)) * 1.0) for c, e in errors.items()}
@@ -23,7 +23,7 @@ def suite(errors: dict[tuple[str, str], float], n: int = 20) -> CellMeans:
 
 
 def asked(name: str, means: CellMeans, *which: str) -> IntervalEstimate:
-    return joined(resolve_metric(name), means, *which)
+    return score_means(resolve_metric(name), means, *which)
 
 
 def test_the_area_over_uneven_severities_is_that_of_trapezoids() -> None:

@@ -15,7 +15,7 @@ from robustvit.statistics.intervals import Resampler, Resamples
 
 
 def means(**right: int) -> CellMeans:
-    """Cells of ten samples, so many of them right; `low_pass_32` is the cell of that severity."""
+    """Cells of ten samples, so many of them correct; `low_pass_32` is the cell of that severity."""
     resampler = Resampler()
     key = resampler([str(i) for i in range(10)]).key
     cells = {}
@@ -31,10 +31,10 @@ def test_retention_divides_by_the_accuracy_on_whole_images() -> None:
     assert background_retention(found)[0] == pytest.approx(2 / 8)
 
 
-def test_retention_of_top5_is_of_shares_that_are_right() -> None:
+def test_retention_of_top5_is_of_correct_shares() -> None:
     assert foreground_retention_top5(means(full=8, foreground=9))[0] == pytest.approx(
         1 / 2
-    )  # the cells hold top5 here, 1 where it is right
+    )  # the cells hold top5 here, 1 where it is correct
 
 
 def test_retention_of_nothing_is_not_defined() -> None:
@@ -42,7 +42,7 @@ def test_retention_of_nothing_is_not_defined() -> None:
         foreground_retention(means(full=0, foreground=3))
 
 
-def test_a_resample_without_right_answers_is_left_out() -> None:
+def test_a_resample_without_correct_predictions_is_left_out() -> None:
     found = background_retention(means(full=1, background=1))
     assert 0 < np.isnan(found[1:]).sum() < len(found) - 1
     assert set(found[~np.isnan(found)]) == {1.0}
@@ -60,7 +60,7 @@ def test_what_high_frequencies_carry_is_lost_without_them() -> None:
 def test_challenge_accuracy_is_the_share_that_stands_with_wilsons_interval() -> None:
     rows = pd.DataFrame({"sample": [f"{i:04}" for i in range(4050)], "value_robust": np.arange(4050) >= 3239})
     found = score(resolve_metric("challenge_accuracy"), rows, Resamples(list(rows["sample"])))
-    assert found.value == pytest.approx(20.02, abs=0.005)  # 3,239 of 4,050 fell to ViT-L/16
+    assert found.value == pytest.approx(20.02, abs=0.005)  # 3,239 of 4,050 are vulnerable for ViT-L/16
     assert (found.n, challenge_accuracy(rows).sum()) == (4050, 811)
     assert 18.8 < found.low < found.value < found.high < 21.3
 

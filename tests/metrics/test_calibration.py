@@ -118,7 +118,7 @@ def test_temperature_scaling_finds_the_temperature_the_labels_were_drawn_at() ->
     assert 1800 < scaled.n < 2200
 
 
-def test_the_judged_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
+def test_the_scored_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
     """By a loop: T from the samples of one side, bins of the other."""
     rows = scored(600)
     side = np.array([hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1 for name in rows["sample"]], dtype=bool)
@@ -130,7 +130,7 @@ def test_the_judged_half_is_not_the_one_the_temperature_is_fitted_on() -> None:
     )
 
 
-def test_temperature_scaling_refuses_logits_that_are_not_what_answered() -> None:
+def test_temperature_scaling_refuses_logits_that_are_not_of_the_predictions() -> None:
     rows = scored(50).assign(pred=0)
     with pytest.raises(NotApplicable, match="groups them"):
         score(resolve_metric("ece_temperature"), rows, Resamples(rows["sample"].tolist()))

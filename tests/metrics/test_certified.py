@@ -40,7 +40,7 @@ def test_a_prediction_is_certified_when_it_leads_by_more_than_twice_the_votes_a_
     assert certified_accuracy(*rows, patch=32).tolist() == [False, True, True]
 
 
-def test_certified_and_wrong_does_not_count() -> None:
+def test_certified_and_misclassified_does_not_count() -> None:
     rows = votes([224, 224], [0, 0], label=[3, 4])
     assert certified_accuracy(*rows, patch=32).tolist() == [True, False]
     assert largest_patch(*rows)[1] == 0

@@ -21,7 +21,7 @@ from robustvit.statistics.intervals import Resampler
 
 
 def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellMeans:
-    """Cells whose mean errors are exactly the rates: 1 of n samples cannot say .69528, so each sample carries a share of it."""
+    """Cells whose mean errors are exactly the rates: n zeros and ones cannot have the mean .69528, so each sample has that value."""
     resampler = Resampler()
     key = resampler([str(i) for i in range(8)]).key
     cells = {cell: Values(key, np.full(8, rate)) for cell, rate in rates.items()}
@@ -66,10 +66,10 @@ def test_the_quotient_is_taken_after_averaging() -> None:
     assert ce_alexnet(graded(rates), "fog")[0] == pytest.approx(0.3 / 0.819324)
 
 
-@pytest.mark.parametrize("ask", [mce_alexnet, relative_mce_alexnet])
-def test_off_imagenet_there_is_no_mce(ask: object) -> None:
+@pytest.mark.parametrize("compute", [mce_alexnet, relative_mce_alexnet])
+def test_off_imagenet_there_is_no_mce(compute: object) -> None:
     with pytest.raises(NotApplicable, match="'digits' with 10"):
-        ask(graded(of_alexnet(), "digits", 10))  # type: ignore[operator]
+        compute(graded(of_alexnet(), "digits", 10))  # type: ignore[operator]
 
 
 def test_a_missing_cell_leaves_no_mean() -> None:

@@ -8,7 +8,7 @@ from robustvit.errors import NotApplicable
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
 from robustvit.spec.spec import called
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler
 
@@ -38,7 +38,7 @@ def test_the_distance_is_that_of_ranks_of_all_classes() -> None:
 
 
 def clips(answers: dict[str, list[int]], against: list[int]) -> pd.DataFrame:
-    """Records of clips whose frames were answered so."""
+    """Records of clips with these predictions per frame."""
     rows = [
         {"sample": f"{name}#{t}", "pred": pred, "against": against[t], "top5": [pred, 90, 91, 92, 93]}
         for name, preds in answers.items()
@@ -112,4 +112,4 @@ def test_there_is_no_mt5d_without_a_baseline() -> None:
 
 def test_a_baseline_is_given_in_a_line() -> None:
     asked = resolve_metric(called("mt5d?baseline=4,4,4,4,4,4,4,4,4,4", "metric"))
-    assert joined(asked, graded(dict.fromkeys(alexnet()["flip_rate"], 2.0))).value == pytest.approx(50.0)
+    assert score_means(asked, graded(dict.fromkeys(alexnet()["flip_rate"], 2.0))).value == pytest.approx(50.0)

@@ -16,10 +16,10 @@ from robustvit.metrics.model_vs_human import (
     condition_accuracy,
     error_consistency,
     observed_consistency,
-    shape_bias,
 )
+from robustvit.metrics.shape_bias import shape_bias
 from robustvit.spec.registry import lookup
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 
@@ -31,12 +31,12 @@ PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def conflict(*answers: tuple[int, int, int]) -> pd.DataFrame:
-    """Rows of (shape, texture, answer)."""
+    """Rows of (shape, texture, prediction)."""
     table = pd.DataFrame(answers, columns=["label", "fact_texture", "pred"])
     return table.assign(sample=[f"s{i:04}" for i in range(len(table))])
 
 
-def told(
+def responses(
     right: list[bool], people: list[list[bool]], conditions: list[str] | None = None, counted: list[int] | None = None
 ) -> pd.DataFrame:
     """Rows of label 0 that the model, and each of the people, got right or wrong."""
@@ -55,7 +55,7 @@ def drawn(n: int = 240, people: int = 4, seed: int = 0) -> pd.DataFrame:
     conditions = rng.choice(["0", "1", "2.5"], n)
     right = (hard + 0.5 * rng.random(n) < 0.9).tolist()
     known = [(hard + 0.5 * rng.random(n) < 0.7 + 0.1 * p).tolist() for p in range(people)]
-    return told(right, known, conditions.tolist(), (conditions != "0").astype(int).tolist())
+    return responses(right, known, conditions.tolist(), (conditions != "0").astype(int).tolist())
 
 
 def looped(name: str, rows: pd.DataFrame) -> float:
@@ -86,9 +86,9 @@ def test_decisions_count_the_pictures_in_conflict_alone() -> None:
     assert score(resolve_metric("shape_decisions"), rows, Resamples(list(rows["sample"]))).n == 2
 
 
-def test_answers_that_are_never_shape_or_texture_have_no_bias() -> None:
+def test_predictions_that_are_never_shape_or_texture_have_no_bias() -> None:
     rows = conflict((0, 1, 5), (2, 3, 5), (4, 4, 4))
-    with pytest.raises(NotApplicable, match="no answer names the shape or the texture"):
+    with pytest.raises(NotApplicable, match="no prediction is the shape or the texture"):
         shape_bias(rows)
     assert value("shape_decisions", rows) == value("texture_decisions", rows) == 0.0
 
@@ -107,42 +107,42 @@ def test_more_shape_is_better_and_more_texture_is_not() -> None:
 
 
 def test_conditions_weigh_the_same_and_those_that_do_not_count_nothing() -> None:
-    rows = told([True, True, False, True, False, False], [[True] * 6], list("aaabcc"), [1, 1, 1, 1, 0, 0])
+    rows = responses([True, True, False, True, False, False], [[True] * 6], list("aaabcc"), [1, 1, 1, 1, 0, 0])
     assert value("condition_accuracy", rows) == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert score(resolve_metric("condition_accuracy"), rows, Resamples(list(rows["sample"]))).n == 4
-    assert value("condition_accuracy", told([True, False, False, True], [[True] * 4])) == 50.0
+    assert value("condition_accuracy", responses([True, False, False, True], [[True] * 4])) == 50.0
 
 
 def test_only_conditions_that_do_not_count_have_no_value() -> None:
-    rows = told([True, False], [[True, True]], ["c100", "c100"], [0, 0])
+    rows = responses([True, False], [[True, True]], ["c100", "c100"], [0, 0])
     for ask in (condition_accuracy, accuracy_difference, observed_consistency, error_consistency):
         with pytest.raises(NotApplicable, match="no sample is of a condition that counts"):
             ask(rows)
 
 
 def test_error_consistency_by_hand() -> None:
-    rows = told([True, True, True, False], [[True, True, False, False]])
+    rows = responses([True, True, True, False], [[True, True, False, False]])
     assert value("observed_consistency", rows) == pytest.approx(0.75)
     assert value("accuracy_difference", rows) == pytest.approx(0.25**2)
     assert value("error_consistency", rows) == pytest.approx((0.75 - 0.5) / (1 - 0.5))  # expected: 3/4 · 1/2 + 1/4 · 1/2
 
 
 def test_opposite_observers_have_the_lowest_consistency() -> None:
-    rows = told([True, False, True, False], [[False, True, False, True]])
+    rows = responses([True, False, True, False], [[False, True, False, True]])
     assert (value("observed_consistency", rows), value("error_consistency", rows)) == (0.0, -1.0)
 
 
 @pytest.mark.parametrize("right", [[True] * 4, [False] * 4, [True, False, True, True]])
 def test_equal_observers_have_the_highest_even_where_chance_explains_everything(right: list[bool]) -> None:
-    assert value("error_consistency", told(right, [right])) == 1.0
+    assert value("error_consistency", responses(right, [right])) == 1.0
 
 
 def test_an_observer_who_never_errs_leaves_nothing_beyond_chance() -> None:
-    assert value("error_consistency", told([True, False, True, False], [[True] * 4])) == 0.0
+    assert value("error_consistency", responses([True, False, True, False], [[True] * 4])) == 0.0
 
 
-def test_no_answer_in_time_is_a_wrong_answer() -> None:
-    rows = told([False, True], [[True, True]])
+def test_no_response_in_time_is_a_wrong_response() -> None:
+    rows = responses([False, True], [[True, True]])
     rows["fact_humans"] = [[-1], [0]]
     assert value("observed_consistency", rows) == 1.0
 
@@ -180,7 +180,7 @@ def test_a_resample_without_what_counts_is_left_out_of_the_interval() -> None:
 
 
 def test_a_resample_without_a_condition_averages_over_the_others() -> None:
-    rows = told([True, True, False, False], [[True] * 4], ["a", "b", "b", "c"])
+    rows = responses([True, True, False, False], [[True] * 4], ["a", "b", "b", "c"])
     weights = np.array([[0, 2, 2, 0], [4, 0, 0, 0], [1, 1, 1, 1]], np.float32)
     assert condition_accuracy(rows).of(weights) == pytest.approx([0.5, 1.0, 0.5])
 
@@ -203,26 +203,26 @@ def everywhere(name: str, **other: pd.DataFrame | None) -> CellMeans:
 )  # fmt: skip
 def test_sets_weigh_the_same_whatever_their_size(joint: str, of: str) -> None:
     expected = np.mean([looped(of, drawn(40 + i, seed=i)) for i in range(17)])
-    found = joined(resolve_metric(joint), everywhere(of))
+    found = score_means(resolve_metric(joint), everywhere(of))
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.low < found.value < found.high
 
 
 def test_accuracy_over_the_sets_is_the_mean_of_theirs() -> None:
     expected = np.mean([value("condition_accuracy", drawn(40 + i, seed=i)) for i in range(17)])
-    assert joined(resolve_metric("ood_accuracy"), everywhere("condition_accuracy")).value == pytest.approx(expected, abs=1e-9)
+    assert score_means(resolve_metric("ood_accuracy"), everywhere("condition_accuracy")).value == pytest.approx(expected, abs=1e-9)
 
 
 def test_sets_that_lack_are_named() -> None:
     with pytest.raises(MissingCells, match="15 of 17 cells; lacking edge, cue-conflict"):
-        joined(resolve_metric("mean_error_consistency"), everywhere("error_consistency", edge=None, cue_conflict=None))
+        score_means(resolve_metric("mean_error_consistency"), everywhere("error_consistency", edge=None, cue_conflict=None))
 
 
 def test_a_suite_of_fewer_sets_has_no_average() -> None:
     means = everywhere("condition_accuracy")
     some = {cell: found for cell, found in means.cells.items() if cell[0] != "edge"}
-    with pytest.raises(NotApplicable, match="'mine' asks 16 of the 17 cells that this average needs; it lacks edge"):
-        joined(resolve_metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
+    with pytest.raises(NotApplicable, match="'mine' has 16 of the 17 cells that this average needs; it lacks edge"):
+        score_means(resolve_metric("ood_accuracy"), CellMeans("mine", "model-vs-human", 16, some, means.resampler))
 
 
 def test_the_sets_are_those_of_the_data() -> None:

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.intervals import Resampler
 
@@ -33,7 +33,7 @@ def test_areas_are_those_of_scikit_learn_ties_included(digits: int) -> None:
     assert ood_auroc(asked(out, inside))[0] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
 
 
-def test_replicates_are_the_areas_of_resampled_pictures() -> None:
+def test_replicates_are_the_areas_of_resampled_images() -> None:
     out, inside = drawn()
     means = asked(out, inside)
     weights = [means.resampler.of(means.cells[name, ""].key).weights[3] for name in ("imagenet-o", "val-of-imagenet-o")]  # type: ignore[union-attr]
@@ -41,7 +41,7 @@ def test_replicates_are_the_areas_of_resampled_pictures() -> None:
     assert ood_aupr(means)[4] == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_model_that_knows_what_it_does_not_know_scores_a_hundred() -> None:
+def test_a_model_that_separates_both_sets_scores_a_hundred() -> None:
     means = asked(np.linspace(0.1, 0.2, 20), np.linspace(0.8, 0.9, 100))
     assert (ood_aupr(means)[0], ood_auroc(means)[0], ood_fpr95(means)[0]) == (pytest.approx(1), pytest.approx(1), 0.0)
 
@@ -54,11 +54,11 @@ def test_chance_is_the_share_of_positives() -> None:
 def test_the_false_positive_rate_is_taken_where_recall_is_nearest_to_ninety_five() -> None:
     out = np.linspace(0.0, 0.95, 20)  # 19 of 20 lie at or below 0.9
     assert ood_fpr95(asked(out, np.array([0.5, 0.97, 0.98, 0.99])))[0] == 0.25
-    assert ood_fpr95(asked(out, np.array([0.5, 0.92, 0.98, 0.99])))[0] == 0.5  # at equal recall the higher, as the authors' code takes it
+    assert ood_fpr95(asked(out, np.array([0.5, 0.92, 0.98, 0.99])))[0] == 0.5  # at equal recall the higher, as in the authors' code
 
 
 def test_the_interval_surrounds_the_value() -> None:
-    value, low, high, _ = joined(resolve_metric("ood_auroc"), asked(*drawn()))
+    value, low, high, _ = score_means(resolve_metric("ood_auroc"), asked(*drawn()))
     assert low < value < high
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_asked_or_not_there_is_said() -> None:
     means = asked(*drawn())
     with pytest.raises(MissingCells, match="lacking imagenet-o"):
         ood_aupr(CellMeans(means.suite, means.data, 1000, {**means.cells, ("imagenet-o", ""): None}, means.resampler))
-    with pytest.raises(NotApplicable, match="does not ask 'val-of-imagenet-o'"):
+    with pytest.raises(NotApplicable, match="has no 'val-of-imagenet-o'"):
         ood_aupr(CellMeans(means.suite, means.data, 1000, {("imagenet-o", ""): means.cells["imagenet-o", ""]}, means.resampler))
 
 

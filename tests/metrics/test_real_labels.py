@@ -12,7 +12,7 @@ from robustvit.results.summary import summary
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 
 
-def test_an_answer_is_right_where_it_is_one_of_the_labels_and_images_without_any_are_left_out() -> None:
+def test_a_prediction_is_correct_where_it_is_one_of_the_labels_and_images_without_any_are_left_out() -> None:
     records = pd.DataFrame({"pred": [3, 4, 5, 6], "fact_real": [np.array([2, 3]), np.array([3]), np.array([], int), np.array([6])]})
     values = top1_real(records)
     assert values[[0, 1, 3]].tolist() == [1.0, 0.0, 1.0]

@@ -1,4 +1,4 @@
-"""Signs: a gap is what accuracy loses, positive where the harder set is answered worse."""
+"""Signs: a gap is the loss of accuracy, positive where it is lower on the harder set."""
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,6 @@ def test_the_background_gap_is_what_random_backgrounds_cost() -> None:
     assert background_gap(CellMeans("backgrounds", "imagenet-9", 9, cells, resampler))[0] == pytest.approx(0.3)
 
 
-def test_the_reading_among_all_thousand_is_judged_by_its_own_answers() -> None:
+def test_the_reading_among_all_thousand_is_scored_by_its_own_predictions() -> None:
     rows = pd.DataFrame({"label": [0, 1, 2], "pred": [0, 1, 2], "pred_1000way": [0, 700, 2]})
     assert top1_1000way(rows).tolist() == [1.0, 0.0, 1.0]

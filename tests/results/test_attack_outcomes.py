@@ -41,7 +41,8 @@ def test_only_attacked_samples_count_and_misclassified_ones_were_fooled() -> Non
 
 @pytest.mark.parametrize(("node", "role"), [
     ({"fgsm": {"eps": 0.1}}, "one step"), ({"pgd": {"eps": 0.1}}, "iterative"), ({"pgd": {"eps": 0.1, "steps": 1}}, "one step"),
-    ({"apgd_ce": {"eps": 0.1}}, "iterative"), ({"mi_fgsm": {"eps": 0.1}}, "iterative"), ("ddn", "iterative"), ({"square": {"eps": 0.1}}, "search"),
+    ({"apgd_ce": {"eps": 0.1}}, "iterative"), ({"mi_fgsm": {"eps": 0.1}}, "iterative"), ("ddn", "iterative"),
+    ({"square": {"eps": 0.1}}, "search"),
     ({"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": 0.1}}}}, "transfer"),
 ])  # fmt: skip
 def test_every_attack_has_a_role(node: Any, role: str) -> None:

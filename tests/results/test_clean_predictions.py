@@ -1,4 +1,4 @@
-"""The fooling rate stands on the clean cell beside a cell."""
+"""The fooling rate compares the predictions of a cell with those of the clean cell beside it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from robustvit.results.leaderboard import leaderboard
 from robustvit.results.summary import summary
 
 Make = Callable[..., Store]
-Answer = Callable[..., dict[str, Any]]
+Columns = Callable[..., dict[str, Any]]
 
 
 def rates(store: Store, **about: Any) -> pd.DataFrame:
@@ -27,14 +27,14 @@ def only(table: pd.DataFrame) -> Mapping[str, Any]:
     return found
 
 
-def test_it_is_the_share_of_those_that_were_right_when_clean(make_store: Make, answered: Answer) -> None:
+def test_it_is_the_share_of_those_that_were_correct_when_clean(make_store: Make, answered: Columns) -> None:
     clean, foggy = [True] * 6 + [False] * 4, [True, False, False, True, True, True, True, False, False, False]
     found = only(rates(make_store({("m", "clean", ""): answered(clean), ("m", "fog", "3"): answered(foggy)})))
     assert found["value"] == pytest.approx(100 * 2 / 6)
     assert (found["n"], found["scenario"], found["severity"], found["status"]) == (6, "fog", "3", "complete")
 
 
-def test_samples_are_joined_by_id_and_those_without_a_partner_are_left_out(make_store: Make, answered: Answer) -> None:
+def test_samples_are_joined_by_id_and_those_without_a_partner_are_left_out(make_store: Make, answered: Columns) -> None:
     cells = {
         ("m", "clean", ""): answered([True, True, False], ids=["c", "a", "b"]),
         ("m", "fog", "3"): answered([False, False, True, False], ids=["a", "b", "c", "d"]),
@@ -43,31 +43,31 @@ def test_samples_are_joined_by_id_and_those_without_a_partner_are_left_out(make_
     assert (found["value"], found["n"]) == (50.0, 2)
 
 
-def test_every_model_is_held_against_its_own_clean_cell(make_store: Make, answered: Answer) -> None:
+def test_every_model_is_compared_with_its_own_clean_cell(make_store: Make, answered: Columns) -> None:
     cells = {(model, "clean", ""): answered(right) for model, right in (("a", [True, True]), ("b", [True, False]))}
     cells |= {(model, "fog", "3"): answered([False, True]) for model in ("a", "b")}
     assert rates(make_store(cells)).set_index("model")["value"].to_dict() == {"a": 50.0, "b": 100.0}
 
 
-def test_without_a_clean_cell_the_reason_says_what_to_ask(make_store: Make, answered: Answer) -> None:
+def test_without_a_clean_cell_the_reason_says_what_to_run(make_store: Make, answered: Columns) -> None:
     found = only(rates(make_store({("m", "fog", "3"): answered([True, False])})))
     assert (found["status"], found["cell"]) == ("undefined", "")
-    assert found["reason"] == "no cell has the column clean_pred. Ask `clean`, too, of the same model and data."
+    assert found["reason"] == "no cell has the column clean_pred. Run `clean`, too, for the same model and data."
 
 
-def test_the_clean_cell_of_another_suite_will_do(make_store: Make, answered: Answer) -> None:
+def test_the_clean_cell_of_another_suite_is_used(make_store: Make, answered: Columns) -> None:
     make_store({("m", "clean", ""): answered([True, True, False])}, suite="one", started="2026-01-01T00:00:00+00:00")
     store = make_store({("m", "fog", "3"): answered([False, True, False])}, suite="two", started="2026-01-02T00:00:00+00:00")
     assert only(rates(store, suite="two"))["value"] == 50.0
 
 
-def test_clean_pictures_of_other_data_will_not_do(make_store: Make, answered: Answer) -> None:
+def test_clean_images_of_other_data_are_not_used(make_store: Make, answered: Columns) -> None:
     make_store({("m", "clean", ""): answered([True, True])}, suite="one", label="others")
     store = make_store({("m", "fog", "3"): answered([False, True])}, suite="two", label="these")
     assert only(rates(store, suite="two"))["status"] == "undefined"
 
 
-def test_a_cell_that_is_still_to_come_has_a_row_without_a_value(make_store: Make, answered: Answer) -> None:
+def test_a_cell_that_is_still_to_come_has_a_row_without_a_value(make_store: Make, answered: Columns) -> None:
     found = only(rates(make_store({("m", "clean", ""): answered([True, True]), ("m", "fog", "3"): None})))
     assert (found["scenario"], found["status"]) == ("fog", "partial")
     assert np.isnan(found["value"])
@@ -105,7 +105,7 @@ def test_the_summary_has_the_mean_over_nested_corruptions_for_each_number_of_pat
     ]
 
 
-def test_a_certificate_is_not_held_against_clean_answers(tmp_path: Path) -> None:
+def test_a_certificate_is_not_compared_with_clean_predictions(tmp_path: Path) -> None:
     suite = tmp_path / "c.yaml"
     suite.write_text("{name: c, title: c, data: digits, scenarios: [clean, {columns: {width: 4}}], metrics: [top1, fooling_rate]}")
     rv.run(suite, models=["demo/ablations"], store=tmp_path / "s", limit=8)

@@ -12,11 +12,11 @@ from robustvit.records.store import Store
 from robustvit.results.comparison import compare, diff, flips, mcnemar
 
 Make = Callable[..., Store]
-Answer = Callable[..., dict[str, Any]]
+Columns = Callable[..., dict[str, Any]]
 
 
 def cut(n: int, start: int, stop: int) -> list[bool]:
-    """All right but samples [start, stop)."""
+    """All correct but samples [start, stop)."""
     return [not start <= i < stop for i in range(n)]
 
 
@@ -26,7 +26,7 @@ def test_mcnemar_agrees_with_scipy(only_a: int, only_b: int) -> None:
     assert mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-9)
 
 
-def test_two_models_are_compared_cell_by_cell(make_store: Make, answered: Answer) -> None:
+def test_two_models_are_compared_cell_by_cell(make_store: Make, answered: Columns) -> None:
     cells = {("a", "clean", ""): answered(cut(50, 0, 2)), ("b", "clean", ""): answered(cut(50, 1, 20))}
     (row,) = compare(make_store(cells), "a", "b").to_dict(orient="records")
     assert (row["n"], row["acc_a"], row["acc_b"], row["only_a"], row["only_b"]) == (50, 96.0, 62.0, 18, 1)
@@ -37,20 +37,20 @@ def test_two_models_are_compared_cell_by_cell(make_store: Make, answered: Answer
 
 
 @pytest.mark.parametrize(("a", "b"), [("a", "a → soft(t=2)"), ("a", "a -> soft(t=2)"), ("a → soft(t=1)", "b → soft(t=2)")])
-def test_sides_that_name_their_transforms_stand_against_each_other(make_store: Make, answered: Answer, a: str, b: str) -> None:
+def test_sides_that_name_their_transforms_are_compared(make_store: Make, answered: Columns, a: str, b: str) -> None:
     sides = {"a": 10, "a → soft(t=1)": 10, "a → soft(t=2)": 40, "b": 50, "b → soft(t=2)": 40}
     store = make_store({(side, "clean", ""): answered(cut(50, 0, wrong)) for side, wrong in sides.items()})
     (row,) = compare(store, a, b).to_dict(orient="records")
     assert (row["acc_a"], row["acc_b"], row["verdict"]) == (80.0, 20.0, "a better")
 
 
-def test_transforms_that_no_run_applied_are_refused(make_store: Make, answered: Answer) -> None:
+def test_transforms_that_no_run_applied_are_refused(make_store: Make, answered: Columns) -> None:
     store = make_store({(side, "clean", ""): answered(cut(50, 0, 1)) for side in ("a", "a → soft(t=2)")})
-    with pytest.raises(StoreError, match=r"no run asked for 'a → soft\(t=3\)'. Did you mean 'a → soft\(t=2\)'"):
+    with pytest.raises(StoreError, match=r"no run requested 'a → soft\(t=3\)'. Did you mean 'a → soft\(t=2\)'"):
         compare(store, "a", "a → soft(t=3)")
 
 
-def test_p_values_are_corrected_over_the_cells_of_a_suite(make_store: Make, answered: Answer) -> None:
+def test_p_values_are_corrected_over_the_cells_of_a_suite(make_store: Make, answered: Columns) -> None:
     """Six samples of one side alone have p = 1/32, which is no finding among three cells."""
     cells = {(m, "fog", s): answered(cut(40, 0, 0)) for m in "ab" for s in "12"}
     cells |= {("a", "snow", "1"): answered(cut(40, 0, 6)), ("b", "snow", "1"): answered(cut(40, 0, 0))}
@@ -60,7 +60,7 @@ def test_p_values_are_corrected_over_the_cells_of_a_suite(make_store: Make, answ
     assert set(table["verdict"]) == {"no difference shown"}
 
 
-def test_only_samples_that_both_answered_count(make_store: Make, answered: Answer) -> None:
+def test_only_samples_that_both_have_count(make_store: Make, answered: Columns) -> None:
     cells = {
         ("a", "clean", ""): answered(cut(10, 0, 0)),
         ("b", "clean", ""): answered(cut(6, 0, 3), ids=[f"s{i:05d}" for i in range(4, 10)]),
@@ -69,8 +69,9 @@ def test_only_samples_that_both_answered_count(make_store: Make, answered: Answe
     assert (row["n"], row["only_a"]) == (6, 3)
 
 
-def test_an_unanswered_cell_is_listed_and_not_tested(make_store: Make, answered: Answer) -> None:
-    cells = {("a", "clean", ""): answered(cut(10, 0, 0)), ("b", "clean", ""): None, ("a", "fog", "1"): answered(cut(10, 0, 9)), ("b", "fog", "1"): answered(cut(10, 0, 0))}  # fmt: skip
+def test_a_cell_without_rows_is_listed_and_not_tested(make_store: Make, answered: Columns) -> None:
+    cells = {("a", "clean", ""): answered(cut(10, 0, 0)), ("b", "clean", ""): None}
+    cells |= {("a", "fog", "1"): answered(cut(10, 0, 9)), ("b", "fog", "1"): answered(cut(10, 0, 0))}
     table = compare(make_store(cells), "a", "b").set_index("scenario")
     assert table.loc["clean", "verdict"] == "no shared samples"
     assert np.isnan(table.loc["clean", "p_holm"])
@@ -78,12 +79,12 @@ def test_an_unanswered_cell_is_listed_and_not_tested(make_store: Make, answered:
     assert table.loc["fog", "verdict"] == "b better"
 
 
-def test_a_model_does_not_differ_from_itself(make_store: Make, answered: Answer) -> None:
+def test_a_model_does_not_differ_from_itself(make_store: Make, answered: Columns) -> None:
     (row,) = compare(make_store({("a", "clean", ""): answered(cut(10, 0, 3))}), "a", "a").to_dict(orient="records")
     assert (row["difference"], row["p"], row["verdict"]) == (0.0, 1.0, "no difference shown")
 
 
-def test_models_without_a_common_cell_are_refused(make_store: Make, answered: Answer) -> None:
+def test_models_without_a_common_cell_are_refused(make_store: Make, answered: Columns) -> None:
     store = make_store({("a", "fog", "1"): answered(cut(4, 0, 1)), ("b", "snow", "1"): answered(cut(4, 0, 1))})
     with pytest.raises(StoreError, match="share no cell"):
         compare(store, "a", "b")
@@ -91,14 +92,14 @@ def test_models_without_a_common_cell_are_refused(make_store: Make, answered: An
         compare(store, "a", "c")
 
 
-def test_other_labels_mean_other_data(make_store: Make, answered: Answer) -> None:
+def test_other_labels_mean_other_data(make_store: Make, answered: Columns) -> None:
     relabelled = {**answered(cut(4, 0, 1)), "label": np.ones(4, int)}
     store = make_store({("a", "clean", ""): answered(cut(4, 0, 1)), ("b", "clean", ""): relabelled})
     with pytest.raises(StoreError, match="different labels"):
         compare(store, "a", "b")
 
 
-def test_flips_are_the_samples_that_one_alone_got_right(make_store: Make, answered: Answer) -> None:
+def test_flips_are_the_samples_that_one_alone_has_correct(make_store: Make, answered: Columns) -> None:
     store = make_store({("a", "fog", "2"): answered(cut(10, 0, 2)), ("b", "fog", "2"): answered(cut(10, 1, 4))})
     table = flips(store, "a", "b")
     assert list(table["sample"]) == ["s00000", "s00002", "s00003"]
@@ -107,14 +108,14 @@ def test_flips_are_the_samples_that_one_alone_got_right(make_store: Make, answer
     assert set(table["severity"]) == {"2"}
 
 
-def test_a_store_does_not_differ_from_itself(make_store: Make, answered: Answer) -> None:
+def test_a_store_does_not_differ_from_itself(make_store: Make, answered: Columns) -> None:
     store = make_store({("a", "fog", s): answered(cut(10, 0, int(s))) for s in "123"})
     table = diff(store, store.path)
     assert table["equal"].all()
     assert set(table["verdict"]) == {"identical"}
 
 
-def test_what_moved_between_stores_is_told_from_chance(make_store: Make, answered: Answer) -> None:
+def test_differences_between_stores_are_tested_against_chance(make_store: Make, answered: Columns) -> None:
     old = make_store({("a", "fog", "1"): answered(cut(50, 0, 0)), ("a", "fog", "2"): answered(cut(50, 0, 2)), ("a", "snow", "1"): None})
     new = {
         ("a", "fog", "1"): answered(cut(50, 0, 20)),
@@ -128,7 +129,7 @@ def test_what_moved_between_stores_is_told_from_chance(make_store: Make, answere
     assert not table["equal"].any()
 
 
-def test_equal_answers_with_other_bits_are_not_identical(make_store: Make, answered: Answer) -> None:
+def test_equal_predictions_with_other_bits_are_not_identical(make_store: Make, answered: Columns) -> None:
     rows = answered(cut(10, 0, 3))
     store = make_store({("a", "clean", ""): rows})
     (row,) = diff(store, make_store({("a", "clean", ""): {**rows, "nll": rows["nll"] + 1e-6}}, name="new")).to_dict(orient="records")

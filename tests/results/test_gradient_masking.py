@@ -21,7 +21,7 @@ TRANSFER = {"transfer": {"surrogate": "demo", "attack": {"pgd": {"eps": "8/255"}
 
 
 def attack(node: Any, fooled: Iterable[int], *, n: int = N, classes: int = 5, after: tuple[Any, ...] = (), by: Any = None) -> AttackCell:
-    """A cell of an attack on samples 0 … n − 1, all correct when clean, some of them fooled. by: in a chain, the attack that fooled each."""
+    """A cell of an attack on samples 0 … n − 1, all correct when clean, some of them fooled. by: in a chain, by which attack."""
     wrong, labels = np.isin(np.arange(n), list(fooled)), np.arange(n) % classes
     spec, *before = [canonical(bind(lookup("attack", one.name), one)) for given in (node, *after) for one in parse(given)]
     rows = pd.DataFrame({"sample": [f"s{i:04d}" for i in range(n)], "label": labels, "pred": labels + wrong, "attacked": True})
@@ -186,7 +186,7 @@ def test_a_surrogate_gradient_need_not_be_a_slope() -> None:
 
 
 def whole(*more: AttackCell) -> ModelAttacks:
-    """Everything that the checks need, with nothing wrong."""
+    """Everything that the checks need, and all of them pass."""
     cells = [attack(FGSM, range(10)), attack(PGD, range(50)), attack({"pgd": {"eps": 1}}, range(N)), attack(SQUARE, range(20))]
     return ModelAttacks([*cells, *more], {"surface": surface()})
 
@@ -219,7 +219,12 @@ def test_a_suspect_verdict_gives_the_worst_counts() -> None:
 
 def test_the_order_of_rows_and_of_cells_changes_nothing() -> None:
     attacks = whole(attack(TRANSFER, range(30, 80)))
-    turned = [replace(one, samples=one.samples[::-1], labels=one.labels[::-1], steps=tuple(replace(k, fooled=k.fooled[::-1]) for k in one.steps)) for one in attacks.cells]  # fmt: skip
+
+    def turned_around(one: AttackCell) -> AttackCell:
+        steps = tuple(replace(step, fooled=step.fooled[::-1]) for step in one.steps)
+        return replace(one, samples=one.samples[::-1], labels=one.labels[::-1], steps=steps)
+
+    turned = [turned_around(one) for one in attacks.cells]
     for cells in (attacks.cells[::-1], turned, [attacks.cells[0], *turned[1:]]):
         found = verdict(ModelAttacks(cells, attacks.surfaces))
         assert {(one.check, one.count, one.of, one.p) for one in found.findings} == {

@@ -1,4 +1,4 @@
-"""What metrics may answer, and what becomes of it."""
+"""What metrics may return, and the estimates that follow."""
 
 from dataclasses import replace
 
@@ -8,14 +8,14 @@ import pytest
 
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.spec.plugin import Entry
-from robustvit.statistics.cell_means import CellMeans, Values, joined
+from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples, percentile, settled, wilson
 
 
-def made(ask: object, **about: object) -> Metric:
+def made(compute: object, **about: object) -> Metric:
     entry = Entry("metric", "made", "here", "made", (), "", "", 1, **about)  # type: ignore[arg-type]
-    return Metric("made", entry, ask)  # type: ignore[arg-type]
+    return Metric("made", entry, compute)  # type: ignore[arg-type]
 
 
 RECORDS = pd.DataFrame({"sample": list("dcba"), "value_x": [4.0, 3.0, 2.0, 1.0]})
@@ -52,7 +52,7 @@ def test_a_float_and_its_weighted_form_have_the_same_value_and_like_intervals() 
     assert (slow.low, slow.high) == pytest.approx((fast.low, fast.high), rel=0.1)
 
 
-def test_a_weighted_answer_stays_in_its_range() -> None:
+def test_a_weighted_statistic_stays_in_its_range() -> None:
     estimate = score(made(lambda r: Weighted(lambda w: np.full(len(w), 0.1) + (len(w) > 1), low=0.0)), RECORDS, Resamples(list("dcba")))
     assert estimate.low == 0.0
 
@@ -68,7 +68,7 @@ def test_an_average_of_weighted_shares_that_never_vary_has_their_wilson_interval
     resampler = Resampler()
     key = resampler([f"s{i}" for i in range(50)]).key
     cells = {("fog", ""): Values(key, Weighted(lambda w: np.where(w[:, 0] > 3, np.nan, 0.0), low=0.0, high=1.0, counted=40))}
-    found = joined(made(lambda m: m.of("fog", [""]), over="model"), CellMeans("made", "made", 2, cells, resampler))
+    found = score_means(made(lambda m: m.of("fog", [""]), over="model"), CellMeans("made", "made", 2, cells, resampler))
     assert (found.value, found.low, found.high) == (0.0, *settled(wilson(0, 40)))
 
 
@@ -117,12 +117,12 @@ def test_an_average_of_squares_lies_in_its_interval() -> None:
         key = resampler([f"{cell}/{i}" for i in range(50)]).key
         cells[str(cell), ""] = Values(key, Weighted(lambda weights, x=x: (weights @ x / 50) ** 2, low=0.0, centred=True))
     means = CellMeans("made", "made", 2, cells, resampler)
-    found = joined(made(lambda m: np.mean([m.of(name, [""]) for name, _ in cells], axis=0), over="model"), means)
+    found = score_means(made(lambda m: np.mean([m.of(name, [""]) for name, _ in cells], axis=0), over="model"), means)
     assert 0.0 <= found.low < found.value < found.high
 
 
 def test_a_paired_average_keeps_what_its_cells_have_in_common() -> None:
-    """Cells that are wrong on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
+    """Cells that are misclassified on complementary samples: their mean error is 1/2 in every resample, which unpaired intervals miss."""
     errors = errors_of(fog=0.3)
     key, values = errors.cells["fog", "1"].key, errors.cells["fog", "1"].values  # type: ignore[union-attr]
     both = CellMeans("made-up", "digits", 10, {**errors.cells, ("snow", "1"): Values(key, 1 - values)}, errors.resampler)
@@ -138,7 +138,7 @@ def test_a_missing_cell_is_named_and_counted() -> None:
 
 
 def test_a_cell_that_nobody_asked_is_not_applicable() -> None:
-    with pytest.raises(NotApplicable, match="asks 1 of the 2 cells"):
+    with pytest.raises(NotApplicable, match="has 1 of the 2 cells"):
         errors_of(fog=0.3).each(["fog"], ["1", "2"])
 
 
@@ -152,15 +152,15 @@ def test_cells_with_other_samples_are_not_averaged() -> None:
 
 def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() -> None:
     errors = errors_of(fog=0.0, snow=0.0)
-    value, low, high, n = joined(resolve_metric("corruption_error"), errors, "fog")
+    value, low, high, n = score_means(resolve_metric("corruption_error"), errors, "fog")
     assert (value, low, n) == (0.0, 0.0, 200)
     assert high == pytest.approx(100 * wilson(0.0, 200).high, rel=1e-2)
-    assert joined(resolve_metric("mean_corruption_error"), errors).high == pytest.approx(high)
+    assert score_means(resolve_metric("mean_corruption_error"), errors).high == pytest.approx(high)
 
 
 def test_where_something_varies_resampling_gives_the_interval() -> None:
     errors = errors_of(fog=0.3)
-    assert joined(resolve_metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
+    assert score_means(resolve_metric("corruption_error"), errors, "fog")[1:3] == settled(percentile(100 * errors.of("fog")[1:]))
 
 
 def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:

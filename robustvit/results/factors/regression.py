@@ -16,7 +16,7 @@ from scipy.special import expit, logit, stdtr
 from robustvit.errors import NotApplicable, few
 from robustvit.results.factors.view import FactorView
 
-FEWEST = 3  # models that a line is fitted to: two are always on one
+_FEWEST = 3  # models that a line is fitted to: two are always on one
 _STARTS = ((0.5, 0.3), (0.2, 1.0), (1.0, 0.1), (0.1, 2.0))  # (a, b) that the search for a scaling law begins at
 _UNITS = {"macs": 1e9, "parameters": 1e6}
 
@@ -37,12 +37,13 @@ class LogitLine:
 
     def __str__(self) -> str:
         sign = "+" if self.slope >= 0 else "-"
-        return f"logit({self.shift}) = {self.intercept:.4f} {sign} {abs(self.slope):.4f} · logit(clean), R² {self.r2:.4f}, over {self.n} models"
+        line = f"logit({self.shift}) = {self.intercept:.4f} {sign} {abs(self.slope):.4f} · logit(clean)"
+        return f"{line}, R² {self.r2:.4f}, over {self.n} models"
 
 
 @dataclass(frozen=True)
 class Effective:
-    """line: the fit that residuals are measured from. table: per model clean, shifted and expected accuracy, the residual in points, its interval.
+    """line: the fit that residuals are from. table: per model clean, shifted and expected accuracy, the residual in points, its interval.
 
     `left_out` is the reason why a model has no residual, "" for those that have one. Those left out come last.
     """
@@ -53,7 +54,7 @@ class Effective:
 
 @dataclass(frozen=True)
 class Regression:
-    """Least squares of logit(shift). table: term, coefficient, standard_error, t, p; the levels named in `against` are their factors' zero."""
+    """Least squares of logit(shift). table: term, coefficient, standard_error, t, p; `against`: the reference level of each factor."""
 
     shift: str
     table: pd.DataFrame
@@ -70,7 +71,7 @@ class Regression:
 
 @dataclass(frozen=True)
 class Scaling:
-    """error = a · (cost + d)^(−b) + c. error as a fraction; cost in GMACs or millions of parameters. rmse of the error, as a fraction."""
+    """error = a · (cost + d)^(−b) + c. error and its rmse as fractions; cost in GMACs or millions of parameters."""
 
     score: str
     cost: str
@@ -99,9 +100,9 @@ def effective_robustness(view: FactorView, shift: str, *, among: FactorView | No
     """How much more accurate each model is on a shift than its clean accuracy predicts, in points (Taori et al. 2020).
 
     The line logit(shift) ~ logit(clean) is fitted over the models of `among`, default the view's own: then a model moves the line that it
-    is measured from. Models without both numbers, or with an accuracy of 0 or 100 %, have no residual but a reason. The interval is that of the
-    model's own two numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not used.
-    Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
+    is measured from. Models without both numbers, or with an accuracy of 0 or 100 %, have no residual but a reason. The interval is that of
+    the model's own two numbers, added in squares, the clean one through the line; the line itself is taken as known, and pairing is not
+    used. Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
     """
     line = _line(view if among is None else among, view.need(shift))
     usable = _usable(view, shift)
@@ -143,15 +144,16 @@ def augreg_fit(view: FactorView, shift: str, factors: Sequence[str] = ("pretrain
     left = target - matrix @ coefficients
     errors = np.sqrt(np.diag(inverse) * (left @ left) / (n - terms))
     t = np.divide(coefficients, errors, out=np.full(terms, np.nan), where=errors > 0)
-    table = pd.DataFrame({"term": list(columns), "coefficient": coefficients, "standard_error": errors, "t": t, "p": 2 * stdtr(n - terms, -np.abs(t))})  # fmt: skip
+    p = 2 * stdtr(n - terms, -np.abs(t))
+    table = pd.DataFrame({"term": list(columns), "coefficient": coefficients, "standard_error": errors, "t": t, "p": p})
     return Regression(shift, table, against, _r2(target, left), n, n - terms)
 
 
 def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
     """The saturating power law error = a · (C + d)^(−b) + c of a score over cost (Zhai et al. 2022), a, b, c, d ≥ 0.
 
-    The error is 100 % minus an accuracy, or the score itself where lower is better. The best of several starts; `converged` says whether the
-    search ended by itself. Raises NotApplicable where models are no more than parameters: five are needed.
+    The error is 100 % minus an accuracy, or the score itself where lower is better. The best of several starts; `converged` says whether
+    the search ended by itself. Raises NotApplicable where models are no more than parameters: five are needed.
     """
     part = view.rows[view.rows[view.need(score)].notna() & view.rows[cost].notna()]
     if len(part) < 5:
@@ -163,10 +165,9 @@ def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
     def miss(p: np.ndarray) -> np.ndarray:
         return np.asarray(p[0] * (size + p[3]) ** -p[1] + p[2] - error)
 
-    found = [
-        least_squares(miss, [a, b, 0.5 * error.min(), 0.1], bounds=([0.0, 0.0, 0.0, 1e-9], np.inf), x_scale=[1.0, 1.0, 0.1, 1.0], max_nfev=4000)
-        for a, b in _STARTS
-    ]  # fmt: skip
+    bounds, scale = ([0.0, 0.0, 0.0, 1e-9], np.inf), [1.0, 1.0, 0.1, 1.0]
+    starts = ([a, b, 0.5 * error.min(), 0.1] for a, b in _STARTS)
+    found = (least_squares(miss, start, bounds=bounds, x_scale=scale, max_nfev=4000) for start in starts)
     best = min(found, key=lambda one: one.cost)
     rmse = float(np.sqrt(np.mean(best.fun**2)))
     a, b, c, d = (float(value) for value in best.x)
@@ -174,7 +175,7 @@ def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
 
 
 def pareto(view: FactorView, cost: str, score: str) -> pd.DataFrame:
-    """The Pareto front: models that no other equals at less cost or beats at no more, cheapest first. Models that lack either number are left out."""
+    """The Pareto front, cheapest first: models that no other equals at less cost or beats at no more. Models without both are left out."""
     part = view.rows[view.rows[cost].notna() & view.rows[view.need(score)].notna()]
     sign = 1.0 if view.scores[score] else -1.0
     costs, scores = part[cost].to_numpy(), sign * part[score].to_numpy()
@@ -208,10 +209,10 @@ def _no_logit(value: float, score: str) -> str:
 def _line(view: FactorView, shift: str) -> LogitLine:
     usable = _usable(view, view.need(shift))
     part, rest = view.rows[usable], view.rows[~usable]
-    if len(part) < FEWEST:
+    if len(part) < _FEWEST:
         out = [f"{model} ({why})" for model, why in zip(rest["model"], _why_not(rest, shift), strict=True)]
         raise NotApplicable(
-            f"a line needs at least {FEWEST} models with a clean accuracy and one on '{shift}', both between 0 and 100 %; "
+            f"a line needs at least {_FEWEST} models with a clean accuracy and one on '{shift}', both between 0 and 100 %; "
             f"{len(part)} of {len(view.rows)} have them" + (f"; left out: {few(out)}" if out else "")
         )
     x, y = logit(part["clean"].to_numpy() / 100), logit(part[shift].to_numpy() / 100)

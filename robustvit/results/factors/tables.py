@@ -46,8 +46,9 @@ def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
     best = set(pareto(view, cost, shift).index)
     lines = [
         {
-            "model": row["model"], "pretraining": row["pretraining"], "recipe": row["recipe"], "M parameters": _scaled(row["parameters"], 1e6),
-            "GMACs": _scaled(row["macs"], 1e9), **{name: _number(row.get(name, math.nan)) for name in dict.fromkeys(("clean", shift))},
+            "model": row["model"], "pretraining": row["pretraining"], "recipe": row["recipe"],
+            "M parameters": _scaled(row["parameters"], 1e6), "GMACs": _scaled(row["macs"], 1e9),
+            **{name: _number(row.get(name, math.nan)) for name in dict.fromkeys(("clean", shift))},
             "front": "*" if index in best else "",
         }
         for index, row in view.rows.iterrows()

@@ -80,8 +80,8 @@ class _Model:
 def factor_view(board: Leaderboard | None = None) -> FactorView:
     """One row per model: factors, parameters, MACs of an image, and its scores.
 
-    board: default, the published numbers that ship, of which the view holds the models whose weights timm names and whose clean top-1 is known.
-    Intervals of published accuracies are Wilson's, of their number of images.
+    board: default, the published numbers that ship, of which the view holds the models whose weights timm names and whose clean top-1 is
+    known. Intervals of published accuracies are Wilson's, of their number of images.
     """
     models = list(_of_references(references()) if board is None else _of_board(board))
     scores = {name: one.higher_is_better for model in models for name, one in model.scores.items()}
@@ -124,7 +124,7 @@ def _of_board(board: Leaderboard) -> Iterator[_Model]:
 
 
 def _is_score(row: BoardRow) -> bool:
-    """Whether a row of a leaderboard is a score: an accuracy without a severity, under attack, of an analysis, or an average over all cells."""
+    """Whether a row is a score: an accuracy without a severity, under attack or of an analysis, or an average over all cells."""
     if row.unit != "%" or row.metric == "":
         return False
     if row.cell == "":
@@ -171,7 +171,7 @@ def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Mod
 
 
 def _factors_of(card: ModelFacts, tag: str) -> Factors:
-    """The factors that a card tells: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
+    """The factors of a card: by its tag, by the name of its file where that is one of AugReg's, else by its architecture."""
     by_file = factors(card.source)
     if tag or by_file.recipe != UNKNOWN:
         return factors(tag) if tag else by_file

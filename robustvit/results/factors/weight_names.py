@@ -45,8 +45,8 @@ _SETS = {
 }  # fmt: skip
 _RECIPES = {
     "augreg": "augreg", "augreg2": "augreg2", "sam": "sam", "mae": "mae", "mim": "mim", "dino": "dino", "dist": "distilled", "a1": "a1",
-    "a1h": "a1h", "a2": "a2", "a3": "a3", "tv": "tv", "tv2": "tv2", "laion2b": "clip", "laiona": "clip", "laion400m": "clip", "openai": "clip",
-    "merged2b": "clip", "dfn2b": "clip", "dfn5b": "clip", "webli": "siglip", "fcmae": "fcmae",
+    "a1h": "a1h", "a2": "a2", "a3": "a3", "tv": "tv", "tv2": "tv2", "laion2b": "clip", "laiona": "clip", "laion400m": "clip",
+    "openai": "clip", "merged2b": "clip", "dfn2b": "clip", "dfn5b": "clip", "webli": "siglip", "fcmae": "fcmae",
 }  # fmt: skip
 _BY_ARCHITECTURE = (  # the first that fits; it goes before the tag's words, except where the tag names a recipe of its own
     ("dinov3", "dinov3"), ("dinov2", "dinov2"), ("siglip", "siglip"), ("clip", "clip"), ("deit3", "deit3"), ("beit", "beit"),
@@ -63,8 +63,8 @@ _AUGREG = re.compile(
 class Factors:
     """How a model was trained, as far as a name says: text is `unknown` and a number None where it does not.
 
-    kind: transformer; hybrid, where whole stages are convolutions; convolution; mlp. pretraining: the first set of images; fine_tuned: the sets
-    after it, or `none`. augmentation and what follows: of AugReg's weights, of their pretraining.
+    kind: transformer; hybrid, where whole stages are convolutions; convolution; mlp. pretraining: the first set of images; fine_tuned: the
+    sets after it, or `none`. augmentation and what follows: of AugReg's weights, of their pretraining.
     """
 
     family: str = UNKNOWN
@@ -81,7 +81,7 @@ class Factors:
 
 
 def factors(name: str) -> Factors:
-    """The factors that a name tells: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`)."""
+    """The factors in a name: timm's with its tag, or that of one of AugReg's files (`B_16-i21k-300ep-…-sd_0.0`)."""
     return _of_file(name) or _of_file(augreg_files().get(name, "")) or _of_tag(name)
 
 

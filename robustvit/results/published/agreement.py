@@ -1,8 +1,8 @@
 """Published numbers beside the measured ones of a leaderboard, and whether they agree.
 
-Published numbers ship as CSV files, one row for each: whose it is, what was measured, under which rules, how far another run under the same rules
-may lie, and where it was published. `tolerance` is absolute and in the number's unit: docs/factors.md says how it was chosen. `evidence` is
-`authors` where the number was read in the authors' own files, `third party` where in a copy of others.
+Published numbers ship as CSV files, one row for each: whose it is, what was measured, under which rules, how far another run under the same
+rules may lie, and where it was published. `tolerance` is absolute and in the number's unit: docs/factors.md says how it was chosen.
+`evidence` is `authors` where the number was read in the authors' own files, `third party` where in a copy of others.
 """
 
 from __future__ import annotations
@@ -229,6 +229,6 @@ def _pair(row: BoardRow, tag: str, one: PublishedNumber, rules: _Rules) -> dict[
     verdict = "other rules" if rules.others else "agrees" if abs(difference) <= tolerance + chance + 1e-9 else "differs"
     return {
         **vars(one), **vars(row), "tag": tag, "measured": row.value, "published": published, "published_n": one.n, "tolerance": tolerance,
-        "difference": difference, "standard_errors": difference / error if error > 0 else math.nan, "verdict": verdict, "source": one.source,
-        "why": "; ".join([*rules.others, *([rules.sample] if rules.sample else [])]),
+        "difference": difference, "standard_errors": difference / error if error > 0 else math.nan, "verdict": verdict,
+        "source": one.source, "why": "; ".join([*rules.others, *([rules.sample] if rules.sample else [])]),
     }  # fmt: skip

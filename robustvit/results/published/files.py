@@ -21,7 +21,8 @@ from robustvit.spec.plugin import Entry
 class PublishedNumber:
     """One published number. model: timm's name with its tag, or the authors'; n, img_size: None and crop_pct: NaN where they are not known.
 
-    tolerance: how far another run under the same rules may lie, in the unit of the number; pictures: which images (`released`, `on-the-fly`).
+    tolerance: how far another run under the same rules may lie, in the unit of the number; pictures: which images (`released`,
+    `on-the-fly`).
     """
 
     model: str
@@ -64,7 +65,7 @@ _KEY = ("model", "img_size", "base", "scenario", "severity", "params", "metric",
 
 
 def folder() -> Path:
-    """Where the files are: inside the installed package, or beside it in a checkout that is used as it stands."""
+    """Where the files are: inside the installed package, or beside it in a checkout."""
     try:
         return Path(str(importlib.resources.files("robustvit.published")))
     except ModuleNotFoundError:

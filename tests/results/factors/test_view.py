@@ -74,7 +74,7 @@ def test_a_view_says_in_which_direction_its_scores_are_better(board: Leaderboard
     assert factor_view(board).scores == {"clean": True, "pgd 1/255": True, "pgd 2/255": True, "mean_corruption_error": False}
 
 
-def test_numbers_of_one_name_are_told_apart_by_their_suites(board: Leaderboard) -> None:
+def test_numbers_of_one_name_have_their_suites_in_their_names(board: Leaderboard) -> None:
     other = board.rows.assign(suite="another", value=board.rows["value"] / 2)
     both = with_rows(board, pd.concat([board.rows, other]))
     assert [name for name in factor_view(both).scores if "clean" in name] == ["clean (made-up)", "clean (another)"]

@@ -27,12 +27,12 @@ from robustvit.results.factors.weight_names import augreg_files, factors, size_i
         ("mine", "unknown", "unknown", "unknown", "unknown"),
     ],
 )
-def test_a_tag_tells_how_its_weights_came_about(name: str, family: str, pretraining: str, fine_tuned: str, recipe: str) -> None:
+def test_a_tag_has_the_factors_of_its_weights(name: str, family: str, pretraining: str, fine_tuned: str, recipe: str) -> None:
     found = factors(name)
     assert (found.family, found.pretraining, found.fine_tuned, found.recipe) == (family, pretraining, fine_tuned, recipe)
 
 
-def test_the_name_of_an_augreg_file_tells_its_recipe() -> None:
+def test_the_name_of_an_augreg_file_has_its_recipe() -> None:
     found = factors("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0")
     assert {name: getattr(found, name) for name in ("augmentation", "weight_decay", "dropout", "stochastic_depth", "learning_rate")} == {
         "augmentation": "medium1", "weight_decay": 0.1, "dropout": 0.0, "stochastic_depth": 0.0, "learning_rate": 0.001,
@@ -45,7 +45,7 @@ def test_an_augreg_tag_tells_what_its_file_tells() -> None:
     assert (found.augmentation, found.weight_decay, found.patch, found.fine_tuned) == ("light1", 0.03, 16, "in1k")
 
 
-def test_every_augreg_file_agrees_with_the_tag_it_stands_for() -> None:
+def test_every_augreg_file_agrees_with_its_tag() -> None:
     for tag, file in augreg_files().items():
         by_tag, by_file = factors(tag.replace("augreg", "augreg2")), factors(file)
         assert by_tag.pretraining == by_file.pretraining, tag

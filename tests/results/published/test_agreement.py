@@ -36,7 +36,7 @@ def published(tmp_path: Path) -> Callable[..., pd.DataFrame]:
 
 @pytest.fixture
 def board(make_store: Make, answered: Columns) -> Callable[..., Leaderboard]:
-    """The leaderboard of a model with this card: 15 of 20 clean images right, at 32 px."""
+    """The leaderboard of a model with this card: 15 of 20 clean images correct, at 32 px."""
 
     def build(identity: str = f"timm(arch={TAG}, num_classes=1000)", tag: str = "fb_in1k") -> Leaderboard:
         made = make_store({("mine", "clean", ""): answered([True] * 15 + [False] * 5)}, data="imagenet")
