@@ -14,7 +14,8 @@ from PIL import Image
 from robustvit.records import records
 from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
-from robustvit.spec.registry import bind, entries, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import canonical, digest, parse
 
 Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]

@@ -13,6 +13,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import size
 from robustvit.primitives.scenario import Outcome, scenario, stream
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.spec import parse
 
 
@@ -43,8 +44,8 @@ def attacked(name: str, norm: str = "linf", /, *, share: float | None = 0.5, cou
     logits = model(pixels)
     needed = exact.needed(logits, weight, norm)
     radius = {} if share is None else {"eps": float(needed.quantile(share))}
-    entry = registry.scenario(name)
-    spec = registry.bind(entry, parse({name: {**radius, **params}})[0])
+    entry = registry.scenario_entry(name)
+    spec = bind(entry, parse({name: {**radius, **params}})[0])
     batch = Batch(pixels, logits.argmax(dim=1), tuple(str(i) for i in range(count)))
     return Attacked(model, batch, scenario(entry, spec)(model, batch, Draws(seed, stream(spec), batch.ids)), needed)
 

@@ -93,7 +93,7 @@ class _Timer:
     def cost(self, cell: Cell) -> _Cost:
         """The cost of a cell; none where it will fail, as where a patch does not fit into the image."""
         host, forward = self._host(cell)
-        entry = registry.scenario(cell.scenario.name)
+        entry = registry.scenario_entry(cell.scenario.name)
         try:
             does = scenario(entry, cell.scenario, plugins_of(cell, self.plan))
             passes = does.passes(host)

@@ -77,7 +77,7 @@ def evaluate(
     if earlier is not None:
         follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)
         return _continued(follow, model, images, positions, keep, show, earlier)
-    entry = registry.scenario(cell.scenario.name)
+    entry = registry.scenario_entry(cell.scenario.name)
     does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, data), _tensors(artifact))
     storage = None if cell.storage is None or not entry.stored else _Storage(cell)
     host = _through_reading(model, data) if does.uses_reading else model

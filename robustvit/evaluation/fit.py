@@ -29,7 +29,7 @@ def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mappi
     model: with its transforms. scenario: bound. plugins: what its plug-in parameters were resolved to. The model predicts through the first Reading of the
     data, where the scenario nests exactly one data set. Raises RobustvitError where the function returns something else than tensors by name.
     """
-    entry = registry.scenario(scenario.name)
+    entry = registry.scenario_entry(scenario.name)
     draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)
     caches: dict[str, ImageCache] = {}
 

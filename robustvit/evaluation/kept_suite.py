@@ -12,6 +12,7 @@ from robustvit.evaluation.kept_images import kept_questions
 from robustvit.records.records import Question, rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.suite_file import bind_data, load_suite
@@ -58,18 +59,18 @@ def _chosen(questions: list[Question], wanted: dict[str, Any], store: Store) -> 
 
 
 def _suite(store: Store, questions: Sequence[Question]) -> Suite:
-    entry, clean = registry.scenario("replay"), registry.scenario("clean")
+    entry, clean = registry.scenario_entry("replay"), registry.scenario_entry("clean")
     parts: dict[str, list[Spec]] = {}
     for question in questions:
         spec = Spec("replay").with_params(of=f"{store.path}#{question.cell}")
-        parts.setdefault(question.data, [registry.bind(clean, Spec("clean"))]).append(registry.bind(entry, spec))
+        parts.setdefault(question.data, [bind(clean, Spec("clean"))]).append(bind(entry, spec))
     first = store.describe(questions[0].cell)["view"]
     view = View(tuple(first["size"]), first["resize"], first["crop"], first["interpolation"])
     return Suite(
         name="kept-" + re.sub(r"[^a-z0-9._-]", "-", store.path.resolve().name.lower()),
         title=f"Images that attacks left in {store.path.name}, evaluated again", version=1,
         parts=tuple(Part(_data(data), tuple(scenarios)) for data, scenarios in parts.items()),
-        metrics=tuple(registry.bind(registry.lookup("metric", name), Spec(name)) for name in _METRICS),
+        metrics=tuple(bind(registry.lookup("metric", name), Spec(name)) for name in _METRICS),
         view=Overrides(whole=view), limit=min(min(one.asked, rows(store.pieces(one.cell))) for one in questions),
         rules="The images are float32, exactly as the attacks left them. A model is evaluated on those of the samples that it classifies rightly itself; "
         "of samples that the attacked model misclassified there is nothing but the clean image. attack_success is the rate of transfer.",

@@ -12,6 +12,7 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data, resolve_root
 from robustvit.spec.model_address import parse_model, write_model
 from robustvit.spec.spec import Spec, Value, plain
@@ -29,7 +30,7 @@ def load_model(
     float16. Raises UnknownName, WeightsUnavailable, CheckpointMismatch or ModelError.
     """
     spec = parse_model(address) if isinstance(address, str) else address
-    bound = registry.bind(registry.lookup("model", spec.name, spec.where), spec)
+    bound = bind(registry.lookup("model", spec.name, spec.where), spec)
     model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
     model.relabel(label(address)).to(torch.device(device or "cpu"))
     return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
@@ -59,7 +60,7 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     """
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
     entry = registry.lookup("data", spec.name, spec.where)
-    bound = registry.bind(entry, spec.with_params(**params))
+    bound = bind(entry, spec.with_params(**params))
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}

@@ -86,7 +86,7 @@ def _undroppable(cell: Cell, part: PlannedCells, plan: Plan) -> str:
 def _scenario_facts(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dict[str, Any]:
     """The names that tables show of a cell: its scenario, or, of images that come corrupted, their corruption."""
     requested = cell.scenario if cell.link is None else cell.link.chain
-    entry = registry.scenario(requested.name)
+    entry = registry.scenario_entry(requested.name)
     named = replace(requested, params=tuple((key, _named(value, plugins)) for key, value in requested.params))
     shown = {key: show(value) for key, value in (*own.params, *named.without(entry.severity).params)}
     level = requested.at(entry.severity) if entry.severity else None
@@ -110,7 +110,7 @@ def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
 
 
 def _source(cell: Cell, data: Data) -> str:
-    if not registry.scenario(cell.scenario.name).stored:
+    if not registry.scenario_entry(cell.scenario.name).stored:
         return data.source
     return "on-the-fly" if cell.storage is None else f"on-the-fly, {cell.storage}"
 

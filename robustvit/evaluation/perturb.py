@@ -18,6 +18,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
@@ -47,8 +48,8 @@ def perturb(
             f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
         )
     (spec,) = specs
-    entry = registry.scenario(name)
-    bound = registry.bind(entry, spec)
+    entry = registry.scenario_entry(name)
+    bound = bind(entry, spec)
     if entry.kind not in ("corruption", "attack"):
         raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
     if entry.kind == "attack" and (model is None or labels is None):
@@ -86,7 +87,7 @@ def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
             rows = (model(images).argmax(dim=1) == batch.labels).nonzero().flatten()
         if len(rows):
             part = batch[rows]
-            outcome = scenario(registry.scenario(spec.name), spec)(model, part, Draws(seed, stream(spec), part.ids, images.device))
+            outcome = scenario(registry.scenario_entry(spec.name), spec)(model, part, Draws(seed, stream(spec), part.ids, images.device))
             assert outcome.images is not None
             images[rows] = outcome.images
     return images

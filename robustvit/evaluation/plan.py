@@ -148,7 +148,7 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
     adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
     if settings.storage is None:
         return adjusted
-    if not any(registry.scenario(spec.name).stored for spec in suite.scenarios):
+    if not any(registry.scenario_entry(spec.name).stored for spec in suite.scenarios):
         raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
     return replace(adjusted, storage=settings.storage)
 
@@ -199,7 +199,7 @@ def load(address: str | Spec, settings: Settings) -> Classifier:
 
 def _with_nested(cell: Cell, plan: Plan) -> Cell:
     """The cell with every nested model replaced by its identity and fingerprint; the loaded model is kept in the plan under that name."""
-    entry = registry.scenario(cell.scenario.name)
+    entry = registry.scenario_entry(cell.scenario.name)
     changed = {}
     for param in entry.params:
         value = cell.scenario.get(param.name)

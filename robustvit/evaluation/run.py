@@ -141,7 +141,7 @@ class _Run:
     def refuse_half_kept(self, cell: Cell) -> None:
         """Raises UsageError where rows were computed without what is now to be kept of them: they would not be computed again."""
         files, keep = self.store.pieces(cell.id), self.plan.settings.keep
-        attacked = scenario_kind(registry.scenario(cell.scenario.name)).makes_adversarial_images
+        attacked = scenario_kind(registry.scenario_entry(cell.scenario.name)).makes_adversarial_images
         lacking = {
             "logits": "logits" in keep and any("logits" not in file.read(["logits"]).column_names for file in files),
             "images": "adversarial" in keep and attacked and any("images" not in self.store.about(file) for file in files),

@@ -53,7 +53,7 @@ def tasks_of(part: PlannedCells, cell: Cell, store: Store) -> list[Task]:
 
 def _of_shard(part: PlannedCells, cell: Cell, shard: int, wanted: int, store: Store) -> Iterator[Task]:
     assert part.model is not None
-    rows = scenario_kind(registry.scenario(cell.scenario.name)).rows_per_task(part.model.tile, cell.view.size)
+    rows = scenario_kind(registry.scenario_entry(cell.scenario.name)).rows_per_task(part.model.tile, cell.view.size)
     for begin in range(store.reached(cell.id, shard), wanted, rows):
         yield Task(part.label, part.samples.data.fingerprint, cell, shard, begin, min(begin + rows, wanted))
 

@@ -17,13 +17,11 @@ A file appears whole or not at all: it is written beside its place, synced, and 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import os
 import re
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +34,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
-from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew, nearest
+from robustvit.errors import StoreDamaged, StoreError, StoreTooNew, nearest
+from robustvit.records.disk import on_disk, read_json, write_bytes, write_json
 from robustvit.records.images import ImageFile, encoded
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
@@ -61,8 +60,8 @@ class Store:
                 raise StoreError(f"there is no store at {self.path}. `robustvit run … --store {self.path}` makes one.")
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise StoreError(f"{self.path} exists and is not a store of robustvit; give an empty or a new place with --store.")
-            _write_json(marker, {"schema": SCHEMA_VERSION})
-        schema = _read_json(marker).get("schema")
+            write_json(marker, {"schema": SCHEMA_VERSION})
+        schema = read_json(marker).get("schema")
         if not isinstance(schema, int):
             raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
         if schema > SCHEMA_VERSION:
@@ -87,12 +86,12 @@ class Store:
 
     def describe(self, cell: str) -> dict[str, Any]:
         """The canonical cell behind an id."""
-        return _read_json(self._cell_file(cell))
+        return read_json(self._cell_file(cell))
 
     def declare(self, cell: str, description: dict[str, Any]) -> None:
         """Keeps the canonical cell behind an id."""
         if not self.knows(cell):
-            _write_json(self._cell_file(cell), description)
+            write_json(self._cell_file(cell), description)
 
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
@@ -123,7 +122,7 @@ class Store:
         pq.write_table(
             rows.replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)}), sink, compression="zstd", write_page_checksum=True
         )
-        _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
+        write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
 
     def about(self, piece: Piece) -> dict[str, Any]:
         """What was recorded beside the rows of a file: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
@@ -136,7 +135,7 @@ class Store:
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
         content = encoded(arrays, about)
-        _write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
+        write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
         return hashlib.sha256(content).hexdigest()
 
     def images(self, piece: Piece) -> ImageFile:
@@ -165,7 +164,7 @@ class Store:
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""
-        _write_json(self.path / "cells" / cell / "failure.json", {"reason": reason})
+        write_json(self.path / "cells" / cell / "failure.json", {"reason": reason})
 
     def succeed(self, cell: str) -> None:
         """Forgets an earlier failure."""
@@ -174,13 +173,13 @@ class Store:
     def failure(self, cell: str) -> str | None:
         """Why the last attempt at a cell failed, or None."""
         path = self.path / "cells" / cell / "failure.json"
-        return str(_read_json(path).get("reason")) if path.is_file() else None
+        return str(read_json(path).get("reason")) if path.is_file() else None
 
     def write_gallery(self, cell: str, images: pa.Table) -> None:
         """Keeps a few samples as the model saw them: sample, label, pred, image (encoded bytes)."""
         sink = io.BytesIO()
         pq.write_table(images, sink)
-        _write_bytes(self.path / "cells" / cell / "gallery.parquet", sink.getbuffer())
+        write_bytes(self.path / "cells" / cell / "gallery.parquet", sink.getbuffer())
 
     def gallery(self, cell: str) -> pd.DataFrame:
         """The gallery images of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none."""
@@ -216,13 +215,13 @@ class Store:
     def keep_artifact(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of an artifact."""
         content = safetensors.numpy.save(arrays)
-        _write_bytes(self.path / "learned" / f"{name}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
+        write_bytes(self.path / "learned" / f"{name}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
 
     # manifests and environments
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Keeps what a run requested, under its id."""
-        _write_json(self.path / "runs" / f"{manifest.id}.json", manifest.as_json())
+        write_json(self.path / "runs" / f"{manifest.id}.json", manifest.as_json())
 
     def manifests(self) -> list[Manifest]:
         """What the runs requested, oldest first. Raises StoreDamaged for a file that holds no manifest."""
@@ -235,13 +234,13 @@ class Store:
         name = digest(environment)
         path = self.path / "environments" / f"{name}.json"
         if not path.is_file():
-            _write_json(path, environment)
+            write_json(path, environment)
         return name
 
     def environment(self, name: str) -> dict[str, Any]:
         """What `write_environment` kept, {} where it is not here."""
         path = self.path / "environments" / f"{name}.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def questions(self, suite: str | None = None, models: Iterable[str] | None = None) -> list[Question]:
         """Every cell that the runs requested, once per suite, with the latest label of its model and the most samples ever requested.
@@ -268,7 +267,7 @@ class Store:
     def lease(self, cell: str, shard: int) -> Iterator[bool]:
         """Whether this process may compute a shard now; False while another one does. A lease ends with its process, however it ends."""
         path = self.path / "leases" / f"{cell}-{shard:06d}.lock"
-        with _on_disk(path):
+        with on_disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
         try:
@@ -285,7 +284,7 @@ class Store:
 
 def _manifest(path: Path) -> Manifest:
     try:
-        return Manifest.of_json(_read_json(path))
+        return Manifest.of_json(read_json(path))
     except (KeyError, TypeError, AttributeError) as error:
         raise StoreDamaged(
             f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
@@ -314,51 +313,6 @@ def _chosen(questions: list[Question], suite: str | None, models: list[str] | No
                 f"the store {path} has no model '{model}'.{nearest(model, known)} It has {', '.join(sorted(known)) or 'none'}."
             )
     return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in models)]
-
-
-@contextlib.contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(
-                f"no room left to write {path}. Free some, then run the same command again: it goes on where it stopped."
-            ) from error
-        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with --store.") from error
-
-
-def _write_bytes(path: Path, content: bytes | memoryview) -> None:
-    with _on_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            with open(draft, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    _write_bytes(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreDamaged(f"{path} cannot be read ({error}). Restore it from a copy, or delete it and run the suite again.") from error
-    if not isinstance(value, dict):
-        raise StoreDamaged(f"{path} does not hold a mapping. Restore it from a copy, or delete it and run the suite again.")
-    return value
 
 
 def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:

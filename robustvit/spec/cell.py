@@ -69,7 +69,7 @@ class Cell:
     @property
     def artifact_id(self) -> str | None:
         """The id of what the scenario fits on other samples first: the hash of everything it depends on. None where it fits nothing."""
-        if not registry.scenario(self.scenario.name).fit:
+        if not registry.scenario_entry(self.scenario.name).fit:
             return None
         return artifact_id(self.as_dict())
 
@@ -81,7 +81,7 @@ class Cell:
     @property
     def severity(self) -> Value:
         """The value of the parameter that the scenario calls its severity, or None."""
-        name = registry.scenario(self.scenario.name).severity
+        name = registry.scenario_entry(self.scenario.name).severity
         return self.scenario.at(name) if name else None
 
     def __str__(self) -> str:

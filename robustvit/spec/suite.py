@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell, Link
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.view import Overrides
@@ -70,7 +71,7 @@ class Suite:
 
     def _corrupted(self, cell: Cell) -> Cell:
         """The cell with the suite's settings for corruptions. Storage is part of every cell, so that averages never mix cells with and without it."""
-        entry = registry.scenario(cell.scenario.name)
+        entry = registry.scenario_entry(cell.scenario.name)
         stored = replace(cell, storage=self.storage)
         if not entry.stored or self.view.corrupt_at is None:
             return stored
@@ -83,7 +84,7 @@ class Suite:
 
 def _links(model: Cell, scenario: Spec) -> Iterable[Cell]:
     """The cells that a scenario stands for: itself, or the links of its chain, each after those before it."""
-    if not registry.scenario(scenario.name).chain:
+    if not registry.scenario_entry(scenario.name).chain:
         yield replace(model, scenario=scenario)
         return
     parts = links(scenario)
@@ -93,5 +94,5 @@ def _links(model: Cell, scenario: Spec) -> Iterable[Cell]:
 
 def links(chain: Spec) -> tuple[Spec, ...]:
     """The bound attacks that a bound chain names, in their order."""
-    nodes = registry.scenario(chain.name).load()(**dict(chain.params))
-    return tuple(registry.bind(registry.scenario(spec.name), spec) for node in nodes for spec in parse(node, chain.where))
+    nodes = registry.scenario_entry(chain.name).load()(**dict(chain.params))
+    return tuple(bind(registry.scenario_entry(spec.name), spec) for node in nodes for spec in parse(node, chain.where))

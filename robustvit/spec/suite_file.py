@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import registry, yaml_reader
+from robustvit.spec.binding import bind
 from robustvit.spec.spec import Spec, called, parse
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.view import Overrides, View
@@ -146,7 +147,7 @@ def bind_data(node: Any, where: str = "") -> list[Spec]:
 def _scenarios(nodes: yaml_reader.Seq) -> Iterable[Spec]:
     for node, place in zip(nodes, nodes.places, strict=True):
         for spec in parse(node, place):
-            yield registry.bind(registry.scenario(spec.name, spec.where or place), spec)
+            yield bind(registry.scenario_entry(spec.name, spec.where or place), spec)
 
 
 def _pipelines(nodes: Any) -> Iterable[tuple[Spec, ...]]:
@@ -160,7 +161,7 @@ def _bound(kind: str, nodes: Any, where: str) -> Iterable[Spec]:
     places = getattr(nodes, "places", [where] * len(nodes))
     for node, place in zip(nodes, places, strict=True):
         for spec in parse(node, place):
-            yield registry.bind(registry.lookup(kind, spec.name, spec.where), spec)
+            yield bind(registry.lookup(kind, spec.name, spec.where), spec)
 
 
 def bind_storage(node: Any, where: str = "") -> Spec:
@@ -169,7 +170,7 @@ def bind_storage(node: Any, where: str = "") -> Spec:
     if short is None:
         raise BadParameter(f"{where}: storage is {node!r}; it takes jpeg85, as the released files were stored, or jpeg1 to jpeg95.")
     (spec,) = parse({"jpeg": {"quality": int(short[1])}}, where)
-    return registry.bind(registry.lookup("corruption", spec.name, where), spec)
+    return bind(registry.lookup("corruption", spec.name, where), spec)
 
 
 def _overrides(view: dict[str, Any], page: yaml_reader.Map) -> Overrides:

@@ -32,6 +32,7 @@ import pandas as pd
 
 from robustvit.errors import NotApplicable
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse, plain
 from robustvit.statistics.intervals import Interval, Resampler, Resamples, percentile, reflected, settled, wilson
@@ -123,7 +124,7 @@ def resolve_metric(node: object) -> Metric:
     """The metric that a name, a `{name: {parameter: value}}` or a Spec stands for. Raises UnknownName or BadParameter."""
     (spec,) = parse(node)
     entry = registry.lookup("metric", spec.name, spec.where)
-    bound = registry.bind(entry, spec)
+    bound = bind(entry, spec)
     usual = {param.name: param.default for param in entry.params}
     unusual = tuple((key, value) for key, value in bound.params if usual[key] != value)
     arguments = {key: plain(value) for key, value in bound.params}

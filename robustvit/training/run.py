@@ -21,6 +21,7 @@ from robustvit.primitives.classifier_views import channels, constructor_argument
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import called, plain
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
@@ -132,7 +133,7 @@ def _partial(out: Path) -> Path:
 def _defense(text: str) -> Defense:
     spec = called(text, "defense")
     entry = registry.lookup("defense", spec.name)
-    bound = registry.bind(entry, spec)
+    bound = bind(entry, spec)
     made: Defense = entry.load()(**{key: plain(value) for key, value in bound.params})
     return made
 

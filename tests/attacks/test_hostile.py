@@ -14,8 +14,9 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.scenario import scenario
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec, parse
 
 SUITE = "name: mine\ntitle: Mine\ndata: digits\nmetrics: [top1]\nscenarios: [clean]\n"

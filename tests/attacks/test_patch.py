@@ -19,7 +19,8 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.patches import patch_places
 from robustvit.primitives.scenario import Outcome, scenario
 from robustvit.primitives.scenarios.attack import AttackScenario
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 
 SIDE, SIZE = 12, 4

@@ -16,7 +16,8 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import Outcome, scenario
 from robustvit.results.leaderboard import leaderboard
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 
 

@@ -17,7 +17,8 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.masked_inference import MaskedViews
 from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations, Window
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 
 SIDE, CLASSES = 16, 4

@@ -13,7 +13,8 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import scenario
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 
 

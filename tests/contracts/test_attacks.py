@@ -13,8 +13,9 @@ from robustvit.primitives.norms import size
 from robustvit.primitives.passes import GRADIENT, Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, Scenario, parameters, scenario
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
-from robustvit.spec.registry import bind, entries
+from robustvit.spec.registry import entries
 from robustvit.spec.spec import parse
 
 CASES = [

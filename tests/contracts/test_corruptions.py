@@ -21,8 +21,9 @@ from robustvit.evaluation.loading import resolve
 from robustvit.primitives import compiled
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
-from robustvit.spec.registry import bind, entries
+from robustvit.spec.registry import entries
 from robustvit.spec.schema import Param
 from robustvit.spec.spec import Spec, parse
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.scenario import parameters
-from robustvit.spec.registry import bind, entries, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import parse
 
 NO_OP: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 1}}  # settings that change nothing

@@ -8,7 +8,8 @@ from robustvit.defenses.plain import plain
 from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec
 
 

@@ -16,6 +16,7 @@ from robustvit.evaluation.loading import load_model
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.passes import GRADIENT, Passes, declared_passes
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.spec import parse
 
 
@@ -29,8 +30,8 @@ def test_seconds_are_told_in_the_largest_unit_and_one_second_is_singular(seconds
 
 def passes(node: dict[str, object], model: Classifier) -> Passes:
     (spec,) = parse(node)
-    entry = registry.scenario(spec.name)
-    found = declared_passes(entry, registry.bind(entry, spec), model, {})
+    entry = registry.scenario_entry(spec.name)
+    found = declared_passes(entry, bind(entry, spec), model, {})
     assert found is not None
     return found
 

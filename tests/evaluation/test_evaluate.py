@@ -10,8 +10,9 @@ from robustvit.primitives.batch import Traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, prediction_columns
+from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell
-from robustvit.spec.registry import bind, scenario
+from robustvit.spec.registry import scenario
 from robustvit.spec.spec import Spec, parse
 
 

@@ -24,7 +24,8 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.masked_inference import MaskedViews, mask_model
 from robustvit.primitives.scenario import scenario
 from robustvit.spec.ablations import Ablations
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 from robustvit.spec.suite_file import read_suite
 from robustvit.spec.view import Overrides

@@ -16,6 +16,7 @@ from robustvit.primitives.checkpoint import About, save_checkpoint
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain
 
@@ -34,7 +35,7 @@ def module() -> torch.nn.Module:
 def load(address: str) -> Classifier:
     spec = parse_model(address)
     entry = registry.lookup("model", spec.name)
-    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+    return entry.load()(**{key: plain(value) for key, value in bind(entry, spec).params})
 
 
 @pytest.fixture

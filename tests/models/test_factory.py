@@ -10,6 +10,7 @@ import torch
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain
 
@@ -50,7 +51,7 @@ number = 3
 def load(address: str) -> Classifier:
     spec = parse_model(address)
     entry = registry.lookup("model", spec.name)
-    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+    return entry.load()(**{key: plain(value) for key, value in bind(entry, spec).params})
 
 
 @pytest.fixture(autouse=True)

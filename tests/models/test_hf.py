@@ -13,6 +13,7 @@ from robustvit.errors import CheckpointMismatch, MissingExtra, ModelError, Weigh
 from robustvit.models import hf, hub
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain
 from robustvit.spec.view import View
@@ -23,7 +24,7 @@ transformers = pytest.importorskip("transformers", reason="transformers (the ext
 def load(address: str) -> Classifier:
     spec = parse_model(address)
     entry = registry.lookup("model", spec.name)
-    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+    return entry.load()(**{key: plain(value) for key, value in bind(entry, spec).params})
 
 
 @pytest.fixture(scope="module")

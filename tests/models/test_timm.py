@@ -15,6 +15,7 @@ from robustvit.models import hub
 from robustvit.models.timm import timm_model
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain
 
@@ -25,7 +26,7 @@ ADDRESS = f"vit_tiny_patch16_224?kwargs={TINY}&num_classes=10&weights=random"
 def load(address: str) -> Classifier:
     spec = parse_model(address)
     entry = registry.lookup("model", spec.name)
-    return entry.load()(**{key: plain(value) for key, value in registry.bind(entry, spec).params})
+    return entry.load()(**{key: plain(value) for key, value in bind(entry, spec).params})
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.primitives.votes import Votes
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec import registry
-from robustvit.spec.registry import bind
+from robustvit.spec.binding import bind
 from robustvit.spec.registry import scenario as entry_of
 from robustvit.spec.spec import parse
 

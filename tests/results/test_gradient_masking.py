@@ -12,7 +12,8 @@ from scipy.stats import binomtest
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import AttackCell, ModelAttacks, attack_cell
 from robustvit.results.gradient_masking import CHECKS, Finding, Verdict, findings, verdict, verdict_word, worst_verdict
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import canonical, parse
 
 N = 100

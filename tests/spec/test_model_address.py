@@ -11,6 +11,7 @@ import timm
 
 from robustvit.errors import BadParameter
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.model_address import ALIASES, parse_kwargs, parse_model, write_kwargs, write_model
 from robustvit.spec.spec import Spec
 
@@ -113,7 +114,7 @@ def test_a_malformed_query_is_refused(query):
 
 def test_an_unknown_parameter_is_refused_at_bind_with_the_nearest_name():
     with pytest.raises(BadParameter, match="Did you mean 'weights'"):
-        registry.bind(registry.lookup("model", "timm"), parse_model("vit_b16?weight=random"))
+        bind(registry.lookup("model", "timm"), parse_model("vit_b16?weight=random"))
 
 
 def test_arguments_are_read_as_numbers_words_and_text_never_as_code():

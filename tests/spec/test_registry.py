@@ -8,8 +8,9 @@ import robustvit as rv
 from robustvit.cli.commands import catalogue
 from robustvit.errors import BadParameter, MissingExtra, UnknownName
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import KINDS, Adapted
-from robustvit.spec.registry import bind, describe, entries, lookup, register, scenario
+from robustvit.spec.registry import describe, entries, lookup, register, scenario
 from robustvit.spec.schema import Hint, Param, SourceModule, hint_of
 from robustvit.spec.spec import Spec, parse
 

@@ -29,6 +29,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
@@ -145,7 +146,7 @@ def _variants(corruptions: Sequence[str] | None, severities: Sequence[int] | Non
 def _variant(entry: Entry, spec: Spec, severity: int | None) -> _Variant:
     params = ",".join(f"{key}={value}" for key, value in spec.params)
     folder = "/".join(part for part in (entry.name, params, "" if severity is None else str(severity)) if part)
-    return _Variant(folder, registry.bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
+    return _Variant(folder, bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
 
 
 def _form(form: str) -> Format:

@@ -12,6 +12,7 @@ import numpy as np
 from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Data, traits
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
 from robustvit.spec.data_address import default_places, parse_data, places_in, resolve_root
 from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import Frames
@@ -100,7 +101,7 @@ def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
 
 def _opened(entry: Entry, spec: Spec, root: Path | None) -> Data | RobustvitError:
     try:
-        bound = registry.bind(entry, spec)
+        bound = bind(entry, spec)
         found: Data = entry.load()(root, **dict(bound.params))
     except RobustvitError as error:
         return error

@@ -7,7 +7,8 @@ import torch
 from libraries import adversarial, attacked
 
 from robustvit.errors import BadParameter, BudgetExceeded, UnknownName
-from robustvit.spec.registry import bind, scenario
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import scenario
 from robustvit.spec.spec import parse
 
 pytest.importorskip("foolbox", reason="foolbox is not installed: robustvit[foolbox]")

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter, BudgetExceeded, UnknownName
 from robustvit.spec import registry
-from robustvit.spec.registry import bind, scenario
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import scenario
 from robustvit.spec.spec import parse
 
 theirs = pytest.importorskip("torchattacks", reason="torchattacks is not installed: robustvit[torchattacks]")

@@ -1,0 +1,61 @@
+"""Binds a Spec to its plug-in: parameters checked and coerced, defaults filled in, nested Specs bound."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from robustvit.errors import BadParameter, nearest
+from robustvit.spec.coercion import coerce
+from robustvit.spec.plugin import Entry
+from robustvit.spec.registry import lookup
+from robustvit.spec.schema import Hint
+from robustvit.spec.spec import Spec, Value, parse, show
+
+
+def bind(entry: Entry, spec: Spec) -> Spec:
+    """The Spec checked against the plug-in's signature: values coerced, defaults filled, nested Specs bound, kind and version set.
+
+    `"4/255"` and `"1e-3"` become numbers where a number is wanted. Raises BadParameter that names the place, the parameter, what it
+    takes and the nearest name; UnknownName for a nested plug-in that does not exist.
+    """
+    at = f"{spec.where}: " if spec.where else ""
+    known = {param.name: param for param in entry.params}
+    given = dict(spec.params)
+    for key in given:
+        if key not in known:
+            takes = f"It takes {', '.join(known)}." if known else "It takes none."
+            raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, known)} {takes}")
+    filled: dict[str, Value] = {}
+    for param in entry.params:
+        if param.name in given:
+            value = coerce(given[param.name], param.hint, f"{at}{entry.kind} '{entry.name}': {param.name}")
+        elif param.required:
+            raise BadParameter(f"{at}{entry.kind} '{entry.name}' needs '{param.name}' ({param.hint.text}).")
+        else:
+            value = param.default
+        filled[param.name] = _bind_nested(value, param.hint, spec.where)
+    _refuse_levels(entry, filled, at)
+    return Spec(spec.name, tuple(sorted(filled.items())), entry.kind, entry.version, spec.where)
+
+
+def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
+    """Raises BadParameter for a radius in linf above 1: probably a level of 255, where pixels are in [0, 1]."""
+    eps = filled.get("eps")
+    if entry.kind == "attack" and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
+        raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
+
+
+def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
+    if not hint.plugin or value is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_bind_nested(item, hint, where) for item in value)
+    inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
+    if hint.plugin in ("model", "kept"):
+        return inner
+    entry = lookup(hint.plugin, inner.name, where)
+    if entry.chain:
+        raise BadParameter(
+            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
+        )
+    return bind(entry, inner)
