@@ -48,7 +48,7 @@ def device(name: str) -> torch.device:
     return found
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> dict[str, Any]:
     """Versions, hardware and switches, as nested plain data."""
     return {"versions": _versions(), "hardware": _hardware(device), "switches": _switches(), "revision": _revision()}
 

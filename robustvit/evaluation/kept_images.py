@@ -93,20 +93,20 @@ class KeptImages:
 
     @cached_property
     def _fingerprint(self) -> str:
-        checksums = [str(self.store.about(piece).get("images", "")) for piece in cover(self.store.pieces(self.cell))]
+        checksums = [str(self.store.about(file).get("images", "")) for file in cover(self.store.files(self.cell))]
         return hashlib.sha256("".join(checksums).encode()).hexdigest()[:20]
 
 
 def _places(store: Store, cell: str) -> dict[str, _Place]:
     """Where the image of each sample is: in the cell itself, or in that of an earlier link of its chain."""
     found: dict[str, _Place] = {}
-    for piece in cover(store.pieces(cell)):
-        file = store.images(piece)
-        kept, names = file.rows(), piece.read(["sample"])["sample"].to_pylist()
-        if len(kept) < len(names) and file.earlier:
-            before = _places(store, file.earlier)
+    for file in cover(store.files(cell)):
+        images, names = store.images(file), file.read(["sample"])["sample"].to_pylist()
+        kept = images.rows()
+        if len(kept) < len(names) and images.earlier:
+            before = _places(store, images.earlier)
             found |= {name: before[name] for name in names if name in before}
-        found |= {names[row]: _Place(file, place) for place, row in enumerate(kept)}
+        found |= {names[row]: _Place(images, place) for place, row in enumerate(kept)}
     return found
 
 
@@ -114,8 +114,8 @@ def kept_questions(store: Store) -> list[Question]:
     """The attack cells of a store whose images are kept; of a chain, its last link that has rows. Each cell once."""
     found: dict[tuple[str, ...], Question] = {}
     for question in sorted(store.questions(), key=lambda one: one.link):
-        pieces = store.pieces(question.cell) if question.kind == "attack" else []
-        if pieces and all("images" in store.about(piece) for piece in pieces):
+        files = store.files(question.cell) if question.kind == "attack" else []
+        if files and all("images" in store.about(file) for file in files):
             chain = (question.suite, question.model, question.data, question.params, question.severity)
             found[chain if question.links else (question.cell,)] = question
     return list({question.cell: question for question in found.values()}.values())

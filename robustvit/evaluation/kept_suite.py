@@ -71,7 +71,7 @@ def _suite(store: Store, questions: Sequence[Question]) -> Suite:
         title=f"Images that attacks left in {store.path.name}, evaluated again", version=1,
         parts=tuple(Part(_data(data), tuple(scenarios)) for data, scenarios in parts.items()),
         metrics=tuple(bind(registry.lookup("metric", name), Spec(name)) for name in _METRICS),
-        view=Overrides(whole=view), limit=min(min(one.asked, rows(store.pieces(one.cell))) for one in questions),
+        view=Overrides(whole=view), limit=min(min(one.asked, rows(store.files(one.cell))) for one in questions),
         rules="The images are float32, exactly as the attacks left them. A model is evaluated on those of the samples that it classifies rightly itself; "
         "of samples that the attacked model misclassified there is nothing but the clean image. attack_success is the rate of transfer.",
     )  # fmt: skip

@@ -92,7 +92,7 @@ class Plan:
         if store is None:
             return {}
         return {
-            cell.id: min(part.samples.asked, rows(store.pieces(cell.id))) for part in self.planned for cell in part.cells if cell.resolved
+            cell.id: min(part.samples.asked, rows(store.files(cell.id))) for part in self.planned for cell in part.cells if cell.resolved
         }
 
     def complete(self, store: Store) -> int:

@@ -100,7 +100,7 @@ class _Run:
 
     def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str, deadline: Deadline) -> None:
         self.plan, self.store, self.progress, self.command, self.deadline = made, store, progress, command, deadline
-        self.environment = store.write_environment(environment.describe(torch.device(made.settings.device)))
+        self.environment = store.write_environment(environment.describe_environment(torch.device(made.settings.device)))
         self.worker = Worker(made, store, self.environment, self.show)
         self.total = made.rows
         self.done = 0
@@ -113,7 +113,7 @@ class _Run:
         self.show("reading images" if tasks else "nothing to do")
         for part, view in dict.fromkeys((planned_of(self.plan, task), task.cell.view) for task in tasks):
             self.worker.decode(part, view)
-        local.run(tasks, self.worker, self.record, self.out_of_time)
+        local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
         self.summary.complete = self.plan.complete(self.store)
         if self.summary.computed and not self.summary.stopped:
             self.note(finished=_now())
@@ -140,7 +140,7 @@ class _Run:
 
     def refuse_half_kept(self, cell: Cell) -> None:
         """Raises UsageError where rows were computed without what is now to be kept of them: they would not be computed again."""
-        files, keep = self.store.pieces(cell.id), self.plan.settings.keep
+        files, keep = self.store.files(cell.id), self.plan.settings.keep
         attacked = scenario_kind(registry.scenario_entry(cell.scenario.name)).makes_adversarial_images
         lacking = {
             "logits": "logits" in keep and any("logits" not in file.read(["logits"]).column_names for file in files),

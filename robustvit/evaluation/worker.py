@@ -138,7 +138,7 @@ class Worker:
         """The Records that the attacks before a task's left of its samples."""
         if not task.cell.after:
             return None
-        files = [piece for piece in self.store.pieces(task.cell.earlier.id) if piece.shard == task.shard]
+        files = [file for file in self.store.files(task.cell.earlier.id) if file.shard == task.shard]
         return records.read(files).iloc[begin : task.stop].reset_index(drop=True)
 
     def _host(self, task: Task) -> Classifier:

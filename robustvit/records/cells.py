@@ -13,7 +13,7 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
-from robustvit.records.records import Piece, Question, cover, read
+from robustvit.records.records import Question, RecordsFile, cover, read
 from robustvit.records.records import rows as count_rows
 from robustvit.records.store import Store
 from robustvit.spec.sample_order import SHARD
@@ -138,7 +138,7 @@ def _one_step_each(store: Store, latest: Mapping[tuple[Any, ...], Question]) -> 
 def _step_to_show(store: Store, steps: Sequence[Question]) -> Question:
     ordered = sorted(steps, key=lambda question: question.link)
     failed = [one for one in ordered if store.failure(one.cell) is not None]
-    reached = [one for one in ordered[1:] if count_rows(store.pieces(one.cell)) >= one.asked]
+    reached = [one for one in ordered[1:] if count_rows(store.files(one.cell)) >= one.asked]
     return failed[0] if failed else reached[-1] if reached else ordered[0]
 
 
@@ -152,15 +152,15 @@ def setting(question: Question) -> tuple[Any, ...]:
 
 def rows_of(store: Store, question: Question, columns: Sequence[str] | None = None) -> CellRows:
     """The rows of a cell, or why there are none. columns: read only these, as far as the cell has them (`sample` always)."""
-    pieces = [piece for piece in cover(store.pieces(question.cell)) if piece.shard * SHARD + piece.start < question.asked]
+    files = [file for file in cover(store.files(question.cell)) if file.shard * SHARD + file.start < question.asked]
     failure = store.failure(question.cell)
     try:
-        notes = [store.about(piece) for piece in pieces]
+        notes = [store.about(file) for file in files]
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]
-        rows = read(pieces, names) if pieces else pd.DataFrame({"sample": pd.Series(dtype="str")})
+        rows = read(files, names) if files else pd.DataFrame({"sample": pd.Series(dtype="str")})
     except StoreDamaged as error:
         return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
-    rows = rows[_positions(pieces) < question.asked].reset_index(drop=True)
+    rows = rows[_positions(files) < question.asked].reset_index(drop=True)
     whole = CellRows(
         rows,
         "complete",
@@ -180,13 +180,13 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
     return replace(whole, status="partial", reason=f"{len(rows)} of {question.asked} samples{bound}")
 
 
-def _positions(pieces: Sequence[Piece]) -> np.ndarray:
-    """The position in evaluation order of each row that `records.read` returns for these pieces."""
+def _positions(files: Sequence[RecordsFile]) -> np.ndarray:
+    """The position in evaluation order of each row that `records.read` returns for these files."""
     reached: dict[int, int] = {}
     spans = []
-    for piece in pieces:
-        spans.append(piece.shard * SHARD + np.arange(reached.get(piece.shard, piece.start), piece.stop))
-        reached[piece.shard] = piece.stop
+    for file in files:
+        spans.append(file.shard * SHARD + np.arange(reached.get(file.shard, file.start), file.stop))
+        reached[file.shard] = file.stop
     return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
 
 

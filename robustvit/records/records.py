@@ -98,7 +98,7 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RecordsFile:
     """Rows [start, stop) of one shard of one cell, in one Parquet file."""
 
     path: Path
@@ -171,7 +171,7 @@ class Records:
     `questions`: what the cells are, one row for each, as a DataFrame. Iterating gives (Question, DataFrame) pairs, one cell at a time.
     """
 
-    def __init__(self, found: Sequence[tuple[Question, Sequence[Piece]]]) -> None:
+    def __init__(self, found: Sequence[tuple[Question, Sequence[RecordsFile]]]) -> None:
         self._found = list(found)
 
     @property
@@ -180,17 +180,17 @@ class Records:
         return pd.DataFrame([vars(question) for question, _ in self._found], columns=list(Question.__dataclass_fields__))
 
     def __len__(self) -> int:
-        return sum(rows(pieces) for _, pieces in self._found)
+        return sum(rows(files) for _, files in self._found)
 
     def __iter__(self) -> Iterator[tuple[Question, pd.DataFrame]]:
-        for question, pieces in self._found:
-            yield question, read(pieces)
+        for question, files in self._found:
+            yield question, read(files)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, link (of a chain of attacks, from 1; else 0), seed and precision in front. columns: only these of the schema's (default all)."""
         frames = []
-        for question, pieces in self._found:
-            frame = read(pieces, columns)
+        for question, files in self._found:
+            frame = read(files, columns)
             for place, name in enumerate(
                 ("cell", "suite", "model", "transforms", "data", "scenario", "severity", "params", "link", "seed", "precision")
             ):
@@ -199,17 +199,17 @@ class Records:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def cover(pieces: Sequence[Piece]) -> list[Piece]:
-    """The fewest pieces whose rows make up the longest prefix of every shard, in shard and row order.
+def cover(files: Sequence[RecordsFile]) -> list[RecordsFile]:
+    """The fewest files whose rows make up the longest prefix of every shard, in shard and row order.
 
-    Stores merged by copying may hold overlapping pieces; their shared rows are equal, and each is taken once (`read` cuts them).
+    Stores merged by copying may hold overlapping files; their shared rows are equal, and each is taken once (`read` cuts them).
     """
-    chosen: list[Piece] = []
-    for shard in sorted({piece.shard for piece in pieces}):
-        here = [piece for piece in pieces if piece.shard == shard]
+    chosen: list[RecordsFile] = []
+    for shard in sorted({file.shard for file in files}):
+        here = [file for file in files if file.shard == shard]
         reached = 0
         while True:
-            best = max((piece for piece in here if piece.start <= reached < piece.stop), key=lambda piece: piece.stop, default=None)
+            best = max((file for file in here if file.start <= reached < file.stop), key=lambda file: file.stop, default=None)
             if best is None:
                 break
             chosen.append(best)
@@ -217,25 +217,25 @@ def cover(pieces: Sequence[Piece]) -> list[Piece]:
     return chosen
 
 
-def read(pieces: Sequence[Piece], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns."""
     tables = []
     reached: dict[int, int] = {}
-    for piece in cover(pieces):
-        skip = reached.get(piece.shard, 0) - piece.start
-        tables.append(piece.read(columns).slice(skip))
-        reached[piece.shard] = piece.stop
+    for file in cover(files):
+        skip = reached.get(file.shard, 0) - file.start
+        tables.append(file.read(columns).slice(skip))
+        reached[file.shard] = file.stop
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)})
     frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
     return frame
 
 
-def rows(pieces: Sequence[Piece]) -> int:
-    """How many distinct rows the pieces hold."""
+def rows(files: Sequence[RecordsFile]) -> int:
+    """How many distinct rows the files hold."""
     total = 0
     reached: dict[int, int] = {}
-    for piece in cover(pieces):
-        total += piece.stop - reached.get(piece.shard, 0)
-        reached[piece.shard] = piece.stop
+    for file in cover(files):
+        total += file.stop - reached.get(file.shard, 0)
+        reached[file.shard] = file.stop
     return total

@@ -22,8 +22,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
-from robustvit.errors import StoreDamaged, StoreError, StoreTooNew, nearest
+from robustvit.errors import StoreDamaged, StoreError, StoreTooNew
 from robustvit.records.disk import on_disk, read_json, write_bytes, write_json
 from robustvit.records.images import ImageFile, encoded
-from robustvit.records.manifest import Manifest, RequestedCell
-from robustvit.records.records import SCHEMA_VERSION, Piece, Question, Records, cover
+from robustvit.records.manifest import Manifest
+from robustvit.records.questions import requested_questions
+from robustvit.records.records import SCHEMA_VERSION, Question, Records, RecordsFile, cover
 from robustvit.spec.cell import artifact_id
 from robustvit.spec.spec import digest
 
@@ -73,7 +73,7 @@ class Store:
                 "computed anew."
             )
 
-    # cells and their pieces
+    # cells and their files
 
     def cells(self) -> list[str]:
         """The ids of the cells that have anything here."""
@@ -96,8 +96,8 @@ class Store:
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
 
-    def pieces(self, cell: str) -> list[Piece]:
-        """The pieces of a cell, whole or not, by name."""
+    def files(self, cell: str) -> list[RecordsFile]:
+        """The files of a cell, whole or not, by name."""
         folder = self.path / "cells" / cell
         try:
             names = sorted(os.listdir(folder))
@@ -107,12 +107,12 @@ class Store:
         for name in names:
             if match := _PIECE.fullmatch(name):
                 shard, start, stop = (int(part) for part in match.groups())
-                found.append(Piece(folder / name, cell, shard, start, stop))
+                found.append(RecordsFile(folder / name, cell, shard, start, stop))
         return found
 
     def reached(self, cell: str, shard: int) -> int:
         """How many rows of a shard are here, counted from its start."""
-        return max((piece.stop for piece in cover(self.pieces(cell)) if piece.shard == shard), default=0)
+        return max((file.stop for file in cover(self.files(cell)) if file.shard == shard), default=0)
 
     def write(self, cell: str, shard: int, start: int, rows: pa.Table, about: dict[str, Any]) -> None:
         """Adds rows [start, start + len) of a shard. about: seconds, environment and whatever else is recorded beside the rows."""
@@ -124,13 +124,13 @@ class Store:
         )
         write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
 
-    def about(self, piece: Piece) -> dict[str, Any]:
+    def about(self, file: RecordsFile) -> dict[str, Any]:
         """What was recorded beside the rows of a file: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
         try:
-            return dict(json.loads((pq.read_schema(piece.path).metadata or {}).get(_META, b"{}")))
+            return dict(json.loads((pq.read_schema(file.path).metadata or {}).get(_META, b"{}")))
         except (pa.ArrowException, OSError, ValueError) as error:
-            piece.read([])
-            raise StoreDamaged(f"{piece.path} has no readable metadata; delete it and run the suite again.") from error
+            file.read([])
+            raise StoreDamaged(f"{file.path} has no readable metadata; delete it and run the suite again.") from error
 
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
@@ -138,25 +138,25 @@ class Store:
         write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
         return hashlib.sha256(content).hexdigest()
 
-    def images(self, piece: Piece) -> ImageFile:
+    def images(self, file: RecordsFile) -> ImageFile:
         """The images beside the rows of a file. Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written."""
-        path, checksum = piece.path.with_suffix(".safetensors"), self.about(piece).get("images")
+        path, checksum = file.path.with_suffix(".safetensors"), self.about(file).get("images")
         if checksum is None or not path.is_file():
-            raise StoreError(f"{piece.path} has no images beside it. Run with --keep adversarial and a new --store.")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
+            raise StoreError(f"{file.path} has no images beside it. Run with --keep adversarial and a new --store.")
+        with path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != checksum:
                 raise StoreDamaged(f"{path} is not what was written there. Restore it from a copy, or attack again with a new --store.")
         return ImageFile(path)
 
     def set_aside(self, cell: str) -> list[Path]:
-        """Renames the damaged pieces of a cell so that they are computed anew; returns their new names."""
+        """Renames the damaged files of a cell so that they are computed anew; returns their new names."""
         moved = []
-        for piece in self.pieces(cell):
+        for file in self.files(cell):
             try:
-                piece.read([])
+                file.read([])
             except StoreDamaged:
-                target = piece.path.with_suffix(".damaged")
-                os.replace(piece.path, target)
+                target = file.path.with_suffix(".damaged")
+                os.replace(file.path, target)
                 moved.append(target)
         return moved
 
@@ -248,20 +248,11 @@ class Store:
         Two sets of weights under one label are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model
         that no run requested.
         """
-        found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
-        for manifest in self.manifests():
-            for cell in manifest.cells:
-                key = (manifest.suite.name, cell.cell, cell.scenario, cell.params)
-                question = Question.of(cell, manifest)
-                earlier = found[key][1] if key in found else question
-                if cell.asked < earlier.asked:  # the rows here are those that the larger run requested: its command computes them
-                    question = replace(question, asked=earlier.asked, command=earlier.command)
-                found[key] = cell, question
-        return _chosen(_told_apart(list(found.values())), suite, None if models is None else list(models), self.path)
+        return requested_questions(self.manifests(), suite, None if models is None else list(models), self.path)
 
     def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
         """The rows of the cells that `questions` names, read when needed."""
-        return Records([(question, self.pieces(question.cell)) for question in self.questions(suite, models)])
+        return Records([(question, self.files(question.cell)) for question in self.questions(suite, models)])
 
     @contextlib.contextmanager
     def lease(self, cell: str, shard: int) -> Iterator[bool]:
@@ -289,30 +280,6 @@ def _manifest(path: Path) -> Manifest:
         raise StoreDamaged(
             f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
         ) from error
-
-
-def _told_apart(cells: Sequence[tuple[RequestedCell, Question]]) -> list[Question]:
-    """The questions, a model's label with the beginning of its fingerprint where several weights share the label."""
-    weights: dict[str, set[str | None]] = {}
-    for cell, _ in cells:
-        weights.setdefault(cell.model, set()).add(cell.weights)
-    return [
-        question if len(weights[cell.model]) == 1 else replace(question, model=f"{cell.model}#{str(cell.weights)[:6]}")
-        for cell, question in cells
-    ]
-
-
-def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
-    suites = {question.suite for question in questions}
-    if suite is not None and suite not in suites:
-        raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")
-    known = {question.model for question in questions}
-    for model in models or ():
-        if model not in known:
-            raise StoreError(
-                f"the store {path} has no model '{model}'.{nearest(model, known)} It has {', '.join(sorted(known)) or 'none'}."
-            )
-    return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in models)]
 
 
 def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:

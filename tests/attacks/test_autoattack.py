@@ -83,7 +83,7 @@ def store(chain: Suite, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def robust(store: Store, scenario: str, link: int) -> dict[str, bool]:
     question = next(one for one in store.questions() if one.scenario == scenario and one.link == link)
-    rows = read(store.pieces(question.cell))
+    rows = read(store.files(question.cell))
     return dict(zip(rows["sample"], rows["attacked"] & (rows["pred"] == rows["label"]), strict=True))
 
 
@@ -102,7 +102,7 @@ def test_the_first_link_is_the_cell_of_its_attack(store: Store) -> None:
 
 def test_rows_name_the_attack_that_fooled_the_model_and_count_the_cost_of_all(store: Store) -> None:
     question = next(one for one in store.questions() if one.scenario == "autoattack" and one.link == 2)
-    rows = read(store.pieces(question.cell))
+    rows = read(store.files(question.cell))
     fooled = rows["attacked"] & (rows["pred"] != rows["label"])
     assert set(rows.loc[fooled, "felled_by"]) <= {"apgd_ce", "apgd_t"}
     assert set(rows.loc[~fooled, "felled_by"]) == {""}
@@ -114,8 +114,8 @@ def test_an_unfinished_chain_is_an_upper_bound_and_resumes_where_it_stopped(chai
     runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     place = Store(tmp_path)
     last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
-    for piece in place.pieces(last.cell):
-        piece.path.unlink()
+    for file in place.files(last.cell):
+        file.path.unlink()
     found = leaderboard(place)
     row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
     assert (row["status"], row["reason"]) == ("partial", "1 of 2 attacks, the last apgd_ce: an upper bound")
@@ -148,8 +148,8 @@ def test_a_failed_link_is_reported_and_not_hidden_by_the_links_before_it(chain: 
     runner.run(chain, [DIGITS], store=tmp_path, settings=Settings(limit=32, batch_size=32))
     place = Store(tmp_path)
     last = next(one for one in place.questions() if one.scenario == "autoattack" and one.link == 2)
-    for piece in place.pieces(last.cell):
-        piece.path.unlink()
+    for file in place.files(last.cell):
+        file.path.unlink()
     place.fail(last.cell, "no gradient")
     found = leaderboard(place)
     row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
@@ -167,22 +167,22 @@ def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path
         command = [sys.executable, str(tmp_path / "brief.py"), "run", "-m", DIGITS, "-s", str(tmp_path / "aa.yaml"), "-L", "40", "-q"]
         return subprocess.Popen([*command, "--store", str(tmp_path / store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def pieces(store: str) -> list[Path]:
+    def files(store: str) -> list[Path]:
         return sorted((tmp_path / store).glob("cells/*/0*.parquet"))
 
     assert start("whole").wait() == 0
     for link in (1, 3):
         process = start("killed")
-        while len(pieces("killed")) < link and process.poll() is None:
+        while len(files("killed")) < link and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.2)  # into the next attack
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert len(pieces("killed")) >= link
+        assert len(files("killed")) >= link
     assert start("killed").wait() == 0
-    whole, killed = ([path.relative_to(tmp_path / name) for path in pieces(name)] for name in ("whole", "killed"))
+    whole, killed = ([path.relative_to(tmp_path / name) for path in files(name)] for name in ("whole", "killed"))
     assert whole == killed
-    for one, other in zip(pieces("whole"), pieces("killed"), strict=True):
+    for one, other in zip(files("whole"), files("killed"), strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other), check_exact=True)
     last = robust(Store(tmp_path / "killed"), "autoattack", 4)
     assert 0 < sum(last.values()) < len(last)

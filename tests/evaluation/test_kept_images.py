@@ -45,7 +45,7 @@ def _brief() -> Iterator[None]:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
     (folder / "mine.yaml").write_text(SUITE)
-    for limit in (20, 30):  # two pieces of a shard
+    for limit in (20, 30):  # two files of a shard
         rv.run(folder / "mine.yaml", ["demo"], store=folder / "store", settings=rv.Settings(limit=limit, keep=("adversarial",)))
     return folder
 
@@ -58,7 +58,7 @@ def the(place: Path, scenario: str) -> KeptImages:
 @pytest.mark.parametrize("scenario", ["pgd", "autoattack"])
 def test_images_are_read_back_to_the_bit_and_answer_as_the_rows_say(place: Path, scenario: str) -> None:
     kept, demo = the(place, scenario), rv.load_model("demo")
-    rows = read(kept.store.pieces(kept.cell))
+    rows = read(kept.store.files(kept.cell))
     found = kept.images(rows["sample"].tolist())
     assert demo(torch.from_numpy(found.adversarial)).argmax(dim=1).tolist() == rows["pred"].tolist()
     delta = np.abs(found.adversarial - found.clean.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)).max(axis=(1, 2, 3))
@@ -105,7 +105,7 @@ def test_a_sample_without_an_image_is_missing_by_name(place: Path) -> None:
 
 def test_an_altered_file_is_refused(place: Path, tmp_path: Path) -> None:
     kept = the(place, "pgd")
-    path = kept.store.pieces(kept.cell)[0].path.with_suffix(".safetensors")
+    path = kept.store.files(kept.cell)[0].path.with_suffix(".safetensors")
     content = path.read_bytes()
     try:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

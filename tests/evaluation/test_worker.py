@@ -39,13 +39,15 @@ def elsewhere(store: Path, parcel: bytes) -> bytes:
 def test_a_task_sent_to_another_process_gives_the_rows_that_it_gives_here(tmp_path: Path) -> None:
     here, there = Store(tmp_path / "here", create=True), Store(tmp_path / "there", create=True)
     plan = planned()
-    for task in tasks(plan, here, "clean", "fog")[:2]:
+    sent = tasks(plan, here, "clean", "fog")[:2]
+    for task in sent:
         assert Worker(plan, here, "here").do(task) == Done(LIMIT)
         there.declare(task.cell.id, canonical(task.cell.as_dict()))
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            outcome: Outcome = pickle.loads(pool.apply(elsewhere, (there.path, pickle.dumps(task))))
-        assert outcome == Done(LIMIT)
-        assert read(here.pieces(task.cell.id)).equals(read(there.pieces(task.cell.id)))
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        outcomes: list[Outcome] = [pickle.loads(pool.apply(elsewhere, (there.path, pickle.dumps(task)))) for task in sent]
+    assert outcomes == [Done(LIMIT), Done(LIMIT)]
+    for task in sent:
+        assert read(here.files(task.cell.id)).equals(read(there.files(task.cell.id)))
 
 
 def test_a_task_whose_lease_another_holds_is_busy_and_nothing_is_written(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def suite(tmp_path: Path) -> Suite:
 
 def tables(store: Path) -> dict[str, pd.DataFrame]:
     place = Store(store)
-    return {cell: read(place.pieces(cell)) for cell in place.cells()}
+    return {cell: read(place.files(cell)) for cell in place.cells()}
 
 
 def same(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame]) -> bool:
@@ -71,8 +71,8 @@ def test_growing_a_limit_gives_the_records_of_one_run(suite: Suite, tmp_path: Pa
 def test_workers_and_the_order_of_tasks_change_nothing(suite: Suite, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runner.run(suite, [model], store=tmp_path / "plain", limit=19)
     monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
-    forward = local.run
-    monkeypatch.setattr(local, "run", lambda tasks, *rest: forward(random.Random(7).sample(list(tasks), len(tasks)), *rest))
+    forward = local.run_tasks
+    monkeypatch.setattr(local, "run_tasks", lambda tasks, *rest: forward(random.Random(7).sample(list(tasks), len(tasks)), *rest))
     runner.run(suite, [model], store=tmp_path / "other", limit=19, workers=2)
     assert same(tables(tmp_path / "plain"), tables(tmp_path / "other"))
 
@@ -128,7 +128,7 @@ def test_logits_are_kept_from_the_start_or_refused(suite: Suite, tmp_path: Path)
 def test_a_truncated_piece_is_set_aside_and_computed_anew(suite: Suite, tmp_path: Path) -> None:
     runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
     before = tables(tmp_path / "s")
-    victim = next(Store(tmp_path / "s").pieces(cell)[0].path for cell in before)
+    victim = next(Store(tmp_path / "s").files(cell)[0].path for cell in before)
     victim.write_bytes(victim.read_bytes()[:100])
     done = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
     assert done.computed == 7
@@ -174,7 +174,7 @@ def test_two_processes_on_one_store_compute_each_shard_once(suite: Suite, tmp_pa
     told = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     place = Store(tmp_path / "shared")
-    assert [len(place.pieces(cell)) for cell in place.cells()] == [1] * 6
+    assert [len(place.files(cell)) for cell in place.cells()] == [1] * 6
     assert not list((tmp_path / "shared").rglob("*.lock"))
     computed = sum(int(line.split()[0].replace(",", "")) for text in told for line in text.splitlines() if "rows computed" in line)
     assert computed == 6 * 500

@@ -26,40 +26,40 @@ def store(tmp_path: Path) -> Store:
 def test_what_is_written_is_read_in_order(store: Store) -> None:
     store.write(CELL, 1, 0, some(512, 520), {"seconds": 1.5})
     store.write(CELL, 0, 0, some(0, 512), {})
-    assert read(store.pieces(CELL))["label"].tolist() == list(range(520))
-    assert store.about(store.pieces(CELL)[1])["seconds"] == 1.5
+    assert read(store.files(CELL))["label"].tolist() == list(range(520))
+    assert store.about(store.files(CELL)[1])["seconds"] == 1.5
 
 
 def test_pieces_grow_and_overlaps_are_taken_once(store: Store) -> None:
     for start, stop in ((0, 200), (200, 300), (0, 250), (250, 512), (100, 200)):
         store.write(CELL, 0, start, some(start, stop), {})
-    assert read(store.pieces(CELL))["label"].tolist() == list(range(512))
-    assert rows(store.pieces(CELL)) == 512
+    assert read(store.files(CELL))["label"].tolist() == list(range(512))
+    assert rows(store.files(CELL)) == 512
 
 
 def test_rows_beyond_a_gap_are_not_read(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
     store.write(CELL, 0, 20, some(20, 30), {})
-    assert rows(store.pieces(CELL)) == store.reached(CELL, 0) == 10
-    assert [piece.start for piece in cover(store.pieces(CELL))] == [0]
+    assert rows(store.files(CELL)) == store.reached(CELL, 0) == 10
+    assert [file.start for file in cover(store.files(CELL))] == [0]
 
 
 def test_a_truncated_piece_is_named_and_can_be_set_aside(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
-    path = store.pieces(CELL)[0].path
+    path = store.files(CELL)[0].path
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(StoreDamaged, match=r"000000-000-010\.parquet is not whole"):
-        read(store.pieces(CELL))
+        read(store.files(CELL))
     assert store.set_aside(CELL) == [path.with_suffix(".damaged")]
-    assert store.pieces(CELL) == []
+    assert store.files(CELL) == []
 
 
 def test_a_piece_whose_rows_do_not_match_its_name_is_damaged(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
-    path = store.pieces(CELL)[0].path
+    path = store.files(CELL)[0].path
     path.rename(path.with_name("000000-000-012.parquet"))
     with pytest.raises(StoreDamaged, match="holds 10 rows, its name promises 12"):
-        read(store.pieces(CELL))
+        read(store.files(CELL))
 
 
 def test_a_newer_schema_is_refused(store: Store) -> None:
@@ -102,7 +102,7 @@ def test_two_stores_merge_by_copying(store: Store, tmp_path: Path) -> None:
     other.write(CELL, 0, 0, some(0, 512), {})
     other.write("1" * 20, 0, 0, some(0, 5), {})
     shutil.copytree(other.path, store.path, dirs_exist_ok=True)
-    assert rows(store.pieces(CELL)) == 512
+    assert rows(store.files(CELL)) == 512
     assert store.cells() == [CELL, "1" * 20]
 
 
@@ -110,7 +110,7 @@ def test_no_draft_is_left_behind_and_none_is_read(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
     folder = store.path / "cells" / CELL
     (folder / ".000000-010-020.parquet.abc").write_bytes(b"half")
-    assert len(store.pieces(CELL)) == 1
+    assert len(store.files(CELL)) == 1
     assert sum(path.name.startswith(".") for path in folder.iterdir()) == 1
 
 

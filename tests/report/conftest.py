@@ -28,7 +28,7 @@ def _encoded(side: int = 8, kind: str = "PNG") -> bytes:
 
 def _add_images(store: Store, image: bytes, sample: str = "s00000") -> None:
     for cell in store.cells():
-        if store.pieces(cell):
+        if store.files(cell):
             columns = {"sample": [sample], "label": pa.array([0], pa.int32()), "pred": pa.array([1], pa.int32()), "image": [image]}
             store.write_gallery(cell, pa.table(columns))
 

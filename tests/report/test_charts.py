@@ -41,7 +41,7 @@ def test_the_heat_map_shows_each_number_and_the_error_over_severities(suite: Sui
 def test_failed_and_partial_cells_are_marked(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     cells = {("demo", "fog", "1"): answered([True] * 4), ("demo", "fog", "2"): None}
     store = make_store(cells, asked=8)
-    store.fail(next(cell for cell in store.cells() if not store.pieces(cell)), "no room")
+    store.fail(next(cell for cell in store.cells() if not store.files(cell)), "no room")
     heat = heat_map(results_by_suite(leaderboard(store))[0].models[0])
     assert heat is not None
     assert [(cell.text, cell.kind) for cell in heat.rows[0].cells] == [("100.0", "partial"), ("✕", "failed")]

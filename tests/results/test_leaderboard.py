@@ -118,7 +118,7 @@ def test_a_failed_cell_says_why(make_store: Make) -> None:
 
 def test_a_damaged_piece_fails_its_cell_and_no_other(make_store: Make, answered: Columns) -> None:
     store = make_store({("m", "fog", "1"): answered(right(10, 2)), ("m", "snow", "1"): answered(right(10, 2))})
-    path = store.pieces(store.cells()[0])[0].path
+    path = store.files(store.cells()[0])[0].path
     path.write_bytes(path.read_bytes()[:100])
     board = leaderboard(store)
     assert sorted(board["status"]) == ["complete", "failed"]

@@ -11,7 +11,7 @@ from robustvit.evaluation.worker import Worker
 _PATIENCE = 0.2  # seconds between two tries of tasks that another process holds
 
 
-def run(
+def run_tasks(
     tasks: Iterable[Task], worker: Worker, record: Callable[[Task, Outcome], None], stop: Callable[[Task], bool]
 ) -> None:  # fmt: skip
     """Gives every task to the worker and records its outcome; one that is Busy is tried again later. stop: whether a task may not be begun any more."""

@@ -1,0 +1,53 @@
+"""The cells that the runs of a store requested, each once per suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from robustvit.errors import StoreError, nearest
+from robustvit.records.manifest import Manifest, RequestedCell
+from robustvit.records.records import Question
+
+
+def requested_questions(manifests: Iterable[Manifest], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
+    """Every requested cell, with the latest label of its model and the most samples ever requested.
+
+    manifests: oldest first. suite, models: only these, None for all. path: of the store, for messages. Two sets of weights under one label are
+    distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested.
+    """
+    found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
+    for manifest in manifests:
+        for cell in manifest.cells:
+            key = (manifest.suite.name, cell.cell, cell.scenario, cell.params)
+            question = Question.of(cell, manifest)
+            earlier = found[key][1] if key in found else question
+            if cell.asked < earlier.asked:  # the rows here are those that the larger run requested: its command computes them
+                question = replace(question, asked=earlier.asked, command=earlier.command)
+            found[key] = cell, question
+    return _chosen(_with_distinct_labels(list(found.values())), suite, models, path)
+
+
+def _with_distinct_labels(cells: Sequence[tuple[RequestedCell, Question]]) -> list[Question]:
+    """The questions, a model's label with the beginning of its fingerprint where several weights share the label."""
+    weights: dict[str, set[str | None]] = {}
+    for cell, _ in cells:
+        weights.setdefault(cell.model, set()).add(cell.weights)
+    return [
+        question if len(weights[cell.model]) == 1 else replace(question, model=f"{cell.model}#{str(cell.weights)[:6]}")
+        for cell, question in cells
+    ]
+
+
+def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
+    suites = {question.suite for question in questions}
+    if suite is not None and suite not in suites:
+        raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")
+    known = {question.model for question in questions}
+    for model in models or ():
+        if model not in known:
+            raise StoreError(
+                f"the store {path} has no model '{model}'.{nearest(model, known)} It has {', '.join(sorted(known)) or 'none'}."
+            )
+    return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in models)]
