@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
@@ -16,9 +16,7 @@ from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, project_in_box, surface_start
-from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
-from robustvit.spec.spec import Spec
 
 Radius = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
@@ -37,13 +35,9 @@ _RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # l1: factor on eps and share of 
 
 
 @attack(
-    severity="eps",
-    family="white-box",
-    source="Croce and Hein 2020; in l1 Croce and Hein 2021",
-    url=_URL,
-    citation=CITATION,
+    severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
     passes=("steps", "restarts", "eot"),
-)
+)  # fmt: skip
 def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
@@ -59,13 +53,9 @@ def apgd_ce(
 
 
 @attack(
-    severity="eps",
-    family="white-box",
-    source="Croce and Hein 2020; in l1 Croce and Hein 2021",
-    url=_URL,
-    citation=CITATION,
+    severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
     passes=("steps", "restarts", "eot"),
-)
+)  # fmt: skip
 def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
@@ -78,13 +68,9 @@ def apgd_dlr(
 
 
 @attack(
-    severity="eps",
-    family="white-box",
-    source="Croce and Hein 2020; in l1 Croce and Hein 2021",
-    url=_URL,
-    citation=CITATION,
-    passes="targeted_passes",
-)
+    severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
+    passes=("steps", "restarts", "eot", "targets"),
+)  # fmt: skip
 def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, targets: Count = 9, eot: Count = 1,
@@ -266,9 +252,3 @@ def _return_to_best(state: _State, which: Tensor) -> None:
     mask = norms.per_sample(which, state.at)
     state.at = torch.where(mask, state.best, state.at)
     state.gradient = torch.where(mask, state.best_gradient, state.gradient)
-
-
-def targeted_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
-    """A run for every target class; a model of few classes has fewer wrong ones than `targets`."""
-    targets = min(product_of(spec, "targets"), model.outputs - 1)
-    return Passes(gradients=targets * product_of(spec, "steps", "restarts", "eot"))

@@ -36,14 +36,16 @@ class Passes:
 def declared_passes(entry: Entry, spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
     """What the plug-in of a bound Spec declares in `passes`, None where it declares nothing.
 
-    A tuple names parameters whose product is the number of passes, with gradients but for black-box attacks; those that a Spec lacks count once. A text
-    names a function in the plug-in's module, `(spec, model, plugins) -> Passes`.
+    A tuple names parameters whose product is the number of passes, with gradients but for black-box attacks; those that a Spec lacks count once, and
+    `targets` at most once for each wrong class. A text names a function in the plug-in's module, `(spec, model, plugins) -> Passes`.
     """
     if not entry.passes:
         return None
     if isinstance(entry.passes, str):
         return entry.load_beside(entry.passes)(spec, model, plugins)  # type: ignore[no-any-return]
-    count = product_of(spec, *entry.passes)
+    count = product_of(spec, *(name for name in entry.passes if name != "targets"))
+    if "targets" in entry.passes:
+        count *= min(product_of(spec, "targets"), model.outputs - 1)
     return Passes(forward=count) if entry.family == "black-box" else Passes(gradients=count)
 
 

@@ -105,3 +105,49 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     listed = set(tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     present = {".".join(("robustvit", *path.parent.relative_to(ROOT).parts)) for path in ROOT.rglob("__init__.py")}
     assert listed == present | {"robustvit.published", "robustvit.suites"}
+
+
+# one idea in a module, rooms that can be taken in at a glance, one word for one thing
+
+LONGEST, FULLEST = 250, 22  # lines of a module, modules of a folder
+LONGER = {"records/store.py": 290}  # excuses: numbers that only fall
+PLUGIN_ROOMS = PLUGINS | {"metrics", "cli"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_module_holds_one_idea(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGER.get(name, LONGEST), f"{name} has {lines} lines; split it along its ideas"
+    assert name not in LONGER or lines > LONGEST, f"{name} needs no excuse any more"
+
+
+def test_excuses_are_of_files_that_exist() -> None:
+    assert set(LONGER) <= set(NAMES)
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_folder_can_be_taken_in_at_a_glance(folder: Path) -> None:
+    modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= FULLEST, f"{folder.relative_to(ROOT)} holds {len(modules)} modules; give a family of them a folder of its own"
+
+
+def test_a_public_name_is_defined_once() -> None:
+    """Outside plug-in rooms and cli no two modules define a public function or class of the same name."""
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        if room(path) in PLUGIN_ROOMS:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def test_a_file_name_stands_once_in_a_folder_tree() -> None:
+    """Two modules of one name are in two rooms, which tell them apart."""
+    seen: dict[tuple[str, str], list[str]] = {}
+    for path in FILES:
+        if path.name not in ("__init__.py", "__main__.py"):
+            seen.setdefault((room(path), path.name), []).append(str(path.relative_to(ROOT)))
+    assert not [places for places in seen.values() if len(places) > 1]
