@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, untargeted
+from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, untargeted, wrong_classes
 from robustvit.primitives import norms
 from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
@@ -91,13 +91,6 @@ def apgd_t(
 
 def _targeted(labels: Tensor, targets: Tensor) -> Loss:
     return lambda logits, rows: dlr_targeted(logits, labels[rows], targets[rows])
-
-
-def wrong_classes(search: Search) -> Tensor:
-    """The classes other than the label, (N, K − 1), the most likely on the clean image first."""
-    logits = torch.cat([search.model(part) for part in torch.split(search.images, 4096)])
-    own = torch.nn.functional.one_hot(search.labels, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
 
 
 def _restarted(

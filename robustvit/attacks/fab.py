@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.apgd import wrong_classes
+from robustvit.attacks.losses import wrong_classes
 from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws

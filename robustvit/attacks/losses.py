@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.primitives.attack_search import Loss
+from robustvit.primitives.attack_search import Loss, Search
 
 _TINY = 1e-12
 
@@ -66,3 +66,10 @@ def _logit_of(logits: Tensor, classes: Tensor) -> Tensor:
 
 def _other_logits(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.masked_fill(functional.one_hot(labels, logits.shape[1]).bool(), -torch.inf)
+
+
+def wrong_classes(search: Search) -> Tensor:
+    """The classes other than the label, (N, K − 1), the most likely on the clean image first."""
+    logits = torch.cat([search.model(part) for part in torch.split(search.images, 4096)])
+    own = torch.nn.functional.one_hot(search.labels, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]

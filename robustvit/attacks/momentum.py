@@ -98,13 +98,9 @@ def ni_fgsm(
 
 
 @attack(
-    severity="eps",
-    family="transfer",
-    source="Lin et al. 2020",
-    url="https://arxiv.org/abs/1908.06281",
-    citation=_NI,
+    severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI,
     passes=("steps", "copies"),
-)
+)  # fmt: skip
 def si_ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -251,5 +247,4 @@ def blur(gradient: Tensor, width: int, sigma: float) -> Tensor:
 
 def step_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
     """At each step a gradient at a changed image, and the prediction of the image itself."""
-    steps = product_of(spec, "steps")
-    return Passes(forward=steps, gradients=steps)
+    return Passes(forward=product_of(spec, "steps"), gradients=product_of(spec, "steps"))

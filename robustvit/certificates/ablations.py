@@ -168,7 +168,7 @@ def _decided(counts: Tensor, left: Tensor | int, gap: int) -> Tensor:
 
 
 def ablation_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
-    """A prediction for every masked view, as a share of a whole one where masked tokens are dropped; fewer where counting may stop early."""
+    """A prediction for every masked view, a fraction of a whole one where masked tokens are dropped; fewer where counting stops early."""
     ablations = Ablations.of_scenario(spec, model.size)
     assert ablations is not None
     masked = mask_model(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]

@@ -31,8 +31,8 @@ _PROBED = 4  # rows a scenario is timed on
 class Estimate:
     """rows in all and to do; seconds for those to do (None where the model is not at hand); bytes added to the store and the cache.
 
-    bound: these seconds are an upper bound, because a scenario may take fewer passes than it declares, or an attack in a chain is run only on samples that
-    the ones before it did not make the model misclassify.
+    bound: these seconds are an upper bound, because a scenario may take fewer passes than it declares, or an attack in a chain is run only
+    on samples that the ones before it did not make the model misclassify.
     """
 
     rows: int
@@ -54,7 +54,10 @@ class Estimate:
 
 
 def estimate(plan: Plan, store: Store | None) -> Estimate:
-    """Multiplies a measured forward pass by the passes that each scenario declares and by the rows still to do; others are timed on a few noise images."""
+    """Multiplies a measured forward pass by the passes that each scenario declares and by the rows still to do.
+
+    Scenarios that declare no passes are timed on a few noise images.
+    """
     done = plan.done(store)
     to_do, seconds, bound = 0, 0.0, False
     decoded: dict[tuple[str, View], int] = {}

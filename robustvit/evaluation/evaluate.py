@@ -34,8 +34,9 @@ _LOGITS_AT_ONCE = 1 << 20  # all of a shard for a thousand classes, in a few meg
 class EvaluatedCell(NamedTuple):
     """The Records of some samples, and what was kept beside them.
 
-    shown: the rows whose images were to be shown; seen: these images as the model saw them, (n, H, W, 3) uint8. adversarial: the images that an attack
-    left, where they are kept: `rows` (m,) of the samples it was run on, `adversarial` (m, 3, H, W) float32, `clean` (m, H, W, 3) uint8.
+    shown: the rows whose images were to be shown; seen: these images as the model saw them, (n, H, W, 3) uint8. adversarial: the images
+    that an attack left, where they are kept: `rows` (m,) of the samples it was run on, `adversarial` (m, 3, H, W) float32, `clean` (m, H,
+    W, 3) uint8.
     """
 
     rows: pa.Table
@@ -67,12 +68,15 @@ def evaluate(
     earlier: pd.DataFrame | None = None,
     artifact: Mapping[str, np.ndarray] | None = None,
 ) -> EvaluatedCell:
-    """Evaluates a cell on some samples. A row depends on its own sample alone, bitwise at one tile size; attacks of other libraries mix the rows of a call.
+    """Evaluates a cell on some samples.
 
-    model: with the cell's transforms applied, frozen. images: (n, H, W, 3) uint8, already through the cell's view. positions: the n samples' indices in
-    `data`. plugins: what plug-in parameters were resolved to, by name. keep: `logits`, and `adversarial` for the images that attacks leave. show: rows,
-    in ascending order, whose images to return as the model saw them. earlier: for a cell that follows other attacks, the Records that these left of the
-    same samples: only those still classified rightly are attacked. artifact: what the scenario fitted on other samples, see robustvit.evaluation.fit.
+    A row depends on its own sample alone, bitwise at one tile size; attacks of other libraries mix the rows of a call.
+
+    model: with the cell's transforms applied, frozen. images: (n, H, W, 3) uint8, already through the cell's view. positions: the n
+    samples' indices in `data`. plugins: what plug-in parameters were resolved to, by name. keep: `logits`, and `adversarial` for the
+    images that attacks leave. show: rows, in ascending order, whose images to return as the model saw them. earlier: for a cell that
+    follows other attacks, the Records that these left of the same samples: only those still classified rightly are attacked. artifact:
+    what the scenario fitted on other samples, see robustvit.evaluation.fit.
     """
     if earlier is not None:
         follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)
@@ -115,8 +119,8 @@ def _no_images(model: Classifier, kind: type) -> np.ndarray:
 
 
 def _continued(
-    follow: functools.partial[EvaluatedCell], model: Classifier, images: np.ndarray, positions: np.ndarray, keep: Sequence[str], show: Sequence[int],
-    earlier: pd.DataFrame,
+    follow: functools.partial[EvaluatedCell], model: Classifier, images: np.ndarray, positions: np.ndarray, keep: Sequence[str],
+    show: Sequence[int], earlier: pd.DataFrame,
 ) -> EvaluatedCell:  # fmt: skip
     """The next attack of a chain on the samples that the earlier ones did not make the model misclassify."""
     active = np.flatnonzero(earlier["attacked"] & (earlier["pred"] == earlier["label"]))
@@ -169,7 +173,7 @@ class _Storage:
 
 
 def _predict(images: Tensor, does: Scenario, model: Classifier, batch: Batch, parts: _Parts) -> None:
-    """Appends the model's logits; raises ModelError where one is not a finite number, since every prediction read from it would be nonsense."""
+    """Appends the model's logits; raises ModelError where one is not a finite number, which no prediction could be read from."""
     with torch.no_grad(), model.in_float32() if does.in_float32 else contextlib.nullcontext():
         logits: Tensor = model(images)
     broken = ~torch.isfinite(logits).all(dim=1)

@@ -1,4 +1,4 @@
-"""Fits what a scenario needs of other samples, such as a universal perturbation: once for a cell, before its shards, which share the artifact."""
+"""Fits what a scenario needs of other samples, such as a universal perturbation: once for a cell, before its shards."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from robustvit.spec.view import View
 def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
     """The artifact that a scenario's `fit` function makes: arrays by name.
 
-    model: with its transforms. scenario: bound. plugins: what its plug-in parameters were resolved to. The model predicts through the first Reading of the
-    data, where the scenario nests exactly one data set. Raises RobustvitError where the function returns something else than tensors by name.
+    model: with its transforms. scenario: bound. plugins: what its plug-in parameters were resolved to. The model predicts through the
+    first Reading of the data, where the scenario nests exactly one data set. Raises RobustvitError where the function returns something
+    else than tensors by name.
     """
     entry = registry.scenario_entry(scenario.name)
     draws = Draws(seed, f"{stream(scenario)}/learn", ["learn"], model.device)

@@ -2,11 +2,10 @@
 
     <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
 
-Images of data that is fleeting (see batch.Traits) are not cached: they are decoded again for every read.
-
-The key covers the data's fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by
-another of the same name and size is not noticed. A chunk is written beside its place and renamed, so several processes may build the
-same one and no process reads half of it; it is not synced, because a chunk damaged by a crash fails its checksum and is built again.
+Images of data that is fleeting (see batch.Traits) are not cached: they are decoded again for every read. The key covers the data's
+fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by another of the same name and
+size is not noticed. A chunk is written beside its place and renamed, so several processes may build the same one and no process reads half
+of it; it is not synced, because a chunk damaged by a crash fails its checksum and is built again.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ from robustvit.spec.view import View
 
 CACHE_VERSION = 1
 CHUNK = 64
-Progress = Callable[[int, int], None]
 _CHECKSUM = 4  # bytes of CRC-32 behind the array
 
 
@@ -73,7 +71,7 @@ class ImageCache:
             out[here] = self._open(chunk)[ranks[here] % CHUNK]
         return out
 
-    def ensure(self, stop: int, progress: Progress | None = None) -> None:
+    def ensure(self, stop: int, progress: Callable[[int, int], None] | None = None) -> None:
         """Decodes every chunk of the first `stop` rows that is not cached yet. progress: called with the rows cached and the rows wanted.
 
         Raises as `rows` does, after decoding all of them: unreadable images are named together. Does nothing for data that is fleeting.
@@ -81,7 +79,7 @@ class ImageCache:
         if not self.fleeting:
             self._build(range(-(-min(stop, len(self)) // CHUNK)), progress)
 
-    def _build(self, chunks: Iterable[int], progress: Progress | None) -> None:
+    def _build(self, chunks: Iterable[int], progress: Callable[[int, int], None] | None) -> None:
         wanted = list(chunks)
         missing = [chunk for chunk in wanted if not self._is_sound(chunk)]
         total = sum(self._rows_of(chunk) for chunk in wanted)

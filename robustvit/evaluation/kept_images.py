@@ -20,10 +20,10 @@ from robustvit.spec.spec import Spec, revive
 
 
 def load_kept(address: str) -> KeptImages:
-    """The images that an attack left, by `STORE#CELL`, a cell that was run with --keep adversarial; of a chain, those of all its links up to that.
+    """The images that an attack left, by `STORE#CELL`, a cell that was run with --keep adversarial.
 
-    `load_kept(…).images(ids)` gives (n, 3, H, W) float32 as they were left, and the clean ones, uint8. Raises StoreError or BadParameter where there
-    is no such cell or it kept none.
+    Of a chain of attacks, those of all its links up to that cell. `load_kept(…).images(ids)` gives (n, 3, H, W) float32 as they were left,
+    and the clean ones, uint8. Raises StoreError or BadParameter where there is no such cell or it kept none.
     """
     return KeptImages.open(address)
 
@@ -44,7 +44,10 @@ class KeptImages:
 
     @classmethod
     def open(cls, address: str) -> KeptImages:
-        """`STORE#CELL`, the cell by the beginning of its id. Raises StoreError or BadParameter where there is none, or it kept no images."""
+        """`STORE#CELL`, the cell by the beginning of its id.
+
+        Raises StoreError or BadParameter where there is none, or it kept no images.
+        """
         path, mark, name = address.rpartition("#")
         store = Store(Path(path if mark else address))
         known = {question.cell: question for question in kept_questions(store)}
@@ -72,7 +75,10 @@ class KeptImages:
         return Spec("kept").with_params(cell=self.cell, attack=self.attack, fingerprint=self._fingerprint)
 
     def images(self, ids: Sequence[str]) -> ImagePairs:
-        """The images of some samples. Raises DataMissing where none are kept of one of them, StoreDamaged where a file is not what was written."""
+        """The images of some samples.
+
+        Raises DataMissing where none are kept of one of them, StoreDamaged where a file is not what was written.
+        """
         missing = [name for name in ids if name not in self._places]
         if missing:
             raise DataMissing(

@@ -25,7 +25,8 @@ _METRICS = ("top1", "robust_accuracy", "attack_success")
 def named_suite(name: str | Path) -> Suite:
     """A suite by name or file, or `kept:STORE`, which evaluates the images kept in a store again; `kept:STORE?model=NAME` only one model's.
 
-    Raises as load_suite does; StoreError where the store keeps no images; BadParameter where those named were not all made through one view.
+    Raises as load_suite does; StoreError where the store keeps no images; BadParameter where those named were not all made through one
+    view.
     """
     text = str(name)
     if not text.startswith(_PREFIX):
@@ -37,7 +38,8 @@ def named_suite(name: str | Path) -> Suite:
     if len(views) > 1:
         raise BadParameter(
             f"the images in {store.path} were made through {len(views)} views: "
-            f"{'; '.join(f'{one.model} {view}' for view, one in views.items())}. Name one: {_PREFIX}{store.path}?model={questions[0].model}."
+            f"{'; '.join(f'{one.model} {view}' for view, one in views.items())}. "
+            f"Name one: {_PREFIX}{store.path}?model={questions[0].model}."
         )
     return _suite(store, questions)
 
@@ -72,8 +74,9 @@ def _suite(store: Store, questions: Sequence[Question]) -> Suite:
         parts=tuple(Part(_data(data), tuple(scenarios)) for data, scenarios in parts.items()),
         metrics=tuple(bind(registry.lookup("metric", name), Spec(name)) for name in _METRICS),
         view=Overrides(whole=view), limit=min(min(one.asked, rows(store.files(one.cell))) for one in questions),
-        rules="The images are float32, exactly as the attacks left them. A model is evaluated on those of the samples that it classifies rightly itself; "
-        "of samples that the attacked model misclassified there is nothing but the clean image. attack_success is the rate of transfer.",
+        rules="The images are float32, exactly as the attacks left them. A model is evaluated on those of the samples that it "
+        "classifies rightly itself; of samples that the attacked model misclassified there is nothing but the clean image. "
+        "attack_success is the rate of transfer.",
     )  # fmt: skip
 
 

@@ -24,7 +24,10 @@ _FEW = 200  # classes whose names are recorded for every variant of a data set; 
 
 
 def manifest(plan: Plan, command: str) -> Manifest:
-    """What this run requests, as the Store keeps it. Its id depends on the cells alone: the same request again overwrites, and adds nothing."""
+    """What this run requests, as the Store keeps it.
+
+    Its id depends on the cells alone: the same request again overwrites, and adds nothing.
+    """
     suite = plan.suite
     made = Manifest(
         id="",
@@ -49,7 +52,7 @@ def _id(made: Manifest) -> str:
 
 
 def title(cell: Cell, part: PlannedCells) -> str:
-    """A cell's name for people: `fog 3`, whether the corruption is made here or came with the data; with the data's name where there are several."""
+    """A cell's name: `fog 3`, whether the corruption is made here or came with the data; with the data's name where there are several."""
     facts = _scenario_facts(cell, part.samples.traits, {})
     data = f" of {part.samples.data.name}" if part.samples.traits.base else ""
     return f"{facts['scenario']} {facts['severity']}".strip() + data
@@ -116,7 +119,7 @@ def _source(cell: Cell, data: Data) -> str:
 
 
 def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
-    """The facts with the MACs of one image, counted once for each model, and with what a certificate does to tokens that cannot be dropped."""
+    """The facts with the MACs of one image, counted once for each model, and a note on tokens that cannot be dropped."""
     model = next(part.model for part in plan.planned if part.label == label and part.model is not None)
     if label not in plan.costs:
         plan.costs[label] = count(model.model, model.size)

@@ -37,9 +37,9 @@ def perturb(
     """The images after the corruption or attack called `name`.
 
     images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
-    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random draws, default 0 … N − 1: the same
-    id gets the same numbers in any batch. An attack leaves images alone that the model already misclassifies. Raises UnknownName,
-    BadParameter, PixelRange or BudgetExceeded.
+    the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random
+    draws, default 0 … N − 1: the same id gets the same numbers in any batch. An attack leaves images alone that the model already
+    misclassifies. Raises UnknownName, BadParameter, PixelRange or BudgetExceeded.
     """
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
     specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})

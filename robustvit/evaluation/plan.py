@@ -70,8 +70,8 @@ class PlannedCells:
 class Plan:
     """A suite, its data, and the cells of every model on every data set.
 
-    plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens cannot be
-    dropped, by model and transforms; "" where they can. Both are filled when first needed.
+    plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens
+    cannot be dropped, by model and transforms; "" where they can. Both are filled when first needed.
     """
 
     suite: Suite
@@ -180,7 +180,8 @@ def _given(model: Classifier) -> Classifier:
     """A Classifier that the caller made, with the fingerprint of the weights it has now. Raises BadParameter for anything else."""
     if not isinstance(model, Classifier):
         raise BadParameter(
-            f"models takes addresses and Classifiers; this is a {type(model).__name__}. Name the function that makes it: package.module:factory."
+            f"models takes addresses and Classifiers; this is a {type(model).__name__}. "
+            "Name the function that makes it: package.module:factory."
         )
     return model.identify()
 

@@ -46,8 +46,8 @@ class Progress(Protocol):
 class Summary:
     """The result of a run.
 
-    computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks images; seconds: wall clock; complete: cells that have all
-    their rows; stopped: whether the time budget was spent before the work was done.
+    computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks images; seconds: wall clock; complete: cells
+    that have all their rows; stopped: whether the time budget was spent before the work was done.
     """
 
     store: Path
@@ -76,11 +76,11 @@ def run(
 ) -> Summary:
     """Computes every row of a suite that the store lacks.
 
-    suite: a Suite, its name, a file, or `kept:STORE`. models: addresses or Classifiers. data: an address, a Data, or None for the suite's own. store: a
-    directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A cell whose scenario or model
-    raises is recorded as failed in the store and in the summary, and the others go on. Once a `budget` is spent no further task is begun but the first,
-    and the summary says so: the same call goes on from there. Raises UsageError, DataError, ModelError or StoreError before anything is computed,
-    StoreError when the disk is full.
+    suite: a Suite, its name, a file, or `kept:STORE`. models: addresses or Classifiers. data: an address, a Data, or None for the suite's
+    own. store: a directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A
+    cell whose scenario or model raises is recorded as failed in the store and in the summary, and the others go on. Once a `budget` is
+    spent no further task is begun but the first, and the summary says so: the same call goes on from there. Raises UsageError, DataError,
+    ModelError or StoreError before anything is computed, StoreError when the disk is full.
     """
     started = time.perf_counter()
     chosen = replace(settings or Settings(), **options)

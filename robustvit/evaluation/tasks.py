@@ -14,7 +14,10 @@ from robustvit.spec.cell import Cell
 
 @dataclass(frozen=True)
 class Task:
-    """Rows [begin, stop) of one shard of one cell. model: its label; data: the fingerprint of its data. A worker begins where the Store ends."""
+    """Rows [begin, stop) of one shard of one cell.
+
+    model: its label; data: the fingerprint of its data. A worker begins where the Store ends.
+    """
 
     model: str
     data: str

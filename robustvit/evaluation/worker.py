@@ -36,8 +36,8 @@ _CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, Me
 class Worker:
     """Computes tasks of a plan into a store, one at a time.
 
-    environment: the id of this machine's description in the store. announce: called with what is being computed. One pipeline of one model is kept in
-    memory between tasks, and what was decoded for each data set and view.
+    environment: the id of this machine's description in the store. announce: called with what is being computed. One pipeline of one model
+    is kept in memory between tasks, and what was decoded for each data set and view.
     """
 
     def __init__(self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None) -> None:
@@ -76,7 +76,7 @@ class Worker:
         return Busy() if reason is None else self._fail(task, RobustvitError(f"the attack before it failed: {reason}"))
 
     def _fit(self, task: Task) -> Outcome | None:
-        """None where the artifact that the task's scenario needs is in the store, made now if need be; Busy where another process makes it, Failed."""
+        """None where the artifact that the task's scenario needs is in the store, fitted now if need be; else Busy or Failed."""
         artifact = task.cell.artifact_id
         if artifact is None or self.store.artifact(artifact) is not None:
             return None

@@ -7,10 +7,9 @@ from fractions import Fraction
 import numpy as np
 
 from robustvit.errors import NotApplicable
+from robustvit.metrics.corruption import SEVERITIES
 from robustvit.spec.registry import metric
 from robustvit.statistics.cell_means import CellMeans
-
-_LEVELS = ("1", "2", "3", "4", "5")
 
 
 @metric(
@@ -48,12 +47,11 @@ def corruption_auc(errors: CellMeans) -> np.ndarray:
     The ends of a curve weigh half: it is not 100 − mean_corruption_error. Denominator: all samples, the same n in every cell. No reference
     table.
     """
-    graded = [name for name in dict.fromkeys(name for name, _ in errors.cells) if tuple(errors.severities(name)) == _LEVELS]
+    graded = [name for name in errors.graded() if tuple(errors.severities(name)) == SEVERITIES]
     if not graded:
         raise NotApplicable(f"suite '{errors.suite}' has no corruption at severities 1 to 5")
-    curves = [[1.0 - errors.of("clean", [""])] + [1.0 - errors.of(name, [level]) for level in _LEVELS] for name in graded]
-    area: np.ndarray = np.mean([_area(np.stack(curve), np.arange(6.0)) for curve in curves], axis=0)
-    return area
+    curves = [[1.0 - errors.of("clean", [""])] + [1.0 - errors.of(name, [level]) for level in SEVERITIES] for name in graded]
+    return np.asarray(np.mean([_area(np.stack(curve), np.arange(6.0)) for curve in curves], axis=0))
 
 
 @metric(
@@ -76,8 +74,7 @@ def shift_auc(errors: CellMeans) -> np.ndarray:
     if not sets:
         raise NotApplicable(f"suite '{errors.suite}' has no shifted data set")
     kept = [_kept(1.0 - errors.of(name, [""]), 1.0 - errors.of(_clean(name, errors), [""]), name) for name in sets]
-    mean: np.ndarray = np.mean(kept, axis=0)
-    return mean
+    return np.asarray(np.mean(kept, axis=0))
 
 
 def _number(severity: str, corruption: str) -> float:

@@ -38,11 +38,9 @@ def mean_corruption_error(errors: CellMeans) -> np.ndarray:
 
     Denominator: all samples, the same n in every cell; corruptions weigh equally, whatever their number of severities. No reference table.
     """
-    corruptions = list(dict.fromkeys(name for name, severity in errors.cells if severity))
-    if not corruptions:
+    if not errors.graded():
         raise NotApplicable(f"suite '{errors.suite}' has no corruption with severities")
-    mean: np.ndarray = errors.each(corruptions).mean(axis=0)
-    return mean
+    return errors.mean(errors.graded())
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="corruption", needs=("label", "pred"))
@@ -52,7 +50,7 @@ def ce_alexnet(errors: CellMeans, corruption: str) -> np.ndarray:
     Denominator: all samples, n; reference table `alexnet.json`, ce_mean (50,000 images of the released ImageNet-C). Defined on ImageNet's
     thousand classes and for the fifteen corruptions of the table. The quotient is taken after averaging, not at each severity.
     """
-    _on_imagenet(errors)
+    require_imagenet(errors)
     reference = alexnet()["ce_mean"]
     if corruption not in reference:
         raise NotApplicable(f"AlexNet's table has no '{corruption}'")
@@ -66,11 +64,8 @@ def mce_alexnet(errors: CellMeans) -> np.ndarray:
     Denominator: all samples, the same n in all 75 cells; reference table `alexnet.json`, ce_mean. Defined on ImageNet's thousand classes.
     The published numbers are from 50,000 images of the released files; compare n and source first.
     """
-    _on_imagenet(errors)
-    reference = alexnet()["ce_mean"]
-    quotients = errors.each(list(reference), SEVERITIES) / np.array(list(reference.values()))[:, None]
-    mean: np.ndarray = quotients.mean(axis=0)
-    return mean
+    require_imagenet(errors)
+    return errors.relative(alexnet()["ce_mean"], SEVERITIES)
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
@@ -80,7 +75,7 @@ def relative_mce_alexnet(errors: CellMeans) -> np.ndarray:
     Denominator: all samples, the same n in the 75 cells and the clean one; reference tables `alexnet.json`, ce_mean and clean. Near 0 a
     model loses nothing under corruption, which is easy with a low clean accuracy: read it beside mce_alexnet.
     """
-    _on_imagenet(errors)
+    require_imagenet(errors)
     reference = alexnet()["ce_mean"]
     rise = errors.each(list(reference), SEVERITIES) - errors.of("clean", [""])
     expected = np.array(list(reference.values())) - float(alexnet()["clean"])
@@ -95,8 +90,7 @@ def mean_err_15(errors: CellMeans) -> np.ndarray:
     Denominator: all samples, the same n in all 75 cells, which weigh equally. On any data. No reference table (AlexNet's own is 78.90 on
     the released ImageNet-C).
     """
-    mean: np.ndarray = errors.each(list(alexnet()["ce_mean"]), SEVERITIES).mean(axis=0)
-    return mean
+    return errors.mean(list(alexnet()["ce_mean"]), SEVERITIES)
 
 
 @metric(
@@ -113,8 +107,7 @@ def mean_err_19(errors: CellMeans) -> np.ndarray:
     Denominator: all samples, the same n in all 95 cells, which weigh equally. On any data. That script prints it under the name of mCE,
     which it is not: see mce_alexnet. No reference table.
     """
-    mean: np.ndarray = errors.each([*alexnet()["ce_mean"], *EXTRA], SEVERITIES).mean(axis=0)
-    return mean
+    return errors.mean([*alexnet()["ce_mean"], *EXTRA], SEVERITIES)
 
 
 @functools.cache
@@ -125,6 +118,7 @@ def alexnet() -> dict[str, Any]:
     return table
 
 
-def _on_imagenet(errors: CellMeans) -> None:
+def require_imagenet(errors: CellMeans) -> None:
+    """Raises NotApplicable off ImageNet's thousand classes, of which AlexNet's table is."""
     if errors.data != "imagenet" or errors.classes != 1000:
         raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{errors.data}' with {errors.classes}")

@@ -6,14 +6,13 @@ that always predicts one class has the best score: read these beside its accurac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.corruption import alexnet
+from robustvit.metrics.corruption import alexnet, require_imagenet
 from robustvit.spec.registry import metric
 from robustvit.statistics.cell_means import CellMeans
 from robustvit.statistics.estimates import Clustered
@@ -57,8 +56,7 @@ def mean_flip_rate(means: CellMeans) -> np.ndarray:
 
     Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
     """
-    mean: np.ndarray = means.each(_sequences(means)).mean(axis=0)
-    return mean
+    return _over_sequences(means)
 
 
 @metric(
@@ -75,9 +73,8 @@ def mfr_alexnet(means: CellMeans) -> np.ndarray:
     Denominator: the clips, the same n in all ten; reference table `alexnet.json`, flip_rate (50,000 clips of the released videos). Defined
     on ImageNet's thousand classes. Compare n and source before comparing with published numbers.
     """
-    if means.data != "imagenet" or means.classes != 1000:
-        raise NotApplicable(f"AlexNet's table is for ImageNet's 1000 classes; this is '{means.data}' with {means.classes}")
-    return _divided(means, alexnet()["flip_rate"])
+    require_imagenet(means)
+    return means.relative(alexnet()["flip_rate"], ["1"])
 
 
 @metric(
@@ -93,8 +90,7 @@ def mean_top5_distance(means: CellMeans) -> np.ndarray:
 
     Denominator: the clips, the same n in every sequence, which weigh equally. No reference table.
     """
-    mean: np.ndarray = means.each(_sequences(means)).mean(axis=0)
-    return mean
+    return _over_sequences(means)
 
 
 @metric(
@@ -117,7 +113,7 @@ def mt5d(means: CellMeans, *, baseline: tuple[float, ...] | None = None) -> np.n
         raise NotApplicable("AlexNet's T5Ds were never published as text; give a baseline of ten numbers (docs/imagenet-c.md)")
     if len(baseline) != len(names) or min(baseline) <= 0:
         raise NotApplicable(f"its baseline takes ten positive numbers, for {', '.join(names)}; it has {len(baseline)}")
-    return _divided(means, dict(zip(names, baseline, strict=True)))
+    return means.relative(dict(zip(names, baseline, strict=True)), ["1"])
 
 
 def distances(then: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -154,14 +150,7 @@ def _of_clips(pairs: _Pairs, values: np.ndarray) -> Clustered:
     return Clustered([str(name) for name in means.index], means.to_numpy())
 
 
-def _sequences(means: CellMeans) -> list[str]:
-    names = list(dict.fromkeys(name for name, severity in means.cells if severity))
-    if not names:
+def _over_sequences(means: CellMeans) -> np.ndarray:
+    if not means.graded():
         raise NotApplicable(f"suite '{means.suite}' has no sequence")
-    return names
-
-
-def _divided(means: CellMeans, reference: Mapping[str, float]) -> np.ndarray:
-    quotients = means.each(list(reference), ["1"]) / np.array(list(reference.values()))[:, None]
-    mean: np.ndarray = quotients.mean(axis=0)
-    return mean
+    return means.mean(means.graded())

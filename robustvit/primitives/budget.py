@@ -25,8 +25,10 @@ def check_images(images: Any, batch: Batch, spec: Spec) -> None:
 
 
 def check_budget(images: Tensor, batch: Batch, spec: Spec) -> None:
-    """Raises BudgetExceeded where a perturbation is larger than the `eps` that the Spec, or an attack inside it, names, in its `norm` (default linf), or
-    where more pixels differ than its `patches` of `size` by `size` pixels have."""
+    """Raises BudgetExceeded where a perturbation exceeds the budget of the Spec or of an attack nested in it.
+
+    The budget is `eps` in `norm` (default linf), or the pixels of `patches` patches of `size` by `size`.
+    """
     for inner in (value for _, value in spec.params if isinstance(value, Spec)):
         check_budget(images, batch, inner)
     _check_area(images, batch, spec)

@@ -1,4 +1,4 @@
-"""How many passes through the model a scenario takes for one sample, as its plug-in declares it: what `plan` multiplies by a measured forward pass."""
+"""How many passes through the model a scenario takes for one sample, as its plug-in declares it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ GRADIENT = 3.4  # an attack's gradient step in forward passes: forward, backward
 class Passes:
     """Passes for one sample. forward: without a gradient; gradients: with an input gradient. fit: gradient passes once for the whole cell.
 
-    at_most: whether a sample may take fewer, because counting stops early or because less than all of another data set is needed. (That an attack is
-    done with a sample once it is misclassified goes without saying.)
+    at_most: whether a sample may take fewer, because counting stops early or because less than all of another data set is needed. (That an
+    attack is done with a sample once it is misclassified goes without saying.)
     """
 
     forward: float = 0.0
@@ -36,8 +36,9 @@ class Passes:
 def declared_passes(entry: Entry, spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
     """What the plug-in of a bound Spec declares in `passes`, None where it declares nothing.
 
-    A tuple names parameters whose product is the number of passes, with gradients but for black-box attacks; those that a Spec lacks count once, and
-    `targets` at most once for each wrong class. A text names a function in the plug-in's module, `(spec, model, plugins) -> Passes`.
+    A tuple names parameters whose product is the number of passes, with gradients but for black-box attacks; those that a Spec lacks count
+    once, and `targets` at most once for each wrong class. A text names a function in the plug-in's module, `(spec, model, plugins) ->
+    Passes`.
     """
     if not entry.passes:
         return None

@@ -1,7 +1,7 @@
 """Scenario, the one protocol of everything that is done to samples: (Classifier, Batch, Draws) → Outcome.
 
-A plug-in is a plain function with the signature that its field expects. What makes a Scenario of it, and what a run must know of its kind, is in one
-module of `primitives/scenarios/` for each kind.
+A plug-in is a plain function with the signature that its field expects. What makes a Scenario of it, and what a run must know of its kind,
+is in one module of `primitives/scenarios/` for each kind.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ class Outcome:
 
 
 class Scenario(Protocol):
-    """(Classifier, Batch, Draws) → Outcome. A row of the outcome depends on that row of the batch and its draws alone, but for other libraries' attacks.
+    """(Classifier, Batch, Draws) → Outcome.
 
-    uses_reading: models meet it through the data's first Reading, because it compares predictions with labels. in_float32: its images are predicted in
-    float32 whatever the precision of the run. makes_adversarial_images: its images can be kept, and rows tell which attack succeeded. predicts: it makes images that the model predicts.
+    A row of the outcome depends on that row of the batch and its draws alone, but for other libraries' attacks.
+
+    uses_reading: models meet it through the data's first Reading, because it compares predictions with labels. in_float32: its images are
+    predicted in float32 whatever the precision of the run. makes_adversarial_images: its images can be kept, and rows tell which attack
+    succeeded. predicts: it makes images that the model predicts.
     """
 
     uses_reading: ClassVar[bool]
@@ -73,7 +76,8 @@ def scenario(
 ) -> Scenario:  # fmt: skip
     """The scenario of a bound Spec.
 
-    plugins: what its plug-in parameters were resolved to, by parameter name. artifact: what its `fit` made of other samples, see robustvit.evaluation.fit.
+    plugins: what its plug-in parameters were resolved to, by parameter name. artifact: what its `fit` made of other samples, see
+    robustvit.evaluation.fit.
     """
     function = entry.load()
     if entry.fit:

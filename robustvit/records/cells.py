@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -148,6 +149,12 @@ def setting(question: Question) -> tuple[Any, ...]:
         question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
         question.storage,
     )  # fmt: skip
+
+
+def without_scenario(description: Mapping[str, Any], *others: str) -> str:
+    """The canonical question of a cell without its scenario, by which cells are compared. others: further keys to leave out."""
+    left_out = ("scenario", "after", *others)
+    return json.dumps({key: value for key, value in description.items() if key not in left_out}, sort_keys=True)
 
 
 def rows_of(store: Store, question: Question, columns: Sequence[str] | None = None) -> CellRows:

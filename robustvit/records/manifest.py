@@ -1,4 +1,7 @@
-"""What a run requested: the suite, its models and data, and every cell, under the names that tables show. One file of a Store holds one manifest."""
+"""What a run requested: the suite, its models and data, and every cell, under the names that tables show.
+
+One file of a Store holds one manifest.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +50,10 @@ class ModelFacts:
 class DataFacts:
     """A data set as a run opened it.
 
-    base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many samples it
-    has; expected: how many the whole set has, where that is known; asked: how many were requested. clips: whether its samples are frames of clips
-    (None: written by a version that did not record it). columns: the logits that its first Reading takes, None for all.
+    base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many
+    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. clips: whether its samples
+    are frames of clips (None: written by a version that did not record it). columns: the logits that its first Reading takes, None for
+    all.
     """
 
     label: str
@@ -74,8 +78,9 @@ class DataFacts:
 class RequestedCell:
     """A cell with the names that tables show of it, and how many samples were requested.
 
-    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's own in that
-    run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what it is.
+    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's
+    own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what
+    it is.
     """
 
     cell: str
@@ -104,7 +109,9 @@ class RequestedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a run requested. models: by label; data: by fingerprint; limit: samples of each cell at most; command: the command line of the same request.
+    """What a run requested.
+
+    models: by label; data: by fingerprint; limit: samples of each cell at most; command: the command line of the same request.
 
     started, finished: times in ISO 8601, "" while it has not; environment: the id of where it ran.
     """
@@ -122,7 +129,10 @@ class Manifest:
 
     @classmethod
     def of_json(cls, page: Mapping[str, Any]) -> Manifest:
-        """The manifest that a JSON object holds; keys that this version does not know are passed over. Raises TypeError where a key is missing."""
+        """The manifest that a JSON object holds; keys that this version does not know are passed over.
+
+        Raises TypeError where a key is missing.
+        """
         inner = {
             "suite": _known(SuiteFacts, page["suite"]),
             "models": {label: _known(ModelFacts, card) for label, card in page["models"].items()},

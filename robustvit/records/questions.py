@@ -14,8 +14,8 @@ from robustvit.records.records import Question
 def requested_questions(manifests: Iterable[Manifest], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
     """Every requested cell, with the latest label of its model and the most samples ever requested.
 
-    manifests: oldest first. suite, models: only these, None for all. path: of the store, for messages. Two sets of weights under one label are
-    distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested.
+    manifests: oldest first. suite, models: only these, None for all. path: of the store, for messages. Two sets of weights under one label
+    are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested.
     """
     found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
     for manifest in manifests:

@@ -2,13 +2,14 @@
 
 Columns that a kind of scenario does not have are absent from its files and null where tables are joined. `sample` is the sample's id;
 label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
-those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the sample was
-right when clean (an attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with the most votes, votes_first, votes_second and
-votes_label count those of the first, the second and the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0:
-hidden ones stayed, black); patch_held, the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the
-probability with which that holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared
-with, `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
-`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
+those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the
+sample was right when clean (an attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with
+the most votes, votes_first, votes_second and votes_label count those of the first, the second and the label, `votes` all that were
+counted; `tokens`, how many the model was shown in all of them (0: hidden ones stayed, black); patch_held, the side of the largest patch
+that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that holds. `pred` is there where all
+votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with, `against`, −1 for none. What else
+the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add `pred_NAME` and `rank_NAME`; `--keep
+logits` adds `logits`.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ SCHEMA_VERSION = 2
 FIELDS: dict[str, pa.DataType] = {
     "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
     "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
-    "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(), "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
+    "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(),
+    "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
     "against": pa.int32(), "gradient": pa.string(),
-    "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(), "tokens": pa.int32(),
+    "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(),
+    "tokens": pa.int32(),
     "patch_held": pa.int32(), "radius": pa.float32(), "level": pa.float32(),
 }  # fmt: skip
 
@@ -52,7 +55,8 @@ def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
 def continued(earlier: pd.DataFrame, later: pa.Table, active: np.ndarray) -> pa.Table:
     """Rows of a chain of attacks after one more link: `later` are those of the samples, by place in `earlier`, that were attacked again.
 
-    Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack left.
+    Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack
+    left.
     """
     again = later.to_pandas().set_axis(active, axis=0)
     before = earlier.loc[active]
@@ -130,9 +134,9 @@ class RecordsFile:
 class Question:
     """A cell as a suite requested it: the names that tables show, and how many samples were requested.
 
-    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the
-    model's own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and
-    what it is.
+    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's
+    own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what
+    it is.
     """
 
     cell: str
@@ -187,7 +191,11 @@ class Records:
             yield question, read(files)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Every row, with its cell, suite, model, transforms, data, scenario, severity, params, link (of a chain of attacks, from 1; else 0), seed and precision in front. columns: only these of the schema's (default all)."""
+        """Every row, with what tells its cell from others in front. columns: only these of the schema's (default all).
+
+        In front are cell, suite, model, transforms, data, scenario, severity, params, link (of a chain of attacks, from 1; else 0), seed
+        and precision.
+        """
         frames = []
         for question, files in self._found:
             frame = read(files, columns)

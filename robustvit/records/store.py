@@ -139,7 +139,10 @@ class Store:
         return hashlib.sha256(content).hexdigest()
 
     def images(self, file: RecordsFile) -> ImageFile:
-        """The images beside the rows of a file. Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written."""
+        """The images beside the rows of a file.
+
+        Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
+        """
         path, checksum = file.path.with_suffix(".safetensors"), self.about(file).get("images")
         if checksum is None or not path.is_file():
             raise StoreError(f"{file.path} has no images beside it. Run with --keep adversarial and a new --store.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from robustvit.records.cells import RowReader, StoredCell
+from robustvit.records.cells import RowReader, StoredCell, without_scenario
 from robustvit.records.records import Question
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec, Value, canonical, plain, revive, show
@@ -50,12 +50,6 @@ class AttackCell:
     labels: np.ndarray
     steps: tuple[AttackStep, ...]
 
-    @property
-    def fooled(self) -> np.ndarray:
-        """Whether any step fooled the model, per sample."""
-        fooled: np.ndarray = np.any([step.fooled for step in self.steps], axis=0)
-        return fooled
-
 
 @dataclass
 class ModelAttacks:
@@ -72,8 +66,8 @@ class Setting(NamedTuple):
     attacks: ModelAttacks
 
 
-def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> Iterator[Setting]:
-    """The attacks and loss surfaces beside each attack among `cells`, one setting after the other.
+def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> list[Setting]:
+    """The attacks and loss surfaces beside each attack among `cells`, by setting.
 
     Cells share a setting where their canonical questions differ in the scenario alone, whatever their suites. others: the cells of the
     store to look among, besides `cells`. Nothing is read where no cell is an attack.
@@ -83,13 +77,12 @@ def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Itera
         if one.question.kind == "attack" and (known := reader.description(one.question.cell)):
             requested.setdefault(without_scenario(known), []).append(one.question.cell)
     if not requested:
-        return
+        return []
     beside: dict[str, dict[str, Question]] = {}
     for question in (one.question for one in (*cells, *others)):
         if (question.kind in COLUMNS or question.scenario in COLUMNS) and (known := reader.description(question.cell)):
             beside.setdefault(without_scenario(known), {}).setdefault(question.cell, question)
-    for place, names in requested.items():
-        yield Setting(list(dict.fromkeys(names)), _gathered(reader, beside[place]))
+    return [Setting(list(dict.fromkeys(names)), _gathered(reader, beside[place])) for place, names in requested.items()]
 
 
 def _gathered(reader: RowReader, questions: Mapping[str, Question]) -> ModelAttacks:
@@ -102,11 +95,6 @@ def _gathered(reader: RowReader, questions: Mapping[str, Question]) -> ModelAtta
             found.surfaces[cell] = rows
     found.cells.sort(key=lambda one: [(step.name, step.eps) for step in one.steps])  # an order that no reading changes
     return found
-
-
-def without_scenario(description: Mapping[str, Any]) -> str:
-    """The canonical question of a cell without its scenario: what cells must share for their attacks to be compared."""
-    return json.dumps({key: value for key, value in description.items() if key not in ("scenario", "after")}, sort_keys=True)
 
 
 def attack_cell(cell: str, description: Mapping[str, Any], rows: pd.DataFrame) -> AttackCell:

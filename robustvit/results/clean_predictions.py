@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import pandas as pd
 
-from robustvit.records.cells import RowReader, StoredCell, rows_of
+from robustvit.records.cells import RowReader, StoredCell, rows_of, without_scenario
 from robustvit.records.records import Question
-from robustvit.results.attack_outcomes import without_scenario
 
 COLUMN = "clean_pred"  # in the rows of a cell: NaN where the clean prediction is not known
 _PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed images; certificates query another model, analyses measure
@@ -40,5 +38,5 @@ def _predictions(reader: RowReader, question: Question) -> pd.Series:
 
 def _setting(reader: RowReader, question: Question) -> str:
     """What a cell shares with its clean cell; empty where the store does not hold its canonical question."""
-    description: Mapping[str, Any] = reader.description(question.cell)
-    return without_scenario({key: value for key, value in description.items() if key != "storage"}) if description else ""
+    description = reader.description(question.cell)
+    return without_scenario(description, "storage") if description else ""

@@ -116,12 +116,12 @@ def verdict(attacks: ModelAttacks) -> Verdict:
     return Verdict(tuple(sorted([*tested, *missing], key=lambda one: CHECKS.index(one.check))))
 
 
-def verdicts(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> dict[str, Verdict]:
-    """The verdict beside each attack among `cells`, by cell id. others: the cells of the store that count as evidence, besides `cells`."""
-    found: dict[str, Verdict] = {}
+def verdicts(reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell]) -> dict[str, str]:
+    """The text of the verdict beside each attack among `cells`, by cell id. others: the cells that count as evidence, too."""
+    found: dict[str, str] = {}
     for setting in attacks_beside(reader, cells, others):
-        found |= dict.fromkeys(setting.requested, verdict(setting.attacks))
-    return dict(sorted(found.items()))
+        found |= dict.fromkeys(setting.requested, str(verdict(setting.attacks)))
+    return found
 
 
 def worst_verdict(texts: Iterable[str]) -> str:
@@ -142,10 +142,9 @@ def findings(store: Store | Path | str, models: Iterable[str] | None = None) -> 
     reader = RowReader(open_store(store), COLUMNS)
     cells = stored_cells(reader.store, None, models)
     about = {one.question.cell: {name: getattr(one.question, name) for name in _ABOUT} for one in cells}
-    by_setting: dict[int, tuple[dict[str, object], Verdict]] = {}
-    for cell, found in verdicts(reader, cells, ()).items():
-        by_setting.setdefault(id(found), (about[cell], found))
-    rows = [{**names, **vars(one), "cells": " ".join(one.cells)} for names, found in by_setting.values() for one in found.findings]
+    settings = sorted(attacks_beside(reader, cells, ()), key=lambda setting: min(setting.requested))
+    found = [(about[min(setting.requested)], one) for setting in settings for one in verdict(setting.attacks).findings]
+    rows = [{**names, **vars(one), "cells": " ".join(one.cells)} for names, one in found]
     return pd.DataFrame(rows, columns=[*_ABOUT, *Finding.__dataclass_fields__])
 
 
@@ -237,7 +236,7 @@ def _larger(cells: Sequence[AttackCell]) -> Iterator[Finding]:
     for part in alike.values():
         ordered = sorted(part, key=lambda cell: cell.steps[-1].eps)
         for small, large in itertools.pairwise(ordered):
-            counts = _only(*(pd.Series(cell.fooled, index=cell.samples) for cell in (small, large)))
+            counts = _only(*(_fooled(_parts([cell])) for cell in (small, large)))
             between = f"{' and '.join(step.name for step in large.steps)}, {small.steps[-1].ball} against {large.steps[-1].ball}"
             yield _finding("larger ball", "a larger ball leaves more", between, _parts((small, large)), *counts)
 

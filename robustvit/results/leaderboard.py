@@ -122,7 +122,7 @@ def build_leaderboard(
 
     rows = []
     for group, means in zip(groups, averaged, strict=True):
-        rows += [_row_of_cell(one, score, str(gradients.get(one.cell.question.cell, ""))) for one in group for score in one.scores]
+        rows += [_row_of_cell(one, score, gradients.get(one.cell.question.cell, "")) for one in group for score in one.scores]
         rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
     table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
     return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells))

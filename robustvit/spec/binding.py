@@ -56,6 +56,7 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     entry = lookup(hint.plugin, inner.name, where)
     if entry.chain:
         raise BadParameter(
-            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
+            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; "
+            "name one of its links."
         )
     return bind(entry, inner)

@@ -25,10 +25,10 @@ class Link(NamedTuple):
 class Cell:
     """One question: everything that changes its number. What only changes the rounding (device, tile, workers) is not here.
 
-    model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name,
-    arguments and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that
-    what another corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors
-    this one attacks. link: its place in the chain that a suite named; a label, no part of the identity.
+    model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name, arguments
+    and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that what another
+    corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors this one
+    attacks. link: its place in the chain that a suite named; a label, no part of the identity.
     """
 
     model: Spec

@@ -21,19 +21,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, TypeVar
 
 from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
 from robustvit.spec.discovery import announced_entries
 from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
 from robustvit.spec.schema import ABSENT, Param, SourceModule, hint_of
-from robustvit.spec.spec import Value, show
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-_SHORT = 6  # characters of a number that nobody needs as a fraction
 _LIVE: dict[tuple[str, str], Entry] = {}
 _FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line", "live"}
 
@@ -44,10 +41,10 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
     parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
     several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`, `fit` and `tells`
-    (columns `value_…` of the Records that it fills besides its counts); for attacks, certificates and analyses `passes`, the parameters whose product is
-    the number of passes through the model for one sample, or the name of a function that counts them (see robustvit.primitives.passes). A plug-in that
-    declares no passes is timed on a few samples by `plan`.
-    Raises BadParameter for an unknown kind or field.
+    (columns `value_…` of the Records that it fills besides its counts); for attacks, certificates and analyses `passes`, the parameters
+    whose product is the number of passes through the model for one sample, or the name of a function that counts them (see
+    robustvit.primitives.passes). A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown
+    kind or field.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
@@ -118,7 +115,7 @@ def defense(**about: Any) -> Callable[[F], F]:
 
 
 def metric(**about: Any) -> Callable[[F], F]:
-    """`(records, *, …) -> values`, or `(records, context, *, …)` with a MetricContext: robustvit.statistics.estimates says what it may return."""
+    """`(records, *, …) -> values`, or `(records, context, *, …)` with a MetricContext; see robustvit.statistics.estimates."""
     return register("metric", **about)
 
 
@@ -231,26 +228,3 @@ def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) ->
 
 def _plain_default(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def describe(entry: Entry) -> dict[str, Any]:
-    """What `robustvit list KIND NAME` shows, as plain data."""
-    params = {
-        param.name: {
-            "takes": param.hint.text,
-            "default": None if param.required else show(_display(param.default)),
-            "required": param.required,
-        }
-        for param in entry.params
-    }
-    return {
-        "kind": entry.kind, "name": entry.name, "doc": entry.doc, "parameters": params, "source": entry.source, "url": entry.url,
-        "licence": entry.licence, "citation": entry.citation, "rules": entry.rules, "version": entry.version, "family": entry.family,
-        "module": f"{entry.module}:{entry.function}", "file": f"{entry.path}:{entry.line}",
-    }  # fmt: skip
-
-
-def _display(value: Any) -> Value:
-    """A default as people write it: 0.0313725490196078 as 8/255, 0.22 as it is."""
-    levels = isinstance(value, float) and 0 < value < 1 and (value * 2550) % 1 == 0 and len(repr(value)) > _SHORT
-    return Fraction(value).limit_denominator(25500) if levels else value

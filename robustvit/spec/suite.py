@@ -70,7 +70,10 @@ class Suite:
         ]
 
     def _corrupted(self, cell: Cell) -> Cell:
-        """The cell with the suite's settings for corruptions. Storage is part of every cell, so that averages never mix cells with and without it."""
+        """The cell with the suite's settings for corruptions.
+
+        Storage is part of every cell, so that averages never mix cells with and without it.
+        """
         entry = registry.scenario_entry(cell.scenario.name)
         stored = replace(cell, storage=self.storage)
         if not entry.stored or self.view.corrupt_at is None:

@@ -96,6 +96,23 @@ class CellMeans:
         self._check([(name, severity) for name, levels in wanted.items() for severity in levels])
         return np.stack([np.mean([self._rates[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
 
+    def mean(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
+        """(1 + R,) mean over scenarios, each averaged over its severities. Raises as `of` does."""
+        mean: np.ndarray = self.each(scenarios, severities).mean(axis=0)
+        return mean
+
+    def relative(self, reference: Mapping[str, float], severities: Sequence[str]) -> np.ndarray:
+        """(1 + R,) mean over the scenarios of a reference, each averaged over severities and divided by its reference.
+
+        Raises as `of` does.
+        """
+        mean: np.ndarray = (self.each(list(reference), severities) / np.array(list(reference.values()))[:, None]).mean(axis=0)
+        return mean
+
+    def graded(self) -> list[str]:
+        """The scenarios that the suite has at severities, in its order."""
+        return list(dict.fromkeys(name for name, severity in self.cells if severity))
+
     def n(self) -> int:
         """How many samples the complete cells share."""
         return next((self.resampler.of(found.key).n for found in self.cells.values() if found is not None), 0)

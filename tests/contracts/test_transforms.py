@@ -1,4 +1,4 @@
-"""Laws of every registered transform, on every kind of vision transformer: a new one is tested at its defaults, or at settings listed here."""
+"""Laws of every registered transform, on every kind of vision transformer, at its defaults or at settings listed here."""
 
 from __future__ import annotations
 

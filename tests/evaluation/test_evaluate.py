@@ -12,7 +12,7 @@ from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, prediction_columns
 from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell
-from robustvit.spec.registry import scenario
+from robustvit.spec.registry import scenario_entry
 from robustvit.spec.spec import Spec, parse
 
 
@@ -27,7 +27,7 @@ class Few:
 
 def answered(model: Classifier, node: object = "clean", keep: tuple[str, ...] = (), show: tuple[int, ...] = ()):  # type: ignore[no-untyped-def]
     (spec,) = parse(node)
-    cell = Cell(Spec("given"), "w", Spec("few"), "f", model.view, bind(scenario(spec.name), spec))
+    cell = Cell(Spec("given"), "w", Spec("few"), "f", model.view, bind(scenario_entry(spec.name), spec))
     return evaluate(cell, model, Few(), to_uint8(images(8)), np.arange(8), keep=keep, show=show)  # type: ignore[arg-type]
 
 

@@ -46,5 +46,6 @@ def test_quick_verbs_need_no_torch_and_no_pandas(words: list[str]) -> None:
 
 
 def test_judging_runs_with_torch_blocked() -> None:
-    code = "sys.modules['torch'] = None\nimport robustvit.results.leaderboard, robustvit.results.comparison, robustvit.results.export, robustvit.report.page, robustvit.report.figures"
+    modules = ("results.leaderboard", "results.comparison", "results.export", "report.page", "report.figures")
+    code = "sys.modules['torch'] = None\nimport " + ", ".join(f"robustvit.{name}" for name in modules)
     assert "pandas" in imported(code)

@@ -19,7 +19,7 @@ from robustvit.primitives.votes import Votes
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
-from robustvit.spec.registry import scenario as entry_of
+from robustvit.spec.registry import scenario_entry as entry_of
 from robustvit.spec.spec import parse
 
 

@@ -116,7 +116,8 @@ def test_no_draft_is_left_behind_and_none_is_read(store: Store) -> None:
 
 def asked(store: Store, name: str, count: int, command: str) -> None:
     cell = {
-        "cell": CELL, "weights": "w", "model": "demo", "data": "digits", "transforms": "", "scenario": "clean", "severity": "", "params": "",
+        "cell": CELL, "weights": "w", "model": "demo", "data": "digits", "transforms": "", "scenario": "clean", "severity": "",
+        "params": "",
         "seed": 0, "precision": "float32", "view": "", "model_view": "", "base": "digits",
         "kind": "corruption", "storage": "", "asked": count, "source": "original",
     }  # fmt: skip

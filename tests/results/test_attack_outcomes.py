@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustvit.records.cells import RowReader, stored_cells
+from robustvit.records.cells import RowReader, stored_cells, without_scenario
 from robustvit.records.store import Store
-from robustvit.results.attack_outcomes import COLUMNS, ModelAttacks, attack_cell, attacks_beside, without_scenario
-from robustvit.spec.binding import bind
-from robustvit.spec.registry import lookup
+from robustvit.results.attack_outcomes import COLUMNS, ModelAttacks, attack_cell, attacks_beside
+from robustvit.spec.registry import bind, lookup
 from robustvit.spec.spec import canonical, parse
 
 Make = Callable[..., Store]
@@ -36,7 +35,7 @@ def test_only_attacked_samples_count_and_misclassified_ones_were_fooled() -> Non
     found = attack_cell("c", description({"pgd": {"eps": "4/255"}}), ROWS)
     assert found.samples.tolist() == list("abcd")
     assert found.labels.tolist() == [0, 1, 2, 3]
-    assert found.fooled.tolist() == [False, True, False, True]
+    assert found.steps[0].fooled.tolist() == [False, True, False, True]
     assert (found.values, found.steps[0].ball, found.steps[0].eps) == (60, "linf 4/255", 4 / 255)
 
 

@@ -6,11 +6,12 @@ from annotated_types import Gt
 
 import robustvit as rv
 from robustvit.cli.commands import catalogue
+from robustvit.cli.commands.catalogue import plugin_page
 from robustvit.errors import BadParameter, MissingExtra, UnknownName
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import KINDS, Adapted
-from robustvit.spec.registry import describe, entries, lookup, register, scenario
+from robustvit.spec.registry import entries, lookup, register, scenario_entry
 from robustvit.spec.schema import Hint, Param, SourceModule, hint_of
 from robustvit.spec.spec import Spec, parse
 
@@ -87,7 +88,7 @@ def test_a_choice_names_what_it_takes() -> None:
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'fgsm'"):
-        scenario("fgms")
+        scenario_entry("fgms")
 
 
 def test_a_name_of_another_kind_is_told() -> None:
@@ -96,7 +97,7 @@ def test_a_name_of_another_kind_is_told() -> None:
 
 
 def test_an_adapter_makes_plug_ins_of_the_names_behind_its_slash() -> None:
-    entry = scenario("shop/pear")
+    entry = scenario_entry("shop/pear")
     assert (entry.kind, entry.name, entry.family, entry.severity, entry.summary) == ("attack", "shop/pear", "library", "eps", "A pear.")
     assert lookup("attack", "shop/pear") is entry
     spec = bind(entry, parse({"shop/pear": {"eps": "1/4"}})[0])
@@ -106,13 +107,13 @@ def test_an_adapter_makes_plug_ins_of_the_names_behind_its_slash() -> None:
 
 def test_what_an_adapter_refuses_is_told_with_its_place() -> None:
     with pytest.raises(UnknownName, match=r"^x\.yaml:7: the shop has no 'plum'"):
-        scenario("shop/plum", "x.yaml:7")
+        scenario_entry("shop/plum", "x.yaml:7")
     with pytest.raises(MissingExtra, match=r"^x\.yaml:7: melons need the extra"):
         lookup("attack", "shop/melon", "x.yaml:7")
     with pytest.raises(UnknownName, match="the shop has no ''"):
-        scenario("shop/")
+        scenario_entry("shop/")
     with pytest.raises(UnknownName, match="no corruption, attack, certificate or analysis is called 'stall/pear'"):
-        scenario("stall/pear")
+        scenario_entry("stall/pear")
     with pytest.raises(UnknownName, match="no metric is called 'shop/pear'"):
         lookup("metric", "shop/pear")
 
@@ -136,6 +137,6 @@ def test_unknown_kinds_and_fields_are_refused() -> None:
 def test_every_plug_in_describes_itself() -> None:
     for kind in KINDS:
         for entry in entries(kind).values():
-            page = describe(entry)
+            page = plugin_page(entry)
             assert page["doc"], entry.name
             assert entry.load() is not None

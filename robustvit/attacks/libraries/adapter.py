@@ -34,7 +34,8 @@ from robustvit.spec.spec import digest
 log = logging.getLogger(__name__)
 
 PASSES = (  # the names that libraries give to parameters whose product is about the number of gradients
-    "steps", "n_iter", "nb_iter", "n_queries", "restarts", "n_restarts", "eot_iter", "nb_sample", "binary_search_steps", "candidates", "n_target_classes",
+    "steps", "n_iter", "nb_iter", "n_queries", "restarts", "n_restarts", "eot_iter", "nb_sample", "binary_search_steps",
+    "candidates", "n_target_classes",
 )  # fmt: skip
 RADIUS = "Annotated[float, Gt(0)]"
 _FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)

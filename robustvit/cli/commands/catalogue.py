@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from robustvit.errors import UnknownName, nearest
 from robustvit.spec import model_address as address
 from robustvit.spec import registry
 from robustvit.spec.plugin import KINDS, PLURALS, Entry
-from robustvit.spec.spec import Spec
+from robustvit.spec.spec import Spec, Value, show
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import load_suite, suite_files
 
+_SHORT = 6  # characters of a number that nobody needs as a fraction
 _ANY = "NAME"  # placeholder for the names of another library: torchattacks/NAME
 
 LISTED = ("suites", *(PLURALS[kind] for kind in KINDS))
@@ -39,7 +41,7 @@ def about(kind: str, name: str) -> dict[str, Any]:
     if wanted == "models" and name in address.ALIASES:
         return {"kind": "model", "name": name, "doc": f"A short name for timm's {address.ALIASES[name]}."}
     adapter = registry.entries(_singular(wanted)).get(name.removesuffix(_ANY))
-    return registry.describe(adapter if adapter is not None and adapter.adapter else registry.lookup(_singular(wanted), name))
+    return plugin_page(adapter if adapter is not None and adapter.adapter else registry.lookup(_singular(wanted), name))
 
 
 def _kind(kind: str) -> str:
@@ -77,3 +79,26 @@ def _suite_page(suite: Suite) -> dict[str, Any]:
 
 def _brief(specs: tuple[Spec, ...]) -> list[str]:
     return [str(spec) for spec in specs]
+
+
+def plugin_page(entry: Entry) -> dict[str, Any]:
+    """What `robustvit list KIND NAME` shows, as plain data."""
+    params = {
+        param.name: {
+            "takes": param.hint.text,
+            "default": None if param.required else show(_display(param.default)),
+            "required": param.required,
+        }
+        for param in entry.params
+    }
+    return {
+        "kind": entry.kind, "name": entry.name, "doc": entry.doc, "parameters": params, "source": entry.source, "url": entry.url,
+        "licence": entry.licence, "citation": entry.citation, "rules": entry.rules, "version": entry.version, "family": entry.family,
+        "module": f"{entry.module}:{entry.function}", "file": f"{entry.path}:{entry.line}",
+    }  # fmt: skip
+
+
+def _display(value: Any) -> Value:
+    """A default as people write it: 0.0313725490196078 as 8/255, 0.22 as it is."""
+    levels = isinstance(value, float) and 0 < value < 1 and (value * 2550) % 1 == 0 and len(repr(value)) > _SHORT
+    return Fraction(value).limit_denominator(25500) if levels else value

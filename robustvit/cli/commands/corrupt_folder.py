@@ -41,10 +41,9 @@ IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the releas
 SEVERITIES = (1, 2, 3, 4, 5)
 _ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
 _SAVED: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG"},
-    "jpeg": {"format": "JPEG", "quality": 95},
+    "png": {"format": "PNG"}, "jpeg": {"format": "JPEG", "quality": 95},
     "jpeg85": {"format": "JPEG", "quality": 85, "optimize": True},
-}
+}  # fmt: skip
 _NOTE = "generated.json"
 
 

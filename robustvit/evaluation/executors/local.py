@@ -14,7 +14,10 @@ _PATIENCE = 0.2  # seconds between two tries of tasks that another process holds
 def run_tasks(
     tasks: Iterable[Task], worker: Worker, record: Callable[[Task, Outcome], None], stop: Callable[[Task], bool]
 ) -> None:  # fmt: skip
-    """Gives every task to the worker and records its outcome; one that is Busy is tried again later. stop: whether a task may not be begun any more."""
+    """Gives every task to the worker and records its outcome; one that is Busy is tried again later.
+
+    stop: whether a task may not be begun any more.
+    """
     waiting = list(tasks)
     while waiting:
         held = []

@@ -1,1 +1,1 @@
-"""The four kinds of scenario: how a plug-in's plain function becomes a Scenario, and what a run must know of its kind. One module for each kind."""
+"""The four kinds of scenario: how a plug-in becomes a Scenario, and what a run must know of its kind. One module for each kind."""

@@ -52,7 +52,8 @@ class AttackScenario:
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1).
 
-        Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not finite.
+        Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not
+        finite.
         """
         with torch.no_grad(), model.in_float32():
             logits = model(batch.images)
@@ -124,7 +125,7 @@ def _not_counted(n: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
-    """Raises GradientAbsent where the input gradient is zero or missing for more than one in a hundred of the samples that it was computed for."""
+    """Raises GradientAbsent where the input gradient is zero or missing for more than one in a hundred of its samples."""
     codes = crafted.columns.get("gradient")
     if codes is None:
         return
@@ -134,6 +135,6 @@ def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
         whose = "the surrogate" if spec.get("surrogate") is not None else f"model '{model.card.label}'"
         raise GradientAbsent(
             f"attack '{spec.name}': {whose} gives an input gradient that is zero or missing for {absent} of {int(used.sum())} "
-            "samples: that they survive says nothing of their robustness. Attack it without gradients (square), or attack the model that it "
-            "was made of and evaluate it on those images (transfer: {surrogate: …, attack: …})."
+            "samples: that they survive says nothing of their robustness. Attack it without gradients (square), or attack the model that "
+            "it was made of and evaluate it on those images (transfer: {surrogate: …, attack: …})."
         )

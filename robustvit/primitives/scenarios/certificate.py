@@ -43,11 +43,14 @@ class CertificateScenario:
         return declared_passes(self.entry, self.spec, model, self.arguments)
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
-        """The votes as columns. Raises BadParameter below float32, where one vote in fifty was seen to change; RobustvitError for odd votes."""
+        """The votes as columns.
+
+        Raises BadParameter below float32, where one vote in fifty was seen to change; RobustvitError for odd votes.
+        """
         if model.precision != "float32":
             raise BadParameter(
-                f"certificate '{self.spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. Leave "
-                "--precision out."
+                f"certificate '{self.spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. "
+                "Leave --precision out."
             )
         votes = self.function(model, batch.images.clone(), draws, **self.arguments)
         if not isinstance(votes, Votes):

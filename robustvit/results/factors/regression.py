@@ -65,8 +65,8 @@ class Regression:
 
     def __str__(self) -> str:
         zero = ", ".join(f"{name} = {level}" for name, level in self.against.items())
-        fit = f"logit({self.shift}) by least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
-        return f"{fit}; compared with {zero}" if zero else fit
+        fit = f"least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
+        return f"logit({self.shift}) by {fit}" + (f"; compared with {zero}" if zero else "")
 
 
 @dataclass(frozen=True)

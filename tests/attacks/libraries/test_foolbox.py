@@ -8,7 +8,7 @@ from libraries import adversarial, attacked
 
 from robustvit.errors import BadParameter, BudgetExceeded, UnknownName
 from robustvit.spec.binding import bind
-from robustvit.spec.registry import scenario
+from robustvit.spec.registry import scenario_entry
 from robustvit.spec.spec import parse
 
 pytest.importorskip("foolbox", reason="foolbox is not installed: robustvit[foolbox]")
@@ -49,7 +49,7 @@ def test_an_attack_that_leaves_its_ball_is_caught_before_the_library_clips_it() 
 
 def test_the_norm_is_the_distance_of_the_class() -> None:
     choices = {
-        name: next(param.hint.choices for param in scenario(f"foolbox/{name}").params if param.name == "norm")
+        name: next(param.hint.choices for param in scenario_entry(f"foolbox/{name}").params if param.name == "norm")
         for name in ("LinfPGD", "L1FMNAttack", "L0FMNAttack", "GaussianBlurAttack", "HopSkipJumpAttack", "LinfAdditiveUniformNoiseAttack")
     }
     assert list(choices.values()) == [("linf",), ("l1",), ("l0",), ("l2", "linf", "l1"), ("l2", "linf"), ("linf",)]
@@ -57,15 +57,15 @@ def test_the_norm_is_the_distance_of_the_class() -> None:
 
 def test_a_radius_is_required_where_the_attack_needs_one() -> None:
     with pytest.raises(BadParameter, match="attack 'foolbox/LinfPGD' needs 'eps'"):
-        bind(scenario("foolbox/LinfPGD"), parse({"foolbox/LinfPGD": {"steps": 3}})[0])
-    assert not {"eps"} & {param.name for param in scenario("foolbox/L0FMNAttack").params}
+        bind(scenario_entry("foolbox/LinfPGD"), parse({"foolbox/LinfPGD": {"steps": 3}})[0])
+    assert not {"eps"} & {param.name for param in scenario_entry("foolbox/L0FMNAttack").params}
 
 
 def test_a_class_that_needs_more_than_a_model_and_images_is_unknown() -> None:
     with pytest.raises(UnknownName, match="no attack 'DatasetAttack' that can run here"):
-        scenario("foolbox/DatasetAttack")
+        scenario_entry("foolbox/DatasetAttack")
     with pytest.raises(UnknownName, match=r"no attack 'LinfPDG' that can run here\. Did you mean 'LinfPGD'"):
-        scenario("foolbox/LinfPDG")
+        scenario_entry("foolbox/LinfPDG")
 
 
 def test_the_same_seed_gets_the_same_images() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 import robustvit as rv
 from robustvit.errors import ModelError, UnknownName
 from robustvit.primitives.draws import Draws
-from robustvit.spec.registry import scenario
+from robustvit.spec.registry import scenario_entry
 
 pytest.importorskip("pyautoattack", reason="pyautoattack is not installed: robustvit[pyautoattack]")
 
@@ -62,12 +62,12 @@ def test_a_version_runs_whole_on_fewer_than_ten_classes(name: str) -> None:
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"has no attack 'apgd_ce' that can run here\. Did you mean 'apgd-ce'"):
-        scenario("pyautoattack/apgd_ce")
+        scenario_entry("pyautoattack/apgd_ce")
 
 
 def test_parts_have_the_parameters_of_their_class_as_autoattack_sets_them() -> None:
-    params = {param.name: param for param in scenario("pyautoattack/square").params}
+    params = {param.name: param for param in scenario_entry("pyautoattack/square").params}
     assert params["eps"].required
     assert params["resc_schedule"].default is False
-    assert {param.name for param in scenario("pyautoattack/standard").params} == {"eps", "norm", "library"}
-    assert "n_target_classes" not in {param.name for param in scenario("pyautoattack/fab").params}
+    assert {param.name for param in scenario_entry("pyautoattack/standard").params} == {"eps", "norm", "library"}
+    assert "n_target_classes" not in {param.name for param in scenario_entry("pyautoattack/fab").params}

@@ -7,17 +7,17 @@ import torch
 from libraries import adversarial, attacked
 from torch import Tensor
 
+from robustvit.cli.commands.catalogue import plugin_page
 from robustvit.errors import BadParameter, BudgetExceeded, UnknownName
-from robustvit.spec import registry
 from robustvit.spec.binding import bind
-from robustvit.spec.registry import scenario
+from robustvit.spec.registry import scenario_entry
 from robustvit.spec.spec import parse
 
 theirs = pytest.importorskip("torchattacks", reason="torchattacks is not installed: robustvit[torchattacks]")
 
 
 def takes(name: str) -> set[str]:
-    return {param.name for param in scenario(name).params}
+    return {param.name for param in scenario_entry(name).params}
 
 
 @pytest.mark.parametrize("name", ["FGSM", "PGD", "BIM", "MIFGSM", "NIFGSM", "PGDRS", "PIFGSM", "Square"])
@@ -71,7 +71,9 @@ def test_a_class_that_goes_over_its_budget_is_caught(monkeypatch: pytest.MonkeyP
 
 
 def test_the_radius_is_called_eps_and_the_norm_is_the_one_the_class_names() -> None:
-    about = {name: {param.name: param for param in scenario(f"torchattacks/{name}").params} for name in ("PIFGSM", "PGDL2", "APGD", "GN")}
+    about = {
+        name: {param.name: param for param in scenario_entry(f"torchattacks/{name}").params} for name in ("PIFGSM", "PGDL2", "APGD", "GN")
+    }
     assert about["PIFGSM"]["eps"].default is not None
     assert "max_epsilon" not in about["PIFGSM"]
     assert about["PGDL2"]["norm"].hint.choices == ("l2",)
@@ -81,15 +83,15 @@ def test_the_radius_is_called_eps_and_the_norm_is_the_one_the_class_names() -> N
 
 def test_unknown_names_and_parameters_get_the_nearest() -> None:
     with pytest.raises(UnknownName, match=rf"^x\.yaml:3: torchattacks {theirs.__version__} has no attack 'pgd' .* Did you mean 'PGD'\?"):
-        scenario("torchattacks/pgd", "x.yaml:3")
+        scenario_entry("torchattacks/pgd", "x.yaml:3")
     with pytest.raises(UnknownName, match="no attack 'LGV' that can run here"):
-        scenario("torchattacks/LGV")
+        scenario_entry("torchattacks/LGV")
     with pytest.raises(BadParameter, match=r"attack 'torchattacks/PGD' has no parameter 'step'\. Did you mean 'steps'"):
-        bind(scenario("torchattacks/PGD"), parse({"torchattacks/PGD": {"step": 1}})[0])
+        bind(scenario_entry("torchattacks/PGD"), parse({"torchattacks/PGD": {"step": 1}})[0])
 
 
 def test_the_entry_lists_parameters_defaults_and_the_version_of_the_library() -> None:
-    page = registry.describe(scenario("torchattacks/PGD"))
+    page = plugin_page(scenario_entry("torchattacks/PGD"))
     assert page["parameters"]["eps"]["default"] == "8/255"
     assert page["parameters"]["steps"] == {"takes": "a whole number", "default": "10", "required": False}
     assert page["parameters"]["library"]["default"] == theirs.__version__
