@@ -39,7 +39,7 @@ def print_summary(summary: Any, title: str) -> None:
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:
     """Prints a table on the terminal, or writes it in a format, or into a file."""
-    from robustvit.results.table_formats import save_text, written
+    from robustvit.results.table_formats import format_table, save_file
 
     if format == "table" and output is None:
         if len(page):
@@ -47,11 +47,11 @@ def print_table(table: Any, page: Any, title: str, format: str, output: Path | N
         if sentence:
             out.print(escape(sentence), highlight=False, soft_wrap=True)
         return
-    text = written(table, page, "md" if format == "table" else format, sentence)
+    text = format_table(table, page, "md" if format == "table" else format, sentence)
     if output is None:
         sys.stdout.write(text)
     else:
-        err.print(f"Wrote {save_text(text, output)}", highlight=False, soft_wrap=True)
+        err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
 
 
 def print_frame(frame: Any, title: str) -> None:

@@ -50,13 +50,10 @@ def leaderboard(
     from robustvit.results.export import FORMATS, export
     from robustvit.results.leaderboard import build_leaderboard
     from robustvit.results.summary import summary
+    from robustvit.results.table_formats import check_choice
     from robustvit.spec.spec import called
 
-    if format != "table" and format not in FORMATS:
-        from robustvit.errors import nearest
-
-        choices = ["table", *FORMATS]
-        raise UsageError(f"--format '{format}' is unknown.{nearest(format, choices)} It takes {', '.join(choices)}.")
+    check_choice("--format", format, ("table", *FORMATS))
     metrics = None if metric is None else [called(text, "metric") for text in metric]
     board = build_leaderboard(store, suite=suite, models=model, metrics=metrics)
     if published or references is not None:
@@ -148,7 +145,7 @@ def factors(
     from robustvit.results.factors.tables import FITS, default_shift, factor_table
     from robustvit.results.factors.view import factor_view
     from robustvit.results.leaderboard import build_leaderboard
-    from robustvit.results.table_formats import check_choice, check_format, save_text
+    from robustvit.results.table_formats import check_choice, check_format, save_file
 
     check_format(format)
     check_choice("--fit", fit or "effective", FITS)
@@ -165,7 +162,7 @@ def factors(
         from robustvit.report.pareto_plot import pareto_plot
         from robustvit.report.scatter import svg
 
-        err.print(f"Wrote {save_text(svg(pareto_plot(view, shift, cost), standalone=True), plot)}", highlight=False, soft_wrap=True)
+        err.print(f"Wrote {save_file(svg(pareto_plot(view, shift, cost), standalone=True), plot)}", highlight=False, soft_wrap=True)
     found = factor_table(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
     title = f"{fit or 'factors'} · {'published' if published else store}"
     print_table(found.table, found.page, title, format, output, found.sentence)

@@ -7,7 +7,6 @@ null or nothing where a store does not know.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.errors import UsageError
 from robustvit.records.manifest import ModelFacts
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.summary import summary, with_interval
+from robustvit.results.table_formats import check_choice, markdown, save_file
 from robustvit.spec.view import View
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
@@ -34,35 +34,13 @@ def export(board: Leaderboard, format: str, path: Path | str | None = None) -> s
     model, or the numbers of one scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the
     path cannot be written.
     """
-    if format not in FORMATS:
-        raise UsageError(f"the format '{format}' is unknown.{nearest(format, FORMATS)} It takes {', '.join(FORMATS)}.")
+    check_choice("the format", format, FORMATS)
     if format == "parquet" and path is None:
         raise UsageError("parquet is binary and cannot be printed; name a file with -o board.parquet.")
-    text = "" if format == "parquet" else _WRITERS[format](board)
+    content = board.rows.to_parquet(index=False) if format == "parquet" else _WRITERS[format](board)
     if path is not None:
-        _write(board, text, format, Path(path))
-    return text
-
-
-def markdown(page: pd.DataFrame) -> str:
-    """A table of text in Markdown."""
-    lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
-    return "".join("| " + " | ".join(_escaped(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
-
-
-def _escaped(text: object) -> str:
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", str(text)).replace("\n", " ")
-
-
-def _write(board: Leaderboard, text: str, format: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if format == "parquet":
-            board.rows.to_parquet(path, index=False)
-        else:
-            path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with -o.") from error
+        save_file(content, Path(path))
+    return content if isinstance(content, str) else ""
 
 
 def _csv(board: Leaderboard) -> str:

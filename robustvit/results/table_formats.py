@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
-from robustvit.results.export import markdown
 
 FORMATS = ("table", "csv", "json", "md")
 
@@ -25,7 +25,7 @@ def check_choice(option: str, name: str, choices: Sequence[str]) -> None:
         raise UsageError(f"{option} '{name}' is unknown.{nearest(name, choices)} It takes {', '.join(choices)}.")
 
 
-def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
+def format_table(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
     """A table as text: csv and json hold all of it (twelve digits, null for no number), md its page. A sentence follows, except in csv.
 
     json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
@@ -39,11 +39,21 @@ def written(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str 
     return markdown(page) + (f"\n{sentence}\n" if sentence else "")
 
 
-def save_text(text: str, path: Path) -> Path:
-    """Writes a text; returns its path. Raises StoreFull where that cannot be."""
+def markdown(page: pd.DataFrame) -> str:
+    """A table of text in Markdown."""
+    lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
+    return "".join("| " + " | ".join(_escaped(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
+
+
+def _escaped(text: object) -> str:
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def save_file(content: str | bytes, path: Path) -> Path:
+    """Writes a file, text as UTF-8; returns its path. Raises StoreFull where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place.") from error
     return path
