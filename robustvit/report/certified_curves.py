@@ -9,7 +9,7 @@ from typing import NamedTuple
 from robustvit.report.figures import Panel, Series, panel
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import NOT_EVALUATED, Point, point_of
-from robustvit.report.suite_results import ModelResults, Setting, SuiteResults
+from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 
 _METRIC = re.compile(r"certified_accuracy\(patch=(?P<patch>\d+)\)|certified_accuracy_l2\(radius=(?P<radius>[\d./]+)\)")
 _AXIS = {"patch": "side of a patch, px", "radius": "radius in l2"}
@@ -41,15 +41,15 @@ def certified_panels(suite: SuiteResults) -> list[Panel]:
     ]
 
 
-def certified_curves(model: ModelResults) -> dict[Setting, CertifiedCurve]:
+def certified_curves(model: ModelResults) -> dict[ScenarioSetting, CertifiedCurve]:
     """The curve of each of a model's certificates, without levels at which it is undefined."""
-    found: dict[Setting, CertifiedCurve] = {}
+    found: dict[ScenarioSetting, CertifiedCurve] = {}
     smoothed = model.points("top1")
     for row in model.cells.itertuples():
         metric, point = _METRIC.fullmatch(str(row.metric)), point_of(row)
         if metric is None or metric.lastgroup is None or point.kind == "undefined":
             continue
-        setting = Setting(str(row.scenario), str(row.params), str(row.severity))
+        setting = ScenarioSetting(str(row.scenario), str(row.params), str(row.severity))
         start = {"0": smoothed[setting]} if setting in smoothed else {}
         found.setdefault(setting, CertifiedCurve(metric.lastgroup, start)).points.setdefault(metric[metric.lastgroup], point)
     return found
@@ -70,7 +70,9 @@ def certified_results(suite: SuiteResults, model: ModelResults) -> list[Certifie
     return found
 
 
-def _panel(setting: Setting, settings: list[Setting], curves: Mapping[ModelResults, Mapping[Setting, CertifiedCurve]]) -> Panel:
+def _panel(
+    setting: ScenarioSetting, settings: list[ScenarioSetting], curves: Mapping[ModelResults, Mapping[ScenarioSetting, CertifiedCurve]]
+) -> Panel:
     found = {model: curve for model, by_setting in curves.items() if (curve := by_setting.get(setting)) is not None}
     levels = sorted_levels([level for curve in found.values() for level in curve.points])
     series = [

@@ -10,7 +10,7 @@ from robustvit.report.colours import colour_step
 from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import NOT_EVALUATED, Point, point_text
-from robustvit.report.suite_results import ModelResults, Setting, SuiteResults
+from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 from robustvit.spec import registry
 
 FAMILIES = ("noise", "blur", "weather", "digital")
@@ -82,7 +82,9 @@ def heat_map(model: ModelResults) -> HeatMap | None:
     rows = []
     for i, (key, family) in enumerate(zip(keys, families, strict=True)):
         title = scenario_title(key, keys)
-        cells = [_heat_cell(points.get(Setting(*key, level), NOT_EVALUATED), f"{title} · {level}", top, percent) for level in levels]
+        cells = [
+            _heat_cell(points.get(ScenarioSetting(*key, level), NOT_EVALUATED), f"{title} · {level}", top, percent) for level in levels
+        ]
         average = _error_cell(model, key[0]) if metric == "top1" else None
         rows.append(HeatRow(title, family if families.index(family) == i else "", families.count(family), tuple(cells), average))
     heading = "error" if any(row.average for row in rows) else ""
@@ -104,14 +106,14 @@ def _graded(suite: SuiteResults, metric: str) -> list[tuple[str, str]]:
     return sorted(keys, key=lambda key: order.get(family_of(key[0]), len(order)))
 
 
-def _with_severity(several: Iterable[Mapping[Setting, Point]]) -> list[tuple[str, str]]:
+def _with_severity(several: Iterable[Mapping[ScenarioSetting, Point]]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((setting.scenario, setting.params) for points in several for setting in points if setting.severity))
 
 
 def _panels(
     suite: SuiteResults,
     metric: str,
-    data: Mapping[ModelResults, Mapping[Setting, Point]],
+    data: Mapping[ModelResults, Mapping[ScenarioSetting, Point]],
     keys: list[tuple[str, str]],
     chance: float | None = None,
 ) -> list[Panel]:
@@ -127,7 +129,7 @@ def _panels(
         series = [
             Series(
                 model.slot, model.name,
-                (*(_clean_point(points) for _ in clean), *(points.get(Setting(*key, level), NOT_EVALUATED) for level in levels)),
+                (*(_clean_point(points) for _ in clean), *(points.get(ScenarioSetting(*key, level), NOT_EVALUATED) for level in levels)),
             )
             for model, points in data.items()
         ]  # fmt: skip
@@ -136,7 +138,7 @@ def _panels(
     return panels
 
 
-def _clean_point(points: Mapping[Setting, Point]) -> Point:
+def _clean_point(points: Mapping[ScenarioSetting, Point]) -> Point:
     return next((point for setting, point in points.items() if setting.scenario == "clean"), NOT_EVALUATED)
 
 

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from robustvit.errors import StoreDamaged
 from robustvit.records.store import Store
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
-from robustvit.report.suite_results import ModelResults, Setting
+from robustvit.report.suite_results import ModelResults, ScenarioSetting
 from robustvit.spec.sample_order import clip
 
 BUDGET = 48  # images of one model
@@ -86,7 +86,7 @@ def image_gallery(store: Store, model: ModelResults, class_names: Mapping[str, S
     strips = [
         _strip(cells, key, shown, sample)
         for key, levels in shown.items()
-        for sample in _stored_samples([cells[Setting(*key, level)] for level in levels], order)[:count]
+        for sample in _stored_samples([cells[ScenarioSetting(*key, level)] for level in levels], order)[:count]
     ]
     reduced = not all(image.crisp for strip in strips for image in strip.images if image.uri)
     return ImageGallery(model, tuple(strips), reduced, len(levels_by_key) - len(shown), damaged)
@@ -99,11 +99,11 @@ def image_budget(models: int) -> int:
 
 def _stored_images(
     store: Store, model: ModelResults, class_names: Mapping[str, Sequence[str]]
-) -> tuple[dict[Setting, list[StoredImage]], str]:
+) -> tuple[dict[ScenarioSetting, list[StoredImage]], str]:
     """The gallery of every cell, and the message of a damaged one."""
     found, damaged = {}, ""
     for row in model.cells.drop_duplicates("cell").itertuples():
-        setting, cell = Setting(str(row.scenario), str(row.params), str(row.severity)), str(row.cell)
+        setting, cell = ScenarioSetting(str(row.scenario), str(row.params), str(row.severity)), str(row.cell)
         try:
             found[setting] = _rows(store.gallery(cell), class_names.get(cell, ()))
         except StoreDamaged as error:
@@ -127,7 +127,7 @@ def _name(label: int, names: Sequence[str]) -> str:
     return names[label].split(",")[0] if 0 <= label < len(names) else "none"
 
 
-def _chosen_levels(cells: Mapping[Setting, list[StoredImage]], budget: int) -> dict[tuple[str, str], list[str]]:
+def _chosen_levels(cells: Mapping[ScenarioSetting, list[StoredImage]], budget: int) -> dict[tuple[str, str], list[str]]:
     """Up to three severities of each scenario, fewer where the budget is short; the clean images come first."""
     levels: dict[tuple[str, str], list[str]] = {}
     for setting in sorted(cells, key=lambda setting: setting.scenario != "clean"):
@@ -147,7 +147,7 @@ def _spread(levels: list[str], count: int) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _samples(cells: Mapping[Setting, list[StoredImage]]) -> list[str]:
+def _samples(cells: Mapping[ScenarioSetting, list[StoredImage]]) -> list[str]:
     """Samples by the number of cells that have them; among equals, samples classified correctly when clean come first."""
     clean = next((rows for setting, rows in cells.items() if setting.scenario == "clean" and rows), [])
     correct = {row.sample for row in clean if row.correct}
@@ -162,9 +162,9 @@ def _stored_samples(levels: Sequence[list[StoredImage]], order: Sequence[str]) -
 
 
 def _strip(
-    cells: Mapping[Setting, list[StoredImage]], key: tuple[str, str], shown: Mapping[tuple[str, str], list[str]], sample: str
+    cells: Mapping[ScenarioSetting, list[StoredImage]], key: tuple[str, str], shown: Mapping[tuple[str, str], list[str]], sample: str
 ) -> Strip:
-    rows = [(level, row) for level in shown[key] for row in cells[Setting(*key, level)] if row.sample == sample]
+    rows = [(level, row) for level in shown[key] for row in cells[ScenarioSetting(*key, level)] if row.sample == sample]
     return Strip(scenario_title(key, shown), rows[0][1].label, tuple(_image(row, key[0], level) for level, row in rows))
 
 

@@ -15,7 +15,7 @@ _IDENTITY = ("model", "transforms", "seed", "precision", "model_view", "storage"
 _SUITE = ("suite", "base")
 
 
-class Setting(NamedTuple):
+class ScenarioSetting(NamedTuple):
     """A scenario with its other parameters, at a severity: what one cell of a model evaluates."""
 
     scenario: str
@@ -54,10 +54,10 @@ class ModelResults:
         metrics = [str(name) for name in self.cells["metric"].unique() if name]
         return "top1" if "top1" in metrics or not metrics else metrics[0]
 
-    def points(self, metric: str) -> dict[Setting, Point]:
+    def points(self, metric: str) -> dict[ScenarioSetting, Point]:
         """A metric's values by setting."""
         part = self.cells[self.cells["metric"] == metric]
-        return {Setting(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
+        return {ScenarioSetting(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
 
     def clean_point(self, metric: str) -> Point | None:
         """A metric's value on clean images; None where it was not evaluated."""
@@ -72,12 +72,12 @@ class ModelResults:
         rows = self.cells[~self.cells["metric"].isin(("", "top1", "robust_accuracy"))]
         return {str(row.metric): row for row in rows[~rows["metric"].duplicated(keep=False)].itertuples()}
 
-    def without_severity(self, metric: str) -> dict[Setting, Any]:
+    def without_severity(self, metric: str) -> dict[ScenarioSetting, Any]:
         """The rows of a metric in cells without a severity that are neither clean nor attacked; none for measurements of an analysis."""
         attacked = self.cells.loc[self.cells["metric"] == "robust_accuracy", "cell"]
         kept = (self.cells["scenario"] != "clean") & (self.cells["severity"] == "") & ~self.cells["cell"].isin(attacked)
         rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
-        return {Setting(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
+        return {ScenarioSetting(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
 
     def gradients(self) -> str:
         """The worst gradient masking verdict of the model's attacks; "" without attacks."""

@@ -1,6 +1,6 @@
 """Fits over a factor view: effective robustness, a regression on factors, a scaling law, and the Pareto front.
 
-All of them describe the models of the table, which are no random sample: coefficients are associations, and families repeat themselves.
+They all describe the models of the table, which are no random sample: coefficients are associations, and families repeat themselves.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Regression:
 
     def __str__(self) -> str:
         zero = ", ".join(f"{name} = {level}" for name, level in self.against.items())
-        fit = f"least squares over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}"
-        return f"logit({self.shift}) by {fit}" + (f"; compared with {zero}" if zero else "")
+        fit = f"over {self.n} models, {self.freedom} degrees of freedom, R² {self.r2:.4f}" + (f"; compared with {zero}" if zero else "")
+        return f"logit({self.shift}) by least squares {fit}"
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,7 @@ def effective_robustness(view: FactorView, shift: str, *, among: FactorView | No
         "low": residual - down, "high": residual + up,
     })  # fmt: skip
     ranked = table.sort_values("effective", ascending=False, kind="stable").assign(left_out="")
-    rest = view.rows[~usable]
-    out = rest[["model", "clean", shift]].assign(left_out=_why_not(rest, shift))
+    out = view.rows.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view.rows[~usable], shift))
     return Effective(line, pd.concat([ranked, out], ignore_index=True).astype({"left_out": "str"}))
 
 
