@@ -94,7 +94,7 @@ class ScoredCell:
 
 
 def score_cells(
-    reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell], metrics: Mapping[str, MetricList], resampler: Resampler
+    reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell], *, metrics: Mapping[str, MetricList], resampler: Resampler
 ) -> list[ScoredCell]:
     """The scores of cells, in their order, from rows that are read one cell at a time.
 
@@ -117,7 +117,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     if not fitting and found.status == "failed":
         fitting = [None]
     scores = [_score(one, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
-    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0]), columns, scores)
+    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if found.status == "complete" and of.applies(columns):

@@ -115,7 +115,7 @@ def build_leaderboard(
     lists = _suite_metrics(place) if requested is None else {one.question.suite: requested for one in cells}
     reader, resampler = RowReader(place, GRADIENT_COLUMNS), Resampler()
 
-    scored = score_cells(reader, cells, everything, lists, resampler)
+    scored = score_cells(reader, cells, everything, metrics=lists, resampler=resampler)
     groups = _grouped(scored)
     averaged = averages(groups, lists, resampler)
     gradients = verdicts(reader, cells, everything)

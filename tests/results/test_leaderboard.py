@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,32 @@ def test_an_empty_store_has_an_empty_board(tmp_path: Any) -> None:
     assert len(board) == 0
     assert list(board.columns) == CONTRACT
     assert len(summary(board)) == 0
+
+
+def test_the_leaderboard_enters_three_modules_once_each(make_store: Make, answered: Columns) -> None:
+    cells = attacked(answered, "m", fgsm=5, pgd=15) | {
+        ("m", "clean", ""): answered(right(20, 0)),
+        ("m", "fog", "1"): answered(right(20, 3)),
+    }
+    store = make_store(cells, metrics=["top1", "robust_accuracy", "fooling_rate", "corruption_error"])
+    here, entered = "robustvit.results.leaderboard", []
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        module, caller = (one.f_globals.get("__name__", "") if one else "" for one in (frame, frame.f_back))
+        if (
+            event == "call"
+            and caller == here != module
+            and module.startswith("robustvit.results")
+            and frame.f_code.co_filename != "<string>"
+        ):
+            entered.append(module.rpartition(".")[2])
+
+    sys.setprofile(profile)
+    try:
+        leaderboard(store)
+    finally:
+        sys.setprofile(None)
+    assert entered == ["cell_scores", "averages", "gradient_masking"]
 
 
 def test_a_summary_has_one_row_per_model(make_store: Make, answered: Columns) -> None:
