@@ -239,6 +239,6 @@ def transformed(model: Classifier, cell: Cell) -> Classifier:
     return model if cell.view.shown is None else UpsampledClassifier(model, cell.view)
 
 
-def shards(asked: int) -> list[tuple[int, int]]:
-    """(shard, rows requested of it) for the first `asked` samples in evaluation order."""
-    return [(shard, min(SHARD, asked - shard * SHARD)) for shard in range(-(-asked // SHARD))]
+def shards(requested: int) -> list[tuple[int, int]]:
+    """(shard, rows requested of it) for the first `requested` samples in evaluation order."""
+    return [(shard, min(SHARD, requested - shard * SHARD)) for shard in range(-(-requested // SHARD))]

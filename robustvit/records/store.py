@@ -286,7 +286,7 @@ def _manifest(path: Path) -> Manifest:
 
 
 def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
-    """The Records in a store, filtered by suite and models (labels), and read only when asked for.
+    """The Records in a store, filtered by suite and models (labels), and read only when needed.
 
     Raises StoreError where there is no store, or none of that suite or model in it.
     """

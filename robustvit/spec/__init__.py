@@ -1,1 +1,1 @@
-"""What is asked, as data: Specs, Cells, Suites, and the registry of plug-ins. Never torch."""
+"""What is to be evaluated, as data: Specs, Cells, Suites, and the registry of plug-ins. Never torch."""
