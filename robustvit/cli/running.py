@@ -94,20 +94,13 @@ def plan(options: RunOptions) -> None:
     import os
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan downloads nothing
-    from robustvit.errors import StoreError
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import plan as plans
     from robustvit.evaluation.kept_suite import named_suite
     from robustvit.records.store import Store
 
     made = plans.make(named_suite(options.suite), options.models, options.data, options.settings, need_weights=False)
-    store: Store | None
-    try:
-        store = Store(options.store)
-    except StoreError:
-        if (options.store / "store.json").exists():
-            raise
-        store = None
+    store = Store(options.store) if Store.is_at(options.store) else None
     cost = estimates.estimate(made, store)
     if options.as_json:
         print(json.dumps({"cells": _planned(made, store), "incomplete": made.incomplete, **asdict(cost)}))

@@ -82,8 +82,7 @@ class RowReader:
     def description(self, cell: str) -> Mapping[str, Any]:
         """The canonical question behind a cell id; empty where the store does not hold it."""
         if cell not in self._descriptions:
-            known = (self.store.path / "cells" / cell / "cell.json").is_file()
-            self._descriptions[cell] = self.store.describe(cell) if known else {}
+            self._descriptions[cell] = self.store.describe(cell) if self.store.knows(cell) else {}
         return self._descriptions[cell]
 
     def _columns(self, question: Question) -> Sequence[str]:

@@ -73,6 +73,11 @@ class Store:
                 "computed anew."
             )
 
+    @staticmethod
+    def is_at(path: Path) -> bool:
+        """Whether there is a store, of whatever version, at a path."""
+        return (path / "store.json").exists()
+
     # cells and their files
 
     def cells(self) -> list[str]:

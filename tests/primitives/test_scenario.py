@@ -72,6 +72,7 @@ def _votes(counts: torch.Tensor, **columns: torch.Tensor) -> None:
 
     @rv.certificate(family="odd", source="a test")
     def odd_votes(model, images, draws):  # type: ignore[no-untyped-def]
+        """Returns the votes of the test."""
         return Votes(counts, True, columns)
 
     model, batch = linear()[0], Batch(images(2), torch.zeros(2, dtype=torch.int64), ("a", "b"))
