@@ -12,8 +12,8 @@ from robustvit.data.annotations.wnids import reading_with_rest
 from robustvit.data.formats.class_folders import class_folder_dataset
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.formats.image_dataset import ImageDataset
-from robustvit.data.formats.listing import first_folder, need_folder, some_subfolders, subfolders
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.data.formats.listing import need_first_folder, need_folder, some_subfolders, subfolders
+from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
@@ -83,7 +83,7 @@ def _refuse_swapped(place: Path) -> None:
 
 def _place(root: Path, variant: str) -> Path:
     above = [root, *(root / inner for inner in subfolders(root))]
-    here = first_folder(place / variant / "val" for place in above)
-    if here is None:
-        raise DataMissing(f"data 'imagenet-9': neither {root} nor a folder in it holds {variant}/val. It holds {some_subfolders(root)}.")
-    return here
+    return need_first_folder(
+        (place / variant / "val" for place in above),
+        lambda: f"data 'imagenet-9': neither {root} nor a folder in it holds {variant}/val. It holds {some_subfolders(root)}.",
+    )

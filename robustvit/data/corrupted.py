@@ -9,7 +9,7 @@ from typing import Literal
 from robustvit.data.annotations.wnids import class_indices, readings, wnids
 from robustvit.data.formats.class_folders import list_classes, refuse_empty, refuse_unknown_wnids
 from robustvit.data.formats.files import FileDataset, file_dataset
-from robustvit.data.formats.listing import ImageFile, Listing, first_folder, need_folder, some_subfolders, subfolders
+from robustvit.data.formats.listing import ImageFile, Listing, need_first_folder, need_folder, some_subfolders, subfolders
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, nearest
 from robustvit.primitives.batch import Severity, Traits
@@ -122,12 +122,13 @@ def _released(name: str, root: Path | None, corruption: str, severity: int) -> F
 
 def _place(name: str, root: Path, corruption: str, severity: int) -> Path:
     """The folder of one severity, in any of the folders that the archives unpack to."""
-    here = first_folder(root / group / corruption for group in _GROUPS)
-    if here is None:
-        raise DataMissing(
+    here = need_first_folder(
+        (root / group / corruption for group in _GROUPS),
+        lambda: (
             f"data '{name}': {root} holds no folder '{corruption}', nor does any of {', '.join(filter(None, _GROUPS))} in it."
             f"{nearest(corruption, subfolders(root))} It holds {some_subfolders(root)}."
-        )
+        ),
+    )
     if not (here / str(severity)).is_dir():
         raise DataMissing(f"data '{name}': {here} has no folder '{severity}' for that severity; it holds {some_subfolders(here)}.")
     return here / str(severity)

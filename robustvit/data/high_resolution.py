@@ -10,7 +10,7 @@ from typing import Any
 from robustvit.data.annotations.wnids import readings, wnids
 from robustvit.data.formats.class_folders import Labelled, list_all_classes
 from robustvit.data.formats.files import FileDataset, file_dataset
-from robustvit.data.formats.listing import list_files, need_folder, subfolders
+from robustvit.data.formats.listing import list_files, need_folder, read_text, subfolders
 from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
@@ -82,11 +82,7 @@ def _labelled(table: Path) -> Labelled:
 
 
 def _table(path: Path) -> dict[str, int]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"{path} cannot be read: {error}.") from error
-    rows = [_row(line) for line in lines if line.strip()]
+    rows = [_row(line) for line in read_text(path).splitlines() if line.strip()]
     wrong = [number for number, row in enumerate(rows, start=1) if row is None]
     if wrong:
         raise DataUnreadable(

@@ -9,8 +9,7 @@ from typing import Literal
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.class_folders import class_folder_dataset
 from robustvit.data.formats.files import FileDataset
-from robustvit.data.formats.listing import first_folder, need_folder, some_subfolders, subfolders
-from robustvit.errors import DataMissing
+from robustvit.data.formats.listing import need_first_folder, need_folder, some_subfolders, subfolders
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
@@ -65,8 +64,9 @@ def imagewoof(root: Path | None, *, split: Literal["val", "train"] = "val") -> F
 def _ten(name: str, root: Path | None, split: str, classes: Sequence[str]) -> FileDataset:
     place = need_folder(root, name)
     above = [place, *(place / inner for inner in subfolders(place) if inner.startswith(name))]
-    here = first_folder(folder / split for folder in above)
-    if here is None:
-        raise DataMissing(f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {some_subfolders(place)}.")
+    here = need_first_folder(
+        (folder / split for folder in above),
+        lambda: f"data '{name}': neither {place} nor {name}2/ in it holds {split}/; it holds {some_subfolders(place)}.",
+    )
     own = Traits(expected=_COUNTS[name, split])
     return class_folder_dataset(name, here, classes, prefix=f"{name}/{split}", classes=classes, readings=readings(classes), traits=own)

@@ -9,8 +9,7 @@ from robustvit.data.annotations.objectnet_mappings import folders, shared_classe
 from robustvit.data.annotations.wnids import Groups, reading_with_rest, wnids
 from robustvit.data.formats.class_folders import class_folder_dataset
 from robustvit.data.formats.files import FileDataset
-from robustvit.data.formats.listing import need_folder, some_subfolders
-from robustvit.errors import DataMissing
+from robustvit.data.formats.listing import need_first_folder, need_folder, some_subfolders
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
 from robustvit.spec.registry import dataset
@@ -63,7 +62,7 @@ def _readings(groups: Groups) -> tuple[Reading, ...]:
 
 
 def _place(root: Path) -> Path:
-    here = next((place for place in (root, root / "objectnet-1.0") if (place / "images").is_dir()), None)
-    if here is None:
-        raise DataMissing(f"data 'objectnet': neither {root} nor objectnet-1.0/ in it holds images/; it holds {some_subfolders(root)}.")
-    return here
+    return need_first_folder(
+        (place / "images" for place in (root, root / "objectnet-1.0")),
+        lambda: f"data 'objectnet': neither {root} nor objectnet-1.0/ in it holds images/; it holds {some_subfolders(root)}.",
+    ).parent

@@ -189,12 +189,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit"))
 
 
-def size_on_disk(data: Data, view: View, rows: int) -> int:
-    """The bytes that the first `rows` decoded images take, in whole chunks."""
-    height, width = view.size
-    return min(-(-rows // CHUNK) * CHUNK, len(data)) * height * width * 3
-
-
 def usage(folder: Path | None = None) -> int:
     """The bytes that decoded images take now."""
     return sum(_sizes(_images_folder(folder)))

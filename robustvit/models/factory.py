@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -18,7 +15,7 @@ from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import write_model
-from robustvit.spec.registry import model
+from robustvit.spec.registry import importable_here, model
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
@@ -55,7 +52,7 @@ def factory_model(
 
 
 def _called(target: str) -> nn.Module:
-    with _current_folder():
+    with importable_here():
         function = _imported(target)
         try:
             built = function()
@@ -66,16 +63,6 @@ def _called(target: str) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise ModelError(f"the factory '{target}' must return an nn.Module or a Classifier; it returned a {type(built).__name__}.")
     return built
-
-
-@contextlib.contextmanager
-def _current_folder() -> Iterator[None]:
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
 
 
 def _imported(target: str) -> Callable[[], Any]:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
-from robustvit.records.records import Question, RecordsFile, cover, read
+from robustvit.records.records import Question, RecordsFile, cover, file_rows, read
 from robustvit.records.records import rows as count_rows
 from robustvit.records.store import Store
 from robustvit.spec.sample_order import SHARD
@@ -188,11 +188,7 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
 
 def _positions(files: Sequence[RecordsFile]) -> np.ndarray:
     """The position in evaluation order of each row that `records.read` returns for these files."""
-    reached: dict[int, int] = {}
-    spans = []
-    for file in files:
-        spans.append(file.shard * SHARD + np.arange(reached.get(file.shard, file.start), file.stop))
-        reached[file.shard] = file.stop
+    spans = [file.shard * SHARD + np.arange(start, file.stop) for file, start in file_rows(files)]
     return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from robustvit.errors import StoreError, nearest
-from robustvit.records.manifest import Manifest, RequestedCell
+from robustvit.records.manifest import Manifest
 from robustvit.records.records import Question
 
 
@@ -17,27 +17,24 @@ def requested_questions(manifests: Iterable[Manifest], suite: str | None, models
     manifests: oldest first. suite, models: only these, None for all. path: of the store, for messages. Two sets of weights under one label
     are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested.
     """
-    found: dict[tuple[str, ...], tuple[RequestedCell, Question]] = {}
+    found: dict[tuple[str, ...], Question] = {}
     for manifest in manifests:
         for cell in manifest.cells:
             key = (manifest.suite.name, cell.cell, cell.scenario, cell.params)
             question = Question.of(cell, manifest)
-            earlier = found[key][1] if key in found else question
+            earlier = found.get(key, question)
             if cell.asked < earlier.asked:  # the rows here are those that the larger run requested: its command computes them
                 question = replace(question, asked=earlier.asked, command=earlier.command)
-            found[key] = cell, question
+            found[key] = question
     return _chosen(_with_distinct_labels(list(found.values())), suite, models, path)
 
 
-def _with_distinct_labels(cells: Sequence[tuple[RequestedCell, Question]]) -> list[Question]:
+def _with_distinct_labels(questions: Sequence[Question]) -> list[Question]:
     """The questions, a model's label with the beginning of its fingerprint where several weights share the label."""
     weights: dict[str, set[str | None]] = {}
-    for cell, _ in cells:
-        weights.setdefault(cell.model, set()).add(cell.weights)
-    return [
-        question if len(weights[cell.model]) == 1 else replace(question, model=f"{cell.model}#{str(cell.weights)[:6]}")
-        for cell, question in cells
-    ]
+    for one in questions:
+        weights.setdefault(one.model, set()).add(one.weights)
+    return [one if len(weights[one.model]) == 1 else replace(one, model=f"{one.model}#{str(one.weights)[:6]}") for one in questions]
 
 
 def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:

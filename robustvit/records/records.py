@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ from robustvit.records.manifest import Manifest, RequestedCell
 
 _SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
+_QUESTION = (
+    "cell", "suite", "suite_version", "model", "data", "base", "transforms", "scenario", "severity", "params", "seed", "precision", "view",
+    "model_view", "kind", "storage", "asked", "source", "command", "link", "links", "attack",
+)  # fmt: skip
 
 FIELDS: dict[str, pa.DataType] = {
     "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
@@ -130,43 +134,18 @@ class RecordsFile:
         return found
 
 
-@dataclass(frozen=True)
-class Question:
-    """A cell as a suite requested it: the names that tables show, and how many samples were requested.
+@dataclass(frozen=True, kw_only=True)
+class Question(RequestedCell):
+    """A cell as a suite requested it: the names that tables show, how many samples were requested, by which suite and command line."""
 
-    data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's
-    own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what
-    it is.
-    """
-
-    cell: str
     suite: str
     suite_version: int
-    model: str
-    data: str
-    base: str
-    transforms: str
-    scenario: str
-    severity: str
-    params: str
-    seed: int
-    precision: str
-    view: str
-    model_view: str
-    kind: str
-    storage: str
-    asked: int
-    source: str
     command: str
-    link: int = 0
-    links: int = 0
-    attack: str = ""
 
     @classmethod
     def of(cls, cell: RequestedCell, manifest: Manifest) -> Question:
         """A cell as the suite of a manifest requested it."""
-        shared = {name: getattr(cell, name) for name in cls.__dataclass_fields__ if hasattr(cell, name)}
-        return cls(suite=manifest.suite.name, suite_version=manifest.suite.version, command=manifest.command, **shared)
+        return cls(**vars(cell), suite=manifest.suite.name, suite_version=manifest.suite.version, command=manifest.command)
 
 
 class Records:
@@ -181,7 +160,7 @@ class Records:
     @property
     def questions(self) -> pd.DataFrame:
         """One row per cell: suite, model, data, scenario, severity, seed, …"""
-        return pd.DataFrame([vars(question) for question, _ in self._found], columns=list(Question.__dataclass_fields__))
+        return pd.DataFrame([vars(question) for question, _ in self._found], columns=list(_QUESTION))
 
     def __len__(self) -> int:
         return sum(rows(files) for _, files in self._found)
@@ -225,14 +204,24 @@ def cover(files: Sequence[RecordsFile]) -> list[RecordsFile]:
     return chosen
 
 
+class FileRows(NamedTuple):
+    """A file, and the first of its rows that no file before it holds."""
+
+    file: RecordsFile
+    start: int
+
+
+def file_rows(files: Sequence[RecordsFile]) -> Iterator[FileRows]:
+    """The rows of each file that those before it do not hold. files: as `cover` orders them."""
+    reached: dict[int, int] = {}
+    for file in files:
+        yield FileRows(file, reached.get(file.shard, file.start))
+        reached[file.shard] = file.stop
+
+
 def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns."""
-    tables = []
-    reached: dict[int, int] = {}
-    for file in cover(files):
-        skip = reached.get(file.shard, 0) - file.start
-        tables.append(file.read(columns).slice(skip))
-        reached[file.shard] = file.stop
+    tables = [file.read(columns).slice(start - file.start) for file, start in file_rows(cover(files))]
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)})
     frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
@@ -241,9 +230,4 @@ def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> 
 
 def rows(files: Sequence[RecordsFile]) -> int:
     """How many distinct rows the files hold."""
-    total = 0
-    reached: dict[int, int] = {}
-    for file in cover(files):
-        total += file.stop - reached.get(file.shard, 0)
-        reached[file.shard] = file.stop
-    return total
+    return sum(file.stop - start for file, start in file_rows(cover(files)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import itertools
 import re
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
+from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, called, parse
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.view import Overrides, View
@@ -54,15 +54,7 @@ class _File(BaseModel):
 
 def suite_files() -> dict[str, Path]:
     """The suites that ship with robustvit, by name."""
-    return {path.stem: path for path in sorted(_suites_folder().glob("*.yaml"))}
-
-
-def _suites_folder() -> Path:
-    """The folder of the suites: inside the installed package, or beside it in a checkout that is used in place."""
-    try:
-        return Path(str(importlib.resources.files("robustvit.suites")))
-    except ModuleNotFoundError:
-        return Path(__file__).resolve().parents[2] / "suites"
+    return {path.stem: path for path in sorted(shipped_folder("suites", "suites").glob("*.yaml"))}
 
 
 def load_suite(name: str | Path) -> Suite:

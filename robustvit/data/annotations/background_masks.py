@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from robustvit.data.formats.class_folders import refuse_other_folders
+from robustvit.data.formats.class_folders import list_classes, refuse_other_folders
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
-from robustvit.data.formats.listing import ImageFile, Listing, list_files, refuse_unusable
+from robustvit.data.formats.listing import refuse_unusable
 from robustvit.errors import DataUnreadable
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
@@ -41,8 +41,7 @@ class MaskFiles:
         if not isinstance(found, np.ndarray) or found.shape != shape or not np.isin(found, (0, 1)).all():
             what = f"{found.shape} {found.dtype}" if isinstance(found, np.ndarray) else "no array"
             raise DataUnreadable(f"{path}: a mask is {shape} of zeros and ones; this is {what}")
-        foreground: np.ndarray = found != 0
-        return foreground
+        return np.asarray(found != 0)
 
 
 def mask_dataset(
@@ -54,12 +53,11 @@ def mask_dataset(
     for empty files.
     """
     refuse_other_folders(name, place, folders)
-    parts = [list_files(place / folder, endings=_ENDINGS) for folder in folders]
-    files = [ImageFile(f"{folder}/{mask.path}", mask.size) for folder, part in zip(folders, parts, strict=True) for mask in part.files]
-    listing = Listing(files, sum(part.ignored for part in parts))
-    refuse_unusable(name, place, listing, what="masks", endings=_ENDINGS)
+    found = list_classes(place, folders, endings=_ENDINGS)
+    files = found.listing.files
+    refuse_unusable(name, place, found.listing, what="masks", endings=_ENDINGS)
     return image_dataset(
         name, MaskFiles(place, tuple(file.path for file in files), side), ids=[f"{name}/original/{file.without_ending}" for file in files],
-        labels=[label for label, part in enumerate(parts) for _ in part.files], classes=classes, readings=readings,
-        marks=(f"mask {file.size}" for file in files), traits=traits, ignored=listing.ignored,
+        labels=found.labels, classes=classes, readings=readings, marks=(f"mask {file.size}" for file in files), traits=traits,
+        ignored=found.listing.ignored,
     )  # fmt: skip

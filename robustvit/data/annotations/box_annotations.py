@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from robustvit.data.annotations.validation_labels import CSV, label_folders
 from robustvit.data.formats.files import FileDataset
+from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataMissing, DataUnreadable, few
 
 FOLDERS = ("Annotations/CLS-LOC/val", "ILSVRC2012_bbox_val_v3/val", "ILSVRC2012_bbox_val_v3", "bbox/val", "bbox", "val", "")
@@ -97,11 +98,8 @@ def _corners(words: Sequence[str]) -> Corners:
 
 
 def _of_table(images: FileDataset, path: Path) -> Callable[[int], Boxes]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"{path} cannot be read: {error}.") from error
-    table = {name: words.split() for name, _, words in (line.partition(",") for line in lines)}
+    lines = (line.partition(",") for line in read_text(path).splitlines()[1:])
+    table = {name: words.split() for name, _, words in lines}
 
     def boxes(index: int) -> Boxes:
         words = table.get(_stem(images, index))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataMissing, DataUnreadable, few
 
 FOLDERS = "folder_to_objectnet_label.json"  # {folder: label}, 313 of them
@@ -60,7 +61,7 @@ def _folder_of(path: Path) -> dict[str, str]:
 def _indices(place: Path) -> dict[str, int | None]:
     """The class index of each of ImageNet's names; None for a name that two classes have."""
     lines = _json(place / LINES)
-    names = [line.strip() for line in _read(place / NAMES).rstrip("\n").split("\n")]
+    names = [line.strip() for line in read_text(place / NAMES).rstrip("\n").split("\n")]
     wanted = [str(index) for index in range(len(wnids()))]
     _refuse(place / LINES, f"of {len(wanted)} classes without a line", [index for index in wanted if index not in lines])
     outside = [key for key in wanted if not _is_line(lines[key], names)]
@@ -88,16 +89,9 @@ def _texts(path: Path) -> dict[str, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_read(path))
+        found = json.loads(read_text(path))
     except ValueError as error:
         raise DataUnreadable(f"{path} is no JSON: {error}. Restore the file.") from error
     if not isinstance(found, dict):
         raise DataUnreadable(f"{path} holds a {type(found).__name__}; it must be a mapping of names. Restore the file.")
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"{path} cannot be read: {error}.") from error

@@ -12,6 +12,7 @@ from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from robustvit.data.annotations.wnids import class_indices
+from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 
 CSV = "LOC_val_solution.csv"
@@ -113,7 +114,4 @@ def _indices(path: Path, names: Iterable[str]) -> list[int]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file, without the empty ones at its end."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataUnreadable(f"{path} cannot be read: {error}.") from error
+    return [line.strip() for line in read_text(path).rstrip().splitlines()]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from robustvit.data.annotations.wnids import wnids
 from robustvit.data.formats.files import FileDataset, file_dataset
-from robustvit.data.formats.listing import ImageFile, Listing, list_files, some_subfolders, subfolders
+from robustvit.data.formats.listing import EXTENSIONS, ImageFile, Listing, list_files, some_subfolders, subfolders
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Traits
 from robustvit.primitives.reading import Reading
@@ -48,17 +48,12 @@ def list_all_classes(data: str, place: Path, folders: Sequence[str], *, others: 
     return found
 
 
-def list_classes(place: Path, folders: Sequence[str]) -> Labelled:
-    """Lists the files in `folders` of `place`, at any depth."""
-    files: list[ImageFile] = []
-    labels: list[int] = []
-    ignored = 0
-    for label, name in enumerate(folders):
-        inside = list_files(place / name)
-        files += [ImageFile(f"{name}/{file.path}", file.size) for file in inside.files]
-        labels += [label] * len(inside.files)
-        ignored += inside.ignored
-    return Labelled(Listing(files, ignored), labels)
+def list_classes(place: Path, folders: Sequence[str], *, endings: tuple[str, ...] = EXTENSIONS) -> Labelled:
+    """Lists the files with these endings in `folders` of `place`, at any depth."""
+    parts = [list_files(place / name, endings=endings) for name in folders]
+    files = [ImageFile(f"{name}/{file.path}", file.size) for name, part in zip(folders, parts, strict=True) for file in part.files]
+    labels = [label for label, part in enumerate(parts) for _ in part.files]
+    return Labelled(Listing(files, sum(part.ignored for part in parts)), labels)
 
 
 def refuse_other_folders(data: str, place: Path, folders: Sequence[str], *, others: Sequence[str] = ()) -> None:

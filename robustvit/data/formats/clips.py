@@ -37,8 +37,6 @@ class Perturbation:
         """(clips · frames,) int32: the number of the frame that each frame is compared with, −1 for none."""
         frames = np.arange(self.frames, dtype=np.int32)
         earlier = np.where(frames > 0, 0, -1) if self.noisy else np.maximum(frames - self.difficulty, -1)
-        if not self.noisy:
-            earlier[: self.difficulty] = -1
         return np.tile(earlier.astype(np.int32), clips)
 
     def traits(self, base: str, clips: int, side: int) -> Traits:

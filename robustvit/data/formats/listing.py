@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,6 +76,22 @@ def need_folder(root: Path | None, name: str) -> Path:
     if not place.is_dir():
         raise DataMissing(f"data '{name}': {place} is a file; give the folder that holds the images.")
     return place
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises DataUnreadable where it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataUnreadable(f"{path} cannot be read: {error}.") from error
+
+
+def need_first_folder(candidates: Iterable[Path], missing: Callable[[], str]) -> Path:
+    """The first of some paths that is a folder. Raises DataMissing with the message that `missing` gives where none is."""
+    here = first_folder(candidates)
+    if here is None:
+        raise DataMissing(missing())
+    return here
 
 
 def first_folder(candidates: Iterable[Path]) -> Path | None:

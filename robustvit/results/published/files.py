@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.resources
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ import pandas as pd
 from robustvit.errors import UsageError, nearest
 from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
+from robustvit.spec.shipped_files import shipped_folder
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ _KEY = ("model", "img_size", "base", "scenario", "severity", "params", "metric",
 
 def folder() -> Path:
     """Where the files are: inside the installed package, or beside it in a checkout."""
-    try:
-        return Path(str(importlib.resources.files("robustvit.published")))
-    except ModuleNotFoundError:
-        return Path(__file__).resolve().parents[3] / "reports" / "references"
+    return shipped_folder("published", "reports", "references")
 
 
 def read_references(path: Path | str, name: str | None = None, *, bases: Iterable[str] = ()) -> pd.DataFrame:
