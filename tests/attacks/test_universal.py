@@ -59,7 +59,7 @@ def test_it_fools_more_than_noise_of_its_size_with_one_query_an_image(store: Pat
 
 
 def test_it_is_fitted_once_and_kept(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustvit.evaluation.run.fit", lambda *given: pytest.fail("it was fitted again"))
+    monkeypatch.setattr("robustvit.evaluation.worker.fit", lambda *given: pytest.fail("it was fitted again"))
     summary = rv.run(store / "mine.yaml", ["demo"], store=store / "store", settings=rv.Settings(limit=90))
     assert summary.computed == 30
 
@@ -76,7 +76,7 @@ def test_a_failed_fit_fails_the_cell_with_its_reason(store: Path, tmp_path: Path
     def broken(*given: object) -> None:
         raise GradientAbsent("nothing to fit to")
 
-    monkeypatch.setattr("robustvit.evaluation.run.fit", broken)
+    monkeypatch.setattr("robustvit.evaluation.worker.fit", broken)
     summary = rv.run(store / "mine.yaml", ["demo"], store=tmp_path / "store", settings=rv.Settings(limit=30))
     assert list(summary.failed.values()) == ["nothing to fit to"]
 

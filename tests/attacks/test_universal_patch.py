@@ -138,7 +138,7 @@ def test_the_patch_can_be_read_from_the_store(store: Path) -> None:
     assert patch.shape == (3, 16, 16)
     assert 0.05 <= float(patch.min()) <= float(patch.max()) <= 0.95 + 1e-6
     clean = next(question.cell for question, _ in rv.load_records(store) if question.scenario == "clean")
-    with pytest.raises(StoreError, match="nothing that cell"):
+    with pytest.raises(StoreError, match="keeps no artifact"):
         Store(store).artifact_of(clean)
 
 

@@ -364,7 +364,7 @@ def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) 
         assert "incomplete: imagenet-a holds 200 of its 7,500 images" in result.err
     assert json.loads(robustvit("plan", *options, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
-    assert "images of the whole set" in page
+    assert "images in the full set" in page
 
 
 def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]

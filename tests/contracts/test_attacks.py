@@ -104,6 +104,8 @@ def test_the_declared_passes_are_those_that_a_surviving_sample_takes(entry: Entr
     declared = declared_passes(entry, spec, model, plugins)
     assert declared is not None, f"{entry.name}: say `passes`, so that `plan` need not run it"
     queries, gradients = (int(outcome.columns[name].max()) for name in ("queries", "gradients"))
+    if queries < 0:  # an attack that returns images alone counts nothing
+        return
     taken = Passes(forward=max(0, queries - gradients), gradients=gradients)
     assert declared.forwards == pytest.approx(taken.forwards, rel=0.2, abs=2 * GRADIENT)
 

@@ -10,7 +10,8 @@ import pytest
 from robustvit.records.cells import RowReader, stored_cells, without_scenario
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS, ModelAttacks, attack_cell, attacks_beside
-from robustvit.spec.registry import bind, lookup
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
 from robustvit.spec.spec import canonical, parse
 
 Make = Callable[..., Store]
