@@ -148,8 +148,7 @@ class _Decoded:
             self._present[place] = True
         if failures:
             raise DataUnreadable(f"background_challenge: {len(failures)} backgrounds of '{data.name}' cannot be read: {few(failures)}.")
-        found: np.ndarray = self._levels[places]
-        return found
+        return np.asarray(self._levels[places])
 
 
 _DECODED: weakref.WeakKeyDictionary[Data, _Decoded] = weakref.WeakKeyDictionary()  # decoded once for all batches of a run

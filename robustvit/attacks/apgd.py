@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, untargeted, wrong_classes
@@ -15,11 +13,9 @@ from robustvit.primitives import norms
 from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, project_in_box, surface_start
 from robustvit.spec.registry import attack
-
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 
 CITATION = """@inproceedings{croce2020reliable,
   title={Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-Free Attacks},

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from annotated_types import Gt
+from typing import Any, Literal
 
 from robustvit.attacks.apgd import CITATION
 from robustvit.errors import BadParameter
+from robustvit.primitives.limits import Radius
 from robustvit.primitives.norms import Norm
 from robustvit.spec.registry import attack
-
-Radius = Annotated[float, Gt(0)]
 
 
 @attack(

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.losses import wrong_classes
 from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, per_sample, random_start, size
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
-
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 
 _CITATION = """@inproceedings{croce2020minimally,
   title={Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary Attack},

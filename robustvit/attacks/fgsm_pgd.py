@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.losses import cross_entropy, untargeted
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, bounds, project, random_start, steepest
 from robustvit.spec.registry import attack
-
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 
 _FGSM = """@inproceedings{goodfellow2015explaining,
   title={Explaining and Harnessing Adversarial Examples},

@@ -71,5 +71,4 @@ def _other_logits(logits: Tensor, labels: Tensor) -> Tensor:
 def wrong_classes(search: Search) -> Tensor:
     """The classes other than the label, (N, K − 1), the most likely on the clean image first."""
     logits = torch.cat([search.model(part) for part in torch.split(search.images, 4096)])
-    own = torch.nn.functional.one_hot(search.labels, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
+    return _other_logits(logits, search.labels).argsort(dim=1, descending=True, stable=True)[:, :-1]

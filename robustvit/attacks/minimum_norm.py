@@ -13,11 +13,10 @@ from robustvit.attacks.losses import cross_entropy, margin, untargeted
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, per_sample, project, project_l0, size
 from robustvit.spec.registry import attack
 
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 Rate = Annotated[float, Gt(0), Lt(1)]
 
 _TINY = 1e-12
@@ -87,7 +86,8 @@ def fmn(
         _, gap, gradient = search.query_gradient(rows, at, untargeted(margin, labels))
         radii = _next_radii(search, delta, gap, gradient, radii, norm, _cosine(turn, steps, gamma, 0.001))
         moved = delta + _cosine(turn, steps, step, step / 100) * _unit(gradient)
-        delta = (images + _project(moved, radii, norm)).clamp(0.0, 1.0) - images
+        projected = project_l0(moved, radii) if norm == "l0" else project(moved, radii, norm)
+        delta = (images + projected).clamp(0.0, 1.0) - images
     search.query(rows, images + delta)
     return search.outcome()
 
@@ -148,11 +148,6 @@ def _next_radii(search: Search, delta: Tensor, gap: Tensor, gradient: Tensor, ra
     if norm == "l0":
         less, more, ahead = torch.minimum(radii - 1.0, less.floor()), torch.maximum(radii + 1.0, more.floor()), ahead.ceil()
     return torch.where(wrong, torch.minimum(less, best), torch.where(search.misclassified, more, ahead)).clamp_min(0.0)
-
-
-def _project(delta: Tensor, radii: Tensor, norm: str) -> Tensor:
-    """The perturbations projected onto balls of each sample's own radius."""
-    return project_l0(delta, radii) if norm == "l0" else project(delta, radii, norm)  # type: ignore[arg-type]
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -16,13 +16,12 @@ from robustvit.attacks.losses import cross_entropy, untargeted
 from robustvit.primitives.attack_search import Crafted, PixelFunction, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, per_sample, project, steepest
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
 
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 Decay = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 GradientRule: TypeAlias = Callable[[Search, Tensor, Tensor, Draws, bool], Tensor]

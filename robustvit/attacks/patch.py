@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -17,14 +16,12 @@ from robustvit.primitives.attack_search import Crafted, Evaluation, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference import attention_maps
+from robustvit.primitives.limits import Count, Radius, Whole
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.patches import CITATION, best_places, paste, patch_mask, patch_places, random_places, refuse_too_many
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
 
-Count = Annotated[int, Ge(1)]
-Whole = Annotated[int, Ge(0)]
-Radius = Annotated[float, Gt(0)]
 Position = Literal["random", "saliency", "attention", "worst", "every"]
 _WAVE = 8  # places of an image that are attacked side by side in the search for the worst
 _NEVER = torch.iinfo(torch.int64).max

@@ -16,10 +16,10 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.attention_maps import forward_with_attention, probe_token_grid, received_attention
 from robustvit.primitives.inference.token_grid import TokenGrid
+from robustvit.primitives.limits import Count
 from robustvit.primitives.norms import per_sample
 from robustvit.spec.registry import attack
 
-Count = Annotated[int, Ge(1)]
 Position = Literal["attention", "saliency", "random"]
 
 _CITATION = """@inproceedings{fu2022patchfool,

@@ -6,18 +6,16 @@ import math
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from robustvit.attacks.losses import margin
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, bounds, per_sample, project_in_box
 from robustvit.spec.registry import attack
-
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 
 _CITATION = """@inproceedings{andriushchenko2020square,
   title={Square Attack: A Query-Efficient Black-Box Adversarial Attack via Random Search},

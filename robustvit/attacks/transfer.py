@@ -50,13 +50,10 @@ def _of_surrogate(columns: dict[str, Tensor]) -> dict[str, Tensor]:
     """The columns of an attack on the surrogate: its queries, its gradients, and that these were the surrogate's."""
     kept = {name: values for name, values in columns.items() if name in ("queries", "gradients")}
     if "gradient" in columns:
-        followed = torch.isin(columns["gradient"], _codes("exact", "straight-through").to(columns["gradient"]))
+        codes = [GRADIENTS.index(name) for name in ("exact", "straight-through")]
+        followed = torch.isin(columns["gradient"], torch.tensor(codes).to(columns["gradient"]))
         kept["gradient"] = torch.where(followed, GRADIENTS.index("surrogate"), columns["gradient"])
     return kept
-
-
-def _codes(*names: str) -> Tensor:
-    return torch.tensor([GRADIENTS.index(name) for name in names])
 
 
 def attack_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor
 
 from robustvit.attacks.fgsm_pgd import clip_to_ball
@@ -17,14 +16,13 @@ from robustvit.primitives.attack_search import Crafted, Loss, Search
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import Norm, per_sample, project, steepest
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import Spec
 
-Radius = Annotated[float, Gt(0)]
-Count = Annotated[int, Ge(1)]
 LoadBatch: TypeAlias = Callable[[Data, np.ndarray], Batch]
 """Data and positions in it → their batch."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,20 +13,17 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from robustvit.attacks.losses import cross_entropy, untargeted
-from robustvit.attacks.universal import LoadBatch, MeanGradient, ascend, clipped_gradients
+from robustvit.attacks.universal import LoadBatch, MeanGradient, ascend, clipped_gradients, fit_passes  # noqa: F401 (named by `passes`)
 from robustvit.errors import BadParameter
 from robustvit.primitives.attack_search import Crafted, Loss, Search
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.passes import Passes, product_of
+from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.patches import paste
 from robustvit.spec.registry import attack
 from robustvit.spec.sample_order import order
-from robustvit.spec.spec import Spec
 
-Count = Annotated[int, Ge(1)]
-Radius = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0), Le(1)]
 Level = Annotated[float, Ge(0), Le(1)]
 Weight = Annotated[float, Ge(0)]
@@ -194,8 +191,3 @@ def _refuse(model: Classifier, target: int | None, black: float, white: float, p
         raise BadParameter(
             f"{who}: a square of {placement.largest:g} of the image, rotated by {placement.rotation:g} degrees, does not fit into it."
         )
-
-
-def fit_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
-    """Nothing for a sample that it is applied to; the fit takes a gradient for each of its samples in every epoch."""
-    return Passes(fit=product_of(spec, "epochs") * min(product_of(spec, "samples"), len(plugins["train"])))

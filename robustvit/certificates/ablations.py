@@ -9,11 +9,10 @@ that counting place by place certifies (`Ablations.largest_patch_by_place`), whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,13 +20,12 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.masked_inference import MaskedModel, MaskedViews, Unseen, mask_model
+from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.votes import Votes, require_finite
 from robustvit.spec.ablations import CITATION, Ablations, Kind, Window
 from robustvit.spec.registry import certificate
 from robustvit.spec.spec import Spec
-
-Count = Annotated[int, Ge(1)]
 
 _SOURCE = "Levine and Feizi 2020; Salman et al. 2022 (ablated vision transformers)"
 _URL = "https://arxiv.org/abs/2110.07719"

@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt, Lt
 from scipy.stats import beta, norm
 from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.votes import Votes, require_finite
 from robustvit.spec.registry import certificate
 from robustvit.spec.spec import Spec
-
-Count = Annotated[int, Ge(1)]
 
 _CITATION = """@inproceedings{cohen2019certified,
   title={Certified Adversarial Robustness via Randomized Smoothing},

@@ -133,8 +133,7 @@ def _glass_sources(offsets: Tensor, height: int, width: int) -> Tensor:
     """(N, H·W) int64: index of the pixel whose value each pixel holds after all passes of copying."""
     if compiled.serve(offsets):
         out = torch.empty(len(offsets), height * width, dtype=torch.int64)
-        compiled.loops(_LOOPS).glass_sources(offsets.numpy(), height, width, out.numpy())
-        return out
+        return compiled.filled(out, compiled.loops(_LOOPS).glass_sources, offsets.numpy(), height, width, shape=out.shape)
     here = torch.arange(height * width, device=offsets.device)
     margin = (height - offsets.shape[2]) // 2 + 1
     inside = here.view(height, width)[margin : margin + offsets.shape[2], margin : margin + offsets.shape[3]]

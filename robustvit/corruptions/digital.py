@@ -129,9 +129,7 @@ def _pixelate(images: Tensor, severity: Severity) -> Tensor:
     if not compiled.serve(images):
         return pixels(np.stack([_pixelate_by_pillow(Image.fromarray(image), share) for image in to_uint8(images)]), images.device)
     along, across = (box_tables(side, share) for side in images.shape[-2:])
-    out = torch.empty(images.shape)
-    compiled.loops(_LOOPS).pixelate(compiled.planes(images), across, along, compiled.planes(out))
-    return out
+    return compiled.filled(torch.empty(images.shape), compiled.loops(_LOOPS).pixelate, compiled.planes(images), across, along)
 
 
 def _pixelate_by_pillow(image: Image.Image, share: float) -> NDArray[np.uint8]:
@@ -146,11 +144,8 @@ def _jpeg_compression(images: Tensor, severity: Severity) -> Tensor:
 def _jpeg(images: Tensor, quality: int) -> Tensor:
     """Uses compiled loops, or torch on a CUDA device, where these give Pillow's bits; else Pillow, which on a CPU is faster than torch."""
     if images.shape[-1] > codec.NARROW and compiled.serve(images):
-        out = torch.empty(images.shape)
-        compiled.loops(_CODEC_LOOPS).jpeg_round_trip(
-            compiled.array(images, *images.shape), codec.quantization_tables(quality), compiled.array(out, *images.shape)
-        )
-        return out
+        given = compiled.array(images, *images.shape), codec.quantization_tables(quality)
+        return compiled.filled(torch.empty(images.shape), compiled.loops(_CODEC_LOOPS).jpeg_round_trip, *given, shape=images.shape)
     if images.shape[-1] > codec.NARROW and images.device.type == "cuda":
         return in_chunks(lambda part: codec.jpeg_round_trip(part, quality), images)
     reopened = [_jpeg_by_pillow(image, quality) for image in to_uint8(images)]

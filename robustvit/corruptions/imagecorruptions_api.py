@@ -90,8 +90,7 @@ def _step(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor]
 
 
 def _to_array(images: Tensor) -> ImageArray:
-    array: ImageArray = to_uint8(images)[0]
-    return array
+    return np.asarray(to_uint8(images)[0])
 
 
 def _normal(*shape: int) -> Tensor:
@@ -163,8 +162,7 @@ def _resized_by_opencv(image: ImageArray, rows: int, columns: int) -> ImageArray
         raise MissingExtra(
             f"corrupt's frost resizes by OpenCV, as imagecorruptions does: pip install opencv-python-headless ({error})."
         ) from error
-    enlarged: ImageArray = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_CUBIC)
-    return enlarged
+    return np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_CUBIC))
 
 
 def _fog(images: Tensor, severity: Severity) -> Tensor:

@@ -10,6 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.patches import window_pixels
 from robustvit.spec.registry import corruption
 
 _SLACK = 1e-9  # patches or pixels; 0.29 of 100 is 29 despite rounding of the product
@@ -101,13 +102,9 @@ def center_occlusion(images: Tensor, draws: Draws, *, side_share: Share = 0.5, f
 def _central(size: int, share: float, device: torch.device) -> Tensor:
     """(size,) bool: the central part of one axis."""
     side = int(share * size + _SLACK)
-    first = (size - side) // 2
-    at = torch.arange(size, device=device)
-    return (at >= first) & (at < first + side)
+    return window_pixels(torch.tensor((size - side) // 2, device=device), side, size)
 
 
 def _covered(centres: Tensor, side: int, size: int) -> Tensor:
     """(N, count, size) bool: the part of one axis that each hole covers."""
-    first = (centres - side // 2).clamp_(min=0)[:, :, None]
-    at = torch.arange(size, device=centres.device)
-    return (at >= first) & (at < first + side)
+    return window_pixels((centres - side // 2).clamp_(min=0), side, size)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
 
-from annotated_types import Ge
 from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.primitives import patches
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.patches import CITATION
 from robustvit.spec import registry
 
 Corruption = Callable[[Tensor, Draws], Tensor]
-Count = Annotated[int, Ge(1)]
-Whole = Annotated[int, Ge(0)]
 
 
 @registry.corruption(

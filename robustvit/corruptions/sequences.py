@@ -7,7 +7,7 @@ constant within a clip (flakes, drops) is drawn once for all its frames.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Le
@@ -20,11 +20,11 @@ from robustvit.corruptions.kernels import colour, filters, poisson
 from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.corruptions.kernels.sampling import zoom
 from robustvit.corruptions.noise import add_speckle
+from robustvit.primitives.batch import Difficulty
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
 Frame = Annotated[int, Ge(0), Le(30)]
-Difficulty = Literal[1, 2, 3]
 
 RULES = (
     "One frame of a sequence of ImageNet-P, with the constants of its released generator; lengths are in pixels at any size. "

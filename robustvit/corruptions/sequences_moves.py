@@ -102,5 +102,4 @@ def _tilted(height: int, width: int, *, degrees: int) -> NDArray[np.float64]:
     about_y = np.array([[cosine, 0, -sine, 0], [0, 1, 0, 0], [sine, 0, cosine, 0], [0, 0, 0, 1]])
     away = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, focus], [0, 0, 0, 1]])
     project = np.array([[focus, 0, width / 2, 0], [0, focus, height / 2, 0], [0, 0, 1, 0]])
-    matrix: NDArray[np.float64] = project @ away @ about_x @ about_y @ centred
-    return matrix
+    return np.asarray(project @ away @ about_x @ about_y @ centred)

@@ -67,5 +67,4 @@ def _coloured(shares: np.ndarray, ids: list[str]) -> np.ndarray:
     first = (np.abs(light[..., 0] - light[..., 1]) >= _CONTRAST).argmax(axis=1)
     pair, darker = pairs[rows, first], light[rows, first].argmin(axis=1)
     ground, ink = pair[rows, darker][:, None, None], pair[rows, 1 - darker][:, None, None]
-    images: np.ndarray = np.rint(255 * ground + shares[..., None] * (ink - ground)).astype(np.uint8)
-    return images
+    return np.asarray(np.rint(255 * ground + shares[..., None] * (ink - ground)).astype(np.uint8))

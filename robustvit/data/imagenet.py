@@ -16,8 +16,7 @@ from robustvit.errors import BadParameter, DataMissing
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
-Split = Literal["val", "train"]
-_COUNTS = {"val": 50_000, "train": 1_281_167}
+COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
 @dataset(
@@ -60,7 +59,7 @@ def imagenet(
     found = _in_class_folders(place) if set(subfolders(place)) & set(wnids()) else _flat(place, split)
     if classes != "all":
         return _of_classes(place, found, split, classes)
-    own = Traits(expected=_COUNTS[split]) if labels == "original" else _reassessed(place, found.listing)
+    own = Traits(expected=COUNTS[split]) if labels == "original" else _reassessed(place, found.listing)
     return _opened(place, found, split, wnids(), own)
 
 
@@ -74,7 +73,7 @@ def _opened(place: Path, found: Labelled, split: str, classes: Sequence[str], tr
 def _reassessed(place: Path, found: Listing) -> Traits:
     """The traits of the validation images with the reassessed labels as facts."""
     real = find_real(place, [file.stem for file in found.files])
-    return Traits(params=(("labels", "real"),), expected=_COUNTS["val"], facts={"fact_real": real})
+    return Traits(params=(("labels", "real"),), expected=COUNTS["val"], facts={"fact_real": real})
 
 
 def _of_classes(place: Path, found: Labelled, split: str, classes: str) -> FileDataset:

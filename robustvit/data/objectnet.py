@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.data.annotations.objectnet_mappings import folders, shared_classes
-from robustvit.data.annotations.wnids import Groups, reading_with_rest, wnids
+from robustvit.data.annotations.wnids import reading_with_rest, wnids
 from robustvit.data.formats.class_folders import class_folder_dataset
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.formats.listing import need_first_folder, need_folder, some_subfolders
@@ -50,15 +50,13 @@ def objectnet(root: Path | None, *, border: Literal["cut", "keep"] = "cut") -> F
     shared = shared_classes(place / "mappings")
     params = () if border == "cut" else (("border", border),)
     own = Traits(base="imagenet", scenario="objectnet", params=params, expected=_COUNT)
+    groups = tuple(one.columns for one in shared)
+    masked = Reading("mask", len(groups), outputs=len(wnids()), groups=groups)
     return class_folder_dataset(
         "objectnet", place / "images", [one.folder for one in shared], others=folders(place / "mappings"), prefix="objectnet",
-        classes=[one.label for one in shared], readings=_readings(tuple(one.columns for one in shared)), traits=own,
+        classes=[one.label for one in shared], readings=(reading_with_rest("1000way", groups), masked), traits=own,
         border=_BORDER if border == "cut" else 0,
     )  # fmt: skip
-
-
-def _readings(groups: Groups) -> tuple[Reading, ...]:
-    return reading_with_rest("1000way", groups), Reading("mask", len(groups), outputs=len(wnids()), groups=groups)
 
 
 def _place(root: Path) -> Path:

@@ -13,11 +13,11 @@ from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 
-from robustvit.data.formats.clips import Difficulty, Perturbation
+from robustvit.data.formats.clips import Perturbation
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Data
+from robustvit.primitives.batch import Data, Difficulty
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec import registry

@@ -9,11 +9,11 @@ from robustvit.data.annotations.wnids import readings, wnids
 from robustvit.data.formats.class_folders import class_folder_dataset
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.formats.listing import need_folder
+from robustvit.data.imagenet import COUNTS
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _NAME = "imagenet-stylized"
-_COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
 @dataset(
@@ -39,5 +39,5 @@ def imagenet_stylized(root: Path | None, *, split: Literal["val", "train"] = "va
     place = need_folder(root, _NAME)
     here = place if split == "val" and not (place / split).is_dir() else place / split
     scenario = _NAME if split == "val" else f"{_NAME}-{split}"
-    own = Traits(base="imagenet", scenario=scenario, cut=224, expected=_COUNTS[split])
+    own = Traits(base="imagenet", scenario=scenario, cut=224, expected=COUNTS[split])
     return class_folder_dataset(_NAME, here, wnids(), prefix=f"{_NAME}/{split}", classes=wnids(), readings=readings(wnids()), traits=own)

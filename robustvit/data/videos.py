@@ -14,12 +14,13 @@ import numpy as np
 
 from robustvit.data.annotations.wnids import class_indices, readings, wnids
 from robustvit.data.formats.class_folders import refuse_unknown_wnids
-from robustvit.data.formats.clips import SIDE, Difficulty, Perturbation
+from robustvit.data.formats.clips import SIDE, Perturbation
 from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.formats.listing import Listing, first_folder, list_files, need_folder, refuse_unusable, subfolders
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
+from robustvit.primitives.batch import Difficulty
 from robustvit.spec.registry import dataset
 from robustvit.spec.sample_order import Frames
 
@@ -87,8 +88,7 @@ class VideoFrames:
         video = self._video(clip)
         if isinstance(video, str):
             raise DataUnreadable(video)
-        image: np.ndarray = video[frame]
-        return image
+        return np.asarray(video[frame])
 
     @functools.cached_property
     def _video(self) -> Callable[[int], np.ndarray | str]:

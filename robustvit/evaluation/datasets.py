@@ -12,6 +12,7 @@ from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageErr
 from robustvit.evaluation.loading import load_data
 from robustvit.primitives.batch import Data, Traits, traits
 from robustvit.spec import registry
+from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import Frames, order, starts
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
@@ -116,10 +117,7 @@ def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
 
 def shortfalls(many: Sequence[Samples]) -> list[str]:
     """A sentence for each incomplete data set: `imagenet-a holds 7,412 of its 7,500 images`."""
-    lacking: dict[str, list[Samples]] = {}
-    for samples in many:
-        if samples.lacking:
-            lacking.setdefault(samples.data.name, []).append(samples)
+    lacking = grouped((samples.data.name, samples) for samples in many if samples.lacking)
     return [_shortfall(name, parts) for name, parts in lacking.items()]
 
 

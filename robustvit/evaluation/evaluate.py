@@ -82,13 +82,13 @@ def evaluate(
         follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
-    does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, data), _tensors(artifact))
+    does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, data), as_tensors(artifact or {}))
     storage = None if cell.storage is None or not entry.stored else _Storage(cell)
-    host = _through_reading(model, data) if does.uses_reading else model
+    host = through_reading(model, data) if does.uses_reading else model
     parts = _Parts()
     rows = does.rows_at_once(model.tile, model.size)
     for start in range(0, len(positions), rows):
-        batch = _batch(data, images[start : start + rows], positions[start : start + rows], model.device)
+        batch = batch_of(data, images[start : start + rows], positions[start : start + rows], model.device)
         draws = Draws(cell.seed, stream(cell.scenario), batch.ids, model.device)
         outcome = does(host.bound(draws), batch, draws)
         if storage is not None:
@@ -135,11 +135,13 @@ def _continued(
     )  # fmt: skip
 
 
-def _tensors(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(values) for name, values in (arrays or {}).items()}
+def as_tensors(artifact: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """The tensors of a fitted artifact, which a store holds as arrays."""
+    return {name: torch.from_numpy(values) for name, values in artifact.items()}
 
 
-def _batch(data: Data, images: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
+def batch_of(data: Data, images: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
+    """The Batch of (n, H, W, 3) uint8 images, those of the data's samples at these positions."""
     labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(device)
     return Batch(pixels(images, device), labels, tuple(data.ids[i] for i in positions))
 
@@ -148,10 +150,10 @@ def _seen_by(entry: Entry, plugins: Mapping[str, Any], data: Data) -> dict[str, 
     """The plug-ins of a scenario, nested models through the data's first Reading where the scenario compares predictions with labels."""
     if not scenario_kind(entry).uses_reading:
         return dict(plugins)
-    return {name: _through_reading(one, data) if isinstance(one, Classifier) else one for name, one in plugins.items()}
+    return {name: through_reading(one, data) if isinstance(one, Classifier) else one for name, one in plugins.items()}
 
 
-def _through_reading(model: Classifier, data: Data) -> Classifier:
+def through_reading(model: Classifier, data: Data) -> Classifier:
     """A model whose outputs are the data's classes, by the data's first Reading. Raises ModelError for a model with other outputs."""
     reading = data.readings[0]
     reading.check(model.outputs, model.card.label, data.name)

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from robustvit.errors import RobustvitError
+from robustvit.evaluation.evaluate import batch_of, through_reading
 from robustvit.evaluation.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.pixels import pixels
 from robustvit.primitives.scenario import parameters, stream
 from robustvit.spec import registry
 from robustvit.spec.sample_order import order
@@ -38,19 +36,11 @@ def fit(model: Classifier, view: View, scenario: Spec, seed: int, plugins: Mappi
         cache = caches.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
         rank = np.empty(len(data), dtype=np.int64)
         rank[order(data.ids)] = np.arange(len(data))
-        labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(model.device)
-        return Batch(pixels(cache.rows(rank[positions]), model.device), labels, tuple(data.ids[i] for i in positions))
+        return batch_of(data, cache.rows(rank[positions]), positions, model.device)
 
-    made = entry.load_beside(entry.fit)(_through_reading(model, plugins), load_batch, draws, **parameters(scenario, plugins))
+    nested = [one for one in plugins.values() if isinstance(one, Data)]
+    host = through_reading(model, nested[0]) if len(nested) == 1 else model
+    made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(scenario, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{scenario.name}' must return tensors by name; it returned a {type(made).__name__}.")
     return {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
-
-
-def _through_reading(model: Classifier, plugins: Mapping[str, Any]) -> Classifier:
-    nested = [one for one in plugins.values() if isinstance(one, Data)]
-    if len(nested) != 1:
-        return model
-    reading = nested[0].readings[0]
-    reading.check(model.outputs, model.card.label, nested[0].name)
-    return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)

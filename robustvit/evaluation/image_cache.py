@@ -10,10 +10,10 @@ of it; it is not synced, because a chunk damaged by a crash fails its checksum a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,6 +28,7 @@ from PIL import Image
 
 from robustvit.errors import DataError, DataUnreadable, few
 from robustvit.primitives.batch import Data, traits
+from robustvit.records.disk import replace_file
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import digest
 from robustvit.spec.view import View
@@ -49,7 +50,8 @@ class ImageCache:
         self.view = view
         self.workers = workers
         self.order = order(data.ids)
-        self.folder = _images_folder(folder) / _key(data, view)
+        key = digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
+        self.folder = _images_folder(folder) / key
         self.fleeting = traits(data).fleeting
         self._sound: set[int] = set()
 
@@ -130,17 +132,12 @@ class ImageCache:
         return _Built(chunk, read.failures)
 
     def _write(self, chunk: int, images: np.ndarray) -> None:
-        path = self._path(chunk)
-        beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         sink = io.BytesIO()
         np.save(sink, images, allow_pickle=False)
         sink.write(zlib.crc32(images.data).to_bytes(_CHECKSUM, "little"))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(sink.getbuffer())
-            os.replace(beside, path)
+            replace_file(self._path(chunk), sink.getbuffer())
         except OSError as error:
-            _remove(beside)
             raise DataError(
                 f"decoded images cannot be written to {self.folder}: {error.strerror}. Free disk space or set another folder by "
                 "$ROBUSTVIT_CACHE; `robustvit data --clear-cache` deletes the cached images."
@@ -210,10 +207,6 @@ def _images_folder(folder: Path | None) -> Path:
     return (folder or cache_folder()) / "pictures"
 
 
-def _key(data: Data, view: View) -> str:
-    return digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
-
-
 def _in_parallel(build: Callable[[int], _Built], chunks: list[int], workers: int) -> Iterator[_Built]:
     """Yields chunks as they are done; at most two per worker are in progress, so that the first failure to write stops the rest soon."""
     if workers < 1 or len(chunks) < 2:
@@ -231,14 +224,5 @@ def _in_parallel(build: Callable[[int], _Built], chunks: list[int], workers: int
 def _sizes(images: Path) -> Iterator[int]:
     for folder, _, names in os.walk(images):
         for name in names:
-            try:
+            with contextlib.suppress(FileNotFoundError):  # another process has cleared or renamed it
                 yield (Path(folder) / name).stat().st_size
-            except FileNotFoundError:  # another process has cleared or renamed it
-                continue
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # the folder itself is not writable, which the caller reports
-        return

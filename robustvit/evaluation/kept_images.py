@@ -20,12 +20,18 @@ from robustvit.spec.spec import Spec, revive
 
 
 def load_kept(address: str) -> KeptImages:
-    """The images that an attack left, by `STORE#CELL`, a cell that was run with --keep adversarial.
+    """The images that an attack left, by `STORE#CELL`, the beginning of the id of a cell that was run with --keep adversarial.
 
     Of a chain of attacks, those of all its links up to that cell. `load_kept(…).images(ids)` gives (n, 3, H, W) float32 as they were left,
     and the clean ones, uint8. Raises StoreError or BadParameter where there is no such cell or it kept none.
     """
-    return KeptImages.open(address)
+    path, mark, name = address.rpartition("#")
+    store = Store(Path(path if mark else address))
+    known = {question.cell: question for question in kept_questions(store)}
+    found = [cell for cell in known if mark and cell.startswith(name)]
+    if len(found) != 1:
+        raise BadParameter(f"'{address}' names no cell that kept its images; write STORE#CELL with one of {', '.join(known) or 'none'}.")
+    return KeptImages.of(store, known[found[0]])
 
 
 class _Place(NamedTuple):
@@ -41,22 +47,6 @@ class KeptImages:
     label: str
     cell: str
     attack: Spec
-
-    @classmethod
-    def open(cls, address: str) -> KeptImages:
-        """`STORE#CELL`, the cell by the beginning of its id.
-
-        Raises StoreError or BadParameter where there is none, or it kept no images.
-        """
-        path, mark, name = address.rpartition("#")
-        store = Store(Path(path if mark else address))
-        known = {question.cell: question for question in kept_questions(store)}
-        found = [cell for cell in known if mark and cell.startswith(name)]
-        if len(found) != 1:
-            raise BadParameter(
-                f"'{address}' names no cell that kept its images; write STORE#CELL with one of {', '.join(known) or 'none'}."
-            )
-        return cls.of(store, known[found[0]])
 
     @classmethod
     def of(cls, store: Store, question: Question) -> KeptImages:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.fit import fit
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
@@ -73,8 +74,7 @@ def perturb(
         return _chained(host, batch, bound, seed)
     plugins = {**_nested(bound, entry), **given}
     fitted = fit(host, host.view, bound, seed, plugins) if entry.fit else {}
-    artifact = {key: torch.from_numpy(array) for key, array in fitted.items()}
-    outcome = scenario(entry, bound, plugins, artifact)(host, batch, Draws(seed, stream(bound), names, images.device))
+    outcome = scenario(entry, bound, plugins, as_tensors(fitted))(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images
 

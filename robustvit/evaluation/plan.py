@@ -9,7 +9,7 @@ from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
 from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
-from robustvit.evaluation.kept_images import KeptImages
+from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
 from robustvit.evaluation.time_budget import seconds
@@ -21,7 +21,7 @@ from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
-from robustvit.spec.spec import Spec, plain
+from robustvit.spec.spec import Spec, Value, plain
 from robustvit.spec.suite import Suite
 from robustvit.spec.view import Overrides, View
 
@@ -201,27 +201,29 @@ def load(address: str | Spec, settings: Settings) -> Classifier:
 def _with_nested(cell: Cell, plan: Plan) -> Cell:
     """The cell with every nested model replaced by its identity and fingerprint; the loaded model is kept in the plan under that name."""
     entry = registry.scenario_entry(cell.scenario.name)
-    changed = {}
+    changed: dict[str, Value] = {}
     for param in entry.params:
         value = cell.scenario.get(param.name)
-        if param.hint.plugin == "model" and isinstance(value, Spec):
-            address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
-            model = load_model(address, device=plan.settings.device, tile=plan.settings.batch_size)
-            named = model.card.identity.with_params(fingerprint=model.card.fingerprint)
-            plan.plugins[named] = model
-            changed[param.name] = named
-        elif param.hint.plugin == "data" and isinstance(value, Spec):
-            data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
-            named = value.with_params(fingerprint=data.fingerprint)
-            plan.plugins[named] = data
-            changed[param.name] = named
-        elif param.hint.plugin == "kept" and isinstance(value, Spec):
-            kept = KeptImages.open(value.name)
-            plan.plugins[kept.identity] = kept
-            changed[param.name] = kept.identity
-        elif param.hint.plugin and isinstance(value, Spec):
-            plan.plugins[value] = resolve(value)
+        if param.hint.plugin and isinstance(value, Spec):
+            identity, plugin = _nested(param.hint.plugin, value, plan)
+            plan.plugins[identity] = plugin
+            changed[param.name] = identity
     return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell
+
+
+def _nested(kind: str, value: Spec, plan: Plan) -> tuple[Spec, Any]:
+    """The identity of a nested plug-in, by which cells name it, and what it is resolved to."""
+    if kind == "model":
+        address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
+        model = load_model(address, device=plan.settings.device, tile=plan.settings.batch_size)
+        return model.card.identity.with_params(fingerprint=model.card.fingerprint), model
+    if kind == "data":
+        data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
+        return value.with_params(fingerprint=data.fingerprint), data
+    if kind == "kept":
+        kept = load_kept(value.name)
+        return kept.identity, kept
+    return value, resolve(value)
 
 
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:

@@ -87,8 +87,7 @@ def _number(severity: str, corruption: str) -> float:
 def _area(accuracy: np.ndarray, at: np.ndarray) -> np.ndarray:
     """(points, 1 + R) over (points,) → (1 + R,), divided by the range of the points."""
     steps = np.diff(at)[:, None]
-    area: np.ndarray = (steps * (accuracy[1:] + accuracy[:-1]) / 2).sum(axis=0) / (at[-1] - at[0])
-    return area
+    return np.asarray((steps * (accuracy[1:] + accuracy[:-1]) / 2).sum(axis=0) / (at[-1] - at[0]))
 
 
 def _clean(name: str, errors: CellMeans) -> str:
@@ -98,5 +97,4 @@ def _clean(name: str, errors: CellMeans) -> str:
 def _kept(shifted: np.ndarray, clean: np.ndarray, name: str) -> np.ndarray:
     if not clean[0] > 0:
         raise NotApplicable(f"no clean image is classified correctly, so that '{name}' can keep nothing")
-    share: np.ndarray = np.minimum(1.0, np.divide(shifted, clean, out=np.zeros_like(shifted), where=clean > 0))
-    return share
+    return np.asarray(np.minimum(1.0, np.divide(shifted, clean, out=np.zeros_like(shifted), where=clean > 0)))

@@ -53,5 +53,4 @@ def _retained(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """(1 + R,) quotients, NaN where a resample has no correct prediction. Raises NotApplicable where there is none at all."""
     if whole[0] == 0.0:
         raise NotApplicable("no whole image is classified correctly")
-    quotient: np.ndarray = np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0.0)
-    return quotient
+    return np.asarray(np.divide(part, whole, out=np.full_like(whole, np.nan), where=whole > 0.0))

@@ -64,8 +64,7 @@ def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Anno
     gaps = _gaps(np.exp(log_p.max(axis=1)), logits.argmax(axis=1) == label, bins) * scored[:, None]
 
     def of(weights: np.ndarray) -> np.ndarray:
-        error: np.ndarray = np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * scored).sum(axis=1), 1e-300)
-        return error
+        return np.asarray(np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * scored).sum(axis=1), 1e-300))
 
     return Weighted(of, low=0.0, high=1.0, counted=int(scored.sum()))
 

@@ -79,8 +79,7 @@ def relative_mce_alexnet(errors: CellMeans) -> np.ndarray:
     reference = alexnet()["ce_mean"]
     rise = errors.each(list(reference), SEVERITIES) - errors.of("clean", [""])
     expected = np.array(list(reference.values())) - float(alexnet()["clean"])
-    mean: np.ndarray = (rise / expected[:, None]).mean(axis=0)
-    return mean
+    return np.asarray((rise / expected[:, None]).mean(axis=0))
 
 
 @metric(source="Hendrycks and Dietterich 2019, section 4.2", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))

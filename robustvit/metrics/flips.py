@@ -121,8 +121,7 @@ def distances(then: np.ndarray, now: np.ndarray) -> np.ndarray:
     same = then[:, :, None] == now[:, None, :]
     place = np.where(same.any(axis=2), same.argmax(axis=2), _TOP)
     moved = np.abs(place - np.arange(_TOP)) * (then >= 0)
-    total: np.ndarray = moved.sum(axis=1)
-    return total
+    return np.asarray(moved.sum(axis=1))
 
 
 class _Pairs(NamedTuple):

@@ -35,5 +35,4 @@ def hf_dependence(errors: CellMeans, *, radius: Annotated[float, Ge(0)] = 32.0) 
     before, after = errors.cells["clean", ""], errors.cells[kept]
     if before is not None and after is not None and np.array_equal(np.asarray(before.values), np.asarray(after.values)):
         raise NotApplicable(f"low_pass {kept[1]} changed no prediction between correct and not: the images may have no higher frequency")
-    lost: np.ndarray = 1.0 - np.divide(low, clean, out=np.full_like(clean, np.nan), where=clean > 0.0)
-    return lost
+    return np.asarray(1.0 - np.divide(low, clean, out=np.full_like(clean, np.nan), where=clean > 0.0))

@@ -167,8 +167,7 @@ def _shares(weights: np.ndarray, conditions: np.ndarray, hits: np.ndarray) -> np
 
 def _over(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """sums / counts, NaN where nothing is counted."""
-    shares: np.ndarray = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-    return shares
+    return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
 
 
 def _average(values: np.ndarray) -> np.ndarray:
@@ -207,5 +206,4 @@ def _kappa(one: _Beside) -> np.ndarray:
 
 
 def _over_sets(means: CellMeans) -> np.ndarray:
-    average: np.ndarray = means.apart(SETS).mean(axis=0)
-    return average
+    return np.asarray(means.apart(SETS).mean(axis=0))

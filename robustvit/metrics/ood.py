@@ -42,8 +42,7 @@ def ood_aupr(means: CellMeans) -> np.ndarray:
     ranked = _ranked(means)
     precision = ranked.hits / np.maximum(ranked.hits + ranked.alarms, 1e-300)
     recall = ranked.hits / ranked.hits[:, -1:]
-    area: np.ndarray = (np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1)
-    return area
+    return np.asarray((np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1))
 
 
 @metric(
@@ -58,8 +57,7 @@ def ood_auroc(means: CellMeans) -> np.ndarray:
     ranked = _ranked(means)
     recall, fallout = ranked.hits / ranked.hits[:, -1:], ranked.alarms / ranked.alarms[:, -1:]
     before = np.hstack([np.zeros((len(recall), 1)), recall[:, :-1]])
-    area: np.ndarray = (np.diff(fallout, axis=1, prepend=0.0) * (recall + before) / 2).sum(axis=1)
-    return area
+    return np.asarray((np.diff(fallout, axis=1, prepend=0.0) * (recall + before) / 2).sum(axis=1))
 
 
 @metric(
@@ -75,8 +73,7 @@ def ood_fpr95(means: CellMeans) -> np.ndarray:
     recall, fallout = ranked.hits / ranked.hits[:, -1:], ranked.alarms / ranked.alarms[:, -1:]
     last = recall.shape[1] - 1
     place = last - np.abs(recall[:, ::-1] - _RECALL).argmin(axis=1)
-    rate: np.ndarray = fallout[np.arange(len(place)), place]
-    return rate
+    return np.asarray(fallout[np.arange(len(place)), place])
 
 
 class _Ranked(NamedTuple):

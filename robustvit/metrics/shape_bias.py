@@ -32,8 +32,7 @@ def shape_bias(records: pd.DataFrame) -> Weighted:
 
     def share(weights: np.ndarray) -> np.ndarray:
         hits, all_of_them = (weights @ both.astype(weights.dtype)).astype(np.float64).T
-        shares: np.ndarray = np.divide(hits, all_of_them, out=np.full(len(hits), np.nan), where=all_of_them > 0)
-        return shares
+        return np.asarray(np.divide(hits, all_of_them, out=np.full(len(hits), np.nan), where=all_of_them > 0))
 
     return Weighted(share, low=0.0, high=1.0, counted=int((shape | texture).sum()))
 

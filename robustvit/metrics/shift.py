@@ -40,8 +40,7 @@ def accuracy_gap(means: CellMeans, *, shift: Literal["imagenet-a", "imagenet-r"]
     Denominators: the images of either; they are different images, so their resamples are independent. No reference table.
     """
     shifted, same = means.apart([shift, f"val-of-{shift}"])
-    gap: np.ndarray = shifted - same
-    return gap
+    return np.asarray(shifted - same)
 
 
 @metric(source="Xiao et al. 2021, Noise or Signal", unit="%", higher_is_better=False, over="model", needs=("label", "pred"))
@@ -51,5 +50,4 @@ def background_gap(means: CellMeans) -> np.ndarray:
     Denominator: the images of either variant, 4,050 where all are there; their resamples are independent. No reference table.
     """
     anywhere, alike = means.apart(["mixed_rand", "mixed_same"])
-    gap: np.ndarray = anywhere - alike
-    return gap
+    return np.asarray(anywhere - alike)

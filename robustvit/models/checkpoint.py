@@ -193,7 +193,8 @@ def _explained(misfit: Misfit, wanted: Mapping[str, Tensor], tensors: Mapping[st
         _counted(shapes, "of another shape", "; "),
     ]
     problems = "; ".join(part for part in parts if part)
-    return f"{name} does not fit {type(built).__name__} '{_architecture(built)}': {problems}. {_way_out(misfit, tensors, built)}"
+    architecture = built.pretrained_cfg.get("architecture")  # type: ignore[union-attr, operator]
+    return f"{name} does not fit {type(built).__name__} '{architecture}': {problems}. {_way_out(misfit, tensors, built)}"
 
 
 def _counted(names: list[str], what: str, joint: str) -> str:
@@ -215,7 +216,3 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module) ->
             "sizes, kwargs=dynamic_img_size=true and --img-size."
         )
     return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."
-
-
-def _architecture(built: nn.Module) -> str:
-    return str(built.pretrained_cfg.get("architecture"))  # type: ignore[union-attr, operator]

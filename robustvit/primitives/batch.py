@@ -14,6 +14,7 @@ from robustvit.primitives.reading import Reading
 from robustvit.spec.spec import Value
 
 Severity = Literal[1, 2, 3, 4, 5]
+Difficulty = Literal[1, 2, 3]
 
 
 class Sample(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.spec.view import View
 
-Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ROUNDING = 1e-3  # relative; how far logits may differ on a device that sums in any order
 _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has

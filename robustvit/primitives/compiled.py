@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -54,6 +54,12 @@ def array(tensor: Tensor, *shape: int) -> NDArray[Any]:
 def planes(tensor: Tensor) -> NDArray[Any]:
     """`array` of a tensor (…, H, W) as (P, H, W)."""
     return array(tensor, math.prod(tensor.shape[:-2]), *tensor.shape[-2:])
+
+
+def filled(out: Tensor, loop: Callable[..., None], *arguments: Any, shape: Sequence[int] | None = None) -> Tensor:
+    """The contiguous tensor `out`, after `loop(*arguments, array)` wrote into it: as `planes`, or as an array of that shape."""
+    loop(*arguments, planes(out) if shape is None else array(out, *shape))
+    return out
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def window_sums(scores: Tensor, size: int) -> Tensor:
 
 def patch_mask(at: Tensor, size: int, height: int, width: int) -> Tensor:
     """The pixels that patches at places (N, count, 2) cover, (N, 1, H, W) bool."""
-    rows, columns = (_covered(at[..., axis], size, side) for axis, side in ((0, height), (1, width)))
+    rows, columns = (window_pixels(at[..., axis], size, side) for axis, side in ((0, height), (1, width)))
     covered = torch.einsum("nkh,nkw->nhw", rows.float(), columns.float()) > 0
     return covered[:, None]
 
@@ -116,7 +116,7 @@ def _highest(scores: Tensor, free: Tensor, count: int, size: int, apart: bool) -
     return torch.stack(found, dim=1) if found else free.new_zeros(len(scores), 0, 2)
 
 
-def _covered(first: Tensor, size: int, side: int) -> Tensor:
-    """The pixels of one axis that windows starting at `first` (N, count) cover, (N, count, side) bool."""
+def window_pixels(first: Tensor, size: int, side: int) -> Tensor:
+    """The pixels of one axis that windows of `size` pixels starting at `first` (…) cover, (…, side) bool."""
     at = torch.arange(side, device=first.device)
     return (at >= first[..., None]) & (at < first[..., None] + size)

@@ -17,6 +17,7 @@ from robustvit.records.manifest import DataFacts, ModelFacts
 from robustvit.records.records import Question, RecordsFile, cover, file_rows, read
 from robustvit.records.records import rows as count_rows
 from robustvit.records.store import Store
+from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import SHARD
 
 log = logging.getLogger(__name__)
@@ -129,9 +130,7 @@ def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] |
 
 
 def _one_step_each(store: Store, latest: Mapping[tuple[Any, ...], Question]) -> list[Question]:
-    chains: dict[tuple[Any, ...], list[Question]] = {}
-    for key, question in latest.items():
-        chains.setdefault(key[:-1], []).append(question)
+    chains = grouped((key[:-1], question) for key, question in latest.items())
     return [steps[0] if len(steps) == 1 else _step_to_show(store, steps) for steps in chains.values()]
 
 

@@ -27,19 +27,28 @@ def on_disk(path: Path) -> Iterator[None]:
         raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with --store.") from error
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file that appears whole or not at all: beside its place, synced, and renamed. Raises StoreFull."""
-    with on_disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            with open(draft, "wb") as file:
-                file.write(content)
+def replace_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
+    """Writes a file that appears whole or not at all: under a hidden name beside its place, then renamed. Makes its folder.
+
+    sync: waits until the content is on disk. Raises OSError, and leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            if sync:
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Writes a file of a store as `replace_file` does, and waits until it is on disk. Raises StoreFull."""
+    with on_disk(path):
+        replace_file(path, content, sync=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -16,6 +16,7 @@ from robustvit.errors import StoreDamaged
 from robustvit.records.store import Store
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
 from robustvit.report.suite_results import ModelResults, ScenarioSetting
+from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import clip
 
 BUDGET = 48  # images of one model
@@ -129,10 +130,8 @@ def _name(label: int, names: Sequence[str]) -> str:
 
 def _chosen_levels(cells: Mapping[ScenarioSetting, list[StoredImage]], budget: int) -> dict[tuple[str, str], list[str]]:
     """Up to three severities of each scenario, fewer where the budget is short; the clean images come first."""
-    levels: dict[tuple[str, str], list[str]] = {}
-    for setting in sorted(cells, key=lambda setting: setting.scenario != "clean"):
-        if cells[setting]:
-            levels.setdefault((setting.scenario, setting.params), []).append(setting.severity)
+    settings = sorted((setting for setting, rows in cells.items() if rows), key=lambda setting: setting.scenario != "clean")
+    levels = grouped(((setting.scenario, setting.params), setting.severity) for setting in settings)
     for count in range(_LEVELS, 1, -1):
         chosen = {key: _spread(sorted_levels(found), count) for key, found in levels.items()}
         if sum(map(len, chosen.values())) <= budget:

@@ -35,7 +35,8 @@ def numbers(board: pd.DataFrame) -> Numbers:
         "same": {name: _first(board, name) for name in same},
         "data": [_packed(board[name]) for name in columns],
     }
-    filters = tuple((name, tuple(choices)) for name in ("suite", "model", "metric", "status") if len(choices := _choices(board, name)) > 1)
+    choices = {name: [str(value) for value in board[name].unique() if str(value)] for name in ("suite", "model", "metric", "status")}
+    filters = tuple((name, tuple(texts)) for name, texts in choices.items() if len(texts) > 1)
     shown = tuple((name, str(_first(board, name))) for name in same if _first(board, name) not in ("", None))
     return Numbers(Markup(script_json(packed)), len(board), shown, filters)
 
@@ -67,7 +68,3 @@ def _first(board: pd.DataFrame, name: str) -> Any:
         return ""
     value = board[name].iloc[0]
     return _plain(value) if name in _TYPED else str(value)
-
-
-def _choices(board: pd.DataFrame, name: str) -> list[str]:
-    return [str(value) for value in board[name].unique() if str(value)]

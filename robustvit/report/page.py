@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -17,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from robustvit.errors import StoreFull
+from robustvit.records.disk import replace_file
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.certified_curves import certified_panels
@@ -44,14 +42,9 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     source = store if isinstance(store, Store) else Store(store)
     target = Path(path)
     page = render(build_leaderboard(source, suite=suite, models=models), source)
-    draft = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
-        os.replace(draft, target)
+        replace_file(target, page.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
         raise StoreFull(f"cannot write the report {target}: {error.strerror or error}. Choose another file with --output.") from error
     return target
 

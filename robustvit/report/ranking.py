@@ -94,7 +94,8 @@ def ranking(suites: Sequence[SuiteResults]) -> Ranking:
     for (suite, model), points in numbers.items():
         rivals = [other for (where, _), other in numbers.items() if where is suite]
         entries = tuple(_entry(points.get(column), column, ends[column], [rival.get(column) for rival in rivals]) for column in columns)
-        rows.append(RankingRow(model, _n(model), entries, *worst_status(model.cells)))
+        n = int(model.cells["n"].max()) if len(model.cells) else 0
+        rows.append(RankingRow(model, n, entries, *worst_status(model.cells)))
     return Ranking(tuple(columns), tuple(rows), tuple(dict.fromkeys(row.status for row in rows)))
 
 
@@ -230,7 +231,3 @@ def _axis_end(column: Column, points: Sequence[Point]) -> float:
 
 def _higher(model: ModelResults, metric: str) -> bool:
     return bool(model.rows.loc[model.rows["metric"] == metric, "higher_is_better"].iloc[0])
-
-
-def _n(model: ModelResults) -> int:
-    return int(model.cells["n"].max()) if len(model.cells) else 0

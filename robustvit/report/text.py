@@ -12,6 +12,7 @@ from robustvit.report.ranking import corruption_errors, mean_error, ranked_point
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
+from robustvit.spec.grouping import grouped
 
 _LISTED = 6  # names that a notice lists before it counts the rest
 _ORDER = ("failed", "partial")  # of notices; undefined metrics come last
@@ -171,9 +172,7 @@ def _undefined(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
 
 def _merged(found: list[Notice]) -> list[Notice]:
     """One notice for those that differ only in their model."""
-    names: dict[tuple[str, str, str, str], list[str]] = {}
-    for notice in found:
-        names.setdefault((notice.status, notice.suite, notice.what, notice.reason), []).append(notice.name)
+    names = grouped(((notice.status, notice.suite, notice.what, notice.reason), notice.name) for notice in found)
     return [Notice(status, suite, _listed(list(dict.fromkeys(who))), what, reason) for (status, suite, what, reason), who in names.items()]
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from robustvit.records.cells import RowReader, StoredCell, without_scenario
 from robustvit.records.records import Question
 from robustvit.spec import registry
-from robustvit.spec.spec import Spec, Value, canonical, plain, revive, show
+from robustvit.spec.spec import Spec, canonical, plain, revive, show
 
 Role = Literal["one step", "iterative", "search", "transfer", "other"]
 
@@ -112,11 +112,8 @@ def attack_cell(cell: str, description: Mapping[str, Any], rows: pd.DataFrame) -
 def _step(spec: Spec, fooled: np.ndarray) -> AttackStep:
     inner = _bounded(spec)
     eps, norm = inner.get("eps"), str(inner.get("norm") or "l2")  # DDN and CW have no parameter for their l2
-    return AttackStep(spec.name, _role(spec), norm, _radius(eps), norm if eps is None else f"{norm} {show(eps)}", fooled)
-
-
-def _radius(eps: Value) -> float:
-    return math.inf if eps is None else float(plain(eps))
+    radius, ball = (math.inf, norm) if eps is None else (float(plain(eps)), f"{norm} {show(eps)}")
+    return AttackStep(spec.name, _role(spec), norm, radius, ball, fooled)
 
 
 def _bounded(spec: Spec) -> Spec:

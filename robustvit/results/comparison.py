@@ -6,7 +6,7 @@ and conservative (no mid-p). P-values are corrected by Holm over all cells of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
     if not shared:
         raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
     for key in shared:
-        yield _pair(key, (store, left[key]), (store, right[key]), _COLUMNS)
+        yield _pair(key, (store, left[key]), (store, right[key]))
 
 
 def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
@@ -135,8 +135,8 @@ def _by_label(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
     return {(one.question.model, one.question.suite, *setting(one.question)): one for one in found}
 
 
-def _pair(key: tuple[Any, ...], a: tuple[Store, StoredCell], b: tuple[Store, StoredCell], columns: Sequence[str] | None) -> _Pair:
-    frames = [rows_of(store, one.question, columns).rows for store, one in (a, b)]
+def _pair(key: tuple[Any, ...], a: tuple[Store, StoredCell], b: tuple[Store, StoredCell]) -> _Pair:
+    frames = [rows_of(store, one.question, _COLUMNS).rows for store, one in (a, b)]
     rows = frames[0].merge(frames[1], on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
     if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
         raise StoreError(
@@ -159,13 +159,10 @@ def _correct(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
 def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
     """The numbers of a pair. sign: −1 where the difference is b − a."""
     ids = {"cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
-    n = len(pair.rows)
-    if n == 0:
-        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no shared samples"}
-    if "pred_a" not in pair.rows or "pred_b" not in pair.rows:
-        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "no answers"}
-    if _of_clips(pair):
-        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": "clips"}
+    n, predicted = len(pair.rows), {"pred_a", "pred_b"} <= set(pair.rows)
+    if n == 0 or not predicted or _of_clips(pair):
+        verdict = "no shared samples" if n == 0 else "clips" if predicted else "no answers"
+        return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": verdict}
     a, b = _correct(pair)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     low, high = paired(only_a, only_b, n) if sign == 1 else paired(only_b, only_a, n)
@@ -210,7 +207,7 @@ def _moved(key: tuple[Any, ...], a: StoredCell | None, b: StoredCell | None, fir
         side, one = ("b", b) if a is None else ("a", a)
         blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "cell_a": "", "cell_b": ""}
         return {**about, **blank, f"cell_{side}": one.question.cell if one else "", "verdict": f"only in {side}"}
-    pair = _pair(key[1:], (first, a), (second, b), _COLUMNS)
+    pair = _pair(key[1:], (first, a), (second, b))
     numbers = _tested(pair, sign=-1)
     equal = _equal(rows_of(first, a.question).rows, rows_of(second, b.question).rows)
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0

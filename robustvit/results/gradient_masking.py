@@ -26,6 +26,7 @@ from robustvit.metrics.gradients import probability_outputs, random_step_wins, s
 from robustvit.records.cells import RowReader, StoredCell, open_store, stored_cells
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS, AttackCell, AttackStep, ModelAttacks, attacks_beside
+from robustvit.spec.grouping import grouped
 from robustvit.statistics.intervals import holm
 
 SHARE, ALPHA = 0.01, 0.05
@@ -229,11 +230,8 @@ def _reach(part: _Part) -> float:
 
 def _larger(cells: Sequence[AttackCell]) -> Iterator[Finding]:
     """One attack at a radius and at the next larger one: what fools the model in the smaller ball is in the larger, too."""
-    alike: dict[str, list[AttackCell]] = {}
-    for cell in cells:
-        if any(step.role == "iterative" and math.isfinite(step.eps) for step in cell.steps):
-            alike.setdefault(cell.same, []).append(cell)
-    for part in alike.values():
+    bounded = [cell for cell in cells if any(step.role == "iterative" and math.isfinite(step.eps) for step in cell.steps)]
+    for part in grouped((cell.same, cell) for cell in bounded).values():
         ordered = sorted(part, key=lambda cell: cell.steps[-1].eps)
         for small, large in itertools.pairwise(ordered):
             counts = _only(*(_fooled(_parts([cell])) for cell in (small, large)))

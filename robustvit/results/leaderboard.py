@@ -18,6 +18,7 @@ from robustvit.results.attack_outcomes import COLUMNS as GRADIENT_COLUMNS
 from robustvit.results.averages import averages
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
 from robustvit.results.gradient_masking import verdicts
+from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import parse, revive
 from robustvit.spec.view import View
 from robustvit.statistics.estimates import Metric, resolve_metric
@@ -150,10 +151,7 @@ def _suite_metric(node: Any) -> Metric | UnknownMetric:
 
 def _grouped(scored: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
     """The cells that may be averaged with each other, in the order of their first."""
-    groups: dict[tuple[Any, ...], list[ScoredCell]] = {}
-    for one in scored:
-        groups.setdefault(tuple(getattr(one.cell.question, name) for name in GROUP), []).append(one)
-    return list(groups.values())
+    return list(grouped((tuple(getattr(one.cell.question, name) for name in GROUP), one) for one in scored).values())
 
 
 def _row_of_cell(one: ScoredCell, score: Score, gradients: str) -> BoardRow:

@@ -139,8 +139,7 @@ class Ablations:
     def _visible(self, starts: np.ndarray, axis: int) -> np.ndarray:
         """(n, side) bool: the pixels of bands that begin at `starts`."""
         side = self.size[axis]
-        visible: np.ndarray = (np.arange(side) - starts[:, None]) % side < self.width
-        return visible
+        return np.asarray((np.arange(side) - starts[:, None]) % side < self.width)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from robustvit.spec.coercion import coerce
 from robustvit.spec.plugin import Entry
 from robustvit.spec.registry import lookup
 from robustvit.spec.schema import Hint
-from robustvit.spec.spec import Spec, Value, parse, show
+from robustvit.spec.spec import Spec, Value, at_place, parse, show
 
 
 def bind(entry: Entry, spec: Spec) -> Spec:
@@ -18,7 +18,7 @@ def bind(entry: Entry, spec: Spec) -> Spec:
     `"4/255"` and `"1e-3"` become numbers where a number is wanted. Raises BadParameter that names the place, the parameter, what it
     takes and the nearest name; UnknownName for a nested plug-in that does not exist.
     """
-    at = f"{spec.where}: " if spec.where else ""
+    at = at_place(spec.where)
     known = {param.name: param for param in entry.params}
     given = dict(spec.params)
     for key in given:
@@ -56,7 +56,6 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     entry = lookup(hint.plugin, inner.name, where)
     if entry.chain:
         raise BadParameter(
-            f"{f'{where}: ' if where else ''}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; "
-            "name one of its links."
+            f"{at_place(where)}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
         )
     return bind(entry, inner)

@@ -27,6 +27,7 @@ from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
 from robustvit.spec.discovery import announced_entries
 from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
 from robustvit.spec.schema import ABSENT, Param, SourceModule, hint_of
+from robustvit.spec.spec import at_place
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -138,10 +139,9 @@ def lookup(kind: str, name: str, where: str = "") -> Entry:
         return found
     if ":" in name:
         return _imported(kind, name, where)
-    place = f"{where}: " if where else ""
     elsewhere = [other for other in KINDS if other != kind and name in entries(other)]
     hint = f" That is the name of {_a(elsewhere[0])}." if elsewhere else nearest(name, known)
-    raise UnknownName(f"{place}no {kind} is called '{name}'.{hint} `robustvit list {PLURALS[kind]}` names all {len(known)}.")
+    raise UnknownName(f"{at_place(where)}no {kind} is called '{name}'.{hint} `robustvit list {PLURALS[kind]}` names all {len(known)}.")
 
 
 def scenario_entry(name: str, where: str = "") -> Entry:
@@ -152,9 +152,8 @@ def scenario_entry(name: str, where: str = "") -> Entry:
         return found
     if ":" in name:
         return _imported("", name, where)
-    place = f"{where}: " if where else ""
     raise UnknownName(
-        f"{place}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
+        f"{at_place(where)}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
         f"`robustvit list corruptions` and `robustvit list attacks` name them."
     )
 
@@ -169,7 +168,7 @@ def _named(known: dict[str, Entry], name: str, where: str) -> Entry | None:
     try:
         return _made(known[family + slash], rest)
     except (MissingExtra, UnknownName) as error:
-        raise type(error)(f"{where}: {error}" if where else str(error)) from error
+        raise type(error)(f"{at_place(where)}{error}") from error
 
 
 @functools.cache
@@ -186,7 +185,7 @@ def _a(kind: str) -> str:
 
 def _imported(kind: str, name: str, where: str) -> Entry:
     module, _, function = name.partition(":")
-    place = f"{where}: " if where else ""
+    place = at_place(where)
     try:
         with importable_here():
             found = getattr(importlib.import_module(module), function)
@@ -218,13 +217,9 @@ def _entry_of(kind: str, function: Callable[..., Any], about: dict[str, Any]) ->
             continue
         text = param.annotation if isinstance(param.annotation, str) else inspect.formatannotation(param.annotation)
         hint = hint_of("" if param.annotation is param.empty else text, SourceModule.of_runtime(function))
-        default = ABSENT if param.default is param.empty else _plain_default(param.default)
+        default = ABSENT if param.default is param.empty else tuple(param.default) if isinstance(param.default, list) else param.default
         params.append(Param(param.name, hint, default))
     return Entry(
         kind=kind, module=function.__module__, function=function.__name__, params=tuple(params), doc=inspect.getdoc(function) or "",
         path=inspect.getsourcefile(function) or "", line=function.__code__.co_firstlineno, **{"name": function.__name__, **about},
     )  # fmt: skip
-
-
-def _plain_default(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

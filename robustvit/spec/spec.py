@@ -80,12 +80,12 @@ def parse(node: object, where: str = "") -> list[Spec]:
     if isinstance(node, str):
         return [Spec(str(node), where=where)]
     if not isinstance(node, Mapping) or len(node) != 1:
-        raise BadParameter(f"{_at(where)}expected a name, or one name with its arguments like {{pgd: {{eps: 4/255}}}}; got {node!r}.")
+        raise BadParameter(f"{at_place(where)}expected a name, or one name with its arguments like {{pgd: {{eps: 4/255}}}}; got {node!r}.")
     ((name, arguments),) = node.items()
     if arguments is None:
         return [Spec(str(name), where=where)]
     if not isinstance(arguments, Mapping):
-        raise BadParameter(f"{_at(where)}the arguments of '{name}' must be a mapping like {{severity: 3}}; got {arguments!r}.")
+        raise BadParameter(f"{at_place(where)}the arguments of '{name}' must be a mapping like {{severity: 3}}; got {arguments!r}.")
     axes = [[(str(key), value) for value in _axis(argument, where)] for key, argument in arguments.items()]
     return [Spec(str(name), tuple(sorted(point, key=lambda pair: pair[0])), where=where) for point in itertools.product(*axes)]
 
@@ -117,7 +117,7 @@ def _queried(text: str) -> str:
 def _axis(argument: object, where: str) -> Iterator[Value]:
     values = argument if isinstance(argument, list) else [argument]
     if not values:
-        raise BadParameter(f"{_at(where)}an empty list sweeps over nothing; give at least one value.")
+        raise BadParameter(f"{at_place(where)}an empty list sweeps over nothing; give at least one value.")
     for value in values:
         if isinstance(value, Mapping):
             yield from parse(value, where)
@@ -131,7 +131,7 @@ def _one(value: object, where: str) -> Value:
     if isinstance(value, Mapping):
         specs = parse(value, where)
         if len(specs) != 1:
-            raise BadParameter(f"{_at(where)}a sweep is not allowed inside a sequence: {value!r}.")
+            raise BadParameter(f"{at_place(where)}a sweep is not allowed inside a sequence: {value!r}.")
         return specs[0]
     if isinstance(value, list):
         return tuple(_one(item, where) for item in value)
@@ -139,10 +139,11 @@ def _one(value: object, where: str) -> Value:
         return str(value)
     if value is None or isinstance(value, bool | int | float | Fraction | Spec):
         return value
-    raise BadParameter(f"{_at(where)}cannot use {value!r} (a {type(value).__name__}) as an argument.")
+    raise BadParameter(f"{at_place(where)}cannot use {value!r} (a {type(value).__name__}) as an argument.")
 
 
-def _at(where: str) -> str:
+def at_place(where: str) -> str:
+    """What a message about a place begins with: `suites/linf.yaml:14: `; nothing where no place is known."""
     return f"{where}: " if where else ""
 
 

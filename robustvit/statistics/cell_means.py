@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import MissingCells, NotApplicable
+from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
 from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, percentile, wilson
 from robustvit.statistics.metric_context import MetricContext
@@ -82,8 +83,7 @@ class CellMeans:
 
         Raises NotApplicable where the suite does not have them, MissingCells where they are not complete.
         """
-        mean: np.ndarray = self.each([scenario], severities)[0]
-        return mean
+        return np.asarray(self.each([scenario], severities)[0])
 
     def apart(self, scenarios: Sequence[str]) -> np.ndarray:
         """(len(scenarios), 1 + R) means of scenarios without severity, whose samples may differ. Raises as `of` does, for all at once."""
@@ -98,16 +98,14 @@ class CellMeans:
 
     def mean(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
         """(1 + R,) mean over scenarios, each averaged over its severities. Raises as `of` does."""
-        mean: np.ndarray = self.each(scenarios, severities).mean(axis=0)
-        return mean
+        return np.asarray(self.each(scenarios, severities).mean(axis=0))
 
     def relative(self, reference: Mapping[str, float], severities: Sequence[str]) -> np.ndarray:
         """(1 + R,) mean over the scenarios of a reference, each averaged over severities and divided by its reference.
 
         Raises as `of` does.
         """
-        mean: np.ndarray = (self.each(list(reference), severities) / np.array(list(reference.values()))[:, None]).mean(axis=0)
-        return mean
+        return np.asarray((self.each(list(reference), severities) / np.array(list(reference.values()))[:, None]).mean(axis=0))
 
     def graded(self) -> list[str]:
         """The scenarios that the suite has at severities, in its order."""
@@ -136,9 +134,7 @@ class CellMeans:
 
     def _check(self, wanted: Sequence[tuple[str, str]]) -> None:
         self._check_there(wanted)
-        sizes: dict[str, list[tuple[str, str]]] = {}
-        for cell in wanted:
-            sizes.setdefault(self.cells[cell].key, []).append(cell)  # type: ignore[union-attr]
+        sizes = grouped((found.key, cell) for cell in wanted if (found := self.cells[cell]) is not None)
         if len(sizes) > 1:
             odd = min(sizes.values(), key=len)
             rest = next(cells for cells in sizes.values() if cells is not odd)
@@ -152,10 +148,7 @@ class CellMeans:
 
     @cached_property
     def _rates(self) -> dict[tuple[str, str], np.ndarray]:
-        sets: dict[str, list[tuple[str, str]]] = {}
-        for cell, found in self.cells.items():
-            if found is not None:
-                sets.setdefault(found.key, []).append(cell)
+        sets = grouped((found.key, cell) for cell, found in self.cells.items() if found is not None)
         return {cell: row for key, cells in sets.items() for cell, row in zip(cells, self._means(key, cells), strict=True)}
 
     def _means(self, key: str, cells: Sequence[tuple[str, str]]) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.scenario import scenario, stream
+from robustvit.records.disk import replace_file
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
@@ -239,12 +239,8 @@ def _encoded(images: Tensor, form: Format) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes the whole file or none: under a hidden name beside it, then renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes the whole file or none."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
-        beside.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise RobustvitError(f"{path} cannot be written: {error.strerror}.") from error

@@ -14,6 +14,7 @@ import numpy as np
 from robustvit.data.formats.files import ImageFiles
 from robustvit.errors import DataError
 from robustvit.primitives.batch import Data, traits
+from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import Frames
 
 _AT_ONCE = 512  # images between two reports of progress
@@ -97,8 +98,5 @@ def _content(data: Data, files: ImageFiles | None, index: int) -> _Content:
 
 def _equal(read: Sequence[_Content]) -> list[list[int]]:
     """The indices of readable images that are equal, in groups of two and more."""
-    groups: dict[bytes, list[int]] = {}
-    for i, one in enumerate(read):
-        if not one.reason:
-            groups.setdefault(one.digest, []).append(i)
+    groups = grouped((one.digest, i) for i, one in enumerate(read) if not one.reason)
     return [group for group in groups.values() if len(group) > 1]

@@ -41,8 +41,7 @@ def quantization_tables(quality: int) -> NDArray[np.int32]:
     full = np.full((2, 8, 8), 99)
     full[0], full[1, :4, :4] = _LUMA, _CHROMA
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-    steps: NDArray[np.int32] = np.clip((full * percent + 50) // 100, 1, 255).astype(np.int32)
-    return steps
+    return np.asarray(np.clip((full * percent + 50) // 100, 1, 255).astype(np.int32))
 
 
 def jpeg_round_trip(images: Tensor, quality: int) -> Tensor:

@@ -34,8 +34,7 @@ def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     if compiled.serve(hue, saturation, value):
         out = torch.empty(len(hue), 3, *hue.shape[1:], dtype=torch.float64)
         given = (compiled.array(part, len(hue), -1) for part in (hue, saturation, value))
-        compiled.loops(_LOOPS).to_rgb(*given, compiled.array(out, len(hue), 3, -1))
-        return out
+        return compiled.filled(out, compiled.loops(_LOOPS).to_rgb, *given, shape=(len(hue), 3, -1))
     turn = hue * 6.0
     sextant = turn.floor()
     part = turn.sub_(sextant)

@@ -26,8 +26,7 @@ def canny(levels: Tensor) -> Tensor:
     """Canny edges (1986) as bool: Sobel gradients of L1 norm above 50 after non-maximum suppression, connected to one above 150."""
     if compiled.serve(levels):
         out = torch.zeros(levels.shape, dtype=torch.bool)
-        compiled.loops(_LOOPS).canny(compiled.planes(levels.long()), compiled.planes(out))
-        return out
+        return compiled.filled(out, compiled.loops(_LOOPS).canny, compiled.planes(levels.long()))
     across, down = _sobel(levels.int())
     strength = across.abs() + down.abs()
     thin = (strength > WEAK_EDGE) & _local_maxima(across, down, strength)
@@ -46,9 +45,7 @@ def distance_transform(marks: Tensor, limit: float) -> Tensor:
     A forward pass takes all steps to the right and down, a backward pass those to the left and up; every sum is rounded to float32.
     """
     if compiled.serve(marks):
-        out = torch.empty(marks.shape)
-        compiled.loops(_LOOPS).distance_transform(compiled.planes(marks), limit, compiled.planes(out))
-        return out
+        return compiled.filled(torch.empty(marks.shape), compiled.loops(_LOOPS).distance_transform, compiled.planes(marks), limit)
     far = torch.where(marks, 0.0, limit).float()
     for sign in (1, -1):
         before = torch.empty_like(far)
@@ -62,9 +59,7 @@ def distance_transform(marks: Tensor, limit: float) -> Tensor:
 def equalize_histogram(levels: Tensor) -> Tensor:
     """Histogram equalisation: float32 levels, the darkest of which is 0; a flat image is unchanged."""
     if compiled.serve(levels):
-        out = torch.empty(levels.shape)
-        compiled.loops(_LOOPS).equalize_histogram(compiled.planes(levels.long()), compiled.planes(out))
-        return out
+        return compiled.filled(torch.empty(levels.shape), compiled.loops(_LOOPS).equalize_histogram, compiled.planes(levels.long()))
     count = levels[0].numel()
     rows = torch.arange(len(levels), device=levels.device)[:, None] * 256
     places = levels.long().flatten(1) + rows
@@ -84,9 +79,8 @@ def filter_3x3(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Ten
     rows, columns = (reflect_index(torch.arange(-1, side + 1, device=values.device), side, twice=False) for side in (height, width))
     if compiled.serve(values):
         out, given = torch.empty(values.shape, dtype=values.dtype), torch.tensor(weights, dtype=values.dtype)
-        arrays = (compiled.planes(values), given.numpy(), rows.numpy(), columns.numpy(), compiled.planes(out))
-        compiled.loops(_LOOPS).filter_3x3(*arrays)
-        return out
+        arrays = (compiled.planes(values), given.numpy(), rows.numpy(), columns.numpy())
+        return compiled.filled(out, compiled.loops(_LOOPS).filter_3x3, *arrays)
     padded = values[:, rows][:, :, columns]
     total = torch.zeros_like(values)
     for row, line in enumerate(weights):

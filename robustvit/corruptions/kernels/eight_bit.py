@@ -38,9 +38,7 @@ def truncated(values: Tensor) -> Tensor:
     """Clips levels (any float dtype and shape) to [0, 255] and truncates them to whole numbers; returns float32 pixels in [0, 1]."""
     if not compiled.serve(values):
         return of_levels(values.clamp(0.0, 255.0).floor_())
-    out = torch.empty(values.shape)
-    compiled.loops(_LOOPS).truncated(compiled.array(values, -1), compiled.array(out, -1))
-    return out
+    return compiled.filled(torch.empty(values.shape), compiled.loops(_LOOPS).truncated, compiled.array(values, -1), shape=(-1,))
 
 
 def in_chunks(step: Callable[..., Tensor], images: Tensor, *others: Tensor, rows: int | None = None) -> Tensor:
@@ -57,5 +55,4 @@ def in_chunks(step: Callable[..., Tensor], images: Tensor, *others: Tensor, rows
 
 def _compiled_levels(images: Tensor, divisor: float) -> Tensor:
     out = torch.empty(images.shape, dtype=torch.float64)
-    compiled.loops(_LOOPS).levels(compiled.array(images, -1), divisor, _NEAR, compiled.array(out, -1))
-    return out
+    return compiled.filled(out, compiled.loops(_LOOPS).levels, compiled.array(images, -1), divisor, _NEAR, shape=(-1,))

@@ -82,8 +82,7 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
         out = torch.empty_like(images, memory_format=torch.contiguous_format)
         loops = compiled.loops(_LOOPS)
         correlate = loops.correlate_columns if dim == -2 else loops.correlate_rows
-        correlate(compiled.planes(images), np.array(weights), index.numpy(), compiled.planes(out))
-        return out
+        return compiled.filled(out, correlate, compiled.planes(images), np.array(weights), index.numpy())
     padded = images.index_select(dim, index)
     out = images * weights[0]
     for tap in range(radius, 0, -1):
@@ -115,8 +114,7 @@ def _half_gaussian_weights(radius: int, sigma: float) -> NDArray[np.float64]:
     """The weights of a motion kernel's taps: half a Gaussian, normalised."""
     count = 2 * radius + 1
     bell = np.exp(-(np.arange(count) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
-    tail: NDArray[np.float64] = bell / np.sum(bell)
-    return tail
+    return np.asarray(bell / np.sum(bell))
 
 
 def _motion_blur_compiled(image: Tensor, taps: _Taps, weights: NDArray[np.float64], out: Tensor) -> None:

@@ -58,8 +58,7 @@ def _table_counts(levels: Tensor, words: Tensor, table: _Table) -> Tensor:
     if compiled.serve(levels, words):
         out = torch.empty(words.shape, dtype=torch.int64)
         given = (compiled.array(part, -1) for part in (levels, words, table.guide))
-        compiled.loops(_LOOPS).counts(*given, _BITS, table.thresholds.numpy(), table.width, compiled.array(out, -1))
-        return out
+        return compiled.filled(out, compiled.loops(_LOOPS).counts, *given, _BITS, table.thresholds.numpy(), table.width, shape=(-1,))
     whole = levels.long()
     found = table.guide[((whole << _BITS) | (words >> (32 - _BITS)))].long()
     split = (found < 0).nonzero(as_tuple=True)

@@ -34,7 +34,11 @@ def responses(
     Raises DataUnreadable, with counts, for responses that are no category, a person's two responses to one image, images without a response
     of a person, truncated rows, and rows that give another category or condition of an image than its own name does.
     """
-    tables = [found for above in (place, place.absolute().parent) for found in sorted((above / "raw-data" / stimuli).glob(_names(stimuli)))]
+    tables = [
+        found
+        for above in (place, place.absolute().parent)
+        for found in sorted((above / "raw-data" / stimuli).glob(f"{stimuli}_{_PERSON}*.csv"))
+    ]
     tables = [table for table in tables if table.parent == tables[0].parent]
     if not tables:
         return None
@@ -49,10 +53,6 @@ def responses(
     _refuse_holes(where, given, shown)
     index = {name: i for i, name in enumerate(categories)} | {_NO_RESPONSE: -1}
     return [[index[given[person][one.image]] for person in sorted(given)] for one in shown]
-
-
-def _names(stimuli: str) -> str:
-    return f"{stimuli}_{_PERSON}*.csv"
 
 
 def _read(table: Path) -> Iterator[_Row]:

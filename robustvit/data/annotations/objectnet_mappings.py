@@ -64,16 +64,12 @@ def _indices(place: Path) -> dict[str, int | None]:
     names = [line.strip() for line in read_text(place / NAMES).rstrip("\n").split("\n")]
     wanted = [str(index) for index in range(len(wnids()))]
     _refuse(place / LINES, f"of {len(wanted)} classes without a line", [index for index in wanted if index not in lines])
-    outside = [key for key in wanted if not _is_line(lines[key], names)]
+    outside = [key for key in wanted if type(lines[key]) is not int or not 0 <= lines[key] < len(names)]
     _refuse(place / LINES, f"classes whose line is none of the {len(names)} of {NAMES}", outside)
     repeated = [str(line) for line, count in Counter(lines[key] for key in wanted).items() if count > 1]
     _refuse(place / LINES, "lines of two classes", repeated)
     counts = Counter(names)
     return {names[lines[key]]: int(key) if counts[names[lines[key]]] == 1 else None for key in wanted}
-
-
-def _is_line(line: object, names: list[str]) -> bool:
-    return type(line) is int and 0 <= line < len(names)
 
 
 def _refuse(path: Path, what: str, wrong: list[str]) -> None:

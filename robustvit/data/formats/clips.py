@@ -6,13 +6,11 @@ Frames are samples, `<image>#0`, `<image>#1`, …; the prediction on one frame i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from robustvit.primitives.batch import Traits
+from robustvit.primitives.batch import Difficulty, Traits
 
-Difficulty = Literal[1, 2, 3]
 SIDE = 224  # pixels of a released frame
 
 

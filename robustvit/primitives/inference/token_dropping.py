@@ -67,8 +67,7 @@ class PlainViT:
     def token_counts(self, window: Window) -> np.ndarray:
         """(r,) how many tokens the model receives of each view, prefix tokens included."""
         down, across = self._visible_tokens(window)
-        counts: np.ndarray = down.sum(axis=1) * across.sum(axis=1) + self._prefix
-        return counts
+        return np.asarray(down.sum(axis=1) * across.sum(axis=1) + self._prefix)
 
     def logits(self, patches: Tensor, image: Tensor, window: Window) -> Tensor:
         """(r, K) logits of views that show equally many tokens. patches: from `patchify`; image: (r,) the index of each view's image."""
@@ -86,7 +85,8 @@ class PlainViT:
     def _from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits from the input of the first block."""
         blocks = list(self.model.blocks)
-        short = _pools_prefix(self.model) and _is_plain(blocks[-1])
+        pools_prefix = self.model.global_pool == "token" and getattr(self.model, "attn_pool", None) is None
+        short = pools_prefix and _is_plain(blocks[-1])  # logits come from prefix tokens alone: the last block computes no others
         for block in blocks[: len(blocks) - short]:
             tokens = block(tokens)
         if short:
@@ -121,11 +121,6 @@ class PlainViT:
         """(3 · h · w,) a hidden patch: normalised black."""
         height, width = self._side
         return (-self.mean / self.std).expand(1, 3, height, width).flatten()
-
-
-def _pools_prefix(model: Any) -> bool:
-    """Whether logits come from prefix tokens alone."""
-    return model.global_pool == "token" and getattr(model, "attn_pool", None) is None
 
 
 def _is_plain(block: Any) -> bool:

@@ -20,6 +20,7 @@ from robustvit.results.factors.weight_names import UNKNOWN, Factors, factors, si
 from robustvit.results.leaderboard import BoardRow, Leaderboard
 from robustvit.results.published.agreement import references, tag_of
 from robustvit.results.published.files import PublishedNumber, folder, published_numbers
+from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import of_measurements
 from robustvit.statistics.intervals import Interval, wilson
 
@@ -116,11 +117,10 @@ def _published_score(one: PublishedNumber) -> _Score:
 
 def _of_board(board: Leaderboard) -> Iterator[_Model]:
     rows = [row for row in board.measured() if _is_score(row)]
-    groups: dict[tuple[Any, ...], list[tuple[str, BoardRow]]] = {}
-    for row, name in zip(rows, _names(rows), strict=True):
-        groups.setdefault(tuple(getattr(row, key) for key in _ONE), []).append((name, row))
-    for named in groups.values():
-        yield _of_model(board, named)
+    named = zip(_names(rows), rows, strict=True)
+    groups = grouped((tuple(getattr(row, key) for key in _ONE), (name, row)) for name, row in named)
+    for part in groups.values():
+        yield _of_model(board, part)
 
 
 def _is_score(row: BoardRow) -> bool:

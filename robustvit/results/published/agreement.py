@@ -18,6 +18,7 @@ from robustvit.records.manifest import ModelFacts
 from robustvit.results.leaderboard import GROUP, BoardRow, Leaderboard
 from robustvit.results.published.files import PublishedNumber, folder, published_numbers, read_references
 from robustvit.results.summary import with_interval
+from robustvit.spec.grouping import grouped
 from robustvit.spec.view import View
 from robustvit.statistics.intervals import Z
 
@@ -66,9 +67,7 @@ def beside(board: Leaderboard, published: pd.DataFrame | None = None) -> pd.Data
     images or their number are not those of the published number, so that neither can be concluded; `why` says which.
     """
     tags = _tags(board)
-    known: dict[str, list[PublishedNumber]] = {}
-    for one in published_numbers(references() if published is None else published):
-        known.setdefault(one.model, []).append(one)
+    known = grouped((one.model, one) for one in published_numbers(references() if published is None else published))
     rows: list[dict[str, Any]] = []
     for row in board.measured():
         if row.transforms == "" and (tag := tags.get(row.model)):
@@ -96,11 +95,8 @@ def unmatched(board: Leaderboard, published: pd.DataFrame | None = None) -> tupl
     tags = _tags(board)
     measured = board.rows.assign(model=board.rows["model"].map(lambda model: tags.get(model, "")))
     measured = measured[measured["model"] != ""]
-    found: dict[str, list[_Missing]] = {}
-    for one in published_numbers(references() if published is None else published):
-        why = _missing(measured, one)
-        if why is not None:
-            found.setdefault(why.reason, []).append(why)
+    missing = (_missing(measured, one) for one in published_numbers(references() if published is None else published))
+    found = grouped((why.reason, why) for why in missing if why is not None)
     return tuple(_counted(reason, found[reason]) for reason in UNLIKE if reason in found)
 
 

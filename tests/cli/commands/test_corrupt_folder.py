@@ -68,7 +68,7 @@ def test_existing_files_are_kept_and_missing_ones_written(tree, tmp_path) -> Non
 
 
 def test_a_run_that_dies_leaves_no_part_of_a_file(tree, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(Path, "replace", lambda self, target: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("os.replace", lambda draft, target: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(RobustvitError, match="No space left"):
         generate(tree, tmp_path / "out", ["fog"], [1])
     assert files(tmp_path / "out") == []
