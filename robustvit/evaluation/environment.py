@@ -26,7 +26,7 @@ _PACKAGES = (
     "scikit-learn",
     "Pillow",
     "transformers",
-    "imagecorruptions",
+    "numba",
 )
 
 
