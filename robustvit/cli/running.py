@@ -78,14 +78,16 @@ def _run_summary(done: Any, options: RunOptions) -> str:
             f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s. The same command continues from there; "
             "until then robust accuracies are upper bounds."
         )
-    if done.computed:
-        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s; the store held the others."
+    lacking = f" {len(done.failed)} of {done.cells} cells failed." if done.failed else ""
+    if done.computed or done.failed:
+        held = "" if done.failed or done.computed == done.rows else "; the store held the others"
+        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s{held}.{lacking}"
     return f"Nothing to do: the store holds all {done.rows:,} rows of {done.cells} cells."
 
 
 @takes_run_options
 def plan(options: RunOptions) -> None:
-    """Show what run would do: cells, time, disk. Nothing is computed.
+    """Show what run would do: cells, time, disk. Nothing is written; scenarios whose cost is not declared are timed on a few noise images.
 
     Takes the arguments of run.
 

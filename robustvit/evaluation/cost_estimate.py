@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustvit.errors import BadParameter
 from robustvit.evaluation.plan import Plan, plugins_of, transformed
+from robustvit.evaluation.tasks import CELL_FAULTS
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -94,7 +94,7 @@ class _Timer:
         self._timed: dict[tuple[Any, ...], float] = {}
 
     def cost(self, cell: Cell) -> _Cost:
-        """The cost of a cell; none where it will fail, as where a patch does not fit into the image."""
+        """The cost of a cell; none where it fails when it is counted or timed, as where a patch does not fit into the image."""
         host, forward = self._host(cell)
         entry = registry.scenario_entry(cell.scenario.name)
         try:
@@ -106,7 +106,7 @@ class _Timer:
             key = (cell.scenario.name, nested, cell.transforms, cell.view)
             if key not in self._timed:
                 self._timed[key] = _timed(does, host, cell)
-        except BadParameter:
+        except CELL_FAULTS:
             return _Cost(0.0)
         return _Cost(self._timed[key] + forward * does.predicts)
 

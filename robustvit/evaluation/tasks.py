@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from robustvit.errors import RobustvitError
 from robustvit.evaluation.plan import Plan, PlannedCells, shards
 from robustvit.primitives.scenario import scenario_kind
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
+
+CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a scenario or a model may raise; it fails a cell, and the others go on."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.image_cache import ImageCache
 from robustvit.evaluation.manifest import title
 from robustvit.evaluation.plan import Plan, PlannedCells
-from robustvit.evaluation.tasks import Busy, Done, Failed, Outcome, Task, planned_of
+from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.store import Store
@@ -29,8 +29,6 @@ from robustvit.version import __version__
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_CELL_FAULTS = (RobustvitError, ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 class Worker:
@@ -100,7 +98,7 @@ class Worker:
             return work()
         except (StoreError, DataError):
             raise
-        except _CELL_FAULTS as error:
+        except CELL_FAULTS as error:
             return self._fail(task, error)
 
     def _compute(self, task: Task, begin: int) -> Outcome:

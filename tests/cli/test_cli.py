@@ -377,3 +377,13 @@ def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit
         "gradients unchecked: n · one step, random search, transfer, unbounded, larger ball, loss surface (0 of 6 checks passed)."
         in result.err
     )
+
+
+def test_a_run_whose_cells_failed_does_not_say_that_the_store_holds_them(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    page = tmp_path / "odd.yaml"
+    page.write_text("name: odd\ntitle: Odd\ndata: digits\nscenarios: [{adversarial_patch: {size: 40}}]\nmetrics: [robust_accuracy]\n")
+    result = robustvit("run", "--suite", page, "--limit", 4, "--store", tmp_path / "s")
+    assert result.code == 3
+    assert "0 of 4 rows computed" in result.out
+    assert "1 of 1 cells failed." in result.out
+    assert "the store holds" not in result.out

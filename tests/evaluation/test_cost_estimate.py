@@ -82,3 +82,16 @@ def test_a_scenario_that_declares_no_passes_is_timed(tmp_path: Path) -> None:
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [{undeclared: {eps: 1/255}}]\nmetrics: [robust_accuracy]\n")
     made = plan.make(rv.load_suite(page), ["demo"], "digits", plan.Settings(limit=100))
     assert 1.0 < (estimate(made, None).seconds or 0.0) < 10.0
+
+
+@rv.attack(severity="eps", source="made here")
+def raising(model: rv.Classifier, images: Tensor, labels: Tensor, draws: rv.Draws, *, eps: float) -> Tensor:
+    """An attack that declares no passes, and fails."""
+    raise ValueError("boom")
+
+
+def test_a_plan_survives_a_scenario_that_fails_when_it_is_timed(tmp_path: Path) -> None:
+    page = tmp_path / "mine.yaml"
+    page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {raising: {eps: 1/255}}]\nmetrics: [top1]\n")
+    made = plan.make(rv.load_suite(page), ["demo"], "digits", plan.Settings(limit=4))
+    assert estimate(made, None).rows_to_do == 8

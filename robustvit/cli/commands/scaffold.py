@@ -39,7 +39,8 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
 
     In a package the plug-in is imported by its full name, and its test goes to the same place below `tests/` where there is one:
     `robustvit/attacks/NAME.py` and `tests/attacks/test_NAME.py`. Raises UnknownName for a kind without a template, BadParameter for a
-    name that Python or a suite cannot use, or that is taken, and for a file that exists.
+    name that Python or a suite cannot use, or that is taken, and for a file that exists or cannot be
+    written.
     """
     if kind not in SCAFFOLDS:
         raise UnknownName(f"no scaffold for '{kind}'.{nearest(kind, SCAFFOLDS)} There is one for {', '.join(SCAFFOLDS)}.")
@@ -58,8 +59,11 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
         if path.exists():
             raise BadParameter(f"{path} exists already; nothing was written.")
     for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BadParameter(f"cannot write {path}: {error.strerror or error}. Give another folder with --folder.") from error
     return Written(list(texts), _next_step(kind, list(texts), words))
 
 
