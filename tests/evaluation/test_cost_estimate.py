@@ -95,3 +95,14 @@ def test_a_plan_survives_a_scenario_that_fails_when_it_is_timed(tmp_path: Path) 
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {raising: {eps: 1/255}}]\nmetrics: [top1]\n")
     made = plan.make(rv.load_suite(page), ["demo"], "digits", plan.Settings(limit=4))
     assert estimate(made, None).rows_to_do == 8
+
+
+def test_what_is_fitted_once_for_a_cell_counts(tmp_path: Path) -> None:
+    def seconds(epochs: int) -> float:
+        page = tmp_path / f"{epochs}.yaml"
+        attack = f"{{uap: {{eps: 10/255, train: digits, samples: 100, epochs: {epochs}}}}}"
+        page.write_text(f"name: mine\ntitle: Mine\ndata: digits\nscenarios: [{attack}]\nmetrics: [robust_accuracy]\n")
+        made = plan.make(rv.load_suite(page), ["demo"], "digits", plan.Settings(limit=4))
+        return estimate(made, None).seconds or 0.0
+
+    assert seconds(1000) > 50 * seconds(1)

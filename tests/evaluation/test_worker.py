@@ -75,6 +75,8 @@ def test_a_scenario_that_raises_fails_its_cell_and_all_its_tasks(tmp_path: Path,
     assert store.failure(task.cell.id) == "ZeroDivisionError: division by zero"
     monkeypatch.undo()
     assert worker.do(task) == Failed("ZeroDivisionError: division by zero")
+    assert Worker(plan, store, "").do(task) == Done(LIMIT)
+    assert store.failure(task.cell.id) is None
 
 
 def test_a_task_of_another_plan_is_refused(tmp_path: Path) -> None:

@@ -153,8 +153,9 @@ def test_a_file_that_is_no_manifest_is_named(store: Store, page: dict[str, objec
         store.manifests()
 
 
-def test_a_manifest_comes_back_as_it_was_written(store: Store) -> None:
-    asked(store, "1", 40, "small")
+@pytest.mark.parametrize("command", ["small", ""])
+def test_a_manifest_comes_back_as_it_was_written(store: Store, command: str) -> None:
+    asked(store, "1", 40, command)
     (manifest,) = store.manifests()
     store.write_manifest(manifest)
     assert store.manifests() == [manifest]
