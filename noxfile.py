@@ -15,6 +15,7 @@ nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "b
 TEST = [
     "pytest>=8.0",
     "pytest-xdist>=3.6",
+    "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "imagecorruptions>=1.1.2",
     "opencv-python-headless>=4.9",
@@ -53,7 +54,7 @@ def layers(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Everything but docs and browser, a process for each core with one thread each."""
     installed(session, *TEST, *LIBRARIES)
-    words = ["pytest", "-q", "-n", "auto", "-m", "not browser", "--ignore", "tests/docs", *session.posargs]
+    words = ["pytest", "-q", "-n", "auto", "-m", "not browser", "--ignore", "tests/docs", "--timeout", "900", *session.posargs]
     session.run(*words, env={"OMP_NUM_THREADS": "1"})
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from other_process import LIMIT, do_task, planned
 
-import robustvit as rv
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.tasks import Busy, Done, Failed, Outcome, Task, planned_of, tasks_of
 from robustvit.evaluation.worker import Worker
 from robustvit.records.records import read
 from robustvit.records.store import Store
 from robustvit.spec.spec import canonical
-
-LIMIT = 8
-
-
-def planned() -> plans.Plan:
-    return plans.make(rv.load_suite("quick"), ["demo"], "digits", plans.Settings(limit=LIMIT))
 
 
 def tasks(plan: plans.Plan, store: Store, *names: str) -> list[Task]:
@@ -31,11 +26,6 @@ def tasks(plan: plans.Plan, store: Store, *names: str) -> list[Task]:
     return found
 
 
-def elsewhere(store: Path, parcel: bytes) -> bytes:
-    """What another process does with a pickled task: it has its own plan, and the store's place."""
-    return pickle.dumps(Worker(planned(), Store(store), "there").do(pickle.loads(parcel)))
-
-
 def test_a_task_sent_to_another_process_gives_the_rows_that_it_gives_here(tmp_path: Path) -> None:
     here, there = Store(tmp_path / "here", create=True), Store(tmp_path / "there", create=True)
     plan = planned()
@@ -43,8 +33,8 @@ def test_a_task_sent_to_another_process_gives_the_rows_that_it_gives_here(tmp_pa
     for task in sent:
         assert Worker(plan, here, "here").do(task) == Done(LIMIT)
         there.declare(task.cell.id, canonical(task.cell.as_dict()))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        outcomes: list[Outcome] = [pickle.loads(pool.apply(elsewhere, (there.path, pickle.dumps(task)))) for task in sent]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:  # a process that dies is an error, not a wait without end
+        outcomes: list[Outcome] = [pickle.loads(pool.submit(do_task, there.path, pickle.dumps(task)).result()) for task in sent]
     assert outcomes == [Done(LIMIT), Done(LIMIT)]
     for task in sent:
         assert read(here.files(task.cell.id)).equals(read(there.files(task.cell.id)))
