@@ -115,11 +115,11 @@ def data_(
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
     """
     from robustvit.cli.commands import data_status
-    from robustvit.evaluation import image_cache
+    from robustvit.evaluation.images import cache_folder
     from robustvit.spec import registry
 
     if clear_cache:
-        out.print(f"Freed {image_cache.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
+        out.print(f"Freed {cache_folder.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
         return
     if name is not None:
         _show_data(name, data_dir, verify, as_json)
@@ -133,7 +133,7 @@ def data_(
     for row in rows:
         mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
         out.print(f"{mark} [bold]{row['name']}[/]: {escape(str(row['told']))}", highlight=False, soft_wrap=True)
-    out.print(f"Decoded images take {image_cache.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
+    out.print(f"Decoded images take {cache_folder.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
 
 
 def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) -> None:

@@ -69,10 +69,11 @@ def imagenet_boxes(
     boxes = [found[i] for i in kept]
     corners = [list(map(list, one.corners)) for one in boxes]
     facts = {"fact_coverage": [round(1000 * crops[i].covered) for i in kept]}
+    own, former = (digest([mark, {"keep": keep, **params}, kept, corners]) for mark in (whole.fingerprint, whole.former_fingerprint))
     return ImageDataset(
         name="imagenet-boxes", read=FilledImages(whole, kept, boxes, Filling(keep, fill, seed)), ids=tuple(whole.ids[i] for i in kept),
         labels=read_only_labels(whole.labels[kept]), classes=whole.classes, readings=whole.readings,
-        fingerprint=digest([whole.fingerprint, {"keep": keep, **params}, kept, corners]), ignored=whole.ignored,
+        fingerprint=own, former_fingerprint=former, ignored=whole.ignored,
         traits=Traits(base="imagenet", scenario=keep, params=tuple(params.items()), fleeting=True, facts=facts),
     )  # fmt: skip
 

@@ -32,14 +32,24 @@ class HubRows:
 
     def __call__(self, index: int) -> np.ndarray:
         """The image. Raises DataUnreadable where it cannot be read."""
-        name = self.ids[index]
+        return self.decode(index, self.content(index))
+
+    def content(self, index: int) -> bytes:
+        """The bytes of an image. Raises DataUnreadable where they cannot be read."""
         try:
             stream, _ = self.reader[index]
             with stream:
-                content = stream.read()
+                return bytes(stream.read())
         except OSError as error:
-            raise DataUnreadable(f"{name}: {error.strerror or error}") from error
-        return decode(content, name)
+            raise DataUnreadable(f"{self.ids[index]}: {error.strerror or error}") from error
+
+    def decode(self, index: int, content: bytes) -> np.ndarray:
+        """Decodes the bytes of an image. Raises DataUnreadable for bytes that are none."""
+        return decode(content, self.ids[index])
+
+    def stamp(self, index: int) -> int:
+        """−1: a table may keep its images anywhere, so that only their bytes show that they changed."""
+        return -1
 
 
 @dataset(

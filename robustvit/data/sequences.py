@@ -61,10 +61,14 @@ def sequences(
     perturbation = Perturbation(name.removesuffix("_frame"), difficulty)
     make = functools.partial(corruption, difficulty=difficulty) if "difficulty" in arguments else corruption
     version = registry.lookup("corruption", name).version
+    own, former = (
+        digest([mark, name, version, difficulty, cut, size, seed, perturbation.frames]) if mark else ""
+        for mark in (data.fingerprint, getattr(data, "former_fingerprint", ""))
+    )
     return ImageDataset(
         name=f"{data.name}-p", read=GeneratedFrames(data, perturbation, make, cut, size, seed), ids=Frames(data.ids, perturbation.frames),
         labels=read_only_labels(np.repeat(np.asarray(data.labels), perturbation.frames)), classes=data.classes, readings=data.readings,
-        fingerprint=digest([data.fingerprint, name, version, difficulty, cut, size, seed, perturbation.frames]), source="generated",
+        fingerprint=own, former_fingerprint=former, source="generated",
         traits=perturbation.traits(data.name, len(data), size),
     )  # fmt: skip
 

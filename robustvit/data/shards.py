@@ -20,6 +20,7 @@ from annotated_types import Gt
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.decode import decode
+from robustvit.data.formats.files import last_written
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import EXTENSIONS, need
 from robustvit.errors import DataMissing, DataUnreadable, few
@@ -45,14 +46,25 @@ class TarMembers:
 
     def __call__(self, index: int) -> np.ndarray:
         """The image. Raises DataUnreadable where it cannot be read."""
-        name, place = self.ids[index], self.places[index]
+        return self.decode(index, self.content(index))
+
+    def content(self, index: int) -> bytes:
+        """The bytes of an image. Raises DataUnreadable where its tar cannot be read."""
+        place = self.places[index]
         try:
             with place.shard.open("rb") as file:
                 file.seek(place.start)
-                content = file.read(place.size)
+                return file.read(place.size)
         except OSError as error:
-            raise DataUnreadable(f"{name}: {error.strerror}") from error
-        return decode(content, name)
+            raise DataUnreadable(f"{self.ids[index]}: {error.strerror}") from error
+
+    def decode(self, index: int, content: bytes) -> np.ndarray:
+        """Decodes the bytes of an image. Raises DataUnreadable for bytes that are none."""
+        return decode(content, self.ids[index])
+
+    def stamp(self, index: int) -> int:
+        """When the tar of an image was last written, in nanoseconds; −1 where it is gone."""
+        return last_written(self.places[index].shard)
 
 
 @dataset(

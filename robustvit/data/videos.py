@@ -15,7 +15,8 @@ import numpy as np
 from robustvit.data.annotations.wnids import class_indices, readings, wnids
 from robustvit.data.formats.class_folders import refuse_unknown_wnids
 from robustvit.data.formats.clips import SIDE, Perturbation
-from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.formats.files import ImageFiles
+from robustvit.data.formats.fingerprint import content_fingerprint, fingerprint, refuse_repeats
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
 from robustvit.data.formats.listing import Listing, first_folder, list_files, need_folder, refuse_unusable, subfolders
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
@@ -62,10 +63,11 @@ def _dataset(place: Path, found: Listing, perturbation: Perturbation) -> ImageDa
     paths = tuple(file.path for file in found.files)
     labels = read_only_labels([class_indices()[path.partition("/")[0]] for path in paths])
     marks = (f"{perturbation.name} {perturbation.difficulty} {file.size}" for file in found.files)
+    names = fingerprint(clips, labels, wnids(), marks)
     return ImageDataset(
         name="imagenet-p", read=VideoFrames(place, paths, clips, perturbation), ids=Frames(clips, perturbation.frames),
         labels=read_only_labels(np.repeat(labels, perturbation.frames)), classes=wnids(), readings=readings(wnids()),
-        fingerprint=fingerprint(clips, labels, wnids(), marks), source="released",
+        fingerprint=content_fingerprint(names, clips, ImageFiles(place, paths, "imagenet-p")), former_fingerprint=names, source="released",
         traits=perturbation.traits("imagenet", len(clips), SIDE), ignored=found.ignored,
     )  # fmt: skip
 

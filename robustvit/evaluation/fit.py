@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustvit.errors import RobustvitError
 from robustvit.evaluation.evaluate import batch_of, through_reading
-from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws

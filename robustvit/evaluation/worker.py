@@ -16,7 +16,7 @@ from robustvit.evaluation import plan as plans
 from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
 from robustvit.evaluation.fit import fit
 from robustvit.evaluation.gallery import gallery, gallery_rows
-from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.evaluation.manifest import title
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of

@@ -8,8 +8,8 @@ from PIL import Image
 
 from robustvit.data.formats.arrays import array_dataset
 from robustvit.errors import DataError, DataUnreadable
-from robustvit.evaluation import image_cache as cache
-from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.images import cache_folder as cache
+from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.spec.view import View
 
 VIEW = View(size=(24, 24), resize=28)
@@ -111,7 +111,7 @@ def test_a_full_disk_is_reported_with_the_folder_and_leaves_nothing_half_written
 
 def test_usage_is_the_size_of_the_images_but_for_headers(data, tmp_path):
     ImageCache(data, VIEW, folder=tmp_path).ensure(100)
-    assert 0 < cache.usage(tmp_path) - 128 * 24 * 24 * 3 < 2 * 256
+    assert 0 < cache.usage(tmp_path) - 128 * (24 * 24 * 3 + 24) < 2 * 512
 
 
 def test_the_cache_lives_where_the_environment_says(monkeypatch, tmp_path):

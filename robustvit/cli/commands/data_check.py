@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,11 @@ import numpy as np
 from robustvit.data.formats.files import ImageFiles
 from robustvit.errors import DataError
 from robustvit.primitives.batch import Data, traits
+from robustvit.primitives.content import read_digested
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import Frames
 
 _AT_ONCE = 512  # images between two reports of progress
-_DIGEST = 16  # bytes: among a million files none agree by chance
 
 Report = Callable[[int, int, str], None]
 
@@ -81,17 +80,12 @@ def _contents(data: Data) -> Iterator[tuple[int, list[_Content]]]:
     files = _files(data)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1) if files is not None else 1) as pool:
         for start in range(0, len(data), _AT_ONCE):
-            yield start, list(pool.map(lambda i: _content(data, files, i), range(start, min(start + _AT_ONCE, len(data)))))
+            yield start, list(pool.map(lambda i: _content(data, i), range(start, min(start + _AT_ONCE, len(data)))))
 
 
-def _content(data: Data, files: ImageFiles | None, index: int) -> _Content:
+def _content(data: Data, index: int) -> _Content:
     try:
-        if files is not None:
-            content = files.content(index)
-            files.decode(index, content)
-            return _Content(hashlib.blake2b(content, digest_size=_DIGEST).digest())
-        image = data[index].image
-        return _Content(hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=_DIGEST).digest())
+        return _Content(read_digested(data, index).digest)
     except DataError as error:
         return _Content(b"", str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from robustvit.data.formats.class_folders import list_classes, refuse_other_folders
+from robustvit.data.formats.files import ImageFiles, last_written
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import refuse_unusable
 from robustvit.errors import DataUnreadable
@@ -28,14 +30,26 @@ class MaskFiles:
 
     def __call__(self, index: int) -> np.ndarray:
         """The mask, (side, side, 3) uint8. Raises DataUnreadable for a file that holds no mask."""
-        white = np.where(self._mask(index), np.uint8(255), np.uint8(0))
+        return self.decode(index, self.content(index))
+
+    def content(self, index: int) -> bytes:
+        """The bytes of a file. Raises DataUnreadable where it cannot be read."""
+        return ImageFiles(self.root, self.paths, "masks").content(index)
+
+    def stamp(self, index: int) -> int:
+        """When a file was last written, in nanoseconds; −1 where it is gone."""
+        return last_written(self.root / self.paths[index])
+
+    def decode(self, index: int, content: bytes) -> np.ndarray:
+        """The mask that the bytes of a file hold. Raises DataUnreadable for anything else."""
+        white = np.where(self._mask(index, content), np.uint8(255), np.uint8(0))
         return np.repeat(white[:, :, None], 3, axis=2)
 
-    def _mask(self, index: int) -> np.ndarray:
+    def _mask(self, index: int, content: bytes) -> np.ndarray:
         """(side, side) bool. Raises DataUnreadable for a file that holds anything else."""
         path, shape = self.root / self.paths[index], (self.side, self.side)
         try:
-            found = np.load(path, allow_pickle=False)
+            found = np.load(io.BytesIO(content), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataUnreadable(f"{path}: {error}") from error
         if not isinstance(found, np.ndarray) or found.shape != shape or not np.isin(found, (0, 1)).all():

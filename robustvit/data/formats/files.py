@@ -43,6 +43,10 @@ class ImageFiles:
         except OSError as error:
             raise DataUnreadable(f"{self._shown(index)}: {error.strerror}") from error
 
+    def stamp(self, index: int) -> int:
+        """When a file was last written, in nanoseconds; −1 where it is gone."""
+        return last_written(self.root / self.paths[index])
+
     def decode(self, index: int, content: bytes) -> np.ndarray:
         """Decodes the bytes of a file and cuts the border off. Raises DataUnreadable for bytes that are no image and for a wrong size."""
         shown = self._shown(index)
@@ -58,6 +62,14 @@ class ImageFiles:
         return str(self.root / self.paths[index]) if self.names is None else self.names[index]
 
 
+def last_written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; −1 where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
 FileDataset: TypeAlias = ImageDataset[ImageFiles]
 
 
@@ -65,7 +77,9 @@ def file_dataset(
     name: str, root: Path, listing: Listing, *, ids: Sequence[str], labels: Sequence[int], classes: Sequence[str],
     readings: tuple[Reading, ...], traits: Traits | None = None, border: int = 0, source: str = "original",
 ) -> FileDataset:  # fmt: skip
-    """The data set of listed files. Its fingerprint covers ids, sizes, labels, facts and border, so moving the folder changes nothing.
+    """The data set of listed files.
+
+    Its fingerprint covers ids, sizes, labels, facts, border and the first 64 files' bytes, so moving the folder changes nothing.
 
     Messages call an image by its id, but by its path in a variant, which shares its ids with the data set that it is a variant of.
     Raises DataMissing where there are no images, DataUnreadable where files are empty or two samples have the same id.

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.formats.fingerprint import content_fingerprint, fingerprint, refuse_repeats
 from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.reading import Reading
 
@@ -20,7 +20,8 @@ class ImageDataset(Generic[Read]):
     """N labelled images, read on demand.
 
     read: from the index of a sample to its image, (H, W, 3) uint8 RGB; raises DataUnreadable. ids: N, all different. labels: (N,) int64,
-    indices into `classes`. ignored: the number of other files that were found beside those of the images.
+    indices into `classes`. ignored: the number of other files that were found beside those of the images. former_fingerprint: the one under
+    which versions that did not read any bytes of the images kept rows of this data, "" where it was the same.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ImageDataset(Generic[Read]):
     source: str = "original"
     traits: Traits = field(default_factory=Traits)
     ignored: int = 0
+    former_fingerprint: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,15 +47,20 @@ def image_dataset(
     name: str, read: Read, *, ids: Sequence[str], labels: Sequence[int] | np.ndarray, classes: Sequence[str], readings: tuple[Reading, ...],
     marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: int = 0,
 ) -> ImageDataset[Read]:  # fmt: skip
-    """The data set of these samples, whose fingerprint covers ids, labels, classes and `marks` (see `fingerprint`).
+    """The data set of these samples.
+
+    Its fingerprint covers ids, labels, classes and `marks` (see `fingerprint`), and of encoded images the bytes of the first 64.
 
     The labels are copied and become read-only. Raises DataUnreadable where two samples have the same id.
     """
     refuse_repeats(ids, name)
     indices = read_only_labels(labels)
-    mark = fingerprint(ids, indices, classes, marks)
-    own = traits or Traits()
-    return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, mark, source, own, ignored)
+    names = fingerprint(ids, indices, classes, marks)
+    content = content_fingerprint(names, ids, read)
+    former = "" if content == names else names
+    return ImageDataset(
+        name, read, tuple(ids), indices, tuple(classes), readings, content, source, traits or Traits(), ignored, former_fingerprint=former
+    )
 
 
 def read_only_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:

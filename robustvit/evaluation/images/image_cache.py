@@ -1,20 +1,16 @@
 """A cache of decoded images on disk: every cell and every process with the same data set and view reads the same pixels.
 
-    <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3), and a checksum behind them
+    <cache folder>/pictures/<key>/<chunk>.npy      64 rows in evaluation order, uint8 (rows, H, W, 3); behind them the digest of each
+                                                   image's bytes and when its file was last written; a checksum
 
 Images of data that is fleeting (see batch.Traits) are not cached: they are decoded again for every read. The key covers the data's
-fingerprint, the view and the version of Pillow, so nothing goes stale, with one exception: a file replaced by another of the same name and
-size is not noticed. A chunk is written beside its place and renamed, so several processes may build the same one and no process reads half
-of it; it is not synced, because a chunk damaged by a crash fails its checksum and is built again.
+fingerprint, the view and the version of Pillow. Where a file was written since, its bytes are read again, and its chunk is built anew if
+they are others: nothing goes stale. A chunk is written beside its place and renamed, so several processes may build the same one and no
+process reads half of it; it is not synced, because a chunk damaged by a crash fails its checksum and is built again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
@@ -23,26 +19,26 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-import platformdirs
 from PIL import Image
 
 from robustvit.errors import DataError, DataUnreadable, few
+from robustvit.evaluation.images.cache_folder import images_folder
+from robustvit.evaluation.images.image_chunk import open_images, read_known, write_chunk
 from robustvit.primitives.batch import Data, traits
-from robustvit.records.disk import replace_file
+from robustvit.primitives.content import DIGEST_BYTES, digest_of, encoded_images, read_digested
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import digest
 from robustvit.spec.view import View
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 CHUNK = 64
-_CHECKSUM = 4  # bytes of CRC-32 behind the array
 
 
 class ImageCache:
     """The images of `data` in `view`, by their rank in evaluation order.
 
     workers: threads that decode in parallel (Pillow releases the GIL); 0 decodes in the caller's. folder: of the decoded images; default
-    `cache_folder()`.
+    that of the user, see `cache_folder`.
     """
 
     def __init__(self, data: Data, view: View, *, workers: int = 0, folder: Path | None = None) -> None:
@@ -51,9 +47,9 @@ class ImageCache:
         self.workers = workers
         self.order = order(data.ids)
         key = digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
-        self.folder = _images_folder(folder) / key
+        self.folder = images_folder(folder) / key
         self.fleeting = traits(data).fleeting
-        self._sound: set[int] = set()
+        self._known: dict[int, np.ndarray] = {}  # of the chunks that are sound
 
     def __len__(self) -> int:
         return len(self.order)
@@ -63,15 +59,24 @@ class ImageCache:
 
         Raises DataUnreadable naming the images that cannot be read, DataError where the cache folder cannot be written.
         """
+        return self.rows_with_digests(ranks).images
+
+    def rows_with_digests(self, ranks: np.ndarray) -> DigestedRows:
+        """As `rows`, with the digest of each image's bytes."""
         if self.fleeting:
             return self._decoded(ranks)
         chunks = ranks // CHUNK
         self._build(np.unique(chunks).tolist(), None)
-        out = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+        images, digests = self._empty(len(ranks))
         for chunk in np.unique(chunks).tolist():
             here = chunks == chunk
-            out[here] = self._open(chunk)[ranks[here] % CHUNK]
-        return out
+            images[here] = self._open(chunk)[ranks[here] % CHUNK]
+            digests[here] = self._known[chunk]["digest"][ranks[here] % CHUNK]
+        return DigestedRows(images, digests)
+
+    def digests(self, stop: int) -> np.ndarray:
+        """(stop, 16) uint8: the digests of the bytes of the first `stop` images, which `ensure` decoded. Not for data that is fleeting."""
+        return np.concatenate([self._known[chunk]["digest"] for chunk in range(-(-stop // CHUNK))])[:stop]
 
     def ensure(self, stop: int, progress: Callable[[int, int], None] | None = None) -> None:
         """Decodes every chunk of the first `stop` rows that is not cached yet. progress: called with the rows cached and the rows wanted.
@@ -94,7 +99,7 @@ class ImageCache:
                 progress(done, total)
         self._refuse(failures, total)
 
-    def _decoded(self, ranks: np.ndarray) -> np.ndarray:
+    def _decoded(self, ranks: np.ndarray) -> DigestedRows:
         """The images at these ranks, decoded by the workers and not cached."""
         parts = [ranks[start : start + CHUNK] for start in range(0, len(ranks), CHUNK)]
         if self.workers < 1 or len(parts) < 2:
@@ -103,18 +108,25 @@ class ImageCache:
             with ThreadPoolExecutor(self.workers) as pool:
                 parts_read = list(pool.map(self._read, parts))
         self._refuse([failure for one in parts_read for failure in one.failures], len(ranks))
-        return np.concatenate([one.images for one in parts_read]) if parts_read else np.empty((0, *self.view.size, 3), np.uint8)
+        none = DigestedRows(*self._empty(0))
+        return DigestedRows(*(np.concatenate(both) for both in zip(none, *(one.rows for one in parts_read), strict=True)))
+
+    def _empty(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.empty((count, *self.view.size, 3), np.uint8), np.empty((count, DIGEST_BYTES), np.uint8)
 
     def _read(self, ranks: np.ndarray) -> _Read:
         """The images at some ranks, and the reasons why some cannot be read."""
-        images = np.empty((len(ranks), *self.view.size, 3), np.uint8)
+        images, digests = self._empty(len(ranks))
         failures = []
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
-                images[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image)))
+                image, digest = read_digested(self.data, position)
+                images[row] = np.asarray(self.view.apply(Image.fromarray(image)))
             except DataUnreadable as error:
                 failures.append(str(error))
-        return _Read(images, failures)
+            else:
+                digests[row] = np.frombuffer(digest, np.uint8)
+        return _Read(DigestedRows(images, digests), failures)
 
     def _refuse(self, reasons: list[str], total: int) -> None:
         failures = list(dict.fromkeys(reasons))  # the frames of a clip fail together
@@ -125,18 +137,21 @@ class ImageCache:
 
     def _decode(self, chunk: int) -> _Built:
         """Decodes and writes one chunk, unless an image in it cannot be read."""
+        stamps = self._stamps(chunk)  # before the bytes are read: a file written meanwhile is read again
         read = self._read(np.arange(chunk * CHUNK, chunk * CHUNK + self._rows_of(chunk)))
         if not read.failures:
-            self._write(chunk, read.images)
-            self._sound.add(chunk)
+            self._write(chunk, read.rows.images, read.rows.digests, stamps)
         return _Built(chunk, read.failures)
 
-    def _write(self, chunk: int, images: np.ndarray) -> None:
-        sink = io.BytesIO()
-        np.save(sink, images, allow_pickle=False)
-        sink.write(zlib.crc32(images.data).to_bytes(_CHECKSUM, "little"))
+    def _stamps(self, chunk: int) -> np.ndarray:
+        """(rows,) int64: when the files of a chunk were last written; 0 for images that are no files."""
+        encoded = encoded_images(self.data)
+        positions = self.order[chunk * CHUNK : (chunk + 1) * CHUNK].tolist()
+        return np.array([0 if encoded is None else encoded.stamp(position) for position in positions], np.int64)
+
+    def _write(self, chunk: int, images: np.ndarray, digests: np.ndarray, stamps: np.ndarray) -> None:
         try:
-            replace_file(self._path(chunk), sink.getbuffer())
+            self._known[chunk] = write_chunk(self._path(chunk), images, digests, stamps)
         except OSError as error:
             raise DataError(
                 f"decoded images cannot be written to {self.folder}: {error.strerror}. Free disk space or set another folder by "
@@ -144,25 +159,35 @@ class ImageCache:
             ) from error
 
     def _is_sound(self, chunk: int) -> bool:
-        """Whether a chunk is on disk and whole; its checksum is verified on first use."""
-        if chunk in self._sound:
+        """Whether a chunk is on disk, whole and of the files as they are; its checksum is verified, and its files are, on first use."""
+        if chunk in self._known:
             return self._path(chunk).is_file()
         try:
-            images = self._open(chunk)
-            with self._path(chunk).open("rb") as file:
-                file.seek(-_CHECKSUM, os.SEEK_END)
-                sound = zlib.crc32(images.data) == int.from_bytes(file.read(), "little")
-        except (OSError, ValueError, EOFError):  # absent or truncated
+            images, known = self._open(chunk), read_known(self._path(chunk))
+        except (OSError, ValueError, EOFError):  # absent, truncated or damaged
             return False
-        if sound:
-            self._sound.add(chunk)
-        return sound
+        stamps = self._stamps(chunk)
+        written = np.flatnonzero((known["stamp"] != stamps) | (stamps < 0))
+        if not self._hold(chunk, written, known["digest"][written]):
+            return False
+        if (known["stamp"] != stamps).any():
+            self._write(chunk, images, known["digest"], stamps)
+        self._known[chunk] = known
+        return True
+
+    def _hold(self, chunk: int, rows: np.ndarray, digests: np.ndarray) -> bool:
+        """Whether the files of some rows of a chunk hold the bytes of these digests."""
+        encoded = encoded_images(self.data)
+        try:
+            return encoded is None or all(
+                digest_of(encoded.content(int(self.order[chunk * CHUNK + row]))) == digest.tobytes()
+                for row, digest in zip(rows.tolist(), digests, strict=True)
+            )
+        except DataUnreadable:  # decoding says which file it is
+            return False
 
     def _open(self, chunk: int) -> np.ndarray:
-        images: np.ndarray = np.load(self._path(chunk), mmap_mode="r", allow_pickle=False)
-        if images.shape != (self._rows_of(chunk), *self.view.size, 3) or images.dtype != np.uint8:
-            raise ValueError(f"{self._path(chunk)} holds {images.shape} {images.dtype}")
-        return images
+        return open_images(self._path(chunk), (self._rows_of(chunk), *self.view.size, 3))
 
     def _rows_of(self, chunk: int) -> int:
         return min(CHUNK, len(self) - chunk * CHUNK)
@@ -171,40 +196,21 @@ class ImageCache:
         return self.folder / f"{chunk:06d}.npy"
 
 
-class _Read(NamedTuple):
+class DigestedRows(NamedTuple):
+    """images: (n, H, W, 3) uint8. digests: of their bytes, (n, 16) uint8."""
+
     images: np.ndarray
+    digests: np.ndarray
+
+
+class _Read(NamedTuple):
+    rows: DigestedRows
     failures: list[str]
 
 
 class _Built(NamedTuple):
     chunk: int
     failures: list[str]
-
-
-def cache_folder() -> Path:
-    """The folder of what robustvit can compute again: $ROBUSTVIT_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit"))
-
-
-def usage(folder: Path | None = None) -> int:
-    """The bytes that decoded images take now."""
-    return sum(_sizes(_images_folder(folder)))
-
-
-def clear(folder: Path | None = None) -> int:
-    """Deletes all decoded images; returns the bytes freed. Raises DataError where they cannot be deleted."""
-    freed = usage(folder)
-    try:
-        shutil.rmtree(_images_folder(folder))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise DataError(f"decoded images cannot be deleted from {_images_folder(folder)}: {error.strerror}.") from error
-    return freed
-
-
-def _images_folder(folder: Path | None) -> Path:
-    return (folder or cache_folder()) / "pictures"
 
 
 def _in_parallel(build: Callable[[int], _Built], chunks: list[int], workers: int) -> Iterator[_Built]:
@@ -219,10 +225,3 @@ def _in_parallel(build: Callable[[int], _Built], chunks: list[int], workers: int
             done, in_progress = wait(in_progress, return_when=FIRST_COMPLETED)
             in_progress |= {pool.submit(build, chunk) for chunk in islice(remaining, len(done))}
             yield from (future.result() for future in done)
-
-
-def _sizes(images: Path) -> Iterator[int]:
-    for folder, _, names in os.walk(images):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # another process has cleared or renamed it
-                yield (Path(folder) / name).stat().st_size
