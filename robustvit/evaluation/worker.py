@@ -22,6 +22,7 @@ from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
+from robustvit.records.sample_digests import SampleDigests
 from robustvit.records.store import Store
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.view import View
@@ -41,17 +42,41 @@ class Worker:
     def __init__(self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None) -> None:
         self.plan, self.store, self.environment, self.announce = plan, store, environment, announce
         self._images: dict[tuple[str, View], ImageCache] = {}
+        self._digests: dict[str, SampleDigests] = {}
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
         self._failed: dict[str, Failed] = {}
 
     def decode(self, part: PlannedCells, view: View) -> ImageCache:
-        """The images of a part's samples through a view, decoded now where they were not."""
+        """The images of a part's samples through a view, decoded now where they were not.
+
+        Raises DataUnreadable where they cannot be read, or are not those that the store's rows were computed on.
+        """
         key = (part.samples.data.fingerprint, view)
         if key not in self._images:
             cache = ImageCache(part.samples.data, view, workers=self.plan.settings.workers)
-            cache.ensure(part.samples.asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
+            asked = part.samples.asked
+            cache.ensure(asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
+            if not cache.fleeting:
+                self._compare(part, np.arange(asked), cache.digests(asked))
             self._images[key] = cache
         return self._images[key]
+
+    def _images_at(self, part: PlannedCells, view: View, ranks: np.ndarray) -> np.ndarray:
+        """(n, H, W, 3) uint8: the images at these ranks in evaluation order, through a view. Raises DataUnreadable as `decode` does."""
+        cache = self.decode(part, view)
+        found = cache.rows_with_digests(ranks)
+        if cache.fleeting:
+            self._compare(part, ranks, found.digests)
+        return found.images
+
+    def _compare(self, part: PlannedCells, ranks: np.ndarray, digests: np.ndarray) -> None:
+        """Compares the digests of images at consecutive ranks with those in the store, and keeps them there."""
+        data, positions = part.samples.data, part.samples.positions
+        known = self._digests.setdefault(data.fingerprint, SampleDigests(self.store.path, data.fingerprint, data.name))
+        for shard in np.unique(ranks // SHARD).tolist():
+            here = ranks // SHARD == shard
+            ids = [data.ids[position] for position in positions[ranks[here]].tolist()]
+            known.keep(shard, int(ranks[here][0]) % SHARD, ids, digests[here])
 
     def do(self, task: Task) -> Outcome:
         """Computes a task under its lease. A scenario or model that raises fails its cell; faults of the store or the data are raised."""
@@ -127,7 +152,7 @@ class Worker:
         rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
         first = task.shard == 0 and begin == 0
         return evaluate(
-            cell, self._host(task), samples.data, self.decode(planned_of(self.plan, task), cell.view).rows(rows), samples.positions[rows],
+            cell, self._host(task), samples.data, self._images_at(planned_of(self.plan, task), cell.view, rows), samples.positions[rows],
             plugins=plans.plugins_of(cell, self.plan), keep=self.plan.settings.keep, show=gallery_rows(samples, task.stop) if first else (),
             earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
         )  # fmt: skip

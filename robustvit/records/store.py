@@ -4,6 +4,7 @@
     cells/<cell id>/cell.json           the canonical cell
     cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
     cells/<cell id>/<shard>-<start>-<stop>.safetensors   images that an attack left of these rows, where they are kept
+    samples/<fingerprint>/<shard>-<stop>.parquet   the digests of the images that the rows were computed on (sample_digests.py)
     learned/<artifact id>-<digest>.safetensors   what scenarios fitted on other samples: named by what it depends on, and by its bytes
     cells/<cell id>/gallery.parquet     a few samples as the model saw them
     cells/<cell id>/failure.json        why it could not be computed; gone once it is
@@ -167,8 +168,6 @@ class Store:
                 os.replace(file.path, target)
                 moved.append(target)
         return moved
-
-    # failures and gallery images
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""

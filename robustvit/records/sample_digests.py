@@ -1,0 +1,86 @@
+"""The digests of the images that the rows of a store were computed on: one table for each data set, beside the cells.
+
+    samples/<fingerprint>/<shard>-<stop>.parquet     the first `stop` samples of a shard in evaluation order: sample, digest (16 bytes)
+
+A file appears whole or not at all, and a longer one takes the place of a shorter, so stores merge by copying.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustvit.errors import DataUnreadable, few
+from robustvit.records.disk import write_bytes
+
+_FILE = re.compile(r"(\d{6})-(\d{3})\.parquet")
+_SCHEMA = pa.schema({"sample": pa.string(), "digest": pa.binary(16)})
+
+
+class _Kept(NamedTuple):
+    path: Path
+    stop: int
+
+
+class SampleDigests:
+    """The digests of one data set's images in a store. place: the store's folder; fingerprint, name: of the data set."""
+
+    def __init__(self, place: Path, fingerprint: str, name: str) -> None:
+        self.folder, self.name = place / "samples" / fingerprint, name
+        self._held: dict[int, np.ndarray] = {}
+
+    def keep(self, shard: int, start: int, ids: Sequence[str], digests: np.ndarray) -> None:
+        """Compares the digests (n, 16) uint8 of a shard's samples from `start` on with those kept, and keeps those that are new.
+
+        Raises DataUnreadable, naming the samples, where an image is another than the rows in the store were computed on.
+        """
+        kept = self._of(shard)
+        both = max(0, min(len(kept), start + len(ids)) - start)
+        changed = (kept[start : start + both] != digests[:both]).any(axis=1).nonzero()[0]
+        if len(changed):
+            raise DataUnreadable(
+                f"data '{self.name}': {len(changed)} of {both} images are not those that the rows of this store were computed on: "
+                f"{few([ids[row] for row in changed])}. Restore them, or give a new place with --store."
+            )
+        if start <= len(kept) < start + len(ids):
+            self._write(shard, np.concatenate((kept[:start], digests)), ids, start)
+
+    def _of(self, shard: int) -> np.ndarray:
+        """(n, 16) uint8: the digests that are kept of a shard, of its first n samples."""
+        if shard not in self._held:
+            found = self._files(shard)
+            self._held[shard] = _digests(found[-1].path) if found else np.empty((0, 16), np.uint8)
+        return self._held[shard]
+
+    def _files(self, shard: int) -> list[_Kept]:
+        """The whole files of a shard, the longest last."""
+        found = [(_FILE.fullmatch(path.name), path) for path in self.folder.glob(f"{shard:06d}-*.parquet")]
+        whole = [_Kept(path, int(match[2])) for match, path in found if match and len(_digests(path)) == int(match[2])]
+        return sorted(whole, key=lambda one: one.stop)
+
+    def _write(self, shard: int, digests: np.ndarray, ids: Sequence[str], start: int) -> None:
+        earlier = self._files(shard)
+        names = pq.read_table(earlier[-1].path, columns=["sample"])["sample"].to_pylist()[:start] if start else []
+        rows = pa.table({"sample": [*names, *ids], "digest": [one.tobytes() for one in digests]}, _SCHEMA)
+        sink = io.BytesIO()
+        pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+        write_bytes(self.folder / f"{shard:06d}-{len(digests):03d}.parquet", sink.getbuffer())
+        for one in earlier:
+            one.path.unlink(missing_ok=True)
+        self._held[shard] = digests
+
+
+def _digests(path: Path) -> np.ndarray:
+    """(n, 16) uint8: the digests in a file; none where it is not whole, so that it is written anew."""
+    try:
+        column = pq.read_table(path, columns=["digest"], page_checksum_verification=True)["digest"].to_pylist()
+    except (pa.ArrowException, OSError, ValueError):
+        return np.empty((0, 16), np.uint8)
+    return np.frombuffer(b"".join(column), np.uint8).reshape(-1, 16)
