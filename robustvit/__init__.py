@@ -137,8 +137,8 @@ if TYPE_CHECKING:
     from robustvit.evaluation.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb
-    from robustvit.evaluation.plan import Settings
     from robustvit.evaluation.run import run
+    from robustvit.evaluation.settings import Settings
     from robustvit.primitives.attack_search import Crafted, Search
     from robustvit.primitives.batch import Batch, Data, Sample, Severity, Traits
     from robustvit.primitives.classifier import Classifier

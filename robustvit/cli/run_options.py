@@ -15,7 +15,7 @@ from robustvit.cli.exit_codes import AsJson, StorePath
 from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
-    from robustvit.evaluation.plan import Settings
+    from robustvit.evaluation.settings import Settings
     from robustvit.spec.spec import Spec
 
 
@@ -81,7 +81,7 @@ def _options(
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> RunOptions:  # fmt: skip
-    from robustvit.evaluation.plan import Settings
+    from robustvit.evaluation.settings import Settings
     from robustvit.spec.model_address import parse_model
     from robustvit.spec.suite_file import bind_storage
     from robustvit.spec.view import Overrides

@@ -61,6 +61,14 @@ def _print_run(done: Any, options: RunOptions) -> None:
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
     _print_incomplete(done.incomplete)
+    for label, reason in done.not_logits.items():
+        err.print(f"[yellow]{escape(label)}:[/] {escape(reason)}; scores that need logits have no value.", highlight=False, soft_wrap=True)
+    if done.taken_over:
+        err.print(
+            f"{done.taken_over} cells of an earlier version, which knew the data by names and sizes, were taken over: a tile of each was "
+            "computed anew and is equal.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     print_summary(summary(board), f"{done.suite} · {done.store}")
     print_gradients(board)
     print_averages_without_value(board)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.records.store import Store

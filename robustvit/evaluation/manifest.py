@@ -45,9 +45,11 @@ def manifest(plan: Plan, command: str) -> Manifest:
 
 
 def _id(made: Manifest) -> str:
-    """The hash of what is requested. MACs are no part of it: another torch may count otherwise."""
+    """The hash of what is requested. MACs, which another torch may count otherwise, and what was seen of a model are no part of it."""
     body = {key: value for key, value in made.as_json().items() if key not in ("id", "command")}
-    models = {label: {key: value for key, value in card.items() if key != "macs"} for label, card in body["models"].items()}
+    models = {
+        label: {key: value for key, value in card.items() if key not in ("macs", "outputs")} for label, card in body["models"].items()
+    }
     return digest({**body, "limit": made.limit, "models": models})
 
 
@@ -123,11 +125,11 @@ def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
     model = next(part.model for part in plan.planned if part.label == label and part.model is not None)
     if label not in plan.costs:
         plan.costs[label] = count(model.model, model.size)
-    cost = plan.costs[label]
+    cost, outputs = plan.costs[label], plan.outputs.get(label)
     undroppable = next((reason for key, reason in plan.undroppable.items() if key[0] == label and reason), "")
     notes = {"macs": cost.reason} if cost.reason else {}
     notes |= {"unseen tokens": f"kept, black, in certificates that ask for auto: {undroppable}"} if undroppable else {}
-    return replace(facts, macs=cost.macs, notes={**facts.notes, **notes})
+    return replace(facts, macs=cost.macs, outputs=outputs.reason if outputs else "", notes={**facts.notes, **notes})
 
 
 def _model_facts(card: Card) -> ModelFacts:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
+from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
+from robustvit.evaluation.checks.outputs import Outputs
 from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
-from robustvit.evaluation.time_budget import seconds
+from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
@@ -23,31 +23,7 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec, Value, plain
 from robustvit.spec.suite import Suite
-from robustvit.spec.view import Overrides, View
-
-KEPT = ("logits", "adversarial")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where and how fast a run computes, and what else it keeps. Only `precision`, `view`, `storage` and `seed` are part of a cell.
-
-    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a share in (0, 1).
-    keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are; for a
-    suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
-    """
-
-    device: str = "cpu"
-    batch_size: int | None = None
-    workers: int = 0
-    precision: str = "float32"
-    limit: int | float | None = None
-    seed: int | None = None
-    keep: tuple[str, ...] = ()
-    view: Overrides = field(default_factory=Overrides)
-    storage: Spec | None = None
-    data_dir: Path | None = None
-    budget: str | float | None = None
+from robustvit.spec.view import View
 
 
 @dataclass(eq=False)
@@ -71,7 +47,8 @@ class Plan:
     """A suite, its data, and the cells of every model on every data set.
 
     plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens
-    cannot be dropped, by model and transforms; "" where they can. Both are filled when first needed.
+    cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label. All three are filled
+    when first needed.
     """
 
     suite: Suite
@@ -81,11 +58,17 @@ class Plan:
     plugins: dict[Spec, Any] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
     undroppable: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    outputs: dict[str, Outputs] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[Cell]:
         """Every cell of every model, once."""
         return [cell for part in self.planned for cell in part.unique]
+
+    @property
+    def pairs(self) -> Iterator[tuple[PlannedCells, Cell]]:
+        """Every cell of the models that are loaded, once, with the part that it is of."""
+        return ((part, cell) for part in self.planned if part.model is not None for cell in part.unique)
 
     def done(self, store: Store | None) -> dict[str, int]:
         """Rows already here, by cell id; nothing for cells whose id is unresolved."""
@@ -123,13 +106,7 @@ def make(
         raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
     if not models:
         raise BadParameter("no model was named; give one with --model, for instance --model demo.")
-    for name in settings.keep:
-        if name not in KEPT:
-            raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
-    if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
-        raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
-    if settings.budget is not None:
-        seconds(settings.budget)
+    settings.check()
     limit = suite.limit if settings.limit is None else settings.limit
     opened = open_data(suite, data, settings.data_dir)
     plan = Plan(_adjusted(suite, settings), [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)

@@ -14,11 +14,15 @@ import torch
 
 from robustvit.errors import UsageError
 from robustvit.evaluation import environment, plan
+from robustvit.evaluation.checks.former_cells import take_over
+from robustvit.evaluation.checks.probe import probe_models
+from robustvit.evaluation.checks.recheck import recheck
 from robustvit.evaluation.command_line import command_line
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.kept_suite import named_suite
 from robustvit.evaluation.manifest import manifest
-from robustvit.evaluation.plan import Plan, Settings
+from robustvit.evaluation.plan import Plan
+from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.tasks import Done, Failed, Outcome, Task, planned_of, tasks_of
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.evaluation.worker import Worker
@@ -47,7 +51,8 @@ class Summary:
     """The result of a run.
 
     computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks images; seconds: wall clock; complete: cells
-    that have all their rows; stopped: whether the time budget was spent before the work was done.
+    that have all their rows; stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier
+    version computed, of which a tile was computed anew and found equal; not_logits: why the outputs of models are no logits, by label.
     """
 
     store: Path
@@ -61,6 +66,8 @@ class Summary:
     seconds: float = 0.0
     complete: int = 0
     stopped: bool = False
+    taken_over: int = 0
+    not_logits: dict[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -108,6 +115,9 @@ class _Run:
         self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete)
 
     def go(self) -> Summary:
+        probe_models(self.plan, self.worker)
+        recheck(self.plan, self.store, self.worker)
+        self.summary.not_logits = {label: one.reason for label, one in self.plan.outputs.items() if one.reason}
         self.note(started=_now())
         tasks = [task for part in self.plan.planned for cell in part.unique for task in self.missing(part, cell)]
         self.show("reading images" if tasks else "nothing to do")
@@ -134,6 +144,7 @@ class _Run:
             log.warning("%s was not whole; it is set aside and its rows are computed anew.", moved)
             self.summary.repaired.append(moved)
         self.refuse_half_kept(cell)
+        self.summary.taken_over += take_over(self.plan, part, cell, self.store, self.worker)
         tasks = tasks_of(part, cell, self.store)
         self.done += part.samples.asked - sum(task.stop - task.begin for task in tasks)
         return tasks

@@ -46,28 +46,27 @@ class Worker:
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
         self._failed: dict[str, Failed] = {}
 
-    def decode(self, part: PlannedCells, view: View) -> ImageCache:
-        """The images of a part's samples through a view, decoded now where they were not.
+    def decode(self, part: PlannedCells, view: View) -> None:
+        """Decodes the images of a part's samples through a view, all of them at once, where they were not decoded before.
 
         Raises DataUnreadable where they cannot be read, or are not those that the store's rows were computed on.
         """
+        cache, asked = self._cache(part, view), part.samples.asked
+        cache.ensure(asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
+        if not cache.fleeting:
+            self._compare(part, np.arange(asked), cache.digests(asked))
+
+    def images(self, part: PlannedCells, view: View, ranks: np.ndarray) -> np.ndarray:
+        """(n, H, W, 3) uint8: the images at consecutive ranks in evaluation order, through a view. Raises as `decode` does."""
+        found = self._cache(part, view).rows_with_digests(ranks)
+        self._compare(part, ranks, found.digests)
+        return found.images
+
+    def _cache(self, part: PlannedCells, view: View) -> ImageCache:
         key = (part.samples.data.fingerprint, view)
         if key not in self._images:
-            cache = ImageCache(part.samples.data, view, workers=self.plan.settings.workers)
-            asked = part.samples.asked
-            cache.ensure(asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
-            if not cache.fleeting:
-                self._compare(part, np.arange(asked), cache.digests(asked))
-            self._images[key] = cache
+            self._images[key] = ImageCache(part.samples.data, view, workers=self.plan.settings.workers)
         return self._images[key]
-
-    def _images_at(self, part: PlannedCells, view: View, ranks: np.ndarray) -> np.ndarray:
-        """(n, H, W, 3) uint8: the images at these ranks in evaluation order, through a view. Raises DataUnreadable as `decode` does."""
-        cache = self.decode(part, view)
-        found = cache.rows_with_digests(ranks)
-        if cache.fleeting:
-            self._compare(part, ranks, found.digests)
-        return found.images
 
     def _compare(self, part: PlannedCells, ranks: np.ndarray, digests: np.ndarray) -> None:
         """Compares the digests of images at consecutive ranks with those in the store, and keeps them there."""
@@ -111,7 +110,7 @@ class Worker:
             cell, workers = task.cell, self.plan.settings.workers
             self.announce(f"{task.model} · fitting {self.title(task)}")
             plugins = plans.plugins_of(cell, self.plan)
-            made = self._attempt(lambda: fit(self._host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
+            made = self._attempt(lambda: fit(self.host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
             if isinstance(made, Failed):
                 return made
             self.store.keep_artifact(artifact, made)
@@ -129,10 +128,10 @@ class Worker:
     def _compute(self, task: Task, begin: int) -> Outcome:
         self.announce(f"{task.model} · {self.title(task)}")
         began = time.perf_counter()
-        found = self._attempt(lambda: self._evaluate(task, begin), task)
+        found = self._attempt(lambda: self.evaluate(task, begin), task)
         if isinstance(found, Failed):
             return found
-        host = self._host(task)
+        host = self.host(task)
         about = {
             "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__, "tile": host.tile,
             "device": str(host.device),
@@ -147,12 +146,13 @@ class Worker:
             self.store.write_gallery(task.cell.id, gallery(found))
         return Done(found.rows.num_rows)
 
-    def _evaluate(self, task: Task, begin: int) -> EvaluatedCell:
+    def evaluate(self, task: Task, begin: int) -> EvaluatedCell:
+        """Evaluates the rows of a task from `begin` on; nothing is written but the digests of its images."""
         samples, cell = planned_of(self.plan, task).samples, task.cell
         rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
         first = task.shard == 0 and begin == 0
         return evaluate(
-            cell, self._host(task), samples.data, self._images_at(planned_of(self.plan, task), cell.view, rows), samples.positions[rows],
+            cell, self.host(task), samples.data, self.images(planned_of(self.plan, task), cell.view, rows), samples.positions[rows],
             plugins=plans.plugins_of(cell, self.plan), keep=self.plan.settings.keep, show=gallery_rows(samples, task.stop) if first else (),
             earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
         )  # fmt: skip
@@ -164,7 +164,7 @@ class Worker:
         files = [file for file in self.store.files(task.cell.earlier.id) if file.shard == task.shard]
         return records.read(files).iloc[begin : task.stop].reset_index(drop=True)
 
-    def _host(self, task: Task) -> Classifier:
+    def host(self, task: Task) -> Classifier:
         """The task's model with its transforms."""
         part = planned_of(self.plan, task)
         key = (task.model, task.cell.transforms, task.cell.view if task.cell.view.shown else None)

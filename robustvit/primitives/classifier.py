@@ -180,6 +180,8 @@ class Classifier(nn.Module):
             logits = self.model(normal)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
             raise ModelError(f"model '{self.card.label}' must return logits of shape (N, K); it returned {_shape(logits)}.")
+        if len(logits) != len(images):
+            raise ModelError(f"model '{self.card.label}' returned {len(logits)} rows of logits for {len(images)} images.")
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def preprocess(self, image: Any) -> Tensor:

@@ -25,11 +25,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A cell as the latest run that requested it describes it. weights: pretrained, random, …; data: as that run loaded it."""
+    """A cell as the latest run that requested it describes it.
+
+    weights: pretrained, random, …; data: as that run loaded it; outputs: why the model's outputs are no logits, "" where they are.
+    """
 
     question: Question
     weights: str
     data: DataFacts
+    outputs: str = ""
 
     @property
     def variant(self) -> tuple[str, str]:
@@ -196,9 +200,10 @@ class _Facts:
     run: int
     weights: str
     data: DataFacts
+    outputs: str
 
     def of(self, question: Question) -> StoredCell:
-        return StoredCell(question, self.weights, self.data)
+        return StoredCell(question, self.weights, self.data, self.outputs)
 
 
 def _facts(store: Store) -> dict[tuple[str, str], _Facts]:
@@ -207,5 +212,5 @@ def _facts(store: Store) -> dict[tuple[str, str], _Facts]:
     for run, manifest in enumerate(store.manifests()):
         for cell in manifest.cells:
             card = manifest.models.get(cell.model, ModelFacts())
-            found[manifest.suite.name, cell.cell] = _Facts(run, card.weights_kind, manifest.data[cell.data_fingerprint])
+            found[manifest.suite.name, cell.cell] = _Facts(run, card.weights_kind, manifest.data[cell.data_fingerprint], card.outputs)
     return found

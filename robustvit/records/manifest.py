@@ -31,7 +31,11 @@ class SuiteFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """The card of a model. macs: multiply-accumulate operations of one image, None where they cannot be counted or were not."""
+    """The card of a model.
+
+    macs: multiply-accumulate operations of one image, None where they cannot be counted or were not. outputs: why its outputs are no
+    logits, "" where they are, or where nobody looked.
+    """
 
     weights_kind: str = ""
     fingerprint: str = ""
@@ -44,6 +48,7 @@ class ModelFacts:
     parameters: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
     macs: int | None = None
+    outputs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from robustvit.statistics.intervals import Resampler, Resamples
 from robustvit.statistics.metric_context import MetricContext
 
 _PREDICTIONS = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
+_OF_PROBABILITIES = frozenset({"confidence", "nll", "brier", "logits"})  # columns that mean something where outputs are logits
 _VOTES = frozenset({"label", "vote", "votes_first", "votes_second", "votes_label", "votes", "tokens", "patch_held"})
 _EXPECTED = {  # columns of a cell that has no rows yet
     "corruption": _PREDICTIONS,
@@ -116,16 +117,28 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if not fitting and found.status == "failed":
         fitting = [None]
-    scores = [_score(one, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
+    scores = [
+        Score(one, "undefined", cell.outputs)
+        if _lacks_logits(cell, one)
+        else _score(one, replace(found, rows=rows), resamples, resampler, context)
+        for one in fitting
+    ]
     scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
-        if found.status == "complete" and of.applies(columns):
+        if _lacks_logits(cell, of):
+            scored.missing_reason[of.entry.name] = cell.outputs
+        elif found.status == "complete" and of.applies(columns):
             try:
                 scored.values[of.entry.name] = values_of(of, rows, resamples, resampler, context=context)
             except MetricUndefined as error:
                 scored.missing_reason[of.entry.name] = str(error)
     return scored
+
+
+def _lacks_logits(cell: StoredCell, metric: Metric | None) -> bool:
+    """Whether a metric reads probabilities that a model's outputs do not give, because they are no logits."""
+    return bool(cell.outputs) and metric is not None and not _OF_PROBABILITIES.isdisjoint(metric.entry.needs)
 
 
 def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampler: Resampler, context: MetricContext) -> Score:

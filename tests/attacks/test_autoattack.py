@@ -16,7 +16,7 @@ import pytest
 from robustvit.attacks.autoattack import autoattack
 from robustvit.errors import BadParameter
 from robustvit.evaluation import run as runner
-from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.records.records import read
 from robustvit.records.store import Store

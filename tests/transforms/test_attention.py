@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, SuiteError
-from robustvit.evaluation.plan import Settings, make
+from robustvit.evaluation.plan import make
+from robustvit.evaluation.settings import Settings
 from robustvit.spec.suite_file import read_suite
 from robustvit.transforms.attention import attention_temperature
 

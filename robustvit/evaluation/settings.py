@@ -1,0 +1,45 @@
+"""The settings of a run: where and how fast it computes, and what else it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from robustvit.errors import BadParameter, nearest
+from robustvit.evaluation.time_budget import seconds
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import Overrides
+
+KEPT = ("logits", "adversarial")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how fast a run computes, and what else it keeps. Only `precision`, `view`, `storage` and `seed` are part of a cell.
+
+    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a share in (0, 1).
+    keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are; for a
+    suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
+    """
+
+    device: str = "cpu"
+    batch_size: int | None = None
+    workers: int = 0
+    precision: str = "float32"
+    limit: int | float | None = None
+    seed: int | None = None
+    keep: tuple[str, ...] = ()
+    view: Overrides = field(default_factory=Overrides)
+    storage: Spec | None = None
+    data_dir: Path | None = None
+    budget: str | float | None = None
+
+    def check(self) -> None:
+        """Raises BadParameter for values that no run can have."""
+        for name in self.keep:
+            if name not in KEPT:
+                raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
+        if self.workers < 0 or (self.seed is not None and self.seed < 0):
+            raise BadParameter(f"--workers is {self.workers} and --seed is {self.seed}; both take whole numbers from 0.")
+        if self.budget is not None:
+            seconds(self.budget)
