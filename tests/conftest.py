@@ -16,7 +16,7 @@ from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
-from robustvit.spec.spec import canonical, digest, parse
+from robustvit.spec.spec import Spec, canonical, digest, parse
 
 Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]
 
@@ -63,9 +63,8 @@ def write_store(
         host, _, transforms = model.partition(" → ")
         cell = digest([model, scenario, severity, suite, salt])
         view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
-        store.declare(
-            cell, {"weights": host, "view": view, "data": label or data, "precision": "float32", **_scenario(kind, scenario, severity)}
-        )
+        about = {"data": canonical(Spec(label or data)), "data_fingerprint": "f", "precision": "float32"}
+        store.declare(cell, {"weights": host, "view": view, **about, **_scenario(kind, scenario, severity)})
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})

@@ -82,6 +82,13 @@ def print_gradients(board: Any) -> None:
         err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
 
 
+def print_marked(board: Any) -> None:
+    """Why numbers that are complete are marked, each reason once."""
+    marked = board[(board["status"] == "complete") & (board["reason"] != "")]
+    for model, data, metric, reason in marked[["model", "data", "metric", "reason"]].drop_duplicates().itertuples(index=False):
+        err.print(f"[yellow]?[/] {escape(f'{model} · {metric} on {data}: {reason}')}", highlight=False, soft_wrap=True)
+
+
 def print_averages_without_value(board: Any) -> None:
     """Why averages have no value, each reason once."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "undefined"))]

@@ -10,7 +10,16 @@ import typer
 from rich.markup import escape
 
 from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
-from robustvit.cli.printing import err, out, print_averages_without_value, print_frame, print_gradients, print_summary, print_table
+from robustvit.cli.printing import (
+    err,
+    out,
+    print_averages_without_value,
+    print_frame,
+    print_gradients,
+    print_marked,
+    print_summary,
+    print_table,
+)
 from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +71,7 @@ def leaderboard(
     if format == "table" and output is None:
         print_summary(summary(board.rows), str(store))
         print_gradients(board.rows)
+        print_marked(board.rows)
     else:
         text = export(board, "md" if format == "table" else format, output)
         if output is None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, out, print_averages_without_value, print_gradients, print_summary
+from robustvit.cli.printing import err, out, print_averages_without_value, print_gradients, print_marked, print_summary
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
 
@@ -71,6 +71,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
         )  # fmt: skip
     print_summary(summary(board), f"{done.suite} · {done.store}")
     print_gradients(board)
+    print_marked(board)
     print_averages_without_value(board)
     out.print(_run_summary(done, options), highlight=False)
     for cell, reason in done.failed.items():

@@ -15,6 +15,7 @@ from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
+_FILTERED = ("imagenet-a", "imagenet-o")  # images that a ResNet-50 gets wrong
 _NATURAL = """@inproceedings{hendrycks2021natural,
   title={Natural Adversarial Examples},
   author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
@@ -146,5 +147,5 @@ def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int)
 
 def _opened(name: str, place: Path, folders: Sequence[str], classes: Sequence[str], expected: int, part: str = "") -> FileDataset:
     named = [one for one in (name, part) if one]
-    own = Traits(base="imagenet", scenario="-".join(named), expected=expected)
+    own = Traits(base="imagenet", scenario="-".join(named), expected=expected, filtered=name in _FILTERED)
     return class_folder_dataset(name, place, folders, prefix="/".join(named), classes=classes, readings=readings(classes), traits=own)

@@ -12,6 +12,7 @@ from robustvit.evaluation.macs import count
 from robustvit.evaluation.plan import Plan, PlannedCells, transformed
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.content import encoded_images
 from robustvit.primitives.inference.masked_inference import why_not_droppable
 from robustvit.primitives.model_card import Card
 from robustvit.records.manifest import DataFacts, Manifest, ModelFacts, RequestedCell, SuiteFacts
@@ -141,11 +142,14 @@ def _model_facts(card: Card) -> ModelFacts:
 
 def _data_facts(samples: Samples) -> DataFacts:
     data, own = samples.data, samples.traits
+    encoded = encoded_images(data) is not None or bool(getattr(data, "former_fingerprint", ""))
     known = registry.entries("data").get(data.name.partition(":")[0])
     columns = data.readings[0].columns
     facts = DataFacts(
         label=data.name, name=data.name, base=own.base or data.name, fingerprint=data.fingerprint, classes=len(data.classes), n=len(data),
-        asked=samples.asked, clips=isinstance(data.ids, Frames), expected=own.expected, columns=None if columns is None else list(columns),
+        asked=samples.asked, clips=isinstance(data.ids, Frames), expected=own.expected, filtered=own.filtered or None,
+        identified_by="names, sizes and the bytes of the first 64" if encoded else "its content",
+        columns=None if columns is None else list(columns),
         class_names=list(data.classes) if len(data.classes) <= (_FEW if own.scenario else 1000) else [],
     )  # fmt: skip
     if known is None:

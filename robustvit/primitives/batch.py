@@ -54,10 +54,10 @@ class Traits:
     images were changed before, as tables name it (`fog`, `3`). params: what else distinguishes this data set from its variants. cut: the
     images are squares of so many pixels already, so that a view neither resizes nor crops them for a model of that size. fleeting: there
     are too many images to cache decoded copies, or they are as quickly made again. alike: equal images are expected, as among masks.
-    expected: how many images the whole set has, where that is known. facts: further values of each sample besides its label, N values by
-    the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
-    For frames of clips, `against` is the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`,
-    `#1`, ….
+    expected: how many images the whole set has, where that is known. filtered: whether its images were chosen because models get them
+    wrong, as those of ImageNet-A. facts: further values of each sample besides its label, N values by the column of the Records that takes
+    them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers. For frames of clips, `against` is the
+    number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
     """
 
     base: str = ""
@@ -68,6 +68,7 @@ class Traits:
     fleeting: bool = False
     alike: bool = False
     expected: int | None = None
+    filtered: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 

@@ -56,7 +56,9 @@ class DataFacts:
     """A data set as a run opened it.
 
     base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many
-    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. clips: whether its samples
+    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. identified_by: what its
+    fingerprint covers (None: names and sizes alone, or a version that did not record it). filtered: whether its images were chosen because
+    models get them wrong, so that accuracy at chance is no sign of a fault. clips: whether its samples
     are frames of clips (None: written by a version that did not record it). columns: the logits that its first Reading takes, None for
     all.
     """
@@ -70,6 +72,8 @@ class DataFacts:
     fingerprint: str = ""
     clips: bool | None = None
     expected: int | None = None
+    identified_by: str | None = None
+    filtered: bool | None = None
     columns: list[int] | None = None
     class_names: list[str] = field(default_factory=list)
     source: str | None = None

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pandas as pd
+
 from robustvit.report.certified_curves import certified_results
 from robustvit.report.labels import format_number, sorted_levels, with_spaces
 from robustvit.report.points import point_of, value_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
+from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 
 _LISTED = 6  # names that a notice lists before it counts the rest
-_ORDER = ("failed", "partial")  # of notices; undefined metrics come last
+_ORDER = ("failed", "partial")  # of cells
+_FIRST = ("failed", "at chance", "not comparable", "partial")  # of notices; undefined metrics come last
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something missing: whose, what, and why. status: failed, partial, or that of undefined metrics."""
+    """Something missing or doubtful: whose, what, why. status: failed, at chance, not comparable, partial, or that of undefined metrics."""
 
     status: str
     suite: str
@@ -73,12 +77,13 @@ def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
 
 
 def notices(suites: list[SuiteResults]) -> list[Notice]:
-    """Everything failed, partial or undefined, grouped by reason; failures first."""
+    """Everything failed, at chance, of another version, partial or undefined, grouped by reason; failures first."""
     found = []
     for suite in suites:
         for model in suite.models:
-            found += [*_of_cells(suite, model), *_of_averages(suite, model), *_undefined(suite, model)]
-    return sorted(_merged(found), key=lambda notice: _ORDER.index(notice.status) if notice.status in _ORDER else len(_ORDER))
+            found += [*_marked(suite, model), *_of_cells(suite, model), *_of_averages(suite, model), *_undefined(suite, model)]
+        found += _differing(suite)
+    return sorted(_merged(found), key=lambda notice: _FIRST.index(notice.status) if notice.status in _FIRST else len(_FIRST))
 
 
 def _clean(suite: SuiteResults, model: ModelResults) -> str:
@@ -146,6 +151,21 @@ def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
     return next((f"{with_spaces(column.title)} {value_text(point, column.unit)} on {suite.data}" for column, point in known), "")
+
+
+def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
+    """Complete numbers that have a reason to be doubted."""
+    rows = model.rows[(model.rows["status"] == "complete") & (model.rows["reason"] != "")]
+    for (metric, reason), _ in rows.groupby(["metric", "reason"], sort=False):
+        yield Notice("at chance", suite.name, model.name, str(metric), str(reason))
+
+
+def _differing(suite: SuiteResults) -> Iterator[Notice]:
+    """The models under the same columns as others that were evaluated with other versions, or on other images under one name."""
+    rows = [model.rows.assign(named=model.name) for model in suite.models if len(model.rows)]
+    apart = differences(pd.concat(rows), ["named"]) if rows else {}
+    for (name,), text in apart.items():
+        yield Notice("not comparable", suite.name, name, text, "other models of this suite were evaluated with another version or content")
 
 
 def _of_cells(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from robustvit.errors import MetricUndefined, MissingCells
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
+from robustvit.results.editions import mixed
 from robustvit.statistics.cell_means import CellMeans, Values, score_means
 from robustvit.statistics.estimates import Metric
 from robustvit.statistics.intervals import Resampler
@@ -25,7 +26,7 @@ def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, Metri
     """The averages of each group of cells, and the metrics of cells that fit none of its cells. metrics: by suite.
 
     group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no
-    value.
+    value; one of cells of several versions of a plug-in, or of several contents of a data set, is `undefined`.
     """
     return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
 
@@ -43,12 +44,15 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
             graded = _graded(group, metric)
             for name in dict.fromkeys(one.cell.question.scenario for one in graded):
                 cells = [one for one in graded if one.cell.question.scenario == name]
-                yield Average(cells, _averaged(metric, means[metric.entry.of], name), name)
+                yield Average(cells, _averaged(cells, metric, means[metric.entry.of], name), name)
         elif metric.entry.over == "model":
-            yield Average(_graded(group, metric) or group, _averaged(metric, means[metric.entry.of]))
+            cells = _graded(group, metric) or list(group)
+            yield Average(cells, _averaged(cells, metric, means[metric.entry.of]))
 
 
-def _averaged(metric: Metric, means: CellMeans, *which: str) -> Score:
+def _averaged(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *which: str) -> Score:
+    if reason := mixed(one.edition for one in cells):
+        return Score(metric, "undefined", reason)
     try:
         return Score(metric, "complete", "", score_means(metric, means, *which))
     except MissingCells as error:

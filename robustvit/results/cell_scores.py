@@ -11,6 +11,8 @@ import pandas as pd
 from robustvit.errors import BadParameter, MetricUndefined
 from robustvit.records.cells import CellRows, RowReader, StoredCell
 from robustvit.results import clean_predictions
+from robustvit.results.chance import at_chance
+from robustvit.results.editions import Edition
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
 from robustvit.statistics.cell_means import Values, values_of
@@ -71,7 +73,10 @@ class MetricList:
 
 @dataclass(frozen=True)
 class Score:
-    """The result of a metric: an estimate, or the reason why there is none. metric: None for a failed cell that no metric fits."""
+    """The result of a metric: an estimate, or the reason why there is none; of a complete one, why it is marked.
+
+    metric: None for a failed cell that no metric fits.
+    """
 
     metric: Metric | UnknownMetric | None
     status: str
@@ -83,13 +88,15 @@ class Score:
 class ScoredCell:
     """A cell with its scores. found: what was read, without the rows; columns: those that the rows have, or will have.
 
-    values: of the metrics that averages are of, by name; missing_reason: why there are none.
+    edition: the versions and content that it stands on. values: of the metrics that averages are of, by name; missing_reason: why there are
+    none.
     """
 
     cell: StoredCell
     found: CellRows
     columns: list[str]
     scores: list[Score]
+    edition: Edition = field(default_factory=Edition)
     values: dict[str, Values] = field(default_factory=dict)
     missing_reason: dict[str, str] = field(default_factory=dict)
 
@@ -117,13 +124,9 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if not fitting and found.status == "failed":
         fitting = [None]
-    scores = [
-        Score(one, "undefined", cell.outputs)
-        if _lacks_logits(cell, one)
-        else _score(one, replace(found, rows=rows), resamples, resampler, context)
-        for one in fitting
-    ]
-    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores)
+    scores = [_scored_by(one, cell, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
+    edition = Edition.of(reader.description(cell.question.cell), cell.data)
+    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores, edition)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if _lacks_logits(cell, of):
@@ -134,6 +137,15 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
             except MetricUndefined as error:
                 scored.missing_reason[of.entry.name] = str(error)
     return scored
+
+
+def _scored_by(
+    metric: Metric | None, cell: StoredCell, found: CellRows, resamples: Resamples, resampler: Resampler, context: MetricContext
+) -> Score:  # fmt: skip
+    if _lacks_logits(cell, metric):
+        return Score(metric, "undefined", cell.outputs)
+    made = _score(metric, found, resamples, resampler, context)
+    return made if made.reason else replace(made, reason=at_chance(cell, metric, made.estimate))
 
 
 def _lacks_logits(cell: StoredCell, metric: Metric | None) -> bool:

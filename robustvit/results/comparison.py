@@ -18,6 +18,7 @@ from scipy.special import bdtr
 from robustvit.errors import StoreError, few, nearest
 from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
 from robustvit.records.store import Store
+from robustvit.results.editions import Edition, unequal
 from robustvit.statistics.intervals import holm, paired
 
 ALPHA = 0.05
@@ -30,12 +31,16 @@ _COLUMNS = ("label", "pred", "against")
 
 @dataclass(frozen=True)
 class _Pair:
-    """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b."""
+    """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
+
+    refused: why the two are not compared, "" where they are.
+    """
 
     key: tuple[Any, ...]
     a: StoredCell
     b: StoredCell
     rows: pd.DataFrame
+    refused: str = ""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -58,8 +63,9 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     paired 95 % interval (Bonett and Price's adjusted Wald). only_a, only_b: samples that one alone has correct; p is McNemar's exact test
     on them, p_holm the same corrected over all cells of the suite. verdict: `a better`, `b better`, `no difference shown`, `no shared
     samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), or `clips` (frames are no
-    independent samples, and their labels do not count: see flip_rate there). Raises StoreError for a model that is not there, and where the
-    two share no cell.
+    independent samples, and their labels do not count: see flip_rate there). Cells of other versions of a plug-in, or of other images under
+    one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Raises StoreError for
+    a model that is not there, and where the two share no cell.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in _pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
@@ -99,7 +105,13 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
     if not shared:
         raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
     for key in shared:
-        yield _pair(key, (store, left[key]), (store, right[key]))
+        pair = _pair(key, (store, left[key]), (store, right[key]))
+        yield replace(pair, refused=unequal(*(_edition(store, side[key]) for side in (left, right))))
+
+
+def _edition(store: Store, cell: StoredCell) -> Edition:
+    known = store.knows(cell.question.cell)
+    return Edition.of(store.describe(cell.question.cell) if known else {}, cell.data)
 
 
 def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
@@ -160,8 +172,8 @@ def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
     """The numbers of a pair. sign: −1 where the difference is b − a."""
     ids = {"cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
     n, predicted = len(pair.rows), {"pred_a", "pred_b"} <= set(pair.rows)
-    if n == 0 or not predicted or _of_clips(pair):
-        verdict = "no shared samples" if n == 0 else "clips" if predicted else "no answers"
+    if n == 0 or not predicted or _of_clips(pair) or pair.refused:
+        verdict = pair.refused or ("no shared samples" if n == 0 else "clips" if predicted else "no answers")
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": verdict}
     a, b = _correct(pair)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
@@ -191,6 +203,8 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flipped(pair: _Pair) -> pd.DataFrame:
     question = pair.a.question
+    if pair.refused:
+        raise StoreError(f"{question.scenario} {question.severity} of '{question.data}' is not compared; {pair.refused}.")
     if "pred_a" not in pair.rows or "pred_b" not in pair.rows or _of_clips(pair):
         rows = pd.DataFrame({"sample": [], "label": [], "pred_a": [], "pred_b": []})
     else:

@@ -17,6 +17,7 @@ from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS as GRADIENT_COLUMNS
 from robustvit.results.averages import averages
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
+from robustvit.results.editions import edition_texts
 from robustvit.results.gradient_masking import verdicts
 from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import parse, revive
@@ -59,6 +60,8 @@ class BoardRow:
     environment: str
     repro: str
     gradients: str = ""
+    plugins: str = ""
+    contents: str = ""
 
 
 COLUMNS = {one.name: {"float": "float64", "int": "int64"}.get(str(one.type), str(one.type)) for one in fields(BoardRow)}
@@ -94,9 +97,10 @@ def leaderboard(
     `reason` says why. A metric that does not fit a kind of cell has no row there. seconds are a cell's, on each of its rows; an average's
     are the sum over its cells. `repro` is the command that makes the row again. `gradients`, beside every attack, is `honest …`, `suspect:
     …` or `unchecked: …`: the verdict on the model's gradients from all attacks on it in the store, other suites' too (see
-    robustvit.results.gradient_masking). The same store gives the same table every time. `attrs` has the cards of the models in `models` and
-    the views in `views`, by label. Raises StoreError for a store, suite or model that is not there, UnknownName or BadParameter for a
-    metric.
+    robustvit.results.gradient_masking). `plugins` and `contents` are the versions of what a number was computed with and the beginning of
+    the data's fingerprint (see robustvit.results.editions). The same store gives the same table every time. `attrs` has the cards of the
+    models in `models` and the views in `views`, by label. Raises StoreError for a store, suite or model that is not there, UnknownName or
+    BadParameter for a metric.
     """
     board = build_leaderboard(store, suite=suite, models=models, metrics=metrics)
     board.rows.attrs["models"] = {model: asdict(card) for model, card in board.cards.items()}
@@ -121,20 +125,26 @@ def build_leaderboard(
     averaged = averages(groups, lists, resampler)
     gradients = verdicts(reader, cells, everything)
 
-    rows = []
+    rows, cells_of = [], []
     for group, means in zip(groups, averaged, strict=True):
         rows += [_row_of_cell(one, score, gradients.get(one.cell.question.cell, "")) for one in group for score in one.scores]
         rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
+        cells_of += [[one] for one in group for _ in one.scores] + [one.cells for one in means]
+    texts = edition_texts([[one.edition for one in some] for some in cells_of])
+    rows = [replace(row, plugins=text.plugins, contents=text.contents) for row, text in zip(rows, texts, strict=True)]
     table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
     return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells))
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
-    """The rows of a leaderboard that was written as CSV. Earlier versions wrote the status `n/a` for `undefined`; it is read as that."""
+    """The rows of a leaderboard that was written as CSV.
+
+    Earlier versions wrote the status `n/a` for `undefined`, which it is read as, and had fewer columns.
+    """
     text = [name for name, kind in COLUMNS.items() if kind == "str"]
     found: pd.DataFrame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(text, "str"))
     found["status"] = found["status"].replace("n/a", "undefined")
-    return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
+    return found.reindex(columns=list(COLUMNS)).fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 
 
 def _suite_metrics(store: Store) -> dict[str, MetricList]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
 from robustvit.statistics.estimates import of_measurements, of_votes
@@ -19,14 +20,19 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     """One row per model and suite: clean and shifted top-1, errors by corruption, accuracy under attack, averages, a status; all text.
 
     A number has its interval beside it; one without a value shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing. A ! marks an accuracy under attack of a model whose gradients are suspect; `gradients` is the
-    verdict's word.
+    left out when one of them is missing. A ? marks a clean accuracy that is no better than chance, a ! an accuracy under attack of a model
+    whose gradients are suspect; `gradients` is the verdict's word. Where models of one suite were evaluated with other versions of a
+    plug-in, or on other images under one name, the column `differs` names theirs.
     """
     keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
     names = ["data" if name == "base" else name for name in keys]
-    found = [_summed(dict(zip(names, key, strict=True)), part) for key, part in board.groupby(keys, sort=False)]
+    apart = differences(board, keys)
+    found = [
+        _summed(dict(zip(names, key, strict=True)), part) | ({"differs": apart[key]} if key in apart else {})
+        for key, part in board.groupby(keys, sort=False)
+    ]
     table = pd.DataFrame(found).fillna("")
-    last = [name for name in ("gradients", "status") if name in table]
+    last = [name for name in ("differs", "gradients", "status") if name in table]
     return table[[name for name in table.columns if name not in last] + last]
 
 
@@ -123,7 +129,10 @@ def _doubted(row: pd.Series) -> str:
 
 
 def _cell_text(row: pd.Series) -> str:
-    return str(row["status"]) if np.isnan(row["value"]) else with_interval(row["value"], row["low"], row["high"])
+    if np.isnan(row["value"]):
+        return str(row["status"])
+    marked = " ?" if row["status"] == "complete" and row["reason"] else ""
+    return with_interval(row["value"], row["low"], row["high"]) + marked
 
 
 def _status(part: pd.DataFrame) -> str:

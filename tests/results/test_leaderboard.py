@@ -50,6 +50,8 @@ CONTRACT = [
     "environment",
     "repro",
     "gradients",
+    "plugins",
+    "contents",
 ]
 
 
@@ -229,7 +231,7 @@ def test_the_leaderboard_enters_three_modules_once_each(make_store: Make, answer
         leaderboard(store)
     finally:
         sys.setprofile(None)
-    assert entered == ["cell_scores", "averages", "gradient_masking"]
+    assert entered == ["cell_scores", "averages", "gradient_masking", "editions"]
 
 
 def test_a_summary_has_one_row_per_model(make_store: Make, answered: Columns) -> None:
