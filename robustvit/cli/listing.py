@@ -104,6 +104,9 @@ def data_(
         Path | None,
         typer.Option("--data-dir", help="Search this folder, and first the folder in it of the data's name; not the usual places."),
     ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="With --verify: compare the images with those that this store's rows were computed on.")
+    ] = None,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded images.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +125,7 @@ def data_(
         out.print(f"Freed {cache_folder.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
         return
     if name is not None:
-        _show_data(name, data_dir, verify, as_json)
+        _show_data(name, data_dir, verify, as_json, store)
         return
     if verify:
         raise UsageError("--verify reads every image of one data set; name it: robustvit data imagenet-a --verify.")
@@ -136,12 +139,12 @@ def data_(
     out.print(f"Decoded images take {cache_folder.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
 
 
-def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) -> None:
+def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, store: Path | None) -> None:
     """Prints one data set with its variants; with `verify` what reading every image of it found."""
     from robustvit.cli.commands import data_status
 
     about = data_status.describe(name, data_dir)
-    verdicts = _verdicts(name, data_dir, quiet=as_json) if verify else {}
+    verdicts = _verdicts(name, data_dir, store, quiet=as_json) if verify else {}
     for one in about["variants"]:
         verdict = verdicts.get(data_status.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
@@ -151,10 +154,12 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool) ->
         raise typer.Exit(RobustvitError.exit_code)
 
 
-def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, ImageCheck]:
+def _verdicts(name: str, data_dir: Path | None, store: Path | None, *, quiet: bool) -> dict[str, ImageCheck]:
     """What reading the images of each variant found, by variant; one whose images were among those of the last is not read again."""
     from robustvit.cli.commands import data_status
     from robustvit.cli.commands.data_check import covers, verify
+    from robustvit.records.sample_digests import SampleDigests
+    from robustvit.records.store import Store
 
     found: dict[str, ImageCheck] = {}
     last: Data | None = None
@@ -162,7 +167,8 @@ def _verdicts(name: str, data_dir: Path | None, *, quiet: bool) -> dict[str, Ima
         for variant in data_status.variants(name, data_dir):
             if variant.data is not None and not covers(last, variant.data):
                 last = variant.data
-                found[data_status.variant_name(variant.params)] = verify(last, progress)
+                known = {} if store is None else SampleDigests(Store(store).path, last.fingerprint, last.name).all()
+                found[data_status.variant_name(variant.params)] = verify(last, progress, known)
     return found
 
 
@@ -193,11 +199,17 @@ def _print_verdict(verdict: dict[str, Any]) -> None:
         "unreadable": f"{len(verdict['unreadable']):,} cannot be read: " + "; ".join(verdict["unreadable"][:5]),
         "clashing": f"{_count(verdict['clashing'], 'group')} of equal images under different labels: "
         + few([" = ".join(ids) for ids in verdict["clashing"]]),
+        "changed": f"{len(verdict['changed']):,} are not those that the store's rows were computed on: {few(list(verdict['changed']))}",
         "same": f"{_count(verdict['same'], 'group')} of equal images under one label: " + few([" = ".join(ids) for ids in verdict["same"]]),
     }
     for key, text in findings.items():
         if verdict[key]:
             mark = "[yellow]note:[/]" if key == "same" else "[red]wrong:[/]"
             out.print(f"  {mark} {escape(text)}", highlight=False, soft_wrap=True)
+    compared = f"; {verdict['compared']:,} are those of the store" if verdict["compared"] else ""
     if verdict["right"]:
-        out.print(f"  [green]verified:[/] all {verdict['images']:,} images can be read", highlight=False, soft_wrap=True)
+        out.print(
+            f"  [green]verified:[/] all {verdict['images']:,} images can be read; content {verdict['content']}{compared}",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -52,6 +52,15 @@ class SampleDigests:
         if start <= len(kept) < start + len(ids):
             self._write(shard, np.concatenate((kept[:start], digests)), ids, start)
 
+    def all(self) -> dict[str, bytes]:
+        """Every digest that is kept, by the sample's id."""
+        found: dict[str, bytes] = {}
+        for path in sorted(self.folder.glob("*.parquet")):
+            if len(_digests(path)):
+                rows = pq.read_table(path)
+                found |= dict(zip(rows["sample"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+        return found
+
     def _of(self, shard: int) -> np.ndarray:
         """(n, 16) uint8: the digests that are kept of a shard, of its first n samples."""
         if shard not in self._held:

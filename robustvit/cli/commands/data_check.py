@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,17 +25,25 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """The result of `verify`. unreadable: reasons, one per image; same, clashing: ids of equal images, with one label and with several."""
+    """The result of `verify`.
+
+    unreadable: reasons, one per image; same, clashing: ids of equal images, with one label and with several; changed: ids of images that
+    are not those which the rows of a store were computed on; compared: how many were compared with those. content: a digest of the bytes of
+    all images, 20 hex digits.
+    """
 
     images: int
     unreadable: tuple[str, ...]
     same: tuple[tuple[str, ...], ...]
     clashing: tuple[tuple[str, ...], ...]
+    changed: tuple[str, ...] = ()
+    compared: int = 0
+    content: str = ""
 
     @property
     def right(self) -> bool:
-        """Whether every image can be read and none occurs under two labels."""
-        return not self.unreadable and not self.clashing
+        """Whether every image can be read, none occurs under two labels, and none has changed."""
+        return not self.unreadable and not self.clashing and not self.changed
 
 
 class _Content(NamedTuple):
@@ -42,10 +51,11 @@ class _Content(NamedTuple):
     reason: str = ""
 
 
-def verify(data: Data, report: Report | None = None) -> ImageCheck:
+def verify(data: Data, report: Report | None = None, known: Mapping[str, bytes] | None = None) -> ImageCheck:
     """Reads and decodes every image. Images are equal where their files are, or, for data that is not files, where their pixels are.
 
-    The frames of clips are only decoded, since a clip may not move, and so are images that may be `alike` (see batch.Traits).
+    The frames of clips are only decoded, since a clip may not move, and so are images that may be `alike` (see batch.Traits). known: the
+    digests that a store keeps of the images, by id.
     """
     read: list[_Content] = []
     for start, some in _contents(data):
@@ -56,10 +66,13 @@ def verify(data: Data, report: Report | None = None) -> ImageCheck:
     labels = np.asarray(data.labels)
     several = [len(set(labels[group].tolist())) > 1 for group in groups]
     named = [tuple(data.ids[i] for i in group) for group in groups]
+    compared = [(name, one.digest) for name, one in zip(data.ids, read, strict=True) if name in (known or {}) and not one.reason]
+    total = hashlib.sha256(b"".join(sorted(name.encode() + one.digest for name, one in zip(data.ids, read, strict=True))))
     return ImageCheck(
         len(data), tuple(one.reason for one in read if one.reason),
         tuple(ids for ids, clash in zip(named, several, strict=True) if not clash),
         tuple(ids for ids, clash in zip(named, several, strict=True) if clash),
+        tuple(name for name, digest in compared if digest != (known or {})[name]), len(compared), total.hexdigest()[:20],
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Images that cannot be read, and duplicates."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from robustvit.data.folder import folder
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.imagenet import imagenet
 from robustvit.evaluation.loading import load_data
+from robustvit.primitives.content import read_digested
+from robustvit.records.sample_digests import SampleDigests
+from robustvit.records.store import Store
+from robustvit.spec.sample_order import order
 
 
 @pytest.fixture
@@ -75,3 +80,22 @@ def test_a_part_of_a_set_is_covered_by_the_whole(tmp_path: Path) -> None:
     assert covers(whole, part)
     assert not covers(part, whole)
     assert not covers(None, whole)
+
+
+def test_verify_compares_every_image_with_those_that_a_store_was_computed_on(tmp_path: Path, robustvit: Any) -> None:
+    for i in range(70):
+        path = tmp_path / "images" / str(i % 10) / f"{i:03d}.bmp"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 7, 7)).save(path)
+    data = load_data(f"folder:{tmp_path / 'images'}")
+    digests = np.stack([np.frombuffer(read_digested(data, i).digest, np.uint8) for i in range(70)])
+    positions = order(data.ids)
+    Store(tmp_path / "store", create=True)
+    SampleDigests(tmp_path / "store", data.fingerprint, "folder").keep(0, 0, [data.ids[i] for i in positions], digests[positions])
+    words = ["data", "folder", "--data-dir", tmp_path / "images", "--verify", "--store", tmp_path / "store"]
+    assert "70 are those of the store" in robustvit(*words).out
+    last = positions[-1]  # beyond those whose bytes are in the fingerprint
+    Image.new("RGB", (8, 8), (200, 7, 7)).save(tmp_path / "images" / data.read.paths[last])
+    done = robustvit(*words)
+    assert done.code == 1
+    assert f"wrong: 1 are not those that the store's rows were computed on: {data.ids[last]}" in done.out
