@@ -28,6 +28,10 @@ ELSEWHERE = {
     "wds",
     "imagenet-p",
     "imagenet-boxes",
+    "cifar10",
+    "cifar100",
+    "cifar10-c",
+    "cifar100-c",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]
