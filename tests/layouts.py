@@ -82,6 +82,14 @@ def _kaggle() -> Layout:
     return _flat("ILSVRC/Data/CLS-LOC/val", "LOC_val_solution.csv", sink.getvalue())
 
 
+def _caffe() -> Layout:
+    return _flat("val", "val.txt", "\n".join(f"{path[10:]} {wnids().index(path[:9])}" for path in VAL))
+
+
+def _named() -> Layout:
+    return _val("val")._replace(paths=[f"val/{path[10:-5]}_{path[:9]}.JPEG" for path in VAL])
+
+
 def real_json(first: Sequence[object]) -> str:
     """A real.json whose first entries are given, the others empty."""
     return json.dumps([*first, *([[]] * (50_000 - len(first)))])
@@ -142,6 +150,8 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet, the classes alone": lambda: _val("."),
     "imagenet, flat beside a line each": lambda: _flat("val", "val_labels.txt", "\n".join(path[:9] for path in VAL)),
     "imagenet, as Kaggle unpacks it": _kaggle,
+    "imagenet, flat beside Caffe's list": _caffe,
+    "imagenet, flat with wnids in the names": _named,
     "imagenet with reassessed labels": _real,
     "imagenet-a": lambda: _classes("imagenet-a", ".", listed("imagenet_a"), 200, "imagenet-a"),
     "imagenet-a, its folder": lambda: _classes("imagenet-a", "imagenet-a", listed("imagenet_a"), 200, "imagenet-a"),
