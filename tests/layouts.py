@@ -164,6 +164,9 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet-v2, its plain name": lambda: _classes(
         "imagenet-v2", "imagenetv2-matched-frequency", _numbers(), 1000, "imagenet-v2-matched-frequency", "x.jpeg"
     ),
+    "imagenet-v2, by wnid": lambda: _classes(
+        "imagenet-v2", "imagenetv2-matched-frequency-format-val", wnids(), 1000, "imagenet-v2-matched-frequency", "x.jpeg"
+    ),
     "imagenet-hr, as on the hub": _hub,
     "imagenet-hr, by wnid": lambda: _classes("imagenet-hr", "test", wnids(), 1000, "imagenet-hr", "1.png"),
     "imagenet-hr, by number": lambda: _classes("imagenet-hr", "ImageNet-HR", _numbers(), 1000, "imagenet-hr", "1.png"),
