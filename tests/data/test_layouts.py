@@ -32,6 +32,7 @@ ELSEWHERE = {
     "cifar100",
     "cifar10-c",
     "cifar100-c",
+    "clip-benchmark",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]
