@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from robustvit.data.annotations.imagenet_x import find_factors
 from robustvit.data.annotations.names_with_wnids import labels_in_names, refuse_misplaced, without_wnid
 from robustvit.data.annotations.real_labels import find_real
 from robustvit.data.annotations.validation_labels import find_labels
@@ -45,6 +46,7 @@ def imagenet(
     split: Literal["val", "train"] = "val",
     classes: Literal["all", "imagenet-a", "imagenet-r", "imagenet-o"] = "all",
     labels: Literal["original", "real"] = "original",
+    factors: Literal["none", "top", "multi"] = "none",
 ) -> FileDataset:
     """ImageNet-1k, or any part of it; labels index the thousand sorted wnids whatever classes are present.
 
@@ -53,16 +55,17 @@ def imagenet(
     above. Ids are `imagenet/<split>/<file name without its ending and label>`: the same in every layout. classes: only the images of the
     200 classes of a shifted set, read as that set is, so that the two can be compared. labels: `real` adds the reassessed labels of every
     image (Beyer et al. 2020, Are we done with ImageNet?), from the real.json that `find_real` finds, for the metric top1_real:
-    `fact_real`, none, one or several classes. The samples, and their own labels, stay the same.
+    `fact_real`, none, one or several classes. factors: what sets each image apart from others of its class, as `find_factors` finds it
+    (ImageNet-X, Idrissi et al. 2023), for the metric factor_error_ratio: `fact_pose`, `fact_background`, … The samples, and their own
+    labels, stay the same.
     """
-    if labels == "real" and (split, classes) != ("val", "all"):
-        raise BadParameter("data 'imagenet': labels=real are those of all classes of val; leave split and classes out.")
+    if (labels, factors) != ("original", "none") and (split, classes) != ("val", "all"):
+        raise BadParameter("data 'imagenet': labels=real and factors are those of all classes of val; leave split and classes out.")
     place = _split_folder(need_folder(root, "imagenet"), split)
     found = _in_class_folders(place) if set(subfolders(place)) & set(wnids()) else _flat(place, split)
     if classes != "all":
         return _of_classes(place, found, split, classes)
-    own = Traits(expected=COUNTS[split]) if labels == "original" else _reassessed(place, found.listing)
-    return _opened(place, found, split, wnids(), own)
+    return _opened(place, found, split, wnids(), _annotated(place, found, split, labels, factors))
 
 
 def _opened(place: Path, found: Labelled, split: str, classes: Sequence[str], traits: Traits) -> FileDataset:
@@ -72,10 +75,13 @@ def _opened(place: Path, found: Labelled, split: str, classes: Sequence[str], tr
     )
 
 
-def _reassessed(place: Path, found: Listing) -> Traits:
-    """The traits of the validation images with the reassessed labels as facts."""
-    real = find_real(place, [file.stem for file in found.files])
-    return Traits(params=(("labels", "real"),), expected=COUNTS["val"], facts={"fact_real": real})
+def _annotated(place: Path, found: Labelled, split: str, labels: str, factors: str) -> Traits:
+    """The traits of the images of a split, with reassessed labels and factors as facts where they are wanted."""
+    stems = [file.stem for file in found.listing.files]
+    real = {"fact_real": find_real(place, stems)} if labels == "real" else {}
+    varied = find_factors(place, stems, found.labels, factors) if factors != "none" else {}
+    params = tuple((key, value) for key, value in (("labels", labels), ("factors", factors)) if value not in ("original", "none"))
+    return Traits(params=params, expected=COUNTS[split], facts={**real, **varied})
 
 
 def _of_classes(place: Path, found: Labelled, split: str, classes: str) -> FileDataset:
