@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from robustvit.data.annotations.wnids import listed, wnids
+from robustvit.data.imagenet_d import objects
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF
 
 SIZE = (48, 40)  # (width, height) of an image; those that are released cropped have 224 x 224
@@ -139,6 +140,10 @@ def _in9(variant: str) -> Layout:
     return _classes(f"imagenet-9?variant={variant}", f"bg_challenge/{variant}/val", IN9, 9, variant, "fg_x.JPEG", size=CUT)
 
 
+def _imagenet_d() -> Layout:
+    return _classes("imagenet-d?nuisance=material", "ImageNet-D/material", list(objects()), 113, "imagenet-d-material", "x.png")
+
+
 def _corrupted(address: str, below: str) -> Layout:
     names = [f"{below}/{wnid}/ILSVRC2012_val_{i + 1:08}.JPEG" for i, wnid in enumerate(wnids())]
     scenario = address.partition("corruption=")[2].partition("&")[0]
@@ -171,6 +176,7 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet-hr, by wnid": lambda: _classes("imagenet-hr", "test", wnids(), 1000, "imagenet-hr", "1.png"),
     "imagenet-hr, by number": lambda: _classes("imagenet-hr", "ImageNet-HR", _numbers(), 1000, "imagenet-hr", "1.png"),
     "imagenet-stylized": lambda: _classes("imagenet-stylized", "val", wnids(), 1000, "imagenet-stylized", "1.png", size=CUT),
+    "imagenet-d": _imagenet_d,
     "objectnet": lambda: _objectnet(""),
     "objectnet, unpacked": lambda: _objectnet("objectnet-1.0/"),
     **{f"imagenet-9, {variant}": functools.partial(_in9, variant) for variant in ("original", "only_bg_t")},
