@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from robustvit.data.annotations.wnids import listed, wnids
+from robustvit.data.imagenet_d import objects
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF
 
 SIZE = (48, 40)  # (width, height) of an image; those that are released cropped have 224 x 224
@@ -82,6 +83,14 @@ def _kaggle() -> Layout:
     return _flat("ILSVRC/Data/CLS-LOC/val", "LOC_val_solution.csv", sink.getvalue())
 
 
+def _caffe() -> Layout:
+    return _flat("val", "val.txt", "\n".join(f"{path[10:]} {wnids().index(path[:9])}" for path in VAL))
+
+
+def _named() -> Layout:
+    return _val("val")._replace(paths=[f"val/{path[10:-5]}_{path[:9]}.JPEG" for path in VAL])
+
+
 def real_json(first: Sequence[object]) -> str:
     """A real.json whose first entries are given, the others empty."""
     return json.dumps([*first, *([[]] * (50_000 - len(first)))])
@@ -131,6 +140,10 @@ def _in9(variant: str) -> Layout:
     return _classes(f"imagenet-9?variant={variant}", f"bg_challenge/{variant}/val", IN9, 9, variant, "fg_x.JPEG", size=CUT)
 
 
+def _imagenet_d() -> Layout:
+    return _classes("imagenet-d?nuisance=material", "ImageNet-D/material", list(objects()), 113, "imagenet-d-material", "x.png")
+
+
 def _corrupted(address: str, below: str) -> Layout:
     names = [f"{below}/{wnid}/ILSVRC2012_val_{i + 1:08}.JPEG" for i, wnid in enumerate(wnids())]
     scenario = address.partition("corruption=")[2].partition("&")[0]
@@ -142,6 +155,8 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet, the classes alone": lambda: _val("."),
     "imagenet, flat beside a line each": lambda: _flat("val", "val_labels.txt", "\n".join(path[:9] for path in VAL)),
     "imagenet, as Kaggle unpacks it": _kaggle,
+    "imagenet, flat beside Caffe's list": _caffe,
+    "imagenet, flat with wnids in the names": _named,
     "imagenet with reassessed labels": _real,
     "imagenet-a": lambda: _classes("imagenet-a", ".", listed("imagenet_a"), 200, "imagenet-a"),
     "imagenet-a, its folder": lambda: _classes("imagenet-a", "imagenet-a", listed("imagenet_a"), 200, "imagenet-a"),
@@ -154,10 +169,14 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet-v2, its plain name": lambda: _classes(
         "imagenet-v2", "imagenetv2-matched-frequency", _numbers(), 1000, "imagenet-v2-matched-frequency", "x.jpeg"
     ),
+    "imagenet-v2, by wnid": lambda: _classes(
+        "imagenet-v2", "imagenetv2-matched-frequency-format-val", wnids(), 1000, "imagenet-v2-matched-frequency", "x.jpeg"
+    ),
     "imagenet-hr, as on the hub": _hub,
     "imagenet-hr, by wnid": lambda: _classes("imagenet-hr", "test", wnids(), 1000, "imagenet-hr", "1.png"),
     "imagenet-hr, by number": lambda: _classes("imagenet-hr", "ImageNet-HR", _numbers(), 1000, "imagenet-hr", "1.png"),
     "imagenet-stylized": lambda: _classes("imagenet-stylized", "val", wnids(), 1000, "imagenet-stylized", "1.png", size=CUT),
+    "imagenet-d": _imagenet_d,
     "objectnet": lambda: _objectnet(""),
     "objectnet, unpacked": lambda: _objectnet("objectnet-1.0/"),
     **{f"imagenet-9, {variant}": functools.partial(_in9, variant) for variant in ("original", "only_bg_t")},

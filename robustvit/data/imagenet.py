@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from robustvit.data.annotations.imagenet_x import find_factors
+from robustvit.data.annotations.names_with_wnids import labels_in_names, refuse_misplaced, without_wnid
 from robustvit.data.annotations.real_labels import find_real
 from robustvit.data.annotations.validation_labels import find_labels
 from robustvit.data.annotations.wnids import class_indices, listed, readings, wnids
@@ -24,7 +26,8 @@ COUNTS = {"val": 50_000, "train": 1_281_167}
     url="https://www.image-net.org/challenges/LSVRC/2012/",
     licence="ImageNet terms of access: non-commercial research and education",
     rules="Register at https://www.image-net.org, download ILSVRC2012_img_val.tar and sort it into val/<wnid>/, or leave it flat beside "
-    "the development kit or Kaggle's LOC_val_solution.csv. Then --data-dir FOLDER. Scores are by tradition on all 50,000 images of val. "
+    "the development kit, Kaggle's LOC_val_solution.csv or Caffe's val.txt (names that end in their wnid need "
+    "none of them). Then --data-dir FOLDER. Scores are by tradition on all 50,000 images of val. "
     "For labels=real put real.json of https://github.com/google-research/reassessed-imagenet (Apache-2.0) beside them.",
     citation="""@article{russakovsky2015imagenet,
   title={{ImageNet} Large Scale Visual Recognition Challenge},
@@ -43,37 +46,42 @@ def imagenet(
     split: Literal["val", "train"] = "val",
     classes: Literal["all", "imagenet-a", "imagenet-r", "imagenet-o"] = "all",
     labels: Literal["original", "real"] = "original",
+    factors: Literal["none", "top", "multi"] = "none",
 ) -> FileDataset:
     """ImageNet-1k, or any part of it; labels index the thousand sorted wnids whatever classes are present.
 
-    root: holds `<split>/`, `ILSVRC/Data/CLS-LOC/<split>/` or the images themselves, as `<wnid>/*.JPEG` or, for val, flat
-    (`ILSVRC2012_val_00000001.JPEG`, …) with one of the label files that `find_labels` knows, beside them or above.
-    Ids are `imagenet/<split>/<file name without its ending>`: the same in every layout. classes: only the images of the 200 classes of a
-    shifted set, read as that set is, so that the two can be compared. labels: `real` adds the reassessed labels of every image
-    (Beyer et al. 2020, Are we done with ImageNet?), from the real.json that `find_real` finds, for the metric top1_real: `fact_real`,
-    none, one or several classes. The samples, and their own labels, stay the same.
+    root: holds `<split>/`, `ILSVRC/Data/CLS-LOC/<split>/` or the images themselves, as `<wnid>/*.JPEG`, or flat with names that carry
+    their label (`ILSVRC2012_val_00000001_n01751748.JPEG`) or, for val, with one of the label files that `find_labels` knows, beside them or
+    above. Ids are `imagenet/<split>/<file name without its ending and label>`: the same in every layout. classes: only the images of the
+    200 classes of a shifted set, read as that set is, so that the two can be compared. labels: `real` adds the reassessed labels of every
+    image (Beyer et al. 2020, Are we done with ImageNet?), from the real.json that `find_real` finds, for the metric top1_real:
+    `fact_real`, none, one or several classes. factors: what sets each image apart from others of its class, as `find_factors` finds it
+    (ImageNet-X, Idrissi et al. 2023), for the metric factor_error_ratio: `fact_pose`, `fact_background`, … The samples, and their own
+    labels, stay the same.
     """
-    if labels == "real" and (split, classes) != ("val", "all"):
-        raise BadParameter("data 'imagenet': labels=real are those of all classes of val; leave split and classes out.")
+    if (labels, factors) != ("original", "none") and (split, classes) != ("val", "all"):
+        raise BadParameter("data 'imagenet': labels=real and factors are those of all classes of val; leave split and classes out.")
     place = _split_folder(need_folder(root, "imagenet"), split)
     found = _in_class_folders(place) if set(subfolders(place)) & set(wnids()) else _flat(place, split)
     if classes != "all":
         return _of_classes(place, found, split, classes)
-    own = Traits(expected=COUNTS[split]) if labels == "original" else _reassessed(place, found.listing)
-    return _opened(place, found, split, wnids(), own)
+    return _opened(place, found, split, wnids(), _annotated(place, found, split, labels, factors))
 
 
 def _opened(place: Path, found: Labelled, split: str, classes: Sequence[str], traits: Traits) -> FileDataset:
-    ids = [f"imagenet/{split}/{file.stem}" for file in found.listing.files]
+    ids = [f"imagenet/{split}/{without_wnid(file.stem)}" for file in found.listing.files]
     return file_dataset(
         "imagenet", place, found.listing, ids=ids, labels=found.labels, classes=classes, readings=readings(classes), traits=traits
     )
 
 
-def _reassessed(place: Path, found: Listing) -> Traits:
-    """The traits of the validation images with the reassessed labels as facts."""
-    real = find_real(place, [file.stem for file in found.files])
-    return Traits(params=(("labels", "real"),), expected=COUNTS["val"], facts={"fact_real": real})
+def _annotated(place: Path, found: Labelled, split: str, labels: str, factors: str) -> Traits:
+    """The traits of the images of a split, with reassessed labels and factors as facts where they are wanted."""
+    stems = [file.stem for file in found.listing.files]
+    real = {"fact_real": find_real(place, stems)} if labels == "real" else {}
+    varied = find_factors(place, stems, found.labels, factors) if factors != "none" else {}
+    params = tuple((key, value) for key, value in (("labels", labels), ("factors", factors)) if value not in ("original", "none"))
+    return Traits(params=params, expected=COUNTS[split], facts={**real, **varied})
 
 
 def _of_classes(place: Path, found: Labelled, split: str, classes: str) -> FileDataset:
@@ -103,6 +111,7 @@ def _in_class_folders(place: Path) -> Labelled:
     refuse_unknown_wnids("imagenet", place, f" For other classes use --data folder:{place}.")
     present = subfolders(place)
     found = list_classes(place, present)
+    refuse_misplaced(place, [file.without_ending for file in found.listing.files])
     return Labelled(found.listing, [class_indices()[present[label]] for label in found.labels])
 
 
@@ -113,6 +122,11 @@ def _flat(place: Path, split: str) -> Labelled:
             f"data 'imagenet': {place} holds neither folders named by wnid (n01440764, …) nor images; "
             f"it holds {some_subfolders(place)} and {found.ignored} files."
         )
-    if split != "val":
-        raise DataMissing(f"data 'imagenet': the images of {split} must lie in folders named by wnid; those in {place} lie flat.")
-    return Labelled(found, find_labels(place, [file.stem for file in found.files]))
+    stems = [file.stem for file in found.files]
+    labels = find_labels(place, stems) if split == "val" else labels_in_names(place, stems)
+    if labels is None:
+        raise DataMissing(
+            f"data 'imagenet': the images of {split} must lie in folders named by wnid, or carry their wnid at the end of their names "
+            f"(…_n01440764.JPEG); those in {place} lie flat."
+        )
+    return Labelled(found, labels)

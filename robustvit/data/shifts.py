@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 from robustvit.data.annotations.wnids import listed, readings, wnids
-from robustvit.data.formats.class_folders import class_folder_dataset
-from robustvit.data.formats.files import FileDataset
+from robustvit.data.formats.class_folders import class_folder_dataset, list_all_classes
+from robustvit.data.formats.files import FileDataset, file_dataset
 from robustvit.data.formats.listing import first_folder, need_folder, subfolders
 from robustvit.errors import DataMissing, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _FILTERED = ("imagenet-a", "imagenet-o")  # images that a ResNet-50 gets wrong
+_NUMBERS = tuple(str(label) for label in range(1000))
 _NATURAL = """@inproceedings{hendrycks2021natural,
   title={Natural Adversarial Examples},
   author={Hendrycks, Dan and Zhao, Kevin and Basart, Steven and Steinhardt, Jacob and Song, Dawn},
@@ -99,8 +100,7 @@ def imagenet_sketch(root: Path | None) -> FileDataset:
     url="https://huggingface.co/datasets/vaishaal/ImageNetV2",
     licence="MIT (code); the images' own terms",
     rules="Unpack imagenetv2-matched-frequency.tar.gz and its two siblings into one folder (10,000 images each, folders named 0 to 999 by "
-    "class), "
-    "then --data-dir FOLDER.",
+    "class, or renamed to wnids), then --data-dir FOLDER.",
     citation="""@inproceedings{recht2019imagenet,
   title={Do {ImageNet} Classifiers Generalize to {ImageNet}?},
   author={Recht, Benjamin and Roelofs, Rebecca and Schmidt, Ludwig and Shankar, Vaishaal},
@@ -113,11 +113,19 @@ def imagenet_v2(
 ) -> FileDataset:
     """ImageNetV2, one of its three sets.
 
-    root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or is that folder. In it are the folders 0 … 999: the class index
-    as a number, whatever the order of names. The three sets have the same layout, so only the name of the folder above identifies the set.
+    root: holds `imagenetv2-<split>/` or `imagenetv2-<split>-format-val/`, or is that folder. In it are the folders 0 … 999, the class index
+    as a number, whatever the order of names, or as many folders named by wnid. The three sets have the same layout, so only the name of
+    the folder above identifies the set. Ids are `imagenet-v2/<split>/<class index>/<file name without its ending>` in both layouts.
     """
     here = _set(need_folder(root, "imagenet-v2"), split)
-    return _opened("imagenet-v2", here, [str(label) for label in range(len(wnids()))], wnids(), 10_000, split)
+    folders = wnids() if set(subfolders(here)) & set(wnids()) else _NUMBERS
+    found = list_all_classes("imagenet-v2", here, folders)
+    stems = (file.without_ending.partition("/")[2] for file in found.listing.files)
+    ids = [f"imagenet-v2/{split}/{label}/{stem}" for label, stem in zip(found.labels, stems, strict=True)]
+    own = Traits(base="imagenet", scenario=f"imagenet-v2-{split}", expected=10_000)
+    return file_dataset(
+        "imagenet-v2", here, found.listing, ids=ids, labels=found.labels, classes=wnids(), readings=readings(wnids()), traits=own
+    )
 
 
 def _set(place: Path, split: str) -> Path:
@@ -129,23 +137,18 @@ def _set(place: Path, split: str) -> Path:
     if os.path.basename(os.path.abspath(place)) in named:
         return place
     held = subfolders(place)
-    unnamed = "0" in held or "999" in held
+    unnamed = bool({*_NUMBERS, *wnids()} & set(held))
     why = (
         f"its folders {few(held)} are classes, which are the same in all three sets" if unnamed else f"it holds {few(held) or 'no folders'}"
     )
     raise DataMissing(
         f"data 'imagenet-v2': {place} holds no {named[1]}/ or {named[0]}/ and has neither name itself; {why}. "
-        f"Name the folder of the classes 0 … 999 of this set {named[1]}, and give it or the one above."
+        f"Name the folder of the thousand classes of this set {named[1]}, and give it or the one above."
     )
 
 
 def _subset(name: str, root: Path | None, classes: Sequence[str], expected: int) -> FileDataset:
     place = need_folder(root, name)
     inner = first_folder(place / one for one in (name, name.removeprefix("imagenet-")))
-    return _opened(name, inner or place, classes, classes, expected)
-
-
-def _opened(name: str, place: Path, folders: Sequence[str], classes: Sequence[str], expected: int, part: str = "") -> FileDataset:
-    named = [one for one in (name, part) if one]
-    own = Traits(base="imagenet", scenario="-".join(named), expected=expected, filtered=name in _FILTERED)
-    return class_folder_dataset(name, place, folders, prefix="/".join(named), classes=classes, readings=readings(classes), traits=own)
+    own = Traits(base="imagenet", scenario=name, expected=expected, filtered=name in _FILTERED)
+    return class_folder_dataset(name, inner or place, classes, prefix=name, classes=classes, readings=readings(classes), traits=own)

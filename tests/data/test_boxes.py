@@ -106,12 +106,13 @@ def test_boxes_of_other_classes_do_not_count(disk):
     assert (imagenet_boxes(disk, keep="foreground")[0].image[:30] == MEAN).all()
 
 
-def test_kaggles_table_says_the_same_as_the_annotations(disk):
+@pytest.mark.parametrize("head", [["ImageId,PredictionString"], ["\ufeffImageId,PredictionString"], []], ids=["header", "BOM", "none"])
+def test_kaggles_table_says_the_same_as_the_annotations(disk, head):
     before = imagenet_boxes(disk, keep="background")
     for name in NAMES:
         place(disk, name).unlink()
     rows = [f"{name.partition('/')[2]},{wnids()[5]} 0 0 9 9 {name[:9]} {' '.join(map(str, SMALL))} " for name in NAMES]
-    (disk / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]))
+    (disk / "LOC_val_solution.csv").write_text("\n".join([*head, *rows]), encoding="utf-8")
     after = imagenet_boxes(disk, keep="background")
     assert (after.fingerprint, after.ids) == (before.fingerprint, before.ids)
 

@@ -51,6 +51,119 @@ def test_flat_images_take_their_labels_from_kaggles_table(plant, tmp_path):
     assert labels_of(imagenet(tmp_path)) == EXPECTED
 
 
+CSV_ROWS = [(path.removesuffix(".JPEG"), wnid) for path, wnid in zip(FLAT, (DOG, FISH, DOG), strict=True)]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ImageId,PredictionString\n" + "".join(f"{name},{wnid} 111 108 230 366 \n" for name, wnid in CSV_ROWS),
+        "ImageId,Class\r\n" + "".join(f"{name},{wnid}\r\n" for name, wnid in CSV_ROWS),
+        "ImageId,Class\n" + "".join(f"{name}.JPEG,{wnids().index(wnid)}\n" for name, wnid in CSV_ROWS),
+        "".join(f"{name},{wnid}\n" for name, wnid in CSV_ROWS),
+    ],
+    ids=["Kaggle's", "of classes", "of indices", "without a header"],
+)
+@pytest.mark.parametrize("name", ["LOC_val_solution.csv", "val_labels.csv"])
+def test_a_table_may_have_a_mark_and_any_header_or_none(plant, tmp_path, name, content, mark):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / name).write_bytes((mark + content).encode())
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "BOM"])
+def test_a_list_of_wnids_may_begin_with_a_mark(plant, tmp_path, mark):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / "val_labels.txt").write_bytes(f"{mark}{DOG}\n{FISH}\n{DOG}\n".encode())
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
+
+
+def caffe(*labels, prefix=""):
+    """The lines of a val.txt."""
+    return "".join(f"{prefix}{name} {label}\n" for name, label in zip(FLAT, labels, strict=True))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [caffe(207, 1, 207), "\ufeff" + caffe(207, 1, 207), caffe(207, 1, 207, prefix="val/"), caffe(DOG, FISH, DOG)],
+    ids=["names", "BOM", "paths", "wnids"],
+)
+def test_flat_images_take_their_labels_from_a_class_index_beside_each_name(plant, tmp_path, content):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / "val.txt").write_text(content, encoding="utf-8")
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
+
+
+def test_caffes_synsets_give_the_order_of_its_indices(plant, tmp_path):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / "val.txt").write_text(caffe(999 - 207, 999 - 1, 999 - 207))
+    (tmp_path / "synsets.txt").write_text("\n".join(reversed(wnids())))
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
+    (tmp_path / "synsets.txt").write_text("\n".join(wnids()[:999]))
+    with pytest.raises(DataUnreadable, match=r"synsets\.txt is not a list of ImageNet's 1000 wnids"):
+        imagenet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (caffe(1, 2, 3), r"its numbers, 1 to 3, are not class indices .* Running numbers, as in Kaggle's ImageSets/CLS-LOC/val\.txt"),
+        (caffe(207, 1, 1000), "its numbers, 1 to 1000, are not class indices 0 to 999"),
+        (caffe(207, FISH, 207), "2 of 3 entries are not ImageNet wnids"),
+        (
+            "".join(f"{name}\n" for name in FLAT),
+            r"3 rows are not a file name and a class; the first is \['ILSVRC2012_val_0",
+        ),
+        ("a.JPEG 1\n", "has 1 rows; 3 of the 3 images have no label"),
+    ],
+)
+def test_numbers_that_are_no_class_indices_are_refused(plant, tmp_path, content, reason):
+    plant(tmp_path / "val", *FLAT)
+    (tmp_path / "val.txt").write_text(content)
+    with pytest.raises(DataUnreadable, match=reason):
+        imagenet(tmp_path)
+
+
+def test_a_list_that_only_names_the_images_hides_no_better_file_above_it(plant, tmp_path):
+    plant(tmp_path / "ILSVRC/val", *FLAT)
+    (tmp_path / "ILSVRC/val/val.txt").write_text(caffe(1, 2, 3))
+    (tmp_path / "val_labels.txt").write_text(f"{DOG}\n{FISH}\n{DOG}\n")
+    assert labels_of(imagenet(tmp_path / "ILSVRC")) == EXPECTED
+
+
+NAMED = tuple(f"{path.removesuffix('.JPEG')}_{wnid}.JPEG" for path, wnid in zip(FLAT, (DOG, FISH, DOG), strict=True))
+
+
+def test_names_that_end_in_their_wnid_are_labels_enough(plant, tmp_path):
+    assert labels_of(imagenet(plant(tmp_path, *NAMED))) == EXPECTED
+
+
+def test_training_images_with_their_wnid_in_the_name_may_lie_flat(plant, tmp_path):
+    data = imagenet(plant(tmp_path, f"train/{FISH}_10026_{FISH}.JPEG", f"train/{DOG}_1_{DOG}.JPEG"), split="train")
+    assert labels_of(data) == {f"imagenet/train/{FISH}_10026": 1, f"imagenet/train/{DOG}_1": 207}
+
+
+def test_a_wnid_in_the_name_changes_neither_id_nor_label_in_class_folders(plant, tmp_path):
+    plant(tmp_path / "val", *(f"{path.rpartition('_')[2].removesuffix('.JPEG')}/{path}" for path in NAMED))
+    assert labels_of(imagenet(tmp_path)) == EXPECTED
+    plant(tmp_path / "val", f"{FISH}/ILSVRC2012_val_00000009_{DOG}.JPEG")
+    with pytest.raises(DataUnreadable, match=f"1 images in .* lie in folders of other classes than they name: {FISH}/.*9_{DOG}"):
+        imagenet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ("ILSVRC2012_val_00000004.JPEG", r"3 of the 4 images .* carry their wnid .* and 1 do not: ILSVRC2012_val_00000004\."),
+        ("ILSVRC2012_val_00000004_n01443538.JPEG", r"1 wnids in the names .* none of the thousand: n01443538\. Did you mean 'n01443537'"),
+    ],
+)
+def test_names_with_wnids_that_cannot_be_right_are_refused(plant, tmp_path, extra, reason):
+    with pytest.raises(DataUnreadable, match=reason):
+        imagenet(plant(tmp_path, *NAMED, extra))
+
+
 @pytest.fixture
 def kit(plant, tmp_path):
     """Flat images beside a development kit whose own numbers are not the sorted order."""

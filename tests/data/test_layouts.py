@@ -28,6 +28,11 @@ ELSEWHERE = {
     "wds",
     "imagenet-p",
     "imagenet-boxes",
+    "cifar10",
+    "cifar100",
+    "cifar10-c",
+    "cifar100-c",
+    "clip-benchmark",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]

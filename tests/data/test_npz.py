@@ -64,6 +64,67 @@ def test_arrays_of_the_wrong_shape_kind_or_range_are_refused(save, arrays, reaso
         npz(save(**arrays))
 
 
+MED = {
+    f"{split}_{kind}": array[count:]
+    for count, split in enumerate(("train", "val", "test"))
+    for kind, array in (("images", IMAGES[..., 0]), ("labels", LABELS.astype(np.uint8)[:, None]))
+}
+
+
+@pytest.fixture
+def medmnist(tmp_path):
+    """A file with MedMNIST's names, whose grey images have no channels and whose labels have a column."""
+
+    def write(**arrays):
+        np.savez(tmp_path / "breastmnist.npz", **{**MED, **arrays})
+        return tmp_path / "breastmnist.npz"
+
+    return write
+
+
+@pytest.mark.parametrize(("split", "first"), [(None, 2), ("test", 2), ("val", 1), ("train", 0)])
+def test_a_split_of_medmnist_is_read_grey_as_three_channels(medmnist, split, first):
+    data = npz(medmnist(), split=split)
+    assert data.labels.tolist() == LABELS[first:].tolist()
+    assert data.ids[0] == f"npz/{split or 'test'}/000000"
+    assert data[0].image.shape == (5, 6, 3)
+    assert all((data[0].image[..., channel] == IMAGES[first, ..., 0]).all() for channel in range(3))
+
+
+def test_colour_images_and_arrays_with_one_channel_are_read(medmnist):
+    assert (npz(medmnist(test_images=IMAGES[2:]))[1].image == IMAGES[3]).all()
+    assert (npz(medmnist(test_images=IMAGES[2:, ..., :1]))[1].image[..., 2] == IMAGES[3, ..., 0]).all()
+
+
+def test_a_file_with_plain_names_beside_splits_is_read_by_them(medmnist):
+    assert len(npz(medmnist(images=IMAGES, labels=LABELS))) == 4
+    assert len(npz(medmnist(images=IMAGES, labels=LABELS), split="test")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"test_images": np.zeros((2, 28, 28, 28), np.uint8)}, r"images are \(2, 28, 28, 28\) uint8; they must be"),
+        (
+            {"test_labels": np.zeros((2, 14), np.uint8)},
+            r"labels are \(2, 14\) uint8; they must be \(2,\) whole numbers",
+        ),
+    ],
+    ids=["volumes", "several labels an image"],
+)
+def test_sets_of_medmnist_that_are_no_classification_of_images_are_refused(medmnist, arrays, reason):
+    with pytest.raises(DataUnreadable, match=reason):
+        npz(medmnist(**arrays))
+
+
+def test_a_split_that_a_file_does_not_have_is_refused_with_those_it_has(save, tmp_path):
+    with pytest.raises(DataUnreadable, match="no array 'val_images'; it has no arrays of splits"):
+        npz(save(), split="val")
+    np.savez(tmp_path / "part.npz", train_images=IMAGES, train_labels=LABELS)
+    with pytest.raises(DataUnreadable, match="no array 'test_images'; it has train_images"):
+        npz(tmp_path / "part.npz")
+
+
 def test_a_file_without_labels_cut_short_or_of_another_kind_is_refused(tmp_path, save):
     np.savez(tmp_path / "bare.npz", images=IMAGES)
     np.save(tmp_path / "single.npy", IMAGES)

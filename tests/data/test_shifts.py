@@ -61,6 +61,26 @@ def test_class_folders_without_images_are_counted_and_named(tmp_path):
         imagenet_o(tmp_path)
 
 
+def test_the_second_validation_set_is_the_same_in_folders_named_by_wnid(tmp_path):
+    one = planted(tmp_path / "numbers", LAYOUTS["imagenet-v2, its plain name"]())
+    other = tmp_path / "wnids" / "imagenetv2-matched-frequency"
+    other.mkdir(parents=True)
+    for label, wnid in enumerate(wnids()):
+        shutil.copytree(one / "imagenetv2-matched-frequency" / str(label), other / wnid)
+    before, after = imagenet_v2(one), imagenet_v2(other)
+    assert dict(zip(before.ids, before.labels.tolist(), strict=True)) == dict(zip(after.ids, after.labels.tolist(), strict=True))
+    assert before.fingerprint == after.fingerprint
+    shutil.copytree(other / wnids()[5], other / "5")
+    with pytest.raises(DataUnreadable, match="1 of 1001 folders are not among its 1000 classes: 5"):
+        imagenet_v2(other)
+
+
+def test_class_folders_of_no_known_set_are_refused_by_wnid_too(tmp_path):
+    (tmp_path / wnids()[3]).mkdir()
+    with pytest.raises(DataMissing, match=rf"its folders {wnids()[3]} are classes, which are the same in all three sets"):
+        imagenet_v2(tmp_path)
+
+
 def test_folders_of_the_second_validation_set_are_numbers(tmp_path):
     data = imagenet_v2(planted(tmp_path, LAYOUTS["imagenet-v2"]()), split="top-images")
     labels = dict(zip(data.ids, data.labels.tolist(), strict=True))
@@ -88,7 +108,7 @@ def test_a_folder_named_after_a_set_is_that_set_alone(tmp_path):
 @pytest.mark.parametrize("split", ["matched-frequency", "threshold-0.7", "top-images"])
 def test_class_folders_that_no_name_says_the_set_of_are_refused(tmp_path, split):
     root = planted(tmp_path, LAYOUTS["imagenet-v2"]()) / "imagenetv2-top-images-format-val"
-    with pytest.raises(DataMissing, match=rf"Name the folder of the classes 0 … 999 of this set imagenetv2-{split}, "):
+    with pytest.raises(DataMissing, match=rf"Name the folder of the thousand classes of this set imagenetv2-{split}, "):
         imagenet_v2(root.rename(tmp_path / "imagenet-v2"), split=split)
 
 

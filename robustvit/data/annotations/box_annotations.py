@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from PIL import Image, UnidentifiedImageError
 
+from robustvit.data.annotations.names_with_wnids import without_wnid
 from robustvit.data.annotations.validation_labels import CSV, label_folders
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.formats.listing import read_text
@@ -98,7 +99,7 @@ def _corners(words: Sequence[str]) -> Corners:
 
 
 def _of_table(images: FileDataset, path: Path) -> Callable[[int], Boxes]:
-    lines = (line.partition(",") for line in read_text(path).splitlines()[1:])
+    lines = (line.partition(",") for line in read_text(path).splitlines())  # a header is the row of no image
     table = {name: words.split() for name, _, words in lines}
 
     def boxes(index: int) -> Boxes:
@@ -146,4 +147,4 @@ def _checked(width: int, height: int, corners: Sequence[Corners]) -> Boxes:
 
 
 def _stem(images: FileDataset, index: int) -> str:
-    return images.read.paths[index].rpartition("/")[2].rpartition(".")[0]
+    return without_wnid(images.read.paths[index].rpartition("/")[2].rpartition(".")[0])

@@ -81,7 +81,7 @@ def need_folder(root: Path | None, name: str) -> Path:
 def read_text(path: Path) -> str:
     """The text of a file. Raises DataUnreadable where it cannot be read or is not UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataUnreadable(f"{path} cannot be read: {error}.") from error
 
