@@ -17,6 +17,7 @@ from robustvit.errors import DataMissing, DataUnreadable, ModelError, few
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import bound_rows
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.pixels import of_levels
 from robustvit.primitives.reading import Reading
@@ -99,7 +100,7 @@ class _Pairs:
 
     def _wrong(self, rows: Tensor, behind: Tensor) -> Tensor:
         with torch.no_grad():
-            logits = self.model(torch.where(self.foreground[rows], self.images[rows], of_levels(behind)))
+            logits = bound_rows(self.model, rows)(torch.where(self.foreground[rows], self.images[rows], of_levels(behind)))
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(f"model '{self.model.card.label}' gives logits that are not finite numbers for a foreground on a background.")
         return self.reading.read(logits).argmax(dim=1) != self.labels[rows]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from robustvit.attacks.losses import cross_entropy, dlr, dlr_targeted, untargeted, wrong_classes
+from robustvit.attacks.losses import Target, cross_entropy_loss, dlr_loss, dlr_towards, wrong_classes
 from robustvit.primitives import norms
 from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
@@ -32,40 +31,47 @@ _RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # l1: factor on eps and share of 
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"),
+    passes=("steps", "restarts", "eot"), version=2,
 )  # fmt: skip
 def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
+    target: Target = "label",
 ) -> Crafted:  # fmt: skip
     """APGD (Croce and Hein 2020, in l1 2021) on the cross-entropy.
 
     eps: radius in pixel units; write 4/255. steps: of each run. restarts: random starts; each attacks the samples that are still robust.
-    eot: gradients averaged at each step, for models with randomness of their own. In l1 each run goes through balls of radius 3, 2 and 1
-    eps, as in the l1 paper. Differs from the papers: a sample stops at its first misclassified iterate, which changes no success, and
-    random starts belong to samples.
+    eot: gradients averaged at each step, for models with randomness of their own. target: as for pgd. In l1 each run goes through balls of
+    radius 3, 2 and 1 eps, as in the l1 paper. Losses and gradients are those of the log odds, with which the cross-entropy rises and falls:
+    they take the same steps, and go on where it rounds to 0. Differs from the papers: with eot all draws weigh alike, where the mean
+    cross-entropy weighs each by 1 − p(label); a sample stops at its first misclassified iterate, which changes no success; and random
+    starts belong to samples.
     """
-    return _restarted(model, images, labels, draws, cross_entropy, eps, norm, steps, restarts, eot)
+    search = Search(model, images, labels, draws)
+    return _restarted(search, cross_entropy_loss(search, target), eps, norm, steps, restarts, eot)
 
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"),
+    passes=("steps", "restarts", "eot"), version=2,
 )  # fmt: skip
 def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 100, restarts: Count = 1, eot: Count = 1,
+    target: Target = "label",
 ) -> Crafted:  # fmt: skip
     """APGD (Croce and Hein 2020, in l1 2021) on the difference of logits ratio, which does not change when logits are scaled or shifted.
 
-    Parameters and differences from the papers as for apgd_ce.
+    target: as for pgd; with one the ratio is the targeted, as in apgd_t. Other parameters, and a sample's early stop and random starts, as
+    for apgd_ce.
     """
-    return _restarted(model, images, labels, draws, dlr, eps, norm, steps, restarts, eot)
+    search = Search(model, images, labels, draws)
+    return _restarted(search, dlr_loss(search, target), eps, norm, steps, restarts, eot)
 
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot", "targets"),
+    passes=("steps", "restarts", "eot", "targets"), version=2,
 )  # fmt: skip
 def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -73,30 +79,22 @@ def apgd_t(
 ) -> Crafted:  # fmt: skip
     """APGD (Croce and Hein 2020) on the targeted difference of logits ratio, one run for each of the most likely wrong classes.
 
-    targets: how many classes, by their logits on the clean image; at most all but one. Other parameters and differences from the papers as
-    for apgd_ce.
+    targets: how many classes, by their logits on the clean image; at most all but one. The ratio takes four classes; of three, see
+    `losses.dlr_targeted`. Other parameters, and a sample's early stop and random starts, as for apgd_ce.
     """
     search = Search(model, images, labels, draws)
     ranked = wrong_classes(search)
     for restart in range(restarts):
         for turn in range(min(targets, ranked.shape[1])):
             rows = search.active
-            _run(search, rows, _targeted(labels, ranked[:, turn]), draws.at(f"{restart}/target {turn}")[rows], eps, norm, steps, eot)
+            _run(search, rows, dlr_towards(labels, ranked[:, turn]), draws.at(f"{restart}/target {turn}")[rows], eps, norm, steps, eot)
     return search.outcome()
 
 
-def _targeted(labels: Tensor, targets: Tensor) -> Loss:
-    return lambda logits, rows: dlr_targeted(logits, labels[rows], targets[rows])
-
-
-def _restarted(
-    model: Classifier, images: Tensor, labels: Tensor, draws: Draws, loss: Callable[[Tensor, Tensor], Tensor],
-    eps: float, norm: Norm, steps: int, restarts: int, eot: int,
-) -> Crafted:  # fmt: skip
-    search = Search(model, images, labels, draws)
+def _restarted(search: Search, loss: Loss, eps: float, norm: Norm, steps: int, restarts: int, eot: int) -> Crafted:
     for restart in range(restarts):
         rows = search.active
-        _run(search, rows, untargeted(loss, labels), draws.at(restart)[rows], eps, norm, steps, eot)
+        _run(search, rows, loss, search.draws.at(restart)[rows], eps, norm, steps, eot)
     return search.outcome()
 
 

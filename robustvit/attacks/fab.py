@@ -14,7 +14,7 @@ from robustvit.primitives.attack_search import Crafted, Evaluation, Loss, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count, Radius
-from robustvit.primitives.norms import Norm, per_sample, random_start, size
+from robustvit.primitives.norms import Norm, boundary_distance, nonzero_scale, per_sample, random_start, size
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
@@ -38,6 +38,7 @@ _BACK = 0.9  # an adversarial iterate is moved back to this share of its perturb
     url="https://arxiv.org/abs/1907.02044",
     citation=_CITATION,
     passes="targeted_passes",
+    version=2,
 )
 def fab_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -68,6 +69,7 @@ def fab_t(
     url="https://arxiv.org/abs/1907.02044",
     citation=_CITATION,
     passes="any_class_passes",
+    version=2,
 )
 def fab(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -125,12 +127,15 @@ def _gap(search: Search, toward: Tensor) -> Loss:
 
 
 def _nearest_plane(search: Search, state: _State, toward: Tensor, norm: Norm) -> Evaluation:
-    """The evaluation whose decision boundary is nearest to first order, among the classes (N, C)."""
-    dual = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[norm]
+    """The evaluation whose decision boundary is nearest to first order, among the classes (N, C).
+
+    Its loss and gradient are divided by the gradient's largest value: the boundary stays where it is, whatever the scale of the logits.
+    """
     best, least = None, torch.full((len(state.rows),), torch.inf, device=state.at.device)
     for column in range(toward.shape[1]):
         new = search.query_gradient(state.rows, state.at, _gap(search, toward[:, column]), candidates=False)
-        away = new.loss.abs() / new.gradient.flatten(1).norm(p=dual, dim=1).clamp_min(_TINY)
+        away, scale = boundary_distance(new.loss, new.gradient, norm), nonzero_scale(new.gradient)
+        new = new._replace(loss=new.loss / scale, gradient=new.gradient / per_sample(scale, new.gradient))
         nearer = away < least
         least = torch.where(nearer, away, least)
         best = new if best is None else Evaluation(*(torch.where(per_sample(nearer, a), a, b) for a, b in zip(new, best, strict=True)))

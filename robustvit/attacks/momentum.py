@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from robustvit.attacks.fgsm_pgd import clip_to_ball
-from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.attacks.losses import log_odds, untargeted
 from robustvit.primitives.attack_search import Crafted, PixelFunction, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count, Radius
-from robustvit.primitives.norms import Norm, per_sample, project, steepest
+from robustvit.primitives.norms import Norm, divided_by_mean, project, steepest
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
@@ -27,7 +27,6 @@ Share = Annotated[float, Ge(0), Le(1)]
 GradientRule: TypeAlias = Callable[[Search, Tensor, Tensor, Draws, bool], Tensor]
 """A search, rows, their pixels, their draws at this step, and whether the pixels are candidates → the gradient to follow."""
 
-_TINY = 1e-12
 _MI = """@inproceedings{dong2018boosting,
   title={Boosting Adversarial Attacks with Momentum},
   author={Dong, Yinpeng and Liao, Fangzhou and Pang, Tianyu and Su, Hang and Zhu, Jun and Hu, Xiaolin and Li, Jianguo},
@@ -65,8 +64,9 @@ class Schedule(NamedTuple):
 
 
 @attack(
-    severity="eps", family="transfer", source="Dong et al. 2018", url="https://arxiv.org/abs/1710.06081", citation=_MI, passes=("steps",)
-)
+    severity="eps", family="transfer", source="Dong et al. 2018", url="https://arxiv.org/abs/1710.06081", citation=_MI, passes=("steps",),
+    version=2,
+)  # fmt: skip
 def mi_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
@@ -82,23 +82,23 @@ def mi_fgsm(
 
 
 @attack(
-    severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI, passes="step_passes"
-)
+    severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI, passes="step_passes",
+    version=2,
+)  # fmt: skip
 def ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0, early: bool = True,
 ) -> Crafted:  # fmt: skip
     """NI-FGSM (Lin et al. 2020): mi_fgsm with the gradient taken one step of momentum ahead (Nesterov). Parameters as for mi_fgsm.
 
-    Differs from the paper, which divides gradients by their l1 norm: then the step ahead is too small to matter. As in its authors' code,
-    gradients are divided by the mean of their absolute values.
+    Differs from the paper as its authors' code does: by the l1 norm, the step ahead would be too small to matter.
     """
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early, ahead=True)
 
 
 @attack(
     severity="eps", family="transfer", source="Lin et al. 2020", url="https://arxiv.org/abs/1908.06281", citation=_NI,
-    passes=("steps", "copies"),
+    passes=("steps", "copies"), version=2,
 )  # fmt: skip
 def si_ni_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -107,7 +107,7 @@ def si_ni_fgsm(
 ) -> Crafted:  # fmt: skip
     """SI-NI-FGSM (Lin et al. 2020): ni_fgsm with the gradient averaged over copies of the image scaled by 1, 1/2, 1/4, …
 
-    copies: how many, by default the paper's. Other parameters as for mi_fgsm, differences from the paper as for ni_fgsm.
+    copies: how many, by default the paper's; all weigh alike (the paper's cross-entropy: by 1 − p). Otherwise as mi_fgsm and ni_fgsm.
     """
 
     def scaled(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
@@ -118,8 +118,9 @@ def si_ni_fgsm(
 
 
 @attack(
-    severity="eps", family="transfer", source="Xie et al. 2019", url="https://arxiv.org/abs/1803.06978", citation=_DI, passes="step_passes"
-)
+    severity="eps", family="transfer", source="Xie et al. 2019", url="https://arxiv.org/abs/1803.06978", citation=_DI, passes="step_passes",
+    version=2,
+)  # fmt: skip
 def di_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -141,8 +142,9 @@ def di_fgsm(
 
 
 @attack(
-    severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI, passes=("steps",)
-)
+    severity="eps", family="transfer", source="Dong et al. 2019", url="https://arxiv.org/abs/1904.02884", citation=_TI, passes=("steps",),
+    version=2,
+)  # fmt: skip
 def ti_fgsm(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
     *, eps: Radius, norm: Norm = "linf", steps: Count = 10, step: Radius | None = None, decay: Decay = 1.0,
@@ -177,8 +179,7 @@ def iterate(
         gradient = rule(search, rows, where, draws.at(turn)[rows], turn > 0 and not apart)
         if not apart:
             rows, start, at, momentum, gradient = _keep_active(search, rows, start, at, momentum, gradient)
-        gradient = gradient / per_sample(gradient.flatten(1).abs().mean(dim=1), gradient).clamp_min(_TINY)
-        momentum = schedule.decay * momentum + gradient
+        momentum = schedule.decay * momentum + divided_by_mean(gradient)
         moved = project(at - start + schedule.step * steepest(momentum, schedule.norm), schedule.eps, schedule.norm)
         at = clip_to_ball(start, moved, schedule.eps, schedule.norm)
         if apart:
@@ -199,24 +200,22 @@ def _keep_active(search: Search, rows: Tensor, *others: Tensor) -> tuple[Tensor,
 
 
 def plain_gradient(search: Search, rows: Tensor, at: Tensor, draws: Draws, candidates: bool) -> Tensor:
-    """The gradient of the cross-entropy at the iterates."""
-    return search.query_gradient(rows, at, untargeted(cross_entropy, search.labels), candidates=candidates).gradient
+    """The gradient of the cross-entropy at the iterates, as that of the log odds: divided by its mean it is the same."""
+    return search.query_gradient(rows, at, untargeted(log_odds, search.labels), candidates=candidates).gradient
 
 
 def gradient_through(search: Search, rows: Tensor, at: Tensor, function: PixelFunction) -> Tensor:
-    """The gradient, with respect to the pixels, of the cross-entropy of `function` of them."""
-    return search.query_gradient(rows, at, untargeted(cross_entropy, search.labels), candidates=False, through=function).gradient
+    """The gradient, with respect to the pixels, of the log odds of `function` of them, which point as the cross-entropy's do."""
+    return search.query_gradient(rows, at, untargeted(log_odds, search.labels), candidates=False, through=function).gradient
 
 
 def resized_and_padded(pixels: Tensor, uniforms: Tensor, chance: float, smallest: float) -> Tensor:
-    """Images (n, 3, s, s) reduced (nearest neighbour) and padded with zeros to their size, each with probability `chance`.
+    """Images (n, 3, H, W) reduced (nearest neighbour) and padded with zeros to their size, each with probability `chance`.
 
-    uniforms: (n, 4) numbers in [0, 1): whether an image is resized, its size, and the row and column of its position.
+    uniforms: (n, 4) numbers in [0, 1): whether an image is resized, its share of both sides, and the row and column of its position.
     """
-    side = pixels.shape[-1]
-    reduced = (side * (smallest + (1.0 - smallest) * uniforms[:, 1])).round().clamp_min(1.0)
-    size = torch.where(uniforms[:, 0] < chance, reduced, float(side))[:, None]
-    down, across = (_source(position[:, None], size, side) for position in (uniforms[:, 2], uniforms[:, 3]))
+    share = smallest + (1.0 - smallest) * uniforms[:, 1]
+    down, across = (_axis(share, uniforms[:, 0] < chance, uniforms[:, 2 + axis], side) for axis, side in enumerate(pixels.shape[2:]))
     each = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     found = pixels[each, :, down.pixel[:, :, None], across.pixel[:, None, :]].permute(0, 3, 1, 2)
     return found * (down.inside[:, :, None] & across.inside[:, None, :])[:, None]
@@ -229,8 +228,10 @@ class _Source(NamedTuple):
     inside: Tensor
 
 
-def _source(position: Tensor, size: Tensor, side: int) -> _Source:
-    first = (position * (side - size + 1)).floor()
+def _axis(share: Tensor, resized: Tensor, position: Tensor, side: int) -> _Source:
+    reduced = (side * share).round().clamp_min(1.0)
+    size = torch.where(resized, reduced, float(side))[:, None]
+    first = (position[:, None] * (side - size + 1)).floor()
     at = torch.arange(side, device=position.device) - first
     return _Source((at * side / size).floor().clamp(0, side - 1).long(), (at >= 0) & (at < size))
 

@@ -128,7 +128,7 @@ def _places_at(search: Search, position: str, draws: Draws, count: int, size: in
     height, width = search.images.shape[2:]
     if position == "attention":
         search.queries += 1
-        received = attention_maps.received_attention(search.model, search.images, None)
+        received = attention_maps.received_attention(search.model_of(torch.arange(len(search.images))), search.images, None)
         return best_places(interpolate(received[:, None], (height, width), mode="nearest")[:, 0], count, size, offset)
     return random_places(draws, count, height, width, size, offset).to(search.images.device)
 
@@ -232,7 +232,8 @@ def _stepped(running: _Running, gradient: Tensor, step: float) -> Tensor:
 
 def _crafted(search: Search, best: _Best) -> Crafted:
     at = best.at.float()
-    return Crafted(best.images, {**search.outcome().columns, "value_patch_row": at[:, 0], "value_patch_column": at[:, 1]})
+    columns = {**search.outcome().columns, "value_patch_row": at[:, 0], "value_patch_column": at[:, 1]}
+    return Crafted(best.images, columns, best.queries < _NEVER)
 
 
 def patch_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.attacks.losses import log_odds, untargeted
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.attack_search import Crafted, Evaluation, Search, input_gradient
 from robustvit.primitives.classifier import Classifier
@@ -17,7 +17,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.attention_maps import forward_with_attention, probe_token_grid, received_attention
 from robustvit.primitives.inference.token_grid import TokenGrid
 from robustvit.primitives.limits import Count
-from robustvit.primitives.norms import per_sample
+from robustvit.primitives.norms import per_sample, unit
 from robustvit.spec.registry import attack
 
 Position = Literal["attention", "saliency", "random"]
@@ -31,14 +31,13 @@ _CITATION = """@inproceedings{fu2022patchfool,
 _DECAY, _EVERY = 0.95, 10  # factor on the step size, every so many steps
 _FIRST, _SECOND, _GUARD = 0.9, 0.999, 1e-8  # Adam's default constants
 _LEAST = 1e-12  # clips attention before the logarithm; far below 1/T for any T tokens
-_TINY = 1e-24  # guards the division by a squared gradient that is zero
 
 
 @attack(
     severity="patches", family="patch", source="Fu et al. 2022", url="https://arxiv.org/abs/2203.08392", citation=_CITATION,
     rules="Patches are whole tokens of the model and replaced: no pixel outside them changes, those inside may take any value in [0, 1]. "
     "A sample counts as misclassified at whichever step it was.",
-    passes=("steps",),
+    passes=("steps",), version=2,
 )  # fmt: skip
 def patch_fool(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -54,9 +53,10 @@ def patch_fool(
     a block's attention loss conflicts with that of the cross-entropy, its component along that is removed (PCGrad). A model with fewer than
     four blocks has no attention loss. Raises ModelError for a model whose attention maps cannot be captured.
 
-    Differs from the paper: a sample stops once it is misclassified, where the authors evaluate the last step alone; conflicts are projected
-    by PCGrad's formula, where their code divides by a norm in place of its square; and the attention of all patches counts, where their
-    code takes the first.
+    Differs from the paper: the cross-entropy is followed by the gradient of the log odds, which does not vanish where the model is sure,
+    so that the attention loss does not take over there; a sample stops once it is misclassified, where the authors evaluate the last step
+    alone; conflicts are projected by PCGrad's formula, where their code divides by a norm in place of its square; and the attention of all
+    patches counts, where their code takes the first.
     """
     search, place = Search(model, images, labels, draws), probe_token_grid(model)
     tokens = _selected_tokens(search, place, patches, position, layer)
@@ -88,8 +88,8 @@ class _Patch:
     def initial(cls, images: Tensor, tokens: Tensor, place: TokenGrid, draws: Draws) -> _Patch:
         """Patches of uniformly random pixels in place of the tokens. tokens: (N, P), counted row by row of the grid."""
         covered = torch.zeros(len(images), place.rows * place.columns, dtype=torch.bool, device=images.device).scatter_(1, tokens, True)
-        side = images.shape[-1] // place.columns
-        mask = covered.view(-1, 1, place.rows, place.columns).repeat_interleave(side, 2).repeat_interleave(side, 3)
+        height, width = (side // count for side, count in zip(images.shape[2:], (place.rows, place.columns), strict=True))
+        mask = covered.view(-1, 1, place.rows, place.columns).repeat_interleave(height, 2).repeat_interleave(width, 3)
         noise = draws.at("start").uniform(*images.shape[1:]).to(images)
         zero = torch.zeros_like(images)
         return cls(torch.where(mask, noise, images), mask, tokens + place.prefix, zero, zero.clone())
@@ -124,13 +124,13 @@ def _selected_tokens(search: Search, place: TokenGrid, patches: int, position: P
 def _attention_received(search: Search, layer: int) -> Tensor:
     """The attention that each token receives, (N, rows, columns)."""
     search.queries += 1
-    return received_attention(search.model, search.images, layer)
+    return received_attention(search.model_of(torch.arange(len(search.images))), search.images, layer)
 
 
 def _saliency(search: Search, place: TokenGrid) -> Tensor:
     """The sum of the absolute input gradient over each token's pixels, (N, rows, columns)."""
     rows, (height, width) = search.active, search.model.size
-    gradient = search.query_gradient(rows, search.images, untargeted(cross_entropy, search.labels), candidates=False).gradient
+    gradient = search.query_gradient(rows, search.images, untargeted(log_odds, search.labels), candidates=False).gradient
     saliency = (gradient * search.model.std).abs().sum(dim=1)  # type: ignore[operator]
     return saliency.reshape(len(rows), place.rows, height // place.rows, place.columns, width // place.columns).sum(dim=(2, 4))
 
@@ -149,8 +149,8 @@ def _evaluate_tile(search: Search, rows: Tensor, patch: _Patch, weight: float) -
     """As `_evaluate`, of a tile or less, and the number of gradients computed."""
     leaf = patch.pixels.detach().requires_grad_(True)
     with torch.enable_grad():
-        output = forward_with_attention(search.model, leaf)
-        losses = cross_entropy(output.logits, search.labels[rows])
+        output = forward_with_attention(search.model_of(rows), leaf)
+        losses = log_odds(output.logits, search.labels[rows])
         pulls = [_attention_loss(layer, patch.tokens) for layer in output.maps[1 : len(output.maps) // 2]] if weight else []
     inside = patch.mask * search.model.std  # type: ignore[operator]
     total = error = input_gradient(losses, leaf, retain_graph=bool(pulls)) * inside
@@ -167,5 +167,6 @@ def _attention_loss(attention: Tensor, tokens: Tensor) -> Tensor:
 
 def _without_conflict(gradient: Tensor, leader: Tensor) -> Tensor:
     """Each sample's gradient without its component along `leader` where the two conflict (PCGrad, Yu et al. 2020)."""
-    along = (gradient * leader).flatten(1).sum(dim=1) / leader.flatten(1).square().sum(dim=1).clamp_min(_TINY)
-    return gradient - per_sample(along.clamp_max(0.0), gradient) * leader
+    axis = unit(leader)
+    along = (gradient * axis).flatten(1).sum(dim=1)
+    return gradient - per_sample(along.clamp_max(0.0), gradient) * axis

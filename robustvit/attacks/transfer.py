@@ -11,6 +11,7 @@ from torch import Tensor
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec
@@ -41,7 +42,7 @@ def transfer(
     attacks take all their steps. queries and gradients count those of the surrogate; steps is −1, because only the last image is evaluated.
     The paper also trains surrogates on labels queried from the target; here the surrogate is given.
     """
-    returned = attack(surrogate.bound(draws), images, labels, draws)
+    returned = attack(keyed_by(surrogate, draws), images, labels, draws)
     crafted = returned if isinstance(returned, Crafted) else Crafted(returned)
     return Crafted(crafted.images, _of_surrogate(crafted.columns))
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from robustvit.attacks.fgsm_pgd import clip_to_ball
-from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.attacks.losses import log_odds, log_odds_at, untargeted
 from robustvit.errors import GradientAbsent
-from robustvit.primitives.attack_search import Crafted, Loss, Search
+from robustvit.primitives.attack_search import GRADIENTS, Crafted, Loss, Search
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -46,7 +46,7 @@ _ABSENT = 0.01  # largest share of samples without a gradient that a fit accepts
     severity="eps", family="universal", fit="fit_perturbation", url="https://arxiv.org/abs/1610.08401", citation=_CITATION,
     source="Moosavi-Dezfooli et al. 2017; fitted by ascent on a clipped loss as in Shafahi et al. 2020",
     rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice.",
-    passes="fit_passes",
+    passes="fit_passes", version=2,
 )  # fmt: skip
 def uap(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, artifact: Mapping[str, Tensor],
@@ -59,6 +59,8 @@ def uap(
     epochs: passes over them. step: step size, default eps/5, decaying to a hundredth of it along a cosine. clip: a sample's cross-entropy
     counts only up to this, so that a few images do not dominate. Fitted once for all images; each costs one query here. Differs from
     Moosavi-Dezfooli et al., who add up minimal perturbations of single images, as Shafahi et al. do: ascent on the clipped loss of batches.
+    Differs from both: the loss is the log odds, clipped where the cross-entropy reaches `clip`. Every sample that counts weighs alike,
+    where the mean cross-entropy weighs each by 1 − p(label) and loses those that the model is sure of.
     """
     search = Search(model, images, labels, draws)
     rows = search.active
@@ -72,11 +74,12 @@ def fit_perturbation(
     model: Classifier, load_batch: LoadBatch, draws: Draws,
     *, eps: float, train: Data, norm: Norm, samples: int, epochs: int, step: float | None, clip: float,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """The perturbation (1, 3, H, W): projected ascent on the mean clipped cross-entropy of batches, in an order drawn for each epoch."""
+    """The perturbation (1, 3, H, W): projected ascent on the mean clipped log odds of batches, in an order drawn for each epoch."""
+    most = log_odds_at(clip)
 
     def gradient(batch: Batch, delta: Tensor, draws: Draws) -> MeanGradient:
         moved = (batch.images + delta).clamp(0.0, 1.0)
-        gradients, absent = clipped_gradients(model, batch, moved, untargeted(cross_entropy, batch.labels), clip, draws)
+        gradients, absent = clipped_gradients(model, batch, moved, untargeted(log_odds, batch.labels), most, draws)
         return MeanGradient(gradients.mean(dim=0, keepdim=True), absent)
 
     def stepped(delta: Tensor, gradient: Tensor, decay: float) -> Tensor:
@@ -88,7 +91,7 @@ def fit_perturbation(
 
 
 class MeanGradient(NamedTuple):
-    """The mean gradient of a batch, and the number of its samples whose gradient is zero although their loss counts."""
+    """The mean gradient of a batch, and the number of its samples whose gradient is zero, although their loss counts, or not finite."""
 
     gradient: Tensor
     absent: int
@@ -102,7 +105,7 @@ def ascend(
 
     The order is drawn for each epoch. gradient: of a batch at a value, with draws of the batch's samples. stepped: the value after a step
     along a gradient, given the decay of the step size, from 1 to 0.01 along a cosine. Raises GradientAbsent, naming the attack, where more
-    than 1 % of the gradients are zero or missing.
+    than 1 % of the gradients are zero, missing or not finite.
     """
     turns, turn, absent = epochs * -(-len(chosen) // _ROWS), 0, 0
     for epoch in range(epochs):
@@ -117,19 +120,23 @@ def ascend(
 
 
 def clipped_gradients(model: Classifier, batch: Batch, moved: Tensor, loss: Loss, clip: float, draws: Draws) -> tuple[Tensor, int]:
-    """The gradients of each sample's loss at the pixels `moved`, zero where the loss reaches `clip`; and how many others are zero."""
-    search = Search(model.bound(draws), batch.images, batch.labels, draws)
+    """The gradients of each sample's loss at the pixels `moved`, and how many are zero or not finite.
+
+    Where the loss reaches `clip` the gradient is zero, which does not count.
+    """
+    search = Search(model, batch.images, batch.labels, draws)
     evaluation = search.query_gradient(torch.arange(len(batch), device=model.device), moved, loss)
     counted = evaluation.loss < clip
-    absent = int((counted & (evaluation.gradient.flatten(1) == 0).all(dim=1)).sum())
+    broken = search.outcome().columns["gradient"] == GRADIENTS.index("not finite")
+    absent = int((broken | counted & (evaluation.gradient.flatten(1) == 0).all(dim=1)).sum())
     return torch.where(per_sample(counted, evaluation.gradient), evaluation.gradient, 0.0), absent
 
 
 def _refuse_absent(name: str, absent: int, total: int, model: Classifier) -> None:
     if absent > _ABSENT * total:
         raise GradientAbsent(
-            f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero or missing for {absent} of {total} samples "
-            "that it is fitted to. Fit it to the model that this one was made of, and evaluate this one on the images."
+            f"attack '{name}': model '{model.card.label}' gives an input gradient that is zero, missing or not finite for {absent} of "
+            f"{total} samples that it is fitted to. Fit it to the model that this one was made of, and evaluate this one on the images."
         )
 
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.attacks.losses import log_odds, untargeted
 from robustvit.attacks.universal import LoadBatch, MeanGradient, ascend, clipped_gradients, fit_passes  # noqa: F401 (named by `passes`)
 from robustvit.errors import BadParameter
 from robustvit.primitives.attack_search import Crafted, Loss, Search
@@ -60,7 +60,7 @@ class Placement(NamedTuple):
     source="Brown et al. 2017, Adversarial Patch; smoothness and printable colours after Sharif et al. 2016",
     rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice. The pixels "
     "under the patch are replaced; every image gets it once, at a place, size and angle drawn for that image.",
-    passes="fit_passes",
+    passes="fit_passes", version=2,
 )  # fmt: skip
 def universal_patch(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, artifact: Mapping[str, Tensor],
@@ -77,8 +77,9 @@ def universal_patch(
     order. epochs: passes over them, each with new placements. step: step size along the gradient's sign, decaying to a hundredth of it
     along a cosine. The patch is (3, s, s) with s = `largest` of the image's shorter side: `Store.artifact_of(cell)["patch"]`.
 
-    Differs from the papers: printable means `black`, `white` and `smoothness` alone, where Sharif et al. also measure the distance of
-    colours from those of one printer; and a sample's loss counts only up to a bound.
+    The objective is the mean over images of the log odds against the label, or for the target, each up to 9, less the smoothness. Differs
+    from the papers: their mean cross-entropy weighs an image by 1 − p and loses those that the model is sure of; and printable means
+    `black`, `white` and `smoothness` alone, where Sharif et al. also measure the distance of colours from those of one printer.
     """
     _refuse_tiny(images.shape[2:], smallest)
     search = Search(model, images, labels, draws)
@@ -97,9 +98,9 @@ def fit_patch(
 ) -> dict[str, Tensor]:  # fmt: skip
     """The patch (3, s, s): ascent along the sign of the mean gradient of batches, in an order and with placements drawn for each epoch.
 
-    The objective is the mean cross-entropy of the label, or with a target its negative of the target, minus `smoothness` times the total
-    variation. Images of the target class are left out. Raises BadParameter for a target, a range of colours or sizes that does not exist,
-    GradientAbsent where the model gives no gradient.
+    The objective is the mean log odds against the label, or for the target, minus `smoothness` times the total variation. Images of the
+    target class are left out. Raises BadParameter for a target, a range of colours or sizes that does not exist, GradientAbsent where the
+    model gives no gradient.
     """
     placement, side = Placement(smallest, largest, rotation, shape), max(2, round(largest * min(model.size)))
     _refuse(model, target, black, white, placement)
@@ -148,15 +149,14 @@ def _patch_gradient(model: Classifier, batch: Batch, patch: Tensor, placement: P
     leaf = patch.detach().requires_grad_(True)
     with torch.enable_grad():
         moved = placed(batch.images, leaf, draws.at("placement").uniform(4).to(batch.images), placement)
-    clip = _CLIP if target is None else math.inf
-    gradients, absent = clipped_gradients(model, batch, moved.detach(), _objective(batch.labels, target), clip, draws)
+    gradients, absent = clipped_gradients(model, batch, moved.detach(), _objective(batch.labels, target), _CLIP, draws)
     return MeanGradient(torch.autograd.grad(moved, leaf, gradients / len(batch))[0], absent)
 
 
 def _objective(labels: Tensor, target: int | None) -> Loss:
     if target is None:
-        return untargeted(cross_entropy, labels)
-    return lambda logits, rows: -cross_entropy(logits, torch.full_like(rows, target))
+        return untargeted(log_odds, labels)
+    return lambda logits, rows: -log_odds(logits, torch.full_like(rows, target))
 
 
 def _total_variation_gradient(patch: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import bound_rows
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.votes import Votes, require_finite
@@ -40,7 +41,7 @@ def gaussian(
     sigma: standard deviation of the noise, in pixel units (pixels are in [0, 1], noisy ones are not clipped). selection: votes that
     select the class; samples: further votes that bound its probability from below, one-sided, by Clopper and Pearson. Where that bound is
     at most one half the model abstains, pred −1, radius 0. The probability is over the noise, which is keyed by the sample: the
-    certificate is the same each time.
+    certificate is the same each time. Of a model with randomness of its own it holds for the one draw that the sample has.
     """
     rows = max(1, model.tile // len(images)) if len(images) else 1
     with torch.no_grad(), model.unbounded_pixels():
@@ -58,9 +59,11 @@ def gaussian(
 def _votes(model: Classifier, images: Tensor, draws: Draws, sigma: float, count: int, rows: int) -> Tensor:
     """(N, K) how often each class is predicted under noise. rows: noisy copies of each image at once."""
     total: Tensor | None = None
+    each = torch.arange(len(images), device=images.device)
     for start in range(0, count, rows):
         noise = torch.stack([draws.at(turn).normal(*images.shape[1:]) for turn in range(start, min(start + rows, count))])
-        logits = require_finite(model((images + sigma * noise.to(images)).flatten(0, 1)), model.card.label, "noisy images")
+        noisy = (images + sigma * noise.to(images)).flatten(0, 1)
+        logits = require_finite(bound_rows(model, each.repeat(len(noise)))(noisy), model.card.label, "noisy images")
         votes = torch.nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).view(len(noise), len(images), -1).sum(dim=0)
         total = votes if total is None else total + votes
     assert total is not None

@@ -14,15 +14,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from robustvit.errors import ModelError
+from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
-from robustvit.primitives.scenario import Outcome, Scenario, scenario, scenario_kind, stream
+from robustvit.primitives.scenario import Outcome, scenario, scenario_kind, stream
 from robustvit.records import records
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -90,12 +91,16 @@ def evaluate(
     for start in range(0, len(positions), rows):
         batch = batch_of(data, images[start : start + rows], positions[start : start + rows], model.device)
         draws = Draws(cell.seed, stream(cell.scenario), batch.ids, model.device)
-        outcome = does(host.bound(draws), batch, draws)
+        outcome = does(host, batch, draws)
         if storage is not None:
             outcome = storage(outcome, model, batch)
         parts.columns.append(outcome.columns)
         if outcome.images is not None:
-            _predict(outcome.images, does, model, batch, parts)
+            with model.in_float32() if does.in_float32 else contextlib.nullcontext():
+                logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
+                parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, data.readings[0])
+            check_seen(outcome.seen, data.readings[0].read(logits), batch, model, cell.scenario.name)
+            parts.logits.append(logits)
             if does.makes_adversarial_images and "adversarial" in keep:
                 parts.adversarial.append(outcome.images.cpu().numpy())
             if here := [row - start for row in show if start <= row < start + len(batch)]:
@@ -172,19 +177,6 @@ class _Storage:
         assert outcome.images is not None
         draws = Draws(self.seed, stream(self.spec), batch.ids, model.device)
         return replace(outcome, images=self.does(model, batch.with_images(outcome.images), draws).images)
-
-
-def _predict(images: Tensor, does: Scenario, model: Classifier, batch: Batch, parts: _Parts) -> None:
-    """Appends the model's logits; raises ModelError where one is not a finite number, which no prediction could be read from."""
-    with torch.no_grad(), model.in_float32() if does.in_float32 else contextlib.nullcontext():
-        logits: Tensor = model(images)
-    broken = ~torch.isfinite(logits).all(dim=1)
-    if bool(broken.any()):
-        first = batch.ids[int(broken.nonzero()[0])]
-        raise ModelError(
-            f"model '{model.card.label}' gives logits that are not finite numbers for {int(broken.sum())} samples, first {first}."
-        )
-    parts.logits.append(logits)
 
 
 def _successful(columns: Mapping[str, Any], name: str) -> list[str]:

@@ -16,6 +16,7 @@ from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
@@ -84,7 +85,8 @@ def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
     images = batch.images.clone()
     for spec in links(chain):
         with torch.no_grad():
-            rows = (model(images).argmax(dim=1) == batch.labels).nonzero().flatten()
+            clean = keyed_by(model, Draws(seed, stream(spec), batch.ids, images.device))
+            rows = (clean(images).argmax(dim=1) == batch.labels).nonzero().flatten()
         if len(rows):
             part = batch[rows]
             outcome = scenario(registry.scenario_entry(spec.name), spec)(model, part, Draws(seed, stream(spec), part.ids, images.device))

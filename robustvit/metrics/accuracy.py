@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.spec.registry import metric
+from robustvit.statistics.correctness import correct_share
 
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred"))
@@ -13,9 +14,10 @@ def top1(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose most likely class is their label.
 
     Denominator: all samples of the cell, n. Classes: those of the data's first reading, no mask beyond it; ties go to the lowest class.
-    On an attack's cell these are the samples after the attack. Wilson interval. No reference table.
+    On an attack's cell these are the samples after the attack. Of a model with randomness of its own each sample counts with the share of
+    new draws under which it is right. Wilson interval; of a random model bootstrap over samples. No reference table.
     """
-    return np.asarray(records["pred"] == records["label"], dtype=np.float64)
+    return correct_share(records)
 
 
 @metric(source="definition", unit="%", higher_is_better=True, needs=("rank",))
@@ -43,6 +45,6 @@ def top5_1000way(records: pd.DataFrame) -> np.ndarray:
 def error(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose most likely class is not their label: 100 − top1.
 
-    Denominator: all samples of the cell, n. Classes, ties and interval as for top1. No reference table.
+    Denominator: all samples of the cell, n. Classes, ties, draws and interval as for top1. No reference table.
     """
-    return np.asarray(records["pred"] != records["label"], dtype=np.float64)
+    return 1.0 - correct_share(records)

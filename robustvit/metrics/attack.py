@@ -10,6 +10,7 @@ from annotated_types import Ge
 
 from robustvit.errors import NotApplicable
 from robustvit.spec.registry import metric
+from robustvit.statistics.correctness import correct_share
 from robustvit.statistics.metric_context import MetricContext
 
 
@@ -18,10 +19,11 @@ def robust_accuracy(records: pd.DataFrame) -> np.ndarray:
     """Share of samples classified correctly after the attack.
 
     Denominator: all samples of the cell, n, including those misclassified before it (they count as misclassified). An upper bound: a
-    stronger attack may do more. Wilson interval. No reference table.
+    stronger attack may do more. A model with randomness of its own is attacked under one draw and judged under new ones: each attacked
+    sample counts with the share of these under which it is right. Wilson interval; of a random model bootstrap over samples. No reference
+    table.
     """
-    robust = (records["pred"] == records["label"]) & records["attacked"].astype(bool)
-    return np.asarray(robust, dtype=np.float64)
+    return np.where(np.asarray(records["attacked"].astype(bool)), correct_share(records), 0.0)
 
 
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred", "attacked"))
@@ -29,10 +31,9 @@ def attack_success(records: pd.DataFrame) -> np.ndarray:
     """Share of the attacked samples that the attack gets misclassified.
 
     Denominator: the samples classified correctly when clean, which are the ones attacked; `n` counts them alone. (Counting clean errors as
-    successes gives a higher number: 100 − robust_accuracy.) Wilson interval. No reference table.
+    successes gives a higher number: 100 − robust_accuracy.) Draws and interval as for robust_accuracy. No reference table.
     """
-    flipped = np.asarray(records["pred"] != records["label"], dtype=np.float64)
-    return np.where(np.asarray(records["attacked"].astype(bool)), flipped, np.nan)
+    return np.where(np.asarray(records["attacked"].astype(bool)), 1.0 - correct_share(records), np.nan)
 
 
 @metric(
@@ -71,10 +72,9 @@ def fooling_rate(records: pd.DataFrame) -> np.ndarray:
 
     Denominator: the samples that the `clean` cell of the same model, data, view, transforms, seed and precision has correct; n counts them
     alone, and samples without a clean prediction are left out. The suite, or another in the same store, must have `clean`, too. On an
-    attack's cell this is attack_success, in float32 to the sample. Wilson interval. No reference table.
+    attack's cell this is attack_success, in float32 to the sample. Draws and interval as for robust_accuracy. No reference table.
     """
-    wrong = np.asarray(records["pred"] != records["label"], dtype=np.float64)
-    return np.where(np.asarray(records["clean_pred"] == records["label"]), wrong, np.nan)
+    return np.where(np.asarray(records["clean_pred"] == records["label"]), 1.0 - correct_share(records), np.nan)
 
 
 @metric(

@@ -25,7 +25,8 @@ class UpsampledClassifier(Classifier):
 
     def bound(self, draws: Draws) -> Classifier:
         """The same upsampling before its host bound to the draws."""
-        return UpsampledClassifier(self.host.bound(draws), self.view)
+        host = self.host.bound(draws)
+        return self if host is self.host else UpsampledClassifier(host, self.view)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, *view.size) float in [0, 1] → (N, K) float32 logits."""
@@ -45,7 +46,8 @@ class ReadClassifier(Classifier):
 
     def bound(self, draws: Draws) -> Classifier:
         """The same reading of its host bound to the draws."""
-        return ReadClassifier(self.host.bound(draws), self.reading)
+        host = self.host.bound(draws)
+        return self if host is self.host else ReadClassifier(host, self.reading)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) float in [0, 1] → (N, classes of the reading) float32."""

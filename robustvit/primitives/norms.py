@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from robustvit.primitives.draws import Draws
 
 Norm = Literal["linf", "l2", "l1"]
 Measure = Literal["linf", "l2", "l1", "l0", "values"]
-_TINY = 1e-12  # guards the division by a zero norm; far below the smallest gradient norm float32 can resolve
+_TINY = 1e-12  # guards the division by the norm of a perturbation, in pixel units: far below any that changes a pixel
 
 
 def size(delta: Tensor, norm: Measure) -> Tensor:
@@ -107,15 +108,54 @@ def bounds(images: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The direction of steepest ascent of unit `norm` for a gradient, per sample; zero where the gradient is zero.
 
-    l1 moves the single coordinate with the largest gradient.
+    l1 moves the single coordinate with the largest gradient. The gradient's scale does not matter, see `unit`.
     """
     if norm == "linf":
         return gradient.sign()
     if norm == "l2":
-        return gradient / per_sample(gradient.flatten(1).norm(dim=1), gradient).clamp_min(_TINY)
+        return unit(gradient)
     flat = gradient.flatten(1)
     best = flat.abs().argmax(dim=1, keepdim=True)
     return torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign()).view_as(gradient)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Each sample's vector divided by its l2 norm; zero only where all of the vector is.
+
+    Any scale that the numbers can hold gives the same direction: they are divided by the largest first, so that no square underflows.
+    """
+    scaled = rescaled(vectors)
+    length = scaled.flatten(1).norm(dim=1)
+    return scaled / per_sample(length.where(length > 0, 1.0), vectors)
+
+
+def rescaled(vectors: Tensor) -> Tensor:
+    """Each sample's vector divided by its largest absolute value; zero only where all of the vector is."""
+    return vectors / per_sample(nonzero_scale(vectors), vectors)
+
+
+def divided_by_mean(vectors: Tensor) -> Tensor:
+    """Each sample's vector divided by the mean of its absolute values, whatever their scale; zero only where all of the vector is."""
+    scaled = rescaled(vectors)
+    mean = scaled.flatten(1).abs().mean(dim=1)
+    return scaled / per_sample(mean.where(mean > 0, 1.0), vectors)
+
+
+def nonzero_scale(vectors: Tensor) -> Tensor:
+    """The largest absolute value of each sample's vector, (N,), and 1 where all of it is zero."""
+    largest = vectors.flatten(1).abs().amax(dim=1)
+    return largest.where(largest > 0, 1.0)
+
+
+def boundary_distance(gap: Tensor, gradient: Tensor, norm: Measure) -> Tensor:
+    """The distance in `norm` at which a function of value `gap` (N,) and this gradient is zero to first order, (N,).
+
+    inf where there is no gradient. That is |gap| over the gradient's dual norm. l0 and `values` count as l1: one value moves.
+    """
+    scale = nonzero_scale(gradient)
+    dual = {"linf": 1.0, "l2": 2.0}.get(norm, math.inf)
+    length = (gradient / per_sample(scale, gradient)).flatten(1).norm(p=dual, dim=1)
+    return torch.where(length > 0, (gap / scale).abs() / length.where(length > 0, 1.0), torch.inf)
 
 
 def random_start(images: Tensor, eps: float, norm: Norm, draws: Draws) -> Tensor:

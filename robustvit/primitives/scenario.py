@@ -23,10 +23,14 @@ from robustvit.spec.spec import Spec, plain
 
 @dataclass
 class Outcome:
-    """What a scenario makes of a batch: the images to be predicted (None when there are none) and its own per-sample columns."""
+    """What a scenario makes of a batch: the images to be predicted (None when there are none) and its own per-sample columns.
+
+    seen: (N,) int8, what the scenario itself saw the model predict of each image: 1 the label, 0 another class, −1 unknown; None: nothing.
+    """
 
     images: Tensor | None
     columns: dict[str, Tensor] = field(default_factory=dict)
+    seen: Tensor | None = None
 
 
 class Scenario(Protocol):

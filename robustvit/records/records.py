@@ -3,13 +3,14 @@
 Columns that a kind of scenario does not have are absent from its files and null where tables are joined. `sample` is the sample's id;
 label, pred, top5 and rank count classes as the data's first Reading does; confidence, nll (natural log), margin (in logits) and brier are
 those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the
-sample was right when clean (an attack leaves the others alone, and both denominators exist). Of a certificate: `vote` is the class with
-the most votes, votes_first, votes_second and votes_label count those of the first, the second and the label, `votes` all that were
-counted; `tokens`, how many the model was shown in all of them (0: hidden ones stayed, black); patch_held, the side of the largest patch
-that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that holds. `pred` is there where all
-votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with, `against`, −1 for none. What else
-the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add `pred_NAME` and `rank_NAME`; `--keep
-logits` adds `logits`.
+sample was right when clean (an attack leaves the others alone, and both denominators exist). Of a model with randomness of its own `pred`
+is the prediction under the draw that the scenario met, and `draws_right` the number of right ones under so many new `draws`. Of a
+certificate: `vote` is the class with the most votes, votes_first, votes_second and votes_label count those of the first, the second and
+the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0: hidden ones stayed, black); patch_held,
+the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that
+holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with,
+`against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
+`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ FIELDS: dict[str, pa.DataType] = {
     "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
     "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(),
     "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
-    "against": pa.int32(), "gradient": pa.string(),
+    "draws": pa.int32(), "draws_right": pa.int32(), "against": pa.int32(), "gradient": pa.string(),
     "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(),
     "tokens": pa.int32(),
     "patch_held": pa.int32(), "radius": pa.float32(), "level": pa.float32(),

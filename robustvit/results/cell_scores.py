@@ -16,6 +16,7 @@ from robustvit.results.editions import Edition
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
 from robustvit.statistics.cell_means import Values, values_of
+from robustvit.statistics.correctness import DRAWN
 from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 from robustvit.statistics.metric_context import MetricContext
@@ -59,7 +60,7 @@ class MetricList:
         """The columns to read, or None (all of them) where a metric does not declare its own."""
         if any(not one.entry.needs for one in (*self.of_cells, *self.averaged)):
             return None
-        return sorted({"label", "pred"}.union(*(one.entry.needs for one in (*self._known, *self.averaged))))
+        return sorted({"label", "pred", *DRAWN}.union(*(one.entry.needs for one in (*self._known, *self.averaged))))
 
     @cached_property
     def compares_with_clean(self) -> bool:

@@ -56,7 +56,8 @@ class _AttentionTemperature(Classifier):
 
     def bound(self, draws: Draws) -> Classifier:
         """The same temperature for its host bound to the draws."""
-        return _AttentionTemperature(self.host.bound(draws), self.temperature)
+        host = self.host.bound(draws)
+        return self if host is self.host else _AttentionTemperature(host, self.temperature)
 
     @contextlib.contextmanager
     def module_context(self) -> Iterator[None]:

@@ -41,6 +41,12 @@ def test_an_image_is_resized_and_padded_as_its_numbers_say() -> None:
     assert torch.equal(found[2], pixels[2])
 
 
+def test_an_image_that_is_not_square_is_resized_by_the_same_share_of_both_sides() -> None:
+    pixels = torch.ones(1, 3, 4, 8)
+    found = resized_and_padded(pixels, torch.tensor([[0.0, 0.0, 0.99, 0.0]]), chance=1.0, smallest=0.5)
+    assert found[0, 0].tolist() == [[0.0] * 8, [0.0] * 8, [1.0] * 4 + [0.0] * 4, [1.0] * 4 + [0.0] * 4]
+
+
 def test_input_diversity_without_chance_is_momentum_alone() -> None:
     model, _ = linear()
     pixels = images(8)
@@ -63,7 +69,7 @@ def test_nesterov_steps_ahead_along_momentum_of_mean_one() -> None:
     at, momentum = pixels.clone(), torch.zeros_like(pixels)
     for _ in range(3):
         leaf = (at + 0.02 * momentum).clamp(0, 1).requires_grad_(True)
-        gradient = torch.autograd.grad(nn.functional.cross_entropy(model(leaf), labels, reduction="sum"), leaf)[0]
+        gradient = torch.autograd.grad(nn.functional.cross_entropy(model(leaf).double(), labels, reduction="sum"), leaf)[0]
         momentum = momentum + gradient / gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
         at = (at + 0.02 * momentum.sign()).clamp(0, 1)
     assert torch.allclose(found, at, atol=1e-6)

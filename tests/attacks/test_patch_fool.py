@@ -48,7 +48,7 @@ def reference(model: Classifier, pixels: Tensor, label: int, noise: Tensor, toke
         patched = (((pixels - mean) / std) * (1 - mask) + delta * mask) * std + mean
         patched = patched + (patched.clamp(0, 1) - patched).detach()  # rounding errors
         logits, maps = attention_maps.forward_with_attention(model, patched[None])
-        loss = -logits.log_softmax(dim=1)[0, label]
+        loss = logits[0, torch.arange(logits.shape[1]) != label].logsumexp(dim=0) - logits[0, label]
         lead = torch.autograd.grad(loss, delta, retain_graph=True)[0]
         total = lead.clone()
         for layer in maps[1:3]:

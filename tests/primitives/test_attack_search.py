@@ -1,5 +1,6 @@
 """What a Search records, also where one sample occurs several times in a call."""
 
+import pytest
 import torch
 from exact import classifier, images, linear
 from torch import Tensor, nn
@@ -41,17 +42,55 @@ def test_the_first_of_a_samples_rows_that_fool_is_kept() -> None:
     assert search.steps.tolist() == [3, -1, 1]
 
 
-def test_a_gradient_is_absent_where_the_first_row_of_the_first_call_has_none() -> None:
-    class Half(nn.Module):
-        """No gradient where the first pixel is black."""
+class Half(nn.Module):
+    """The score of class 1 has no gradient where the first pixel is black, and one that is not finite where it is `edge` or more."""
 
-        def forward(self, pixels: Tensor) -> Tensor:
-            score = pixels.flatten(1)[:, 0] * pixels.flatten(1).sum(dim=1)
-            return torch.stack((score * 0, score * (pixels.flatten(1)[:, 0] > 0)), dim=1)
+    def __init__(self, edge: float) -> None:
+        super().__init__()
+        self.edge = edge
 
+    def forward(self, pixels: Tensor) -> Tensor:
+        first = pixels.flatten(1)[:, 0]
+        score = (first > 0) * pixels.flatten(1).sum(dim=1) + 0.0 * torch.where(first < self.edge, (self.edge - first).sqrt(), 0.0)
+        return torch.stack((score * 0 - 1.0, score), dim=1)
+
+
+def followed(firsts: list[list[float]], edge: float = 1.0) -> Search:
+    """A search on two samples of class 1 after a gradient at each of some first pixels."""
     pixels = images(2)
-    search = Search(classifier(Half()), pixels, torch.tensor([1, 1]), Draws(0, "x", ["a", "b"]))
-    black = pixels.clone()
-    black[:, 0, 0, 0] = 0.0
-    search.query_gradient(torch.tensor([0, 1, 0, 1]), torch.stack([pixels[0], black[1], black[0], pixels[1]]), class_one, candidates=False)
-    assert search.outcome().columns["gradient"].tolist() == [GRADIENTS.index("exact"), GRADIENTS.index("absent")]
+    search = Search(classifier(Half(edge)), pixels, torch.tensor([1, 1]), Draws(0, "x", ["a", "b"]))
+    for values in firsts:
+        at = pixels.clone()
+        at[:, 0, 0, 0] = torch.tensor(values)
+        search.query_gradient(torch.tensor([0, 1]), at, class_one, candidates=False)
+    return search
+
+
+@pytest.mark.parametrize(
+    ("firsts", "edge", "codes"),
+    [
+        ([[0.5, 0.0]], 1.0, ["exact", "absent"]),
+        ([[0.0, 0.5], [0.5, 0.0], [0.5, 0.0]], 1.0, ["exact", "absent"]),
+        ([[0.5, 0.5], [1.0, 0.5], [0.5, 0.5]], 1.0, ["inside", "exact"]),
+        ([[0.5, 0.5], [1.0, 0.5], [0.5, 0.5]], 0.9, ["not finite", "exact"]),
+    ],
+    ids=["at the only point", "at the first point alone, and at all but the first", "on the edge", "on the edge and inside"],
+)
+def test_a_gradient_is_judged_by_all_that_were_taken(firsts: list[list[float]], edge: float, codes: list[str]) -> None:
+    assert [GRADIENTS[code] for code in followed(firsts, edge).outcome().columns["gradient"].tolist()] == codes
+
+
+@pytest.mark.parametrize(("edge", "first"), [(1.0, 1.0), (0.9, 0.0)])
+def test_of_a_gradient_that_is_not_finite_the_other_values_are_followed(edge: float, first: float) -> None:
+    search = followed([], edge)
+    at = search.images.clone()
+    at[0, 0, 0, 0] = 1.0
+    gradient = search.query_gradient(torch.tensor([0]), at[:1], class_one, candidates=False).gradient
+    assert gradient.flatten().tolist() == [first] + [1.0] * 47
+
+
+def test_zero_gradients_where_the_model_is_wrong_already_are_not_missed() -> None:
+    search = followed([])
+    search.labels = torch.tensor([0, 0])
+    search.query_gradient(torch.tensor([0, 1]), search.images, lambda logits, rows: 0.0 * logits[:, 1], candidates=False)
+    assert [GRADIENTS[code] for code in search.outcome().columns["gradient"].tolist()] == ["exact", "exact"]

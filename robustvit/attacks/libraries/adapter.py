@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.attacks.losses import cross_entropy, untargeted
+from robustvit.attacks.losses import log_odds, untargeted
 from robustvit.errors import GradientAbsent, MissingExtra, RobustvitError, UnknownName, nearest
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
@@ -243,6 +243,6 @@ def _columns(model: LibraryModel, images: Tensor, labels: Tensor, draws: Draws) 
     """The columns of the Records: −1 for what no library reports; if a gradient was used, its kind, from one query at the clean images."""
     search = Search(model.classifier, images, labels, draws)
     if model.gradient_used:
-        search.query_gradient(search.active, images, untargeted(cross_entropy, labels))
+        search.query_gradient(search.active, images, untargeted(log_odds, labels))
     unreported = torch.full((len(images),), -1, dtype=torch.int32, device=images.device)
     return {"steps": unreported, "queries": unreported, "gradients": unreported, "gradient": search.outcome().columns["gradient"]}

@@ -13,6 +13,7 @@ from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_grid import NO_TOKENS_HINT, TokenGrid, token_grid
+from robustvit.primitives.keyed import bound_rows, padded
 
 
 class AttentionMaps(NamedTuple):
@@ -31,7 +32,8 @@ def forward_with_attention(model: Classifier, images: Tensor) -> AttentionMaps:
     The model receives whole tiles, one after another. Attention of few queries to all tokens, as in a pooling head, belongs to no block.
     Raises ModelError where the model does not attend between all tokens of an image in every block, or computes attention by hand.
     """
-    parts = [_forward_tile(model, part) for part in torch.split(images, model.tile)]
+    rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
+    parts = [_forward_tile(bound_rows(model, some), part) for some, part in zip(rows, torch.split(images, model.tile), strict=True)]
     return AttentionMaps(
         torch.cat([part.logits for part in parts]), [torch.cat(layer) for layer in zip(*(part.maps for part in parts), strict=True)]
     )
@@ -45,14 +47,16 @@ def received_attention(model: Classifier, images: Tensor, layer: int | None) -> 
     None: attention rollout (Abnar and Zuidema 2020) over all blocks, heads averaged, to the class token, or to the mean of all tokens
     where there is none. Raises ModelError as `forward_with_attention` and `token_grid` do.
     """
-    return torch.cat([_received_by_tile(model, part, layer) for part in torch.split(images, model.tile)])
+    rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
+    return torch.cat([_received_by_tile(bound_rows(model, some), images[some], layer) for some in rows])
 
 
 @torch.no_grad()
 def probe_token_grid(model: Classifier) -> TokenGrid:
     """The layout of a model's tokens, from one forward pass of a blank image. Raises what `forward_with_attention` and `token_grid` do."""
     blank = torch.zeros(1, 3, *model.size, device=model.device)
-    return token_grid(model, forward_with_attention(model, blank).maps[0].shape[-1])
+    one = bound_rows(model, torch.zeros(1, dtype=torch.int64, device=model.device))
+    return token_grid(model, forward_with_attention(one, blank).maps[0].shape[-1])
 
 
 def _received_by_tile(model: Classifier, images: Tensor, layer: int | None) -> Tensor:
@@ -81,6 +85,7 @@ def _rollout(maps: list[Tensor], grid: TokenGrid) -> Tensor:
 def _forward_tile(model: Classifier, images: Tensor) -> AttentionMaps:
     """As `forward_with_attention`, for at most a tile of images."""
     padding = images.new_zeros(model.tile - len(images), *images.shape[1:])
+    model = bound_rows(model, padded(len(images), model.tile, images.device))
     mode = _CaptureMode(model, model.tile)
     with fused_attention(model), mode:
         logits: Tensor = model(torch.cat((images, padding)))

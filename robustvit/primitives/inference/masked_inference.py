@@ -22,6 +22,7 @@ from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
+from robustvit.primitives.keyed import bound_rows
 from robustvit.primitives.reading import Reading
 from robustvit.spec.ablations import Window
 
@@ -141,7 +142,7 @@ class _BlackPixels:
             part = slice(start, start + self.model.tile)
             visible = _visible_pixels(views.window, part, self.images)
             index = views.image[part].to(self.images.device)
-            parts.append(self.model(torch.where(visible[:, None], self.images[index], 0.0)))
+            parts.append(bound_rows(self.model, index)(torch.where(visible[:, None], self.images[index], 0.0)))
         return torch.cat(parts)
 
     def token_counts(self, window: Window) -> np.ndarray:

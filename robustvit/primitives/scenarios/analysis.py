@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.spec.plugin import Entry
@@ -44,4 +45,4 @@ class AnalysisScenario:
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """The measurements of each sample, and no images."""
-        return Outcome(None, dict(self.function(model, batch.images, batch.labels, draws, **self.arguments)))
+        return Outcome(None, dict(self.function(keyed_by(model, draws), batch.images, batch.labels, draws, **self.arguments)))

@@ -16,13 +16,15 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.budget import check_budget, check_images
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
 
 _ROOM = 64 << 20  # bytes of images attacked at once: enough that samples already misclassified make room, little enough for any machine
-_ABSENT = 0.01  # the share of samples without a gradient that an attack's number may stand on
+_BROKEN = 0.01  # the share of samples without a gradient, or with one that is not finite, that an attack's number may stand on
+_FAULTS = {"absent": "zero or missing", "not finite": "not finite (NaN or infinite) in some value"}
 
 
 class AttackScenario:
@@ -53,18 +55,22 @@ class AttackScenario:
         """Attacks the samples that are right when clean, in float32; the others keep their image and their success is undefined (−1).
 
         Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not
-        finite.
+        finite, or that has one class.
         """
-        with torch.no_grad(), model.in_float32():
-            logits = model(batch.images)
+        self._refuse_one_class(model)
+        clean = keyed_by(model, draws)
+        with torch.no_grad(), clean.in_float32():
+            logits = clean(batch.images)
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
         right = logits.argmax(dim=1) == batch.labels
         images = batch.images.clone()
         columns = _not_attacked(len(batch), images.device, self.entry.tells)
+        seen = torch.zeros_like(right, dtype=torch.int8)  # those that are not attacked are wrong when clean
         if bool(right.any()):
             crafted = self._craft(model, batch[right], draws[right])
             images[right] = crafted.images.detach()
+            seen[right] = self._seen(crafted, model)
             for name, values in crafted.columns.items():
                 if name not in columns:
                     raise RobustvitError(
@@ -73,11 +79,30 @@ class AttackScenario:
                 columns[name][right] = values.to(columns[name])
         delta = images - batch.images
         sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]
-        return Outcome(images, {**sizes, "attacked": right, **columns})
+        return Outcome(images, {**sizes, "attacked": right, **columns}, seen)
+
+    def _refuse_one_class(self, model: Classifier) -> None:
+        if model.outputs < 2:
+            raise ModelError(
+                f"attack '{self.spec.name}': model '{model.card.label}' has {model.outputs} class, so that nothing can be misclassified. "
+                "An attack needs a model of two classes or more."
+            )
+
+    def _seen(self, crafted: Crafted, model: Classifier) -> Tensor:
+        """What the attack saw the model predict of the images that it returns, as `Outcome.seen`.
+
+        A class other than the label is confirmed in float32. The label counts as seen from attacks of this package alone, which return
+        images that they queried, and in float32.
+        """
+        if crafted.fooled is None:
+            return torch.full((len(crafted.images),), -1, dtype=torch.int8, device=crafted.images.device)
+        known = 1 if self.entry.module.startswith("robustvit.") and model.precision == "float32" else -1
+        return torch.where(crafted.fooled, 0, known).to(torch.int8)
 
     def _craft(self, model: Classifier, batch: Batch, draws: Draws) -> Crafted:
-        with model.with_small_tiles():
-            returned = self.function(model, batch.images.clone(), batch.labels.clone(), draws, **self.arguments)
+        host = keyed_by(model, draws)
+        with host.with_small_tiles():
+            returned = self.function(host, batch.images.clone(), batch.labels.clone(), draws, **self.arguments)
         crafted = returned if isinstance(returned, Crafted) else Crafted(returned, _not_counted(len(batch), batch.images.device))
         check_images(crafted.images, batch, self.spec)
         check_budget(crafted.images.detach(), batch, self.spec)
@@ -125,16 +150,17 @@ def _not_counted(n: int, device: torch.device) -> dict[str, Tensor]:
 
 
 def _check_gradients(crafted: Crafted, spec: Spec, model: Classifier) -> None:
-    """Raises GradientAbsent where the input gradient is zero or missing for more than one in a hundred of its samples."""
+    """Raises GradientAbsent where more than one in a hundred samples have an input gradient that is absent or not finite."""
     codes = crafted.columns.get("gradient")
     if codes is None:
         return
     used = ~torch.isin(codes, torch.tensor([GRADIENTS.index(name) for name in ("not used", "not told")], device=codes.device))
-    absent = int((codes == GRADIENTS.index("absent")).sum())
-    if absent > _ABSENT * int(used.sum()):
+    total, counts = int(used.sum()), {name: int((codes == GRADIENTS.index(name)).sum()) for name in _FAULTS}
+    if sum(counts.values()) > _BROKEN * total:
         whose = "the surrogate" if spec.get("surrogate") is not None else f"model '{model.card.label}'"
+        what = " and ".join(f"{_FAULTS[name]} for {count} of {total} samples" for name, count in counts.items() if count)
         raise GradientAbsent(
-            f"attack '{spec.name}': {whose} gives an input gradient that is zero or missing for {absent} of {int(used.sum())} "
-            "samples: that they survive says nothing of their robustness. Attack it without gradients (square), or attack the model that "
-            "it was made of and evaluate it on those images (transfer: {surrogate: …, attack: …})."
+            f"attack '{spec.name}': {whose} gives an input gradient that is {what}: that they survive says nothing of their robustness. "
+            "Attack it without gradients (square), or attack the model that it was made of and evaluate it on those images "
+            "(transfer: {surrogate: …, attack: …})."
         )

@@ -9,6 +9,7 @@ from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.primitives.votes import Votes, check_votes, vote_columns
@@ -52,7 +53,7 @@ class CertificateScenario:
                 f"certificate '{self.spec.name}': precision is {model.precision}, which flips votes; a certificate is made in float32. "
                 "Leave --precision out."
             )
-        votes = self.function(model, batch.images.clone(), draws, **self.arguments)
+        votes = self.function(keyed_by(model, draws), batch.images.clone(), draws, **self.arguments)
         if not isinstance(votes, Votes):
             raise RobustvitError(f"certificate '{self.spec.name}' must return rv.Votes; it returned a {type(votes).__name__}.")
         check_votes(votes, (len(batch), model.outputs), self.spec.name)
