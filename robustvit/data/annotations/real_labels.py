@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustvit.data.annotations.validation_labels import image_number, label_folders
 from robustvit.data.annotations.wnids import wnids
+from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataMissing, DataUnreadable, few
 
 NAME = "real.json"
@@ -37,8 +38,8 @@ def find_real(place: Path, stems: Sequence[str]) -> list[list[int]]:
 
 def _table(path: Path) -> list[list[int]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(path))
+    except (DataUnreadable, ValueError) as error:
         raise DataUnreadable(f"{path} cannot be read as JSON: {error}. Download it again from {URL}.") from error
     if not isinstance(found, list) or len(found) != _COUNT:
         size = f"{len(found):,} entries" if isinstance(found, list) else f"a {type(found).__name__}"

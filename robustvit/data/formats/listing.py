@@ -79,9 +79,9 @@ def need_folder(root: Path | None, name: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises DataUnreadable where it cannot be read or is not UTF-8."""
+    """The text of a file, without the byte order mark that it may begin with. Raises DataUnreadable where it is not readable as UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataUnreadable(f"{path} cannot be read: {error}.") from error
 
