@@ -13,16 +13,17 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from annotated_types import Gt
 
 from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.class_order import ClassOrder, Order, class_order
 from robustvit.data.formats.decode import decode
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import EXTENSIONS, need
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few
+from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -60,22 +61,27 @@ class TarMembers:
     licence="set by their owner",
     rules="Tar files on this machine: `--data wds/FOLDER`, `--data wds/FOLDER/val-{000..063}.tar` or a pattern with *.",
 )
-def wds(root: Path | None, *, label: str = "cls", classes: Annotated[int, Gt(0)] | None = None) -> ImageDataset[TarMembers]:
+def wds(root: Path | None, *, label: str = "cls", classes: int | str | None = None, order: Order | None = None) -> ImageDataset[TarMembers]:
     """Webdataset shards (`KEY.jpg` and `KEY.cls` side by side), or tars with one folder for each class.
 
     root: a folder of .tar files, one such file, or a pattern. label: `cls`, or the field of `KEY.json` that holds the class index. Where
-    no sample has a label of its own, its folder is its class, or its tar where it lies in no folder; classes are then sorted by name.
-    classes: their number, where only indices are given; default, the largest plus one. Ids are `wds/<tar>/<key>`.
-    Raises DataMissing, DataUnreadable.
+    no sample has a label of its own, its folder is its class, or its tar where it lies in no folder; classes are then numbered by their
+    names, in the `order` that is given where it matters, `text` or `natural` (see `class_order`). classes: a class map that numbers them,
+    or, where indices are given, their number (default, the largest plus one). Ids are `wds/<tar>/<key>`.
+    Raises BadParameter, DataMissing, DataUnreadable.
     """
     found = [sample for shard in _shards(_need_pattern(root)) for sample in _samples(shard, label)]
     if not found:
         raise DataMissing(f"data 'wds': no images in the tars of {root}. Images end in {', '.join(EXTENSIONS)}.")
-    labels, names = _labels(found, label, classes)
+    labels, numbered = _labels(found, label, order, classes, root)
+    names = numbered.names
     ids = tuple(f"wds/{sample.place.shard.stem}/{sample.key}" for sample in found)
     read = TarMembers(ids, tuple(sample.place for sample in found))
     marks = (sample.place.size for sample in found)
-    return image_dataset("wds", read, ids=ids, labels=labels, classes=names, readings=readings(names), marks=marks)
+    return image_dataset(
+        "wds", read, ids=ids, labels=labels, classes=names, readings=readings(names), marks=marks,
+        traits=Traits(ambiguous_order=numbered.ambiguous),
+    )  # fmt: skip
 
 
 def _need_pattern(root: Path | None) -> Path:
@@ -155,28 +161,44 @@ def _by_key(tar: tarfile.TarFile) -> dict[str, _Parts]:
 def _class_index(part: _Parts, label: str, what: str) -> str | None:
     """The class index of a sample as text, or None where it has none."""
     if label == "cls":
-        return part.texts["cls"].decode("ascii", "replace").strip() if "cls" in part.texts else None
+        return part.texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in part.texts else None
     try:
         return str(json.loads(part.texts["json"])[label])
     except (KeyError, ValueError, TypeError) as error:
         raise DataUnreadable(f"{what}: its .json must hold a class index under '{label}'.") from error
 
 
-def _labels(found: list[_Found], label: str, classes: int | None) -> tuple[list[int], tuple[str, ...]]:
+def _labels(
+    found: list[_Found], label: str, order: Order | None, classes: int | str | None, place: Path | None
+) -> tuple[list[int], ClassOrder]:
+    """The label of each sample, and the classes that they index."""
     if all(sample.label is None for sample in found):
-        return _by_folder(found)
+        folders = [PurePosixPath(sample.key).parent.name or sample.place.shard.stem for sample in found]
+        class_map = classes if isinstance(classes, str) and not classes.isdecimal() else None
+        numbered = class_order("wds", sorted(set(folders)), order, class_map, _folder(place))
+        index = {name: i for i, name in enumerate(numbered.names)}
+        return [index[name] for name in folders], numbered
+    return _indices(found, label, order, classes)
+
+
+def _indices(found: list[_Found], label: str, order: Order | None, classes: int | str | None) -> tuple[list[int], ClassOrder]:
+    """The class indices that samples have of their own, and names that are the numbers."""
+    if order is not None:
+        raise BadParameter(f"data 'wds': order={order} sorts the names of folders; these samples have class indices. Leave it out.")
+    if (isinstance(classes, str) and not classes.isdecimal()) or classes in (0, "0"):
+        raise BadParameter(f"data 'wds': classes is '{classes}'; samples with class indices take the number of classes, from 1.")
     wrong = [sample.key for sample in found if sample.label is None or not sample.label.isdecimal()]
     if wrong:
         raise DataUnreadable(f"data 'wds': {len(wrong)} of {len(found)} samples have no class index under '{label}': {few(wrong)}.")
     labels = [int(sample.label or "") for sample in found]
-    count = classes or max(labels) + 1
+    count = int(classes or max(labels) + 1)
     if max(labels) >= count:
         raise DataUnreadable(f"data 'wds': the largest class index is {max(labels)}; classes = {count} allows 0 … {count - 1}.")
-    return labels, tuple(str(i) for i in range(count))
+    return labels, ClassOrder([str(i) for i in range(count)])
 
 
-def _by_folder(found: list[_Found]) -> tuple[list[int], tuple[str, ...]]:
-    folders = [PurePosixPath(sample.key).parent.name or sample.place.shard.stem for sample in found]
-    names = tuple(sorted(set(folders)))
-    index = {name: i for i, name in enumerate(names)}
-    return [index[name] for name in folders], names
+def _folder(place: Path | None) -> Path:
+    """The folder in which a class map may lie: that of the tars."""
+    if place is None:
+        return Path()
+    return place if place.is_dir() else place.parent

@@ -128,6 +128,12 @@ def _shortfall(name: str, parts: Sequence[Samples]) -> str:
     return f"{shown} holds {first.lacking}{more}"
 
 
+def refuse_ambiguous_order(data: Data) -> None:
+    """Raises BadParameter where only a user can say in which order the classes of a data set are numbered (see Traits)."""
+    if message := traits(data).ambiguous_order:
+        raise BadParameter(message)
+
+
 def refuse_contradictions(many: Sequence[Samples]) -> None:
     """Raises DataUnreadable where variants of one data set give the same sample different labels."""
     known: dict[str, tuple[str, dict[str, str]]] = {}

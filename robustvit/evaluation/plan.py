@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
-from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
+from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_ambiguous_order, refuse_contradictions, shortfalls
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
@@ -166,6 +166,7 @@ def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -
     for samples in plan.samples:
         for reading in samples.data.readings:
             reading.check(model.outputs, model.card.label, samples.data.name)
+        refuse_ambiguous_order(samples.data)
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in plan.suite.transforms:
@@ -219,6 +220,7 @@ def _nested(kind: str, value: Spec, plan: Plan) -> tuple[Spec, Any]:
         return model.card.identity.with_params(fingerprint=model.card.fingerprint), model
     if kind == "data":
         data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
+        refuse_ambiguous_order(data)
         return value.with_params(fingerprint=data.fingerprint), data
     if kind == "kept":
         kept = load_kept(value.name)

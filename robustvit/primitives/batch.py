@@ -57,7 +57,8 @@ class Traits:
     expected: how many images the whole set has, where that is known. facts: further values of each sample besides its label, N values by
     the column of the Records that takes them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers.
     For frames of clips, `against` is the number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`,
-    `#1`, ….
+    `#1`, …. ambiguous_order: why nothing but a user's choice says which class is which label, and how to choose; "" where labels are
+    certain. Such a set is opened in text order, and must not be evaluated on a model whose classes are not matched by name.
     """
 
     base: str = ""
@@ -69,6 +70,7 @@ class Traits:
     alike: bool = False
     expected: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    ambiguous_order: str = ""
 
 
 def traits(data: Data) -> Traits:

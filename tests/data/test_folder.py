@@ -7,7 +7,7 @@ from PIL import Image
 
 from robustvit.data.folder import folder
 from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.primitives.batch import Data
+from robustvit.primitives.batch import Data, traits
 
 TREE = ("cat/1.jpg", "cat/deep/er/2.PNG", "ape/3.jpeg", "bee/4.webp")
 
@@ -18,6 +18,35 @@ def test_classes_are_the_sorted_folders_and_ids_the_paths_below(plant, tmp_path)
     assert data.classes == ("ape", "bee", "cat")
     assert data.ids == ("folder/ape/3.jpeg", "folder/bee/4.webp", "folder/cat/1.jpg", "folder/cat/deep/er/2.PNG")
     assert data.labels.tolist() == [0, 1, 2, 2]
+
+
+NUMBERED = tuple(f"{i}/{i}.png" for i in range(12))
+
+
+def test_numbered_folders_are_ambiguous_in_text_order_until_an_order_is_given(plant, tmp_path):
+    plant(tmp_path, *NUMBERED)
+    unsure, text, natural = folder(tmp_path), folder(tmp_path, order="text"), folder(tmp_path, order="natural")
+    assert "label 2: sorted as text (as torchvision does) it is '10'" in traits(unsure).ambiguous_order
+    assert (traits(text).ambiguous_order, traits(natural).ambiguous_order) == ("", "")
+    assert unsure.classes[:4] == text.classes[:4] == ("0", "1", "10", "11")
+    assert {int(name.split("/")[1]): label for name, label in zip(natural.ids, natural.labels.tolist(), strict=True)} == {
+        i: i for i in range(12)
+    }
+    assert unsure.fingerprint == text.fingerprint != natural.fingerprint
+
+
+def test_a_class_map_numbers_the_folders_and_is_part_of_the_data_only_through_them(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE)
+    (tmp_path / "order.txt").write_text("cat\nape\nbee\n")
+    (tmp_path / "sorted.txt").write_text("ape\nbee\ncat\n")
+    mapped = folder(root, classes=str(tmp_path / "order.txt"))
+    assert mapped.classes == ("cat", "ape", "bee")
+    assert {name.split("/")[1]: label for name, label in zip(mapped.ids, mapped.labels.tolist(), strict=True)} == {
+        "cat": 0,
+        "ape": 1,
+        "bee": 2,
+    }
+    assert folder(root, classes=str(tmp_path / "sorted.txt")).fingerprint == folder(root).fingerprint != mapped.fingerprint
 
 
 def test_a_sample_is_the_file_decoded(plant, tmp_path):

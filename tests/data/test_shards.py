@@ -6,8 +6,9 @@ import pytest
 
 from robustvit.data.formats.decode import decode
 from robustvit.data.shards import wds
-from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.primitives.batch import Data
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable
+from robustvit.evaluation.loading import load_data
+from robustvit.primitives.batch import Data, traits
 
 
 @pytest.fixture
@@ -55,8 +56,13 @@ def test_a_field_of_the_json_beside_it_can_be_the_label(shards):
     assert wds(shards, label="fine").labels.tolist() == [2, 1, 0, 2, 1, 0]
 
 
+def test_byte_order_marks_before_labels_are_read_over(pack, encoded):
+    tar = pack("a.tar", {"1.png": encoded(1), "1.cls": b"\xef\xbb\xbf1", "1.json": b'\xef\xbb\xbf{"fine": 2}'})
+    assert (wds(tar).labels.tolist(), wds(tar, label="fine").labels.tolist()) == ([1], [2])
+
+
 def test_the_number_of_classes_can_be_given(shards):
-    assert len(wds(shards, classes=1000).classes) == 1000
+    assert len(wds(shards, classes=1000).classes) == len(load_data(f"wds/{shards}?classes=1000").classes) == 1000
     with pytest.raises(DataUnreadable, match=r"largest class index is 2; classes = 2 allows 0 … 1"):
         wds(shards, classes=2)
 
@@ -67,6 +73,29 @@ def test_folders_in_a_tar_or_tars_by_class_are_labels_where_there_are_no_others(
     data = wds(tmp_path)
     assert data.classes == ("ape", "bee", "cat")
     assert dict(zip(data.ids, data.labels.tolist(), strict=True)) == {"wds/bee/3": 1, "wds/mixed/ape/1": 0, "wds/mixed/cat/2": 2}
+
+
+def test_class_folders_in_a_tar_are_numbered_as_folders_are(pack, encoded, tmp_path):
+    tar = pack("a.tar", {f"c{i}/1.png": encoded(i) for i in (1, 2, 10)})
+    (tmp_path / "map.txt").write_text("c10 2\nc1 1\nc2 0\n")
+    assert "label 1" in traits(wds(tar)).ambiguous_order
+    found = [wds(tar), wds(tar, order="natural"), wds(tar, classes="map.txt")]
+    assert [data.classes for data in found] == [("c1", "c10", "c2"), ("c1", "c2", "c10"), ("c2", "c1", "c10")]
+    assert [dict(zip(data.ids, data.labels.tolist(), strict=True))["wds/a/c10/1"] for data in found] == [1, 2, 2]
+    assert [traits(data).ambiguous_order for data in found[1:]] == ["", ""]
+
+
+def test_tars_by_class_are_numbered_as_folders_are(pack, encoded, tmp_path):
+    for i in (1, 2, 10):
+        pack(f"c{i}.tar", {"1.png": encoded(i)})
+    assert "label 1" in traits(wds(tmp_path)).ambiguous_order
+    assert wds(tmp_path, order="natural").classes == ("c1", "c2", "c10")
+
+
+@pytest.mark.parametrize("given", [{"order": "natural"}, {"classes": "map.txt"}, {"classes": 0}])
+def test_samples_with_class_indices_take_no_order_of_names(shards, given):
+    with pytest.raises(BadParameter, match=r"data 'wds': (order|classes)"):
+        wds(shards, **given)
 
 
 def test_samples_without_a_class_index_among_others_are_named(pack, encoded):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from layouts import LAYOUTS, plant
+import torch
+from layouts import LAYOUTS, plant, plant_images
 
-from robustvit.errors import DataMissing
+import robustvit as rv
+from robustvit.errors import BadParameter, DataMissing
+from robustvit.evaluation import plan
 from robustvit.evaluation.datasets import open_data
+from robustvit.evaluation.plan import Settings
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import read_suite
+from robustvit.training.recipe import Recipe
+from robustvit.training.run import train_from_spec
 
 SUITE = "name: mine\ntitle: Mine\ndata: [{}]\nscenarios: [clean]\nmetrics: [top1]\n"
 
@@ -34,3 +42,61 @@ def test_all_missing_data_sets_are_named_at_once(tmp_path: Path) -> None:
         open_data(suite_on(tmp_path, "imagenet-r", "imagenet-a", "imagenet-o"), None, tmp_path)
     named = [name for name in ("imagenet-a", "imagenet-r", "imagenet-o") if f"nothing at {tmp_path / name}." in str(caught.value)]
     assert named == ["imagenet-r", "imagenet-o"]
+
+
+MODEL = "vit_tiny_patch16_224?weights=random&num_classes=3&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Path:
+    """Folders that are sorted as 1, 10, 2 or as 1, 2, 10."""
+    plant_images(tmp_path / "x", ["1/a.png", "2/b.png", "10/c.png"])
+    return tmp_path / "x"
+
+
+def evaluate(data: str, tmp_path: Path) -> None:
+    plan.make(suite_on(tmp_path, "digits"), [MODEL], data, Settings())
+
+
+def train(data: str, tmp_path: Path) -> None:
+    train_from_spec(MODEL, data, out=tmp_path / "m.safetensors", recipe=Recipe(epochs=1))
+
+
+def fit_in_a_suite(data: str, tmp_path: Path) -> None:
+    folder, _, given = data.removeprefix("folder:").partition("?order=")
+    train = f"{{folder: {{order: {given}}}}}" if given else "folder"
+    (tmp_path / "uap.yaml").write_text(
+        f"name: mine\ntitle: Mine\ndata: digits\nscenarios: [{{uap: {{eps: 8/255, train: {train}}}}}]\nmetrics: [top1]\n"
+    )
+    Path(folder).rename(tmp_path / "folder")
+    plan.make(read_suite(tmp_path / "uap.yaml"), [MODEL.replace("classes=3", "classes=10")], "digits", Settings(data_dir=tmp_path))
+
+
+def fit_by_perturb(data: str, tmp_path: Path) -> None:
+    folder, _, given = data.removeprefix("folder:").partition("?")
+    Path(folder).rename(tmp_path / "data/folder")
+    train = {"folder": dict([given.split("=")])} if given else "folder"
+    images = torch.rand(2, 3, 32, 32)
+    rv.perturb(rv.load_model(MODEL), images, torch.tensor([0, 1]), "uap", eps="8/255", train=train, samples=3, epochs=1)
+
+
+@pytest.mark.parametrize("use", [evaluate, train, fit_in_a_suite, fit_by_perturb])
+def test_whatever_uses_the_labels_of_numbered_classes_wants_their_order(
+    numbered: Path, tmp_path: Path, use: Callable[[str, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    shutil.copytree(numbered, tmp_path / "y")
+    with pytest.raises(BadParameter, match=r"label 1: sorted as text .* it is '10', in natural order .* it is '2'.*\?order=natural"):
+        use(f"folder:{numbered}", tmp_path)
+    for place in (tmp_path / "folder", tmp_path / "data/folder"):
+        shutil.rmtree(place, ignore_errors=True)
+    use(f"folder:{tmp_path / 'y'}?order=natural", tmp_path)
+
+
+def test_two_orders_are_two_cells_and_the_order_of_the_text_is_the_cell_of_old(numbered: Path, tmp_path: Path) -> None:
+    suite = suite_on(tmp_path, "digits")
+    found = [
+        plan.make(suite, [MODEL], f"folder:{numbered}?order={order}", Settings()).cells[0].data_fingerprint for order in ("text", "natural")
+    ]
+    assert found[0] == rv.load_data(f"folder:{numbered}").fingerprint != found[1]

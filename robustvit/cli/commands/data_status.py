@@ -90,7 +90,8 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
 
 
 def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
-    free = {param.name: param for param in entry.params if param.hint.base == "literal" and spec.get(param.name) is None}
+    literal = [param for param in entry.params if param.hint.base == "literal" and not param.hint.optional]
+    free = {param.name: param for param in literal if spec.get(param.name) is None}
     product = [dict(zip(free, chosen, strict=True)) for chosen in itertools.product(*(param.hint.choices for param in free.values()))]
     if len(product) <= _VARIANTS:
         return product
@@ -139,7 +140,8 @@ def _counts(found: Data) -> dict[str, Any]:
 def _described(found: Data, root: Path | None) -> str:
     ignored = getattr(found, "ignored", 0)
     beside = f", {ignored} other files left out" if ignored else ""
-    return f"{_size(found)} of {len(found.classes)} classes" + (f" in {root}" if root is not None else "") + beside
+    unsure = f". {traits(found).ambiguous_order}" if traits(found).ambiguous_order else ""
+    return f"{_size(found)} of {len(found.classes)} classes" + (f" in {root}" if root is not None else "") + beside + unsure
 
 
 def _size(found: Data) -> str:

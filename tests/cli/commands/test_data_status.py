@@ -37,6 +37,14 @@ def test_a_data_set_in_its_usual_place_is_found_and_counted(tmp_path, monkeypatc
     assert load_data("folder").fingerprint == about["fingerprint"]
 
 
+def test_classes_whose_order_is_ambiguous_are_said_to_be_so_and_orders_are_no_variants(tmp_path):
+    plant_images(tmp_path, ["1/1.png", "2/2.png", "10/3.png"])
+    (variant,) = describe("folder", tmp_path)["variants"]
+    assert variant["params"] == {}
+    for told in (variant["told"], status("folder", tmp_path)["told"]):
+        assert f"3 images of 3 classes in {tmp_path}. data 'folder': the names of its 3 classes do not say which is label 1" in told
+
+
 @pytest.mark.parametrize("name", list(registry.entries("data")))
 def test_every_data_set_says_how_to_get_it_and_on_what_terms(name):
     entry = registry.lookup("data", name)
