@@ -32,7 +32,7 @@ class Samples:
 
     @classmethod
     def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
-        """The first `limit` samples, a count or a share below 1; clips with all their frames. Raises BadParameter as `wanted` does."""
+        """The first `limit` samples, a count or a share, see `wanted`; clips with all their frames. Raises as `wanted` does."""
         positions = order(data.ids)
         bounds = starts(data.ids, positions)
         return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
@@ -58,12 +58,15 @@ class Samples:
 
 
 def wanted(limit: int | float | None, size: int) -> int:
-    """The number of samples that a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
+    """The number of samples that a limit takes of `size`: a float up to 1 is a share (1.0 is all), anything else a count (1 is one).
+
+    Raises BadParameter for a limit that takes none.
+    """
     if limit is None:
         return size
     if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
-        raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1).")
-    return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
+        raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1, or 1.0 for all).")
+    return max(1, round(limit * size)) if isinstance(limit, float) and limit <= 1 else min(int(limit), size)
 
 
 def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:

@@ -164,6 +164,7 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["run", "--batch-size", "0"], 2, "--batch-size"),
     (["run", "--batch-size", "1000000"], 2, "--batch-size"),
     (["run", "--limit", "nan"], 2, "--limit"),
+    (["run", "--limit", "some"], 2, "--limit"),
     (["run", "--workers", "-1"], 2, "--workers"),
     (["run", "--seed", "-1"], 2, "--seed"),
     (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
@@ -351,6 +352,13 @@ def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path
     assert robustvit("data", "sequences", "--data-dir", tmp_path).code == 0
     plant_images(tmp_path, ["data/imagenet-a/cat/1.png"])
     assert robustvit("data", "imagenet-a", "--json").code == 1
+
+
+@pytest.mark.parametrize(("limit", "rows"), [("1", 1), ("1.0", 500), ("0.5", 250), ("200", 200), ("1e2", 100)])
+def test_a_limit_written_as_a_fraction_is_a_share(robustvit, tmp_path: Path, limit: str, rows: int) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    page = robustvit("plan", "--suite", tmp_path / "clean.yaml", "--limit", limit, "--store", tmp_path / "none", "--json").out
+    assert [cell["wanted"] for cell in json.loads(page)["cells"]] == [rows]
 
 
 def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -13,8 +13,11 @@ from layouts import LAYOUTS, plant, plant_images
 import robustvit as rv
 from robustvit.errors import BadParameter, DataMissing
 from robustvit.evaluation import plan
-from robustvit.evaluation.datasets import open_data
+from robustvit.evaluation.command_line import command_line
+from robustvit.evaluation.datasets import Samples, open_data, wanted
+from robustvit.evaluation.loading import load_data
 from robustvit.evaluation.plan import Settings
+from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import read_suite
 from robustvit.training.recipe import Recipe
@@ -100,3 +103,24 @@ def test_two_orders_are_two_cells_and_the_order_of_the_text_is_the_cell_of_old(n
         plan.make(suite, [MODEL], f"folder:{numbered}?order={order}", Settings()).cells[0].data_fingerprint for order in ("text", "natural")
     ]
     assert found[0] == rv.load_data(f"folder:{numbered}").fingerprint != found[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "count"),
+    [(None, 500), (1, 1), (1.0, 500), (0.5, 250), (0.0001, 1), (2.0, 2), (499, 499), (9999, 500), (600.0, 500)],
+)
+def test_a_float_up_to_one_is_a_share_of_the_samples_and_a_whole_number_their_count(limit: float | None, count: int) -> None:
+    assert wanted(limit, 500) == count
+    assert Samples.of(load_data("digits"), limit).asked == count
+
+
+@pytest.mark.parametrize("limit", [0, 0.0, -1, -0.5, 1.5, float("nan"), float("inf")])
+def test_a_limit_that_takes_no_samples_is_refused(limit: float) -> None:
+    with pytest.raises(BadParameter, match=r"--limit is .*1\.0 for all"):
+        wanted(limit, 500)
+
+
+def test_the_command_of_a_run_in_python_repeats_its_limit(tmp_path: Path) -> None:
+    suite, store = suite_on(tmp_path, "digits"), Store(tmp_path / "s", create=True)
+    for limit, shown in ((1, "1"), (1.0, "1.0"), (0.123456789, "0.123456789")):
+        assert f"--limit {shown} " in command_line(suite, ["demo"], None, Settings(limit=limit), store)
