@@ -16,6 +16,7 @@ from robustvit.errors import BadParameter, DataMissing
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
+_BESIDE = (".csv", ".txt", ".mat", ".json")  # endings of files with labels
 COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
@@ -111,8 +112,9 @@ def _flat(place: Path, split: str) -> Labelled:
     if not found.files:
         raise DataMissing(
             f"data 'imagenet': {place} holds neither folders named by wnid (n01440764, …) nor images; "
-            f"it holds {some_subfolders(place)} and {found.ignored} files."
+            f"it holds {some_subfolders(place)} and {found.ignored or 'no files'}."
         )
     if split != "val":
         raise DataMissing(f"data 'imagenet': the images of {split} must lie in folders named by wnid; those in {place} lie flat.")
-    return Labelled(found, find_labels(place, [file.stem for file in found.files]))
+    left_out = found.ignored.without(*_BESIDE)
+    return Labelled(Listing(found.files, left_out), find_labels(place, [file.stem for file in found.files]))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustvit.data.formats.clips import Perturbation
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Data, Difficulty, traits
@@ -66,6 +67,7 @@ def sequences(
         labels=read_only_labels(np.repeat(np.asarray(data.labels), perturbation.frames)), classes=data.classes, readings=data.readings,
         fingerprint=digest([data.fingerprint, name, version, difficulty, cut, size, seed, perturbation.frames]), source="generated",
         traits=replace(perturbation.traits(data.name, len(data), size), ambiguous_order=traits(data).ambiguous_order),
+        ignored=getattr(data, "ignored", LeftOut()),
     )  # fmt: skip
 
 

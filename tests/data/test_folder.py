@@ -77,7 +77,43 @@ def test_files_that_are_no_images_are_counted_and_left_out(plant, tmp_path):
     (tmp_path / "cat" / ".DS_Store").write_text("")
     (tmp_path / ".hidden").mkdir()
     data = folder(tmp_path)
-    assert (len(data), data.ignored, len(data.classes)) == (4, 1, 3)
+    assert (len(data), str(data.ignored), len(data.classes)) == (4, "1 file with another ending (.txt)", 3)
+
+
+def test_what_lies_among_the_images_and_is_not_read_is_counted_by_its_reason(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE, "cat/.thumbs/1.png", "cat/.hidden.png", "cat/deep/._2.png")
+    plant(tmp_path / "elsewhere", "1.png", "2.png")
+    for name in ("cat/more", "bee/more", "cat/deep/more.jpg"):
+        os.symlink(tmp_path / "elsewhere", root / name)
+    for name in ("cat/a.AVIF", "cat/deep/b.avif", "ape/c.heic", "ape/LICENSE"):
+        (root / name).touch()
+    data = folder(root)
+    assert len(data) == 4
+    assert str(data.ignored) == "3 linked folders, 4 files with other endings (.avif, .heic, no ending), 2 hidden images or folders"
+
+
+def test_what_lies_beside_the_classes_is_not_told(plant, tmp_path):
+    plant(tmp_path, *TREE, "loose.png", ".git/1.png", "__MACOSX/cat/1.png")
+    (tmp_path / "README.txt").touch()
+    assert (str(folder(tmp_path).ignored), folder(tmp_path).classes) == ("", ("ape", "bee", "cat"))
+
+
+def test_a_linked_class_is_a_class_and_so_is_one_that_begins_with_lines(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE, "__background__/1.png")
+    os.symlink(plant(tmp_path / "y", "dog/1.png") / "dog", root / "dog")
+    assert folder(root).classes == ("__background__", "ape", "bee", "cat", "dog")
+    assert (len(folder(root)), str(folder(root).ignored)) == (6, "")
+
+
+@pytest.mark.parametrize("name", ["1.jfif", "1.jpe", "1.JFIF", "1.jp2", "1.pbm", "1.pnm"])
+def test_every_usual_ending_of_what_pillow_reads_is_an_image(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    (tmp_path / "cat").mkdir()
+    image = Image.fromarray(pixels).convert("1" if name.endswith("pbm") else "RGB")
+    image.save(tmp_path / "cat" / name)
+    data = folder(tmp_path)
+    assert data.ids == (f"folder/cat/{name}",)
+    assert (data[0].image == np.asarray(Image.open(tmp_path / "cat" / name).convert("RGB"))).all()
 
 
 def test_files_are_not_opened_before_they_are_read(plant, tmp_path):

@@ -98,6 +98,55 @@ def test_samples_with_class_indices_take_no_order_of_names(shards, given):
         wds(shards, **given)
 
 
+def test_class_folders_keep_every_image_whatever_dots_are_in_its_name(pack, encoded):
+    data = wds(pack("a.tar", {f"./cat/cat.{i}.png": encoded(i) for i in range(3)} | {"ape/x.jpg": encoded(9), "ape/y": b""}))
+    assert data.ids == ("wds/a/cat/cat.0", "wds/a/cat/cat.1", "wds/a/cat/cat.2", "wds/a/ape/x")
+    assert data.labels.tolist() == [1, 1, 1, 0]
+    assert (data[2].image == decode(encoded(2), "x")).all()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        ["1.png", "1.jpg", "1.cls"], ["cat.0.png", "cat.1.png", "cat.0.cls"], ["1.png", "1.seg.png", "1.cls"], ["1.png", "1.png", "1.cls"],
+        ["1.png", "1.cls", "1.cls"], ["a/1.png", "a/1.jpg"], ["a/1.png", "a/1.png"], ["a/1.png", "./a/1.png"],
+    ],
+)  # fmt: skip
+def test_a_key_of_several_members_is_refused_by_name(tmp_path, encoded, members):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in members:
+            info = tarfile.TarInfo(name)
+            content = encoded(len(name)) if name.endswith(("g",)) else b"1"
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(DataUnreadable, match=r"a\.tar: 1 of \d keys belong to several members: .* = .*Rename the members, or"):
+        wds(tmp_path)
+
+
+def test_the_image_of_a_key_with_several_can_be_chosen(pack, encoded):
+    tar = pack(
+        "a.tar", {"1.png": encoded(1), "1.seg.png": encoded(2), "1.cls": b"0", "2.png": encoded(3), "2.seg.png": encoded(4), "2.cls": b"1"}
+    )
+    for image, seeds in (("png", (1, 3)), ("seg.png", (2, 4))):
+        data = wds(tar, image=image)
+        assert data.labels.tolist() == [0, 1]
+        assert all((data[i].image == decode(encoded(seed), "x")).all() for i, seed in enumerate(seeds))
+
+
+def test_what_a_tar_holds_and_is_not_read_is_counted(pack, encoded, tmp_path):
+    others = ("README.md", "ape/2.avif", "bee/3.avif", "bee/.4.png", "bee/._5.png")
+    folders = pack("a.tar", {"ape/1.png": encoded(1), **dict.fromkeys(others, b"")})
+    with tarfile.open(folders, "a") as tar:
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+            info = tarfile.TarInfo("bee/6.png")
+            info.type, info.linkname = kind, "ape/1.png"
+            tar.addfile(info)
+    assert str(wds(folders).ignored) == "2 links, 2 files with other endings (.avif), 1 hidden image or folder"
+    samples = {"1.png": encoded(1), "1.cls": b"0", "1.txt": b"a caption", "2.avif": b"", "2.cls": b"1", "3.cls": b"1", "README": b""}
+    assert str(wds(pack("b.tar", samples)).ignored) == "3 files with other endings (.avif, .cls, no ending)"
+    assert str(wds(pack("c.tar", {"1.png": encoded(1), "1.txt": b""})).ignored) == "1 file with another ending (.txt)"
+
+
 def test_samples_without_a_class_index_among_others_are_named(pack, encoded):
     tar = pack("a.tar", {"1.png": encoded(1), "1.cls": b"0", "2.png": encoded(2), "3.png": encoded(3), "3.cls": b"three"})
     with pytest.raises(DataUnreadable, match="2 of 3 samples have no class index under 'cls': 2, 3"):

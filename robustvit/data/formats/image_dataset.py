@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from robustvit.data.formats.fingerprint import fingerprint, refuse_repeats
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.reading import Reading
 
@@ -20,7 +21,7 @@ class ImageDataset(Generic[Read]):
     """N labelled images, read on demand.
 
     read: from the index of a sample to its image, (H, W, 3) uint8 RGB; raises DataUnreadable. ids: N, all different. labels: (N,) int64,
-    indices into `classes`. ignored: the number of other files that were found beside those of the images.
+    indices into `classes`. ignored: what was found among the images and is left out.
     """
 
     name: str
@@ -32,7 +33,7 @@ class ImageDataset(Generic[Read]):
     fingerprint: str
     source: str = "original"
     traits: Traits = field(default_factory=Traits)
-    ignored: int = 0
+    ignored: LeftOut = field(default_factory=LeftOut)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,7 +44,7 @@ class ImageDataset(Generic[Read]):
 
 def image_dataset(
     name: str, read: Read, *, ids: Sequence[str], labels: Sequence[int] | np.ndarray, classes: Sequence[str], readings: tuple[Reading, ...],
-    marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: int = 0,
+    marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: LeftOut | None = None,
 ) -> ImageDataset[Read]:  # fmt: skip
     """The data set of these samples, whose fingerprint covers ids, labels, classes and `marks` (see `fingerprint`).
 
@@ -53,7 +54,7 @@ def image_dataset(
     indices = read_only_labels(labels)
     mark = fingerprint(ids, indices, classes, marks)
     own = traits or Traits()
-    return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, mark, source, own, ignored)
+    return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, mark, source, own, ignored or LeftOut())
 
 
 def read_only_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:
