@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, nearest
-from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_ambiguous_order, refuse_contradictions, shortfalls
+from robustvit.evaluation.datasets import Samples, mismatches, open_data, place_of, refuse_ambiguous_order, refuse_contradictions
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
@@ -102,8 +102,8 @@ class Plan:
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence for each data set that lacks images: `imagenet-a holds 7,412 of its 7,500 images`."""
-        return shortfalls(self.samples)
+        """A sentence for each data set without all its images, or with too many: `imagenet-a holds 7,412 of its 7,500 images`."""
+        return mismatches(self.samples)
 
     @property
     def rows(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from robustvit.errors import UsageError
 from robustvit.evaluation import environment, plan
 from robustvit.evaluation.command_line import command_line
+from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.kept_suite import named_suite
 from robustvit.evaluation.manifest import manifest
@@ -46,7 +47,8 @@ class Progress(Protocol):
 class Summary:
     """The result of a run.
 
-    computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks images; seconds: wall clock; complete: cells
+    computed: rows made by this call; failed: reasons by cell id; incomplete: which data has fewer images than the whole
+    set, or more; left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells
     that have all their rows; stopped: whether the time budget was spent before the work was done.
     """
 
@@ -58,6 +60,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     repaired: list[Path] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
     complete: int = 0
     stopped: bool = False
@@ -105,7 +108,9 @@ class _Run:
         self.total = made.rows
         self.done = 0
         self.begun = False
-        self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete)
+        self.summary = Summary(
+            store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete, left_out=omissions(made.samples)
+        )
 
     def go(self) -> Summary:
         self.note(started=_now())

@@ -31,7 +31,8 @@ class Data(Protocol):
 
     `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
     wnids that labels index; `readings` map a model's logits to these labels, and the first is the one that is scored.
-    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits.
+    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits, and `ignored`, whose text says what
+    was found among its images and is left out.
     """
 
     name: str
@@ -77,6 +78,11 @@ def traits(data: Data) -> Traits:
     """The traits of a data set, or the defaults where it has none."""
     found: Traits = getattr(data, "traits", Traits())
     return found
+
+
+def left_out(data: Data) -> str:
+    """What was found among the images of a data set and is left out, such as `3 linked folders`; "" where nothing was."""
+    return str(getattr(data, "ignored", None) or "")
 
 
 @dataclass(frozen=True, slots=True)

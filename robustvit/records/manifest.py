@@ -51,9 +51,9 @@ class DataFacts:
     """A data set as a run opened it.
 
     base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many
-    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. clips: whether its samples
-    are frames of clips (None: written by a version that did not record it). columns: the logits that its first Reading takes, None for
-    all.
+    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. left_out: what was found
+    among the images and not read. clips: whether its samples are frames of clips (None: written by a version that did not record it).
+    columns: the logits that its first Reading takes, None for all.
     """
 
     label: str
@@ -65,6 +65,7 @@ class DataFacts:
     fingerprint: str = ""
     clips: bool | None = None
     expected: int | None = None
+    left_out: str | None = None
     columns: list[int] | None = None
     class_names: list[str] = field(default_factory=list)
     source: str | None = None

@@ -369,10 +369,28 @@ def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) 
     for verb in ("plan", "run"):
         result = robustvit(verb, *options)
         assert result.code == 0
-        assert "incomplete: imagenet-a holds 200 of its 7,500 images" in result.err
+        assert "not the whole set: imagenet-a holds 200 of its 7,500 images" in result.err
+        assert "left out" not in result.err
     assert json.loads(robustvit("plan", *options, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "images in the full set" in page
+
+
+def test_run_plan_report_and_data_say_what_is_left_out(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant_images(tmp_path, ["x/a/1.png", "x/b/2.png", "y/3.png"]) or tmp_path / "x"
+    (root / "a/more").symlink_to(tmp_path / "y")
+    (root / "b/3.avif").touch()
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    model, store = SMALL.replace("num_classes=10", "num_classes=2"), tmp_path / "s"
+    options = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data", f"folder:{root}", "--store", store)
+    said = "1 linked folder, 1 file with another ending (.avif)"
+    for verb in ("plan", "run"):
+        assert f"left out: folder: {said}" in robustvit(verb, *options).err
+        assert json.loads(robustvit(verb, *options, "--json").out)["left_out"] == [f"folder: {said}"]
+    page = (store / "report.html").read_text(encoding="utf-8")
+    assert "left out" in page
+    assert said in page
+    assert f"2 images of 2 classes in {root}; left out: {said}" in robustvit("data", f"folder:{root}").out
 
 
 def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]

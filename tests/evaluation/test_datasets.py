@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import torch
 from layouts import LAYOUTS, plant, plant_images
 
 import robustvit as rv
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.errors import BadParameter, DataMissing
 from robustvit.evaluation import plan
 from robustvit.evaluation.command_line import command_line
-from robustvit.evaluation.datasets import Samples, open_data, wanted
+from robustvit.evaluation.datasets import Samples, mismatches, omissions, open_data, wanted
 from robustvit.evaluation.loading import load_data
 from robustvit.evaluation.plan import Settings
+from robustvit.primitives.batch import Data, Traits, left_out
 from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import read_suite
@@ -124,3 +127,40 @@ def test_the_command_of_a_run_in_python_repeats_its_limit(tmp_path: Path) -> Non
     suite, store = suite_on(tmp_path, "digits"), Store(tmp_path / "s", create=True)
     for limit, shown in ((1, "1"), (1.0, "1.0"), (0.123456789, "0.123456789")):
         assert f"--limit {shown} " in command_line(suite, ["demo"], None, Settings(limit=limit), store)
+
+
+def opened(layout: str, root: Path, *more: str) -> Data:
+    """The data set of a layout with more files in its first class folder."""
+    planted = plant(root, LAYOUTS[layout]())
+    for name in more:
+        shutil.copy(planted / LAYOUTS[layout]().paths[0], (planted / LAYOUTS[layout]().paths[0]).with_name(name))
+    return load_data(LAYOUTS[layout]().address, data_dir=root)
+
+
+def test_a_set_with_fewer_images_than_it_has_and_one_with_more_are_said_alike(tmp_path: Path) -> None:
+    few = opened("imagenet-a", tmp_path / "a")
+    many = replace(opened("imagenet-o", tmp_path / "o"), traits=Traits(expected=50))
+    assert mismatches([Samples.of(few, None), Samples.of(many, None)]) == [
+        "imagenet-a holds 200 of its 7,500 images", "imagenet-o holds 200 images, 150 more than its 50",
+    ]  # fmt: skip
+    assert not mismatches([Samples.of(replace(many, traits=Traits(expected=200)), None), Samples.of(load_data("digits"), None)])
+
+
+def test_the_parts_of_a_data_set_are_told_together(tmp_path: Path) -> None:
+    data = replace(opened("imagenet-a", tmp_path), ignored=LeftOut(linked_folders=3))
+    parts = [replace(data, traits=Traits(scenario="fog", severity=str(level), expected=3)) for level in (1, 2, 3)]
+    samples = [Samples.of(one, None) for one in parts]
+    assert mismatches(samples) == ["imagenet-a fog 1 holds 200 images, 197 more than its 3; likewise 2 more parts of imagenet-a"]
+    assert omissions(samples) == ["imagenet-a fog 1: 3 linked folders; likewise 2 more parts of imagenet-a"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_belongs_to_a_set_is_not_told_and_what_lies_among_its_images_is(tmp_path: Path, layout: str) -> None:
+    assert not omissions([Samples.of(opened(layout, tmp_path / "a"), None)])
+    data = opened(layout, tmp_path / "b", "x.avif", "y.heic")
+    assert omissions([Samples.of(data, None)]) == [f"{data.name}: 2 files with other endings (.avif, .heic)"]
+
+
+def test_data_of_ones_own_need_not_count_what_it_leaves_out() -> None:
+    assert left_out(load_data("digits")) == ""
+    assert left_out(replace(load_data("digits"), ignored=None)) == ""

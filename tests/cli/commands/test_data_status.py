@@ -33,7 +33,8 @@ def test_a_data_set_in_its_usual_place_is_found_and_counted(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/folder/dog/notes.txt").touch()
     about = status("folder")
-    assert about["told"] == "2 images of 2 classes in data/folder, 1 other files left out"
+    assert about["told"] == "2 images of 2 classes in data/folder; left out: 1 file with another ending (.txt)"
+    assert about["left_out"] == "1 file with another ending (.txt)"
     assert load_data("folder").fingerprint == about["fingerprint"]
 
 
