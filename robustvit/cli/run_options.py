@@ -44,6 +44,11 @@ def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., N
     return command
 
 
+def _limit(text: str) -> int | float:
+    """A count of samples, or a share of them where it is written as a fraction: `1` is one sample, `1.0` all."""
+    return int(text) if text.strip().isdecimal() else float(text)
+
+
 def _options(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, "
         "file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
@@ -60,8 +65,8 @@ def _options(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="The folder of the data's files, or the folder that holds it "
         "under the data's name; the latter for a suite on several data sets.")] = None,
     store: StorePath = Path("results"),
-    limit: Annotated[float | None, typer.Option("--limit", "-L", help="Samples per cell: a number, or a share below 1. A random "
-        "sample; a larger one contains it, and its rows are reused.")] = None,
+    limit: Annotated[Any, typer.Option("--limit", "-L", parser=_limit, metavar="NUMBER", help="Samples per cell: a number (200), or a "
+        "share (0.1; 1.0 is all). A random sample; a larger one contains it, and its rows are reused.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows of a forward pass.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images.")] = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
@@ -96,9 +101,8 @@ def _options(
     if one:
         pairs = dict(_pair(text) for text in model_kwargs or [])
         named = [parse_model(models[0], checkpoint=checkpoint, model_kwargs=pairs, num_classes=num_classes)]
-    share = limit if limit is None or (limit < 1 or not float(limit).is_integer()) else int(limit)
     settings = Settings(
-        device=device, batch_size=batch_size, workers=workers, precision=precision, limit=share, seed=seed, keep=tuple(keep or ()),
+        device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
     )  # fmt: skip

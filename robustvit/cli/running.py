@@ -60,7 +60,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
         return
     for path in done.repaired:
         err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
-    _print_incomplete(done.incomplete)
+    _print_data(done.incomplete, done.left_out)
     for label, reason in done.not_logits.items():
         err.print(f"[yellow]{escape(label)}:[/] {escape(reason)}; scores that need logits have no value.", highlight=False, soft_wrap=True)
     if done.taken_over:
@@ -107,6 +107,7 @@ def plan(options: RunOptions) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan downloads nothing
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import plan as plans
+    from robustvit.evaluation.datasets import omissions
     from robustvit.evaluation.kept_suite import named_suite
     from robustvit.records.store import Store
 
@@ -114,9 +115,13 @@ def plan(options: RunOptions) -> None:
     store = Store(options.store) if Store.is_at(options.store) else None
     cost = estimates.estimate(made, store)
     if options.as_json:
-        print(json.dumps({"cells": _planned(made, store), "incomplete": made.incomplete, **asdict(cost)}))
+        page = {"cells": _planned(made, store), "incomplete": made.incomplete, "left_out": omissions(made.samples)}
+        print(json.dumps({**page, **asdict(cost)}))
         return
-    _print_plan(made, store, cost)
+    _print_plan(made, store)
+    _print_data(made.incomplete, omissions(made.samples))
+    runs = _runs(made.settings.budget, cost.seconds)
+    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
 
 def _planned(made: Plan, store: Any) -> list[dict[str, Any]]:
@@ -134,7 +139,7 @@ def _planned(made: Plan, store: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _print_plan(made: Plan, store: Any, cost: Any) -> None:
+def _print_plan(made: Plan, store: Any) -> None:
     data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
     counts = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
     table = Table(title=f"{made.suite.name} · {data} · {counts} samples per cell")
@@ -148,9 +153,6 @@ def _print_plan(made: Plan, store: Any, cost: Any) -> None:
     out.print(table)
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
-    _print_incomplete(made.incomplete)
-    runs = _runs(made.settings.budget, cost.seconds)
-    out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
 
 def _runs(budget: str | float | None, needed: float | None) -> str:
@@ -163,7 +165,8 @@ def _runs(budget: str | float | None, needed: float | None) -> str:
     return f" At --budget {budget} that is about {count} run{'' if count == 1 else 's'}."
 
 
-def _print_incomplete(sentences: Sequence[str]) -> None:
-    """Prints which data lacks images: its numbers are not those of the whole set."""
-    for sentence in sentences:
-        err.print(f"[yellow]incomplete:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+def _print_data(mismatches: Sequence[str], omissions: Sequence[str]) -> None:
+    """Prints which data has not the images of its whole set, whose numbers these are not then, and what data leaves out."""
+    for mark, sentences in (("not the whole set", mismatches), ("left out", omissions)):
+        for sentence in sentences:
+            err.print(f"[yellow]{mark}:[/] {escape(sentence)}", highlight=False, soft_wrap=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import need_folder, read_text, some_subfolders
-from robustvit.data.shards import TarMembers, wds
+from robustvit.data.formats.tars import TarMembers
+from robustvit.data.shards import wds
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable
 from robustvit.spec.registry import dataset
 
@@ -47,7 +48,9 @@ def clip_benchmark(root: Path | None, *, split: str = "test") -> ImageDataset[Ta
     ids = tuple(f"{_NAME}/{split}/{name.removeprefix('wds/')}" for name in found.ids)
     marks = (member.size for member in found.read.places)
     read = replace(found.read, ids=ids)
-    return image_dataset(_NAME, read, ids=ids, labels=found.labels, classes=classes, readings=readings(classes), marks=marks)
+    return image_dataset(
+        _NAME, read, ids=ids, labels=found.labels, classes=classes, readings=readings(classes), marks=marks, ignored=found.ignored
+    )
 
 
 def _refuse_other_kinds(place: Path) -> None:

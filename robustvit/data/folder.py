@@ -6,9 +6,11 @@ from pathlib import Path
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.class_folders import list_classes
+from robustvit.data.formats.class_order import Order, class_order
 from robustvit.data.formats.files import FileDataset, file_dataset
 from robustvit.data.formats.listing import as_text, need_folder, subfolders
 from robustvit.errors import DataMissing
+from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -19,19 +21,23 @@ _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", 
     licence="set by their owner",
     rules="Your own images: one folder for each class under --data-dir PATH, or `--data folder:PATH`.",
 )
-def folder(root: Path | None) -> FileDataset:
-    """Images in `root/<class>/…`, at any depth; classes are the sorted names of the folders, and label i is the i-th.
+def folder(root: Path | None, *, order: Order | None = None, classes: str | None = None) -> FileDataset:
+    """Images in `root/<class>/…`, at any depth; the classes are the folders in it, numbered by their names.
 
+    order: `text` or `natural` (`class_2` before `class_10`, as timm sorts); where these differ, or case matters, one of them must be given,
+    or classes: a class map, such as a file with one name a line in the order of the labels (see `read_class_map`).
     Ids are `folder/<class>/<path>`, so moving the folder changes nothing. Where every class folder is named by an ImageNet wnid, but some
     of the thousand are absent, models of a thousand classes are read among the classes present (`mask`) and among all (`1000way`).
     """
     place = need_folder(root, "folder")
-    classes = subfolders(place)
-    _refuse_splits(classes, place)
-    found, labels = list_classes(place, classes)
+    present = subfolders(place)
+    _refuse_splits(present, place)
+    numbered = class_order("folder", present, order, classes, place)
+    found, labels = list_classes(place, numbered.names)
     ids = [f"folder/{as_text(file.path)}" for file in found.files]
-    names = [as_text(name) for name in classes]
-    return file_dataset("folder", place, found, ids=ids, labels=labels, classes=names, readings=readings(names))
+    names = [as_text(name) for name in numbered.names]
+    own = Traits(ambiguous_order=numbered.ambiguous)
+    return file_dataset("folder", place, found, ids=ids, labels=labels, classes=names, readings=readings(names), traits=own)
 
 
 def _refuse_splits(classes: list[str], place: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from robustvit.data.annotations.wnids import readings, wnids
 from robustvit.data.formats.class_folders import Labelled, list_all_classes
 from robustvit.data.formats.files import FileDataset, file_dataset
-from robustvit.data.formats.listing import list_files, need_folder, read_text, subfolders
+from robustvit.data.formats.listing import Listing, list_files, need_folder, read_text, subfolders
 from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
@@ -78,7 +78,7 @@ def _labelled(table: Path) -> Labelled:
         raise DataUnreadable(
             f"data '{_NAME}': {len(lacking)} of its {len(wnids())} classes have no image in {table.parent}: {few(lacking)}."
         )
-    return Labelled(found, labels)
+    return Labelled(Listing(found.files, found.ignored.without(table.suffix)), labels)
 
 
 def _table(path: Path) -> dict[str, int]:

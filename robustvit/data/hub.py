@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.class_order import ClassOrder, Order, class_order
 from robustvit.data.formats.decode import decode
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import need
-from robustvit.errors import DataMissing, DataUnreadable, MissingExtra, few
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra, few
+from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _AT_ONCE = 1000  # rows whose labels and sizes are read together
@@ -60,24 +62,26 @@ class HubRows:
     "or image files on this machine.",
 )
 def hfds(
-    root: Path | None, *, name: str | None = None, split: str = "validation", image: str = "image", label: str = "label"
-) -> ImageDataset[HubRows]:
+    root: Path | None, *, name: str | None = None, split: str = "validation", image: str = "image", label: str = "label",
+    order: Order | None = None, classes: str | None = None,
+) -> ImageDataset[HubRows]:  # fmt: skip
     """A data set of the Hugging Face Hub, or a folder that the `datasets` package can load.
 
     root: with a name, the folder for downloads (default, the Hub's own cache); without one, the data itself. split: as `datasets` writes
-    it, slices included. image, label: the columns. Ids are `<name>/<split>/<row>`. The data set's own code is never run.
-    Raises MissingExtra without the package, DataMissing where the data is not available, DataUnreadable for labels that are not class
-    indices.
+    it, slices included. image, label: the columns. order, classes: where the classes are class folders, whose names the package sorts as
+    text, the order in which they are numbered, or a class map (see `class_order`). Ids are `<name>/<split>/<row>`. The data set's own code
+    is never run. Raises BadParameter for an order of classes that the data set numbers itself, MissingExtra without the package,
+    DataMissing where the data is not available, DataUnreadable for labels that are not class indices.
     """
     if importlib.util.find_spec("datasets") is None:
         raise MissingExtra("data 'hfds' needs the package datasets: python -m pip install 'robustvit[datasets]'.")
     reader = _reader(root, name, split, image, label)
     rows = _rows(reader.dataset, image, label, f"data 'hfds' ({name or root}, split {split})")
-    classes = _classes(reader, rows.labels)
+    numbered = _numbered(reader, rows.labels, order, classes, root or Path())
     ids = tuple(f"{name or 'hfds'}/{split}/{row:08d}" for row in range(len(rows.labels)))
     return image_dataset(
-        "hfds" if name is None else f"hfds/{name}", HubRows(reader, ids), ids=ids, labels=rows.labels, classes=classes,
-        readings=readings(classes), marks=rows.sizes,
+        "hfds" if name is None else f"hfds/{name}", HubRows(reader, ids), ids=ids, labels=numbered.labels, classes=numbered.order.names,
+        readings=readings(numbered.order.names), marks=rows.sizes, traits=Traits(ambiguous_order=numbered.order.ambiguous),
     )  # fmt: skip
 
 
@@ -129,6 +133,18 @@ def _sizes(images: pa.ChunkedArray, image: str, what: str) -> list[int]:
         raise DataUnreadable(f"{what}: an image file is gone: {error}.") from error
 
 
-def _classes(reader: Any, labels: Sequence[int]) -> tuple[str, ...]:
+class _Numbered(NamedTuple):
+    labels: Sequence[int]
+    order: ClassOrder
+
+
+def _numbered(reader: Any, labels: Sequence[int], order: Order | None, classes: str | None, place: Path) -> _Numbered:
+    """The labels as the data set numbers its classes; those of class folders, which the package has sorted, in the order asked for."""
     named = sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__)
-    return tuple(named) or tuple(str(i) for i in range(max(labels) + 1))
+    if named and reader.dataset.info.builder_name == "imagefolder":
+        numbered = class_order("hfds", named, order, classes, place)
+        index = {name: i for i, name in enumerate(numbered.names)}
+        return _Numbered([index[named[label]] for label in labels], numbered)
+    if order is not None or classes is not None:
+        raise BadParameter("data 'hfds': this data set numbers its classes itself; leave order and classes out.")
+    return _Numbered(labels, ClassOrder(named or [str(i) for i in range(max(labels) + 1)]))

@@ -18,6 +18,7 @@ from robustvit.errors import BadParameter, DataMissing
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
+_BESIDE = (".csv", ".txt", ".mat", ".json")  # endings of files with labels
 COUNTS = {"val": 50_000, "train": 1_281_167}
 
 
@@ -120,7 +121,7 @@ def _flat(place: Path, split: str) -> Labelled:
     if not found.files:
         raise DataMissing(
             f"data 'imagenet': {place} holds neither folders named by wnid (n01440764, …) nor images; "
-            f"it holds {some_subfolders(place)} and {found.ignored} files."
+            f"it holds {some_subfolders(place)} and {found.ignored or 'no files'}."
         )
     stems = [file.stem for file in found.files]
     labels = find_labels(place, stems) if split == "val" else labels_in_names(place, stems)
@@ -129,4 +130,4 @@ def _flat(place: Path, split: str) -> Labelled:
             f"data 'imagenet': the images of {split} must lie in folders named by wnid, or carry their wnid at the end of their names "
             f"(…_n01440764.JPEG); those in {place} lie flat."
         )
-    return Labelled(found, labels)
+    return Labelled(Listing(found.files, found.ignored.without(*_BESIDE)), labels)

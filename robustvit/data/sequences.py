@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from robustvit.data.formats.clips import Perturbation
 from robustvit.data.formats.image_dataset import ImageDataset, read_only_labels
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.data.imagenet_c_source import CITATION, SOURCE
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Data, Difficulty
+from robustvit.primitives.batch import Data, Difficulty, traits
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec import registry
@@ -69,7 +70,8 @@ def sequences(
         name=f"{data.name}-p", read=GeneratedFrames(data, perturbation, make, cut, size, seed), ids=Frames(data.ids, perturbation.frames),
         labels=read_only_labels(np.repeat(np.asarray(data.labels), perturbation.frames)), classes=data.classes, readings=data.readings,
         fingerprint=own, former_fingerprint=former, source="generated",
-        traits=perturbation.traits(data.name, len(data), size),
+        traits=replace(perturbation.traits(data.name, len(data), size), ambiguous_order=traits(data).ambiguous_order),
+        ignored=getattr(data, "ignored", LeftOut()),
     )  # fmt: skip
 
 

@@ -9,62 +9,21 @@ from __future__ import annotations
 import glob
 import json
 import re
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, NamedTuple
-
-import numpy as np
-from annotated_types import Gt
+from typing import NamedTuple
 
 from robustvit.data.annotations.wnids import readings
-from robustvit.data.formats.decode import decode
-from robustvit.data.formats.files import last_written
+from robustvit.data.formats.class_order import ClassOrder, Order, class_order
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.data.formats.listing import EXTENSIONS, need
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.data.formats.tars import TarImage, TarMembers, list_tar
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few
+from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
-
-class Place(NamedTuple):
-    """The position of an encoded image: its tar, and the bytes in it."""
-
-    shard: Path
-    start: int
-    size: int
-
-
-@dataclass(frozen=True, eq=False)
-class TarMembers:
-    """Reads images from tar files without unpacking them. ids: what messages call them."""
-
-    ids: tuple[str, ...]
-    places: tuple[Place, ...]
-
-    def __call__(self, index: int) -> np.ndarray:
-        """The image. Raises DataUnreadable where it cannot be read."""
-        return self.decode(index, self.content(index))
-
-    def content(self, index: int) -> bytes:
-        """The bytes of an image. Raises DataUnreadable where its tar cannot be read."""
-        place = self.places[index]
-        try:
-            with place.shard.open("rb") as file:
-                file.seek(place.start)
-                return file.read(place.size)
-        except OSError as error:
-            raise DataUnreadable(f"{self.ids[index]}: {error.strerror}") from error
-
-    def decode(self, index: int, content: bytes) -> np.ndarray:
-        """Decodes the bytes of an image. Raises DataUnreadable for bytes that are none."""
-        return decode(content, self.ids[index])
-
-    def stamp(self, index: int) -> int:
-        """When the tar of an image was last written, in nanoseconds; −1 where it is gone."""
-        return last_written(self.places[index].shard)
 
 
 @dataset(
@@ -72,22 +31,31 @@ class TarMembers:
     licence="set by their owner",
     rules="Tar files on this machine: `--data wds/FOLDER`, `--data wds/FOLDER/val-{000..063}.tar` or a pattern with *.",
 )
-def wds(root: Path | None, *, label: str = "cls", classes: Annotated[int, Gt(0)] | None = None) -> ImageDataset[TarMembers]:
+def wds(
+    root: Path | None, *, label: str = "cls", image: str | None = None, classes: int | str | None = None, order: Order | None = None
+) -> ImageDataset[TarMembers]:
     """Webdataset shards (`KEY.jpg` and `KEY.cls` side by side), or tars with one folder for each class.
 
     root: a folder of .tar files, one such file, or a pattern. label: `cls`, or the field of `KEY.json` that holds the class index. Where
-    no sample has a label of its own, its folder is its class, or its tar where it lies in no folder; classes are then sorted by name.
-    classes: their number, where only indices are given; default, the largest plus one. Ids are `wds/<tar>/<key>`.
-    Raises DataMissing, DataUnreadable.
+    no image of a tar has one of these beside it, its folder is its class, or its tar where it lies in no folder; classes are then numbered
+    by their names, in the `order` that is given where it matters, `text` or `natural` (see `class_order`). classes: a class map that
+    numbers them, or, where indices are given, their number (default, the largest plus one). KEY ends at the first dot, as webdataset has
+    it; the images of class folders are told apart by their whole names without the ending. image: what follows the keys of the images,
+    where keys have several. Ids are `wds/<tar>/<key>`.
+    Raises BadParameter, DataMissing, DataUnreadable: among others where a key belongs to several images.
     """
-    found = [sample for shard in _shards(_need_pattern(root)) for sample in _samples(shard, label)]
+    shards = [list_tar(shard, image) for shard in _shards(_need_pattern(root))]
+    found = [_Found(one, _class_index(one, label)) for shard in shards for one in shard.images]
     if not found:
         raise DataMissing(f"data 'wds': no images in the tars of {root}. Images end in {', '.join(EXTENSIONS)}.")
-    labels, names = _labels(found, label, classes)
-    ids = tuple(f"wds/{sample.place.shard.stem}/{sample.key}" for sample in found)
-    read = TarMembers(ids, tuple(sample.place for sample in found))
-    marks = (sample.place.size for sample in found)
-    return image_dataset("wds", read, ids=ids, labels=labels, classes=names, readings=readings(names), marks=marks)
+    labels, numbered = _labels(found, label, order, classes, root)
+    names = numbered.names
+    ids = tuple(f"wds/{one.place.shard.stem}/{one.key}" for one, _ in found)
+    read = TarMembers(ids, tuple(one.place for one, _ in found))
+    return image_dataset(
+        "wds", read, ids=ids, labels=labels, classes=names, readings=readings(names), marks=(one.place.size for one, _ in found),
+        traits=Traits(ambiguous_order=numbered.ambiguous), ignored=sum((shard.ignored for shard in shards), LeftOut()),
+    )  # fmt: skip
 
 
 def _need_pattern(root: Path | None) -> Path:
@@ -96,17 +64,10 @@ def _need_pattern(root: Path | None) -> Path:
 
 
 class _Found(NamedTuple):
-    """An image of a shard: its key, its position, and its class index as text, where it has one."""
+    """An image of a shard, with its class index as text, where it has one."""
 
-    key: str
-    place: Place
+    image: TarImage
     label: str | None
-
-
-@dataclass
-class _Parts:
-    image: tarfile.TarInfo | None = None
-    texts: dict[str, bytes] = field(default_factory=dict)
 
 
 def _shards(place: Path) -> list[Path]:
@@ -135,60 +96,47 @@ def _numbered(pattern: str) -> Iterator[str]:
         yield from _numbered(f"{pattern[: match.start()]}{number:0{len(first)}d}{pattern[match.end() :]}")
 
 
-def _samples(shard: Path, label: str) -> Iterator[_Found]:
-    """The images of one tar, in its order, with their labels."""
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            parts = _by_key(tar)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise DataUnreadable(f"{shard} is no whole, uncompressed tar file: {error}.") from error
-    for key, part in parts.items():
-        if part.image is not None:
-            yield _Found(key, Place(shard, part.image.offset_data, part.image.size), _class_index(part, label, f"{shard}: {key}"))
-
-
-def _by_key(tar: tarfile.TarFile) -> dict[str, _Parts]:
-    """Members by key: their path up to the first dot of its last name, as webdataset has it."""
-    found: dict[str, _Parts] = {}
-    for member in tar:
-        folder, slash, last = member.name.rpartition("/")
-        stem, _, ending = last.partition(".")
-        if not member.isreg() or not stem:
-            continue
-        part = found.setdefault(f"{folder}{slash}{stem}".removeprefix("./"), _Parts())
-        if last.lower().endswith(EXTENSIONS):
-            part.image = part.image or member
-        elif ending in ("cls", "json"):
-            content = tar.extractfile(member)
-            part.texts[ending] = content.read() if content else b""
-    return found
-
-
-def _class_index(part: _Parts, label: str, what: str) -> str | None:
+def _class_index(image: TarImage, label: str) -> str | None:
     """The class index of a sample as text, or None where it has none."""
     if label == "cls":
-        return part.texts["cls"].decode("ascii", "replace").strip() if "cls" in part.texts else None
+        return image.texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in image.texts else None
     try:
-        return str(json.loads(part.texts["json"])[label])
+        return str(json.loads(image.texts["json"])[label])
     except (KeyError, ValueError, TypeError) as error:
-        raise DataUnreadable(f"{what}: its .json must hold a class index under '{label}'.") from error
+        raise DataUnreadable(f"{image.place.shard}: {image.key}: its .json must hold a class index under '{label}'.") from error
 
 
-def _labels(found: list[_Found], label: str, classes: int | None) -> tuple[list[int], tuple[str, ...]]:
+def _labels(
+    found: list[_Found], label: str, order: Order | None, classes: int | str | None, place: Path | None
+) -> tuple[list[int], ClassOrder]:
+    """The label of each sample, and the classes that they index."""
     if all(sample.label is None for sample in found):
-        return _by_folder(found)
-    wrong = [sample.key for sample in found if sample.label is None or not sample.label.isdecimal()]
+        folders = [PurePosixPath(one.key).parent.name or one.place.shard.stem for one, _ in found]
+        class_map = classes if isinstance(classes, str) and not classes.isdecimal() else None
+        numbered = class_order("wds", sorted(set(folders)), order, class_map, _folder(place))
+        index = {name: i for i, name in enumerate(numbered.names)}
+        return [index[name] for name in folders], numbered
+    return _indices(found, label, order, classes)
+
+
+def _indices(found: list[_Found], label: str, order: Order | None, classes: int | str | None) -> tuple[list[int], ClassOrder]:
+    """The class indices that samples have of their own, and names that are the numbers."""
+    if order is not None:
+        raise BadParameter(f"data 'wds': order={order} sorts the names of folders; these samples have class indices. Leave it out.")
+    if (isinstance(classes, str) and not classes.isdecimal()) or classes in (0, "0"):
+        raise BadParameter(f"data 'wds': classes is '{classes}'; samples with class indices take the number of classes, from 1.")
+    wrong = [sample.image.key for sample in found if sample.label is None or not sample.label.isdecimal()]
     if wrong:
         raise DataUnreadable(f"data 'wds': {len(wrong)} of {len(found)} samples have no class index under '{label}': {few(wrong)}.")
     labels = [int(sample.label or "") for sample in found]
-    count = classes or max(labels) + 1
+    count = int(classes or max(labels) + 1)
     if max(labels) >= count:
         raise DataUnreadable(f"data 'wds': the largest class index is {max(labels)}; classes = {count} allows 0 … {count - 1}.")
-    return labels, tuple(str(i) for i in range(count))
+    return labels, ClassOrder([str(i) for i in range(count)])
 
 
-def _by_folder(found: list[_Found]) -> tuple[list[int], tuple[str, ...]]:
-    folders = [PurePosixPath(sample.key).parent.name or sample.place.shard.stem for sample in found]
-    names = tuple(sorted(set(folders)))
-    index = {name: i for i, name in enumerate(names)}
-    return [index[name] for name in folders], names
+def _folder(place: Path | None) -> Path:
+    """The folder in which a class map may lie: that of the tars."""
+    if place is None:
+        return Path()
+    return place if place.is_dir() else place.parent

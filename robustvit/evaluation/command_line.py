@@ -30,7 +30,7 @@ def command_line(suite: Suite, models: Sequence[str | Spec | Classifier], data: 
     )  # fmt: skip
     for flag, value in options:
         if value is not None:
-            words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [flag, str(value)]
     return shlex.join(words)
 
 

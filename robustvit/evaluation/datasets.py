@@ -10,7 +10,7 @@ import numpy as np
 
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageError, few
 from robustvit.evaluation.loading import load_data
-from robustvit.primitives.batch import Data, Traits, traits
+from robustvit.primitives.batch import Data, Traits, left_out, traits
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import Frames, order, starts
@@ -32,7 +32,7 @@ class Samples:
 
     @classmethod
     def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
-        """The first `limit` samples, a count or a share below 1; clips with all their frames. Raises BadParameter as `wanted` does."""
+        """The first `limit` samples, a count or a share, see `wanted`; clips with all their frames. Raises as `wanted` does."""
         positions = order(data.ids)
         bounds = starts(data.ids, positions)
         return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
@@ -43,12 +43,19 @@ class Samples:
         return traits(self.data)
 
     @property
-    def lacking(self) -> str:
-        """`7,412 of its 7,500 images` where the whole set is known to have more than are here, else ""."""
+    def mismatch(self) -> str:
+        """`7,412 of its 7,500 images`, or `20,000 images, 10,000 more than it has`, where the whole set is known to have another number."""
         whole = self.traits.expected
-        if whole is None or isinstance(self.data.ids, Frames) or len(self.data) >= whole:
+        if whole is None or isinstance(self.data.ids, Frames) or len(self.data) == whole:
             return ""
-        return f"{len(self.data):,} of its {whole:,} images"
+        if len(self.data) < whole:
+            return f"{len(self.data):,} of its {whole:,} images"
+        return f"{len(self.data):,} images, {len(self.data) - whole:,} more than its {whole:,}"
+
+    @property
+    def left_out(self) -> str:
+        """What was found among the images and is left out, "" where nothing was."""
+        return left_out(self.data)
 
     @property
     def spec(self) -> Spec:
@@ -58,12 +65,15 @@ class Samples:
 
 
 def wanted(limit: int | float | None, size: int) -> int:
-    """The number of samples that a limit (a count, or a share below 1) takes of `size`. Raises BadParameter for a limit that takes none."""
+    """The number of samples that a limit takes of `size`: a float up to 1 is a share (1.0 is all), anything else a count (1 is one).
+
+    Raises BadParameter for a limit that takes none.
+    """
     if limit is None:
         return size
     if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
-        raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1).")
-    return max(1, round(limit * size)) if isinstance(limit, float) and limit < 1 else min(int(limit), size)
+        raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1, or 1.0 for all).")
+    return max(1, round(limit * size)) if isinstance(limit, float) and limit <= 1 else min(int(limit), size)
 
 
 def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:
@@ -115,17 +125,33 @@ def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
     return data_dir / spec.name if several and data_dir is not None else data_dir
 
 
-def shortfalls(many: Sequence[Samples]) -> list[str]:
-    """A sentence for each incomplete data set: `imagenet-a holds 7,412 of its 7,500 images`."""
-    lacking = grouped((samples.data.name, samples) for samples in many if samples.lacking)
-    return [_shortfall(name, parts) for name, parts in lacking.items()]
+def mismatches(many: Sequence[Samples]) -> list[str]:
+    """A sentence for each data set that has not all its images, or too many: `imagenet-a holds 7,412 of its 7,500 images`."""
+    return _sentences([(samples, samples.mismatch) for samples in many], " holds ")
 
 
-def _shortfall(name: str, parts: Sequence[Samples]) -> str:
-    first = parts[0]
+def omissions(many: Sequence[Samples]) -> list[str]:
+    """A sentence for each data set that leaves out what was found among its images: `folder: 3 linked folders`."""
+    return _sentences([(samples, samples.left_out) for samples in many], ": ")
+
+
+def _sentences(facts: Sequence[tuple[Samples, str]], joint: str) -> list[str]:
+    """What is true of the first part of each data set for which there is a fact, with the number of its other such parts."""
+    told = grouped((samples.data.name, (samples, fact)) for samples, fact in facts if fact)
+    return [_sentence(name, parts, joint) for name, parts in told.items()]
+
+
+def _sentence(name: str, parts: Sequence[tuple[Samples, str]], joint: str) -> str:
+    first, fact = parts[0]
     shown = f"{name} {first.traits.scenario} {first.traits.severity}".strip() if len(parts) > 1 else name
-    more = f", and {len(parts) - 1} more parts of {name} lack some" if len(parts) > 1 else ""
-    return f"{shown} holds {first.lacking}{more}"
+    more = f"; likewise {len(parts) - 1} more parts of {name}" if len(parts) > 1 else ""
+    return f"{shown}{joint}{fact}{more}"
+
+
+def refuse_ambiguous_order(data: Data) -> None:
+    """Raises BadParameter where only a user can say in which order the classes of a data set are numbered (see Traits)."""
+    if message := traits(data).ambiguous_order:
+        raise BadParameter(message)
 
 
 def refuse_contradictions(many: Sequence[Samples]) -> None:

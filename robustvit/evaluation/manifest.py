@@ -147,8 +147,8 @@ def _data_facts(samples: Samples) -> DataFacts:
     columns = data.readings[0].columns
     facts = DataFacts(
         label=data.name, name=data.name, base=own.base or data.name, fingerprint=data.fingerprint, classes=len(data.classes), n=len(data),
-        asked=samples.asked, clips=isinstance(data.ids, Frames), expected=own.expected, filtered=own.filtered or None,
-        identified_by="names, sizes and the bytes of the first 64" if encoded else "its content",
+        asked=samples.asked, clips=isinstance(data.ids, Frames), expected=own.expected, left_out=samples.left_out or None,
+        filtered=own.filtered or None, identified_by="names, sizes and the bytes of the first 64" if encoded else "its content",
         columns=None if columns is None else list(columns),
         class_names=list(data.classes) if len(data.classes) <= (_FEW if own.scenario else 1000) else [],
     )  # fmt: skip

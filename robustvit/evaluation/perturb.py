@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.fit import fit
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
-from robustvit.primitives.batch import Batch
+from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.keyed import keyed_by
@@ -97,6 +98,13 @@ def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
 
 def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:
     """What the plug-in parameters of a bound Spec are resolved to, by their names."""
-    load: dict[str, Any] = {"model": load_model, "data": load_data, "kept": lambda value: load_kept(value.name)}
+    load: dict[str, Any] = {"model": load_model, "data": _fitting_data, "kept": lambda value: load_kept(value.name)}
     kinds = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin}
     return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}
+
+
+def _fitting_data(address: str | Spec) -> Data:
+    """The data that an attack is fitted to. Raises BadParameter where the order of its classes is ambiguous."""
+    data = load_data(address)
+    refuse_ambiguous_order(data)
+    return data

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
 from robustvit.evaluation.checks.outputs import Outputs
-from robustvit.evaluation.datasets import Samples, open_data, place_of, refuse_contradictions, shortfalls
+from robustvit.evaluation.datasets import Samples, mismatches, open_data, place_of, refuse_ambiguous_order, refuse_contradictions
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.macs import Cost
@@ -85,8 +85,8 @@ class Plan:
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence for each data set that lacks images: `imagenet-a holds 7,412 of its 7,500 images`."""
-        return shortfalls(self.samples)
+        """A sentence for each data set without all its images, or with too many: `imagenet-a holds 7,412 of its 7,500 images`."""
+        return mismatches(self.samples)
 
     @property
     def rows(self) -> int:
@@ -143,6 +143,7 @@ def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -
     for samples in plan.samples:
         for reading in samples.data.readings:
             reading.check(model.outputs, model.card.label, samples.data.name)
+        refuse_ambiguous_order(samples.data)
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in plan.suite.transforms:
@@ -196,6 +197,7 @@ def _nested(kind: str, value: Spec, plan: Plan) -> tuple[Spec, Any]:
         return model.card.identity.with_params(fingerprint=model.card.fingerprint), model
     if kind == "data":
         data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
+        refuse_ambiguous_order(data)
         return value.with_params(fingerprint=data.fingerprint), data
     if kind == "kept":
         kept = load_kept(value.name)

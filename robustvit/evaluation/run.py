@@ -18,6 +18,7 @@ from robustvit.evaluation.checks.former_cells import take_over
 from robustvit.evaluation.checks.probe import probe_models
 from robustvit.evaluation.checks.recheck import recheck
 from robustvit.evaluation.command_line import command_line
+from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.kept_suite import named_suite
 from robustvit.evaluation.manifest import manifest
@@ -50,9 +51,10 @@ class Progress(Protocol):
 class Summary:
     """The result of a run.
 
-    computed: rows made by this call; failed: reasons by cell id; incomplete: which data lacks images; seconds: wall clock; complete: cells
-    that have all their rows; stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier
-    version computed, of which a tile was computed anew and found equal; not_logits: why the outputs of models are no logits, by label.
+    computed: rows made by this call; failed: reasons by cell id; incomplete: which data has fewer images than the whole set, or more;
+    left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells that have all their rows;
+    stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which
+    a tile was computed anew and found equal; not_logits: why the outputs of models are no logits, by label.
     """
 
     store: Path
@@ -63,6 +65,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     repaired: list[Path] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
     complete: int = 0
     stopped: bool = False
@@ -112,7 +115,9 @@ class _Run:
         self.total = made.rows
         self.done = 0
         self.begun = False
-        self.summary = Summary(store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete)
+        self.summary = Summary(
+            store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete, left_out=omissions(made.samples)
+        )
 
     def go(self) -> Summary:
         probe_models(self.plan, self.worker)

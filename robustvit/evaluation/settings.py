@@ -17,9 +17,9 @@ KEPT = ("logits", "adversarial")
 class Settings:
     """Where and how fast a run computes, and what else it keeps. Only `precision`, `view`, `storage` and `seed` are part of a cell.
 
-    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a share in (0, 1).
-    keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are; for a
-    suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
+    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
+    share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
+    for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     """
 
     device: str = "cpu"

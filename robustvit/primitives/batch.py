@@ -31,7 +31,8 @@ class Data(Protocol):
 
     `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
     wnids that labels index; `readings` map a model's logits to these labels, and the first is the one that is scored.
-    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits.
+    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits, and `ignored`, whose text says what
+    was found among its images and is left out.
     """
 
     name: str
@@ -57,7 +58,9 @@ class Traits:
     expected: how many images the whole set has, where that is known. filtered: whether its images were chosen because models get them
     wrong, as those of ImageNet-A. facts: further values of each sample besides its label, N values by the column of the Records that takes
     them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers. For frames of clips, `against` is the
-    number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, ….
+    number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, …. ambiguous_order: why nothing but a
+    user's choice says which class is which label, and how to choose; "" where labels are certain. Such a set is opened in text order, and
+    must not be evaluated on a model whose classes are not matched by name.
     """
 
     base: str = ""
@@ -70,12 +73,18 @@ class Traits:
     expected: int | None = None
     filtered: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    ambiguous_order: str = ""
 
 
 def traits(data: Data) -> Traits:
     """The traits of a data set, or the defaults where it has none."""
     found: Traits = getattr(data, "traits", Traits())
     return found
+
+
+def left_out(data: Data) -> str:
+    """What was found among the images of a data set and is left out, such as `3 linked folders`; "" where nothing was."""
+    return str(getattr(data, "ignored", None) or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,11 @@ class DataFacts:
     """A data set as a run opened it.
 
     base: the data set whose images these are variants of. classes: how many; class_names: their names, where they are few. n: how many
-    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. identified_by: what its
-    fingerprint covers (None: names and sizes alone, or a version that did not record it). filtered: whether its images were chosen because
-    models get them wrong, so that accuracy at chance is no sign of a fault. clips: whether its samples
-    are frames of clips (None: written by a version that did not record it). columns: the logits that its first Reading takes, None for
-    all.
+    samples it has; expected: how many the whole set has, where that is known; asked: how many were requested. left_out: what was found
+    among the images and not read. identified_by: what its fingerprint covers (None: names and sizes alone, or a version that did not record
+    it). filtered: whether its images were chosen because models get them wrong, so that accuracy at chance is no sign of a fault. clips:
+    whether its samples are frames of clips (None: written by a version that did not record it). columns: the logits that its first Reading
+    takes, None for all.
     """
 
     label: str
@@ -72,6 +72,7 @@ class DataFacts:
     fingerprint: str = ""
     clips: bool | None = None
     expected: int | None = None
+    left_out: str | None = None
     identified_by: str | None = None
     filtered: bool | None = None
     columns: list[int] | None = None

@@ -12,10 +12,10 @@ from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
 
 _SUITE = ("paper", "licence", "rules")
-_DATA = ("source", "n", "expected", "classes", "licence", "rules", "fingerprint")
+_DATA = ("source", "n", "expected", "left_out", "classes", "licence", "rules", "fingerprint")
 _MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
 _TITLES = {
-    "n": "images", "expected": "images in the full set", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU",
+    "n": "images", "expected": "images in the full set", "left_out": "left out", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU",
     "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning",
 }  # fmt: skip
 

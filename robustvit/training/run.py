@@ -14,6 +14,7 @@ from torch import nn
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation import loading
+from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, Stored, rounded, save_checkpoint
 from robustvit.primitives.classifier import Classifier
@@ -64,6 +65,9 @@ def train_from_spec(
     partial = _partial(out)
     defense = compose([_defense(text) for text in defenses])
     split = _split(data, data_dir)
+    for part in split:
+        if part is not None:
+            refuse_ambiguous_order(part)
     start = loading.load_model(model, device=device)
     split.training.readings[0].check(_outputs(start), model, split.training.name)
     about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored))

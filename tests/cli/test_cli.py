@@ -164,6 +164,7 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["run", "--batch-size", "0"], 2, "--batch-size"),
     (["run", "--batch-size", "1000000"], 2, "--batch-size"),
     (["run", "--limit", "nan"], 2, "--limit"),
+    (["run", "--limit", "some"], 2, "--limit"),
     (["run", "--workers", "-1"], 2, "--workers"),
     (["run", "--seed", "-1"], 2, "--seed"),
     (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
@@ -353,6 +354,13 @@ def test_data_that_cannot_be_opened_where_it_should_be_fails(robustvit, tmp_path
     assert robustvit("data", "imagenet-a", "--json").code == 1
 
 
+@pytest.mark.parametrize(("limit", "rows"), [("1", 1), ("1.0", 500), ("0.5", 250), ("200", 200), ("1e2", 100)])
+def test_a_limit_written_as_a_fraction_is_a_share(robustvit, tmp_path: Path, limit: str, rows: int) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    page = robustvit("plan", "--suite", tmp_path / "clean.yaml", "--limit", limit, "--store", tmp_path / "none", "--json").out
+    assert [cell["wanted"] for cell in json.loads(page)["cells"]] == [rows]
+
+
 def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
     (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
@@ -361,10 +369,28 @@ def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) 
     for verb in ("plan", "run"):
         result = robustvit(verb, *options)
         assert result.code == 0
-        assert "incomplete: imagenet-a holds 200 of its 7,500 images" in result.err
+        assert "not the whole set: imagenet-a holds 200 of its 7,500 images" in result.err
+        assert "left out" not in result.err
     assert json.loads(robustvit("plan", *options, "--json").out)["incomplete"] == ["imagenet-a holds 200 of its 7,500 images"]
     page = (tmp_path / "s" / "report.html").read_text(encoding="utf-8")
     assert "images in the full set" in page
+
+
+def test_run_plan_report_and_data_say_what_is_left_out(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    root = plant_images(tmp_path, ["x/a/1.png", "x/b/2.png", "y/3.png"]) or tmp_path / "x"
+    (root / "a/more").symlink_to(tmp_path / "y")
+    (root / "b/3.avif").touch()
+    (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    model, store = SMALL.replace("num_classes=10", "num_classes=2"), tmp_path / "s"
+    options = ("--suite", tmp_path / "clean.yaml", "--model", model, "--data", f"folder:{root}", "--store", store)
+    said = "1 linked folder, 1 file with another ending (.avif)"
+    for verb in ("plan", "run"):
+        assert f"left out: folder: {said}" in robustvit(verb, *options).err
+        assert json.loads(robustvit(verb, *options, "--json").out)["left_out"] == [f"folder: {said}"]
+    page = (store / "report.html").read_text(encoding="utf-8")
+    assert "left out" in page
+    assert said in page
+    assert f"2 images of 2 classes in {root}; left out: {said}" in robustvit("data", f"folder:{root}").out
 
 
 def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit, make_store, answered) -> None:  # type: ignore[no-untyped-def]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from robustvit.data.folder import folder
 from robustvit.errors import DataMissing, DataUnreadable
-from robustvit.primitives.batch import Data
+from robustvit.primitives.batch import Data, traits
 
 TREE = ("cat/1.jpg", "cat/deep/er/2.PNG", "ape/3.jpeg", "bee/4.webp")
 
@@ -18,6 +18,35 @@ def test_classes_are_the_sorted_folders_and_ids_the_paths_below(plant, tmp_path)
     assert data.classes == ("ape", "bee", "cat")
     assert data.ids == ("folder/ape/3.jpeg", "folder/bee/4.webp", "folder/cat/1.jpg", "folder/cat/deep/er/2.PNG")
     assert data.labels.tolist() == [0, 1, 2, 2]
+
+
+NUMBERED = tuple(f"{i}/{i}.png" for i in range(12))
+
+
+def test_numbered_folders_are_ambiguous_in_text_order_until_an_order_is_given(plant, tmp_path):
+    plant(tmp_path, *NUMBERED)
+    unsure, text, natural = folder(tmp_path), folder(tmp_path, order="text"), folder(tmp_path, order="natural")
+    assert "label 2: sorted as text (as torchvision does) it is '10'" in traits(unsure).ambiguous_order
+    assert (traits(text).ambiguous_order, traits(natural).ambiguous_order) == ("", "")
+    assert unsure.classes[:4] == text.classes[:4] == ("0", "1", "10", "11")
+    assert {int(name.split("/")[1]): label for name, label in zip(natural.ids, natural.labels.tolist(), strict=True)} == {
+        i: i for i in range(12)
+    }
+    assert unsure.fingerprint == text.fingerprint != natural.fingerprint
+
+
+def test_a_class_map_numbers_the_folders_and_is_part_of_the_data_only_through_them(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE)
+    (tmp_path / "order.txt").write_text("cat\nape\nbee\n")
+    (tmp_path / "sorted.txt").write_text("ape\nbee\ncat\n")
+    mapped = folder(root, classes=str(tmp_path / "order.txt"))
+    assert mapped.classes == ("cat", "ape", "bee")
+    assert {name.split("/")[1]: label for name, label in zip(mapped.ids, mapped.labels.tolist(), strict=True)} == {
+        "cat": 0,
+        "ape": 1,
+        "bee": 2,
+    }
+    assert folder(root, classes=str(tmp_path / "sorted.txt")).fingerprint == folder(root).fingerprint != mapped.fingerprint
 
 
 def test_a_sample_is_the_file_decoded(plant, tmp_path):
@@ -48,7 +77,43 @@ def test_files_that_are_no_images_are_counted_and_left_out(plant, tmp_path):
     (tmp_path / "cat" / ".DS_Store").write_text("")
     (tmp_path / ".hidden").mkdir()
     data = folder(tmp_path)
-    assert (len(data), data.ignored, len(data.classes)) == (4, 1, 3)
+    assert (len(data), str(data.ignored), len(data.classes)) == (4, "1 file with another ending (.txt)", 3)
+
+
+def test_what_lies_among_the_images_and_is_not_read_is_counted_by_its_reason(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE, "cat/.thumbs/1.png", "cat/.hidden.png", "cat/deep/._2.png")
+    plant(tmp_path / "elsewhere", "1.png", "2.png")
+    for name in ("cat/more", "bee/more", "cat/deep/more.jpg"):
+        os.symlink(tmp_path / "elsewhere", root / name)
+    for name in ("cat/a.AVIF", "cat/deep/b.avif", "ape/c.heic", "ape/LICENSE"):
+        (root / name).touch()
+    data = folder(root)
+    assert len(data) == 4
+    assert str(data.ignored) == "3 linked folders, 4 files with other endings (.avif, .heic, no ending), 2 hidden images or folders"
+
+
+def test_what_lies_beside_the_classes_is_not_told(plant, tmp_path):
+    plant(tmp_path, *TREE, "loose.png", ".git/1.png", "__MACOSX/cat/1.png")
+    (tmp_path / "README.txt").touch()
+    assert (str(folder(tmp_path).ignored), folder(tmp_path).classes) == ("", ("ape", "bee", "cat"))
+
+
+def test_a_linked_class_is_a_class_and_so_is_one_that_begins_with_lines(plant, tmp_path):
+    root = plant(tmp_path / "x", *TREE, "__background__/1.png")
+    os.symlink(plant(tmp_path / "y", "dog/1.png") / "dog", root / "dog")
+    assert folder(root).classes == ("__background__", "ape", "bee", "cat", "dog")
+    assert (len(folder(root)), str(folder(root).ignored)) == (6, "")
+
+
+@pytest.mark.parametrize("name", ["1.jfif", "1.jpe", "1.JFIF", "1.jp2", "1.pbm", "1.pnm"])
+def test_every_usual_ending_of_what_pillow_reads_is_an_image(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    (tmp_path / "cat").mkdir()
+    image = Image.fromarray(pixels).convert("1" if name.endswith("pbm") else "RGB")
+    image.save(tmp_path / "cat" / name)
+    data = folder(tmp_path)
+    assert data.ids == (f"folder/cat/{name}",)
+    assert (data[0].image == np.asarray(Image.open(tmp_path / "cat" / name).convert("RGB"))).all()
 
 
 def test_files_are_not_opened_before_they_are_read(plant, tmp_path):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from robustvit.data import hub
 from robustvit.data.hub import hfds
-from robustvit.errors import DataMissing, DataUnreadable, MissingExtra
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra
+from robustvit.primitives.batch import traits
 
 needs_datasets = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="the package datasets is not installed")
 
@@ -58,6 +59,25 @@ def test_another_split_or_column_than_there_is_is_refused(stored):
 def test_a_split_without_labels_is_refused(stored):
     with pytest.raises(DataUnreadable, match=r"4 rows hold none: 0 \(-1\), 1 \(-1\)"):
         hfds(**stored(labels=(-1, -1, -1, -1)))
+
+
+@needs_datasets
+def test_class_folders_are_numbered_as_the_order_says_and_are_ambiguous_without(plant, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    plant(tmp_path / "x", *(f"validation/c{i}/{i}.png" for i in (1, 2, 10)))
+    unsure, natural = hfds(tmp_path / "x"), hfds(tmp_path / "x", order="natural")
+    assert (unsure.classes, natural.classes) == (("c1", "c10", "c2"), ("c1", "c2", "c10"))
+    assert [[data.classes[label] for label in data.labels] for data in (unsure, natural)] == [["c1", "c10", "c2"]] * 2
+    assert "label 1" in traits(unsure).ambiguous_order
+    assert not traits(natural).ambiguous_order
+    assert unsure.fingerprint != natural.fingerprint
+
+
+@needs_datasets
+def test_an_order_of_classes_that_the_data_set_numbers_itself_is_refused(stored):
+    with pytest.raises(BadParameter, match="numbers its classes itself"):
+        hfds(**stored(), order="natural")
 
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch):

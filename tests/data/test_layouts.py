@@ -88,6 +88,15 @@ def test_a_small_model_runs_over_a_layout_and_is_on_the_leaderboard(planted: Pla
     assert np.isfinite(board["value"]).all()
 
 
+@pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout().texts])
+def test_a_byte_order_mark_before_labels_is_read_over(tmp_path: Path, name: str) -> None:
+    layout = LAYOUTS[name]()
+    marked = layout._replace(texts={path: f"\ufeff{text}" for path, text in layout.texts.items()})
+    before, after = (load_data(layout.address, data_dir=plant(tmp_path / at, one)) for at, one in (("a", layout), ("b", marked)))
+    assert after.labels.tolist() == before.labels.tolist()
+    assert after.fingerprint == before.fingerprint
+
+
 def test_every_data_set_with_folders_has_a_layout_here() -> None:
     here = {layout().address.partition("?")[0] for layout in LAYOUTS.values()}
     known = registry.entries("data")

@@ -105,6 +105,16 @@ def test_images_and_responses_are_joined_by_name_and_not_by_position(tmp_path):
     assert traits(model_vs_human(tmp_path, stimuli="colour")).facts["fact_humans"] == [[categories().index("oven")], [-1], [7]]
 
 
+def test_a_table_of_responses_may_begin_with_a_byte_order_mark(tmp_path):
+    shown = shown_images("colour")
+    plant_set(tmp_path, "colour", shown)
+    plant_responses(tmp_path, "colour", shown, [["cat", "na", "oven"]])
+    before = model_vs_human(tmp_path, stimuli="colour").fingerprint
+    (table,) = (tmp_path / "raw-data/colour").glob("*.csv")
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert model_vs_human(tmp_path, stimuli="colour").fingerprint == before
+
+
 def test_responses_to_images_that_are_not_here_do_not_count(tmp_path):
     shown = shown_images("colour")
     plant_set(tmp_path, "colour", shown[:2])

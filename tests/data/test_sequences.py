@@ -25,6 +25,14 @@ def test_a_clip_of_noise_begins_with_the_clean_image_and_is_compared_with_it():
     assert traits(clips).facts["against"][:4].tolist() == [-1, 0, 0, 0]
 
 
+def test_clips_of_images_whose_classes_are_ambiguous_are_so_too(plant, tmp_path):
+    plant(tmp_path, "1/a.png", "2/b.png", "10/c.png")
+    for order in ("", "?order=natural"):
+        images = load_data(f"folder:{tmp_path}{order}")
+        assert traits(made("gaussian_noise_frame", images)).ambiguous_order == traits(images).ambiguous_order
+    assert traits(load_data(f"folder:{tmp_path}")).ambiguous_order
+
+
 @pytest.mark.parametrize(("difficulty", "expected"), [(1, [-1, 0, 1, 2, 3]), (2, [-1, -1, 0, 1, 2]), (3, [-1, -1, -1, 0, 1])])
 def test_anything_else_is_compared_with_an_earlier_frame(difficulty, expected):
     assert Perturbation("rotate", difficulty).against(2)[:5].tolist() == expected

@@ -118,7 +118,7 @@ def _images(source: Path) -> tuple[Path, list[str]]:
         return source.parent, [source.name]
     found = list_files(source)
     if not found.files:
-        raise DataMissing(f"{source} holds no images ({found.ignored} other files). Images end in {', '.join(EXTENSIONS)}.")
+        raise DataMissing(f"{source} holds no images (left out: {found.ignored or 'nothing'}). Images end in {', '.join(EXTENSIONS)}.")
     return source, [file.path for file in found.files]
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustvit.errors import BadParameter, RobustvitError
-from robustvit.primitives.batch import Data, traits
+from robustvit.primitives.batch import Data, left_out, traits
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import default_places, parse_data, places_in, resolve_root
@@ -24,9 +24,9 @@ _VARIANTS = 128  # that are opened at most; where there are more, one parameter 
 def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     """One data set as `robustvit data` shows it, opened with its defaults.
 
-    Returns name, found, where (the folder opened, or None), looked (places tried), images, expected (of the whole set, or None), classes,
-    fingerprint, told (one line: what was found, or why nothing was), get (how to get it), url, licence. A data set that needs no files is
-    always found.
+    Returns name, found, where (the folder opened, or None), looked (places tried), images, expected (of the whole set, or None), left_out
+    (what was found among the images and is not read, or None), classes, fingerprint, told (one line: what was found, or why nothing was),
+    get (how to get it), url, licence. A data set that needs no files is always found.
     """
     entry = registry.lookup("data", name)
     about = _about(entry, None, data_dir)
@@ -90,7 +90,8 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
 
 
 def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
-    free = {param.name: param for param in entry.params if param.hint.base == "literal" and spec.get(param.name) is None}
+    literal = [param for param in entry.params if param.hint.base == "literal" and not param.hint.optional]
+    free = {param.name: param for param in literal if spec.get(param.name) is None}
     product = [dict(zip(free, chosen, strict=True)) for chosen in itertools.product(*(param.hint.choices for param in free.values()))]
     if len(product) <= _VARIANTS:
         return product
@@ -116,7 +117,7 @@ def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dic
     root = _root(entry.name, place, data_dir)
     return {
         "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir),
-        "images": None, "expected": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,
+        "images": None, "expected": None, "left_out": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,
         "licence": entry.licence,
     }  # fmt: skip
 
@@ -133,20 +134,25 @@ def _looked(name: str, place: Path | None, data_dir: Path | str | None) -> list[
 
 
 def _counts(found: Data) -> dict[str, Any]:
-    return {"images": len(found), "expected": traits(found).expected, "classes": len(found.classes), "fingerprint": found.fingerprint}
+    return {
+        "images": len(found), "expected": traits(found).expected, "left_out": left_out(found) or None, "classes": len(found.classes),
+        "fingerprint": found.fingerprint,
+    }  # fmt: skip
 
 
 def _described(found: Data, root: Path | None) -> str:
-    ignored = getattr(found, "ignored", 0)
-    beside = f", {ignored} other files left out" if ignored else ""
-    return f"{_size(found)} of {len(found.classes)} classes" + (f" in {root}" if root is not None else "") + beside
+    beside = f"; left out: {left_out(found)}" if left_out(found) else ""
+    unsure = f". {traits(found).ambiguous_order}" if traits(found).ambiguous_order else ""
+    return f"{_size(found)} of {len(found.classes)} classes" + (f" in {root}" if root is not None else "") + beside + unsure
 
 
 def _size(found: Data) -> str:
-    """The number of images, with that of the whole set where some are missing: `7,412 of 7,500 images`."""
+    """The number of images, with that of the whole set where it is another: `7,412 of 7,500 images`."""
     if isinstance(found.ids, Frames):
         return f"{len(found.ids.clips):,} clips"
     whole = traits(found).expected
+    if whole is not None and len(found) > whole:
+        return f"{len(found):,} images, {len(found) - whole:,} more than the whole set has,"
     return f"{len(found):,} images" if whole in (None, len(found)) else f"{len(found):,} of {whole:,} images"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from robustvit.data.annotations.model_vs_human_names import Stimulus, parse_session, plain_condition
+from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataUnreadable, few
 
 _COLUMNS = ("subj", "object_response", "category", "condition", "imagename")  # of a table; the release writes some in capitals
@@ -57,9 +59,9 @@ def responses(
 
 def _read(table: Path) -> Iterator[_Row]:
     try:
-        with table.open(encoding="utf-8", newline="") as file:
-            lines = [{name.lower(): value for name, value in line.items() if name} for line in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(io.StringIO(read_text(table), newline=""))
+        lines = [{name.lower(): value for name, value in line.items() if name} for line in rows]
+    except csv.Error as error:
         raise DataUnreadable(f"{table} cannot be read: {error}.") from error
     lacking = [name for name in _COLUMNS if lines and name not in lines[0]]
     if lacking or not lines:

@@ -40,7 +40,7 @@ def find_real(place: Path, stems: Sequence[str]) -> list[list[int]]:
 def _table(path: Path) -> list[list[int]]:
     try:
         found = json.loads(read_text(path))
-    except ValueError as error:
+    except (DataUnreadable, ValueError) as error:
         raise DataUnreadable(f"{path} cannot be read as JSON: {error}. Download it again from {URL}.") from error
     if not isinstance(found, list) or len(found) != _COUNT:
         size = f"{len(found):,} entries" if isinstance(found, list) else f"a {type(found).__name__}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from robustvit.data.annotations.wnids import wnids
 from robustvit.data.formats.files import FileDataset, file_dataset
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.data.formats.listing import EXTENSIONS, ImageFile, Listing, list_files, some_subfolders, subfolders
 from robustvit.errors import DataMissing, DataUnreadable, few, nearest
 from robustvit.primitives.batch import Traits
@@ -53,7 +54,7 @@ def list_classes(place: Path, folders: Sequence[str], *, endings: tuple[str, ...
     parts = [list_files(place / name, endings=endings) for name in folders]
     files = [ImageFile(f"{name}/{file.path}", file.size) for name, part in zip(folders, parts, strict=True) for file in part.files]
     labels = [label for label, part in enumerate(parts) for _ in part.files]
-    return Labelled(Listing(files, sum(part.ignored for part in parts)), labels)
+    return Labelled(Listing(files, sum((part.ignored for part in parts), LeftOut())), labels)
 
 
 def refuse_other_folders(data: str, place: Path, folders: Sequence[str], *, others: Sequence[str] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from robustvit.data.formats.fingerprint import content_fingerprint, fingerprint, refuse_repeats
+from robustvit.data.formats.left_out import LeftOut
 from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.reading import Reading
 
@@ -20,8 +21,8 @@ class ImageDataset(Generic[Read]):
     """N labelled images, read on demand.
 
     read: from the index of a sample to its image, (H, W, 3) uint8 RGB; raises DataUnreadable. ids: N, all different. labels: (N,) int64,
-    indices into `classes`. ignored: the number of other files that were found beside those of the images. former_fingerprint: the one under
-    which versions that did not read any bytes of the images kept rows of this data, "" where it was the same.
+    indices into `classes`. ignored: what was found among the images and is left out. former_fingerprint: the one under which versions that
+    did not read any bytes of the images kept rows of this data, "" where it was the same.
     """
 
     name: str
@@ -33,7 +34,7 @@ class ImageDataset(Generic[Read]):
     fingerprint: str
     source: str = "original"
     traits: Traits = field(default_factory=Traits)
-    ignored: int = 0
+    ignored: LeftOut = field(default_factory=LeftOut)
     former_fingerprint: str = ""
 
     def __len__(self) -> int:
@@ -45,7 +46,7 @@ class ImageDataset(Generic[Read]):
 
 def image_dataset(
     name: str, read: Read, *, ids: Sequence[str], labels: Sequence[int] | np.ndarray, classes: Sequence[str], readings: tuple[Reading, ...],
-    marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: int = 0,
+    marks: Iterable[object], source: str = "original", traits: Traits | None = None, ignored: LeftOut | None = None,
 ) -> ImageDataset[Read]:  # fmt: skip
     """The data set of these samples.
 
@@ -58,9 +59,8 @@ def image_dataset(
     names = fingerprint(ids, indices, classes, marks)
     content = content_fingerprint(names, ids, read)
     former = "" if content == names else names
-    return ImageDataset(
-        name, read, tuple(ids), indices, tuple(classes), readings, content, source, traits or Traits(), ignored, former_fingerprint=former
-    )
+    own, left_out = traits or Traits(), ignored or LeftOut()
+    return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, content, source, own, left_out, former)
 
 
 def read_only_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:

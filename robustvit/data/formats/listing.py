@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from robustvit.data.formats.left_out import LeftOut, ending_of, is_hidden_image
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.spec.data_address import default_places
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+_LEFTOVERS = (".", "__MACOSX", "__pycache__")  # how folders begin that no class is named like
 
 
 class ImageFile(NamedTuple):
@@ -31,10 +36,10 @@ class ImageFile(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The image files below a folder, sorted by path, and the number of other files beside them."""
+    """The image files below a folder, sorted by path, and what lies among them and is left out."""
 
     files: list[ImageFile]
-    ignored: int
+    ignored: LeftOut = LeftOut()
 
 
 def list_files(folder: Path, *, below: bool = True, endings: tuple[str, ...] = EXTENSIONS) -> Listing:
@@ -43,16 +48,15 @@ def list_files(folder: Path, *, below: bool = True, endings: tuple[str, ...] = E
     endings: of the file names that count as images.
     """
     found: list[ImageFile] = []
-    ignored = _collect(folder, "", found, below, endings)
-    return Listing(sorted(found), ignored)
+    left_out = _collect(folder, "", found, below, endings)
+    return Listing(sorted(found), left_out)
 
 
 def refuse_unusable(data: str, folder: Path, listing: Listing, *, what: str = "images", endings: tuple[str, ...] = EXTENSIONS) -> None:
     """Raises DataMissing where a listing has no files, DataUnreadable where some of them are empty. what: the files' name in messages."""
     if not listing.files:
-        raise DataMissing(
-            f"data '{data}': {folder} holds no {what} ({listing.ignored} other files). {what.capitalize()} end in {', '.join(endings)}."
-        )
+        beside = f" (left out: {listing.ignored})" if listing.ignored else ""
+        raise DataMissing(f"data '{data}': {folder} holds no {what}{beside}. {what.capitalize()} end in {', '.join(endings)}.")
     empty = [file.path for file in listing.files if file.size == 0]
     if empty:
         raise DataUnreadable(f"data '{data}': {len(empty)} {what} in {folder} are empty files: {few(empty)}. Restore or remove them.")
@@ -79,7 +83,7 @@ def need_folder(root: Path | None, name: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises DataUnreadable where it cannot be read or is not UTF-8."""
+    """The text of a file, without the byte order mark that it may begin with. Raises DataUnreadable where it is not readable as UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -100,8 +104,8 @@ def first_folder(candidates: Iterable[Path]) -> Path | None:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones and archive leftovers (`.…`, `__…`) are left out."""
-    return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith((".", "__")))
+    """The names of the folders in a folder, sorted; hidden ones and leftovers of archives (`.…`, `__MACOSX`) are left out."""
+    return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith(_LEFTOVERS))
 
 
 def some_subfolders(folder: Path) -> str:
@@ -114,18 +118,25 @@ def as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _collect(folder: Path, prefix: str, found: list[ImageFile], below: bool, endings: tuple[str, ...]) -> int:
-    ignored = 0
+def _collect(folder: Path, prefix: str, found: list[ImageFile], below: bool, endings: tuple[str, ...]) -> LeftOut:
+    """Adds the files below a folder to `found`; returns what is left out. The folders in it are not looked at where not `below`."""
+    hidden = linked = 0
+    others, inner = Counter[str](), LeftOut()
     for item in _scan(folder):
-        if item.name.startswith("."):
+        is_folder = item.is_dir()
+        if is_folder and not below:
             continue
-        if item.is_dir(follow_symlinks=False):
-            ignored += _collect(Path(item.path), f"{prefix}{item.name}/", found, below, endings) if below else 0
+        if item.name.startswith("."):
+            hidden += is_folder or is_hidden_image(item.name, endings)
+        elif is_folder and item.is_symlink():
+            linked += 1
+        elif is_folder:
+            inner += _collect(Path(item.path), f"{prefix}{item.name}/", found, below, endings)
         elif item.name.lower().endswith(endings):
             found.append(ImageFile(prefix + item.name, _size(item)))
         else:
-            ignored += 1
-    return ignored
+            others[ending_of(item.name)] += 1
+    return inner + LeftOut(others, linked_folders=linked, hidden=hidden)
 
 
 def _size(item: os.DirEntry[str]) -> int:

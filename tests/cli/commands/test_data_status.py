@@ -33,8 +33,17 @@ def test_a_data_set_in_its_usual_place_is_found_and_counted(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/folder/dog/notes.txt").touch()
     about = status("folder")
-    assert about["told"] == "2 images of 2 classes in data/folder, 1 other files left out"
+    assert about["told"] == "2 images of 2 classes in data/folder; left out: 1 file with another ending (.txt)"
+    assert about["left_out"] == "1 file with another ending (.txt)"
     assert load_data("folder").fingerprint == about["fingerprint"]
+
+
+def test_classes_whose_order_is_ambiguous_are_said_to_be_so_and_orders_are_no_variants(tmp_path):
+    plant_images(tmp_path, ["1/1.png", "2/2.png", "10/3.png"])
+    (variant,) = describe("folder", tmp_path)["variants"]
+    assert variant["params"] == {}
+    for told in (variant["told"], status("folder", tmp_path)["told"]):
+        assert f"3 images of 3 classes in {tmp_path}. data 'folder': the names of its 3 classes do not say which is label 1" in told
 
 
 @pytest.mark.parametrize("name", list(registry.entries("data")))

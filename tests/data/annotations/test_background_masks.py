@@ -86,5 +86,5 @@ def test_a_missing_class_and_a_release_without_masks_are_named(release):
 def test_folders_without_masks_hold_none(release):
     for folder in IN9:
         (release / "bg_challenge/fg_mask/val" / folder / "fg_x.npy").rename(release / "bg_challenge/fg_mask/val" / folder / "fg_x.txt")
-    with pytest.raises(DataMissing, match=r"holds no masks \(9 other files\)"):
+    with pytest.raises(DataMissing, match=r"holds no masks \(left out: 9 files with other endings"):
         imagenet_9(release, variant="fg_mask")
