@@ -10,6 +10,7 @@ from annotated_types import Ge
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
+from robustvit.models.classes import classes_of_module
 from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
@@ -33,9 +34,10 @@ def factory_model(
     """The model that a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
 
     The function is called without arguments and returns a Classifier, which is taken as it is, or an nn.Module from normalised images to
-    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing. crop_pct:
-    default the configuration's, or 1. interpolation: the configuration's, or bicubic. The module is imported with the current folder on
-    the path during the import and the call, as `python -m` does. This is the only address that runs code.
+    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing, and whose
+    attribute `classes`, or `config.id2label`, names its logits. crop_pct: default the configuration's, or 1. interpolation: the
+    configuration's, or bicubic. The module is imported with the current folder on the path during the import and the call, as `python -m`
+    does. This is the only address that runs code.
     """
     built = _called(target)
     given: dict[str, Any] = {"mean": mean, "std": std, "img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
@@ -47,7 +49,10 @@ def factory_model(
         target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
     )
     named = Spec("factory", kind="model", version=1).with_params(target=target, mean=inputs.mean, std=inputs.std)
-    card = Card(write_model(address), named, fingerprint(built), "given", source=target, parameters=parameters(built))
+    card = Card(
+        label=write_model(address), identity=named, fingerprint=fingerprint(built), weights="given", source=target,
+        parameters=parameters(built), classes=classes_of_module(built),
+    )  # fmt: skip
     return inputs.classifier(built, card)
 
 

@@ -18,7 +18,8 @@ class Card:
     """The metadata of a model. `identity` and `fingerprint` identify it in a Cell; the rest is for readers.
 
     identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
-    `checkpoint`, `bundled`, `given` or `random`.
+    `checkpoint`, `bundled`, `given` or `random`. classes: the name or wnid of each logit, where they are known; data that names its
+    classes too is matched by them.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Card:
     licence: str = ""
     citation: str = ""
     parameters: int = 0
+    classes: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
 
