@@ -17,6 +17,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
+from robustvit.primitives.shared_weights import evaluated
 from robustvit.spec.view import View
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +28,8 @@ _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than 
 class Classifier(nn.Module):
     """A frozen model in evaluation mode, with its normalisation and its view.
 
-    model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how images are brought to its size. tile:
+    model: a module from normalised (N, 3, H, W) to (N, K) logits. It is left alone: the Classifier has its weights, as they are at every
+    call, and a mode of its own. mean, std: per channel. view: how images are brought to its size. tile:
     rows of one forward pass; fewer are padded with zeros, so that a row's logits do not depend on the other rows. Calling it: (N, 3, H,
     W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for pixels outside [0, 1], ModelError for another image size. After
     `.double()` it computes in float64 and returns float64. `gradient` names the kind of its input gradients: `exact`, or
@@ -51,7 +53,7 @@ class Classifier(nn.Module):
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise BadParameter(f"mean and std take three channels with std > 0; got mean {mean}, std {std}.")
-        self.model = model.eval().requires_grad_(False)
+        self.model = evaluated(model, card.label)
         exact = _arithmetic_of(model, card.label)
         self.register_buffer("mean", torch.tensor(mean, dtype=exact).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=exact).view(1, 3, 1, 1), persistent=False)
@@ -140,7 +142,7 @@ class Classifier(nn.Module):
         return self.mean.device  # type: ignore[return-value]
 
     def train(self, mode: bool = True) -> Classifier:
-        """Stays in evaluation mode: a Classifier is for evaluation. Train the module that you built it from."""
+        """Stays in evaluation mode: a Classifier is for evaluation. Train the module that you built it from; it sees those weights."""
         return super().train(False)
 
     def bound(self, draws: Draws) -> Classifier:
@@ -224,18 +226,3 @@ def temporarily(model: nn.Module, attribute: str, change: Callable[[Any], Any]) 
     finally:
         for module, value in before:
             setattr(module, attribute, value)
-
-
-@contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Context in which the module is in evaluation mode without parameter gradients; afterwards both are restored."""
-    modes = {name: module.training for name, module in model.named_modules()}
-    grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    model.eval().requires_grad_(False)
-    try:
-        yield model
-    finally:
-        for name, module in model.named_modules():
-            module.training = modes[name]
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(grads[name])

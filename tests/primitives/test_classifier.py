@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, PixelRange
-from robustvit.primitives.classifier import Classifier, frozen
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
@@ -191,22 +192,75 @@ def test_the_fingerprint_distinguishes_names_and_shapes():
     assert len({fingerprint(module) for module in modules}) == 3
 
 
-def test_frozen_restores_modes_and_gradients():
-    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+def trained() -> nn.Module:
+    """A module in training, with batch statistics, dropout, a weight of two names and one that is not trained."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 5))
     module[0].bias.requires_grad_(False)
-    module[1].eval()
-    with frozen(module):
-        assert not any(part.training for part in module.modules())
-        assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert (module.training, module[1].training) == (True, False)
-    assert (module[0].weight.requires_grad, module[0].bias.requires_grad) == (True, False)
+    module.again = module[4].weight
+    module.seen = module[4].weight * 2  # what a forward pass leaves behind: no leaf
+    module[3].eval()
+    return module.train().apply(lambda part: part.eval() if isinstance(part, nn.Dropout) else part)
 
 
-def test_frozen_restores_after_an_error():
-    module = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError), frozen(module):
-        module(torch.zeros(1, 7))
-    assert module.training
+def state(module: nn.Module) -> list[object]:
+    grads = [(name, one.requires_grad) for name, one in module.named_parameters()]
+    return [*((name, part.training) for name, part in module.named_modules()), *grads, fingerprint(module)]
+
+
+def test_the_callers_module_is_left_alone() -> None:
+    module = trained()
+    before = state(module)
+    model = wrap(module)
+    gradient(model, images(3))
+    model.train().eval().configure(tile=4)
+    assert state(module) == before
+
+
+def test_the_callers_training_mode_changes_no_logit_and_no_statistics() -> None:
+    module = trained()
+    model, pixels = wrap(module), images(3)
+    before, statistics = model(pixels), module[1].running_mean.clone()
+    module.train()
+    assert torch.equal(model(pixels), before)
+    assert torch.equal(module[1].running_mean, statistics)
+
+
+def test_it_sees_what_an_optimizer_does_and_shares_the_memory() -> None:
+    module = trained()
+    model, pixels = wrap(module), images(3)
+    module[4].weight.grad = torch.ones_like(module[4].weight)
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    module(images(8))
+    assert torch.equal(model(pixels), wrap(copy.deepcopy(plain(module)))(pixels))
+    assert [one.data_ptr() for one in model.model.state_dict().values()] == [one.data_ptr() for one in module.state_dict().values()]
+    assert model.model.again is model.model[4].weight
+
+
+def plain(module: nn.Module) -> nn.Module:
+    del module.seen
+    return module
+
+
+def test_no_gradient_reaches_the_callers_parameters() -> None:
+    module = trained()
+    leaf = images(2).requires_grad_()
+    wrap(module)(leaf).sum().backward()
+    assert leaf.grad is not None
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_wrapping_a_classifiers_module_again_copies_nothing() -> None:
+    model = wrap(trained())
+    assert wrap(model.model).model is model.model
+    model.model.train()  # somebody trains that one: it is the caller's then
+    assert wrap(model.model).model is not model.model
+
+
+def test_a_module_that_cannot_be_copied_is_refused_with_its_reason() -> None:
+    module = linear()
+    module.lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"'toy': its Sequential holds something that cannot be copied .*lock"):
+        wrap(module)
 
 
 def test_preprocess_takes_the_image_of_a_sample() -> None:
