@@ -164,6 +164,7 @@ def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -
         blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
         return [PlannedCells(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
+    model.require_rgb(plan.samples[0].data.name)
     orders = [checked_order(model, samples.data) for samples in plan.samples]
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)

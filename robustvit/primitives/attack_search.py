@@ -19,6 +19,7 @@ from torch import Tensor
 from robustvit.primitives import norms
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.input_gradients import raw_gradient
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(n, K) logits and the n indices of their samples → (n,) losses, which the attack maximises."""
@@ -47,7 +48,7 @@ class Evaluation(NamedTuple):
 
 def input_gradient(values: Tensor, leaf: Tensor, *, retain_graph: bool = False) -> Tensor:
     """The gradient of the sum of `values` with respect to `leaf`, zero where missing or not finite. retain_graph: as in torch.autograd."""
-    gradient = torch.autograd.grad(values.sum(), leaf, retain_graph=retain_graph, allow_unused=True)[0] if values.requires_grad else None
+    gradient = raw_gradient(values.sum(), leaf, retain_graph=retain_graph)
     return torch.zeros_like(leaf) if gradient is None else gradient.nan_to_num_(0.0, 0.0, 0.0)
 
 

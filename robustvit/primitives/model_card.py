@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from robustvit.spec.spec import Spec
 
@@ -39,7 +40,8 @@ class Card:
 def fingerprint(module: nn.Module) -> str:
     """Identifies a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
 
-    Packed weights of a quantised layer count by their dequantised values.
+    Packed weights of a quantised layer count by their dequantised values, and tensors that wrap others (torchao's) by those and by all
+    that they wrap.
     """
     total = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -51,8 +53,12 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in an entry of a state dict."""
-    if isinstance(value, Tensor):
+    """The plain tensors in an entry of a state dict."""
+    if isinstance(value, Tensor) and is_traceable_wrapper_subclass(value):
+        inner, _ = value.__tensor_flatten__()
+        yield from (part for name in inner for part in _tensors(getattr(value, name)))
+        yield from [value.dequantize()] if type(value).dequantize is not Tensor.dequantize else []
+    elif isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for part in value:

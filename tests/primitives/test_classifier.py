@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.utils.checkpoint
 from PIL import Image
 from torch import nn
 
@@ -146,9 +147,9 @@ def test_half_precision_returns_float32_near_the_full_logits():
     assert 0 < float((half - exact).abs().max()) < 0.05
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((0.5,) * 3, (0.5,) * 4)])
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((), ())])
 def test_an_invalid_normalisation_is_refused(mean, std):
-    with pytest.raises(BadParameter, match="three channels"):
+    with pytest.raises(BadParameter, match="a number for each channel"):
         Classifier(linear(), mean=mean, std=std, view=View(), card=wrap(linear()).card)
 
 
@@ -308,3 +309,80 @@ def test_half_precision_weights_are_refused_with_what_would_do() -> None:
 def test_float64_weights_make_a_float64_model() -> None:
     logits = wrap(linear().double())(images(2))
     assert logits.dtype == torch.float64
+
+
+def test_a_single_logit_is_that_of_the_second_of_two_classes() -> None:
+    module = linear(classes=1)
+    model, pixels = wrap(module), images(3)
+    assert model.outputs == 2
+    assert model(pixels)[:, 0].tolist() == [0.0] * 3
+    sigmoid = torch.sigmoid(wrap(linear(classes=1))(pixels)[:, 1])
+    assert torch.allclose(model(pixels).softmax(dim=1)[:, 1], sigmoid)
+    assert torch.allclose(gradient(model, pixels), torch.zeros_like(pixels))  # of the first class's logit
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_model_has_its_own_number_of_channels(channels: int) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, 5))
+    model = Classifier(module, mean=(0.5,) * channels, std=(0.25,) * channels, view=View((8, 8), 8), card=wrap(linear()).card)
+    pixels = torch.rand(2, channels, 8, 8)
+    assert (model.channels, model.outputs) == (channels, 5)
+    assert torch.allclose(model(pixels), module((pixels - 0.5) / 0.25), atol=1e-6)
+    with pytest.raises(ModelError, match=rf"\(N, {channels}, 8, 8\)"):
+        model(images(2))
+    with pytest.raises(ModelError, match=rf"takes images of {channels} channels, and data 'digits' has RGB"):
+        rv.run("quick", models=[model], data="digits", limit=2)
+
+
+class Wrapping(torch.Tensor):
+    """A tensor that stands for another, a quarter of it in int8, as quantisers have them."""
+
+    @staticmethod
+    def __new__(cls, data, scale):
+        return torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=scale.dtype)
+
+    def __init__(self, data, scale) -> None:
+        self.data8, self.scale = data, scale
+
+    def __tensor_flatten__(self):
+        return ["data8", "scale"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner, context, size, stride):
+        return Wrapping(inner["data8"], inner["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return cls(args[0].data8, args[0].scale)
+        raise NotImplementedError(f"{function} of a quantised tensor")
+
+
+def quantised(level: int = 1, scale: float = 0.5) -> nn.Module:
+    module = nn.Linear(2, 2)
+    wrapped = Wrapping(torch.full((2, 2), level, dtype=torch.int8), torch.tensor(scale))
+    module.weight = nn.Parameter(wrapped, requires_grad=False)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def test_the_fingerprint_covers_what_a_wrapping_tensor_wraps() -> None:
+    assert fingerprint(quantised()) == fingerprint(quantised())
+    assert len({fingerprint(quantised(*values)) for values in ((1, 0.5), (2, 0.5), (1, 0.25))}) == 3
+
+
+class Recomputing(nn.Module):
+    """Recomputes its activations in the backward pass, in the way that torch advises against."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, images):
+        return torch.utils.checkpoint.checkpoint(self.inner, images, use_reentrant=True)
+
+
+def test_reentrant_checkpointing_is_the_reason_why_an_attack_fails() -> None:
+    model, pixels = wrap(Recomputing()), images(2)
+    with pytest.raises(ModelError, match="use_reentrant=False"):
+        rv.perturb(model, pixels, model(pixels).argmax(dim=1), "pgd", eps="4/255")
