@@ -14,6 +14,7 @@ from torch.nn import functional
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.input_gradients import raw_gradient
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
@@ -89,7 +90,7 @@ def _linearise(model: Classifier, images: Tensor, labels: Tensor) -> _Linearisat
 
 def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:
     """The gradient of each sample's loss; zero where there is none."""
-    found = torch.autograd.grad(loss.sum(), leaf, allow_unused=True, retain_graph=True)[0] if loss.requires_grad else None
+    found = raw_gradient(loss.sum(), leaf, retain_graph=True)
     return torch.zeros_like(leaf) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
 
 

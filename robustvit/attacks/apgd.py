@@ -172,7 +172,7 @@ def _ascend(
 
 
 def _initial(rows: Tensor, images: Tensor, at: Tensor, evaluation: Evaluation, eps: float, norm: Norm) -> _State:
-    ones, (_, loss, gradient) = torch.ones_like(evaluation.loss), evaluation
+    ones, (_, loss, gradient) = images.new_ones(len(rows)), evaluation  # pixels keep their dtype, whatever the model computes in
     count = norms.size(at - images, "values").to(ones)
     return _State(
         rows, images, at, at, gradient, torch.zeros_like(ones), at, gradient, loss, loss, ones.bool(), torch.zeros_like(ones),

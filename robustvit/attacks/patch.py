@@ -60,7 +60,7 @@ def adversarial_patch(
     _refuse(position, patches, offset)
     refuse_too_many(patches, height, width, size, offset, "attack 'adversarial_patch'")
     search, best = Search(model, images, labels, draws), _Best.of(images)
-    settings = _Settings(size, step, steps, draws.at("start").uniform(3, height, width).to(images))
+    settings = _Settings(size, step, steps, draws.at("start").uniform(model.channels, height, width).to(images))
     cells = patch_places(height, width, size, offset).to(images.device)
     if position == "every":
         return _attack_every(search, settings, cells, best)

@@ -85,7 +85,7 @@ def fit_perturbation(
     def stepped(delta: Tensor, gradient: Tensor, decay: float) -> Tensor:
         return project(delta + (step or eps / 5) * decay * steepest(gradient, norm), eps, norm)
 
-    start = torch.zeros(1, 3, *model.size, device=model.device)
+    start = torch.zeros(1, model.channels, *model.size, device=model.device)
     chosen = order(train.ids)[:samples]
     return {"perturbation": ascend("uap", model, start, lambda at: load_batch(train, at), chosen, epochs, draws, gradient, stepped)}
 

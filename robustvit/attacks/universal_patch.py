@@ -116,7 +116,7 @@ def fit_patch(
     def stepped(patch: Tensor, gradient: Tensor, decay: float) -> Tensor:
         return (patch + step * decay * (gradient - smoothness * _total_variation_gradient(patch)).sign()).clamp_(black, white)
 
-    start = draws.at("start").uniform(3, side, side, low=black, high=white)[0].to(model.device)
+    start = draws.at("start").uniform(model.channels, side, side, low=black, high=white)[0].to(model.device)
     return {"patch": ascend("universal_patch", model, start, lambda at: load_batch(train, at), chosen, epochs, draws, gradient, stepped)}
 
 

@@ -169,7 +169,7 @@ def ablation_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -
     """A prediction for every masked view, a fraction of a whole one where masked tokens are dropped; fewer where counting stops early."""
     ablations = Ablations.of_scenario(spec, model.size)
     assert ablations is not None
-    masked = mask_model(model, torch.zeros(1, 3, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
+    masked = mask_model(model, torch.zeros(1, model.channels, *model.size, device=model.device), spec.get("unseen"))  # type: ignore[arg-type]
     whole = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
     shares = masked.token_counts(ablations.window(np.arange(ablations.count))) / np.maximum(masked.token_counts(whole), 1)
     return Passes(forward=float(shares.sum()) or float(ablations.count), at_most=spec.get("stop_at") is not None)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by
 from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import Batch, Data, traits
@@ -83,10 +84,11 @@ def evaluate(
         follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
-    does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, data), as_tensors(artifact or {}))
+    does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, model, data), as_tensors(artifact or {}))
     storage = None if cell.storage is None or not entry.stored else _Storage(cell)
     host = through_reading(model, data) if does.uses_reading else model
-    parts = _Parts()
+    matched, parts = match_classes(model, data), _Parts()
+    scored = matched.readings[0]
     rows = does.rows_at_once(model.tile, model.size)
     for start in range(0, len(positions), rows):
         batch = batch_of(data, images[start : start + rows], positions[start : start + rows], model.device)
@@ -98,14 +100,14 @@ def evaluate(
         if outcome.images is not None:
             with model.in_float32() if does.in_float32 else contextlib.nullcontext():
                 logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
-                parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, data.readings[0])
-            check_seen(outcome.seen, data.readings[0].read(logits), batch, model, cell.scenario.name)
+                parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
+            check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)
             if does.makes_adversarial_images and "adversarial" in keep:
                 parts.adversarial.append(outcome.images.cpu().numpy())
             if here := [row - start for row in show if start <= row < start + len(batch)]:
                 parts.seen.append(to_uint8(outcome.images[here]))
-    columns = _columns(data, positions, parts, keep)
+    columns = _columns(data, matched, positions, parts, keep)
     if does.makes_adversarial_images:
         columns["felled_by"] = _successful(columns, cell.scenario.name)
     adversarial = _adversarial(np.concatenate(parts.adversarial), images) if parts.adversarial else None
@@ -151,16 +153,20 @@ def batch_of(data: Data, images: np.ndarray, positions: np.ndarray, device: torc
     return Batch(pixels(images, device), labels, tuple(data.ids[i] for i in positions))
 
 
-def _seen_by(entry: Entry, plugins: Mapping[str, Any], data: Data) -> dict[str, Any]:
-    """The plug-ins of a scenario, nested models through the data's first Reading where the scenario compares predictions with labels."""
+def _seen_by(entry: Entry, plugins: Mapping[str, Any], model: Classifier, data: Data) -> dict[str, Any]:
+    """The plug-ins of a scenario, nested data sets as the model's class names read them.
+
+    Where the scenario compares predictions with labels, nested models are seen through the data's first Reading.
+    """
+    own = {name: read_by(model, one) if isinstance(one, Data) else one for name, one in plugins.items()}
     if not scenario_kind(entry).uses_reading:
-        return dict(plugins)
-    return {name: through_reading(one, data) if isinstance(one, Classifier) else one for name, one in plugins.items()}
+        return own
+    return {name: through_reading(one, data) if isinstance(one, Classifier) else one for name, one in own.items()}
 
 
 def through_reading(model: Classifier, data: Data) -> Classifier:
-    """A model whose outputs are the data's classes, by the data's first Reading. Raises ModelError for a model with other outputs."""
-    reading = data.readings[0]
+    """A model whose outputs are the data's classes, by the first Reading of the two. Raises ModelError for a model with other outputs."""
+    reading = match_classes(model, data).readings[0]
     reading.check(model.outputs, model.card.label, data.name)
     return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)
 
@@ -184,7 +190,7 @@ def _successful(columns: Mapping[str, Any], name: str) -> list[str]:
     return [name if fooled else "" for fooled in (columns["attacked"] & (columns["pred"] != columns["label"])).tolist()]
 
 
-def _columns(data: Data, positions: np.ndarray, parts: _Parts, keep: Sequence[str]) -> dict[str, Any]:
+def _columns(data: Data, matched: MatchedClasses, positions: np.ndarray, parts: _Parts, keep: Sequence[str]) -> dict[str, Any]:
     """The columns of the Records: the scenario's own, the data's facts, and what the logits give."""
     labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64))
     columns: dict[str, Any] = {"sample": [data.ids[i] for i in positions], "label": labels}
@@ -192,9 +198,9 @@ def _columns(data: Data, positions: np.ndarray, parts: _Parts, keep: Sequence[st
     columns.update({name: [values[i] for i in positions.tolist()] for name, values in traits(data).facts.items()})
     if parts.logits:
         logits = torch.cat(parts.logits)
-        columns.update(_scored(data.readings, logits, labels))
+        columns.update(_scored(matched.readings, logits, labels))
         if "logits" in keep:
-            columns["logits"] = logits
+            columns["logits"] = in_data_order(logits, matched)
     plain = {name: value.cpu().numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
     if "gradient" in plain:
         plain["gradient"] = [GRADIENTS[code] for code in plain["gradient"].tolist()]

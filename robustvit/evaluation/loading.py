@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, nearest
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
@@ -17,6 +18,7 @@ from robustvit.spec.data_address import parse_data, resolve_root
 from robustvit.spec.model_address import parse_model, write_model
 from robustvit.spec.spec import Spec, Value, plain
 
+CLASSES = ("by_name", "by_position")  # how a model's classes are compared with the data's
 _LARGE = 128  # pixels; above it a CPU is fastest at small tiles
 
 
@@ -27,13 +29,25 @@ def load_model(
 
     address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
     tile: rows per forward pass (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
-    float16. Raises UnknownName, WeightsUnavailable, CheckpointMismatch or ModelError.
+    float16. `?classes=by_position` of any model gives up the names of its classes. Raises UnknownName, WeightsUnavailable,
+    CheckpointMismatch or ModelError.
     """
     spec = parse_model(address) if isinstance(address, str) else address
-    bound = bind(registry.lookup("model", spec.name, spec.where), spec)
-    model: Classifier = registry.lookup("model", spec.name).load()(**{key: plain(value) for key, value in bound.params})
+    entry = registry.lookup("model", spec.name, spec.where)
+    bound = bind(entry, spec.without("classes"))
+    model: Classifier = entry.load()(**{key: plain(value) for key, value in bound.params})
+    if _by_position(spec):
+        model.card = replace(model.card, classes=())
     model.relabel(label(address)).to(torch.device(device or "cpu"))
     return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
+
+
+def _by_position(spec: Spec) -> bool:
+    """Whether an address asks that classes be compared by position, though the model names them. Raises BadParameter for another wish."""
+    asked = spec.get("classes")
+    if asked not in (None, *CLASSES):
+        raise BadParameter(f"classes is '{asked}' in a model's address.{nearest(str(asked), CLASSES)} It takes {' or '.join(CLASSES)}.")
+    return asked == CLASSES[1]
 
 
 def label(address: str | Spec) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.macs import count
@@ -112,7 +113,7 @@ def _named(value: Value, plugins: Mapping[Spec, Any]) -> Value:
     found = plugins.get(value)
     if isinstance(found, KeptImages):
         return found.label
-    return found.card.label if isinstance(found, Classifier) else value.without("fingerprint")
+    return found.card.label if isinstance(found, Classifier) else value.without("fingerprint").without("class_order")
 
 
 def _source(cell: Cell, data: Data) -> str:
@@ -129,8 +130,16 @@ def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
     cost, outputs = plan.costs[label], plan.outputs.get(label)
     undroppable = next((reason for key, reason in plan.undroppable.items() if key[0] == label and reason), "")
     notes = {"macs": cost.reason} if cost.reason else {}
+    notes |= _matched_by_name(label, model, plan)
     notes |= {"unseen tokens": f"kept, black, in certificates that ask for auto: {undroppable}"} if undroppable else {}
     return replace(facts, macs=cost.macs, outputs=outputs.reason if outputs else "", notes={**facts.notes, **notes})
+
+
+def _matched_by_name(label: str, model: Classifier, plan: Plan) -> dict[str, str]:
+    """A note on the data sets whose classes were matched with the model's by their names."""
+    data = [part.samples.data for part in plan.planned if part.label == label]
+    found = sorted({f"{one.name} by {matched.by}" for one in data if (matched := match_classes(model, one)).by})
+    return {"classes": f"matched with {', '.join(found)}"} if found else {}
 
 
 def _model_facts(card: Card) -> ModelFacts:

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
 from robustvit.evaluation.checks.outputs import Outputs
+from robustvit.evaluation.class_names import checked_order, nested_order
 from robustvit.evaluation.datasets import Samples, mismatches, open_data, place_of, refuse_ambiguous_order, refuse_contradictions
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
@@ -140,18 +141,17 @@ def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -
         blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
         return [PlannedCells(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
-    for samples in plan.samples:
-        for reading in samples.data.readings:
-            reading.check(model.outputs, model.card.label, samples.data.name)
-        refuse_ambiguous_order(samples.data)
+    model.require_rgb(plan.samples[0].data.name)
+    orders = [checked_order(model, samples.data) for samples in plan.samples]
     card = model.card
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in plan.suite.transforms:
         transformed(model, replace(first, transforms=pipeline))  # a transform that this model cannot have is refused here
-    return [
-        PlannedCells(card.label, samples, [_with_nested(cell, plan) for cell in _cells(plan, first, samples)], model)
-        for samples in plan.samples
-    ]
+    found = []
+    for samples, order in zip(plan.samples, orders, strict=True):
+        cells = _cells(plan, replace(first, class_order=order), samples)
+        found.append(PlannedCells(card.label, samples, [_with_nested(cell, plan, model, samples.data) for cell in cells], model))
+    return found
 
 
 def _given(model: Classifier) -> Classifier:
@@ -176,7 +176,7 @@ def load(address: str | Spec, settings: Settings) -> Classifier:
     return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
 
 
-def _with_nested(cell: Cell, plan: Plan) -> Cell:
+def _with_nested(cell: Cell, plan: Plan, model: Classifier, data: Data) -> Cell:
     """The cell with every nested model replaced by its identity and fingerprint; the loaded model is kept in the plan under that name."""
     entry = registry.scenario_entry(cell.scenario.name)
     changed: dict[str, Value] = {}
@@ -184,6 +184,8 @@ def _with_nested(cell: Cell, plan: Plan) -> Cell:
         value = cell.scenario.get(param.name)
         if param.hint.plugin and isinstance(value, Spec):
             identity, plugin = _nested(param.hint.plugin, value, plan)
+            order = nested_order(plugin, model, data)
+            identity = identity.with_params(class_order=order) if order else identity
             plan.plugins[identity] = plugin
             changed[param.name] = identity
     return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell

@@ -65,7 +65,7 @@ def checkpoint_model(
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation))
     card = Card(
         label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, inputs), fingerprint=fingerprint(built),
-        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built),
+        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built), classes=about.classes,
         notes=_notes(about, mean, std, crop_pct),
     )  # fmt: skip
     return inputs.classifier(built, card)
@@ -93,7 +93,8 @@ def read_about(file: Path) -> About:
     if text is None:
         return About()
     try:
-        return _checked(About(**json.loads(text)))
+        written = json.loads(text)
+        return _checked(About(**{**written, "classes": tuple(written.get("classes", ()))}))
     except (json.JSONDecodeError, TypeError, KeyError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error}") from error
 
@@ -124,6 +125,8 @@ def _checked(about: About) -> About:
     """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
     if not (isinstance(about.arch, str) and isinstance(about.kwargs, str) and isinstance(about.num_classes, int | None)):
         raise TypeError("arch and kwargs are text, num_classes is a whole number")
+    if not all(isinstance(name, str) for name in about.classes):
+        raise TypeError("classes are names")
     parse_kwargs(about.kwargs)
     about.own_view()
     return about

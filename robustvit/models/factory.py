@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 from annotated_types import Ge
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
+from robustvit.models.classes import classes_of_module
 from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
+from robustvit.models.source_code import SourceCode, source_code
 from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
@@ -33,25 +36,33 @@ def factory_model(
     """The model that a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
 
     The function is called without arguments and returns a Classifier, which is taken as it is, or an nn.Module from normalised images to
-    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing. crop_pct:
-    default the configuration's, or 1. interpolation: the configuration's, or bicubic. The module is imported with the current folder on
-    the path during the import and the call, as `python -m` does. This is the only address that runs code.
+    logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing, and whose
+    attribute `classes`, or `config.id2label`, names its logits. crop_pct: default the configuration's, or 1. interpolation: the
+    configuration's, or bicubic. The module is imported with the current folder on the path during the import and the call, as `python -m`
+    does. This is the only address that runs code; the code of that module, and of what it imports from its package or folder, is part of
+    the identity.
     """
-    built = _called(target)
+    built, code = _called(target)
+    notes = _notes(code)
     given: dict[str, Any] = {"mean": mean, "std": std, "img_size": img_size, "crop_pct": crop_pct, "interpolation": interpolation}
     if isinstance(built, Classifier):
         _refuse(target, given)
+        identity = built.card.identity.with_params(code=code.digest)
+        built.card = replace(built.card, identity=identity, notes={**built.card.notes, **notes})
         return built.identify()  # the function may have changed what it loaded
     inputs = _preprocessing(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
         target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
     )
-    named = Spec("factory", kind="model", version=1).with_params(target=target, mean=inputs.mean, std=inputs.std)
-    card = Card(write_model(address), named, fingerprint(built), "given", source=target, parameters=parameters(built))
+    named = Spec("factory", kind="model", version=1).with_params(target=target, mean=inputs.mean, std=inputs.std, code=code.digest)
+    card = Card(
+        label=write_model(address), identity=named, fingerprint=fingerprint(built), weights="given", source=target,
+        parameters=parameters(built), classes=classes_of_module(built), notes=notes,
+    )  # fmt: skip
     return inputs.classifier(built, card)
 
 
-def _called(target: str) -> nn.Module:
+def _called(target: str) -> tuple[nn.Module, SourceCode]:
     with importable_here():
         function = _imported(target)
         try:
@@ -62,7 +73,12 @@ def _called(target: str) -> nn.Module:
             raise ModelError(f"the factory '{target}' raised {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
         raise ModelError(f"the factory '{target}' must return an nn.Module or a Classifier; it returned a {type(built).__name__}.")
-    return built
+    return built, source_code(target.partition(":")[0])
+
+
+def _notes(code: SourceCode) -> dict[str, str]:
+    unread = ", ".join(code.unread)
+    return {"code": f"the source of {unread} cannot be read, so that an edit of it goes unnoticed"} if unread else {}
 
 
 def _imported(target: str) -> Callable[[], Any]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hub
+from robustvit.models.classes import classes_of_labels
 from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
@@ -70,6 +71,7 @@ def hf_model(
         tag=str(getattr(config, "_commit_hash", None) or ""),
         source=Path(name).name if local else name, url="" if local else hub.page({"hf_hub_id": name}), citation=_CITATION,
         parameters=parameters(built), notes={"transformers": transformers.__version__},
+        classes=classes_of_labels(getattr(config, "id2label", None)),
     )  # fmt: skip
     return inputs.classifier(_Logits(built), card)
 

@@ -12,6 +12,7 @@ from torch import nn
 from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card
+from robustvit.primitives.shared_weights import owned
 from robustvit.spec.view import View
 
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
@@ -27,7 +28,7 @@ class Preprocessing(NamedTuple):
 
     def classifier(self, built: nn.Module, card: Card) -> Classifier:
         """The Classifier that a module from normalised images to logits becomes."""
-        return Classifier(built, mean=self.mean, std=self.std, view=self.view, card=card)
+        return Classifier(owned(built), mean=self.mean, std=self.std, view=self.view, card=card)
 
 
 def channels(given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:

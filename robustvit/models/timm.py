@@ -14,6 +14,7 @@ from torch import nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
 from robustvit.models import hub
+from robustvit.models.classes import classes_of_timm
 from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
@@ -182,6 +183,7 @@ def _card(built: nn.Module, label: str, weights: str, kwargs: str, inputs: Prepr
         "fingerprint": fingerprint(built),
         "weights": weights,
         "parameters": parameters(built),
+        "classes": () if weights == "random" else classes_of_timm(built),
         "notes": {"timm": timm.__version__},
     }
     if weights == "random":

@@ -20,6 +20,7 @@ from torch import Tensor
 from robustvit.primitives import norms
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.input_gradients import raw_gradient
 from robustvit.primitives.keyed import bound_rows, chance, keyed_by
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -53,8 +54,11 @@ class Evaluation(NamedTuple):
 
 
 def input_gradient(values: Tensor, leaf: Tensor, *, retain_graph: bool = False) -> Tensor:
-    """The gradient of the sum of `values` with respect to `leaf`, zero where missing. retain_graph: as in torch.autograd."""
-    gradient = torch.autograd.grad(values.sum(), leaf, retain_graph=retain_graph, allow_unused=True)[0] if values.requires_grad else None
+    """The gradient of the sum of `values` with respect to `leaf`, zero where missing. retain_graph: as in torch.autograd.
+
+    Raises ModelError as `raw_gradient` does.
+    """
+    gradient = raw_gradient(values.sum(), leaf, retain_graph=retain_graph)
     return torch.zeros_like(leaf) if gradient is None else gradient
 
 

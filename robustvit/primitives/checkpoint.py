@@ -28,7 +28,7 @@ class About:
 
     arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments. mean, std: its normalisation. view: `size`, `resize`, `crop`,
     `interpolation`, where it is not the architecture's own. accuracy: of the stored weights on the held-out split, where it was measured.
-    command: the command line that trained it.
+    command: the command line that trained it. classes: the names of its classes.
     """
 
     arch: str = ""
@@ -39,6 +39,7 @@ class About:
     view: dict[str, Any] | None = None
     accuracy: float | None = None
     command: str = ""
+    classes: tuple[str, ...] = ()
 
     def own_view(self) -> View | None:
         """The stored view, or None for the architecture's."""
@@ -46,7 +47,7 @@ class About:
 
     def header(self) -> dict[str, str]:
         """The metadata to write into a safetensors file."""
-        return {HEADER: json.dumps({key: value for key, value in vars(self).items() if value not in (None, "")}, sort_keys=True)}
+        return {HEADER: json.dumps({key: value for key, value in vars(self).items() if value not in (None, "", ())}, sort_keys=True)}
 
 
 def save_checkpoint(model: nn.Module, path: Path, about: About, stored: Stored = "float16") -> None:

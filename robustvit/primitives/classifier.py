@@ -17,6 +17,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
+from robustvit.primitives.shared_weights import evaluated
 from robustvit.spec.view import View
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +28,9 @@ _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than 
 class Classifier(nn.Module):
     """A frozen model in evaluation mode, with its normalisation and its view.
 
-    model: a module from normalised (N, 3, H, W) to (N, K) logits. mean, std: per channel. view: how images are brought to its size. tile:
+    model: a module from normalised (N, 3, H, W) to (N, K) logits. It is left alone: the Classifier has its weights, as they are at every
+    call, and a mode of its own. mean, std: per channel, three for RGB. A single logit is that of the
+    second of two classes. view: how images are brought to its size. tile:
     rows of one forward pass; fewer are padded with zeros, so that a row's logits do not depend on the other rows. Calling it: (N, 3, H,
     W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for pixels outside [0, 1], ModelError for another image size. After
     `.double()` it computes in float64 and returns float64. `gradient` names the kind of its input gradients: `exact`, or
@@ -49,12 +52,12 @@ class Classifier(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise BadParameter(f"mean and std take three channels with std > 0; got mean {mean}, std {std}.")
-        self.model = model.eval().requires_grad_(False)
+        if not mean or len(mean) != len(std) or min(std) <= 0:
+            raise BadParameter(f"mean and std take a number for each channel, equally many, with std > 0; got mean {mean}, std {std}.")
+        self.model = evaluated(model, card.label)
         exact = _arithmetic_of(model, card.label)
-        self.register_buffer("mean", torch.tensor(mean, dtype=exact).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=exact).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=exact).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=exact).view(1, -1, 1, 1), persistent=False)
         self.view = view
         self.card = card
         self.tile: int = tile
@@ -97,6 +100,20 @@ class Classifier(nn.Module):
         return contextlib.nullcontext()
 
     @property
+    def channels(self) -> int:
+        """How many channels the images have that it takes: as many as its mean."""
+        return int(self.mean.numel())  # type: ignore[operator]
+
+    def require_rgb(self, data: str) -> None:
+        """Raises ModelError unless it takes RGB images, which data sets have. data: its name in the message."""
+        if self.channels != 3:
+            raise ModelError(
+                f"model '{self.card.label}' takes images of {self.channels} channels, and data '{data}' has RGB images, which nothing here "
+                "converts unasked. Write a module that converts, for instance to grey by 0.299 R + 0.587 G + 0.114 B as Pillow does, gives "
+                "the model that, and takes RGB itself."
+            )
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the images it takes."""
         return self.view.size
@@ -108,7 +125,7 @@ class Classifier(nn.Module):
         Raises ModelError where the model refuses images of its view, or returns different logits for the same pixels.
         """
         if self.size not in self._outputs:
-            blank = torch.zeros(min(self.tile, 2), 3, *self.size, device=self.device)
+            blank = torch.zeros(min(self.tile, 2), self.channels, *self.size, device=self.device)
             try:
                 with torch.no_grad():
                     first, second = self._logits(blank), self._logits(blank)
@@ -140,7 +157,7 @@ class Classifier(nn.Module):
         return self.mean.device  # type: ignore[return-value]
 
     def train(self, mode: bool = True) -> Classifier:
-        """Stays in evaluation mode: a Classifier is for evaluation. Train the module that you built it from."""
+        """Stays in evaluation mode: a Classifier is for evaluation. Train the module that you built it from; it sees those weights."""
         return super().train(False)
 
     def bound(self, draws: Draws) -> Classifier:
@@ -155,8 +172,8 @@ class Classifier(nn.Module):
         return torch.cat([self._tile(part)[: len(part)] for part in torch.split(images, self.tile)])
 
     def _check(self, images: Tensor) -> None:
-        if images.dim() != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != self.size:
-            wanted = f"(N, 3, {self.size[0]}, {self.size[1]})"
+        if images.dim() != 4 or images.shape[1] != self.channels or tuple(images.shape[2:]) != self.size:
+            wanted = f"(N, {self.channels}, {self.size[0]}, {self.size[1]})"
             raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
         if not self._unbounded:
             check_pixels(images, f"the images given to model '{self.card.label}'")
@@ -178,14 +195,14 @@ class Classifier(nn.Module):
         cast = torch.autocast(self.device.type, dtype=dtype) if dtype is not torch.float32 else contextlib.nullcontext()
         with cast:
             logits = self.model(normal)
-        if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise ModelError(f"model '{self.card.label}' must return logits of shape (N, K); it returned {_shape(logits)}.")
-        if len(logits) != len(images):
-            raise ModelError(f"model '{self.card.label}' returned {len(logits)} rows of logits for {len(images)} images.")
-        return logits if logits.dtype == torch.float64 else logits.float()
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+            wanted = f"(N, K), one row for each of {len(images)} images"
+            raise ModelError(f"model '{self.card.label}' must return logits of shape {wanted}; it returned {_shape(logits)}.")
+        return of_classes(logits if logits.dtype == torch.float64 else logits.float())
 
     def preprocess(self, image: Any) -> Tensor:
         """An image as (3, H, W) float32 in [0, 1], after this model's view. image: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
+        self.require_rgb("preprocess")
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
         return pixels(np.array(self.view.apply(image))[None], self.device)[0]
 
@@ -211,6 +228,11 @@ def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
     return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
+def of_classes(logits: Tensor) -> Tensor:
+    """(N, K) logits; a single logit z, which a sigmoid makes the probability of the second of two classes, as (0, z)."""
+    return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.shape[1] == 1 else logits
+
+
 def _shape(value: object) -> str:
     return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
@@ -226,18 +248,3 @@ def temporarily(model: nn.Module, attribute: str, change: Callable[[Any], Any]) 
     finally:
         for module, value in before:
             setattr(module, attribute, value)
-
-
-@contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Context in which the module is in evaluation mode without parameter gradients; afterwards both are restored."""
-    modes = {name: module.training for name, module in model.named_modules()}
-    grads = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    model.eval().requires_grad_(False)
-    try:
-        yield model
-    finally:
-        for name, module in model.named_modules():
-            module.training = modes[name]
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(grads[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,7 +41,8 @@ class ReadClassifier(Classifier):
     """A classifier whose logits are its host's as a Reading reads them, one for each of a data set's labels. It is what attacks receive."""
 
     def __init__(self, host: Classifier, reading: Reading) -> None:
-        super().__init__(**constructor_arguments(host))
+        card = replace(host.card, classes=())  # its logits are the labels of the data, in their order
+        super().__init__(**constructor_arguments(host) | {"card": card})
         self.host, self.reading = host, reading
         self.gradient = host.gradient
 

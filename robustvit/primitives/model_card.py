@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from robustvit.spec.spec import Spec
 
@@ -18,7 +19,8 @@ class Card:
     """The metadata of a model. `identity` and `fingerprint` identify it in a Cell; the rest is for readers.
 
     identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
-    `checkpoint`, `bundled`, `given` or `random`.
+    `checkpoint`, `bundled`, `given` or `random`. classes: the name or wnid of each logit, where they are known; data that names its
+    classes too is matched by them.
     """
 
     label: str
@@ -31,13 +33,15 @@ class Card:
     licence: str = ""
     citation: str = ""
     parameters: int = 0
+    classes: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 def fingerprint(module: nn.Module) -> str:
     """Identifies a model's weights: 20 hex digits of sha256 over every tensor's name, dtype, shape and bytes, in name order.
 
-    Packed weights of a quantised layer count by their dequantised values.
+    Packed weights of a quantised layer count by their dequantised values, and tensors that wrap others (torchao's) by those and by all
+    that they wrap.
     """
     total = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -49,8 +53,12 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in an entry of a state dict."""
-    if isinstance(value, Tensor):
+    """The plain tensors in an entry of a state dict."""
+    if isinstance(value, Tensor) and is_traceable_wrapper_subclass(value):
+        inner, _ = value.__tensor_flatten__()
+        yield from (part for name in inner for part in _tensors(getattr(value, name)))
+        yield from [value.dequantize()] if type(value).dequantize is not Tensor.dequantize else []
+    elif isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for part in value:

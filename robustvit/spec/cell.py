@@ -12,6 +12,8 @@ from robustvit.spec import registry
 from robustvit.spec.spec import Spec, Value, digest, show
 from robustvit.spec.view import View
 
+_OF_DATA = frozenset({"data", "data_fingerprint", "class_order", "storage", "after"})  # nothing that is fitted on other data depends on it
+
 
 class Link(NamedTuple):
     """A place in a chain of attacks: the chain as the suite named it, and which of how many links."""
@@ -28,7 +30,8 @@ class Cell:
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name, arguments
     and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that what another
     corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors this one
-    attacks. link: its place in the chain that a suite named; a label, no part of the identity.
+    attacks. class_order: the hash of which logit is which class, where names gave another order than the data's. link: its place in the
+    chain that a suite named; a label, no part of the identity.
     """
 
     model: Spec
@@ -42,6 +45,7 @@ class Cell:
     precision: str = "float32"
     storage: Spec | None = None
     after: tuple[Spec, ...] = ()
+    class_order: str = ""
     link: Link | None = field(default=None, compare=False)
 
     @cached_property
@@ -64,6 +68,7 @@ class Cell:
             "precision": self.precision,
         }  # fmt: skip
         fields |= {"storage": self.storage} if self.storage is not None else {}
+        fields |= {"class_order": self.class_order} if self.class_order else {}
         return fields | ({"after": self.after} if self.after else {})
 
     @property
@@ -90,4 +95,4 @@ class Cell:
 
 def artifact_id(question: Mapping[str, Any]) -> str:
     """The id of what the scenario of a canonical cell fitted: the hash of all of the cell but the data that it is evaluated on."""
-    return digest({key: value for key, value in question.items() if key not in ("data", "data_fingerprint", "storage", "after")})
+    return digest({key: value for key, value in question.items() if key not in _OF_DATA})

@@ -14,6 +14,7 @@ from torch import nn
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation import loading
+from robustvit.evaluation.class_names import names_classes
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, Stored, rounded, save_checkpoint
@@ -70,6 +71,7 @@ def train_from_spec(
             refuse_ambiguous_order(part)
     start = loading.load_model(model, device=device)
     split.training.readings[0].check(_outputs(start), model, split.training.name)
+    start.card = replace(start.card, classes=_classes(start, split.training))
     about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored))
     finished = 0
 
@@ -169,7 +171,15 @@ def _about(address: str, start: Classifier, made_by: str) -> About:
         std=channels(start.std),
         view=start.view.as_dict(),
         command=made_by,
+        classes=start.card.classes,
     )
+
+
+def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
+    """The names of the trained model's classes: the data's, whose order it learns, unless that is read from some of its own logits."""
+    if data.readings[0].columns is not None or data.readings[0].groups is not None:
+        return start.card.classes
+    return tuple(data.classes) if names_classes(data.classes) else ()
 
 
 def _outputs(start: Classifier) -> int:

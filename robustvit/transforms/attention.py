@@ -31,7 +31,7 @@ def attention_temperature(model: Classifier, *, temperature: Annotated[float, Gt
     """
     made = _AttentionTemperature(model, temperature)
     with torch.no_grad():
-        made(torch.zeros(1, 3, *model.size, device=model.device))
+        made(torch.zeros(1, model.channels, *model.size, device=model.device))
     return made
 
 

@@ -109,6 +109,12 @@ def test_a_header_makes_the_path_enough(saved, module):
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 
+def test_a_header_names_the_classes(saved):
+    about = About("vit_tiny_patch16_224", KWARGS, 7, classes=tuple("abcdefg"))
+    assert load(saved("a.safetensors", query="", metadata=about.header())).card.classes == tuple("abcdefg")
+    assert '"classes"' not in About("vit_tiny_patch16_224", KWARGS, 7).header()["robustvit"]
+
+
 def test_the_address_comes_before_the_header(saved):
     about = About("vit_tiny_patch16_224", KWARGS, 7, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
     model = load(saved("a.safetensors", query="mean=0.5&interpolation=box", metadata=about.header()))

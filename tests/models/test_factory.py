@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 
 import pytest
 import torch
@@ -62,8 +63,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield
-    for name in ("my_own_models", "my_broken_models", "my_loud_models"):
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
 
 
 def test_a_bare_module_takes_its_preprocessing_from_the_address():
@@ -131,3 +132,87 @@ def test_the_same_weights_have_the_same_fingerprint():
     one, two = load("my_own_models:configured").card, load("my_own_models:configured").card
     torch.set_rng_state(state)
     assert one == two
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A factory in a package, which imports a neighbour, a module of its folder, and one that is named inside a function."""
+    folder = tmp_path / "my_package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "layers.py").write_text("SCALE = 2\n")
+    (folder / "late.py").write_text("SHIFT = 1\n")
+    (folder / "unused.py").write_text("NOTHING = 1\n")
+    (tmp_path / "my_beside.py").write_text("import json\nBIAS = 3\n")
+    (folder / "vit.py").write_text(
+        '"""Says what it is."""\nimport torch\nfrom torch import nn\nimport my_beside\nfrom .layers import SCALE\n\n\n'
+        'def made():\n    """Makes it."""\n    from . import late\n    torch.manual_seed(0)\n'
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))\n"
+    )
+    return tmp_path
+
+
+def identity(address: str = "my_package.vit:made?mean=0.5&std=0.5&img_size=8"):
+    for name in [name for name in sys.modules if name.startswith(("my_package", "my_beside"))]:
+        del sys.modules[name]
+    return load(address).card.identity
+
+
+def edit(path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("my_package/vit.py", "Linear(192, 5)", "Linear(192, 5, True)"),
+        ("my_package/layers.py", "2", "3"),
+        ("my_package/late.py", "1", "2"),
+        ("my_package/__init__.py", "", "x = 1"),
+        ("my_beside.py", "3", "4"),
+    ],
+)
+def test_an_edit_of_the_code_makes_another_model(package, file, old, new):
+    before = identity()
+    edit(package / file, old, new)
+    assert identity() != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("my_package/vit.py", "Says what it is.", "Says more."),
+        ("my_package/vit.py", "    torch.manual_seed(0)\n", "    # a comment\n\n    torch.manual_seed( 0 )\n"),
+        ("my_package/vit.py", "Makes it.", "Makes one."),
+        ("my_package/unused.py", "1", "2"),
+    ],
+)
+def test_comments_docstrings_and_other_modules_are_no_edit(package, file, old, new):
+    before = identity()
+    edit(package / file, old, new)
+    assert identity() == before
+
+
+def test_an_edit_counts_when_the_module_is_loaded_again(package):
+    before = identity()
+    edit(package / "my_package" / "layers.py", "2", "3")
+    assert load("my_package.vit:made?mean=0.5&std=0.5&img_size=8").card.identity == before
+    assert identity() != before
+
+
+def test_the_code_of_a_factory_that_returns_a_classifier_counts_too(tmp_path):
+    before = load("my_own_models:whole").card.identity
+    assert load("my_own_models:whole").card.identity == before
+    sys.modules.pop("my_own_models")
+    edit(tmp_path / "my_own_models.py", "number = 3", "number = 4")
+    assert load("my_own_models:whole").card.identity != before
+
+
+def test_source_that_cannot_be_read_is_said(monkeypatch):
+    module = types.ModuleType("my_own_models")
+    exec(SOURCE, vars(module))
+    monkeypatch.setitem(sys.modules, "my_own_models", module)
+    card = load("my_own_models:configured").card
+    assert card.notes["code"] == "the source of my_own_models cannot be read, so that an edit of it goes unnoticed"

@@ -51,6 +51,13 @@ def test_logits_equal_those_of_transformers(folder, classifier):
     assert torch.allclose(load(f"hf/{folder}")(pixels), wanted, atol=1e-6)
 
 
+def test_the_names_of_its_classes_are_those_of_its_configuration(folder):
+    config = json.loads((folder / "config.json").read_text())
+    names = {str(i): name for i, name in enumerate("gfedcba")}
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": names, "label2id": {name: int(i) for i, name in names.items()}}))
+    assert load(f"hf/{folder}").card.classes == tuple("gfedcba")
+
+
 def test_an_image_gets_nearly_the_logits_that_transformers_gives_it(folder, classifier):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8))
     model = load(f"hf/{folder}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import pytest
 import timm
 import torch
+import torch.utils.checkpoint
 from PIL import Image
 from torch import nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, PixelRange
-from robustvit.primitives.classifier import Classifier, frozen
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.spec import Spec
@@ -145,9 +147,9 @@ def test_half_precision_returns_float32_near_the_full_logits():
     assert 0 < float((half - exact).abs().max()) < 0.05
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((0.5,) * 3, (0.5,) * 4)])
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,) * 3), ((0.5,) * 3, (0.5, 0.5, 0.0)), ((), ())])
 def test_an_invalid_normalisation_is_refused(mean, std):
-    with pytest.raises(BadParameter, match="three channels"):
+    with pytest.raises(BadParameter, match="a number for each channel"):
         Classifier(linear(), mean=mean, std=std, view=View(), card=wrap(linear()).card)
 
 
@@ -191,22 +193,75 @@ def test_the_fingerprint_distinguishes_names_and_shapes():
     assert len({fingerprint(module) for module in modules}) == 3
 
 
-def test_frozen_restores_modes_and_gradients():
-    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+def trained() -> nn.Module:
+    """A module in training, with batch statistics, dropout, a weight of two names and one that is not trained."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 5))
     module[0].bias.requires_grad_(False)
-    module[1].eval()
-    with frozen(module):
-        assert not any(part.training for part in module.modules())
-        assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert (module.training, module[1].training) == (True, False)
-    assert (module[0].weight.requires_grad, module[0].bias.requires_grad) == (True, False)
+    module.again = module[4].weight
+    module.seen = module[4].weight * 2  # what a forward pass leaves behind: no leaf
+    module[3].eval()
+    return module.train().apply(lambda part: part.eval() if isinstance(part, nn.Dropout) else part)
 
 
-def test_frozen_restores_after_an_error():
-    module = nn.Linear(2, 2)
-    with pytest.raises(RuntimeError), frozen(module):
-        module(torch.zeros(1, 7))
-    assert module.training
+def state(module: nn.Module) -> list[object]:
+    grads = [(name, one.requires_grad) for name, one in module.named_parameters()]
+    return [*((name, part.training) for name, part in module.named_modules()), *grads, fingerprint(module)]
+
+
+def test_the_callers_module_is_left_alone() -> None:
+    module = trained()
+    before = state(module)
+    model = wrap(module)
+    gradient(model, images(3))
+    model.train().eval().configure(tile=4)
+    assert state(module) == before
+
+
+def test_the_callers_training_mode_changes_no_logit_and_no_statistics() -> None:
+    module = trained()
+    model, pixels = wrap(module), images(3)
+    before, statistics = model(pixels), module[1].running_mean.clone()
+    module.train()
+    assert torch.equal(model(pixels), before)
+    assert torch.equal(module[1].running_mean, statistics)
+
+
+def test_it_sees_what_an_optimizer_does_and_shares_the_memory() -> None:
+    module = trained()
+    model, pixels = wrap(module), images(3)
+    module[4].weight.grad = torch.ones_like(module[4].weight)
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    module(images(8))
+    assert torch.equal(model(pixels), wrap(copy.deepcopy(plain(module)))(pixels))
+    assert [one.data_ptr() for one in model.model.state_dict().values()] == [one.data_ptr() for one in module.state_dict().values()]
+    assert model.model.again is model.model[4].weight
+
+
+def plain(module: nn.Module) -> nn.Module:
+    del module.seen
+    return module
+
+
+def test_no_gradient_reaches_the_callers_parameters() -> None:
+    module = trained()
+    leaf = images(2).requires_grad_()
+    wrap(module)(leaf).sum().backward()
+    assert leaf.grad is not None
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_wrapping_a_classifiers_module_again_copies_nothing() -> None:
+    model = wrap(trained())
+    assert wrap(model.model).model is model.model
+    model.model.train()  # somebody trains that one: it is the caller's then
+    assert wrap(model.model).model is not model.model
+
+
+def test_a_module_that_cannot_be_copied_is_refused_with_its_reason() -> None:
+    module = linear()
+    module.lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"'toy': its Sequential holds something that cannot be copied .*lock"):
+        wrap(module)
 
 
 def test_preprocess_takes_the_image_of_a_sample() -> None:
@@ -254,3 +309,80 @@ def test_half_precision_weights_are_refused_with_what_would_do() -> None:
 def test_float64_weights_make_a_float64_model() -> None:
     logits = wrap(linear().double())(images(2))
     assert logits.dtype == torch.float64
+
+
+def test_a_single_logit_is_that_of_the_second_of_two_classes() -> None:
+    module = linear(classes=1)
+    model, pixels = wrap(module), images(3)
+    assert model.outputs == 2
+    assert model(pixels)[:, 0].tolist() == [0.0] * 3
+    sigmoid = torch.sigmoid(wrap(linear(classes=1))(pixels)[:, 1])
+    assert torch.allclose(model(pixels).softmax(dim=1)[:, 1], sigmoid)
+    assert torch.allclose(gradient(model, pixels), torch.zeros_like(pixels))  # of the first class's logit
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_model_has_its_own_number_of_channels(channels: int) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, 5))
+    model = Classifier(module, mean=(0.5,) * channels, std=(0.25,) * channels, view=View((8, 8), 8), card=wrap(linear()).card)
+    pixels = torch.rand(2, channels, 8, 8)
+    assert (model.channels, model.outputs) == (channels, 5)
+    assert torch.allclose(model(pixels), module((pixels - 0.5) / 0.25), atol=1e-6)
+    with pytest.raises(ModelError, match=rf"\(N, {channels}, 8, 8\)"):
+        model(images(2))
+    with pytest.raises(ModelError, match=rf"takes images of {channels} channels, and data 'digits' has RGB"):
+        rv.run("quick", models=[model], data="digits", limit=2)
+
+
+class Wrapping(torch.Tensor):
+    """A tensor that stands for another, a quarter of it in int8, as quantisers have them."""
+
+    @staticmethod
+    def __new__(cls, data, scale):
+        return torch.Tensor._make_wrapper_subclass(cls, data.shape, dtype=scale.dtype)
+
+    def __init__(self, data, scale) -> None:
+        self.data8, self.scale = data, scale
+
+    def __tensor_flatten__(self):
+        return ["data8", "scale"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner, context, size, stride):
+        return Wrapping(inner["data8"], inner["scale"])
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.detach.default:
+            return cls(args[0].data8, args[0].scale)
+        raise NotImplementedError(f"{function} of a quantised tensor")
+
+
+def quantised(level: int = 1, scale: float = 0.5) -> nn.Module:
+    module = nn.Linear(2, 2)
+    wrapped = Wrapping(torch.full((2, 2), level, dtype=torch.int8), torch.tensor(scale))
+    module.weight = nn.Parameter(wrapped, requires_grad=False)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def test_the_fingerprint_covers_what_a_wrapping_tensor_wraps() -> None:
+    assert fingerprint(quantised()) == fingerprint(quantised())
+    assert len({fingerprint(quantised(*values)) for values in ((1, 0.5), (2, 0.5), (1, 0.25))}) == 3
+
+
+class Recomputing(nn.Module):
+    """Recomputes its activations in the backward pass, in the way that torch advises against."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear()
+
+    def forward(self, images):
+        return torch.utils.checkpoint.checkpoint(self.inner, images, use_reentrant=True)
+
+
+def test_reentrant_checkpointing_is_the_reason_why_an_attack_fails() -> None:
+    model, pixels = wrap(Recomputing()), images(2)
+    with pytest.raises(ModelError, match="use_reentrant=False"):
+        rv.perturb(model, pixels, model(pixels).argmax(dim=1), "pgd", eps="4/255")

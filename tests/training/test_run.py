@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,12 @@ def test_the_checkpoint_stores_the_command_that_trained_it(tmp_path: Path) -> No
     _run(tmp_path / "a.safetensors")
     about: About = read_about(tmp_path / "a.safetensors")
     assert about.command.startswith(f"robustvit train --model '{ADDRESS}' --data digits --defense plain --epochs 1 --seed 0")
+
+
+def test_the_checkpoint_names_the_classes_that_the_data_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _run(tmp_path / "numbers.safetensors")
+    digits, names = load_data("digits"), tuple("abcdefghij")
+    monkeypatch.setattr("robustvit.evaluation.loading.load_data", lambda *_, **__: replace(digits, classes=names))
+    _run(tmp_path / "names.safetensors")
+    found = [load_model(f"file:{tmp_path / name}.safetensors").card.classes for name in ("numbers", "names")]
+    assert found == [(), names]

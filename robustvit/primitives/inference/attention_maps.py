@@ -54,7 +54,7 @@ def received_attention(model: Classifier, images: Tensor, layer: int | None) -> 
 @torch.no_grad()
 def probe_token_grid(model: Classifier) -> TokenGrid:
     """The layout of a model's tokens, from one forward pass of a blank image. Raises what `forward_with_attention` and `token_grid` do."""
-    blank = torch.zeros(1, 3, *model.size, device=model.device)
+    blank = torch.zeros(1, model.channels, *model.size, device=model.device)
     one = bound_rows(model, torch.zeros(1, dtype=torch.int64, device=model.device))
     return token_grid(model, forward_with_attention(one, blank).maps[0].shape[-1])
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier import Classifier, of_classes
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
 from robustvit.primitives.keyed import bound_rows
@@ -119,7 +119,7 @@ def _why_wrapped(model: Classifier) -> str:
 def _disagreement(model: Classifier) -> str:
     """ "" where token dropping with every token visible gives the logits of the model itself; otherwise by how much they differ."""
     mean, std = cast(Tensor, model.mean), cast(Tensor, model.std)
-    noise = torch.rand(1, 3, *model.size, generator=torch.Generator().manual_seed(0)).to(mean)
+    noise = torch.rand(1, model.channels, *model.size, generator=torch.Generator().manual_seed(0)).to(mean)
     everything = Window(*(np.ones((1, side), dtype=bool) for side in model.size))
     plain = PlainViT(model.model, mean, std)
     with torch.no_grad(), model.module_context():
@@ -190,5 +190,5 @@ class _DroppedTokens:
         window = Window(views.window.rows[filled], views.window.columns[filled])
         with self.model.module_context():
             logits = self.plain.logits(self.patches, views.image[torch.from_numpy(filled)], window)[: len(part)]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = of_classes(logits if logits.dtype == torch.float64 else logits.float())
         return logits if self.reading is None else self.reading.read(logits)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustvit.primitives.input_gradients import raw_gradient
+
 _SIZES = 16  # that are tried: sixteenths of a tile
 _STEP = 4  # rows; sizes that are no multiple of it were seen to disagree with larger ones
 _PROBED: weakref.WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], dict[int, _Size]]] = weakref.WeakKeyDictionary()
@@ -71,5 +73,5 @@ def _logits_and_gradient(logits: Callable[[Tensor], Tensor], pixels: Tensor) -> 
     leaf = pixels.clone().requires_grad_(True)
     with torch.enable_grad():
         outputs = logits(leaf)
-        gradient = torch.autograd.grad(outputs.logsumexp(dim=1).sum(), leaf, allow_unused=True)[0] if outputs.requires_grad else None
+        gradient = raw_gradient(outputs.logsumexp(dim=1).sum(), leaf)
     return (outputs.detach(),) if gradient is None else (outputs.detach(), gradient)

@@ -62,7 +62,7 @@ class PlainViT:
         height, width = self._side
         normal = (images.to(self.mean.dtype) - self.mean) / self.std
         parts = normal.unfold(2, height, height).unfold(3, width, width)
-        return parts.permute(0, 2, 3, 1, 4, 5).reshape(len(images), -1, 3 * height * width)
+        return parts.permute(0, 2, 3, 1, 4, 5).reshape(len(images), -1, images.shape[1] * height * width)
 
     def token_counts(self, window: Window) -> np.ndarray:
         """(r,) how many tokens the model receives of each view, prefix tokens included."""
@@ -114,13 +114,13 @@ class PlainViT:
         masks = (torch.from_numpy(mask).to(places.device) for mask in self._by_token(window))
         view = torch.arange(len(places), device=places.device)[:, None]
         down, across = (mask[view, axis] for mask, axis in zip(masks, axes, strict=True))
-        return (down[..., :, None] & across[..., None, :]).flatten(2).repeat(1, 1, 3)
+        return (down[..., :, None] & across[..., None, :]).flatten(2).repeat(1, 1, self.mean.shape[1])
 
     @property
     def _black(self) -> Tensor:
         """(3 · h · w,) a hidden patch: normalised black."""
         height, width = self._side
-        return (-self.mean / self.std).expand(1, 3, height, width).flatten()
+        return (-self.mean / self.std).expand(1, -1, height, width).flatten()
 
 
 def _is_plain(block: Any) -> bool:

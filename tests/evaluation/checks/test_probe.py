@@ -72,7 +72,7 @@ def test_chance_that_black_images_hide_is_refused(suite, tmp_path):
 
 def test_a_model_whose_rows_are_not_those_of_its_batch_is_refused(suite, tmp_path):
     views = Around(lambda x: torch.stack((x, x.flip(3)), 1).flatten(0, 1))
-    with pytest.raises(ModelError, match=r"returned 4 rows of logits for 2 images"):
+    with pytest.raises(ModelError, match=r"one row for each of 2 images; it returned a tensor of shape \(4, 10\)"):
         run(suite, [classifier(views)], store=tmp_path / "store", limit=20)
 
 

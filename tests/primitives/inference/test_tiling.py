@@ -70,8 +70,8 @@ def test_each_size_is_probed_once() -> None:
 
 
 def test_a_classifier_uses_small_tiles_only_in_their_context() -> None:
-    module = Rows()
-    model = classifier(module, tile=32)
+    model = classifier(Rows(), tile=32)
+    module = model.model
     model(torch.rand(3, 3, 4, 4))
     assert module.batches == [32]
     with model.with_small_tiles():

@@ -1,0 +1,247 @@
+"""Which logit of a model is which class of a data set: by name, where both name their classes; else by position.
+
+Names are compared as wnids where both sides have these, and else as text: without regard to case, `_` and `-` count as spaces, and of
+several names separated by commas (`tench, Tinca tinca`) the first may do. Where one side has wnids and the other words, the words of
+WordNet that timm ships stand for the wnids. A list of numbers, with `LABEL_0`, blanks or repeats in it, or of another length than the
+logits, names nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from timm.data.imagenet_info import ImageNetInfo
+from torch import Tensor
+
+from robustvit.errors import ModelError, few
+from robustvit.evaluation.datasets import refuse_ambiguous_order
+from robustvit.primitives.batch import Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.reading import Reading
+from robustvit.spec.spec import digest
+
+_WNID = re.compile(r"n\d{8}(?=\W|_|$)")
+_PLACEHOLDER = re.compile(r"(label|class|cls|category|target) ?\d+|")  # of a plain name
+_IMAGENET = 1000  # logits; readings that name some of so many mean the classes of ImageNet-1k, in the order of their wnids
+_KNOWN = 0.5  # share of wnids whose words must be found where they are expected, before the rest, named otherwise, is taken to be too
+
+
+class MatchedClasses(NamedTuple):
+    """How a model's logits are read as a data set's labels.
+
+    readings: the data's own, or those that names gave. by: `wnid` or `name`, "" where names decided nothing. order: the logit of each of
+    the data's classes, where that is not its own position; None where the readings are the data's own.
+    """
+
+    readings: tuple[Reading, ...]
+    by: str = ""
+    order: tuple[int, ...] | None = None
+
+
+def match_classes(model: Classifier, data: Data) -> MatchedClasses:
+    """Matches the classes of a model with those of a data set.
+
+    A data set whose classes are some of the model's is read among these (`mask`) and among all (`1000way`). Raises ModelError, with the
+    names that miss, where both name their classes and not all of the data's are among the model's.
+    """
+    return _matched(model.card.classes, model.outputs, model.card.label, tuple(data.classes), tuple(data.readings), data.name)
+
+
+def names_classes(names: Sequence[str]) -> bool:
+    """Whether these are names of classes: all different, not all numbers, and none a placeholder such as `LABEL_0`."""
+    plain = [_plain(name) for name in names]
+    numbered = all(name.isdecimal() for name in plain)
+    return not numbered and len(set(plain)) == len(plain) and not any(_PLACEHOLDER.fullmatch(name) for name in plain)
+
+
+def order_id(matched: MatchedClasses) -> str:
+    """What a Cell says of an order that names gave: its hash, "" where the data's own readings hold."""
+    return "" if matched.order is None else digest(list(matched.order))
+
+
+def checked_order(model: Classifier, data: Data) -> str:
+    """`order_id` of the two.
+
+    Raises ModelError where the model's logits cannot be read as the data's labels, DataUnreadable where nothing says which class is which.
+    """
+    matched = match_classes(model, data)
+    if not matched.by:
+        refuse_ambiguous_order(data)
+    for reading in matched.readings:
+        reading.check(model.outputs, model.card.label, data.name)
+    return order_id(matched)
+
+
+def nested_order(nested: object, model: Classifier, data: Data) -> str:
+    """`order_id` of a nested model on the data, or of the model on a nested data set; "" for anything else."""
+    if isinstance(nested, Classifier):
+        return order_id(match_classes(nested, data))
+    return order_id(match_classes(model, nested)) if isinstance(nested, Data) else ""
+
+
+def in_data_order(logits: Tensor, matched: MatchedClasses) -> Tensor:
+    """(N, K) logits of the model → those of the data's classes, in their order, as the data's own readings take them."""
+    return logits if matched.order is None else logits[:, torch.tensor(matched.order, device=logits.device)]
+
+
+def read_by(model: Classifier, data: Data) -> Data:
+    """The data set with the readings that the names of the model's classes give; itself where they are its own."""
+    matched = match_classes(model, data)
+    if matched.order is None:
+        return data
+    copied = copy.copy(data)
+    object.__setattr__(copied, "readings", matched.readings)  # data sets are frozen
+    return copied
+
+
+@functools.lru_cache(maxsize=64)
+def _matched(
+    own: tuple[str, ...], outputs: int, label: str, classes: tuple[str, ...], readings: tuple[Reading, ...], data: str
+) -> MatchedClasses:
+    if len(own) != outputs or not names_classes(own):
+        return MatchedClasses(readings)
+    if all(one.columns is None and one.groups is None for one in readings):
+        return _whole(own, label, classes, readings, data)
+    if all(one.outputs == _IMAGENET for one in readings):
+        return _of_imagenet(own, label, classes, readings, data)
+    return MatchedClasses(readings)
+
+
+def _whole(own: tuple[str, ...], label: str, classes: tuple[str, ...], readings: tuple[Reading, ...], data: str) -> MatchedClasses:
+    """For data whose labels are the logits of a model of its own classes."""
+    if len(classes) != readings[0].classes or not names_classes(classes):
+        return MatchedClasses(readings)
+    found = _look_up(classes, own)
+    order = found.order()
+    if order is None:
+        if len(own) != len(classes) and not found.places:
+            return MatchedClasses(readings)  # refused for its number of classes
+        raise ModelError(_refusal(found, label, data, classes, own))
+    if order == tuple(range(len(own))):
+        return MatchedClasses(readings, found.by)
+    if len(order) == len(own):
+        return MatchedClasses(tuple(replace(one, columns=order, outputs=len(own)) for one in readings), found.by, order)
+    return MatchedClasses(_among(order, len(own)), found.by, order)
+
+
+def _of_imagenet(own: tuple[str, ...], label: str, classes: tuple[str, ...], readings: tuple[Reading, ...], data: str) -> MatchedClasses:
+    """For data that is read from some of the thousand logits of a model of ImageNet-1k."""
+    thousand = tuple(_wordnet("imagenet-1k"))
+    found = _look_up(thousand, own)
+    order = found.order()
+    if order == tuple(range(len(own))):
+        return MatchedClasses(readings, found.by)
+    if order is not None and (len(order) == len(own) or all(one.groups is None for one in readings)):
+        return MatchedClasses(tuple(_moved(one, order, len(own)) for one in readings), found.by, order)
+    if names_classes(classes) and all(one.groups is None for one in readings):
+        here = _look_up(classes, own)
+        if (some := here.order()) is not None:
+            return MatchedClasses(_among(some, len(own)), here.by, some)
+    if len(own) != _IMAGENET:
+        return MatchedClasses(readings)  # refused for its number of classes
+    raise ModelError(_refusal(found, label, data, thousand, own))
+
+
+def _moved(reading: Reading, order: tuple[int, ...], outputs: int) -> Reading:
+    """The reading of logits whose class i is at order[i]."""
+    columns = None if reading.columns is None else tuple(order[i] for i in reading.columns)
+    groups = None if reading.groups is None else tuple(tuple(order[i] for i in group) for group in reading.groups)
+    return replace(reading, columns=columns, groups=groups, outputs=outputs)
+
+
+def _among(present: tuple[int, ...], outputs: int) -> tuple[Reading, ...]:
+    """Readings among the classes present, and among all, whose column i is still the logit of label i."""
+    if len(present) == outputs:
+        return (Reading("all", outputs, present, outputs),)
+    absent = tuple(i for i in range(outputs) if i not in set(present))
+    return Reading("mask", len(present), present, outputs), Reading(f"{outputs}way", outputs, present + absent, outputs)
+
+
+class _Found(NamedTuple):
+    """places: the logit of each name that was found, by its position. wanted: how many were looked up. logits: how many there are."""
+
+    places: dict[int, int]
+    wanted: int
+    logits: int
+    by: str
+    translated: bool = False
+
+    def order(self) -> tuple[int, ...] | None:
+        """The logit of every name; None where some are missing.
+
+        Words for a wnid differ between lists. So where one side has wnids and the other words, it is enough that half are found and all
+        of these at their own position.
+        """
+        if len(self.places) == self.wanted:
+            return tuple(self.places[i] for i in range(self.wanted))
+        agree = self.wanted == self.logits and all(i == place for i, place in self.places.items())
+        return tuple(range(self.wanted)) if self.translated and agree and len(self.places) >= _KNOWN * self.wanted else None
+
+
+def _look_up(wanted: Sequence[str], own: Sequence[str]) -> _Found:
+    """Looks names up among a model's, in the way that finds the most."""
+    ids, own_ids = _wnids(wanted), _wnids(own)
+    if ids and own_ids:
+        return _Found(_places(ids, own_ids, str), len(wanted), len(own), "wnid")
+    texts, own_texts = _words(ids) or wanted, _words(own_ids) or own
+    ways: tuple[Callable[[str], str], ...] = (_plain, _first)
+    places = max((_places(texts, own_texts, way) for way in ways), key=len)
+    return _Found(places, len(wanted), len(own), "name", bool(ids) != bool(own_ids))
+
+
+def _places(wanted: Sequence[str], own: Sequence[str], form: Callable[[str], str]) -> dict[int, int]:
+    """Where each name is among the model's, for names that occur once on both sides."""
+    left, right = [form(name) for name in wanted], [form(name) for name in own]
+    once, asked = Counter(right), Counter(left)
+    at = {name: i for i, name in enumerate(right) if once[name] == 1}
+    return {i: at[name] for i, name in enumerate(left) if asked[name] == 1 and name in at}
+
+
+def _wnids(names: Sequence[str]) -> tuple[str, ...]:
+    """The wnids that all of the names begin with; none where one has none."""
+    found = [match[0] for match in map(_WNID.match, names) if match]
+    return tuple(found) if len(found) == len(names) else ()
+
+
+def _words(ids: Sequence[str]) -> tuple[str, ...]:
+    """WordNet's words for wnids; a wnid without any stands for itself."""
+    if not ids:
+        return ()
+    known = {**_wordnet("imagenet-22k"), **_wordnet("imagenet-1k")}  # some of the thousand are not among the later 22 thousand
+    return tuple(known.get(wnid, wnid) for wnid in ids)
+
+
+@functools.cache
+def _wordnet(subset: str) -> dict[str, str]:
+    """The wnids of ImageNet-1k, or of all of it, in the order of a model's logits, with WordNet's words for each."""
+    info = ImageNetInfo(subset)
+    return dict(zip(info.label_names(), info.label_descriptions(), strict=True))  # type: ignore[no-untyped-call]
+
+
+def _plain(name: str) -> str:
+    """The name without regard to case, `_`, `-` and repeated spaces."""
+    return " ".join(re.sub(r"[_-]", " ", unicodedata.normalize("NFKC", name).casefold()).split())
+
+
+def _first(name: str) -> str:
+    return _plain(name.partition(",")[0])
+
+
+def _refusal(found: _Found, label: str, data: str, classes: Sequence[str], own: Sequence[str]) -> str:
+    missing = [f"'{name}'" for i, name in enumerate(classes) if i not in found.places]
+    used = set(found.places.values())
+    free = [f"'{name}'" for i, name in enumerate(own) if i not in used]
+    return (
+        f"model '{label}' and data '{data}' both name their classes, and {len(missing)} of the data's {len(classes)} are not among the "
+        f"model's: {few(missing)}. The model's that are left: {few(free) or 'none'}. Names are compared without regard to case, _ and -, "
+        "and of several separated by commas the first may do. Give both the same names, or add classes=by_position to the model's address "
+        "(in Python a Card without classes) where its logits are in the order of the data's labels."
+    )

@@ -1,0 +1,54 @@
+"""A module for evaluation beside the one that is trained: the same weights in memory, a mode of its own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from robustvit.errors import ModelError
+
+_OURS = "_robustvit_evaluates"  # the attribute of modules that nobody trains: those made here, and those that loaders made
+
+
+def evaluated(module: nn.Module, label: str) -> nn.Module:
+    """The module in evaluation mode without parameter gradients; the one given keeps its modes and gradients, now and later.
+
+    Both have the same tensors: what an optimizer changes in place is seen here. Moving either of them to another device or dtype ends that.
+    Raises ModelError for a module that holds something that cannot be copied. label: the model's name in that message.
+    """
+    if getattr(module, _OURS, False) and not _in_training(module):
+        return module
+    shared: dict[int, Any] = {id(tensor): _shared(tensor) for part in module.modules() for tensor in _tensors(part)}
+    try:
+        return owned(copy.deepcopy(module, shared))
+    except (TypeError, RuntimeError, NotImplementedError, AttributeError) as error:
+        raise ModelError(
+            f"model '{label}': its {type(module).__name__} holds something that cannot be copied ({error}), and a Classifier leaves the "
+            "module that it is given alone. Remove that, or write a function that builds the model and name it: package.module:factory."
+        ) from error
+
+
+def owned(module: nn.Module) -> nn.Module:
+    """The very module, frozen in evaluation mode, as one that nobody trains: a loader has just made it for a Classifier."""
+    module.eval().requires_grad_(False)
+    setattr(module, _OURS, True)
+    return module
+
+
+def _in_training(module: nn.Module) -> bool:
+    return any(part.training for part in module.modules()) or any(one.requires_grad for one in module.parameters())
+
+
+def _tensors(part: nn.Module) -> list[Tensor]:
+    """The tensors that a module holds itself: parameters, buffers and what it keeps in attributes."""
+    held = (*part._parameters.values(), *part._buffers.values(), *vars(part).values())
+    return [one for one in held if isinstance(one, Tensor)]
+
+
+def _shared(tensor: Tensor) -> Tensor:
+    """The same memory under a tensor of its own, a parameter without gradient for a parameter."""
+    if type(tensor) is nn.Parameter:
+        return nn.Parameter(tensor.detach(), requires_grad=False)
+    return tensor if isinstance(tensor, nn.Parameter) else tensor.detach()
