@@ -16,7 +16,7 @@ from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
-from robustvit.spec.spec import canonical, digest, parse
+from robustvit.spec.spec import Spec, canonical, digest, parse
 
 Cells = Mapping[tuple[str, str, str], Mapping[str, Any] | None]
 
@@ -40,12 +40,12 @@ def _kind(columns: Mapping[str, Any] | None) -> str:
     return "attack" if columns is not None and "attacked" in columns else "analysis" if columns and "pred" not in columns else "corruption"
 
 
-def _scenario(kind: str, scenario: str, severity: str) -> dict[str, Any]:
-    """The scenario in the description of a cell, where it is an attack of a known name."""
+def _scenario(kind: str, scenario: str, severity: str) -> Any:
+    """The scenario in the description of a cell: bound, where it is an attack of a known name."""
     if kind != "attack" or scenario not in entries("attack"):
-        return {}
+        return canonical(Spec(scenario, (("severity", severity),), kind, 1))
     node = {scenario: {"eps": severity}} if severity else scenario
-    return {"scenario": canonical(bind(lookup("attack", scenario), parse(node)[0]))}
+    return canonical(bind(lookup("attack", scenario), parse(node)[0]))
 
 
 def write_store(
@@ -61,11 +61,13 @@ def write_store(
     for (model, scenario, severity), columns in cells.items():
         kind = _kind(columns)
         host, _, transforms = model.partition(" → ")
-        cell = digest([model, scenario, severity, suite, salt])
-        view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
-        store.declare(
-            cell, {"weights": host, "view": view, "data": label or data, "precision": "float32", **_scenario(kind, scenario, severity)}
-        )
+        description = {
+            "weights": host, "view": {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"},
+            "data": label or data, "precision": "float32", "scenario": _scenario(kind, scenario, severity), "transforms": transforms,
+            "salt": salt,
+        }  # fmt: skip
+        cell = digest(description)
+        store.declare(cell, description)
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})

@@ -59,7 +59,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
         print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
         return
     for path in done.repaired:
-        err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
+        err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
     _print_incomplete(done.incomplete)
     print_summary(summary(board), f"{done.suite} · {done.store}")
     print_gradients(board)

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
+
+from robustvit.errors import StoreDamaged
+from robustvit.records.disk import read_json
 
 T = TypeVar("T")
 
@@ -145,6 +149,16 @@ class Manifest:
         """The JSON object of the file: facts that a data set does not have, and times that have not come, are left out."""
         page = {key: value for key, value in asdict(self).items() if value != "" or key == "command"}
         return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
+    try:
+        return Manifest.of_json(read_json(path))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreDamaged(
+            f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
+        ) from error
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

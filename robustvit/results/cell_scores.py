@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from robustvit.errors import BadParameter, MetricUndefined
-from robustvit.records.cells import CellRows, RowReader, StoredCell
+from robustvit.records.cells import CellRows, RowReader, StoredCell, without_rows
 from robustvit.results import clean_predictions
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
@@ -117,7 +117,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     if not fitting and found.status == "failed":
         fitting = [None]
     scores = [_score(one, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
-    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores)
+    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, scores)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if found.status == "complete" and of.applies(columns):
