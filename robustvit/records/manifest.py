@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteFacts:
-    """A suite as it was run. data, metrics, scenarios: canonical Specs."""
+    """A suite as it was run. data, metrics, scenarios: canonical Specs; code: the names of code in them, which the run was allowed."""
 
     name: str
     version: int
@@ -31,6 +31,7 @@ class SuiteFacts:
     data: list[Any] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
     scenarios: list[Any] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +147,10 @@ class Manifest:
         return _known(cls, {**page, **inner})
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object of the file: facts that a data set does not have, and times that have not come, are left out."""
+        """The JSON object of the file: facts that a data set does not have, no code, and times that have not come, are left out."""
         page = {key: value for key, value in asdict(self).items() if value != "" or key == "command"}
-        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}}
+        suite = {key: value for key, value in page["suite"].items() if value or key != "code"}
+        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite}
 
 
 def read_manifest(path: Path) -> Manifest:
