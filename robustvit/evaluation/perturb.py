@@ -20,6 +20,7 @@ from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
@@ -49,6 +50,7 @@ def perturb(
             f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
         )
     (spec,) = specs
+    check_seed(seed, "seed")
     entry = registry.scenario_entry(name)
     bound = bind(entry, spec)
     if entry.kind not in ("corruption", "attack"):

@@ -20,6 +20,7 @@ from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec, Value, plain
 from robustvit.spec.suite import Suite
@@ -126,8 +127,10 @@ def make(
     for name in settings.keep:
         if name not in KEPT:
             raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
-    if settings.workers < 0 or (settings.seed is not None and settings.seed < 0):
-        raise BadParameter(f"--workers is {settings.workers} and --seed is {settings.seed}; both take whole numbers from 0.")
+    if settings.workers < 0:
+        raise BadParameter(f"--workers is {settings.workers}; it takes a whole number from 0.")
+    if settings.seed is not None:
+        check_seed(settings.seed)
     if settings.budget is not None:
         seconds(settings.budget)
     limit = suite.limit if settings.limit is None else settings.limit

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustvit.errors import StoreDamaged
+from robustvit.errors import BadParameter, StoreDamaged
 from robustvit.records.disk import read_json
+from robustvit.spec.coercion import check_seed
 
 T = TypeVar("T")
 
@@ -156,11 +157,14 @@ class Manifest:
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
     try:
-        return Manifest.of_json(read_json(path))
-    except (KeyError, TypeError, AttributeError) as error:
+        found = Manifest.of_json(read_json(path))
+        for cell in found.cells:
+            check_seed(cell.seed, "its seed")  # earlier versions ran with larger ones, which no table can hold
+    except (KeyError, TypeError, AttributeError, BadParameter) as error:
         raise StoreDamaged(
             f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
         ) from error
+    return found
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import refusing_code
+from robustvit.spec.coercion import LARGEST_SEED
 from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, called, parse
 from robustvit.spec.suite import Part, Suite
@@ -43,7 +44,7 @@ class _File(BaseModel):
     parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
     metrics: Annotated[list[Any], Field(min_length=1)]
     transforms: list[list[Any]] = []
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)] = [0]
     view: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
     storage: str | None = None
@@ -187,7 +188,7 @@ def _overrides(view: dict[str, Any], page: yaml_reader.Map) -> Overrides:
 
 
 def _refuse_repeats(suite: Suite) -> None:
-    if len(set(suite.seeds)) < len(suite.seeds) or min(suite.seeds) < 0:
+    if len(set(suite.seeds)) < len(suite.seeds):
         raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric occurs twice: {', '.join(str(spec) for spec in suite.metrics)}.")
