@@ -3,6 +3,7 @@
     RobustvitError
     ├── UsageError              the request itself is wrong (exit code 2)
     │   ├── UnknownName         a name nobody registered
+    │   ├── CodeRefused         a name of code, in a file that may not name any
     │   ├── BadParameter        a parameter that is unknown, missing, of the wrong type or out of range
     │   └── SuiteError          a suite file that is incomplete or wrong
     ├── ModelError              a model cannot be loaded as requested
@@ -47,6 +48,10 @@ class UsageError(RobustvitError):
 
 class UnknownName(UsageError):
     """A name that nobody registered."""
+
+
+class CodeRefused(UsageError):
+    """A name of code in a suite or a store, which may come from others."""
 
 
 class BadParameter(UsageError):

@@ -40,12 +40,12 @@ def _kind(columns: Mapping[str, Any] | None) -> str:
     return "attack" if columns is not None and "attacked" in columns else "analysis" if columns and "pred" not in columns else "corruption"
 
 
-def _scenario(kind: str, scenario: str, severity: str) -> dict[str, Any]:
-    """The scenario in the description of a cell, where it is an attack of a known name."""
+def _scenario(kind: str, scenario: str, severity: str) -> Any:
+    """The scenario in the description of a cell: bound, where it is an attack of a known name."""
     if kind != "attack" or scenario not in entries("attack"):
-        return {}
+        return canonical(Spec(scenario, (("severity", severity),), kind, 1))
     node = {scenario: {"eps": severity}} if severity else scenario
-    return {"scenario": canonical(bind(lookup("attack", scenario), parse(node)[0]))}
+    return canonical(bind(lookup("attack", scenario), parse(node)[0]))
 
 
 def write_store(
@@ -61,10 +61,13 @@ def write_store(
     for (model, scenario, severity), columns in cells.items():
         kind = _kind(columns)
         host, _, transforms = model.partition(" → ")
-        cell = digest([model, scenario, severity, suite, salt])
-        view = {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"}
-        about = {"data": canonical(Spec(label or data)), "data_fingerprint": "f", "precision": "float32"}
-        store.declare(cell, {"weights": host, "view": view, **about, **_scenario(kind, scenario, severity)})
+        description = {
+            "weights": host, "view": {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"},
+            "data": canonical(Spec(label or data)), "data_fingerprint": "f", "precision": "float32",
+            "scenario": _scenario(kind, scenario, severity), "transforms": transforms, "salt": salt,
+        }  # fmt: skip
+        cell = digest(description)
+        store.declare(cell, description)
         n = 0 if columns is None else len(columns["sample"])
         if columns is not None and n:
             store.write(cell, 0, 0, records.table(columns), {"seconds": 1.5, "environment": "abc", "version": "0.1.0"})

@@ -17,7 +17,7 @@ from robustvit.errors import DataMissing, DataUnreadable, ModelError, few
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import bound_rows
+from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.pixels import of_levels
 from robustvit.primitives.reading import Reading

@@ -14,7 +14,7 @@ from torch.nn import functional
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.input_gradients import raw_gradient
+from robustvit.primitives.inference.input_gradients import raw_gradient
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import bound_rows
+from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.votes import Votes, require_finite

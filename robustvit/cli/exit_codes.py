@@ -13,4 +13,6 @@ INTERRUPTED = 130
 StorePath = Annotated[Path, typer.Option("--store", help="The directory of Records.", envvar="ROBUSTVIT_STORE")]
 SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Only this suite.")]
 ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Only these models (labels); repeat for several.")]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
+    "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

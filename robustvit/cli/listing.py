@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from robustvit.cli.exit_codes import AsJson
+from robustvit.cli.exit_codes import AllowCode, AsJson
 from robustvit.cli.printing import err, out
 from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
@@ -70,7 +70,10 @@ def _print_about(about: dict[str, Any]) -> None:
             out.print(f"[bold]{key}[/]{gap}{escape(str(value).strip())}", highlight=False, soft_wrap=True)
 
 
-def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default: those of robustvit.")] = None) -> None:
+def check(
+    files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default: those of robustvit.")] = None,
+    allow_code: AllowCode = False,
+) -> None:
     """Validate suite files; a mistake is reported with its line and the nearest valid name.
 
     Example: robustvit check suites/*.yaml
@@ -81,7 +84,7 @@ def check(files: Annotated[list[Path] | None, typer.Argument(help="Suite files; 
     wrong = 0
     for shown, path in pages.items():
         try:
-            suite = read_suite(path, shown)
+            suite = read_suite(path, shown, allow_code=allow_code)
         except RobustvitError as error:
             wrong += 1
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)

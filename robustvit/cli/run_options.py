@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AsJson, StorePath
+from robustvit.cli.exit_codes import AllowCode, AsJson, StorePath
 from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class RunOptions:
     as_json: bool
     quiet: bool
     command: str
+    allow_code: bool = False
 
 
 def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -83,6 +84,7 @@ def _options(
         "continues from there.")] = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="Also store logits, or adversarial: the images that attacks "
         "return. Repeat for both.")] = None,
+    allow_code: AllowCode = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> RunOptions:  # fmt: skip
@@ -106,7 +108,7 @@ def _options(
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
     )  # fmt: skip
-    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line())
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -32,11 +32,12 @@ def run(options: RunOptions) -> None:
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
     from robustvit.evaluation import run as runner
+    from robustvit.evaluation.kept_suite import named_suite
 
     with progress_shown(options.quiet or options.as_json) as progress:
         try:
             done = runner.run(
-                options.suite, options.models, options.data,
+                named_suite(options.suite, allow_code=options.allow_code), options.models, options.data,
                 store=options.store, settings=options.settings, progress=progress, command=options.command,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -59,7 +60,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
         print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
         return
     for path in done.repaired:
-        err.print(f"[yellow]set aside:[/] {escape(str(path))} was damaged; its rows were computed again.", soft_wrap=True)
+        err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
     _print_data(done.incomplete, done.left_out)
     for label, reason in done.not_logits.items():
         err.print(f"[yellow]{escape(label)}:[/] {escape(reason)}; scores that need logits have no value.", highlight=False, soft_wrap=True)
@@ -111,7 +112,9 @@ def plan(options: RunOptions) -> None:
     from robustvit.evaluation.kept_suite import named_suite
     from robustvit.records.store import Store
 
-    made = plans.make(named_suite(options.suite), options.models, options.data, options.settings, need_weights=False)
+    made = plans.make(
+        named_suite(options.suite, allow_code=options.allow_code), options.models, options.data, options.settings, need_weights=False
+    )
     store = Store(options.store) if Store.is_at(options.store) else None
     cost = estimates.estimate(made, store)
     if options.as_json:

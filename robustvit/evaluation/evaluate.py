@@ -21,7 +21,7 @@ from robustvit.primitives.batch import Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import Outcome, scenario, scenario_kind, stream

@@ -13,16 +13,18 @@ from robustvit.records.records import Question, rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.code_names import code_names, refuse_code, refusing_code
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.suite_file import bind_data, load_suite
 from robustvit.spec.view import Overrides, View
 
 _PREFIX = "kept:"
+_STORE = "A store names data that its own run loaded; give yours with --data."
 _METRICS = ("top1", "robust_accuracy", "attack_success")
 
 
-def named_suite(name: str | Path) -> Suite:
+def named_suite(name: str | Path, *, allow_code: bool = False) -> Suite:
     """A suite by name or file, or `kept:STORE`, which evaluates the images kept in a store again; `kept:STORE?model=NAME` only one model's.
 
     Raises as load_suite does; StoreError where the store keeps no images; BadParameter where those named were not all made through one
@@ -30,7 +32,7 @@ def named_suite(name: str | Path) -> Suite:
     """
     text = str(name)
     if not text.startswith(_PREFIX):
-        return load_suite(name)
+        return load_suite(name, allow_code=allow_code)
     address = called(text.removeprefix(_PREFIX), "--suite")
     store = Store(Path(address.name))
     questions = _chosen(kept_questions(store), dict(address.params), store)
@@ -81,5 +83,8 @@ def _suite(store: Store, questions: Sequence[Question]) -> Suite:
 
 
 def _data(name: str) -> tuple[Spec, ...]:
-    """The data of that name; what has no name of its own (a folder) is given with --data."""
+    """The data of that name; what has no name of its own (a folder) is given with --data. Raises CodeRefused for a name of code."""
+    with refusing_code(_STORE):
+        for code in code_names(Spec(name)):
+            refuse_code(code)
     return tuple(bind_data(name)) if name in registry.entries("data") else (Spec(name),)

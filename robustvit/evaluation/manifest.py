@@ -37,6 +37,7 @@ def manifest(plan: Plan, command: str) -> Manifest:
             name=suite.name, title=suite.title, version=suite.version, paper=suite.paper, url=suite.url, rules=suite.rules,
             licence=suite.licence, citation=suite.citation, data=[canonical(spec) for spec in suite.data],
             metrics=[canonical(spec) for spec in suite.metrics], scenarios=[canonical(spec) for spec in suite.scenarios],
+            code=list(suite.code),
         ),
         cells=[_requested(cell, part, plan) for part in plan.planned for cell in part.cells],
         models={part.label: _model_facts(part.model.card) for part in plan.planned if part.model is not None},

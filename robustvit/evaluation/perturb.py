@@ -17,11 +17,12 @@ from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
@@ -51,6 +52,7 @@ def perturb(
             f"perturb does one thing; the lists among {', '.join(params)} stand for {len(specs)}. One value that is a sequence is [[…]]."
         )
     (spec,) = specs
+    check_seed(seed, "seed")
     entry = registry.scenario_entry(name)
     bound = bind(entry, spec)
     if entry.kind not in ("corruption", "attack"):

@@ -9,7 +9,7 @@ from robustvit.errors import ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import JUDGEMENTS, judges
+from robustvit.primitives.inference.keyed import JUDGEMENTS, judges
 from robustvit.primitives.reading import Reading
 
 _ROUNDING = 1e-3  # relative: a margin below it may change its sign with the order of sums

@@ -130,6 +130,7 @@ class _Run:
             self.worker.decode(part, view)
         local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
         self.summary.complete = self.plan.complete(self.store)
+        self.store.verified.save()
         if self.summary.computed and not self.summary.stopped:
             self.note(finished=_now())
         return self.summary
@@ -143,11 +144,12 @@ class _Run:
             self.store.write_manifest(replace(page, environment=self.environment, **{**times, **kept}))
 
     def missing(self, part: plan.PlannedCells, cell: Cell) -> list[Task]:
-        """The tasks of a cell that the Store lacks. Damaged files are set aside first, and listed in the summary."""
-        self.store.declare(cell.id, canonical(cell.as_dict()))
-        for moved in self.store.set_aside(cell.id):
-            log.warning("%s was not whole; it is set aside and its rows are computed anew.", moved)
-            self.summary.repaired.append(moved)
+        """The tasks of a cell that the Store lacks. What is damaged is set aside first, and listed in the summary."""
+        damaged = self.store.declare(cell.id, canonical(cell.as_dict()))
+        damaged += self.store.set_aside(cell.id, images="adversarial" in self.plan.settings.keep)
+        for path in damaged:
+            log.warning("%s was damaged; what it held is made anew.", path)
+        self.summary.repaired += damaged
         self.refuse_half_kept(cell)
         self.summary.taken_over += take_over(self.plan, part, cell, self.store, self.worker)
         tasks = tasks_of(part, cell, self.store)
@@ -156,11 +158,14 @@ class _Run:
 
     def refuse_half_kept(self, cell: Cell) -> None:
         """Raises UsageError where rows were computed without what is now to be kept of them: they would not be computed again."""
-        files, keep = self.store.files(cell.id), self.plan.settings.keep
-        attacked = scenario_kind(registry.scenario_entry(cell.scenario.name)).makes_adversarial_images
+        keep = self.plan.settings.keep
+        if not keep:
+            return
+        files = self.store.files(cell.id)
+        kind = scenario_kind(registry.scenario_entry(cell.scenario.name))
         lacking = {
-            "logits": "logits" in keep and any("logits" not in file.read(["logits"]).column_names for file in files),
-            "images": "adversarial" in keep and attacked and any("images" not in self.store.about(file) for file in files),
+            "logits": "logits" in keep and kind.predicts and any("logits" not in file.columns() for file in files),
+            "images": "adversarial" in keep and kind.makes_adversarial_images and any("images" not in file.about() for file in files),
         }
         for what in (name for name, lacks in lacking.items() if lacks):
             option = "adversarial" if what == "images" else what

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from robustvit.errors import BadParameter, nearest
 from robustvit.evaluation.time_budget import seconds
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import Overrides
 
@@ -39,7 +40,9 @@ class Settings:
         for name in self.keep:
             if name not in KEPT:
                 raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
-        if self.workers < 0 or (self.seed is not None and self.seed < 0):
-            raise BadParameter(f"--workers is {self.workers} and --seed is {self.seed}; both take whole numbers from 0.")
+        if self.workers < 0:
+            raise BadParameter(f"--workers is {self.workers}; it takes a whole number from 0.")
+        if self.seed is not None:
+            check_seed(self.seed)
         if self.budget is not None:
             seconds(self.budget)

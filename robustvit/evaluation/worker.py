@@ -140,10 +140,10 @@ class Worker:
             earlier = task.cell.earlier.id if task.cell.after else ""
             notes = {"cell": task.cell.id, "earlier": earlier}
             about["images"] = self.store.keep_images(task.cell.id, task.shard, begin, found.adversarial, task.stop, notes)
+        if len(found.seen):  # before the rows, too: once these are there nobody makes it again
+            self.store.write_gallery(task.cell.id, gallery(found))
         self.store.write(task.cell.id, task.shard, begin, found.rows, about)
         self.store.succeed(task.cell.id)
-        if len(found.seen):
-            self.store.write_gallery(task.cell.id, gallery(found))
         return Done(found.rows.num_rows)
 
     def evaluate(self, task: Task, begin: int) -> EvaluatedCell:

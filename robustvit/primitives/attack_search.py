@@ -20,8 +20,8 @@ from torch import Tensor
 from robustvit.primitives import norms
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.input_gradients import raw_gradient
-from robustvit.primitives.keyed import bound_rows, chance, keyed_by
+from robustvit.primitives.inference.input_gradients import raw_gradient
+from robustvit.primitives.inference.keyed import bound_rows, chance, keyed_by
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(n, K) logits and the n indices of their samples → (n,) losses, which the attack maximises."""

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from robustvit.records.disk import write_bytes
+import pyarrow as pa
+
+from robustvit.records.disk import below, write_bytes
 from robustvit.records.records import cover
+from robustvit.records.records_file import file_name
 from robustvit.records.store import Store
 
 _OWN = ("schema", "cell", "shard", "start", "stop")  # notes that `Store.write` makes itself
 
 
 def adopt(store: Store, former: str, cell: str) -> None:
-    """Copies the rows of the cell `former`, what was kept beside them and its gallery to the cell `cell`; its files stay as they are.
+    """Copies the gallery of the cell `former`, its rows and what was kept beside them to the cell `cell`; its files stay as they are.
 
     Raises StoreDamaged where a file is not whole.
     """
-    folder = store.path / "cells"
+    gallery = store.gallery(former)
+    if len(gallery):
+        store.write_gallery(cell, pa.Table.from_pandas(gallery, preserve_index=False))
     for file in cover(store.files(former)):
-        about = {key: value for key, value in store.about(file).items() if key not in _OWN}
+        about = {key: value for key, value in file.about().items() if key not in _OWN}
         if "images" in about:
-            images = file.path.with_suffix(".safetensors")
-            write_bytes(folder / cell / images.name, images.read_bytes())
+            name = file_name(file.shard, file.start, file.stop, str(about["images"])[:20], "safetensors")
+            write_bytes(below(store.path, "cells", cell, name), store.images(file).path.read_bytes())
         store.write(cell, file.shard, file.start, file.read(), {**about, "former": former})
-    gallery = folder / former / "gallery.parquet"
-    if gallery.is_file():
-        write_bytes(folder / cell / gallery.name, gallery.read_bytes())

@@ -14,8 +14,9 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
-from robustvit.records.records import Question, RecordsFile, cover, file_rows, read
+from robustvit.records.records import Question, cover, file_rows, read
 from robustvit.records.records import rows as count_rows
+from robustvit.records.records_file import RecordsFile
 from robustvit.records.store import Store
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import SHARD
@@ -85,9 +86,12 @@ class RowReader:
         return self._kept[question]
 
     def description(self, cell: str) -> Mapping[str, Any]:
-        """The canonical question behind a cell id; empty where the store does not hold it."""
+        """The canonical question behind a cell id; empty where the store does not hold it, or holds it damaged: its rows tell that."""
         if cell not in self._descriptions:
-            self._descriptions[cell] = self.store.describe(cell) if self.store.knows(cell) else {}
+            try:
+                self._descriptions[cell] = self.store.describe(cell) if self.store.knows(cell) else {}
+            except StoreDamaged:
+                self._descriptions[cell] = {}
         return self._descriptions[cell]
 
     def _columns(self, question: Question) -> Sequence[str]:
@@ -164,6 +168,8 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
     files = [file for file in cover(store.files(question.cell)) if file.shard * SHARD + file.start < question.asked]
     failure = store.failure(question.cell)
     try:
+        if store.knows(question.cell):
+            store.describe(question.cell)
         notes = [store.about(file) for file in files]
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]
         rows = read(files, names) if files else pd.DataFrame({"sample": pd.Series(dtype="str")})
@@ -184,9 +190,14 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
     if len(rows) >= question.asked:
         return whole
     if failure is not None:
-        return replace(whole, rows=rows.iloc[:0], status="failed", reason=failure)
+        return replace(whole, rows=without_rows(rows), status="failed", reason=failure)
     bound = f", {question.link} of {question.links} attacks: an upper bound" if question.link < question.links else ""
     return replace(whole, status="partial", reason=f"{len(rows)} of {question.asked} samples{bound}")
+
+
+def without_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns of a table, of the same types. `iloc[:0]`, even copied, would keep the texts of all rows in memory."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in rows.dtypes.items()})
 
 
 def _positions(files: Sequence[RecordsFile]) -> np.ndarray:

@@ -1,17 +1,23 @@
-"""Files of a store: written whole or not at all."""
+"""Files that appear whole or not at all, and JSON that knows whether it is what was written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import StoreDamaged, StoreFull
+from robustvit.errors import StoreDamaged, StoreError, StoreFull
+
+_CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of the others
+_DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{32}")
+_STREAMS = ("/dev/", "/proc/")  # places whose files are never replaced, whatever they are
 
 
 @contextlib.contextmanager
@@ -45,6 +51,44 @@ def replace_file(path: Path, content: bytes | memoryview, *, sync: bool = False)
         draft.unlink(missing_ok=True)
 
 
+def drafts(path: Path) -> list[Path]:
+    """What writers of a file that were killed left beside its place, or are writing now."""
+    return [other for other in path.parent.glob(f".{path.name}.*") if is_draft(other, path)]
+
+
+def is_draft(other: Path, path: Path) -> bool:
+    """Whether a file is an unfinished one of `replace_file(path)`."""
+    found = _DRAFT.fullmatch(other.name)
+    return found is not None and found[1] == path.name
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Writes a file that a user named: a device, a pipe or what they stand for is written to, any other file is replaced whole.
+
+    A link is followed, and stays a link. Raises OSError.
+    """
+    if (path.exists() and not path.is_file()) or str(path.absolute()).startswith(_STREAMS):
+        with open(path, "ab") as stream:
+            stream.write(content)
+        return
+    replace_file(path.resolve(), content)
+
+
+def below(root: Path, *parts: str) -> Path:
+    """The path of something to be written below a folder, which may itself be a link.
+
+    Raises StoreError where a link would lead the write elsewhere.
+    """
+    path = root
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            raise StoreError(
+                f"{path} is a link to {os.readlink(path)}; nothing is written through links inside a store. Put the files themselves there."
+            )
+    return path
+
+
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of a store as `replace_file` does, and waits until it is on disk. Raises StoreFull."""
     with on_disk(path):
@@ -56,17 +100,35 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
             os.close(folder)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes a JSON object as `write_bytes` does."""
-    write_bytes(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+def write_json(path: Path, value: dict[str, Any], *, checksum: bool = True) -> None:
+    """Writes a JSON object as `write_bytes` does. checksum: with its digest inside, for files whose names say nothing of their content."""
+    write_bytes(path, json_bytes({**value, _CHECKSUM: _digest(value)} if checksum else value))
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """The content of a JSON file."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object. Raises StoreDamaged where the file holds none."""
+    """Reads a JSON object, without its checksum. Raises StoreDamaged where the file holds none, or not the one that was written."""
+    hint = "Restore it from a copy, or delete it and run the suite again."
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreDamaged(f"{path} cannot be read ({error}). Restore it from a copy, or delete it and run the suite again.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreDamaged(f"{path} cannot be read ({error}). {hint}") from error
     if not isinstance(value, dict):
-        raise StoreDamaged(f"{path} does not hold a mapping. Restore it from a copy, or delete it and run the suite again.")
+        raise StoreDamaged(f"{path} does not hold a mapping. {hint}")
+    written = value.pop(_CHECKSUM, None)
+    if written is not None and written != _digest(value):
+        raise StoreDamaged(f"{path} is not what was written there: its checksum differs. {hint}")
     return value
+
+
+def content_digest(content: bytes | memoryview) -> str:
+    """20 hex digits of sha256, as names of files carry them."""
+    return hashlib.sha256(content).hexdigest()[:20]
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return content_digest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())

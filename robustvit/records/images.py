@@ -1,7 +1,9 @@
-"""Files of adversarial images beside the Records of an attack."""
+"""Files of images beside the Records: adversarial ones that an attack left, and a few of every cell as the model saw them."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
+
+from robustvit.errors import StoreDamaged, StoreError
+from robustvit.records.disk import content_digest
+from robustvit.records.records_file import GARBAGE, RecordsFile, file_name
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,54 @@ class ImageFile:
 def encoded(arrays: dict[str, np.ndarray], about: dict[str, str]) -> bytes:
     """The content of such a file. about: `cell`, and `earlier`; one entry of metadata, because several have no order."""
     return safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})
+
+
+def kept_images(file: RecordsFile) -> ImageFile:
+    """The images beside the rows of a file.
+
+    Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
+    """
+    checksum = str(file.about().get("images", ""))
+    if not checksum:
+        raise StoreError(f"{file.path} has no images beside it. Run with --keep adversarial and a new --store.")
+    own = file.path.with_name(file_name(file.shard, file.start, file.stop, checksum[:20], "safetensors"))
+    earlier = own.with_name(own.name.replace(f"-{checksum[:20]}", ""))  # as it was called before names had digests
+    path = own if own.is_file() else earlier
+    if not path.is_file():
+        raise StoreError(f"{own} is gone. Run the same suite again with --keep adversarial.")
+    with path.open("rb") as content:
+        if hashlib.file_digest(content, "sha256").hexdigest() != checksum:
+            raise StoreDamaged(f"{path} is not what was written there. Run the same suite again with --keep adversarial.")
+    return ImageFile(path)
+
+
+def encoded_gallery(images: pa.Table) -> memoryview:
+    """The content of a file of gallery images."""
+    sink = io.BytesIO()
+    pq.write_table(images, sink)
+    return sink.getbuffer()
+
+
+def decoded_gallery(path: Path) -> pd.DataFrame:
+    """The images of a gallery file. Raises StoreDamaged where it is not the one that was written."""
+    hint = "Run the same suite again, or delete it: the images return when their first rows are computed."
+    if not is_whole_gallery(path):
+        raise StoreDamaged(f"{path} is not whole. {hint}")
+    try:
+        table = pq.read_table(path)
+        table.validate(full=True)
+        images: pd.DataFrame = table.to_pandas()
+    except GARBAGE as error:
+        raise StoreDamaged(f"{path} is not whole ({error}). {hint}") from error
+    if not {"sample", "label", "pred", "image"} <= set(images):
+        raise StoreDamaged(f"{path} is no gallery. {hint}")
+    return images
+
+
+def is_whole_gallery(path: Path) -> bool:
+    """Whether a gallery file has the bytes that its name promises; earlier files promise nothing."""
+    promised = path.stem.partition("-")[2]
+    try:
+        return not promised or content_digest(path.read_bytes()) == promised
+    except OSError:
+        return False

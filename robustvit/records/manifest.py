@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
+
+from robustvit.errors import BadParameter, StoreDamaged
+from robustvit.records.disk import read_json
+from robustvit.spec.coercion import check_seed
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteFacts:
-    """A suite as it was run. data, metrics, scenarios: canonical Specs."""
+    """A suite as it was run. data, metrics, scenarios: canonical Specs; code: the names of code in them, which the run was allowed."""
 
     name: str
     version: int
@@ -27,6 +32,7 @@ class SuiteFacts:
     data: list[Any] = field(default_factory=list)
     metrics: list[Any] = field(default_factory=list)
     scenarios: list[Any] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +158,23 @@ class Manifest:
         return _known(cls, {**page, **inner})
 
     def as_json(self) -> dict[str, Any]:
-        """The JSON object of the file: facts that a data set does not have, and times that have not come, are left out."""
+        """The JSON object of the file: facts that a data set does not have, no code, and times that have not come, are left out."""
         page = {key: value for key, value in asdict(self).items() if value != "" or key == "command"}
-        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}}
+        suite = {key: value for key, value in page["suite"].items() if value or key != "code"}
+        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
+    try:
+        found = Manifest.of_json(read_json(path))
+        for cell in found.cells:
+            check_seed(cell.seed, "its seed")  # earlier versions ran with larger ones, which no table can hold
+    except (KeyError, TypeError, AttributeError, BadParameter) as error:
+        raise StoreDamaged(
+            f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
+        ) from error
+    return found
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

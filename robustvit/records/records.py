@@ -17,16 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from robustvit.errors import BadParameter, StoreDamaged, nearest
+from robustvit.errors import BadParameter, nearest
 from robustvit.records.manifest import Manifest, RequestedCell
+from robustvit.records.records_file import RecordsFile
 
 _SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
@@ -104,35 +103,6 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
         flat = np.ascontiguousarray(np.asarray(values).reshape(-1))
         return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind.value_type), kind.list_size)
     return pa.array(np.asarray(values) if not isinstance(values, list | tuple) else values, kind)
-
-
-@dataclass(frozen=True)
-class RecordsFile:
-    """Rows [start, stop) of one shard of one cell, in one Parquet file."""
-
-    path: Path
-    cell: str
-    shard: int
-    start: int
-    stop: int
-
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Its rows. Raises StoreDamaged where the file is not whole."""
-        try:
-            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                names = set(file.schema_arrow.names)
-                found = file.read(columns=None if columns is None else [name for name in columns if name in names])
-                whole = file.metadata.num_rows
-        except (pa.ArrowException, OSError) as error:
-            raise StoreDamaged(
-                f"{self.path} is not whole ({str(error).splitlines()[0]}). Run the same suite again: it sets the file aside and computes "
-                "these rows anew; or delete it."
-            ) from error
-        if whole != self.stop - self.start:
-            raise StoreDamaged(
-                f"{self.path} holds {whole} rows, its name promises {self.stop - self.start}. Delete it and run the suite again."
-            )
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustvit.errors import DataUnreadable, few
-from robustvit.records.disk import write_bytes
+from robustvit.records.disk import below, write_bytes
 
 _FILE = re.compile(r"(\d{6})-(\d{3})\.parquet")
 _SCHEMA = pa.schema({"sample": pa.string(), "digest": pa.binary(16)})
@@ -33,7 +33,8 @@ class SampleDigests:
     """The digests of one data set's images in a store. place: the store's folder; fingerprint, name: of the data set."""
 
     def __init__(self, place: Path, fingerprint: str, name: str) -> None:
-        self.folder, self.name = place / "samples" / fingerprint, name
+        self.place, self.fingerprint, self.name = place, fingerprint, name
+        self.folder = place / "samples" / fingerprint
         self._held: dict[int, np.ndarray] = {}
 
     def keep(self, shard: int, start: int, ids: Sequence[str], digests: np.ndarray) -> None:
@@ -80,7 +81,8 @@ class SampleDigests:
         rows = pa.table({"sample": [*names, *ids], "digest": [one.tobytes() for one in digests]}, _SCHEMA)
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
-        write_bytes(self.folder / f"{shard:06d}-{len(digests):03d}.parquet", sink.getbuffer())
+        name = f"{shard:06d}-{len(digests):03d}.parquet"
+        write_bytes(below(self.place, "samples", self.fingerprint, name), sink.getbuffer())
         for one in earlier:
             one.path.unlink(missing_ok=True)
         self._held[shard] = digests

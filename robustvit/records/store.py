@@ -1,50 +1,51 @@
 """Records on disk: a directory in which every file is named by its content, so that stores merge by copying.
 
     store.json                          {"schema": 2}
-    cells/<cell id>/cell.json           the canonical cell
-    cells/<cell id>/<shard>-<start>-<stop>.parquet   rows [start, stop) of a shard of 512, in evaluation order
-    cells/<cell id>/<shard>-<start>-<stop>.safetensors   images that an attack left of these rows, where they are kept
+    cells/<cell id>/cell.json           the canonical cell, whose digest is the id
+    cells/<cell id>/<shard>-<start>-<stop>-<digest>.parquet   rows [start, stop) of a shard of 512, in evaluation order
+    cells/<cell id>/<shard>-<start>-<stop>-<digest>.safetensors   images that an attack left of these rows, where they are kept
     samples/<fingerprint>/<shard>-<stop>.parquet   the digests of the images that the rows were computed on (sample_digests.py)
     learned/<artifact id>-<digest>.safetensors   what scenarios fitted on other samples: named by what it depends on, and by its bytes
-    cells/<cell id>/gallery.parquet     a few samples as the model saw them
+    cells/<cell id>/gallery-<digest>.parquet   a few samples as the model saw them
     cells/<cell id>/failure.json        why it could not be computed; gone once it is
     runs/<id>.json                      a manifest: which cells of which models a suite requested, and how many samples
     environments/<id>.json              versions, hardware and switches; named in the metadata of the files made there
+    verified.json                       which large files were read whole, at which size and time; may be deleted
     leases/                             locks of shards being computed; the operating system releases those of a dead process
 
-A file appears whole or not at all: it is written beside its place, synced, and renamed.
+A file appears whole or not at all: it is written beside its place, synced, and renamed. <digest> is of the file's bytes, other JSON has its
+checksum inside; files of earlier versions have none. Nothing is written through a link inside the store, which itself may be one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
+import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
 
-from robustvit.errors import StoreDamaged, StoreError, StoreTooNew
-from robustvit.records.disk import on_disk, read_json, write_bytes, write_json
-from robustvit.records.images import ImageFile, encoded
-from robustvit.records.manifest import Manifest
+from robustvit.errors import StoreDamaged, StoreError
+from robustvit.records.disk import below, content_digest, json_bytes, read_json, write_bytes, write_json
+from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
+from robustvit.records.leases import leased
+from robustvit.records.manifest import Manifest, read_manifest
+from robustvit.records.marker import open_marker
 from robustvit.records.questions import requested_questions
-from robustvit.records.records import SCHEMA_VERSION, Question, Records, RecordsFile, cover
+from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
+from robustvit.records.records_file import RecordsFile, encode_rows, file_name, is_large
+from robustvit.records.verified_files import VerifiedFiles
 from robustvit.spec.cell import artifact_id
 from robustvit.spec.spec import digest
 
-_PIECE = re.compile(r"(\d{6})-(\d{3})-(\d{3})\.parquet")
-_META = b"robustvit"
+log = logging.getLogger(__name__)
 
 
 class Store:
@@ -55,24 +56,9 @@ class Store:
 
     def __init__(self, path: Path | str, *, create: bool = False) -> None:
         self.path = Path(path)
-        marker = self.path / "store.json"
-        if not marker.is_file():
-            if not create:
-                raise StoreError(f"there is no store at {self.path}. `robustvit run … --store {self.path}` makes one.")
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise StoreError(f"{self.path} exists and is not a store of robustvit; give an empty or a new place with --store.")
-            write_json(marker, {"schema": SCHEMA_VERSION})
-        schema = read_json(marker).get("schema")
-        if not isinstance(schema, int):
-            raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
-        if schema > SCHEMA_VERSION:
-            raise StoreTooNew(f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
-        if schema < SCHEMA_VERSION:
-            raise StoreError(
-                f"the store {self.path} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Its rows are worth keeping: delete "
-                f'{self.path / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
-                "computed anew."
-            )
+        open_marker(self.path, create=create)
+        self.verified = VerifiedFiles(self.path)
+        self._reported: set[str] = set()
 
     @staticmethod
     def is_at(path: Path) -> bool:
@@ -91,30 +77,35 @@ class Store:
         return self._cell_file(cell).is_file()
 
     def describe(self, cell: str) -> dict[str, Any]:
-        """The canonical cell behind an id."""
-        return read_json(self._cell_file(cell))
+        """The canonical cell behind an id. Raises StoreDamaged where the file does not hold the cell of that id."""
+        described = read_json(self._cell_file(cell))
+        if digest(described) != cell:
+            raise StoreDamaged(f"{self._cell_file(cell)} is not the cell of its id. Run the same suite again: it writes the file anew.")
+        return described
 
-    def declare(self, cell: str, description: dict[str, Any]) -> None:
-        """Keeps the canonical cell behind an id."""
-        if not self.knows(cell):
-            write_json(self._cell_file(cell), description)
+    def declare(self, cell: str, description: dict[str, Any]) -> list[Path]:
+        """Keeps the canonical cell behind an id; returns the file where it was damaged and has been written anew."""
+        path, content = self._cell_file(cell), json_bytes(description)
+        known = path.is_file()
+        with contextlib.suppress(StoreDamaged):
+            if known and (path.read_bytes() == content or self.describe(cell) == description):
+                return []
+        write_bytes(below(self.path, "cells", cell, path.name), content)
+        return [path] if known else []
 
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
 
     def files(self, cell: str) -> list[RecordsFile]:
         """The files of a cell, whole or not, by name."""
+        return [file for path in self._inside(cell) if (file := RecordsFile.at(path, cell, self.verified))]
+
+    def _inside(self, cell: str) -> list[Path]:
         folder = self.path / "cells" / cell
         try:
-            names = sorted(os.listdir(folder))
+            return [folder / name for name in sorted(os.listdir(folder))]
         except FileNotFoundError:
             return []
-        found = []
-        for name in names:
-            if match := _PIECE.fullmatch(name):
-                shard, start, stop = (int(part) for part in match.groups())
-                found.append(RecordsFile(folder / name, cell, shard, start, stop))
-        return found
 
     def reached(self, cell: str, shard: int) -> int:
         """How many rows of a shard are here, counted from its start."""
@@ -123,25 +114,21 @@ class Store:
     def write(self, cell: str, shard: int, start: int, rows: pa.Table, about: dict[str, Any]) -> None:
         """Adds rows [start, start + len) of a shard. about: seconds, environment and whatever else is recorded beside the rows."""
         stop = start + rows.num_rows
-        meta = {"schema": SCHEMA_VERSION, "cell": cell, "shard": shard, "start": start, "stop": stop, **about}
-        sink = io.BytesIO()
-        pq.write_table(
-            rows.replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)}), sink, compression="zstd", write_page_checksum=True
-        )
-        write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.parquet", sink.getbuffer())
+        content = encode_rows(rows, {"schema": SCHEMA_VERSION, "cell": cell, "shard": shard, "start": start, "stop": stop, **about})
+        path = below(self.path, "cells", cell, file_name(shard, start, stop, content_digest(content)))
+        write_bytes(path, content)
+        if is_large(path):
+            self.verified.remember(path)
 
     def about(self, file: RecordsFile) -> dict[str, Any]:
         """What was recorded beside the rows of a file: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
-        try:
-            return dict(json.loads((pq.read_schema(file.path).metadata or {}).get(_META, b"{}")))
-        except (pa.ArrowException, OSError, ValueError) as error:
-            file.read([])
-            raise StoreDamaged(f"{file.path} has no readable metadata; delete it and run the suite again.") from error
+        return file.about()
 
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
         content = encoded(arrays, about)
-        write_bytes(self.path / "cells" / cell / f"{shard:06d}-{start:03d}-{stop:03d}.safetensors", content)
+        path = below(self.path, "cells", cell, file_name(shard, start, stop, content_digest(content), "safetensors"))
+        write_bytes(path, content)
         return hashlib.sha256(content).hexdigest()
 
     def images(self, file: RecordsFile) -> ImageFile:
@@ -149,57 +136,68 @@ class Store:
 
         Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
         """
-        path, checksum = file.path.with_suffix(".safetensors"), self.about(file).get("images")
-        if checksum is None or not path.is_file():
-            raise StoreError(f"{file.path} has no images beside it. Run with --keep adversarial and a new --store.")
-        with path.open("rb") as content:
-            if hashlib.file_digest(content, "sha256").hexdigest() != checksum:
-                raise StoreDamaged(f"{path} is not what was written there. Restore it from a copy, or attack again with a new --store.")
-        return ImageFile(path)
+        return kept_images(file)
 
-    def set_aside(self, cell: str) -> list[Path]:
-        """Renames the damaged files of a cell so that they are computed anew; returns their new names."""
-        moved = []
-        for file in self.files(cell):
-            try:
-                file.read([])
-            except StoreDamaged:
-                target = file.path.with_suffix(".damaged")
-                os.replace(file.path, target)
-                moved.append(target)
-        return moved
+    def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
+        """Renames the damaged files of a cell so that they are computed anew; returns their new names.
+
+        images: also rows whose images were kept and are now gone or damaged. A damaged gallery takes the first rows with it.
+        """
+        galleries = self._galleries(cell)
+        lost = [] if any(map(is_whole_gallery, galleries)) else galleries
+        return [_aside(path) for path in lost] + [
+            _aside(below(self.path, "cells", cell, file.path.name))
+            for file in self.files(cell)
+            if (lost and file.shard == file.start == 0) or not self._whole(file, images)
+        ]
+
+    def _whole(self, file: RecordsFile, images: bool) -> bool:
+        try:
+            file.check()
+            if images and "images" in file.about():
+                self.images(file)
+        except StoreError:
+            return False
+        return True
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""
-        write_json(self.path / "cells" / cell / "failure.json", {"reason": reason})
+        write_json(below(self.path, "cells", cell, "failure.json"), {"reason": reason})
 
     def succeed(self, cell: str) -> None:
         """Forgets an earlier failure."""
-        (self.path / "cells" / cell / "failure.json").unlink(missing_ok=True)
+        below(self.path, "cells", cell, "failure.json").unlink(missing_ok=True)
 
     def failure(self, cell: str) -> str | None:
-        """Why the last attempt at a cell failed, or None."""
+        """Why the last attempt at a cell failed, or None. Where the file is damaged, that."""
         path = self.path / "cells" / cell / "failure.json"
-        return str(read_json(path).get("reason")) if path.is_file() else None
+        try:
+            return str(read_json(path).get("reason")) if path.is_file() else None
+        except StoreDamaged as error:
+            return str(error)
 
     def write_gallery(self, cell: str, images: pa.Table) -> None:
         """Keeps a few samples as the model saw them: sample, label, pred, image (encoded bytes)."""
-        sink = io.BytesIO()
-        pq.write_table(images, sink)
-        write_bytes(self.path / "cells" / cell / "gallery.parquet", sink.getbuffer())
+        content = encoded_gallery(images)
+        write_bytes(below(self.path, "cells", cell, f"gallery-{content_digest(content)}.parquet"), content)
 
     def gallery(self, cell: str) -> pd.DataFrame:
-        """The gallery images of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none."""
-        path = self.path / "cells" / cell / "gallery.parquet"
-        if not path.is_file():
-            return pd.DataFrame({"sample": [], "label": [], "pred": [], "image": []})
-        try:
-            images: pd.DataFrame = pq.read_table(path).to_pandas()
-        except (pa.ArrowException, OSError) as error:
-            raise StoreDamaged(
-                f"{path} is not whole ({error}). Delete it; the images return when their first shard is computed."
-            ) from error
-        return images
+        """The gallery images of a cell: sample, label, pred, image (PNG or JPEG bytes). Empty where there are none.
+
+        Raises StoreDamaged where none of its files is whole.
+        """
+        damage = None
+        for path in self._galleries(cell):
+            try:
+                return decoded_gallery(path)
+            except StoreDamaged as error:
+                damage = error
+        if damage is not None:
+            raise damage
+        return pd.DataFrame({"sample": [], "label": [], "pred": [], "image": []})
+
+    def _galleries(self, cell: str) -> list[Path]:
+        return [path for path in self._inside(cell) if path.name.startswith("gallery") and path.suffix == ".parquet"]
 
     # artifacts: what scenarios fitted on other samples
 
@@ -207,9 +205,9 @@ class Store:
         """The arrays of an artifact, or None. A file that is not whole is set aside, so that it is fitted anew."""
         for path in sorted((self.path / "learned").glob(f"{name}-*.safetensors")):
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:20] == path.stem.partition("-")[2]:
+            if content_digest(content) == path.stem.partition("-")[2]:
                 return safetensors.numpy.load(content)
-            os.replace(path, path.with_suffix(".damaged"))
+            _aside(below(self.path, "learned", path.name))
         return None
 
     def artifact_of(self, cell: str) -> dict[str, np.ndarray]:
@@ -222,18 +220,22 @@ class Store:
     def keep_artifact(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of an artifact."""
         content = safetensors.numpy.save(arrays)
-        write_bytes(self.path / "learned" / f"{name}-{hashlib.sha256(content).hexdigest()[:20]}.safetensors", content)
+        write_bytes(below(self.path, "learned", f"{name}-{content_digest(content)}.safetensors"), content)
 
     # manifests and environments
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Keeps what a run requested, under its id."""
-        write_json(self.path / "runs" / f"{manifest.id}.json", manifest.as_json())
+        write_json(below(self.path, "runs", f"{manifest.id}.json"), manifest.as_json())
 
     def manifests(self) -> list[Manifest]:
-        """What the runs requested, oldest first. Raises StoreDamaged for a file that holds no manifest."""
-        folder = self.path / "runs"
-        found = [_manifest(path) for path in sorted(folder.glob("*.json"))] if folder.is_dir() else []
+        """What the runs requested, oldest first. A file that holds no manifest is reported and left out."""
+        found = []
+        for path in sorted((self.path / "runs").glob("*.json")):
+            try:
+                found.append(read_manifest(path))
+            except StoreDamaged as error:
+                self._report(error)
         return sorted(found, key=lambda manifest: (manifest.started, manifest.id))
 
     def write_environment(self, environment: dict[str, Any]) -> str:
@@ -241,13 +243,23 @@ class Store:
         name = digest(environment)
         path = self.path / "environments" / f"{name}.json"
         if not path.is_file():
-            write_json(path, environment)
+            write_json(below(self.path, "environments", path.name), environment)
         return name
 
     def environment(self, name: str) -> dict[str, Any]:
-        """What `write_environment` kept, {} where it is not here."""
+        """What `write_environment` kept, {} where it is not here, or damaged, which is reported."""
         path = self.path / "environments" / f"{name}.json"
-        return read_json(path) if path.is_file() else {}
+        try:
+            return read_json(path) if path.is_file() else {}
+        except StoreDamaged as error:
+            self._report(error)
+            return {}
+
+    def _report(self, damage: StoreDamaged) -> None:
+        """Logs, once, what is damaged and left out."""
+        if str(damage) not in self._reported:
+            self._reported.add(str(damage))
+            log.error("%s", damage)
 
     def questions(self, suite: str | None = None, models: Iterable[str] | None = None) -> list[Question]:
         """Every cell that the runs requested, once per suite, with the latest label of its model and the most samples ever requested.
@@ -264,29 +276,15 @@ class Store:
     @contextlib.contextmanager
     def lease(self, cell: str, shard: int) -> Iterator[bool]:
         """Whether this process may compute a shard now; False while another one does. A lease ends with its process, however it ends."""
-        path = self.path / "leases" / f"{cell}-{shard:06d}.lock"
-        with on_disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-            lock.release()
+        with leased(below(self.path, "leases", f"{cell}-{shard:06d}.lock")) as mine:
+            yield mine
 
 
-def _manifest(path: Path) -> Manifest:
-    try:
-        return Manifest.of_json(read_json(path))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise StoreDamaged(
-            f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
-        ) from error
+def _aside(path: Path) -> Path:
+    """Renames a damaged file; returns its new name."""
+    target = path.with_suffix(".damaged")
+    os.replace(path, target)
+    return target
 
 
 def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:

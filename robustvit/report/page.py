@@ -14,7 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from robustvit.errors import StoreFull
-from robustvit.records.disk import replace_file
+from robustvit.records.disk import below, write_output
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.certified_curves import certified_panels
@@ -36,14 +36,17 @@ from robustvit.version import __version__
 def write_report(store: Store | Path | str, path: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:
     """Writes a store's numbers, figures, images and provenance as one HTML file that needs no network; returns its path.
 
-    suite, models: show only these. The file is written atomically.
-    Raises StoreError where there is no store, or none of that suite or model in it, and StoreFull where the file cannot be written.
+    suite, models: show only these. The file is written atomically; a device or a pipe is written to.
+    Raises StoreError where there is no store, or none of that suite or model in it, or where a link in the store leads the file out of it,
+    and StoreFull where the file cannot be written.
     """
     source = store if isinstance(store, Store) else Store(store)
     target = Path(path)
     page = render(build_leaderboard(source, suite=suite, models=models), source)
+    if target.is_relative_to(source.path):
+        below(source.path, *target.relative_to(source.path).parts)
     try:
-        replace_file(target, page.encode())
+        write_output(target, page.encode())
     except OSError as error:
         raise StoreFull(f"cannot write the report {target}: {error.strerror or error}. Choose another file with --output.") from error
     return target

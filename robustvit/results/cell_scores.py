@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from robustvit.errors import BadParameter, MetricUndefined
-from robustvit.records.cells import CellRows, RowReader, StoredCell
+from robustvit.records.cells import CellRows, RowReader, StoredCell, without_rows
 from robustvit.results import clean_predictions
 from robustvit.results.chance import at_chance
 from robustvit.results.editions import Edition
@@ -127,7 +127,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
         fitting = [None]
     scores = [_scored_by(one, cell, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
     edition = Edition.of(reader.description(cell.question.cell), cell.data)
-    scored = ScoredCell(cell, replace(found, rows=rows.iloc[:0].copy()), columns, scores, edition)
+    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, scores, edition)
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if _lacks_logits(cell, of):

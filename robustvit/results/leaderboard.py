@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from robustvit.errors import BadParameter, UnknownName
+from robustvit.errors import BadParameter, CodeRefused, UnknownName
 from robustvit.records.cells import RowReader, StoredCell, open_store, stored_cells
 from robustvit.records.manifest import ModelFacts
 from robustvit.records.store import Store
@@ -19,6 +19,7 @@ from robustvit.results.averages import averages
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
 from robustvit.results.editions import edition_texts
 from robustvit.results.gradient_masking import verdicts
+from robustvit.spec.code_names import refusing_code
 from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import parse, revive
 from robustvit.spec.view import View
@@ -152,10 +153,12 @@ def _suite_metrics(store: Store) -> dict[str, MetricList]:
 
 
 def _suite_metric(node: Any) -> Metric | UnknownMetric:
+    """A metric that a store names, which is nobody's word to import code."""
     spec = parse(revive(node))[0]
     try:
-        return resolve_metric(spec)
-    except (UnknownName, BadParameter) as error:
+        with refusing_code(f"If you trust it, name it yourself: robustvit leaderboard --metric {spec.name}"):
+            return resolve_metric(spec)
+    except (UnknownName, BadParameter, CodeRefused) as error:
         return UnknownMetric(str(spec), str(error))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
+from robustvit.records.disk import write_output
 
 FORMATS = ("table", "csv", "json", "md")
 
@@ -50,10 +51,9 @@ def _escaped(text: object) -> str:
 
 
 def save_file(content: str | bytes, path: Path) -> Path:
-    """Writes a file, text as UTF-8; returns its path. Raises StoreFull where that cannot be."""
+    """Writes a file whole or not at all, text as UTF-8, or to a device or pipe; returns its path. Raises StoreFull where that cannot be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        write_output(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place.") from error
     return path

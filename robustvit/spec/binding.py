@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from robustvit.errors import BadParameter, nearest
+from robustvit.spec.code_names import code_names, refuse_code
 from robustvit.spec.coercion import coerce
 from robustvit.spec.plugin import Entry
 from robustvit.spec.registry import lookup
@@ -52,6 +53,8 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
         return tuple(_bind_nested(item, hint, where) for item in value)
     inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
     if hint.plugin in ("model", "kept"):
+        for name in code_names(inner):
+            refuse_code(name, where)
         return inner
     entry = lookup(hint.plugin, inner.name, where)
     if entry.chain:

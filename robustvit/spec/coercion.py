@@ -8,6 +8,14 @@ from robustvit.errors import BadParameter, nearest
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
 
+LARGEST_SEED = 2**63 - 1  # tables hold seeds as signed numbers of 64 bits
+
+
+def check_seed(seed: int, what: str = "--seed") -> None:
+    """Raises BadParameter for a seed that tables cannot hold. what: where it was given."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise BadParameter(f"{what} is {seed}; a seed is a whole number from 0 to {LARGEST_SEED} (2^63 − 1).")
+
 
 def coerce(value: Value, hint: Hint, what: str) -> Value:
     """Converts `value` to the type of the hint: "4/255" to a Fraction, "1e-3" to a float.

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from robustvit.errors import BadParameter, UnknownName, nearest
 from robustvit.spec import registry
+from robustvit.spec.code_names import CODE
 from robustvit.spec.coercion import coerce
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
@@ -126,7 +127,7 @@ def _subject(subject: str, text: str) -> Spec:
         return Spec("hf", (("name", subject[3:]),))
     if subject.startswith("file:") and len(subject) > 5:
         return Spec("file", (("path", subject[5:]),))
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", subject):
+    if CODE.fullmatch(subject):
         return Spec("factory", (("target", subject),))
     if subject in registry.entries("model"):
         return Spec(subject)

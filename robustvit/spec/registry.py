@@ -24,6 +24,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
+from robustvit.spec.code_names import refuse_code
 from robustvit.spec.discovery import announced_entries
 from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
 from robustvit.spec.schema import ABSENT, Param, SourceModule, hint_of
@@ -131,7 +132,8 @@ def entries(kind: str) -> dict[str, Entry]:
 def lookup(kind: str, name: str, where: str = "") -> Entry:
     """The plug-in called `name`, what an adapter makes of it, or the decorated function that `package.module:function` names.
 
-    Raises UnknownName with the nearest names, MissingExtra for an adapter whose library is not installed.
+    Raises UnknownName with the nearest names, MissingExtra for an adapter whose library is not installed, CodeRefused for code where none
+    may be named.
     """
     known = entries(kind)
     found = _named(known, name, where)
@@ -186,6 +188,10 @@ def _a(kind: str) -> str:
 def _imported(kind: str, name: str, where: str) -> Entry:
     module, _, function = name.partition(":")
     place = at_place(where)
+    for (k, _), entry in _LIVE.items():
+        if f"{entry.module}:{entry.function}" == name and kind in ("", k):
+            return entry  # imported before, by whoever may
+    refuse_code(name, where)
     try:
         with importable_here():
             found = getattr(importlib.import_module(module), function)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell, Link
+from robustvit.spec.code_names import code_names
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.view import Overrides
 
@@ -54,6 +55,12 @@ class Suite:
     def scenarios(self) -> tuple[Spec, ...]:
         """Every scenario, once."""
         return tuple(dict.fromkeys(spec for part in self.parts for spec in part.scenarios))
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """The names of code of the user's own in it, each once."""
+        storage = () if self.storage is None else (self.storage,)
+        return tuple(dict.fromkeys(code_names((*self.data, *self.scenarios, *self.metrics, *self.transforms, *storage))))
 
     def asked_on(self, data: Spec) -> tuple[Spec, ...]:
         """The scenarios evaluated on one of its data sets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from robustvit.errors import BadParameter, SuiteError, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
+from robustvit.spec.code_names import refusing_code
+from robustvit.spec.coercion import LARGEST_SEED
 from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, called, parse
 from robustvit.spec.suite import Part, Suite
@@ -20,6 +23,7 @@ from robustvit.spec.view import Overrides, View
 
 _Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
 _Scenarios = Annotated[list[Any], Field(min_length=1)]
+_ALLOW = "If you trust this suite, give --allow-code (in Python: load_suite(…, allow_code=True)); it is then imported from this folder."
 
 
 class _PartFile(BaseModel):
@@ -40,7 +44,7 @@ class _File(BaseModel):
     parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
     metrics: Annotated[list[Any], Field(min_length=1)]
     transforms: list[list[Any]] = []
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)] = [0]
     view: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1)] | None = None
     storage: str | None = None
@@ -57,10 +61,11 @@ def suite_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped_folder("suites", "suites").glob("*.yaml"))}
 
 
-def load_suite(name: str | Path) -> Suite:
+def load_suite(name: str | Path, *, allow_code: bool = False) -> Suite:
     """Loads a suite by name (`imagenet-c`) or from a file (`mine.yaml`), with every part bound.
 
-    Raises SuiteError, UnknownName or BadParameter, with file and line.
+    allow_code: whether the file may name code (`package.module:function`), which is imported now. Raises SuiteError, UnknownName,
+    BadParameter or CodeRefused, with file and line.
     """
     known = suite_files()
     if str(name) in known:
@@ -69,16 +74,20 @@ def load_suite(name: str | Path) -> Suite:
     if path.suffix in (".yaml", ".yml") or path.exists():
         if not path.is_file():
             raise SuiteError(f"{path}: there is no such suite file.")
-        return read_suite(path, str(name))
+        return read_suite(path, str(name), allow_code=allow_code)
     raise SuiteError(
         f"no suite is called '{name}'.{nearest(str(name), known)} The suites are {', '.join(known)}; a file is given as PATH.yaml."
     )
 
 
-def read_suite(path: Path, shown: str = "") -> Suite:
-    """Reads the suite in a file. shown: the name of the file in messages."""
+def read_suite(path: Path, shown: str = "", *, allow_code: bool = False) -> Suite:
+    """Reads the suite in a file. shown: the name of the file in messages; allow_code: as `load_suite` takes it."""
     page = yaml_reader.read_yaml(path, shown)
-    file = _checked(page)
+    with refusing_code("" if allow_code else _ALLOW):
+        return _bound_suite(page, _checked(page))
+
+
+def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
     suite = Suite(
         name=file.name, title=file.title, version=file.version, parts=_parts(page),
         metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
@@ -132,7 +141,7 @@ def bind_data(node: Any, where: str = "") -> list[Spec]:
     nodes = node if isinstance(node, list) else [node]
     places = getattr(nodes, "places", [where] * len(nodes))
     pairs = list(zip(nodes, places, strict=True))
-    specs = [called(one, f"{place}: data") if isinstance(one, str) and "?" in one else one for one, place in pairs]
+    specs = [replace(called(one, f"{place}: data"), where=place) if isinstance(one, str) and "?" in one else one for one, place in pairs]
     return [spec for one, place in zip(specs, places, strict=True) for spec in _bound("data", [one], place)]
 
 
@@ -179,7 +188,7 @@ def _overrides(view: dict[str, Any], page: yaml_reader.Map) -> Overrides:
 
 
 def _refuse_repeats(suite: Suite) -> None:
-    if len(set(suite.seeds)) < len(suite.seeds) or min(suite.seeds) < 0:
+    if len(set(suite.seeds)) < len(suite.seeds):
         raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric occurs twice: {', '.join(str(spec) for spec in suite.metrics)}.")

@@ -24,6 +24,7 @@ from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import called, plain
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
@@ -64,6 +65,7 @@ def train_from_spec(
     where it can.
     """
     partial = _partial(out)
+    check_seed(seed)
     defense = compose([_defense(text) for text in defenses])
     split = _split(data, data_dir)
     for part in split:

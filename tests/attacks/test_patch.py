@@ -13,12 +13,12 @@ from robustvit.attacks.patch import adversarial_patch
 from robustvit.errors import BadParameter, BudgetExceeded
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.budget import check_budget
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.patches import patch_places
 from robustvit.primitives.scenario import Outcome, scenario
 from robustvit.primitives.scenarios.attack import AttackScenario
+from robustvit.primitives.scenarios.budget import check_budget
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse

@@ -167,6 +167,10 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["run", "--limit", "some"], 2, "--limit"),
     (["run", "--workers", "-1"], 2, "--workers"),
     (["run", "--seed", "-1"], 2, "--seed"),
+    (["run", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
+    (["plan", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
+    (["corrupt", "a", "b", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
+    (["train", "--seed", "18446744073709551616", "--out", "x.safetensors"], 2, "from 0 to 9223372036854775807"),
     (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
     (["plan", "--budget", "0m"], 2, "--budget is '0m'"),
     (["new", "attack", "class"], 2, "cannot be used as a name"),
@@ -272,7 +276,7 @@ def test_a_failing_cell_is_noted_the_others_go_on_and_the_exit_code_says_so(
         "def breaks(images, draws, *, by: float = 2.0):\n    '''Leaves [0, 1].'''\n    return images + by\n"
     )
     (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios:\n  - clean\n  - breaking:breaks\nmetrics: [top1]\n")
-    result = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet")
+    result = robustvit("run", "--suite", "s.yaml", "--store", "st", "--limit", 3, "--quiet", "--allow-code")
     assert result.code == 3
     assert "must be pixels in [0, 1]" in result.err
     listed = robustvit("leaderboard", "--store", "st", "-f", "json")

@@ -105,7 +105,7 @@ def test_a_sample_without_an_image_is_missing_by_name(place: Path) -> None:
 
 def test_an_altered_file_is_refused(place: Path, tmp_path: Path) -> None:
     kept = the(place, "pgd")
-    path = kept.store.files(kept.cell)[0].path.with_suffix(".safetensors")
+    path = kept.store.images(kept.store.files(kept.cell)[0]).path
     content = path.read_bytes()
     try:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -21,6 +21,7 @@ from robustvit.evaluation import run as runner
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.records.records import read
+from robustvit.records.records_file import RecordsFile
 from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import read_suite
@@ -123,6 +124,53 @@ def test_logits_are_kept_from_the_start_or_refused(suite: Suite, tmp_path: Path)
     runner.run(suite, [SMALL], store=tmp_path / "bare", limit=7)
     with pytest.raises(UsageError, match="without their logits"):
         runner.run(suite, [SMALL], store=tmp_path / "bare", limit=7, keep=("logits",))
+
+
+def test_logits_are_kept_of_what_predicts_and_a_second_run_reads_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text(TEXT.replace("- fog: {severity: 3}", "- gaussian: {sigma: 0.25, selection: 2, samples: 4}"))
+    suite = read_suite(tmp_path / "c.yaml", "c.yaml")
+    first = runner.run(suite, [SMALL], store=tmp_path / "s", limit=3, keep=("logits",))
+    monkeypatch.setattr(RecordsFile, "read", lambda file, columns=None: pytest.fail("rows were read"))
+    second = runner.run(suite, [SMALL], store=tmp_path / "s", limit=3, keep=("logits",))
+    assert (first.failed, second.computed, second.complete) == ({}, 0, 6)
+
+
+def test_a_gallery_is_there_before_its_rows(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the two, a run makes both again."""
+    write = Store.write
+
+    def killed(store: Store, cell: str, *given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    place = Store(tmp_path / "s")
+    assert sum(len(place.gallery(cell)) > 0 for cell in place.cells()) == 1
+    monkeypatch.setattr(Store, "write", write)
+    runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    assert all(len(place.gallery(cell)) == 4 for cell in place.cells())
+
+
+def test_whatever_is_damaged_in_a_store_a_run_makes_anew(suite: Suite, tmp_path: Path) -> None:
+    """What the board tells of, the same command mends: pieces, descriptions, galleries, failures and manifests."""
+    runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    before, board = tables(tmp_path / "s"), rv.leaderboard(tmp_path / "s")
+    place = Store(tmp_path / "s")
+    cells = place.cells()
+    places = [place.path / "cells" / cell for cell in cells]
+    victims = [
+        place.files(cells[0])[0].path, places[1] / "cell.json", next(places[2].glob("gallery*")), *(place.path / "runs").iterdir()
+    ]  # fmt: skip
+    for path in victims:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    done = runner.run(suite, [SMALL], store=tmp_path / "s", limit=7)
+    assert {path.stem for path in done.repaired} >= {path.stem for path in victims[:3]}
+    assert same(before, tables(tmp_path / "s"))
+    same_but = [name for name in board if name not in ("seconds", "repro")]
+    pd.testing.assert_frame_equal(rv.leaderboard(tmp_path / "s")[same_but], board[same_but])
 
 
 def test_a_truncated_piece_is_set_aside_and_computed_anew(suite: Suite, tmp_path: Path) -> None:

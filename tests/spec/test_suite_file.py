@@ -78,7 +78,8 @@ def test_an_unknown_suite_gets_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("seeds: [0, 0]", "seeds are different whole numbers"), ("seeds: [-1]", "seeds are different whole numbers"),
+    ("seeds: [0, 0]", "seeds are different whole numbers"), ("seeds: [-1]", "greater than or equal to 0"),
+    ("seeds: [9223372036854775808]", r"mine\.yaml:9: seeds\.0: .* less than or equal to 9223372036854775807"),
     ("view: {img_size: 0}", r"mine\.yaml:9: --img-size is 0"), ("view: {size: 3}", "a view has no key 'size'"),
 ])  # fmt: skip
 def test_seeds_and_views_are_checked_at_the_door(tmp_path: Path, line: str, message: str) -> None:

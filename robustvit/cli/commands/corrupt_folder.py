@@ -30,6 +30,7 @@ from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.disk import replace_file
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.coercion import check_seed
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
@@ -77,6 +78,7 @@ def generate(
     last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
     root, paths = _images(Path(source))
+    check_seed(seed)
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(job, Path(source))
     _refuse_twins(paths)

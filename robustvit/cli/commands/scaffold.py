@@ -10,6 +10,7 @@ from string import Template
 from typing import NamedTuple
 
 from robustvit.errors import BadParameter, UnknownName, nearest
+from robustvit.records.disk import write_output
 from robustvit.spec import registry
 from robustvit.spec.plugin import KINDS
 
@@ -60,8 +61,7 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
             raise BadParameter(f"{path} exists already; nothing was written.")
     for path, text in texts.items():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            write_output(path, text.encode())
         except OSError as error:
             raise BadParameter(f"cannot write {path}: {error.strerror or error}. Give another folder with --folder.") from error
     return Written(list(texts), _next_step(kind, list(texts), words))

@@ -10,8 +10,10 @@ from robustvit.evaluation.checks.recheck import differing, tile_again
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.batch import Data
+from robustvit.primitives.scenario import scenario_kind
 from robustvit.records.adoption import adopt
 from robustvit.records.store import Store
+from robustvit.spec import registry
 from robustvit.spec.cell import Cell, artifact_id
 from robustvit.spec.spec import canonical, digest
 
@@ -26,13 +28,18 @@ def take_over(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker: 
     former = _former(canonical(cell.as_dict()), plan)
     if former is None or not store.files(digest(former)):
         return False
+    store.set_aside(digest(former))
     if cell.after and not store.files(cell.earlier.id):
         return False
     artifact = cell.artifact_id
     if artifact is not None and store.artifact(artifact) is None and (fitted := store.artifact(artifact_id(former))) is not None:
         store.keep_artifact(artifact, fitted)
+    kind = scenario_kind(registry.scenario_entry(cell.scenario.name))
+    keeps = "adversarial" in plan.settings.keep and kind.makes_adversarial_images
+    if keeps and any("images" not in file.about() for file in store.files(digest(former))):
+        return False
     again = tile_again(part, cell, store, worker, of=digest(former))
-    if again is None or differing(*again, plan.settings.precision):
+    if again is None or set(again.now) - set(again.held) or differing(*again, plan.settings.precision):
         return False
     adopt(store, digest(former), cell.id)
     return True

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import DataError, ModelError, StoreError, few
+from robustvit.errors import DataError, ModelError, StoreDamaged, StoreError, few
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Task
@@ -61,14 +61,18 @@ def tile_again(part: PlannedCells, cell: Cell, store: Store, worker: Worker, of:
     begin = max(0, reached - 1) // part.model.tile * part.model.tile
     if reached == 0:
         return None
-    held = records.read(files).iloc[begin:reached].reset_index(drop=True)
+    try:
+        held = records.read(files).iloc[begin:reached].reset_index(drop=True)
+        same_machine = all(file.about().get("environment") == worker.environment for file in files)
+    except StoreDamaged:  # the run sets it aside and computes it anew
+        return None
     try:
         now = worker.evaluate(Task(part.label, part.samples.data.fingerprint, cell, 0, begin, reached), begin).rows.to_pandas()
     except (StoreError, DataError):
         raise
     except CELL_FAULTS:  # computing the rows of this cell tells what is wrong with it
         return None
-    return Tile(held, now, all(store.about(file).get("environment") == worker.environment for file in files))
+    return Tile(held, now, same_machine)
 
 
 def differing(held: pd.DataFrame, now: pd.DataFrame, same_machine: bool, precision: str) -> list[str]:

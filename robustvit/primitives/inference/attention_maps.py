@@ -12,8 +12,8 @@ from torch.nn import functional
 from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
+from robustvit.primitives.inference.keyed import bound_rows, padded
 from robustvit.primitives.inference.token_grid import NO_TOKENS_HINT, TokenGrid, token_grid
-from robustvit.primitives.keyed import bound_rows, padded
 
 
 class AttentionMaps(NamedTuple):

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier, of_classes
 from robustvit.primitives.classifier_views import ReadClassifier
+from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
-from robustvit.primitives.keyed import bound_rows
 from robustvit.primitives.reading import Reading
 from robustvit.spec.ablations import Window
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.primitives.input_gradients import raw_gradient
+from robustvit.primitives.inference.input_gradients import raw_gradient
 
 _SIZES = 16  # that are tried: sixteenths of a tile
 _STEP = 4  # rows; sizes that are no multiple of it were seen to disagree with larger ones

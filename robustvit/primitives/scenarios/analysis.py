@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.spec.plugin import Entry

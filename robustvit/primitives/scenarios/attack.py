@@ -13,12 +13,12 @@ from robustvit.errors import GradientAbsent, ModelError, RobustvitError, few
 from robustvit.primitives import norms
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.budget import check_budget, check_images
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
+from robustvit.primitives.scenarios.budget import check_budget, check_images
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
 

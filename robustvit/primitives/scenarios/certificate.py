@@ -9,7 +9,7 @@ from robustvit.errors import BadParameter, RobustvitError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.keyed import keyed_by
+from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
 from robustvit.primitives.scenario import Outcome, rows_in
 from robustvit.primitives.votes import Votes, check_votes, vote_columns

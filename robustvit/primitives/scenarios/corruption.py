@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.budget import check_images
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.scenario import Outcome, stream
+from robustvit.primitives.scenarios.budget import check_images
 from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec

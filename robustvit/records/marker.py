@@ -1,0 +1,53 @@
+"""The file that makes a folder a store, and names the schema of what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew
+from robustvit.records.disk import below, drafts, is_draft, read_json, write_json
+from robustvit.records.records import SCHEMA_VERSION
+
+
+def open_marker(root: Path, *, create: bool) -> None:
+    """Makes sure that a folder is a store of this schema; `create` makes it one where it is empty or not there.
+
+    Several processes may do so at once, and any may be killed: unfinished markers count as nothing. Raises StoreError where there is no
+    store or an older robustvit wrote it, StoreTooNew where a newer one did.
+    """
+    marker = root / "store.json"
+    if not marker.is_file():
+        if not create:
+            raise StoreError(f"there is no store at {root}. `robustvit run … --store {root}` makes one.")
+        if _holds_something(root, marker) and not marker.is_file():  # another process may have made it meanwhile
+            raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
+        _write(root, marker)
+    schema = read_json(marker).get("schema")
+    if not isinstance(schema, int):
+        raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
+    if schema > SCHEMA_VERSION:
+        raise StoreTooNew(f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
+    if schema < SCHEMA_VERSION:
+        raise StoreError(
+            f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Its rows are worth keeping: delete "
+            f'{root / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
+            "computed anew."
+        )
+
+
+def _holds_something(root: Path, marker: Path) -> bool:
+    """Whether there is a file, or a folder with more in it than unfinished markers."""
+    if not root.is_dir():
+        return root.exists() or root.is_symlink()
+    return any(not is_draft(item, marker) for item in root.iterdir())
+
+
+def _write(root: Path, marker: Path) -> None:
+    """Writes the marker, and sweeps what killed processes left of theirs."""
+    try:
+        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
+    except StoreFull:
+        if not marker.is_file():  # else another process was first, and has swept this one's draft
+            raise
+    for left in drafts(marker):
+        left.unlink(missing_ok=True)

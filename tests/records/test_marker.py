@@ -1,0 +1,91 @@
+"""A folder becomes a store whatever processes do at the same time, and wherever one is killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from robustvit.errors import RobustvitError, StoreError
+from robustvit.records import disk
+from robustvit.records.store import Store
+
+FORK = multiprocessing.get_context("fork")
+
+
+def opened(path: Path, barrier: object, failures: object) -> None:
+    """Opens a new store as a run does, at the same moment as others."""
+    barrier.wait()  # type: ignore[attr-defined]
+    try:
+        Store(path, create=True).write_environment({"process": os.getpid()})
+    except (RobustvitError, OSError) as error:
+        failures.put(repr(error))  # type: ignore[attr-defined]
+
+
+def test_many_processes_that_start_on_a_new_store_together_all_open_it(tmp_path: Path) -> None:
+    failures = FORK.SimpleQueue()
+    for trial in range(12):
+        barrier = FORK.Barrier(6)
+        workers = [FORK.Process(target=opened, args=(tmp_path / str(trial), barrier, failures)) for _ in range(6)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [0] * 6
+    assert failures.empty(), failures.get()
+    assert all(sorted(path.name for path in place.iterdir()) == ["environments", "store.json"] for place in tmp_path.iterdir())
+
+
+def killed(path: Path, moment: str) -> None:
+    """Dies while it makes a store, at the call of a function of `os`."""
+    setattr(os, moment, lambda *given, **named: os.kill(os.getpid(), signal.SIGKILL))
+    Store(path, create=True)
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace", "open"])
+def test_a_process_that_dies_while_it_makes_a_store_leaves_no_obstacle(tmp_path: Path, moment: str) -> None:
+    """Between the draft and its name, or before it is on disk."""
+    worker = FORK.Process(target=killed, args=(tmp_path / "s", moment))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGKILL
+    assert (tmp_path / "s" / "store.json").exists() == (moment == "open")  # the folder is synced last
+    Store(tmp_path / "s", create=True)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["store.json"]
+
+
+def test_a_process_whose_draft_another_swept_goes_on_with_the_others_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def swept(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        Store(tmp_path, create=True)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", swept)
+    Store(tmp_path, create=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["store.json"]
+
+
+@pytest.mark.parametrize("name", [".hidden", ".store.json.mine", "store.json.0123456789abcdef0123456789abcdef", ".store.json"])
+def test_what_is_no_draft_of_a_marker_makes_a_folder_somebodys(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match="is not a store"):
+        Store(tmp_path, create=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_and_a_link_to_nowhere_are_no_place_for_a_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(StoreError, match="is not a store"):
+            Store(tmp_path / name, create=True)
+
+
+def test_a_draft_is_known_by_its_whole_name() -> None:
+    assert disk.is_draft(Path(f".store.json.{'0' * 32}"), Path("store.json"))
+    assert not disk.is_draft(Path(f".other.json.{'0' * 32}"), Path("store.json"))
