@@ -15,6 +15,7 @@ from PIL import Image
 from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.data.imagenet_d import objects
 from robustvit.data.imagenette import _IMAGENETTE, _IMAGEWOOF
+from robustvit.data.laion_c import categories
 
 SIZE = (48, 40)  # (width, height) of an image; those that are released cropped have 224 x 224
 CUT = (224, 224)
@@ -177,6 +178,9 @@ LAYOUTS: dict[str, Callable[[], Layout]] = {
     "imagenet-hr, by number": lambda: _classes("imagenet-hr", "ImageNet-HR", _numbers(), 1000, "imagenet-hr", "1.png"),
     "imagenet-stylized": lambda: _classes("imagenet-stylized", "val", wnids(), 1000, "imagenet-stylized", "1.png", size=CUT),
     "imagenet-d": _imagenet_d,
+    "laion-c": lambda: _classes(
+        "laion-c?distortion=stickers&severity=2", "stickers/intensity_level_2", list(categories()), 16, "stickers", "1.png"
+    ),
     "objectnet": lambda: _objectnet(""),
     "objectnet, unpacked": lambda: _objectnet("objectnet-1.0/"),
     **{f"imagenet-9, {variant}": functools.partial(_in9, variant) for variant in ("original", "only_bg_t")},
