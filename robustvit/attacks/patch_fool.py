@@ -67,7 +67,7 @@ def patch_fool(
         rows, patch = rows[active], patch[active]
         if not len(rows):
             break
-        patch.ascend(gradient[active], turn, step * _DECAY ** (turn // _EVERY), model.std)  # type: ignore[arg-type]
+        patch.ascend(gradient[active], turn, step * _DECAY ** (turn // _EVERY), model.std.to(images))  # type: ignore[arg-type]
     if len(rows):
         search.query(rows, patch.pixels)
         search.keep_best(rows, patch.pixels)
@@ -131,7 +131,7 @@ def _saliency(search: Search, place: TokenGrid) -> Tensor:
     """The sum of the absolute input gradient over each token's pixels, (N, rows, columns)."""
     rows, (height, width) = search.active, search.model.size
     gradient = search.query_gradient(rows, search.images, untargeted(log_odds, search.labels), candidates=False).gradient
-    saliency = (gradient * search.model.std).abs().sum(dim=1)  # type: ignore[operator]
+    saliency = (gradient * search.model.std.to(gradient)).abs().sum(dim=1)  # type: ignore[operator]
     return saliency.reshape(len(rows), place.rows, height // place.rows, place.columns, width // place.columns).sum(dim=(2, 4))
 
 
@@ -152,7 +152,7 @@ def _evaluate_tile(search: Search, rows: Tensor, patch: _Patch, weight: float) -
         output = forward_with_attention(search.model_of(rows), leaf)
         losses = log_odds(output.logits, search.labels[rows])
         pulls = [_attention_loss(layer, patch.tokens) for layer in output.maps[1 : len(output.maps) // 2]] if weight else []
-    inside = patch.mask * search.model.std  # type: ignore[operator]
+    inside = patch.mask * search.model.std.to(leaf)  # type: ignore[operator]
     total = error = input_gradient(losses, leaf, retain_graph=bool(pulls)) * inside
     for i, pull in enumerate(pulls):
         total = total + weight * _without_conflict(input_gradient(pull, leaf, retain_graph=i + 1 < len(pulls)) * inside, error)
