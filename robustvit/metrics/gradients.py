@@ -21,7 +21,8 @@ def slope_disagreement(records: pd.DataFrame) -> np.ndarray:
     """Share of images whose input gradient is not the slope of the loss: it differs from a finite difference by a factor above two.
 
     A gradient that is not finite is no slope either. Denominator: the images of the cell whose gradient is the model's own; n leaves out
-    those where a surrogate replaces it (straight-through), which is no slope by design. Wilson interval. No reference table: 0 for honest gradients.
+    those where a surrogate replaces it (straight-through), which is no slope by design. Wilson interval. No reference table: 0 for honest
+    gradients.
     """
     wrong = (records["value_slope_error"] > DISAGREES) | (records["gradient"] == "not finite")
     disagrees = np.asarray(wrong, dtype=np.float64)
