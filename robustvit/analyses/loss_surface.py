@@ -11,10 +11,9 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.primitives.attack_search import GRADIENTS
+from robustvit.primitives.attack_search import GRADIENTS, input_gradient, not_finite
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.input_gradients import raw_gradient
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
@@ -38,6 +37,7 @@ _SUM = 1e-3  # how far from 1 a row of probabilities may sum in half precision
     rules="Every image is measured, also one that is misclassified when clean. The papers describe masked gradients and give no measure; "
     "these are ours.",
     passes="surface_passes",
+    version=2,
 )
 def loss_surface(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -47,32 +47,33 @@ def loss_surface(
 
     eps: length of the steps, in linf; write 1/255. step: half the distance between the two images of a finite difference along the
     gradient's sign. directions: random corners of the ball that are tried. Images are first moved `step` away from 0 and 1. The loss is
-    the log odds against the label, which rise with the cross-entropy and never saturate; steps follow the cross-entropy's gradient in
-    float32, as attacks do. Columns: value_slope_error, the difference of predicted and measured slope as a share of the larger: 0 where
+    the log odds against the label, which rise with the cross-entropy and never saturate; steps follow their gradient, as attacks do.
+    Columns: value_slope_error, the difference of predicted and measured slope as a share of the larger: 0 where
     they agree, 1 where one is zero, up to 2 where their signs differ. value_step_gain, value_random_gain: what a step along the gradient
     adds to the loss, and the most that a random one does. value_probability: 1 where the outputs are probabilities and no logits.
-    gradient: exact, straight-through or absent. A model that computes in less than float32 rounds away what a finite difference measures.
+    gradient: exact, straight-through, absent, or not finite in some value, which then counts as zero. A model that computes in less than
+    float32 rounds away what a finite difference measures.
     """
     base = images.clamp(step, 1.0 - step)
     local = _linearise(model, base, labels)
     point = _Point(model, base, labels, local.odds)
     corners = (_corner(draws.at(f"direction {turn}"), base) for turn in range(directions))
-    used = (local.followed != 0).flatten(1).any(dim=1)
+    code = torch.where((local.slope != 0).flatten(1).any(dim=1), GRADIENTS.index(model.gradient), GRADIENTS.index("absent"))
     return {
         "value_slope_error": _disagreement(local.slope.flatten(1).double().abs().sum(dim=1), point.slope(local.slope.sign(), step)),
-        "value_step_gain": point.gain(eps * local.followed.sign()),
+        "value_step_gain": point.gain(eps * local.slope.sign()),
         "value_random_gain": torch.stack([point.gain(eps * corner) for corner in corners]).amax(dim=0),
         "value_probability": local.probability,
-        "gradient": torch.where(used, GRADIENTS.index(model.gradient), GRADIENTS.index("absent")),
+        "gradient": torch.where(local.broken, GRADIENTS.index("not finite"), code),
     }
 
 
 class _Linearisation(NamedTuple):
-    """Log odds of images against their labels, their gradient, the cross-entropy's gradient, and whether outputs are probabilities."""
+    """Log odds of images against their labels, their gradient, whether that is not finite, and whether outputs are probabilities."""
 
     odds: Tensor
     slope: Tensor
-    followed: Tensor
+    broken: Tensor
     probability: Tensor
 
 
@@ -81,17 +82,10 @@ def _linearise(model: Classifier, images: Tensor, labels: Tensor) -> _Linearisat
     with torch.enable_grad():
         logits = model(leaf)
         odds = _odds(logits, labels)
-        slope = _gradient(odds, leaf)
-        followed = _gradient(functional.cross_entropy(logits, labels, reduction="none"), leaf)
+        slope = input_gradient(odds, leaf)
     outputs = logits.detach()
     probability = (outputs >= 0).all(dim=1) & ((outputs.sum(dim=1) - 1.0).abs() < _SUM)
-    return _Linearisation(odds.detach(), slope, followed, probability.float())
-
-
-def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:
-    """The gradient of each sample's loss; zero where there is none."""
-    found = raw_gradient(loss.sum(), leaf, retain_graph=True)
-    return torch.zeros_like(leaf) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+    return _Linearisation(odds.detach(), slope.nan_to_num(0.0, 0.0, 0.0), not_finite(slope), probability.float())
 
 
 @dataclass(frozen=True)
@@ -132,5 +126,5 @@ def _corner(draws: Draws, images: Tensor) -> Tensor:
 
 
 def surface_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
-    """Two gradients, of the log odds and of the cross-entropy; three points along them, and one for each direction."""
-    return Passes(forward=3 + product_of(spec, "directions"), gradients=2)
+    """A gradient, three points along it, and one for each direction."""
+    return Passes(forward=3 + product_of(spec, "directions"), gradients=1)

@@ -172,10 +172,11 @@ def _ascend(
 
 
 def _initial(rows: Tensor, images: Tensor, at: Tensor, evaluation: Evaluation, eps: float, norm: Norm) -> _State:
-    ones, (_, loss, gradient) = images.new_ones(len(rows)), evaluation  # pixels keep their dtype, whatever the model computes in
+    _, loss, gradient = evaluation
+    ones = at.new_ones(len(at))  # in the precision of pixels, whatever that of the losses
     count = norms.size(at - images, "values").to(ones)
     return _State(
-        rows, images, at, at, gradient, torch.zeros_like(ones), at, gradient, loss, loss, ones.bool(), torch.zeros_like(ones),
+        rows, images, at, at, gradient, torch.zeros_like(loss), at, gradient, loss, loss, ones.bool(), torch.zeros_like(ones),
         eps * (1.0 if norm == "l1" else 2.0) * ones, count / at[0].numel() / _SPARSER, count,
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def patch_fool(
         rows, patch = rows[active], patch[active]
         if not len(rows):
             break
-        patch.ascend(gradient[active], turn, step * _DECAY ** (turn // _EVERY), model.std.to(images))  # type: ignore[arg-type,operator]
+        patch.ascend(gradient[active], turn, step * _DECAY ** (turn // _EVERY), model.std.to(images))  # type: ignore[arg-type]
     if len(rows):
         search.query(rows, patch.pixels)
         search.keep_best(rows, patch.pixels)
@@ -131,7 +131,7 @@ def _saliency(search: Search, place: TokenGrid) -> Tensor:
     """The sum of the absolute input gradient over each token's pixels, (N, rows, columns)."""
     rows, (height, width) = search.active, search.model.size
     gradient = search.query_gradient(rows, search.images, untargeted(log_odds, search.labels), candidates=False).gradient
-    saliency = (gradient * search.model.std).abs().sum(dim=1)  # type: ignore[operator]
+    saliency = (gradient * search.model.std.to(gradient)).abs().sum(dim=1)  # type: ignore[operator]
     return saliency.reshape(len(rows), place.rows, height // place.rows, place.columns, width // place.columns).sum(dim=(2, 4))
 
 

@@ -20,10 +20,12 @@ DISAGREES = 0.5  # a factor of two: where gradients are honest the two slopes di
 def slope_disagreement(records: pd.DataFrame) -> np.ndarray:
     """Share of images whose input gradient is not the slope of the loss: it differs from a finite difference by a factor above two.
 
-    Denominator: the images of the cell whose gradient is the model's own; n leaves out those where a surrogate replaces it
-    (straight-through), which is no slope by design. Wilson interval. No reference table: 0 for honest gradients.
+    A gradient that is not finite is no slope either. Denominator: the images of the cell whose gradient is the model's own; n leaves out
+    those where a surrogate replaces it (straight-through), which is no slope by design. Wilson interval. No reference table: 0 for honest
+    gradients.
     """
-    disagrees = np.asarray(records["value_slope_error"] > DISAGREES, dtype=np.float64)
+    wrong = (records["value_slope_error"] > DISAGREES) | (records["gradient"] == "not finite")
+    disagrees = np.asarray(wrong, dtype=np.float64)
     return np.where(np.asarray(records["gradient"] == "straight-through"), np.nan, disagrees)
 
 

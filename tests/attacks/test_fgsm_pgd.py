@@ -1,10 +1,12 @@
 """FGSM and PGD on a model whose gradient is known."""
 
+import pytest
 import torch
 from exact import classifier, images, linear
 from torch import nn
 
 import robustvit as rv
+from robustvit.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
 from robustvit.attacks.fgsm_pgd import fgsm, pgd
 from robustvit.primitives.draws import Draws
 
@@ -79,3 +81,36 @@ def test_what_only_half_precision_gets_wrong_is_not_misclassified() -> None:
     model = classifier(Wavering()).configure(precision="bfloat16")
     made = pgd(model, images(12), torch.zeros(12, dtype=torch.int64), Draws(0, "x", IDS), eps=0.05, steps=3)
     assert set(made.columns["steps"].tolist()) == {-1}
+
+
+class Triple(torch.nn.Module):
+    """Three classes: the label's logit is 1, the second rises with the first pixel, the third with the second pixel and from far below."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        flat = pixels.flatten(1)
+        return torch.stack((torch.ones(len(flat)), 4.0 * flat[:, 0] - 1.0, 4.0 * flat[:, 1] - 2.0), dim=1)
+
+
+@pytest.mark.parametrize("attack", [pgd, apgd_ce, apgd_dlr])
+@pytest.mark.parametrize(("target", "pixel"), [("second", 0), ("least_likely", 1)])
+def test_a_targeted_attack_moves_what_raises_its_target(attack, target: str, pixel: int) -> None:  # type: ignore[no-untyped-def]
+    model, pixels = classifier(Triple()), torch.full((2, 3, 4, 4), 0.4)
+    labels, draws = torch.tensor([0, 0]), Draws(0, "x", ["a", "b"])
+    moved = attack(model, pixels, labels, draws, eps=0.2, steps=20, target=target).images
+    assert bool(((moved - pixels).flatten(1)[:, pixel] > 0.1).all())
+    assert model(moved).argmax(dim=1).tolist() == ([1, 1] if target == "second" else [0, 0])
+
+
+def test_targeted_apgd_on_three_classes_reaches_the_class_that_comes_last() -> None:
+    pixels = torch.full((2, 3, 4, 4), 0.4)
+    pixels[:, 0, 0, 0] = 0.3  # of class 1, whose pixel is then held down by the ball
+
+    class Held(Triple):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(pixels)
+            return torch.stack((logits[:, 0], logits[:, 1].clamp(max=0.5), logits[:, 2]), dim=1)
+
+    model = classifier(Held())
+    assert model(pixels).argsort(dim=1, descending=True)[0].tolist() == [0, 1, 2]
+    moved = apgd_t(model, pixels, torch.tensor([0, 0]), Draws(0, "x", ["a", "b"]), eps=0.45, steps=20).images
+    assert model(moved).argmax(dim=1).tolist() == [2, 2]

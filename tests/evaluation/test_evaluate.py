@@ -6,10 +6,13 @@ from torch import nn
 
 from robustvit.errors import ModelError
 from robustvit.evaluation.evaluate import evaluate
-from robustvit.primitives.batch import Traits
+from robustvit.evaluation.prediction import check_seen
+from robustvit.primitives.batch import Batch, Traits
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, prediction_columns
+from robustvit.primitives.scenario import scenario
 from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell
 from robustvit.spec.registry import scenario_entry
@@ -110,3 +113,54 @@ def test_attacks_compare_labels_with_answers_as_the_data_reads_them(monkeypatch:
     assert plain["attacked"].any()
     for column in ("attacked", "pred", "steps", "felled_by"):
         assert read[column].tolist() == plain[column].tolist()
+
+
+class Restless(nn.Module):
+    """The linear model in which the number of rows of a call, or the number of the call, moves every logit: what nothing keys."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.inner, self.by, self.calls = linear()[0].model, by, 0
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.by == "batch":
+            pixels = pixels - pixels.mean(dim=0, keepdim=True) + 0.5
+        logits: torch.Tensor = self.inner(pixels)
+        return logits.flip(1) if self.by == "call" and self.calls % 3 == 0 else logits
+
+
+@pytest.mark.parametrize("by", ["batch", "call"])
+def test_a_prediction_that_is_not_what_the_attack_saw_fails_the_cell(by: str) -> None:
+    model = classifier(Restless(by))
+    _ = model.outputs
+    with pytest.raises(ModelError, match=r"model 'exact' predicts \d of 8 images otherwise than 'pgd' saw it.*chance that nothing keys"):
+        answered(model, {"pgd": {"eps": 0.05, "steps": 4}})
+
+
+def test_a_prediction_that_differs_by_rounding_is_no_alarm() -> None:
+    batch = Batch(images(3), torch.tensor([0, 0, 0]), ("a", "b", "c"))
+    seen, model = torch.tensor([1, 1, 0], dtype=torch.int8), linear()[0]
+    check_seen(seen, torch.tensor([[1.0, 1.001], [1.0, 0.0], [0.0, 1.0]]), batch, model, "pgd")
+    with pytest.raises(ModelError, match=r"predicts 1 of 3 images .* first a"):
+        check_seen(seen, torch.tensor([[1.0, 1.01], [1.0, 0.0], [0.0, 1.0]]), batch, model, "pgd")
+    with pytest.raises(ModelError, match=r"predicts 1 of 3 images .* first c"):
+        check_seen(seen, torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]), batch, model, "pgd")
+    check_seen(torch.full((3,), -1, dtype=torch.int8), torch.tensor([[0.0, 1.0]] * 3), batch, model, "mine")
+
+
+def test_a_deterministic_model_has_no_columns_of_draws() -> None:
+    assert not {"draws", "draws_right"} & set(answered(linear()[0], {"pgd": {"eps": 0.1, "steps": 3}}).rows.column_names)
+
+
+def test_a_model_of_one_class_is_not_attacked() -> None:
+    class One(nn.Module):
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.flatten(1)[:, :1]
+
+    for name in ("fab", "fab_t", "pgd"):
+        entry = scenario_entry(name)
+        spec = bind(entry, parse({name: {"eps": 0.1}})[0])
+        batch = Batch(images(2), torch.tensor([0, 0]), ("a", "b"))
+        with pytest.raises(ModelError, match=f"attack '{name}': model 'exact' has 1 class, so that nothing can be misclassified"):
+            scenario(entry, spec)(classifier(One()), batch, Draws(0, "x", batch.ids))

@@ -23,3 +23,7 @@ def test_a_tie_is_no_win_of_the_random_step() -> None:
 
 def test_outputs_that_are_probabilities_are_counted() -> None:
     assert probability_outputs(RECORDS).mean() == 1 / 4
+
+
+def test_a_gradient_that_is_not_finite_is_no_slope() -> None:
+    assert slope_disagreement(RECORDS.assign(gradient="not finite")).tolist() == [1, 1, 1, 1]

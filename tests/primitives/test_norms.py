@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+from robustvit.primitives import norms
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.norms import Norm, project, project_in_box, random_start, size, steepest
 
@@ -78,3 +79,19 @@ def test_the_projection_onto_an_l1_ball_in_the_box_is_the_nearest_there_is(eps: 
         assert ((got - aim) ** 2).sum() <= ((best[:6] - best[6:] - aim) ** 2).sum() + 1e-6
         assert (start + got).min() > -1e-12
         assert (start + got).max() < 1 + 1e-12
+
+
+@pytest.mark.parametrize("scale", [2.0**-120, 2.0**-60, 2.0**60, 2.0**120])
+def test_directions_and_distances_depend_on_no_scale_of_the_gradient(scale: float) -> None:
+    gradient = Draws(0, "gradient", ["a", "b"]).normal(3, 4, 4)
+    for function in (norms.unit, norms.divided_by_mean):
+        assert torch.equal(function(scale * gradient), function(gradient))
+    gap = torch.tensor([0.5, -2.0])
+    for norm in ("linf", "l2", "l1"):
+        assert torch.equal(norms.boundary_distance(scale * gap, scale * gradient, norm), norms.boundary_distance(gap, gradient, norm))
+
+
+def test_a_zero_gradient_has_no_direction_and_an_infinite_distance() -> None:
+    nothing = torch.zeros(1, 3, 2, 2)
+    assert float(norms.unit(nothing).abs().sum()) == float(norms.divided_by_mean(nothing).abs().sum()) == 0.0
+    assert norms.boundary_distance(torch.zeros(1), nothing, "l2").tolist() == [torch.inf]

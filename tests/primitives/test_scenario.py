@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from exact import Stepped, classifier, images, linear
-from torch import nn
+from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.errors import GradientAbsent, RobustvitError
@@ -102,3 +102,36 @@ def test_votes_that_are_none_are_refused_by_name(counts: torch.Tensor, columns: 
 
 def test_votes_with_a_measurement_are_taken() -> None:
     _votes(ONE, value_mine=torch.zeros(2), pred=torch.tensor([0, -1]))
+
+
+def test_a_gradient_that_is_not_finite_at_black_pixels_is_taken_inside_and_attacks_as_the_model_itself() -> None:
+    class Root(nn.Module):
+        """The demo after (√x)²: itself, with a gradient of 0 · ∞ at black pixels."""
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            logits: Tensor = demo((pixels.sqrt().square()).clamp(0.0, 1.0))
+            return logits
+
+    demo, data = rv.load_model("demo"), rv.load_data("digits")
+    dark = ((torch.stack([demo.preprocess(data[i].image) for i in range(24)]) - 0.35) / 0.65).clamp(0.0, 1.0)
+    labels = demo(dark).argmax(dim=1)
+    assert bool((dark == 0).flatten(1).any(dim=1).all())
+    root = classifier(Root(), 32, tile=16)
+    found, expected = (rv.perturb(model, dark, labels, "pgd", eps="2/255", steps=5) for model in (root, demo))
+    assert int((demo(found).argmax(dim=1) == labels).sum()) <= int((demo(expected).argmax(dim=1) == labels).sum()) + 1
+    batch = Batch(dark, labels, tuple(map(str, range(24))))
+    spec = bind(entry_of("pgd"), parse({"pgd": {"eps": "2/255", "steps": 5}})[0])
+    codes = scenario(entry_of("pgd"), spec)(root, batch, Draws(0, "x", batch.ids)).columns["gradient"]
+    assert {GRADIENTS[code] for code in codes.tolist()} == {"inside"}
+
+
+def test_gradients_that_are_finite_nowhere_fail_the_cell() -> None:
+    class Broken(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            score = pixels.flatten(1).sum(dim=1)
+            return torch.stack((0.0 * score, 1.0 + 0.0 * torch.where(score < 0, (-score).sqrt(), 0.0)), dim=1)
+
+    batch = Batch(images(4), torch.ones(4, dtype=torch.int64), ("a", "b", "c", "d"))
+    spec = bind(entry_of("pgd"), parse({"pgd": {"eps": 0.1}})[0])
+    with pytest.raises(GradientAbsent, match=r"not finite \(NaN or infinite\) in some value for 4 of 4 samples"):
+        scenario(entry_of("pgd"), spec)(classifier(Broken()), batch, Draws(0, "x", batch.ids))
