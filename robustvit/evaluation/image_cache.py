@@ -111,7 +111,7 @@ class ImageCache:
         failures = []
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
-                images[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image)))
+                images[row] = np.asarray(self.view.apply(Image.fromarray(self.data[position].image), self.data.ids[position]))
             except DataUnreadable as error:
                 failures.append(str(error))
         return _Read(images, failures)
