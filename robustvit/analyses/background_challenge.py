@@ -141,7 +141,7 @@ class _Decoded:
         failures = []
         for place in places[~self._present[places]].tolist():
             try:
-                image = self.view.apply(Image.fromarray(data[place].image))
+                image = self.view.apply(Image.fromarray(data[place].image), data.ids[place])
             except DataUnreadable as error:
                 failures.append(str(error))
                 continue

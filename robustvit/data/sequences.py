@@ -99,8 +99,9 @@ class GeneratedFrames:
 
     def _resized(self, clip: int) -> Tensor:
         """(1, 3, H, W): an image as the corruption takes it."""
-        image = Image.fromarray(self.images[clip].image)
-        resized = resize_short(image, round(self.size * 8 / 7), INTERPOLATIONS["bilinear"])
+        image, short = Image.fromarray(self.images[clip].image), round(self.size * 8 / 7)
+        View((self.size, self.size), short).refuse_long(image.size, self.images.ids[clip])
+        resized = resize_short(image, short, INTERPOLATIONS["bilinear"])
         return pixels(np.asarray(self._center_crop(resized) if self.cut == "first" else resized)[None])
 
     def _center_crop(self, image: Image.Image) -> Any:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from robustvit.errors import BadParameter, nearest
+from robustvit.errors import BadParameter, DataUnreadable, nearest
 
 Crop = Literal["center", "squash", "none"]
 CROPS = ("center", "squash", "none")
+LARGEST = 89_478_485  # pixels of an image on its way to the model: as many as Pillow considers safe to decode
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -91,11 +92,13 @@ class View:
             return self
         return replace(self.with_overrides(img_size=pixels), shown=self.size)
 
-    def apply(self, image: Any) -> Any:
+    def apply(self, image: Any, name: str = "an image") -> Any:
         """The preprocessed Pillow image, RGB, of `size` pixels. The arithmetic is that of torchvision's Resize and CenterCrop.
 
-        Raises BadParameter where the result has another size.
+        Raises DataUnreadable, beginning with `name`, before anything is allocated, for an image so long and narrow that it would be resized
+        or padded to more than LARGEST pixels; BadParameter where the result has another size.
         """
+        self.refuse_long(image.size, name)
         image = image if image.mode == "RGB" else image.convert("RGB")
         height, width = self.size
         resample = INTERPOLATIONS[self.interpolation]
@@ -108,6 +111,22 @@ class View:
         if image.size != (width, height):
             raise BadParameter(f"the view leaves an image of {image.size[1]}x{image.size[0]} pixels; the model takes {height}x{width}.")
         return image
+
+    def refuse_long(self, size: tuple[int, int], name: str) -> None:
+        """Raises DataUnreadable where an image of `size`, (width, height), grows to more than LARGEST pixels on its way to the model."""
+        resized = size
+        if self.crop == "squash":
+            resized = self._squashed()
+        elif self.resize is not None:
+            resized = _resized_short(size, self.resize)
+        padded = resized if self.crop == "none" else (max(resized[0], self.size[1]), max(resized[1], self.size[0]))
+        between = size if resized == size else (resized[0], size[1])  # Pillow resizes the width first
+        width, height = max((between, resized, padded), key=math.prod)
+        if width * height > LARGEST and (width, height) != size:
+            raise DataUnreadable(
+                f"{name}: {size[1]}x{size[0]} pixels are so long and narrow that the view ({self}) makes {height}x{width} of them, "
+                f"more than {LARGEST:,}"
+            )
 
     def _squashed(self) -> tuple[int, int]:
         """(width, height) to which `squash` resizes."""
@@ -129,12 +148,16 @@ class View:
 
 def resize_short(image: Any, short: int, resample: int) -> Any:
     """The Pillow image resized to a short side of `short` px, as torchvision's Resize does it."""
-    width, height = image.size
+    size = _resized_short(image.size, short)
+    return image if size == image.size else image.resize(size, resample)
+
+
+def _resized_short(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """(width, height) resized to a short side of `short` px, as torchvision's Resize rounds it."""
+    width, height = size
     if min(width, height) == short:
-        return image
-    if width <= height:
-        return image.resize((short, int(short * height / width)), resample)
-    return image.resize((int(short * width / height), short), resample)
+        return size
+    return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
 
 
 def _center(image: Any, height: int, width: int) -> Any:

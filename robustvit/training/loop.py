@@ -157,7 +157,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> 
 def load_batch(data: Data, rows: np.ndarray, view: View, device: Device) -> Batch:
     """Loads the samples at some positions as a batch, preprocessed by the view."""
     samples = [data[int(row)] for row in rows]
-    images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image))) for sample in samples])
+    images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image), sample.id)) for sample in samples])
     labels = torch.tensor([sample.label for sample in samples], device=device)
     return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
 from PIL import Image
 from timm.data import create_transform
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, DataUnreadable
 from robustvit.spec.view import INTERPOLATIONS, View
 
 SIZES = [(300, 300), (301, 457), (480, 333), (97, 60), (33, 500), (224, 224), (256, 255)]
@@ -134,3 +138,56 @@ def test_a_scenario_acts_at_224_for_larger_models_alone() -> None:
     assert usual.with_scenario_size(224) == usual
     assert "shown" not in usual.as_dict()
     assert str(acted) == "224x224, resize 256, center, bicubic, shown at 384x384"
+
+
+class Untouchable:
+    """An image of some size that fails where anything is done with it."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.size, self.mode = (width, height), "RGB"
+
+    def __getattr__(self, name: str) -> None:
+        raise AssertionError(f"the image is touched: {name}")
+
+
+LONG = [
+    (View(), (2, 3_000_000), "384000000x256"),
+    (View(), (3_000_000, 2), "256x384000000"),
+    (View((224, 224), None, "squash"), (2, 3_000_000), "3000000x224"),
+    (View((224, 224), None, "center"), (2, 3_000_000), "3000000x224"),
+    (View((224, 224), 256, "none"), (2, 3_000_000), "384000000x256"),
+]
+
+
+@pytest.mark.parametrize(("view", "size", "grown"), LONG)
+def test_an_image_that_would_grow_without_bounds_is_refused_by_name_and_untouched(view: View, size: tuple[int, int], grown: str) -> None:
+    with pytest.raises(DataUnreadable, match=rf"^birds/7: {size[1]}x{size[0]} pixels are so long and narrow .* makes {grown} of them"):
+        view.apply(Untouchable(*size), "birds/7")
+
+
+@pytest.mark.parametrize(
+    ("view", "size"),
+    [(View(), (300, 90_000)), (View((224, 224), None, "squash"), (3_000_000, 2)), (View((40_000, 2), None, "none"), (2, 40_000)),
+     (View((224, 224), None), (9_460, 9_460)), (View((518, 518), 518), (8_000, 10_000))],
+)  # fmt: skip
+def test_long_and_large_images_that_fit_are_not_refused(view: View, size: tuple[int, int]) -> None:
+    view.refuse_long(size, "birds/7")
+
+
+def test_a_long_image_is_refused_under_a_memory_limit_by_its_id(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / "cat").mkdir()
+    Image.new("RGB", (2, 3_000_000)).save(tmp_path / "cat" / "long.png")
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    code = f"""
+import resource
+from robustvit.data.folder import folder
+from robustvit.evaluation.image_cache import ImageCache
+from robustvit.spec.view import View
+from pathlib import Path
+data = folder(Path({str(tmp_path)!r}))
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, {hard}))
+ImageCache(data, View(), folder=Path({str(tmp_path / "cache")!r})).ensure(1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "DataUnreadable: data 'folder': 1 of 1 images cannot be read: folder/cat/long.png: 3000000x2 pixels" in done.stderr

@@ -224,7 +224,7 @@ def _opened(job: _Job, path: str) -> np.ndarray:
     except OSError as error:
         raise DataUnreadable(f"{as_text(path)}: {error.strerror}") from error
     image = decode(content, as_text(path))
-    return image if job.view is None else np.asarray(job.view.apply(Image.fromarray(image)))
+    return image if job.view is None else np.asarray(job.view.apply(Image.fromarray(image), as_text(path)))
 
 
 def _corrupted(spec: Spec, batch: Batch, seed: int) -> Tensor:

@@ -121,7 +121,7 @@ class ImageCache:
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
                 image, digest = read_digested(self.data, position)
-                images[row] = np.asarray(self.view.apply(Image.fromarray(image)))
+                images[row] = np.asarray(self.view.apply(Image.fromarray(image), self.data.ids[position]))
             except DataUnreadable as error:
                 failures.append(str(error))
             else:
