@@ -174,6 +174,7 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]
         rows = read(files, names) if files else pd.DataFrame({"sample": pd.Series(dtype="str")})
     except StoreDamaged as error:
+        store.report_damage(error)
         return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
     rows = rows[_positions(files) < question.asked].reset_index(drop=True)
     whole = CellRows(

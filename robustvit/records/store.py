@@ -235,7 +235,7 @@ class Store:
             try:
                 found.append(read_manifest(path))
             except StoreDamaged as error:
-                self._report(error)
+                self.report_damage(error)
         return sorted(found, key=lambda manifest: (manifest.started, manifest.id))
 
     def write_environment(self, environment: dict[str, Any]) -> str:
@@ -252,10 +252,10 @@ class Store:
         try:
             return read_json(path) if path.is_file() else {}
         except StoreDamaged as error:
-            self._report(error)
+            self.report_damage(error)
             return {}
 
-    def _report(self, damage: StoreDamaged) -> None:
+    def report_damage(self, damage: StoreDamaged) -> None:
         """Logs, once, what is damaged and left out."""
         if str(damage) not in self._reported:
             self._reported.add(str(damage))

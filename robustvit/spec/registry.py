@@ -19,7 +19,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -135,12 +135,12 @@ def lookup(kind: str, name: str, where: str = "") -> Entry:
     Raises UnknownName with the nearest names, MissingExtra for an adapter whose library is not installed, CodeRefused for code where none
     may be named.
     """
-    known = entries(kind)
-    found = _named(known, name, where)
+    found = _named((kind,), name, where)
     if found is not None:
         return found
     if ":" in name:
         return _imported(kind, name, where)
+    known = entries(kind)
     elsewhere = [other for other in KINDS if other != kind and name in entries(other)]
     hint = f" That is the name of {_a(elsewhere[0])}." if elsewhere else nearest(name, known)
     raise UnknownName(f"{at_place(where)}no {kind} is called '{name}'.{hint} `robustvit list {PLURALS[kind]}` names all {len(known)}.")
@@ -148,29 +148,37 @@ def lookup(kind: str, name: str, where: str = "") -> Entry:
 
 def scenario_entry(name: str, where: str = "") -> Entry:
     """The corruption, attack, certificate or analysis called `name`. Raises what `lookup` does."""
-    known = {other: entry for kind in SCENARIOS for other, entry in entries(kind).items()}
-    found = _named(known, name, where)
+    found = _named(SCENARIOS, name, where)
     if found is not None:
         return found
     if ":" in name:
         return _imported("", name, where)
+    known = [other for kind in SCENARIOS for other in entries(kind)]
     raise UnknownName(
         f"{at_place(where)}no corruption, attack, certificate or analysis is called '{name}'.{nearest(name, known)} "
         f"`robustvit list corruptions` and `robustvit list attacks` name them."
     )
 
 
-def _named(known: dict[str, Entry], name: str, where: str) -> Entry | None:
-    """The plug-in of that name among those known, or what one of their adapters makes of it."""
+def _named(kinds: Sequence[str], name: str, where: str) -> Entry | None:
+    """The plug-in of that name among those of some kinds, or what one of their adapters makes of it."""
     family, slash, rest = name.partition("/")
-    if name in known and not known[name].adapter:
-        return known[name]
-    if family + slash not in known or not slash:
+    own = _registered(kinds, name)
+    if own is not None and not own.adapter:
+        return own
+    adapter = _registered(kinds, family + slash) if slash else None
+    if adapter is None:
         return None
     try:
-        return _made(known[family + slash], rest)
+        return _made(adapter, rest)
     except (MissingExtra, UnknownName) as error:
         raise type(error)(f"{at_place(where)}{error}") from error
+
+
+def _registered(kinds: Sequence[str], name: str) -> Entry | None:
+    """The entry of exactly that name, of the last of the kinds that has one."""
+    found = (_LIVE.get((kind, name)) or announced_entries().get((kind, name)) for kind in reversed(kinds))
+    return next(filter(None, found), None)
 
 
 @functools.cache

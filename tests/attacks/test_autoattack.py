@@ -180,7 +180,7 @@ def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path
         process.wait()
         assert len(files("killed")) >= link
     assert start("killed").wait() == 0
-    whole, killed = ([path.relative_to(tmp_path / name) for path in files(name)] for name in ("whole", "killed"))
+    whole, killed = ([(path.parent.name, path.name[:14]) for path in files(name)] for name in ("whole", "killed"))
     assert whole == killed
     for one, other in zip(files("whole"), files("killed"), strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(one), pd.read_parquet(other), check_exact=True)

@@ -134,3 +134,16 @@ def test_equal_predictions_with_other_bits_are_not_identical(make_store: Make, a
     store = make_store({("a", "clean", ""): rows})
     (row,) = diff(store, make_store({("a", "clean", ""): {**rows, "nll": rows["nll"] + 1e-6}}, name="new")).to_dict(orient="records")
     assert (row["changed"], row["equal"], row["verdict"]) == (0, False, "within chance")
+
+
+@pytest.mark.parametrize("damage", ["piece", "description"])
+def test_a_damaged_cell_is_named_once_and_the_others_are_compared(
+    make_store: Make, answered: Columns, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    store = make_store({(model, name, "1"): answered(cut(40, 0, 20)) for model in "ab" for name in ("fog", "snow")})
+    cell = store.cells()[0]
+    path = store.files(cell)[0].path if damage == "piece" else store.path / "cells" / cell / "cell.json"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    verdicts = [compare(store, "a", "b")["verdict"].tolist() for _ in range(2)]
+    assert sorted(verdicts[0]) == ["no difference shown", "no shared samples"]
+    assert [str(path) in record.message for record in caplog.records] == [True]

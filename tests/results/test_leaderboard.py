@@ -1,5 +1,6 @@
 """The leaderboard of stores whose predictions are known."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -9,13 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from robustvit.errors import StoreError, UnknownName
+from robustvit.records.cells import RowReader, stored_cells
 from robustvit.records.records import table
 from robustvit.records.store import Store
+from robustvit.results.cell_scores import MetricList, score_cells
 from robustvit.results.leaderboard import COLUMNS, leaderboard, read_csv
 from robustvit.results.summary import _variant_names, summary
+from robustvit.statistics.estimates import resolve_metric
+from robustvit.statistics.intervals import Resampler
 
 Make = Callable[..., Store]
 Columns = Callable[..., dict[str, Any]]
@@ -341,3 +347,19 @@ def test_attacks_that_differ_in_their_norm_or_steps_have_names_of_their_own() ->
         "replay of=pgd(norm=l2, steps=3) 2", "replay of=fgsm(norm=l2) 2",
     ]  # fmt: skip
     assert _variant_names(attacks[:1]) == ["pgd 4/255"]
+
+
+def test_scored_cells_hold_no_rows_in_memory(make_store: Make, answered: Columns) -> None:
+    """Neither those of complete cells nor those of failed ones: a view of no rows would hold the texts of all."""
+    n = 900
+    cells = {("m", "fog", str(level)): answered(right(n, 10)) for level in range(1, 6)}
+    store = make_store(cells, asked=n + 1)
+    store.fail(store.cells()[0], "out of memory")
+    metrics = {"made-up": MetricList([resolve_metric("top1")])}
+    gc.collect()
+    before = pa.total_allocated_bytes()
+    scored = score_cells(RowReader(store, {}), stored_cells(store), [], metrics=metrics, resampler=Resampler())
+    gc.collect()
+    assert pa.total_allocated_bytes() - before < 8 * n  # the ids of one cell are 14 bytes a row
+    assert [len(one.found.rows) for one in scored] == [0] * 5
+    assert "pred" in scored[0].found.rows

@@ -77,8 +77,8 @@ def generate(
     the result does not depend on order or workers. workers: processes beside this one. progress: called with (images done, all, the
     last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
-    root, paths = _images(Path(source))
     check_seed(seed)
+    root, paths = _images(Path(source))
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(job, Path(source))
     _refuse_twins(paths)
