@@ -106,7 +106,8 @@ def test_a_surrogate_may_be_any_address(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mine.yaml").write_text(
         SUITE.replace("[clean]", "[{transfer: {surrogate: 'mine_models:mine', attack: {fgsm: {eps: 4/255}}}}]")
     )
-    assert not rv.run(tmp_path / "mine.yaml", ["demo"], store=tmp_path / "s", settings=rv.Settings(limit=8)).failed
+    suite = rv.load_suite(tmp_path / "mine.yaml", allow_code=True)
+    assert not rv.run(suite, ["demo"], store=tmp_path / "s", settings=rv.Settings(limit=8)).failed
 
 
 def test_perturb_takes_chains_and_refuses_what_it_cannot_use() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from exact import images, linear, load_batch
-from robustvit.primitives.inference.keyed import JUDGEMENTS, chance, keyed_by
 from torch import Tensor
 from vits import made, vit
 
@@ -23,6 +22,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.keyed import JUDGEMENTS, chance, keyed_by
 from robustvit.primitives.model_card import Card
 from robustvit.primitives.reading import Reading
 from robustvit.primitives.scenario import parameters, scenario

@@ -182,7 +182,7 @@ def test_a_long_image_is_refused_under_a_memory_limit_by_its_id(tmp_path: Path) 
     code = f"""
 import resource
 from robustvit.data.folder import folder
-from robustvit.evaluation.image_cache import ImageCache
+from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.spec.view import View
 from pathlib import Path
 data = folder(Path({str(tmp_path)!r}))
