@@ -54,7 +54,19 @@ def layers(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Everything but docs and browser, a process for each core with one thread each."""
     installed(session, *TEST, *LIBRARIES)
-    words = ["pytest", "-q", "-n", "auto", "-m", "not browser", "--ignore", "tests/docs", "--timeout", "900", *session.posargs]
+    words = [
+        "pytest",
+        "-q",
+        "-n",
+        "auto",
+        "-m",
+        "not browser and not architectures",
+        "--ignore",
+        "tests/docs",
+        "--timeout",
+        "900",
+        *session.posargs,
+    ]
     session.run(*words, env={"OMP_NUM_THREADS": "1"})
 
 
@@ -62,7 +74,7 @@ def tests(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """The oldest dependencies that pyproject.toml promises (uv only)."""
     session.install("-q", "--resolution", "lowest-direct", ".", *TEST)
-    session.run("pytest", "-q", "-m", "not browser and not slow", *session.posargs)
+    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures", *session.posargs)
 
 
 @nox.session
@@ -84,6 +96,13 @@ def browser(session: nox.Session) -> None:
     """The report in headless Chromium; skipped with a reason where there is none."""
     installed(session, *TEST, *BROWSER)
     session.run("pytest", "-q", "-rs", "-m", "browser")
+
+
+@nox.session
+def architectures(session: nox.Session) -> None:
+    """The smallest variant of many architectures, with random weights, through suite quick: minutes."""
+    session.install("-q", ".[hf]", *TEST)
+    session.run("pytest", "-q", "-rs", "-n", "auto", "-m", "architectures", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -8,15 +8,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import safetensors
 import timm
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
+from robustvit.models.misfits import compare, explained
 from robustvit.models.preprocessing import Interpolation, Preprocessing, Share
-from robustvit.models.tensors import read_tensors
+from robustvit.models.tensors import Wish, read_tensors, refuse_pages
 from robustvit.models.timm import Classes, build, check_architecture, identity, parameters, preprocessing_of
 from robustvit.primitives.checkpoint import HEADER, About
 from robustvit.primitives.classifier import Classifier
@@ -24,16 +25,6 @@ from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
-
-_SHOWN = 3  # tensors of each kind that a message names
-
-
-class Misfit(NamedTuple):
-    """How the tensors of a file differ from those of a model, by name."""
-
-    missing: list[str]
-    unexpected: list[str]
-    reshaped: list[str]
 
 
 @model(name="file", source="a checkpoint on this machine")
@@ -47,11 +38,16 @@ def checkpoint_model(
     std: tuple[float, ...] | None = None,
     crop_pct: Share | None = None,
     interpolation: Interpolation | None = None,
+    key: str | None = None,
+    prefix: str | None = None,
+    ema: bool | None = None,
 ) -> Classifier:
     """A checkpoint in an architecture of timm: `file:mine.safetensors?arch=vit_small_patch16_224&mean=0.5&std=0.5`.
 
     path: .safetensors, or what torch.save wrote (weights only: a file that needs more is refused). The usual nests (`state_dict`,
-    `model`, averaged weights first) and prefixes (`module.`) are removed; half precision becomes float32. arch, num_classes, kwargs,
+    `model`) and prefixes (`module.`) are removed; half precision becomes float32. key: where in the file the weights are (`teacher`).
+    prefix: only tensors whose names begin so (`backbone.`). ema: averaged weights or plain ones; default averaged ones where there are any,
+    which the card says. arch, num_classes, kwargs,
     mean, std: default those of the entry "robustvit" in a safetensors header, and then those of the architecture's own configuration.
     Raises WeightsUnavailable for no file, CheckpointMismatch where the tensors do not fit, ModelError for a file that cannot be read.
     """
@@ -59,21 +55,23 @@ def checkpoint_model(
     about = _merged(read_about(file), file, arch, num_classes, kwargs)
     check_architecture(about.arch)
     built = build(about.arch, about.num_classes, about.kwargs)
-    load_tensors(built, read_tensors(file), file.name)
+    found = read_tensors(file, Wish(key, prefix, ema))
+    load_tensors(built, found.tensors, file.name)
     inputs = _preprocessing(built, about, mean, std, crop_pct, interpolation)
     address = Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std)
-    label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation))
+    label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation, key=key, prefix=prefix, ema=ema))
     card = Card(
         label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, inputs), fingerprint=fingerprint(built),
         weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built), classes=about.classes,
-        notes=_notes(about, mean, std, crop_pct),
+        notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
     )  # fmt: skip
     return inputs.classifier(built, card)
 
 
 def existing(file: Path) -> Path:
-    """The file itself. Raises WeightsUnavailable, with the nearest name in its folder, unless it exists."""
+    """The file itself. Raises WeightsUnavailable, with the nearest name in its folder, unless it exists; ModelError for a web page."""
     if file.is_file():
+        refuse_pages(file)
         return file
     if file.is_dir():
         raise WeightsUnavailable(f"{file} is a folder; a checkpoint is one file, such as {file / 'model.safetensors'}.")
@@ -109,16 +107,9 @@ def load_tensors(built: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
     if any(misfit):
         filtered = _filtered(built, tensors)
         if any(compare(wanted, filtered)) or not _same_numbers(tensors, filtered):
-            raise CheckpointMismatch(_explained(misfit, wanted, tensors, built, name))
+            raise CheckpointMismatch(explained(misfit, tensors, built, name))
         tensors = filtered
     built.load_state_dict(tensors, strict=False)
-
-
-def compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misfit:
-    """The names that only one side has, or that differ in shape. Counters of batches, which no evaluation uses, may be missing."""
-    missing = [key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")]
-    reshaped = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
-    return Misfit(missing, [key for key in tensors if key not in wanted], reshaped)
 
 
 def _checked(about: About) -> About:
@@ -186,36 +177,3 @@ def _same_numbers(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> 
 
 def _numbers(sizes: Counter[int]) -> int:
     return sum(size * count for size, count in sizes.items())
-
-
-def _explained(misfit: Misfit, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], built: nn.Module, name: str) -> str:
-    shapes = [f"{key} is {tuple(tensors[key].shape)}, the model's {tuple(wanted[key].shape)}" for key in misfit.reshaped]
-    parts = [
-        _counted(misfit.missing, "missing from it", ", "),
-        _counted(misfit.unexpected, "unknown to the model", ", "),
-        _counted(shapes, "of another shape", "; "),
-    ]
-    problems = "; ".join(part for part in parts if part)
-    architecture = built.pretrained_cfg.get("architecture")  # type: ignore[union-attr, operator]
-    return f"{name} does not fit {type(built).__name__} '{architecture}': {problems}. {_way_out(misfit, tensors, built)}"
-
-
-def _counted(names: list[str], what: str, joint: str) -> str:
-    if not names:
-        return ""
-    rest = f"{joint}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what} ({joint.join(names[:_SHOWN])}{rest})"
-
-
-def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module) -> str:
-    head = built.pretrained_cfg.get("classifier")  # type: ignore[union-attr, operator]
-    heads = (head,) if isinstance(head, str) else tuple(head or ())
-    outputs = {tensors[key].shape[0] for key in misfit.reshaped if key.rpartition(".")[0] in heads}
-    if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):
-        return f"Its head has {outputs.pop()} classes: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
-    if "pos_embed" in misfit.reshaped and len(misfit.reshaped) == 1:
-        return (
-            "Its position embedding is for another image size: give kwargs=img_size= the size it was trained at, or, for other "
-            "sizes, kwargs=dynamic_img_size=true and --img-size."
-        )
-    return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."

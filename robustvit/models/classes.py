@@ -19,10 +19,14 @@ def classes_of_labels(labels: Any) -> tuple[str, ...]:
 
 
 def classes_of_timm(built: nn.Module) -> tuple[str, ...]:
-    """Those of a pretrained model of timm: of its configuration (`label_names`), or the wnids of the ImageNet that has as many classes."""
+    """Those of a pretrained model of timm: of its configuration (`label_names`), or the wnids of the ImageNet that has as many classes.
+
+    Of weights that others put on the hub, only the number is known otherwise, and that is no proof.
+    """
     config: Any = getattr(built, "pretrained_cfg", None) or {}
     named = classes_of_labels(config.get("label_names"))
-    subset = None if named else infer_imagenet_subset(built)
+    own = str(config.get("hf_hub_id") or "timm/").startswith("timm/")
+    subset = infer_imagenet_subset(built) if own and not named else None
     return tuple(ImageNetInfo(subset).label_names()) if subset else named  # type: ignore[no-untyped-call]
 
 

@@ -125,7 +125,8 @@ def _preprocessing(
     merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}
     chosen = {"crop_pct": crop_pct, "interpolation": interpolation}
     merged |= {key: value for key, value in chosen.items() if value is not None}
-    return Preprocessing(channels(found["mean"], ()), channels(found["std"], ()), View.of_timm(merged))
+    count = int(config["input_size"][0]) if "input_size" in config else max(3, len(tuple(found["mean"] or ())))
+    return Preprocessing(channels(found["mean"], (), count), channels(found["std"], (), count), View.of_timm(merged))
 
 
 def _config(built: nn.Module) -> dict[str, Any]:

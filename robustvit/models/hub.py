@@ -7,9 +7,11 @@ import urllib.request
 from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
+from timm.models import load_model_config_from_hf
 
-from robustvit.errors import WeightsUnavailable
+from robustvit.errors import ModelError, WeightsUnavailable
 
+TIMM = "hf-hub:"  # how addresses of timm's models on the hub begin
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _TIMEOUT = 10.0  # seconds; the hub's own client tries for most of a minute before it gives up
 
@@ -29,6 +31,24 @@ def cached_weights(arch: str, config: dict[str, Any]) -> dict[str, Any] | None:
             return {"file": path}
     require_hub(f"the pretrained weights of '{arch}' ({repository})", "Give them with --checkpoint PATH, or download")
     return None
+
+
+def config_of(address: str) -> dict[str, Any]:
+    """timm's configuration of a model on the hub, `hf-hub:ORG/NAME`, out of the cache where it is there.
+
+    Raises WeightsUnavailable where it is neither here nor there, ModelError for a repository that holds no model of timm.
+    """
+    repository = address.removeprefix(TIMM)
+    name, _, revision = repository.partition("@")
+    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision or None), str):
+        require_hub(f"the files of '{address}'")
+    try:
+        config, _, _ = load_model_config_from_hf(repository)
+    except OSError as error:
+        raise WeightsUnavailable(f"'{address}' is not available: {first_line(error)}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"'{address}' holds no model of timm. A classifier of transformers is written hf/{repository}.") from error
+    return dict(config)
 
 
 def require_hub(what: str, way_out: str = "Download") -> None:

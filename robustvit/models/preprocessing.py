@@ -31,9 +31,13 @@ class Preprocessing(NamedTuple):
         return Classifier(owned(built), mean=self.mean, std=self.std, view=self.view, card=card)
 
 
-def channels(given: Sequence[float] | None, default: Sequence[float]) -> tuple[float, ...]:
-    """Three numbers: those given (one is used for all three), or the default. Raises BadParameter for any other number of them."""
+def channels(given: Sequence[float] | None, default: Sequence[float], count: int = 3) -> tuple[float, ...]:
+    """A number for each of `count` channels: those given or the default, where one, or several that are equal, do for all.
+
+    Raises BadParameter for any other number of them.
+    """
     values = tuple(float(value) for value in (default if given is None else given))
-    if len(values) not in (1, 3) or not all(math.isfinite(value) for value in values):
-        raise BadParameter(f"mean and std take a number, or three; got {list(values)}.")
-    return values * (3 // len(values))
+    alike = values[:1] * count if len(set(values)) == 1 else values
+    if len(alike) != count or not all(math.isfinite(value) for value in values):
+        raise BadParameter(f"mean and std take a number, or one for each of {count} channels; got {list(values)}.")
+    return alike

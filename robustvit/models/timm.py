@@ -36,7 +36,7 @@ CITATION = """@misc{rw2019timm,
 _HEADLESS = "'{arch}' gives features, not logits: it has no classifier. Give weights with a head by --checkpoint PATH and num_classes."
 _SEED = 0  # of weights=random; any fixed number will do
 _NOT_KWARGS = frozenset({
-    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "in_chans", "features_only",
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "features_only",
     "scriptable", "exportable", "no_jit",
 })  # fmt: skip
 
@@ -55,12 +55,14 @@ def timm_model(
 ) -> Classifier:
     """A model of timm by its name, with or without a tag: `vit_base_patch16_224.augreg2_in21k_ft_in1k`. The resolved tag is recorded.
 
-    arch: timm's name or an alias. weights: `random` initialises with a fixed seed and marks the model's rows. kwargs: arguments of
-    timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct, interpolation: default the model's own configuration.
+    arch: timm's name or an alias, or `hf-hub:ORG/NAME`, a model of timm that somebody put on the hub. weights: `random` initialises with a
+    fixed seed and marks the model's rows. kwargs: arguments of timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct,
+    interpolation: default the model's own configuration.
     Raises UnknownName, or WeightsUnavailable where the weights are neither cached nor downloadable; random ones never take their place.
     """
     arch = ALIASES.get(arch, arch)
-    check_architecture(arch)
+    if not arch.startswith(hub.TIMM):
+        check_architecture(arch)
     built = pretrained(arch, num_classes, kwargs) if weights == "pretrained" else random(arch, num_classes, kwargs)
     inputs = preprocessing_of(built, kwargs, mean, std, crop_pct, interpolation)
     address = Spec("timm").with_params(arch=arch, num_classes=num_classes, kwargs=write_kwargs(parse_kwargs(kwargs)), mean=mean, std=std)
@@ -85,7 +87,7 @@ def check_architecture(arch: str) -> None:
 
 def pretrained(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
     """The architecture with its pretrained weights. Raises WeightsUnavailable or CheckpointMismatch; its head is never re-initialised."""
-    config = blank_config(arch)
+    config = hub.config_of(arch) if arch.startswith(hub.TIMM) else blank_config(arch)
     outputs = config.get("num_classes")
     if outputs == 0:
         raise ModelError(_HEADLESS.format(arch=arch))
@@ -159,7 +161,8 @@ def preprocessing_of(
         config["input_size"] = (3, size, size)
     config["crop_pct"] = crop_pct or config["crop_pct"]
     config["interpolation"] = interpolation or config["interpolation"]
-    return Preprocessing(channels(mean, config["mean"]), channels(std, config["std"]), View.of_timm(config))
+    count = int(parse_kwargs(kwargs).get("in_chans") or 3)
+    return Preprocessing(channels(mean, config["mean"], count), channels(std, config["std"], count), View.of_timm(config))
 
 
 def identity(arch: str, built: nn.Module, kwargs: str, inputs: Preprocessing, **more: str) -> Spec:

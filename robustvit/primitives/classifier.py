@@ -17,7 +17,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import check_pixels, pixels
-from robustvit.primitives.shared_weights import evaluated
+from robustvit.primitives.shared_weights import arithmetic_of, evaluated
 from robustvit.spec.view import View
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,8 +54,8 @@ class Classifier(nn.Module):
         super().__init__()
         if not mean or len(mean) != len(std) or min(std) <= 0:
             raise BadParameter(f"mean and std take a number for each channel, equally many, with std > 0; got mean {mean}, std {std}.")
+        exact = arithmetic_of(model, card.label)
         self.model = evaluated(model, card.label)
-        exact = _arithmetic_of(model, card.label)
         self.register_buffer("mean", torch.tensor(mean, dtype=exact).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=exact).view(1, -1, 1, 1), persistent=False)
         self.view = view
@@ -215,17 +215,6 @@ class Classifier(nn.Module):
         """Sets its name in tables; returns itself."""
         self.card = replace(self.card, label=label)
         return self
-
-
-def _arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
-    """float64 for a model whose weights are, else float32. Raises ModelError for weights in half precision, which `precision` is for."""
-    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    half = dtypes & {torch.float16, torch.bfloat16}
-    if half:
-        raise ModelError(
-            f"model '{label}' has weights of {half.pop()}; give them as float32 (`.float()`) and set --precision float16 or bfloat16."
-        )
-    return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
 def of_classes(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustvit.errors import ModelError
@@ -35,6 +36,26 @@ def owned(module: nn.Module) -> nn.Module:
     module.eval().requires_grad_(False)
     setattr(module, _OURS, True)
     return module
+
+
+def arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
+    """float64 for a model whose weights are, else float32.
+
+    Raises ModelError for weights in half precision, which `precision` is for, and for weights without numbers.
+    """
+    empty = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if empty:
+        raise ModelError(
+            f"model '{label}': {len(empty)} of its parameters have no numbers, being on the meta device (first {empty[0]}). Load its "
+            "weights first, by load_state_dict(…, assign=True)."
+        )
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    half = dtypes & {torch.float16, torch.bfloat16}
+    if half:
+        raise ModelError(
+            f"model '{label}' has weights of {half.pop()}; give them as float32 (`.float()`) and set --precision float16 or bfloat16."
+        )
+    return torch.float64 if torch.float64 in dtypes else torch.float32
 
 
 def _in_training(module: nn.Module) -> bool:

@@ -1,7 +1,8 @@
 """Parses the addresses of models to Specs: `vit_b16`, `file:mine.safetensors?arch=vit_small_patch16_224`, `hf/ORG/NAME`.
 
     address  = subject [ "?" key=value { "&" key=value } ]
-    subject  = alias | registered model | timm name [ ".tag" ] | "hf/" NAME | "file:" PATH | package.module:factory
+    subject  = alias | registered model | timm name [ ".tag" ] | "timm/" NAME | "hf-hub:" ORG/NAME | "hf/" NAME | "file:" PATH
+             | package.module:factory
 
 Nothing is loaded here: whether an architecture exists and its weights are available is checked when the model is loaded.
 """
@@ -52,9 +53,13 @@ ALIASES = {
     "xcit_t12": "xcit_tiny_12_p16_224",
 }
 
-_FORMS = "an alias (vit_b16), a timm name, a registered model (demo), hf/ORG/NAME, file:PATH?arch=NAME or package.module:factory"
+_FORMS = (
+    "an alias (vit_b16), a timm name, a registered model (demo), hf/ORG/NAME, hf-hub:ORG/NAME (of timm), file:PATH?arch=NAME or "
+    "package.module:factory"
+)
+_HUB_OF_TIMM = ("hf-hub:timm/", "timm/")  # as the hub writes the names of timm's own models
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt")
-_CHANNELS = Hint("a number, or three separated by commas", base="float", sequence=True)
+_CHANNELS = Hint("a number, or one for each channel separated by commas", base="float", sequence=True)
 
 Argument = bool | int | float | str | None
 
@@ -123,6 +128,11 @@ def unknown_model(name: str, architectures: Iterable[str]) -> UnknownName:
 def _subject(subject: str, text: str) -> Spec:
     if subject in ALIASES:
         return Spec("timm", (("arch", ALIASES[subject]),))
+    own = next((subject.removeprefix(hub) for hub in _HUB_OF_TIMM if subject.startswith(hub)), "")
+    if own:
+        return Spec("timm", (("arch", own),))
+    if re.fullmatch(r"hf-hub:[\w.-]+/[\w.-]+(@[\w.-]+)?", subject):
+        return Spec("timm", (("arch", subject),))
     if subject.startswith("hf/") and len(subject) > 3:
         return Spec("hf", (("name", subject[3:]),))
     if subject.startswith("file:") and len(subject) > 5:
@@ -159,9 +169,7 @@ def _value(key: str, value: str, text: str) -> Value:
 
 def _channels(key: str, value: str, text: str) -> Value:
     parts = tuple(part.strip() for part in value.split(","))
-    if len(parts) not in (1, 3):
-        raise BadParameter(f"{key} in the address '{text}' has {len(parts)} numbers; it takes {_CHANNELS.text}.")
-    return coerce(parts * (3 // len(parts)), _CHANNELS, f"{key} in the address '{text}'")
+    return coerce(parts * 3 if len(parts) == 1 else parts, _CHANNELS, f"{key} in the address '{text}'")
 
 
 def _with_checkpoint(spec: Spec, checkpoint: Path, text: str) -> Spec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from vits import SIDE, TILE, vit
 
+import robustvit as rv
 from robustvit.data.formats.arrays import array_dataset
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
@@ -89,3 +91,25 @@ def test_the_attack_leaves_float32_images_of_the_models_shape(entry: Entry, norm
     assert outcome.images is not None
     assert (outcome.images.dtype, outcome.images.shape) == (torch.float32, batch.images.shape)
     assert bool(torch.isfinite(target(outcome.images)).all())
+
+
+SUITE = """
+name: two
+title: Two classes
+data: digits
+scenarios: [clean, {gaussian_noise: {severity: 3}}, {pgd: {eps: 8/255, steps: 3}}, {apgd_ce: {eps: 8/255, steps: 3}}]
+metrics: [top1, nll, ece, robust_accuracy, attack_success]
+"""
+
+
+@pytest.mark.parametrize("kind", ["one logit", "two classes"])
+def test_two_classes_go_through_scenarios_and_metrics(kind: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, SIDE, SIDE, 3), np.uint8)
+    data = array_dataset("coin", images, [0, 1] * 3, ids=list("abcdef"), classes=("tails", "heads"))
+    (tmp_path / "two.yaml").write_text(SUITE)
+    summary = rv.run(tmp_path / "two.yaml", models=[model(kind)], data=data, store=tmp_path / "store")
+    board = rv.leaderboard(tmp_path / "store")
+    assert not summary.failed
+    assert set(board.status) == {"complete"}
+    assert {"top1", "nll", "ece", "robust_accuracy", "attack_success"} <= set(board.metric)
+    assert bool(np.isfinite(board.value.astype(float)).all())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 
 import pytest
 import timm
@@ -214,3 +215,86 @@ def test_what_the_trainer_saves_is_loaded_by_its_path(tmp_path, module):
     model = load(f"file:{tmp_path / 'a.safetensors'}")
     assert model.card.fingerprint == fingerprint(module)
     assert (model.card.notes["accuracy"], model.card.notes["command"]) == (0.5, "robustvit train")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<!DOCTYPE html><html>log in</html>", "a saved web page"),
+        (b"\n <html><head>", "a saved web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a pointer of Git LFS.*git lfs pull"),
+        (b"<?xml version='1.0'?><Error>", "an XML page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_downloaded_in_place_of_a_checkpoint_is_named(tmp_path, content, reason, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=reason):
+        load(f"file:{tmp_path / name}?{ASK}")
+
+
+def test_several_models_in_a_file_are_chosen_by_key(saved, module):
+    other = {key: value + 1 for key, value in module.state_dict().items()}
+    address = saved("a.pth", {"student": other, "teacher": module.state_dict(), "epoch": 3})
+    with pytest.raises(ModelError, match=r"mappings under student, teacher: say which by \?key=teacher"):
+        load(address)
+    assert load(f"{address}&key=teacher").card.fingerprint == fingerprint(module)
+    with pytest.raises(BadParameter, match=r"nothing at key=teachers. Did you mean 'teacher'"):
+        load(f"{address}&key=teachers")
+
+
+def test_a_key_may_lead_deeper_and_an_unusual_nest_is_named(saved, module):
+    address = saved("a.pth", {"params": {"net_g": module.state_dict()}})
+    with pytest.raises(ModelError, match=r"\?key=params"):
+        load(address)
+    assert load(f"{address}&key=params.net_g").card.fingerprint == fingerprint(module)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.model.", "backbone.", "encoder.vit."])
+def test_a_prefix_of_most_names_is_named_and_can_be_given(saved, module, prefix):
+    state = {prefix + key: value for key, value in module.state_dict().items()} | {"criterion.weight": torch.ones(7)}
+    address = saved("a.pth", {"state_dict": state})
+    with pytest.raises(CheckpointMismatch, match=rf"begin with '{prefix}': add prefix={prefix}\.".replace("..", r"\..")):
+        load(address)
+    for written in (prefix, prefix[:-1]):
+        assert load(f"{address}&prefix={written}").card.fingerprint == fingerprint(module)
+    with pytest.raises(BadParameter, match=r"no tensor that begins with 'head\.of\.'"):
+        load(f"{address}&prefix=head.of")
+
+
+@pytest.mark.parametrize(("mean", "std"), [("mu", "sigma"), ("module.normalizer.new_mean", "module.normalizer.new_std")])
+def test_a_normaliser_beside_the_model_is_part_of_the_advice(saved, module, mean, std):
+    state = {f"module.model.{key}": value for key, value in module.state_dict().items()}
+    beside = {mean: torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1), std: torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)}
+    wanted = "prefix=module.model." if mean == "mu" else "prefix=model."  # a prefix of all names is removed first
+    with pytest.raises(CheckpointMismatch, match=re.escape(f"{wanted}&mean=0.1,0.2,0.3&std=0.4,0.5,0.6")):
+        load(saved("a.pth", state | beside))
+
+
+def test_averaged_weights_are_chosen_visibly_and_can_be_refused(saved, module, caplog):
+    other = {key: value + 1 for key, value in module.state_dict().items()}
+    address = saved("a.pth", {"state_dict": other, "state_dict_ema": module.state_dict()})
+    averaged = load(address).card
+    assert averaged.notes["weights"] == "averaged weights (state_dict_ema); the file holds plain ones too (state_dict): ?ema=false"
+    assert "a.pth: averaged weights (state_dict_ema)" in caplog.text
+    assert load(f"{address}&ema=true").card.fingerprint == averaged.fingerprint
+    plain = load(f"{address}&ema=false").card
+    assert plain.fingerprint != averaged.fingerprint
+    assert plain.notes["weights"] == "plain weights (state_dict)"
+    with pytest.raises(BadParameter, match="holds no averaged weights"):
+        load(saved("b.pth", {"state_dict": other}) + "&ema=true")
+
+
+def test_a_pooled_normalisation_names_the_way_of_pooling(saved):
+    with torch.random.fork_rng():
+        pooled = timm.create_model("vit_tiny_patch16_224", num_classes=7, global_pool="avg", **SHAPE)
+    address = saved("a.pth", pooled.state_dict())
+    with pytest.raises(CheckpointMismatch, match="kwargs=global_pool=avg"):
+        load(address)
+    assert load(address.replace("kwargs=", "kwargs=global_pool=avg,")).card.fingerprint == fingerprint(pooled)
+
+
+def test_whole_numbers_without_a_scale_are_refused(saved, module):
+    state = {key: (value * 100).to(torch.int8) if key == "head.weight" else value for key, value in module.state_dict().items()}
+    with pytest.raises(CheckpointMismatch, match=r"of whole numbers \(head.weight is int8\). They are quantised"):
+        load(saved("a.safetensors", state))

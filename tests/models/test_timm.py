@@ -14,6 +14,7 @@ from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, Unkno
 from robustvit.models import hub
 from robustvit.models.timm import timm_model
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
@@ -159,7 +160,7 @@ def test_a_layer_that_timm_does_not_know_is_refused_with_the_spelling():
     load("vit_ti16?weights=random&kwargs=act_layer=relu6,norm_layer=layernorm,depth=1")
 
 
-@pytest.mark.parametrize("kwargs", ["pretrained=true", "checkpoint_path=a.pth", "num_classes=3", "in_chans=1"])
+@pytest.mark.parametrize("kwargs", ["pretrained=true", "checkpoint_path=a.pth", "num_classes=3"])
 def test_arguments_that_robustvit_sets_are_refused(kwargs):
     with pytest.raises(BadParameter, match="robustvit sets it"):
         load(f"vit_ti16?weights=random&kwargs={kwargs}")
@@ -175,3 +176,26 @@ def test_a_server_that_refuses_responds_all_the_same(monkeypatch):
 
 def test_no_server_does_not_respond():
     assert not hub.responds("http://127.0.0.1:9")
+
+
+def test_a_model_of_timm_on_the_hub_is_loaded_from_the_cache(tmp_path, monkeypatch):
+    built = timm.create_model("resnet10t", num_classes=2)
+    snapshot = tmp_path / "models--me--mine" / "snapshots" / ("0" * 40)
+    timm.models.save_for_hf(built, snapshot, model_config={"label_names": ["cat", "dog"]})
+    (tmp_path / "models--me--mine" / "refs").mkdir()
+    (tmp_path / "models--me--mine" / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    model = load("hf-hub:me/mine")
+    assert model.card.fingerprint == fingerprint(built)
+    assert (model.outputs, model.card.classes) == (2, ("cat", "dog"))
+    with pytest.raises(WeightsUnavailable, match="'hf-hub:me/yours' are not in the Hugging Face cache"):
+        load("hf-hub:me/yours")
+
+
+def test_a_model_of_one_channel_has_one_mean(tmp_path):
+    model = load("resnet10t?weights=random&mean=0.1&std=0.3&kwargs=in_chans=1")
+    assert (model.channels, model.mean.flatten().tolist()) == (1, [pytest.approx(0.1)])
+    assert model(torch.rand(1, 1, *model.size)).shape == (1, 1000)
+    with pytest.raises(BadParameter, match="one for each of 1 channels"):
+        load("resnet10t?weights=random&kwargs=in_chans=1")

@@ -386,3 +386,10 @@ def test_reentrant_checkpointing_is_the_reason_why_an_attack_fails() -> None:
     model, pixels = wrap(Recomputing()), images(2)
     with pytest.raises(ModelError, match="use_reentrant=False"):
         rv.perturb(model, pixels, model(pixels).argmax(dim=1), "pgd", eps="4/255")
+
+
+def test_a_module_without_numbers_is_refused() -> None:
+    with torch.device("meta"):
+        module = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+    with pytest.raises(ModelError, match=r"2 of its parameters have no numbers.*first 1.weight"):
+        Classifier(module, mean=(0.5,) * 3, std=(0.5,) * 3, view=View((8, 8), 8), card=wrap(linear()).card)

@@ -106,7 +106,7 @@ def test_the_error_for_a_bare_path_shows_how_to_write_it(text):
         parse_model(text)
 
 
-@pytest.mark.parametrize("query", ["weights", "=3", "mean=1,2", "mean=a", "kwargs=depth", "kwargs=a-b=3", "a=1&a=2", "kwargs=a=1,a=2"])
+@pytest.mark.parametrize("query", ["weights", "=3", "mean=a", "kwargs=depth", "kwargs=a-b=3", "a=1&a=2", "kwargs=a=1,a=2"])
 def test_a_malformed_query_is_refused(query):
     with pytest.raises(BadParameter):
         parse_model(f"vit_b16?{query}")
@@ -135,3 +135,13 @@ def test_reading_an_address_imports_neither_torch_nor_timm():
 
 def test_a_registered_model_is_named_by_its_own_name():
     assert parse_model("timm?arch=vit_b16") == parse_model("vit_b16")
+
+
+def test_addresses_as_the_hub_writes_them():
+    own = parse_model("vit_base_patch16_224.augreg2_in21k_ft_in1k")
+    assert parse_model("timm/vit_base_patch16_224.augreg2_in21k_ft_in1k") == own
+    assert parse_model("hf-hub:timm/vit_base_patch16_224.augreg2_in21k_ft_in1k") == own
+    assert parse_model("hf-hub:me/mine?crop_pct=1").get("arch") == "hf-hub:me/mine"
+    assert write_model(parse_model("hf-hub:me/mine")) == "hf-hub:me/mine"
+    with pytest.raises(BadParameter, match="hf-hub:ORG/NAME"):
+        parse_model("hf-hub:mine")
