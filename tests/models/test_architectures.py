@@ -22,6 +22,7 @@ TIMM = (
     "swin_tiny_patch4_window7_224", "tiny_vit_5m_224", "twins_pcpvt_small", "twins_svt_small", "vit_small_patch14_dinov2",
     "vit_small_patch14_reg4_dinov2", "vit_small_patch16_rope_224", "vit_small_patch32_224", "vit_tiny_patch16_224",
 )  # fmt: skip
+SMALLER = {"vit_small_patch14_dinov2": "img_size=112", "vit_small_patch14_reg4_dinov2": "img_size=112"}  # of 518 px otherwise
 _PLAIN = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 HUGGING_FACE = {  # class of configuration: what makes it small
     "BeitConfig": _PLAIN | {"intermediate_size": 64},
@@ -50,7 +51,7 @@ def assert_it_answers_quick(address: str, store: Path) -> None:
 
 @pytest.mark.parametrize("arch", TIMM)
 def test_an_architecture_of_timm_answers_suite_quick(arch: str, tmp_path: Path) -> None:
-    assert_it_answers_quick(f"{arch}?weights=random&num_classes=10", tmp_path / "store")
+    assert_it_answers_quick(f"{arch}?weights=random&num_classes=10&kwargs={SMALLER.get(arch, '')}", tmp_path / "store")
 
 
 @pytest.mark.parametrize("name", HUGGING_FACE)
