@@ -24,6 +24,11 @@ class UpsampledClassifier(Classifier):
         self.host = host
         self.gradient = host.gradient
 
+    @property
+    def outputs(self) -> int:
+        """The number of logits of its host."""
+        return self.host.outputs
+
     def bound(self, draws: Draws) -> Classifier:
         """The same upsampling before its host bound to the draws."""
         host = self.host.bound(draws)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from robustvit.errors import StoreError, few, nearest
+from robustvit.errors import StoreDamaged, StoreError, few, nearest
 from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
@@ -110,8 +110,10 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
 
 
 def _edition(store: Store, cell: StoredCell) -> Edition:
-    known = store.knows(cell.question.cell)
-    return Edition.of(store.describe(cell.question.cell) if known else {}, cell.data)
+    try:
+        return Edition.of(store.describe(cell.question.cell) if store.knows(cell.question.cell) else {}, cell.data)
+    except StoreDamaged:  # its rows are not read either, and the damage is named there
+        return Edition()
 
 
 def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:

@@ -9,7 +9,7 @@ from exact import Stepped, classifier, images, linear
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.errors import GradientAbsent, RobustvitError
+from robustvit.errors import GradientAbsent, ModelError, RobustvitError
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
@@ -42,11 +42,29 @@ def test_an_attack_that_asks_for_none_does_not_mind() -> None:
     assert set(outcome.columns["gradient"].tolist()) == {GRADIENTS.index("not used")}
 
 
-def test_a_model_of_dynamic_integers_is_not_called_robust(tmp_path: Path) -> None:
+class Rounded(nn.Module):
+    """A module whose inputs are rounded to integers of a fixed scale: its gradients are zero."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net((images * 32).round() / 32)
+
+
+def test_a_model_of_integers_that_are_scaled_by_the_batch_is_refused(tmp_path: Path) -> None:
     demo = rv.load_model("demo")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         demo.model = torch.ao.quantization.quantize_dynamic(demo.model, {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(ModelError, match=r"an image alone than among others .* the scale of dynamic quantisation"):
+        rv.run("quick", [demo], store=tmp_path / "s", limit=8)
+
+
+def test_a_model_of_integers_is_not_called_robust(tmp_path: Path) -> None:
+    demo = rv.load_model("demo")
+    demo.model = Rounded(demo.model)
     suite = tmp_path / "mine.yaml"
     suite.write_text(
         "name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {pgd: {eps: 2/255, steps: 3}}]\nmetrics: [top1, robust_accuracy]\n"

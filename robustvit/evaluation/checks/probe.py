@@ -60,8 +60,9 @@ def probe(model: Classifier, batch: Batch, seed: int = 0) -> Outputs:
     if apart > _ROUNDING:
         raise ModelError(
             f"model '{model.card.label}' gives other logits for an image alone than among others ({apart:.2g} apart, relative to the "
-            "largest): something in it computes over the rows of a batch, such as batch statistics, so that its numbers would depend on "
-            "--batch-size. Let it use statistics that were fixed in training (`eval()`, track_running_stats=True)."
+            "largest): something in it computes over the rows of a batch, such as batch statistics or the scale of dynamic quantisation, "
+            "so that its numbers would depend on --batch-size. Let it use what was fixed in training (`eval()`, track_running_stats=True, "
+            "static quantisation), or compute it for each row."
         )
     return outputs_of(first)
 
