@@ -9,6 +9,7 @@ from robustvit.evaluation.evaluate import evaluate
 from robustvit.evaluation.prediction import check_seen
 from robustvit.primitives.batch import Batch, Traits
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, prediction_columns
@@ -154,13 +155,14 @@ def test_a_deterministic_model_has_no_columns_of_draws() -> None:
 
 
 def test_a_model_of_one_class_is_not_attacked() -> None:
-    class One(nn.Module):
+    class Two(nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            return pixels.flatten(1)[:, :1]
+            return pixels.flatten(1)[:, :2]
 
+    one = ReadClassifier(classifier(Two()), Reading("one", 1, (0,)))
     for name in ("fab", "fab_t", "pgd"):
         entry = scenario_entry(name)
         spec = bind(entry, parse({name: {"eps": 0.1}})[0])
         batch = Batch(images(2), torch.tensor([0, 0]), ("a", "b"))
         with pytest.raises(ModelError, match=f"attack '{name}': model 'exact' has 1 class, so that nothing can be misclassified"):
-            scenario(entry, spec)(classifier(One()), batch, Draws(0, "x", batch.ids))
+            scenario(entry, spec)(one, batch, Draws(0, "x", batch.ids))

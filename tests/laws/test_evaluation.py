@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from robustvit.errors import UsageError
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.time_budget import Deadline
-from robustvit.records.records import read
+from robustvit.records.records import read as read_rows
 from robustvit.records.records_file import RecordsFile
 from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
@@ -50,7 +52,7 @@ def suite(tmp_path: Path) -> Suite:
 
 def tables(store: Path) -> dict[str, pd.DataFrame]:
     place = Store(store)
-    return {cell: read(place.files(cell)) for cell in place.cells()}
+    return {cell: read_rows(place.files(cell)) for cell in place.cells()}
 
 
 def same(a: dict[str, pd.DataFrame], b: dict[str, pd.DataFrame]) -> bool:
@@ -130,7 +132,14 @@ def test_logits_are_kept_of_what_predicts_and_a_second_run_reads_none_of_them(tm
     (tmp_path / "c.yaml").write_text(TEXT.replace("- fog: {severity: 3}", "- gaussian: {sigma: 0.25, selection: 2, samples: 4}"))
     suite = read_suite(tmp_path / "c.yaml", "c.yaml")
     first = runner.run(suite, [SMALL], store=tmp_path / "s", limit=3, keep=("logits",))
-    monkeypatch.setattr(RecordsFile, "read", lambda file, columns=None: pytest.fail("rows were read"))
+    inner = RecordsFile.read
+
+    def read(file: RecordsFile, columns: Sequence[str] | None = None) -> pa.Table:
+        assert columns is not None
+        assert "logits" not in columns
+        return inner(file, columns)
+
+    monkeypatch.setattr(RecordsFile, "read", read)
     second = runner.run(suite, [SMALL], store=tmp_path / "s", limit=3, keep=("logits",))
     assert (first.failed, second.computed, second.complete) == ({}, 0, 6)
 

@@ -35,11 +35,13 @@ def take_over(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker: 
     if artifact is not None and store.artifact(artifact) is None and (fitted := store.artifact(artifact_id(former))) is not None:
         store.keep_artifact(artifact, fitted)
     kind = scenario_kind(registry.scenario_entry(cell.scenario.name))
-    keeps = "adversarial" in plan.settings.keep and kind.makes_adversarial_images
-    if keeps and any("images" not in file.about() for file in store.files(digest(former))):
+    keep, files = plan.settings.keep, store.files(digest(former))
+    if "adversarial" in keep and kind.makes_adversarial_images and any("images" not in file.about() for file in files):
+        return False
+    if "logits" in keep and kind.predicts and any("logits" not in file.columns() for file in files):
         return False
     again = tile_again(part, cell, store, worker, of=digest(former))
-    if again is None or set(again.now) - set(again.held) or differing(*again, plan.settings.precision):
+    if again is None or set(again.now) - set(again.held) - {"logits"} or differing(*again, plan.settings.precision):
         return False
     adopt(store, digest(former), cell.id)
     return True

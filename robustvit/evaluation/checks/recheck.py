@@ -62,7 +62,8 @@ def tile_again(part: PlannedCells, cell: Cell, store: Store, worker: Worker, of:
     if reached == 0:
         return None
     try:
-        held = records.read(files).iloc[begin:reached].reset_index(drop=True)
+        columns = [name for name in files[0].columns() if name != "logits"]
+        held = records.read(files, columns).iloc[begin:reached].reset_index(drop=True)
         same_machine = all(file.about().get("environment") == worker.environment for file in files)
     except StoreDamaged:  # the run sets it aside and computes it anew
         return None
@@ -80,7 +81,7 @@ def differing(held: pd.DataFrame, now: pd.DataFrame, same_machine: bool, precisi
     if held["sample"].tolist() != now["sample"].tolist():
         return [str(name) for name in held["sample"]]
     close = _CLOSE[precision]
-    shared = [name for name in held if name in now and name != "logits"]
+    shared = [name for name in held if name in now]
     if not same_machine and {"attacked", "votes"} & set(held):  # rounding changes where an attack goes, and single votes
         shared = [name for name in ("label", "attacked") if name in held]
     tied = np.zeros(len(held), dtype=bool)
