@@ -13,8 +13,8 @@ from rich.table import Table
 _COLON = ": "
 _HINT = ". The suite gradient-honesty has them."
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 
 def print_summary(summary: Any, title: str) -> None:

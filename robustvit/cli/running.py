@@ -62,8 +62,8 @@ def _print_run(done: Any, options: RunOptions) -> None:
     for path in done.repaired:
         err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
     _print_data(done.incomplete, done.left_out)
-    for label, reason in done.not_logits.items():
-        err.print(f"[yellow]{escape(label)}:[/] {escape(reason)}; scores that need logits have no value.", highlight=False, soft_wrap=True)
+    for label, notes in done.model_notes.items():
+        err.print(f"[yellow]{escape(label)}:[/] {escape('. '.join(notes))}.", highlight=False, soft_wrap=True)
     if done.taken_over:
         err.print(
             f"{done.taken_over} cells of an earlier version, which knew the data by names and sizes, were taken over: a tile of each was "

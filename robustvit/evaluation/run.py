@@ -54,7 +54,7 @@ class Summary:
     computed: rows made by this call; failed: reasons by cell id; incomplete: which data has fewer images than the whole set, or more;
     left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells that have all their rows;
     stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which
-    a tile was computed anew and found equal; not_logits: why the outputs of models are no logits, by label.
+    a tile was computed anew and found equal; model_notes: what a reader of the numbers must know of a model, by label.
     """
 
     store: Path
@@ -70,7 +70,7 @@ class Summary:
     complete: int = 0
     stopped: bool = False
     taken_over: int = 0
-    not_logits: dict[str, str] = field(default_factory=dict)
+    model_notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def run(
@@ -122,7 +122,7 @@ class _Run:
     def go(self) -> Summary:
         probe_models(self.plan, self.worker)
         recheck(self.plan, self.store, self.worker)
-        self.summary.not_logits = {label: one.reason for label, one in self.plan.outputs.items() if one.reason}
+        self.summary.model_notes = _model_notes(self.plan)
         self.note(started=_now())
         tasks = [task for part in self.plan.planned for cell in part.unique for task in self.missing(part, cell)]
         self.show("reading images" if tasks else "nothing to do")
@@ -197,6 +197,19 @@ class _Run:
     def show(self, what: str) -> None:
         if self.progress is not None:
             self.progress(self.done, self.total, what)
+
+
+def _model_notes(plan: Plan) -> dict[str, list[str]]:
+    """Why the outputs of models are no logits, and which weights were taken where a checkpoint holds several, by label."""
+    found: dict[str, list[str]] = {}
+    for part in plan.planned:
+        if part.model is None or part.label in found:
+            continue
+        outputs = plan.outputs[part.label].reason if part.label in plan.outputs else ""
+        chosen = str(part.model.card.notes.get("weights", ""))
+        notes = [f"{outputs}; scores that need logits have no value"] * bool(outputs) + [chosen] * bool(chosen)
+        found |= {part.label: notes} if notes else {}
+    return found
 
 
 def _now() -> str:

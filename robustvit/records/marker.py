@@ -12,14 +12,14 @@ from robustvit.records.records import SCHEMA_VERSION
 def open_marker(root: Path, *, create: bool) -> None:
     """Makes sure that a folder is a store of this schema; `create` makes it one where it is empty or not there.
 
-    Several processes may do so at once, and any may be killed: unfinished markers count as nothing. Raises StoreError where there is no
-    store or an older robustvit wrote it, StoreTooNew where a newer one did.
+    Several processes may do so at once, and any may be killed: unfinished markers count as nothing. A store whose marker was lost gets
+    another. Raises StoreError where there is no store or an older robustvit wrote it, StoreTooNew where a newer one did.
     """
     marker = root / "store.json"
     if not marker.is_file():
         if not create:
             raise StoreError(f"there is no store at {root}. `robustvit run … --store {root}` makes one.")
-        if _holds_something(root, marker) and not marker.is_file():  # another process may have made it meanwhile
+        if _holds_something(root, marker) and not _was_a_store(root) and not marker.is_file():  # another process may have made it meanwhile
             raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
         _write(root, marker)
     schema = read_json(marker).get("schema")
@@ -40,6 +40,11 @@ def _holds_something(root: Path, marker: Path) -> bool:
     if not root.is_dir():
         return root.exists() or root.is_symlink()
     return any(not is_draft(item, marker) for item in root.iterdir())
+
+
+def _was_a_store(root: Path) -> bool:
+    """Whether a folder lacks nothing of a store but its marker."""
+    return (root / "cells").is_dir() and (root / "runs").is_dir()
 
 
 def _write(root: Path, marker: Path) -> None:

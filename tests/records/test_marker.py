@@ -89,3 +89,13 @@ def test_a_file_and_a_link_to_nowhere_are_no_place_for_a_store(tmp_path: Path) -
 def test_a_draft_is_known_by_its_whole_name() -> None:
     assert disk.is_draft(Path(f".store.json.{'0' * 32}"), Path("store.json"))
     assert not disk.is_draft(Path(f".other.json.{'0' * 32}"), Path("store.json"))
+
+
+def test_a_store_whose_marker_was_lost_gets_another_and_a_folder_of_something_else_does_not(tmp_path: Path) -> None:
+    for name in ("cells", "runs"):
+        (tmp_path / "lost" / name).mkdir(parents=True)
+    (tmp_path / "other" / "cells").mkdir(parents=True)
+    assert Store(tmp_path / "lost", create=True).cells() == []
+    assert (tmp_path / "lost" / "store.json").is_file()
+    with pytest.raises(StoreError, match="is not a store"):
+        Store(tmp_path / "other", create=True)

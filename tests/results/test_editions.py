@@ -166,3 +166,14 @@ def test_data_of_an_earlier_version_is_said_to_be_known_by_names(suite, register
             del facts["identified_by"]
         path.write_text(json.dumps(page))
     assert build_leaderboard(tmp_path / "store").rows["contents"].str.contains("by names and sizes").all()
+
+
+def test_a_board_says_that_a_model_was_evaluated_on_other_images_of_the_name_too(suite, registered, tmp_path, caplog):
+    registered(1)
+    for place in (digits(tmp_path, "a"), digits(tmp_path, "b", lambda x: 255 - x)):
+        run(suite, ["demo"], place, store=tmp_path / "store", limit=10)
+    caplog.clear()
+    assert len(leaderboard(tmp_path / "store")) > 0
+    leaderboard(tmp_path / "store")
+    told = [record.message for record in caplog.records if "two sets of images called 'folder'" in record.message]
+    assert len(told) == 1

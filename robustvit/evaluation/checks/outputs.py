@@ -24,7 +24,10 @@ def outputs_of(logits: Tensor) -> Outputs:
     """What outputs (N, K) of some images are."""
     sums, low, high = logits.sum(dim=1), float(logits.min()), float(logits.max())
     if logits.shape[1] > 1 and low >= 0 and float(sums.min()) > 0 and float(sums.max() - sums.min()) <= _SUM * float(sums.max()):
-        return Outputs("probabilities", f"the model's outputs are probabilities, not logits: every row sums to {float(sums[0]):.3g}")
+        return Outputs(
+            "probabilities",
+            f"the model's outputs are probabilities, not logits: none is negative and every row sums to {float(sums[0]):.3g}",
+        )
     if low >= 0 and high <= 1:
         return Outputs("scores in [0, 1]", f"the model's outputs are no logits: they lie in [0, 1] ({low:.2g} … {high:.2g})")
     return Outputs("logits")

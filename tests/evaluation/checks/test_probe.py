@@ -117,7 +117,7 @@ def test_scores_that_need_logits_are_undefined_where_a_model_has_none_and_accura
     assert board.loc["top1", "value"] > 90
     for metric in ("nll", "ece", "brier", "confidence"):
         assert board.loc[metric, "status"] == "undefined"
-        assert "probabilities, not logits: every row sums to 1" in board.loc[metric, "reason"]
+        assert "probabilities, not logits: none is negative and every row sums to 1" in board.loc[metric, "reason"]
     again = run(suite, [classifier(Around(after=lambda z: z.softmax(1)))], store=tmp_path / "store", limit=40)
     assert again.computed == 0
     assert leaderboard(tmp_path / "store").set_index("metric").loc["nll", "status"] == "undefined"
