@@ -165,7 +165,7 @@ def _differing(suite: SuiteResults) -> Iterator[Notice]:
     rows = [model.rows.assign(named=model.name) for model in suite.models if len(model.rows)]
     apart = differences(pd.concat(rows), ["named"]) if rows else {}
     for (name,), text in apart.items():
-        yield Notice("not comparable", suite.name, name, text, "other models of this suite were evaluated with another version or content")
+        yield Notice("not comparable", suite.name, name, text, "this suite has numbers of another version or content beside them")
 
 
 def _of_cells(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
