@@ -40,7 +40,7 @@ def take_over(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker: 
         return False
     if "logits" in keep and kind.predicts and any("logits" not in file.columns() for file in files):
         return False
-    again = tile_again(part, cell, store, worker, of=digest(former))
+    again = tile_again(plan, part, cell, store, worker, of=digest(former))
     if again is None or set(again.now) - set(again.held) - {"logits"} or differing(*again, plan.settings.precision):
         return False
     adopt(store, digest(former), cell.id)

@@ -24,16 +24,18 @@ from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 
 _CLOSE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 5e-2}  # how far values may differ on another machine, relative and absolute
+_FORWARDS = 1024  # forward passes that a tile may take; of a scenario that takes more of them for a sample, fewer rows are computed
 _RANKED = frozenset({"pred", "rank", "top5", "vote"})  # columns in which rounding may swap two classes
 
 
 def recheck(plan: Plan, store: Store, worker: Worker) -> None:
-    """Evaluates one tile of the cheapest complete cell of each model and pipeline of transforms again.
+    """Evaluates one tile of the cheapest complete cell of each model and pipeline of transforms again, or fewer rows where they are costly.
 
-    Raises ModelError, naming the samples, where the model gives other rows than the store holds.
+    Nothing where a single row takes more than `_FORWARDS` passes, as of a certificate by ten thousand votes. Raises ModelError, naming the
+    samples, where the model gives other rows than the store holds.
     """
     for part, cell in _cheapest(plan, store):
-        again = tile_again(part, cell, store, worker)
+        again = tile_again(plan, part, cell, store, worker) if _passes(plan, part, cell) <= _FORWARDS else None
         if again is not None and (other := differing(*again, plan.settings.precision)):
             raise ModelError(
                 f"model '{part.label}' gives other rows than those that the store {store.path} holds of it: {len(other)} of "
@@ -50,15 +52,16 @@ class Tile(NamedTuple):
     same_machine: bool
 
 
-def tile_again(part: PlannedCells, cell: Cell, store: Store, worker: Worker, of: str = "") -> Tile | None:
-    """The last tile of the rows that a store holds of a cell's first shard, evaluated again.
+def tile_again(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker: Worker, of: str = "") -> Tile | None:
+    """The last rows that a store holds of a cell's first shard, evaluated again: a tile, or fewer where they are costly.
 
     of: the id of the cell whose rows are taken, where it is another. None where the store holds no such rows, or they cannot be computed.
     """
     assert part.model is not None
     files = [file for file in store.files(of or cell.id) if file.shard == 0]
     reached = min(records.rows(files), part.samples.asked)
-    begin = max(0, reached - 1) // part.model.tile * part.model.tile
+    rows = max(1, min(part.model.tile, int(_FORWARDS // _passes(plan, part, cell))))
+    begin = max(0, reached - rows)
     if reached == 0:
         return None
     try:

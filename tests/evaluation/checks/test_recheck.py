@@ -13,6 +13,7 @@ import robustvit as rv
 from robustvit.errors import ModelError
 from robustvit.evaluation.checks.recheck import differing
 from robustvit.evaluation.run import run
+from robustvit.evaluation.worker import Worker
 
 SUITE = "name: s\ntitle: S\ndata: digits\nscenarios: [{fog: {severity: 3}}, clean, {pgd: {eps: 4/255, steps: 3}}]\nmetrics: [top1]\n"
 
@@ -90,3 +91,17 @@ def test_the_cheapest_cell_is_asked(suite, tmp_path, monkeypatch):
     assert run(suite, [demo()], store=tmp_path / "store", limit=20).computed == 0
     assert sum(asked) == 12 + 20  # the probe's, and one tile of `clean`
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("samples", "forwards"), [(300, 300 * 3), (3000, 0)])
+def test_rows_that_take_many_passes_are_computed_again_in_small_numbers_or_not_at_all(tmp_path, monkeypatch, samples, forwards):
+    (tmp_path / "c.yaml").write_text(
+        f"name: c\ntitle: C\ndata: digits\nscenarios: [{{gaussian: {{sigma: 0.25, selection: 10, samples: {samples - 10}}}}}]\n"
+        "metrics: [average_certified_radius]\n"
+    )
+    run(tmp_path / "c.yaml", [demo()], store=tmp_path / "store", limit=5)
+    asked = []
+    inner = Worker.evaluate
+    monkeypatch.setattr(Worker, "evaluate", lambda self, task, begin: asked.append(task.stop - begin) or inner(self, task, begin))
+    assert run(tmp_path / "c.yaml", [demo()], store=tmp_path / "store", limit=5).computed == 0
+    assert sum(asked) * samples == forwards
