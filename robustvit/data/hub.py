@@ -139,7 +139,7 @@ class _Numbered(NamedTuple):
 
 
 def _numbered(reader: Any, labels: Sequence[int], order: Order | None, classes: str | None, place: Path) -> _Numbered:
-    """The labels as the data set numbers its classes; those of class folders, which the package has sorted, in the order asked for."""
+    """The labels as the data set numbers its classes; those of class folders, which the package has sorted, in the requested order."""
     named = sorted(reader.class_to_idx, key=reader.class_to_idx.__getitem__)
     if named and reader.dataset.info.builder_name == "imagefolder":
         numbered = class_order("hfds", named, order, classes, place)

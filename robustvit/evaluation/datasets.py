@@ -137,8 +137,8 @@ def omissions(many: Sequence[Samples]) -> list[str]:
 
 def _sentences(facts: Sequence[tuple[Samples, str]], joint: str) -> list[str]:
     """What is true of the first part of each data set for which there is a fact, with the number of its other such parts."""
-    told = grouped((samples.data.name, (samples, fact)) for samples, fact in facts if fact)
-    return [_sentence(name, parts, joint) for name, parts in told.items()]
+    by_name = grouped((samples.data.name, (samples, fact)) for samples, fact in facts if fact)
+    return [_sentence(name, parts, joint) for name, parts in by_name.items()]
 
 
 def _sentence(name: str, parts: Sequence[tuple[Samples, str]], joint: str) -> str:

@@ -120,6 +120,7 @@ class _Run:
         )
 
     def go(self) -> Summary:
+        """Checks the models and the rows that are there, computes what is missing, and sums up."""
         probe_models(self.plan, self.worker)
         recheck(self.plan, self.store, self.worker)
         self.summary.model_notes = _model_notes(self.plan)

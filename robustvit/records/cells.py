@@ -22,7 +22,7 @@ from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import SHARD
 
 log = logging.getLogger(__name__)
-_TOLD: set[tuple[str, str, frozenset[str]]] = set()  # what was logged in this process
+_LOGGED: set[tuple[str, str, frozenset[str]]] = set()  # what was logged in this process
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] |
         earlier = latest.get(key)
         if earlier is not None:
             log.info("%s %s of %s was requested as %s and as %s", *_named(question), earlier.cell, question.cell)
-            _tell_other_images(store, question, earlier, facts)
+            _log_other_images(store, question, earlier, facts)
         if earlier is None or facts[question.suite, question.cell].run >= facts[earlier.suite, earlier.cell].run:
             latest[key] = question
     return [facts[question.suite, question.cell].of(question) for question in _one_step_each(store, latest)]
@@ -136,13 +136,13 @@ def _named(question: Question) -> tuple[str, str, str]:
     return question.scenario, question.severity, question.model
 
 
-def _tell_other_images(store: Store, a: Question, b: Question, facts: Mapping[tuple[str, str], _Facts]) -> None:
+def _log_other_images(store: Store, a: Question, b: Question, facts: Mapping[tuple[str, str], _Facts]) -> None:
     """Logs, once for each store, model and data set, that only the latest of two sets of images under one name is shown."""
     contents = frozenset((a.data_fingerprint, b.data_fingerprint))
     key = (str(store.path), a.model, contents)
     by_names = any(facts[one.suite, one.cell].data.identified_by is None for one in (a, b))
-    if len(contents) == 2 and not by_names and key not in _TOLD:
-        _TOLD.add(key)
+    if len(contents) == 2 and not by_names and key not in _LOGGED:
+        _LOGGED.add(key)
         log.error(
             "%s: %s was evaluated on two sets of images called '%s' (contents %s); those of the latest run are shown.",
             store.path, a.model, a.data, " and ".join(sorted(one[:6] for one in contents)),

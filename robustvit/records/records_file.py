@@ -121,8 +121,8 @@ class RecordsFile:
         own = {"cell": self.cell, "shard": self.shard, "start": self.start, "stop": self.stop}
         other = {key: meta[key] for key, value in own.items() if key in meta and meta[key] != value}
         if other:
-            told = ", ".join(f"{key} {value}" for key, value in other.items())
-            raise StoreDamaged(f"{self.path} was copied or renamed: it holds rows of {told}. {_AGAIN}")
+            written = ", ".join(f"{key} {value}" for key, value in other.items())
+            raise StoreDamaged(f"{self.path} was copied or renamed: it holds rows of {written}. {_AGAIN}")
         if "sample" not in names:
             raise StoreDamaged(f"{self.path} has no column 'sample'. {_AGAIN}")
 

@@ -171,7 +171,7 @@ def test_an_attack_that_asks_a_random_model_about_unnamed_rows_is_refused() -> N
 
     rows = batch()
     entry = Entry("attack", "hasty", "mine", "mine", (), "", "", 0, live=hasty)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match=r"keyed by 6 samples, and is asked about 2 images.*search\.query\(rows, pixels\)"):
+    with pytest.raises(ModelError, match=r"keyed by 6 samples, and is queried with 2 images.*search\.query\(rows, pixels\)"):
         scenario(entry, Spec("hasty", (("eps", 0.1),), kind="attack"))(noisy(), rows, Draws(0, "x", rows.ids))
 
 

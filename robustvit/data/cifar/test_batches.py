@@ -60,6 +60,7 @@ class _Plain(pickle.Unpickler):
     """Reads a pickle of numbers, text and numpy arrays; everything else in it is refused before it is looked up."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """What a name of the pickle stands for. Raises UnpicklingError for all but arrays and their parts."""
         if (module, name) not in _PLAIN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of images needs")
         return super().find_class(module, name)

@@ -29,7 +29,7 @@ class ClassOrder(NamedTuple):
 
 
 def class_order(data: str, names: Sequence[str], order: Order | None, class_map: str | Path | None, place: Path) -> ClassOrder:
-    """Numbers class names: by a class map, in the order asked for, or, where neither is given, as text.
+    """Numbers class names: by a class map, in the requested order, or, where neither is given, as text.
 
     data: the data set's name in messages. class_map: a file, itself or in `place`, see `read_class_map`. Raises BadParameter where both
     are given, and as `read_class_map` does.

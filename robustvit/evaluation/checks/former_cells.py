@@ -48,7 +48,7 @@ def take_over(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker: 
 
 
 def _former(question: Any, plan: Plan) -> Any | None:
-    """The canonical question as it was asked when data was known by names and sizes; None where none of its data was."""
+    """The canonical question with the fingerprints that data had when it was known by names and sizes; None where none of its data was."""
     text = json.dumps(question)
     former = text
     for data in _data_of(plan):

@@ -1,4 +1,4 @@
-"""The randomness of a model itself, keyed by the run's seed and the samples that it is asked about.
+"""The randomness of a model itself, keyed by the run's seed and the samples that it is queried with.
 
 A Classifier with randomness of its own overrides `bound(draws)`. Here its draws follow the rows: a sample has the same chance in every
 scenario, attack and batch, alone or among others, so that cells of one seed are compared on one model.
@@ -25,7 +25,7 @@ def chance(draws: Draws) -> Draws:
 
 
 def keyed_by(model: Classifier, draws: Draws) -> Classifier:
-    """The model with its randomness keyed by the samples of `draws`, to be asked about these rows in this order.
+    """The model with its randomness keyed by the samples of `draws`, to be queried with these rows in this order.
 
     A deterministic model is itself. Asked about another number of rows, a random one raises ModelError.
     """
@@ -44,7 +44,7 @@ def bound_rows(model: Classifier, rows: Tensor) -> Classifier:
 
 
 class BoundClassifier(Classifier):
-    """A random model whose draws are bound to rows: it raises ModelError where it is asked about another number of rows than these.
+    """A random model whose draws are bound to rows: it raises ModelError where it is queried with another number of rows than these.
 
     `bound` binds the model to other draws.
     """
@@ -71,8 +71,8 @@ class BoundClassifier(Classifier):
         """(N, 3, H, W) float in [0, 1], one image for each of its draws → (N, K) logits."""
         if len(images) != len(self.draws):
             raise ModelError(
-                f"model '{self.card.label}' has randomness of its own, here keyed by {len(self.draws)} samples, and is asked about "
-                f"{len(images)} images: which sample is each of? Ask through rv.Search, `search.query(rows, pixels)`, or "
+                f"model '{self.card.label}' has randomness of its own, here keyed by {len(self.draws)} samples, and is queried with "
+                f"{len(images)} images: which sample is each of? Query it through rv.Search, `search.query(rows, pixels)`, or "
                 "`search.model_of(rows)`."
             )
         logits: Tensor = self.host(images)
