@@ -26,6 +26,24 @@ def robust_accuracy(records: pd.DataFrame) -> np.ndarray:
     return np.where(np.asarray(records["attacked"].astype(bool)), correct_share(records), 0.0)
 
 
+@metric(
+    source="definition; Athalye, Carlini and Wagner 2018, section 4.2 (randomised defences)",
+    url="https://arxiv.org/abs/1802.00420",
+    unit="%",
+    higher_is_better=True,
+    needs=("label", "pred", "attacked", "draws"),
+    beside="robust_accuracy",
+)
+def robust_accuracy_same_draw(records: pd.DataFrame) -> np.ndarray:
+    """Share of samples that a random model classifies correctly after the attack, under the very draw that the attack met.
+
+    What the attack found by itself, beside robust_accuracy, which judges its images under new draws. Where this is much lower, the attack
+    fitted its images to one draw, and one that averages over draws (`eot`) may be stronger under all. Denominator: all samples of the cell,
+    n. Only for models with randomness of their own. Wilson interval, over samples. No reference table.
+    """
+    return np.asarray(records["attacked"].astype(bool) & (records["pred"] == records["label"]), dtype=np.float64)
+
+
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred", "attacked"))
 def attack_success(records: pd.DataFrame) -> np.ndarray:
     """Share of the attacked samples that the attack gets misclassified.

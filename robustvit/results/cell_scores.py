@@ -11,8 +11,9 @@ import pandas as pd
 from robustvit.errors import BadParameter, MetricUndefined
 from robustvit.records.cells import CellRows, RowReader, StoredCell, without_rows
 from robustvit.results import clean_predictions
-from robustvit.results.chance import at_chance
 from robustvit.results.editions import Edition
+from robustvit.results.marks import GRADIENT, mark
+from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
 from robustvit.statistics.cell_means import Values, values_of
@@ -47,8 +48,12 @@ class MetricList:
 
     @cached_property
     def of_cells(self) -> list[Metric]:
-        """The metrics of single cells."""
-        return [one for one in self._known if one.entry.over == "cell"]
+        """The metrics of single cells, each followed by those that stand beside it wherever a cell has their columns."""
+        return [one for known in self._known if known.entry.over == "cell" for one in (known, *self._beside(known))]
+
+    def _beside(self, metric: Metric) -> list[Metric]:
+        names = [name for name, entry in registry.entries("metric").items() if entry.beside == metric.entry.name]
+        return [resolve_metric(name) for name in names if name not in {one.entry.name for one in self._known}]
 
     @cached_property
     def averaged(self) -> list[Metric]:
@@ -58,9 +63,10 @@ class MetricList:
     @cached_property
     def columns(self) -> list[str] | None:
         """The columns to read, or None (all of them) where a metric does not declare its own."""
-        if any(not one.entry.needs for one in (*self.of_cells, *self.averaged)):
+        scored = (*self._known, *self.of_cells, *self.averaged)
+        if any(not one.entry.needs for one in scored if one.entry.over == "cell"):
             return None
-        return sorted({"label", "pred", *DRAWN}.union(*(one.entry.needs for one in (*self._known, *self.averaged))))
+        return sorted({"label", "pred", GRADIENT, *DRAWN}.union(*(one.entry.needs for one in scored)))
 
     @cached_property
     def compares_with_clean(self) -> bool:
@@ -146,7 +152,7 @@ def _scored_by(
     if _lacks_logits(cell, metric):
         return Score(metric, "undefined", cell.outputs)
     made = _score(metric, found, resamples, resampler, context)
-    return made if made.reason else replace(made, reason=at_chance(cell, metric, made.estimate))
+    return made if made.reason else replace(made, reason=mark(cell, metric, made.estimate, found.rows))
 
 
 def _lacks_logits(cell: StoredCell, metric: Metric | None) -> bool:

@@ -13,6 +13,7 @@ from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
 from robustvit.statistics.estimates import of_measurements, of_votes
 
+_ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
 _MEANS = ("mean_corruption_error", "mean_err_15")
 
 
@@ -20,8 +21,9 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     """One row per model and suite: clean and shifted top-1, errors by corruption, accuracy under attack, averages, a status; all text.
 
     A number has its interval beside it; one without a value shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing. A ? marks a clean accuracy that is no better than chance, a ! an accuracy under attack of a model
-    whose gradients are suspect; `gradients` is the verdict's word. Where models of one suite were evaluated with other versions of a
+    left out when one of them is missing. A ? marks a number whose `reason` on the leaderboard says why (a clean accuracy that is no better
+    than chance, input gradients that were not finite), a ! an accuracy under attack of a model whose gradients are suspect; `gradients` is
+    the verdict's word. Where models of one suite were evaluated with other versions of a
     plug-in, or on other images under one name, the column `differs` names theirs.
     """
     keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
@@ -63,12 +65,12 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     rates = part[part["metric"] == "fooling_rate"]
     row |= _fooled(rates)
     single = rates[~rates["params"].str.contains("corruption=", regex=False) & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")]
-    row |= {f"{name} fooling rate": _doubted(one) for name, (_, one) in zip(_variant_names(single), single.iterrows(), strict=True)}
-    row |= {f"{name} accuracy": _doubted(one) for name, (_, one) in zip(_variant_names(attacks), attacks.iterrows(), strict=True)}
-    row |= {f"{one.scenario} {one.metric}": _doubted(one) for _, one in curves.iterrows()}
-    of_cells = part[
-        (part["cell"] != "") & ~part["metric"].isin(("top1", "robust_accuracy", "fooling_rate", "")) & ~part.index.isin(curves.index)
-    ]
+    row |= {f"{name} fooling rate": _cell_text(one) for name, (_, one) in zip(_variant_names(single), single.iterrows(), strict=True)}
+    for metric, what in _ATTACKED.items():
+        some = part[part["metric"] == metric]
+        row |= {f"{name} {what}": _cell_text(one) for name, (_, one) in zip(_variant_names(some), some.iterrows(), strict=True)}
+    row |= {f"{one.scenario} {one.metric}": _cell_text(one) for _, one in curves.iterrows()}
+    of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", *_ATTACKED, "fooling_rate", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # a metric of one cell alone needs no other name than its own
     certified = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
     named = zip(_variant_names(certified), certified.iterrows(), strict=True)
@@ -123,16 +125,13 @@ def _number(row: pd.Series) -> str:
     return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
 
 
-def _doubted(row: pd.Series) -> str:
-    """An accuracy under attack, marked where the gradients that the attack followed are suspect."""
-    return _number(row) + (" !" if verdict_word(row["gradients"]) == "suspect" and not np.isnan(row["value"]) else "")
-
-
 def _cell_text(row: pd.Series) -> str:
+    """A number with its interval and its marks: ! where the gradients that an attack followed are suspect, ? where a reason says why."""
     if np.isnan(row["value"]):
         return str(row["status"])
+    suspect = " !" if verdict_word(row["gradients"]) == "suspect" else ""
     marked = " ?" if row["status"] == "complete" and row["reason"] else ""
-    return with_interval(row["value"], row["low"], row["high"]) + marked
+    return with_interval(row["value"], row["low"], row["high"]) + suspect + marked
 
 
 def _status(part: pd.DataFrame) -> str:

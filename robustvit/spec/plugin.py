@@ -42,6 +42,7 @@ class Entry:
     severity: str = ""
     over: str = "cell"
     of: str = "error"
+    beside: str = ""
     higher_is_better: bool = True
     unit: str = ""
     needs: tuple[str, ...] = ()

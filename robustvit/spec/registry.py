@@ -42,7 +42,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
     parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
-    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads); for attacks `chain`, `fit` and `tells`
+    several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads), `beside` (a metric that it stands beside
+    wherever a cell has its columns); for attacks `chain`, `fit` and `tells`
     (columns `value_…` of the Records that it fills besides its counts); for attacks, certificates and analyses `passes`, the parameters
     whose product is the number of passes through the model for one sample, or the name of a function that counts them (see
     robustvit.primitives.passes). A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown

@@ -401,7 +401,7 @@ def test_the_leaderboard_says_whose_gradients_are_suspect_or_unchecked(robustvit
     left = {("m", "fgsm"): 5, ("m", "pgd"): 15, ("n", "pgd"): 15}
     cells = {(*key, "4/255"): answered([True] * n + [False] * (20 - n), attacked=[True] * 20) for key, n in left.items()}
     result = robustvit("leaderboard", "--store", make_store(cells, metrics=["robust_accuracy"]).path)
-    assert "75.0 !" in result.out
+    assert "75.0 [53.1, 88.8] !" in result.out
     assert "! gradients suspect: m · one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)" in result.err
     assert (
         "gradients unchecked: n · one step, random search, transfer, unbounded, larger ball, loss surface (0 of 6 checks passed)."

@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.attack import attack_success, fooling_rate, patch_fooling_rate, robust_accuracy, robust_accuracy_at
+from robustvit.metrics.attack import (
+    attack_success,
+    fooling_rate,
+    patch_fooling_rate,
+    robust_accuracy,
+    robust_accuracy_at,
+    robust_accuracy_same_draw,
+)
 from robustvit.statistics.metric_context import MetricContext
 
 RECORDS = pd.DataFrame({"label": [0, 0, 0, 0, 0], "pred": [0, 1, 1, 0, 1], "attacked": [True, True, True, True, False]})
@@ -11,6 +18,12 @@ RECORDS = pd.DataFrame({"label": [0, 0, 0, 0, 0], "pred": [0, 1, 1, 0, 1], "atta
 
 def test_robust_accuracy_divides_by_all_samples() -> None:
     assert robust_accuracy(RECORDS).mean() == 2 / 5
+
+
+def test_the_attacks_own_finding_counts_its_draw_alone_beside_the_share_of_new_draws() -> None:
+    rows = RECORDS.assign(draws=[10.0, 10.0, 10.0, 10.0, np.nan], draws_right=[10.0, 4.0, 0.0, 6.0, np.nan])
+    assert robust_accuracy_same_draw(rows).tolist() == [1, 0, 0, 1, 0]
+    assert robust_accuracy(rows).tolist() == [1, 0.4, 0, 0.6, 0]
 
 
 def test_attack_success_divides_by_the_attacked() -> None:

@@ -112,26 +112,6 @@ def test_models_on_other_images_under_one_name_are_not_compared(suite, registere
     assert set(summary(leaderboard(tmp_path / "store"))["differs"]) == {f"folder {mark}" for mark in marks}
 
 
-def test_clean_accuracy_no_better_than_chance_is_marked_with_the_likely_reasons(suite, registered, tmp_path):
-    registered(1)
-    data = rv.load_data("digits")
-    for i in range(60):  # the classes shifted by one
-        path = tmp_path / "shifted" / str((data[i].label + 1) % 10) / f"{i:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data[i].image).save(path)
-    for place in (f"folder:{tmp_path / 'shifted'}", digits(tmp_path, "right")):
-        run(suite, ["demo"], place, store=tmp_path / "stores" / Path(place).name, limit=60)
-    doubted, right = (leaderboard(tmp_path / "stores" / name) for name in ("shifted", "right"))
-    row = doubted[(doubted["scenario"] == "clean") & (doubted["metric"] == "top1")].iloc[0]
-    assert row["status"] == "complete"
-    assert row["reason"].startswith(
-        "no better than chance (10 % with 10 classes): the classes of data and model may be numbered differently"
-    )
-    assert summary(doubted)["clean top-1"][0].endswith("] ?")
-    assert (right["reason"] == "").all()
-    assert not summary(right)["clean top-1"][0].endswith("?")
-
-
 def edition(fog: str = "1", content: str = "aaaaaaa", data: str = "d", **more: Any) -> Edition:
     return Edition(frozenset({("fog", fog), ("clean", "1")}), data, content, **more)
 

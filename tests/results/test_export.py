@@ -140,7 +140,7 @@ def attacked(make_store: Make, answered: Columns, fgsm: int, pgd: int) -> Leader
 def test_every_format_takes_a_board_with_verdicts(make_store: Make, answered: Columns) -> None:
     board = attacked(make_store, answered, 5, 15)
     assert all(export(board, format) for format in FORMATS if format != "parquet")
-    assert "75.0 !" in export(board, "md")
+    assert r"75.0 \[53.1, 88.8\] !" in export(board, "md")
     assert "suspect: one step beats iterative (10 of 20" in export(board, "csv")
 
 
