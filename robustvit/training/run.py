@@ -129,6 +129,7 @@ def _partial(out: Path) -> Path:
         raise BadParameter(f"--out is {out}, a folder; name a file in it, such as {out / 'mine.safetensors'}.")
     partial = out.with_suffix(f".partial{_ENDING}")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab"):
             pass
         if not partial.stat().st_size:
