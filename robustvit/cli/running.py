@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,22 @@ def _print_run(done: Any, options: RunOptions) -> None:
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
     if options.as_json:
-        facts = {**asdict(done), "store": str(done.store), "repaired": [str(path) for path in done.repaired], "report": str(page)}
+        facts = {
+            **asdict(done),
+            "store": str(done.store),
+            **{name: [str(path) for path in getattr(done, name)] for name in ("repaired", "repaired_digests")},
+            "report": str(page),
+        }
         print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
         return
     for path in done.repaired:
         err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
+    for path in done.repaired_digests:
+        err.print(
+            f"[yellow]damaged:[/] {escape(str(path))}: it said which images the rows were computed on. It is made again from the images of "
+            "now: that earlier rows are of the same ones is not checked for these samples.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     _print_data(done.incomplete, done.left_out)
     for label, notes in done.model_notes.items():
         err.print(f"[yellow]{escape(label)}:[/] {escape('. '.join(notes))}.", highlight=False, soft_wrap=True)
@@ -116,21 +127,29 @@ def plan(options: RunOptions) -> None:
         named_suite(options.suite, allow_code=options.allow_code), options.models, options.data, options.settings, need_weights=False
     )
     store = Store(options.store) if Store.is_at(options.store) else None
-    cost = estimates.estimate(made, store)
+    damaged = made.damaged(store)
+    done = made.done(store, damaged)
+    cost = estimates.estimate(made, done)
     if options.as_json:
-        page = {"cells": _planned(made, store), "incomplete": made.incomplete, "left_out": omissions(made.samples)}
+        page = {
+            "cells": _planned(made, done),
+            "damaged": [str(path) for path in damaged],
+            "incomplete": made.incomplete,
+            "left_out": omissions(made.samples),
+        }
         print(json.dumps({**page, **asdict(cost)}))
         return
-    _print_plan(made, store)
+    _print_plan(made, done)
+    for path in damaged:
+        err.print(f"[yellow]damaged:[/] {escape(str(path))}: run sets it aside and makes what it held again.", soft_wrap=True)
     _print_data(made.incomplete, omissions(made.samples))
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
 
-def _planned(made: Plan, store: Any) -> list[dict[str, Any]]:
+def _planned(made: Plan, done: Mapping[str, int]) -> list[dict[str, Any]]:
     from robustvit.evaluation.manifest import title
 
-    done = made.done(store)
     return [
         {
             "model": ask.label, "transforms": " → ".join(map(str, cell.transforms)), "scenario": title(cell, ask),
@@ -142,11 +161,11 @@ def _planned(made: Plan, store: Any) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _print_plan(made: Plan, store: Any) -> None:
+def _print_plan(made: Plan, done: Mapping[str, int]) -> None:
     data = ", ".join(dict.fromkeys(samples.data.name for samples in made.samples))
     counts = " or ".join(dict.fromkeys(f"{samples.asked:,}" for samples in made.samples))
     table = Table(title=f"{made.suite.name} · {data} · {counts} samples per cell")
-    planned = _planned(made, store)
+    planned = _planned(made, done)
     named = [name for name in ("model", "transforms", "scenario") if name != "transforms" or any(row[name] for row in planned)]
     for heading in (*named, "cell", "rows", "state"):
         table.add_column(heading, justify="right" if heading == "rows" else "left", overflow="fold", no_wrap=heading == "cell")

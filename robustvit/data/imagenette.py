@@ -27,6 +27,7 @@ _COUNTS = {
 @dataset(
     source="Howard, Imagenette",
     url="https://github.com/fastai/imagenette",
+    folders=("imagenette2", "imagenette2-320", "imagenette2-160"),
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
     rules="Unpack imagenette2.tgz (or its 320 px version), then --data-dir FOLDER. Ten classes, read among the ten (`mask`) and among the "
     "thousand; a subset of ImageNet's own images, some of which a model of ImageNet was trained on.",
@@ -45,6 +46,7 @@ def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> 
 @dataset(
     source="Howard, Imagewoof",
     url="https://github.com/fastai/imagenette",
+    folders=("imagewoof2", "imagewoof2-320", "imagewoof2-160"),
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
     rules="Unpack imagewoof2.tgz (or its 320 px version), then --data-dir FOLDER. Ten breeds of dog, read among the ten (`mask`) and among "
     "the "

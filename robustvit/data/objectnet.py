@@ -21,6 +21,7 @@ _COUNT = 18_574
 @dataset(
     source="Barbu et al. 2019, ObjectNet",
     url="https://objectnet.dev",
+    folders=("objectnet-1.0",),
     licence="CC BY 4.0 with two more clauses: never tune the parameters of any model on it, and post single images only with their red "
     "border",
     rules="Unpack objectnet-1.0.zip (its password is on the authors' page), then --data-dir FOLDER with images/ and mappings/. 113 of its "

@@ -78,6 +78,7 @@ def imagenet_o(root: Path | None) -> FileDataset:
 
 @dataset(
     name="imagenet-sketch",
+    folders=("sketch",),
     source="Wang et al. 2019, Learning Robust Global Representations by Penalizing Local Predictive Power",
     url="https://github.com/HaohanWang/ImageNet-Sketch",
     licence="the images' own terms; research use",

@@ -3,35 +3,27 @@
 Names are compared as wnids where both sides have these, and else as text: without regard to case, `_` and `-` count as spaces, and of
 several names separated by commas (`tench, Tinca tinca`) the first may do. Where one side has wnids and the other words, the words of
 WordNet that timm ships stand for the wnids. A list of numbers, with `LABEL_0`, blanks or repeats in it, or of another length than the
-logits, names nothing.
+logits, names nothing. The words of ImageNet-1k in its own order name its classes, though some of them occur twice (`crane`).
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor
 
 from robustvit.errors import ModelError, few
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
+from robustvit.primitives.class_lookup import IMAGENET, FoundNames, imagenet_names, look_up, names_classes, wordnet
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.reading import Reading
 from robustvit.spec.spec import digest
-
-_WNID = re.compile(r"n\d{8}(?=\W|_|$)")
-_PLACEHOLDER = re.compile(r"(label|class|cls|category|target) ?\d+|")  # of a plain name
-_IMAGENET = 1000  # logits; readings that name some of so many mean the classes of ImageNet-1k, in the order of their wnids
-_KNOWN = 0.5  # share of wnids whose words must be found where they are expected, before the rest, named otherwise, is taken to be too
 
 
 class MatchedClasses(NamedTuple):
@@ -53,13 +45,6 @@ def match_classes(model: Classifier, data: Data) -> MatchedClasses:
     names that miss, where both name their classes and not all of the data's are among the model's.
     """
     return _matched(model.card.classes, model.outputs, model.card.label, tuple(data.classes), tuple(data.readings), data.name)
-
-
-def names_classes(names: Sequence[str]) -> bool:
-    """Whether these are names of classes: all different, not all numbers, and none a placeholder such as `LABEL_0`."""
-    plain = [_plain(name) for name in names]
-    numbered = all(name.isdecimal() for name in plain)
-    return not numbered and len(set(plain)) == len(plain) and not any(_PLACEHOLDER.fullmatch(name) for name in plain)
 
 
 def order_id(matched: MatchedClasses) -> str:
@@ -106,11 +91,13 @@ def read_by(model: Classifier, data: Data) -> Data:
 def _matched(
     own: tuple[str, ...], outputs: int, label: str, classes: tuple[str, ...], readings: tuple[Reading, ...], data: str
 ) -> MatchedClasses:
+    own = imagenet_names(own, f"model '{label}'") if len(own) == outputs else own
     if len(own) != outputs or not names_classes(own):
         return MatchedClasses(readings)
+    classes = imagenet_names(classes, f"data '{data}'")
     if all(one.columns is None and one.groups is None for one in readings):
         return _whole(own, label, classes, readings, data)
-    if all(one.outputs == _IMAGENET for one in readings):
+    if all(one.outputs == IMAGENET for one in readings):
         return _of_imagenet(own, label, classes, readings, data)
     return MatchedClasses(readings)
 
@@ -119,7 +106,7 @@ def _whole(own: tuple[str, ...], label: str, classes: tuple[str, ...], readings:
     """For data whose labels are the logits of a model of its own classes."""
     if len(classes) != readings[0].classes or not names_classes(classes):
         return MatchedClasses(readings)
-    found = _look_up(classes, own)
+    found = look_up(classes, own)
     order = found.order()
     if order is None:
         if len(own) != len(classes) and not found.places:
@@ -134,18 +121,18 @@ def _whole(own: tuple[str, ...], label: str, classes: tuple[str, ...], readings:
 
 def _of_imagenet(own: tuple[str, ...], label: str, classes: tuple[str, ...], readings: tuple[Reading, ...], data: str) -> MatchedClasses:
     """For data that is read from some of the thousand logits of a model of ImageNet-1k."""
-    thousand = tuple(_wordnet("imagenet-1k"))
-    found = _look_up(thousand, own)
+    thousand = tuple(wordnet("imagenet-1k"))
+    found = look_up(thousand, own)
     order = found.order()
     if order == tuple(range(len(own))):
         return MatchedClasses(readings, found.by)
     if order is not None and (len(order) == len(own) or all(one.groups is None for one in readings)):
         return MatchedClasses(tuple(_moved(one, order, len(own)) for one in readings), found.by, order)
     if names_classes(classes) and all(one.groups is None for one in readings):
-        here = _look_up(classes, own)
+        here = look_up(classes, own)
         if (some := here.order()) is not None:
             return MatchedClasses(_among(some, len(own)), here.by, some)
-    if len(own) != _IMAGENET:
+    if len(own) != IMAGENET:
         return MatchedClasses(readings)  # refused for its number of classes
     raise ModelError(_refusal(found, label, data, thousand, own))
 
@@ -165,77 +152,7 @@ def _among(present: tuple[int, ...], outputs: int) -> tuple[Reading, ...]:
     return Reading("mask", len(present), present, outputs), Reading(f"{outputs}way", outputs, present + absent, outputs)
 
 
-class _Found(NamedTuple):
-    """places: the logit of each name that was found, by its position. wanted: how many were looked up. logits: how many there are."""
-
-    places: dict[int, int]
-    wanted: int
-    logits: int
-    by: str
-    translated: bool = False
-
-    def order(self) -> tuple[int, ...] | None:
-        """The logit of every name; None where some are missing.
-
-        Words for a wnid differ between lists. So where one side has wnids and the other words, it is enough that half are found and all
-        of these at their own position.
-        """
-        if len(self.places) == self.wanted:
-            return tuple(self.places[i] for i in range(self.wanted))
-        agree = self.wanted == self.logits and all(i == place for i, place in self.places.items())
-        return tuple(range(self.wanted)) if self.translated and agree and len(self.places) >= _KNOWN * self.wanted else None
-
-
-def _look_up(wanted: Sequence[str], own: Sequence[str]) -> _Found:
-    """Looks names up among a model's, in the way that finds the most."""
-    ids, own_ids = _wnids(wanted), _wnids(own)
-    if ids and own_ids:
-        return _Found(_places(ids, own_ids, str), len(wanted), len(own), "wnid")
-    texts, own_texts = _words(ids) or wanted, _words(own_ids) or own
-    ways: tuple[Callable[[str], str], ...] = (_plain, _first)
-    places = max((_places(texts, own_texts, way) for way in ways), key=len)
-    return _Found(places, len(wanted), len(own), "name", bool(ids) != bool(own_ids))
-
-
-def _places(wanted: Sequence[str], own: Sequence[str], form: Callable[[str], str]) -> dict[int, int]:
-    """Where each name is among the model's, for names that occur once on both sides."""
-    left, right = [form(name) for name in wanted], [form(name) for name in own]
-    once, asked = Counter(right), Counter(left)
-    at = {name: i for i, name in enumerate(right) if once[name] == 1}
-    return {i: at[name] for i, name in enumerate(left) if asked[name] == 1 and name in at}
-
-
-def _wnids(names: Sequence[str]) -> tuple[str, ...]:
-    """The wnids that all of the names begin with; none where one has none."""
-    found = [match[0] for match in map(_WNID.match, names) if match]
-    return tuple(found) if len(found) == len(names) else ()
-
-
-def _words(ids: Sequence[str]) -> tuple[str, ...]:
-    """WordNet's words for wnids; a wnid without any stands for itself."""
-    if not ids:
-        return ()
-    known = {**_wordnet("imagenet-22k"), **_wordnet("imagenet-1k")}  # some of the thousand are not among the later 22 thousand
-    return tuple(known.get(wnid, wnid) for wnid in ids)
-
-
-@functools.cache
-def _wordnet(subset: str) -> dict[str, str]:
-    """The wnids of ImageNet-1k, or of all of it, in the order of a model's logits, with WordNet's words for each."""
-    info = ImageNetInfo(subset)
-    return dict(zip(info.label_names(), info.label_descriptions(), strict=True))  # type: ignore[no-untyped-call]
-
-
-def _plain(name: str) -> str:
-    """The name without regard to case, `_`, `-` and repeated spaces."""
-    return " ".join(re.sub(r"[_-]", " ", unicodedata.normalize("NFKC", name).casefold()).split())
-
-
-def _first(name: str) -> str:
-    return _plain(name.partition(",")[0])
-
-
-def _refusal(found: _Found, label: str, data: str, classes: Sequence[str], own: Sequence[str]) -> str:
+def _refusal(found: FoundNames, label: str, data: str, classes: Sequence[str], own: Sequence[str]) -> str:
     missing = [f"'{name}'" for i, name in enumerate(classes) if i not in found.places]
     used = set(found.places.values())
     free = [f"'{name}'" for i, name in enumerate(own) if i not in used]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.passes import GRADIENT
 from robustvit.primitives.scenario import Scenario, scenario, stream
-from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.spec import Spec
@@ -53,12 +52,11 @@ class Estimate:
         return f"{'Up to' if self.bound else 'About'} {_duration(self.seconds)} on this machine. {disk}"
 
 
-def estimate(plan: Plan, store: Store | None) -> Estimate:
+def estimate(plan: Plan, done: Mapping[str, int]) -> Estimate:
     """Multiplies a measured forward pass by the passes that each scenario declares and by the rows still to do.
 
-    Scenarios that declare no passes are timed on a few noise images.
+    done: the rows that are there, by cell id. Scenarios that declare no passes are timed on a few noise images.
     """
-    done = plan.done(store)
     to_do, seconds, bound = 0, 0.0, False
     decoded: dict[tuple[str, View], int] = {}
     for part in plan.planned:

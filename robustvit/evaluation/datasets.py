@@ -12,6 +12,7 @@ from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageErr
 from robustvit.evaluation.loading import load_data
 from robustvit.primitives.batch import Data, Traits, left_out, traits
 from robustvit.spec import registry
+from robustvit.spec.data_address import named_folder
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import Frames, order, starts
 from robustvit.spec.spec import Spec
@@ -119,10 +120,15 @@ def _nests(spec: Spec) -> bool:
 
 
 def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
-    """The folder of a data set's files: `data_dir`, or the folder of its name in it where the suite has several data sets."""
+    """The folder of a data set's files: `data_dir`, or the folder of one of its names in it where the suite has several data sets.
+
+    Raises DataUnreadable where several folders have such names.
+    """
     nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
     several = len({one.name for one in (*suite.data, *nested)}) > 1
-    return data_dir / spec.name if several and data_dir is not None else data_dir
+    if data_dir is None or not several:
+        return data_dir
+    return named_folder(spec.name, data_dir.expanduser()) or data_dir / spec.name
 
 
 def mismatches(many: Sequence[Samples]) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
@@ -71,13 +72,24 @@ class Plan:
         """Every cell of the models that are loaded, once, with the part that it is of."""
         return ((part, cell) for part in self.planned if part.model is not None for cell in part.unique)
 
-    def done(self, store: Store | None) -> dict[str, int]:
-        """Rows already here, by cell id; nothing for cells whose id is unresolved."""
+    def damaged(self, store: Store | None) -> list[Path]:
+        """The files that a run will set aside and make again; every file of the plan's cells is read that was not found whole before."""
+        if store is None:
+            return []
+        images = "adversarial" in self.settings.keep
+        known = dict.fromkeys(cell.id for cell in self.cells if cell.resolved)
+        return [path for cell in known for path in store.damaged(cell, images=images)]
+
+    def done(self, store: Store | None, damaged: Iterable[Path] = ()) -> dict[str, int]:
+        """Rows already here, by cell id, those of damaged files not counted; nothing for cells whose id is unresolved."""
         if store is None:
             return {}
-        return {
-            cell.id: min(part.samples.asked, rows(store.files(cell.id))) for part in self.planned for cell in part.cells if cell.resolved
-        }
+        lost = frozenset(damaged)
+        found = {}
+        for part in self.planned:
+            for cell in (cell for cell in part.cells if cell.resolved):
+                found[cell.id] = min(part.samples.asked, rows([file for file in store.files(cell.id) if file.path not in lost]))
+        return found
 
     def complete(self, store: Store) -> int:
         """How many cells have all their rows."""

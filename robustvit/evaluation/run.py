@@ -51,7 +51,9 @@ class Progress(Protocol):
 class Summary:
     """The result of a run.
 
-    computed: rows made by this call; failed: reasons by cell id; incomplete: which data has fewer images than the whole set, or more;
+    computed: rows made by this call; failed: reasons by cell id; repaired: damaged files, set aside, whose rows were made again;
+    repaired_digests: damaged tables of the digests of images, set aside, for whose samples nothing was compared;
+    incomplete: which data has fewer images than the whole set, or more;
     left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells that have all their rows;
     stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which
     a tile was computed anew and found equal; model_notes: what a reader of the numbers must know of a model, by label.
@@ -64,6 +66,7 @@ class Summary:
     computed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     repaired: list[Path] = field(default_factory=list)
+    repaired_digests: list[Path] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -130,6 +133,7 @@ class _Run:
         for part, view in dict.fromkeys((planned_of(self.plan, task), task.cell.view) for task in tasks):
             self.worker.decode(part, view)
         local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
+        self.summary.repaired_digests = self.worker.damaged_digests
         self.summary.complete = self.plan.complete(self.store)
         self.store.verified.save()
         if self.summary.computed and not self.summary.stopped:

@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -61,6 +62,11 @@ class Worker:
         found = self._cache(part, view).rows_with_digests(ranks)
         self._compare(part, ranks, found.digests)
         return found.images
+
+    @property
+    def damaged_digests(self) -> list[Path]:
+        """The tables of digests that were damaged and are set aside."""
+        return [path for known in self._digests.values() for path in known.damaged]
 
     def _cache(self, part: PlannedCells, view: View) -> ImageCache:
         key = (part.samples.data.fingerprint, view)

@@ -7,9 +7,10 @@ A file appears whole or not at all, and a longer one takes the place of a shorte
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,11 +31,15 @@ class _Kept(NamedTuple):
 
 
 class SampleDigests:
-    """The digests of one data set's images in a store. place: the store's folder; fingerprint, name: of the data set."""
+    """The digests of one data set's images in a store. place: the store's folder; fingerprint, name: of the data set.
+
+    damaged: tables that were found damaged, by the names under which they are set aside.
+    """
 
     def __init__(self, place: Path, fingerprint: str, name: str) -> None:
         self.place, self.fingerprint, self.name = place, fingerprint, name
         self.folder = place / "samples" / fingerprint
+        self.damaged: list[Path] = []
         self._held: dict[int, np.ndarray] = {}
 
     def keep(self, shard: int, start: int, ids: Sequence[str], digests: np.ndarray) -> None:
@@ -66,6 +71,7 @@ class SampleDigests:
         """(n, 16) uint8: the digests that are kept of a shard, of its first n samples."""
         if shard not in self._held:
             found = self._files(shard)
+            self.damaged += self._set_aside(shard, {one.path for one in found})
             self._held[shard] = _digests(found[-1].path) if found else np.empty((0, 16), np.uint8)
         return self._held[shard]
 
@@ -74,6 +80,17 @@ class SampleDigests:
         found = [(_FILE.fullmatch(path.name), path) for path in self.folder.glob(f"{shard:06d}-*.parquet")]
         whole = [_Kept(path, int(match[2])) for match, path in found if match and len(_digests(path)) == int(match[2])]
         return sorted(whole, key=lambda one: one.stop)
+
+    def _set_aside(self, shard: int, whole: Collection[Path]) -> list[Path]:
+        """Renames the files of a shard that are not whole; returns their new names."""
+        found = []
+        for path in sorted(self.folder.glob(f"{shard:06d}-*.parquet")):
+            if path not in whole and _FILE.fullmatch(path.name):
+                aside = path.with_suffix(".damaged")
+                with contextlib.suppress(FileNotFoundError):  # another process has put a longer one in its place
+                    below(self.place, "samples", self.fingerprint, path.name).replace(aside)
+                    found.append(aside)
+        return found
 
     def _write(self, shard: int, digests: np.ndarray, ids: Sequence[str], start: int) -> None:
         earlier = self._files(shard)

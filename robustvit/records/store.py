@@ -138,18 +138,19 @@ class Store:
         """
         return kept_images(file)
 
-    def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
-        """Renames the damaged files of a cell so that they are computed anew; returns their new names.
+    def damaged(self, cell: str, *, images: bool = False) -> list[Path]:
+        """The damaged files of a cell, those that a run sets aside; reads all that `verified` does not know.
 
         images: also rows whose images were kept and are now gone or damaged. A damaged gallery takes the first rows with it.
         """
         galleries = self._galleries(cell)
         lost = [] if any(map(is_whole_gallery, galleries)) else galleries
-        return [_aside(path) for path in lost] + [
-            _aside(below(self.path, "cells", cell, file.path.name))
-            for file in self.files(cell)
-            if (lost and file.shard == file.start == 0) or not self._whole(file, images)
-        ]
+        first = bool(lost)
+        return lost + [file.path for file in self.files(cell) if (first and file.shard == file.start == 0) or not self._whole(file, images)]
+
+    def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
+        """Renames the `damaged` files of a cell so that they are computed anew; returns their new names."""
+        return [_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
 
     def _whole(self, file: RecordsFile, images: bool) -> bool:
         try:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from robustvit.errors import StoreDamaged, StoreError, few, nearest
+from robustvit.errors import StoreDamaged, StoreError, UsageError, few, nearest
 from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
@@ -65,7 +65,7 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), or `clips` (frames are no
     independent samples, and their labels do not count: see flip_rate there). Cells of other versions of a plug-in, or of other images under
     one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Raises StoreError for
-    a model that is not there, and where the two share no cell.
+    a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in _pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
@@ -104,6 +104,8 @@ def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
     shared = [key for key in left if key in right]
     if not shared:
         raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
+    if all(left[key].question.cell == right[key].question.cell for key in shared):
+        raise UsageError(f"'{a}' and '{b}' are the same model with the same rows: comparing it with itself says nothing. Name two.")
     for key in shared:
         pair = _pair(key, (store, left[key]), (store, right[key]))
         yield replace(pair, refused=unequal(*(_edition(store, side[key]) for side in (left, right))))

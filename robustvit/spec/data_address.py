@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, DataUnreadable
 from robustvit.spec import registry
 from robustvit.spec.spec import Spec, Value
 
@@ -34,30 +34,55 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
 
 
 def resolve_root(name: str, data_dir: Path | str | None) -> Path | None:
-    """The folder of a data set's files: the first that exists of `places_in` a `data_dir`, or without that of `default_places(name)`.
+    """The folder of a data set's files: the one of its names in `data_dir`, or without that in the first of the usual places that has one.
 
-    Where none exists: `data_dir` itself, or None.
+    Where none exists: `data_dir` itself, or None. Raises DataUnreadable as `named_folder` does.
     """
     if data_dir is not None:
-        *named, itself = places_in(name, data_dir)
-        return next((place for place in named if place.is_dir()), itself)
-    return next((place for place in default_places(name).values() if place.is_dir()), None)
+        itself = Path(data_dir).expanduser()
+        return itself if name in _ANYTHING else named_folder(name, itself) or itself
+    return next((found for parent in _usual().values() if (found := named_folder(name, parent))), None)
+
+
+def named_folder(name: str, parent: Path) -> Path | None:
+    """The folder in `parent` that has one of the names of a data set, without regard to case; None where none has.
+
+    Raises DataUnreadable, naming them, where several have: only a user knows which is meant.
+    """
+    known = {one.casefold() for one in folder_names(name)}
+    found = [one for one in sorted(parent.iterdir()) if one.name.casefold() in known and one.is_dir()] if parent.is_dir() else []
+    others = [one.name for one in found[1:] if not one.samefile(found[0])]
+    if others:
+        raise DataUnreadable(
+            f"data '{name}': {parent} holds {found[0].name}/ and {'/ and '.join(others)}/, and either may be this data set. "
+            "Rename or move those that are not meant."
+        )
+    return found[0] if found else None
+
+
+def folder_names(name: str) -> tuple[str, ...]:
+    """The names under which the folder of a data set's files is known: its own, and the `folders` of its plug-in."""
+    entry = registry.entries("data").get(name)
+    return (name, *(entry.folders if entry else ()))
 
 
 def places_in(name: str, data_dir: Path | str) -> list[Path]:
-    """The places where a data set's files are looked for in a given folder: the folder of its name in it, then the folder itself.
+    """The places where a data set's files are looked for in a given folder: the folders of its names in it, then the folder itself.
 
     `folder` is not looked for by name: a class may have that name.
     """
     itself = Path(data_dir).expanduser()
-    return [itself] if name in _ANYTHING else [itself / name, itself]
+    return [itself] if name in _ANYTHING else [*(itself / one for one in folder_names(name)), itself]
 
 
 def default_places(name: str) -> dict[str, Path]:
     """The places where a data set's files are looked for when no folder is given, in order, by their descriptions."""
+    return {f"{words}/{one}": parent / one for words, parent in _usual().items() for one in folder_names(name)}
+
+
+def _usual() -> dict[str, Path]:
     home = os.environ.get("ROBUSTVIT_DATA")
-    found = {f"$ROBUSTVIT_DATA/{name}": Path(home).expanduser() / name} if home else {}
-    return {**found, f"./data/{name}": Path("data") / name}
+    return {**({"$ROBUSTVIT_DATA": Path(home).expanduser()} if home else {}), "./data": Path("data")}
 
 
 def _parameters(text: str) -> tuple[str, dict[str, Value]]:

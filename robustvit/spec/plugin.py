@@ -38,6 +38,7 @@ class Entry:
     licence: str = ""
     citation: str = ""
     rules: str = ""
+    folders: tuple[str, ...] = ()
     version: int = 1
     severity: str = ""
     over: str = "cell"

@@ -41,9 +41,10 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     """A decorator that registers a function under `kind` and returns it unchanged.
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the
-    parameter that tables show as severity, `attack.eps` inside a nested one); for metrics also `over`, `of` (the metric that one over
+    parameter that tables show as severity, `attack.eps` inside a nested one); for data sets `folders`, further names under which the folder
+    of their files is known (`cifar-10-batches-py`; its own name is, in any case); for metrics also `over`, `of` (the metric that one over
     several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads), `beside` (a metric that it stands beside
-    wherever a cell has its columns); for attacks `chain`, `fit` and `tells`
+    wherever a cell has their columns); for attacks `chain`, `fit` and `tells`
     (columns `value_…` of the Records that it fills besides its counts); for attacks, certificates and analyses `passes`, the parameters
     whose product is the number of passes through the model for one sample, or the name of a function that counts them (see
     robustvit.primitives.passes). A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown

@@ -14,10 +14,10 @@ from torch import nn
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation import loading
-from robustvit.evaluation.class_names import names_classes
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, Stored, rounded, save_checkpoint
+from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import channels, constructor_arguments
 from robustvit.primitives.defense import Defense, compose
@@ -129,6 +129,7 @@ def _partial(out: Path) -> Path:
         raise BadParameter(f"--out is {out}, a folder; name a file in it, such as {out / 'mine.safetensors'}.")
     partial = out.with_suffix(f".partial{_ENDING}")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab"):
             pass
         if not partial.stat().st_size:

@@ -18,10 +18,11 @@ from robustvit.data.annotations.wnids import reading_with_rest, wnids
 from robustvit.data.annotations.wnids import readings as readings_of
 from robustvit.data.formats.arrays import array_dataset
 from robustvit.errors import BadParameter, ModelError
-from robustvit.evaluation.class_names import match_classes, names_classes
+from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.evaluate import through_reading
 from robustvit.evaluation.manifest import manifest
 from robustvit.evaluation.plan import Settings, make
+from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.model_card import Card, fingerprint
@@ -205,6 +206,43 @@ def test_words_for_wnids_that_differ_a_little_are_no_reason_to_refuse() -> None:
     words[5], words[6] = words[6], words[5]
     with pytest.raises(ModelError, match="3 of the data's 1000"):
         match_classes(model(tuple(words)), data(wnids(), 1000, rv_all(1000)))
+
+
+WORDS = tuple(ImageNetInfo().label_descriptions())  # as Hugging Face's id2label has them: crane is 134 and 517
+FIRST = tuple(words.split(",")[0] for words in WORDS)  # cardigan is 264 and 474, maillot 638 and 639, too
+
+
+@pytest.mark.parametrize("names", [WORDS, FIRST, tuple(words.upper() for words in FIRST)])
+def test_imagenets_words_in_its_order_name_its_classes_though_some_occur_twice(names) -> None:
+    assert not names_classes(names)
+    found = match_classes(model(names), data(wnids(), 1000, rv_all(1000)))
+    assert (found.by, found.order) == ("wnid", None)
+    mask, whole = match_classes(model(names), data(some := (wnids()[134], wnids()[517]), 2, readings_of(some))).readings
+    assert (mask.columns, whole.outputs) == ((134, 517), 1000)
+    turned = match_classes(model(wnids()[::-1]), data(names, 1000, rv_all(1000)))
+    assert turned.order == tuple(range(999, -1, -1))
+
+
+def test_imagenets_words_are_found_in_a_data_set_that_numbers_some_of_them_otherwise() -> None:
+    """A model of transformers on a data set with names of classes: not by position, but by name."""
+    found = match_classes(model(WORDS), data(("goldfish", "tench"), 2, rv_all(2)))
+    assert found.order == (1, 0)
+
+
+@pytest.mark.parametrize("names", [WORDS[::-1], tuple(sorted(FIRST)), (*WORDS[1:134], WORDS[0], *WORDS[134:])])
+def test_imagenets_words_in_another_order_are_refused_where_some_occur_twice(names) -> None:
+    for one, on in ((names, wnids()), (wnids(), names)):
+        with pytest.raises(ModelError, match=r"of ImageNet's names of classes, .* '(Cardigan|crane)' at"):
+            match_classes(model(one), data(on, 1000, rv_all(1000)))
+        assert match_classes(model(()), data(on, 1000, rv_all(1000))).by == ""
+
+
+def test_names_that_occur_twice_elsewhere_are_not_imagenets() -> None:
+    words = (*WORDS[:5], WORDS[0], *WORDS[6:])
+    with pytest.raises(ModelError, match=r"'tench, Tinca tinca' at 0 and 5"):
+        match_classes(model(words), data(wnids(), 1000, rv_all(1000)))
+    others = ("a", *(f"w{i}" for i in range(998)), "a")
+    assert match_classes(model(others), data(wnids(), 1000, rv_all(1000))).by == ""
 
 
 def test_a_surrogate_with_another_order_is_part_of_the_cell() -> None:

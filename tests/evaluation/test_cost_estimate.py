@@ -82,7 +82,7 @@ def test_a_scenario_that_declares_no_passes_is_timed(tmp_path: Path) -> None:
     page = tmp_path / "mine.yaml"
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [{undeclared: {eps: 1/255}}]\nmetrics: [robust_accuracy]\n")
     made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=100))
-    assert 1.0 < (estimate(made, None).seconds or 0.0) < 10.0
+    assert 1.0 < (estimate(made, {}).seconds or 0.0) < 10.0
 
 
 @rv.attack(severity="eps", source="made here")
@@ -95,7 +95,7 @@ def test_a_plan_survives_a_scenario_that_fails_when_it_is_timed(tmp_path: Path) 
     page = tmp_path / "mine.yaml"
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {raising: {eps: 1/255}}]\nmetrics: [top1]\n")
     made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
-    assert estimate(made, None).rows_to_do == 8
+    assert estimate(made, {}).rows_to_do == 8
 
 
 def test_what_is_fitted_once_for_a_cell_counts(tmp_path: Path) -> None:
@@ -104,6 +104,6 @@ def test_what_is_fitted_once_for_a_cell_counts(tmp_path: Path) -> None:
         attack = f"{{uap: {{eps: 10/255, train: digits, samples: 100, epochs: {epochs}}}}}"
         page.write_text(f"name: mine\ntitle: Mine\ndata: digits\nscenarios: [{attack}]\nmetrics: [robust_accuracy]\n")
         made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
-        return estimate(made, None).seconds or 0.0
+        return estimate(made, {}).seconds or 0.0
 
     assert seconds(1000) > 50 * seconds(1)

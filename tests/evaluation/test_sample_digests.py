@@ -97,10 +97,24 @@ def test_what_is_kept_is_compared_and_what_is_new_is_kept(tmp_path):
         again.keep(1, 0, ["z"], digests(8))
 
 
-def test_a_table_that_is_cut_short_is_written_anew(tmp_path):
+def test_a_table_that_is_cut_short_is_set_aside_and_written_anew(tmp_path):
     SampleDigests(tmp_path, "f", "d").keep(0, 0, ["a", "b"], digests(1, 2))
     (path,) = (tmp_path / "samples" / "f").iterdir()
     path.write_bytes(path.read_bytes()[:40])
-    SampleDigests(tmp_path, "f", "d").keep(0, 0, ["a", "b"], digests(1, 2))
+    again = SampleDigests(tmp_path, "f", "d")
+    again.keep(0, 0, ["a", "b"], digests(1, 2))
+    assert again.damaged == [path.with_suffix(".damaged")]
+    assert sorted(path.parent.iterdir()) == [path.with_suffix(".damaged"), path]
     with pytest.raises(DataUnreadable, match="b"):
         SampleDigests(tmp_path, "f", "d").keep(0, 0, ["a", "b"], digests(1, 3))
+
+
+def test_a_run_says_that_a_damaged_table_was_made_again(images, tmp_path):
+    page, store = suite(tmp_path), tmp_path / "store"
+    assert run(page, ["demo"], f"folder:{images}", store=store, limit=90).repaired_digests == []
+    (table,) = store.glob("samples/*/*.parquet")
+    table.write_bytes(table.read_bytes()[:40])
+    more = suite(tmp_path, SUITE.replace("[1, 2]", "[1, 2, 3]"))
+    assert run(more, ["demo"], f"folder:{images}", store=store, limit=90).repaired_digests == [table.with_suffix(".damaged")]
+    assert run(more, ["demo"], f"folder:{images}", store=store, limit=90).repaired_digests == []
+    assert table.is_file()

@@ -196,7 +196,7 @@ def test_a_certificate_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
 
 def test_a_plan_knows_cells_that_will_fail(tmp_path: Path) -> None:
     (tmp_path / "wide.yaml").write_text("{name: wide, title: Wide, data: digits, scenarios: [{columns: {width: 33}}], metrics: [top1]}")
-    assert estimate(make(read_suite(tmp_path / "wide.yaml"), ["demo"], None, Settings(limit=2)), None).seconds == 0.0
+    assert estimate(make(read_suite(tmp_path / "wide.yaml"), ["demo"], None, Settings(limit=2)), {}).seconds == 0.0
 
 
 def test_a_certificate_that_was_announced_and_not_begun_is_still_to_come(tmp_path: Path) -> None:

@@ -181,5 +181,5 @@ def test_a_challenge_without_predictions_breaks_no_comparison_nor_page(tmp_path:
 def test_the_estimated_time_of_a_challenge_is_an_upper_bound(tmp_path: Path) -> None:
     plant_in9(tmp_path, ("original", "only_bg_t"))
     made = planned(load_suite("background-challenge"), [TINY], None, Settings(data_dir=tmp_path))
-    assert estimate(made, None).sentence.startswith("Up to")
-    assert estimate(planned(load_suite("quick"), ["demo"], None, Settings(limit=2)), None).sentence.startswith("About")
+    assert estimate(made, {}).sentence.startswith("Up to")
+    assert estimate(planned(load_suite("quick"), ["demo"], None, Settings(limit=2)), {}).sentence.startswith("About")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robustvit.errors import StoreError
+from robustvit.errors import StoreError, UsageError
 from robustvit.records.store import Store
 from robustvit.results.comparison import compare, diff, flips, mcnemar
 
@@ -42,6 +42,14 @@ def test_sides_that_name_their_transforms_are_compared(make_store: Make, answere
     store = make_store({(side, "clean", ""): answered(cut(50, 0, wrong)) for side, wrong in sides.items()})
     (row,) = compare(store, a, b).to_dict(orient="records")
     assert (row["acc_a"], row["acc_b"], row["verdict"]) == (80.0, 20.0, "a better")
+
+
+@pytest.mark.parametrize("table", [compare, flips])
+@pytest.mark.parametrize(("a", "b"), [("a", "a"), ("a → soft(t=2)", "a -> soft(t=2)")])
+def test_a_model_is_not_compared_with_itself(make_store: Make, answered: Columns, table: Any, a: str, b: str) -> None:
+    store = make_store({(side, "clean", ""): answered(cut(50, 0, 1)) for side in ("a", "a → soft(t=2)")})
+    with pytest.raises(UsageError, match="are the same model with the same rows"):
+        table(store, a, b)
 
 
 def test_transforms_that_no_run_applied_are_refused(make_store: Make, answered: Columns) -> None:
@@ -79,8 +87,8 @@ def test_a_cell_without_rows_is_listed_and_not_tested(make_store: Make, answered
     assert table.loc["fog", "verdict"] == "b better"
 
 
-def test_a_model_does_not_differ_from_itself(make_store: Make, answered: Columns) -> None:
-    (row,) = compare(make_store({("a", "clean", ""): answered(cut(10, 0, 3))}), "a", "a").to_dict(orient="records")
+def test_two_models_with_the_same_predictions_do_not_differ(make_store: Make, answered: Columns) -> None:
+    (row,) = compare(make_store({(one, "clean", ""): answered(cut(10, 0, 3)) for one in "ab"}), "a", "b").to_dict(orient="records")
     assert (row["difference"], row["p"], row["verdict"]) == (0.0, 1.0, "no difference shown")
 
 

@@ -9,7 +9,7 @@ from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.checkpoint import About
 from robustvit.training.loop import EpochProgress
 from robustvit.training.recipe import Recipe
-from robustvit.training.run import TrainResult, accuracy, command, train_from_spec
+from robustvit.training.run import TrainResult, _partial, accuracy, command, train_from_spec
 
 KWARGS = "img_size=32,patch_size=16,embed_dim=8,depth=1,num_heads=1"
 ADDRESS = f"vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs={KWARGS}"
@@ -66,10 +66,15 @@ def test_a_checkpoint_that_was_there_survives_an_interrupted_run(tmp_path: Path)
     assert (tmp_path / "a.safetensors").read_text() == "the old one"
 
 
-@pytest.mark.parametrize(("out", "message"), [("a.pth", "ends in .safetensors"), ("no/a.safetensors", "cannot be written")])
+@pytest.mark.parametrize(("out", "message"), [("a.pth", "ends in .safetensors"), ("file/a.safetensors", "cannot be written")])
 def test_a_path_that_cannot_be_written_is_refused_before_training(tmp_path: Path, out: str, message: str) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(BadParameter, match=message):
         _run(tmp_path / out)
+
+
+def test_the_folder_of_a_checkpoint_is_made(tmp_path: Path) -> None:
+    assert _partial(tmp_path / "new/deep/a.safetensors").parent.is_dir()
 
 
 def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:

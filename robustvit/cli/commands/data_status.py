@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from robustvit.errors import BadParameter, RobustvitError
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError
 from robustvit.primitives.batch import Data, left_out, traits
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
@@ -32,10 +32,11 @@ def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     about = _about(entry, None, data_dir)
     if _nests(entry):
         return {**about, "looked": [], "told": entry.rules}
-    root = resolve_root(name, data_dir)
-    found = _opened(entry, Spec(name), root)
+    found = _opened(entry, Spec(name), None, data_dir)
+    root = None if about["where"] is None else Path(about["where"])
     if isinstance(found, RobustvitError):
-        reason = str(found) if root is not None else f"not found; looked in {' and '.join(about['looked'])}."
+        nothing = root is None and isinstance(found, DataMissing)
+        reason = f"not found; looked in {' and '.join(about['looked'])}." if nothing else str(found)
         return {**about, "told": f"{reason} {entry.rules}".strip()}
     return {**about, **_counts(found), "found": True, "told": _described(found, root)}
 
@@ -78,13 +79,12 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
     entry = registry.lookup("data", spec.name)
     if _nests(entry):
         return
-    root = _root(spec.name, place, data_dir)
     choices = _choices(entry, spec)
     for params in choices:
-        found = _opened(entry, spec.with_params(**params), root)
+        found = _opened(entry, spec.with_params(**params), place, data_dir)
         shown = {**dict(spec.params), **params}
         if not isinstance(found, RobustvitError):
-            yield Variant(shown, found, _described(found, root))
+            yield Variant(shown, found, _described(found, _root(spec.name, place, data_dir)))
         elif not (isinstance(found, BadParameter) and len(choices) > 1):
             yield Variant(shown, None, str(found))
 
@@ -100,10 +100,10 @@ def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
     return [one for i, one in enumerate(varied) if one not in varied[:i]]
 
 
-def _opened(entry: Entry, spec: Spec, root: Path | None) -> Data | RobustvitError:
+def _opened(entry: Entry, spec: Spec, place: Path | None, data_dir: Path | str | None) -> Data | RobustvitError:
     try:
         bound = bind(entry, spec)
-        found: Data = entry.load()(root, **dict(bound.params))
+        found: Data = entry.load()(_root(spec.name, place, data_dir), **dict(bound.params))
     except RobustvitError as error:
         return error
     return found
@@ -114,7 +114,10 @@ def _nests(entry: Entry) -> bool:
 
 
 def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dict[str, Any]:
-    root = _root(entry.name, place, data_dir)
+    try:
+        root = _root(entry.name, place, data_dir)
+    except DataUnreadable:  # several folders may be it: said by whoever opens it
+        root = None
     return {
         "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir),
         "images": None, "expected": None, "left_out": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,

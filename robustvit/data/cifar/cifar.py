@@ -33,6 +33,7 @@ _CITATION = """@techreport{krizhevsky2009learning,
     source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
     url="https://www.cs.toronto.edu/~kriz/cifar.html",
     licence=_LICENCE,
+    folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
     rules="Unpack cifar-10-python.tar.gz (or its binary version), then --data-dir FOLDER, the one that holds cifar-10-batches-py/. Scores "
     "are on the 10,000 test images, which a model of 32 px gets as they are.",
     citation=_CITATION,
@@ -52,6 +53,7 @@ def cifar10(root: Path | None) -> ArrayDataset:
     source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
     url="https://www.cs.toronto.edu/~kriz/cifar.html",
     licence=_LICENCE,
+    folders=("cifar-100-python", "cifar-100-binary"),
     rules="Unpack cifar-100-python.tar.gz (or its binary version), then --data-dir FOLDER, the one that holds cifar-100-python/. Scores "
     "are on the 10,000 test images and the hundred fine classes; a model of 32 px gets the images as they are.",
     citation=_CITATION,

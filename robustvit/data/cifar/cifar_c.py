@@ -26,6 +26,7 @@ _SEVERITIES = 5
 
 @dataset(
     name="cifar10-c",
+    folders=("CIFAR-10-C",),
     source=SOURCE,
     url="https://zenodo.org/records/2535967",
     licence="CC BY 4.0",
@@ -45,6 +46,7 @@ def cifar10_c(root: Path | None, *, corruption: Released = "gaussian_noise", sev
 
 @dataset(
     name="cifar100-c",
+    folders=("CIFAR-100-C",),
     source=SOURCE,
     url="https://zenodo.org/records/3555552",
     licence="CC BY 4.0",

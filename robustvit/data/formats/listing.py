@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from robustvit.data.formats.left_out import LeftOut, ending_of, is_hidden_image
 from robustvit.errors import DataMissing, DataUnreadable, few
-from robustvit.spec.data_address import default_places
+from robustvit.spec.data_address import default_places, folder_names
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -70,7 +70,11 @@ def need(root: Path | None, name: str) -> Path:
             f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; `robustvit data` says how to get them."
         )
     if not root.exists():
-        raise DataMissing(f"data '{name}': there is nothing at {root}. `robustvit data` says where data is looked for and how to get it.")
+        others = folder_names(name)[1:] if root.name == name else ()
+        also = f" The folder may also be called {' or '.join(others)}." if others else ""
+        raise DataMissing(
+            f"data '{name}': there is nothing at {root}.{also} `robustvit data` says where data is looked for and how to get it."
+        )
     return root
 
 

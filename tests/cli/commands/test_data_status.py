@@ -104,3 +104,12 @@ def test_a_data_set_is_found_in_the_folder_that_is_given_or_under_its_name_there
     assert (about["found"], about["where"]) == (True, str(tmp_path / "all/imagenet-a"))
     assert status("imagenet-a", tmp_path / given)["images"] == 200
     assert load_data("imagenet-a", data_dir=tmp_path / given).fingerprint == about["variants"][0]["fingerprint"]
+
+
+def test_two_folders_of_one_data_set_are_told_without_stopping_the_list(tmp_path):
+    for one in ("CIFAR-10-C", "cifar10-c"):
+        (tmp_path / one).mkdir()
+    found = status("cifar10-c", tmp_path)
+    assert (found["found"], found["where"]) == (False, None)
+    assert "holds CIFAR-10-C/ and cifar10-c/" in found["told"]
+    assert not describe("cifar10-c", tmp_path)["found"]

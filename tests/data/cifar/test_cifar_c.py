@@ -93,16 +93,21 @@ def test_a_missing_array_is_named_with_what_is_there(released):
         cifar10_c(released, corruption="frost")
 
 
-def test_the_suite_averages_the_error_over_fifteen_corruptions_at_five_severities(tmp_path):
+@pytest.mark.parametrize(
+    ("clean_folder", "folder"),
+    [("cifar10/cifar-10-batches-py", "cifar10-c"), ("cifar-10-batches-py", "CIFAR-10-C")],
+    ids=["own", "robustbench"],
+)
+def test_the_suite_averages_the_error_over_fifteen_corruptions_at_five_severities(tmp_path, clean_folder, folder):
     """Every severity of every corruption is the clean image but for its own share of images, so the mean error can be known."""
     clean = arrays(9)[:COUNT]
-    (tmp_path / "cifar10/cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / clean_folder).mkdir(parents=True)
     flat = clean.transpose(0, 3, 1, 2).reshape(COUNT, -1)
-    (tmp_path / "cifar10/cifar-10-batches-py/test_batch").write_bytes(pickle.dumps({b"data": flat, b"labels": LABELS.tolist()}, protocol=2))
-    (tmp_path / "cifar10-c").mkdir()
-    np.save(tmp_path / "cifar10-c/labels.npy", np.tile(LABELS, 5))
+    (tmp_path / clean_folder / "test_batch").write_bytes(pickle.dumps({b"data": flat, b"labels": LABELS.tolist()}, protocol=2))
+    (tmp_path / folder).mkdir()
+    np.save(tmp_path / folder / "labels.npy", np.tile(LABELS, 5))
     for name in FIFTEEN:
-        np.save(tmp_path / f"cifar10-c/{name}.npy", np.tile(clean, (5, 1, 1, 1)))
+        np.save(tmp_path / folder / f"{name}.npy", np.tile(clean, (5, 1, 1, 1)))
     runner.run(read_suite(SUITES / "cifar10-c.yaml"), [TINY], store=tmp_path / "s", data_dir=tmp_path)
     board = leaderboard(tmp_path / "s")
     value = {metric: set(rows["value"].round(6)) for metric, rows in board.groupby("metric")}
