@@ -31,7 +31,7 @@ _RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # l1: factor on eps and share of 
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"), version=2,
+    passes=("steps", "restarts", "eot"), version=3,
 )  # fmt: skip
 def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -45,7 +45,8 @@ def apgd_ce(
     radius 3, 2 and 1 eps, as in the l1 paper. Losses and gradients are those of the log odds, with which the cross-entropy rises and falls:
     they take the same steps, and go on where it rounds to 0. Differs from the papers: with eot all draws weigh alike, where the mean
     cross-entropy weighs each by 1 − p(label); a sample stops at its first misclassified iterate, which changes no success; and random
-    starts belong to samples.
+    starts belong to samples. As in the authors' code, exactly three quarters of a window's steps are too few. Unlike there, the first step
+    of a run counts by whether it raised the loss, as in the paper, and not by whether the loss is above 0.
     """
     search = Search(model, images, labels, draws)
     return _restarted(search, cross_entropy_loss(search, target), eps, norm, steps, restarts, eot)
@@ -53,7 +54,7 @@ def apgd_ce(
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"), version=2,
+    passes=("steps", "restarts", "eot"), version=3,
 )  # fmt: skip
 def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -71,7 +72,7 @@ def apgd_dlr(
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot", "targets"), version=2,
+    passes=("steps", "restarts", "eot", "targets"), version=3,
 )  # fmt: skip
 def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -176,7 +177,7 @@ def _initial(rows: Tensor, images: Tensor, at: Tensor, evaluation: Evaluation, e
     ones = at.new_ones(len(at))  # in the precision of pixels, whatever that of the losses
     count = norms.size(at - images, "values").to(ones)
     return _State(
-        rows, images, at, at, gradient, torch.zeros_like(loss), at, gradient, loss, loss, ones.bool(), torch.zeros_like(ones),
+        rows, images, at, at, gradient, loss, at, gradient, loss, loss, ones.bool(), torch.zeros_like(ones),
         eps * (1.0 if norm == "l1" else 2.0) * ones, count / at[0].numel() / _SPARSER, count,
     )  # fmt: skip
 

@@ -91,7 +91,7 @@ def ni_fgsm(
 ) -> Crafted:  # fmt: skip
     """NI-FGSM (Lin et al. 2020): mi_fgsm with the gradient taken one step of momentum ahead (Nesterov). Parameters as for mi_fgsm.
 
-    Differs from the paper as its authors' code does: by the l1 norm, the step ahead would be too small to matter.
+    Differs from the paper as its authors' code does: by the l1 norm, the step ahead would be too small. It is clipped to [0, 1].
     """
     return iterate(model, images, labels, draws, Schedule(eps, norm, steps, step or eps / steps, decay), plain_gradient, early, ahead=True)
 

@@ -22,9 +22,13 @@ from robustvit.records.records import read
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
 from robustvit.results.summary import summary
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import scenario_entry
+from robustvit.spec.spec import parse
 from robustvit.spec.suite import Suite
 from robustvit.spec.suite_file import read_suite
 
+WHOLE = autoattack
 DIGITS = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,embed_dim=12,depth=1,num_heads=2"
 CHAIN = """
 name: chain
@@ -135,6 +139,31 @@ def test_a_budget_spent_within_the_first_attack_leaves_an_upper_bound_of_some_sa
     row = found[(found["scenario"] == "autoattack") & (found["metric"] == "robust_accuracy")].iloc[0]
     assert (done.stopped, done.complete) == (True, 1)
     assert (row["status"], row["reason"]) == ("partial", "32 of 64 samples, 1 of 2 attacks: an upper bound")
+
+
+FAST = [("apgd_ce", {}), ("apgd_t", {"targets": 9})]
+PLUS = [("apgd_ce", {"restarts": 5}), ("apgd_dlr", {"restarts": 5}), ("fab", {"restarts": 5}), ("square", {})]
+VERSIONS = {
+    ("standard", "linf"): [*FAST, ("fab_t", {}), ("square", {})],
+    ("standard", "l2"): [*FAST, ("fab_t", {}), ("square", {})],
+    ("standard", "l1"): [("apgd_ce", {"restarts": 5}), ("apgd_t", {"targets": 5}), ("fab_t", {}), ("square", {})],
+    ("fast", "linf"): FAST,
+    ("plus", "l2"): [*PLUS, ("apgd_t", {}), ("fab_t", {})],
+    ("rand", "linf"): [("apgd_ce", {"eot": 20}), ("apgd_dlr", {"eot": 20})],
+}
+BY_AUTHORS = {"steps": 100, "restarts": 1, "eot": 1, "targets": 9}
+
+
+@pytest.mark.parametrize(("version", "norm"), VERSIONS)
+def test_a_version_is_the_chain_of_its_authors(version: str, norm: str) -> None:
+    """Croce and Hein 2020, sec. 5, and 2021, sec. 4; what a link leaves out is by default what the authors set."""
+    chain = WHOLE(eps=0.02, norm=norm, version=version)  # type: ignore[arg-type]
+    assert [name for link in chain for name in link] == [name for name, _ in VERSIONS[version, norm]]
+    for link, (name, own) in zip(chain, VERSIONS[version, norm], strict=True):
+        bound = dict(bind(scenario_entry(name), parse(link)[0]).params)
+        assert (bound["eps"], bound["norm"]) == (0.02, norm)
+        for key in BY_AUTHORS.keys() & bound.keys():
+            assert bound[key] == (5000 if name == "square" and key == "steps" else {**BY_AUTHORS, **own}[key]), key
 
 
 def test_plus_is_not_defined_in_l1() -> None:
