@@ -53,7 +53,8 @@ def ddn(
 
     steps: gradients of the cross-entropy, for each sample; their directions are taken from the log odds, whose do not vanish where logits
     are large. gamma: relative change of the radius at a step. radius: the first, in pixel units. The step size decays from 1 to 0.01 along
-    a cosine. Differs from the paper: pixels are not rounded to 8 bits. Deterministic.
+    a cosine. Differs from the paper: pixels are not rounded to 8 bits, and the first radius is `radius` itself, not 1 + gamma times that.
+    Deterministic.
     """
     search = Search(model, images, labels, draws, nearest="l2")
     rows = search.active
@@ -72,7 +73,7 @@ def ddn(
 
 
 @attack(
-    family="minimum-norm", source="Pintor et al. 2021", url="https://arxiv.org/abs/2102.12827", citation=_FMN, passes=("steps",), version=2
+    family="minimum-norm", source="Pintor et al. 2021", url="https://arxiv.org/abs/2102.12827", citation=_FMN, passes=("steps",), version=3
 )
 def fmn(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -82,8 +83,9 @@ def fmn(
 
     norm: of the ball; l0 counts the values that change, not the pixels. steps: gradients of each sample. gamma: relative change of the
     radius at a step, decaying to 0.001 along a cosine. step: l2 length of the first step, decaying to a hundredth of it. Differs from the
-    paper: the estimated boundary is overshot by a ten-thousandth of its distance, without which a linear model is never fooled.
-    Deterministic.
+    paper: the estimated boundary is overshot by a ten-thousandth of its distance, without which a linear model is never fooled; and until
+    an adversarial image is found the radius grows at least as fast as after one, without which the search can come to rest short of the
+    boundary, where clipping to [0, 1] takes from each step what the estimate adds. Deterministic.
     """
     search = Search(model, images, labels, draws, nearest="values" if norm == "l0" else norm)
     rows = search.active
@@ -164,7 +166,8 @@ def _next_radii(search: Search, delta: Tensor, gap: Tensor, gradient: Tensor, ra
     less, more = radii * (1.0 - gamma), radii * (1.0 + gamma)
     if norm == "l0":
         less, more, ahead = torch.minimum(radii - 1.0, less.floor()), torch.maximum(radii + 1.0, more.floor()), ahead.ceil()
-    return torch.where(wrong, torch.minimum(less, best), torch.where(search.misclassified, more, ahead)).clamp_min(0.0)
+    reached = torch.maximum(ahead, more.nan_to_num(posinf=0.0))  # the first has no radius before it to grow from
+    return torch.where(wrong, torch.minimum(less, best), torch.where(search.misclassified, more, reached)).clamp_min(0.0)
 
 
 def _cosine(turn: int, steps: int, first: float, last: float) -> float:
