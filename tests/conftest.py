@@ -54,17 +54,19 @@ def write_store(
 ) -> Store:  # fmt: skip
     """A store of {(model, scenario, severity): columns, or None where nothing was computed}; `a → soft` is the model a, transformed.
 
-    salt: changes the ids of the cells.
+    `chain 2/4` is the second of the four attacks of a chain. salt: changes the ids of the cells.
     """
     store = Store(path, create=True)
     requested = []
-    for (model, scenario, severity), columns in cells.items():
-        kind = _kind(columns)
+    for (model, named, severity), columns in cells.items():
+        scenario, _, place = named.partition(" ")
+        link, links = (int(number) for number in (place or "0/0").split("/"))
+        kind = "attack" if place else _kind(columns)
         host, _, transforms = model.partition(" → ")
         description = {
             "weights": host, "view": {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"},
             "data": canonical(Spec(label or data)), "data_fingerprint": "f", "precision": "float32",
-            "scenario": _scenario(kind, scenario, severity), "transforms": transforms, "salt": salt,
+            "scenario": _scenario(kind, scenario, severity), "transforms": transforms, "salt": salt + place,
         }  # fmt: skip
         cell = digest(description)
         store.declare(cell, description)
@@ -76,7 +78,7 @@ def write_store(
             "severity": severity, "params": "steps=10" if kind == "attack" else "", "seed": 0, "precision": "float32",
             "view": "32x32, center, bicubic",
             "model_view": "32x32, center, bicubic", "base": label or data, "data_fingerprint": "f", "kind": kind, "storage": "",
-            "asked": asked or n or 1, "source": "on-the-fly",
+            "asked": asked or n or 1, "source": "on-the-fly", "link": link, "links": links, "attack": f"step {link}" if link else "",
         })  # fmt: skip
     specs = [canonical(bind(lookup("metric", spec.name), spec)) for node in metrics for spec in parse(node)]
     cards = {

@@ -233,7 +233,8 @@ def _show(frame: Any, title: str, as_json: bool) -> None:
         print(frame.to_json(orient="records"))
         return
     several = [name for name in _SHOWN_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
-    shown = [name for name in frame.columns if name in _SHOWN or name in several]
+    marked = [name for name in ("partial",) if name in frame and (frame[name] != "").any()]
+    shown = [name for name in frame.columns if name in _SHOWN or name in several or name in marked]
     print_frame(frame[shown], title)
     if "verdict" in frame:
         verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())

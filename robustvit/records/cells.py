@@ -119,6 +119,11 @@ def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] |
     different cells are never mixed. Of a chain of attacks one step only: the first that failed, else the last that all samples have come
     to, else the first. Raises StoreError for a suite or model that no run requested.
     """
+    return [step_to_show(store, steps) for steps in stored_chains(store, suite, models)]
+
+
+def stored_chains(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> list[list[StoredCell]]:
+    """As `stored_cells`, with all steps of a chain of attacks, first to last; any other cell by itself. Raises as `stored_cells` does."""
     facts = _facts(store)
     latest: dict[tuple[Any, ...], Question] = {}
     for question in store.questions(suite, models):
@@ -129,7 +134,17 @@ def stored_cells(store: Store, suite: str | None = None, models: Iterable[str] |
             _log_other_images(store, question, earlier, facts)
         if earlier is None or facts[question.suite, question.cell].run >= facts[earlier.suite, earlier.cell].run:
             latest[key] = question
-    return [facts[question.suite, question.cell].of(question) for question in _one_step_each(store, latest)]
+    chains = grouped((key[:-1], facts[question.suite, question.cell].of(question)) for key, question in latest.items())
+    return [sorted(steps, key=lambda one: one.question.link) for steps in chains.values()]
+
+
+def step_to_show(store: Store, steps: Sequence[StoredCell]) -> StoredCell:
+    """The step of a chain that `stored_cells` has."""
+    if len(steps) == 1:
+        return steps[0]
+    failed = [one for one in steps if store.failure(one.question.cell) is not None]
+    reached = [one for one in steps[1:] if count_rows(store.files(one.question.cell)) >= one.question.asked]
+    return failed[0] if failed else reached[-1] if reached else steps[0]
 
 
 def _named(question: Question) -> tuple[str, str, str]:
@@ -147,18 +162,6 @@ def _log_other_images(store: Store, a: Question, b: Question, facts: Mapping[tup
             "%s: %s was evaluated on two sets of images called '%s' (contents %s); those of the latest run are shown.",
             store.path, a.model, a.data, " and ".join(sorted(one[:6] for one in contents)),
         )  # fmt: skip
-
-
-def _one_step_each(store: Store, latest: Mapping[tuple[Any, ...], Question]) -> list[Question]:
-    chains = grouped((key[:-1], question) for key, question in latest.items())
-    return [steps[0] if len(steps) == 1 else _step_to_show(store, steps) for steps in chains.values()]
-
-
-def _step_to_show(store: Store, steps: Sequence[Question]) -> Question:
-    ordered = sorted(steps, key=lambda question: question.link)
-    failed = [one for one in ordered if store.failure(one.cell) is not None]
-    reached = [one for one in ordered[1:] if count_rows(store.files(one.cell)) >= one.asked]
-    return failed[0] if failed else reached[-1] if reached else ordered[0]
 
 
 def setting(question: Question) -> tuple[Any, ...]:

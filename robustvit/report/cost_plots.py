@@ -46,7 +46,7 @@ def _plot(data: str, view: FactorView, board: pd.DataFrame) -> CostPlot | None:
         return None
     cost, score = found[0]
     group = next((name for name in ("pretraining", "family", *FACTORS) if part[name].nunique() > 1), "pretraining")
-    return CostPlot(data, score, cost, Markup(svg(pareto_plot(view, score, cost, group))), tuple(_left_out(part, score, cost)))
+    return CostPlot(data, score, cost, Markup(svg(pareto_plot(view, score, cost, group))), tuple(_left_out(view, score, cost)))
 
 
 def _robustness_scores(board: pd.DataFrame) -> list[str]:
@@ -67,9 +67,9 @@ def _robustness_scores(board: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names))
 
 
-def _left_out(part: pd.DataFrame, score: str, cost: str) -> Iterator[str]:
+def _left_out(view: FactorView, score: str, cost: str) -> Iterator[str]:
     """The models that are not in the plot, each with what is missing."""
-    for row in part.to_dict("records"):
-        missing = [name for name in (score, cost) if pd.isna(row[name])]
+    for row in view.rows.to_dict("records"):
+        missing = [text for name in (score, cost) if (text := view.missing(row, name))]
         if missing:
-            yield f"{row['model']} (no {' nor '.join(missing)})"
+            yield f"{row['model']} ({' and '.join(missing)})"

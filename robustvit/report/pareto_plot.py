@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from robustvit.errors import NotApplicable
+from robustvit.errors import NotApplicable, few
 from robustvit.report.scatter import Scatter, ScatterPoint, scatter
 from robustvit.results.factors.regression import pareto
 from robustvit.results.factors.view import FactorView
@@ -17,13 +17,16 @@ _UNITS = {"macs": (1e9, "GMACs per image"), "parameters": (1e6, "million paramet
 def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
     """Score against cost, with the models of the Pareto front joined and labelled. group: the factor that colours the points.
 
-    Raises UsageError for a score that the view lacks, NotApplicable where fewer than two models have both numbers.
+    Models whose cell is not finished are left out, and named in the title. Raises UsageError for a score that the view lacks, NotApplicable
+    where fewer than two models have both numbers.
     """
     rows = view.rows
     part = rows[rows[cost].notna() & (rows[cost] > 0) & rows[view.need(score)].notna()]
+    partial = [f"{row['model']} ({view.missing(row, score)})" for row in rows.to_dict("records") if row.get(f"{score}_partial")]
+    out = f"; left out: {few(partial)}" if partial else ""
     if len(part) < 2:
         raise NotApplicable(
-            f"a Pareto plot needs at least two models with {cost} and {score}; there {'is one' if len(part) else 'are none'}"
+            f"a Pareto plot needs at least two models with {cost} and {score}; there {'is one' if len(part) else 'are none'}{out}"
         )
     scale, unit = _UNITS[cost]
     best = set(pareto(view, cost, score).index)
@@ -32,7 +35,7 @@ def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "
         for index, row in part.iterrows()
     ]  # fmt: skip
     better = "higher" if view.scores[score] else "lower"
-    return scatter(points, title=f"{score} against {unit}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
+    return scatter(points, title=f"{score} against {unit}{out}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
 
 
 def _interval(row: pd.Series, score: str) -> tuple[float, float]:

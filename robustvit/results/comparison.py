@@ -6,8 +6,7 @@ and conservative (no mid-p). P-values are corrected by Holm over all cells of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from robustvit.errors import StoreDamaged, StoreError, UsageError, few, nearest
-from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
+from robustvit.errors import StoreError
+from robustvit.records.cells import open_store, rows_of, step_to_show
 from robustvit.records.store import Store
-from robustvit.results.editions import Edition, unequal
+from robustvit.results.paired_cells import SETTING, Pair, Side, by_label, paired_cell, pairs
 from robustvit.statistics.intervals import holm, paired
 
 ALPHA = 0.05
-_SETTING = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
 _ABOUT = ["suite", "data", "scenario", "severity", "params", "transforms", "seed", "precision", "storage"]
-_NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "cell_a", "cell_b"]
-_ARROW = " → "  # between a model and its transforms, as tables and exports write them
-_COLUMNS = ("label", "pred", "against")
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
-
-    refused: why the two are not compared, "" where they are.
-    """
-
-    key: tuple[Any, ...]
-    a: StoredCell
-    b: StoredCell
-    rows: pd.DataFrame
-    refused: str = ""
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """The columns of the setting."""
-        return {"suite": self.key[0], **dict(zip(_SETTING, self.key[1:], strict=True))}
+_NUMBERS = ["n", "acc_a", "acc_b", "difference", "low", "high", "only_a", "only_b", "p", "p_holm", "verdict", "partial", "cell_a", "cell_b"]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -64,17 +41,19 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     on them, p_holm the same corrected over all cells of the suite. verdict: `a better`, `b better`, `no difference shown`, `no shared
     samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), or `clips` (frames are no
     independent samples, and their labels do not count: see flip_rate there). Cells of other versions of a plug-in, or of other images under
-    one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Raises StoreError for
-    a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
+    one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Of a chain of attacks
+    (AutoAttack) that one side has not finished, both are taken after the furthest attack that both have come to. partial: what is missing
+    of either cell, `2 of 4 attacks, the last apgd_t: an upper bound` or `a: 150 of 400 samples`; "" where both are whole. Raises StoreError
+    for a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
     """
-    rows = [{**pair.about, **_tested(pair)} for pair in _pairs(open_store(store), a, b, suite)]
+    rows = [{**pair.about, **_tested(pair)} for pair in pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
 
 
 def flips(store: Store | Path | str, a: str, b: str, *, suite: str | None = None) -> pd.DataFrame:
     """The samples that one model has correct and the other misclassifies, in the cells they share. `cell` is a's, `cell_b` is b's."""
-    names = ["suite", "data", "cell", "scenario", "severity", "params", "sample", "label", "pred_a", "pred_b", "cell_b"]
-    parts = [_flipped(pair) for pair in _pairs(open_store(store), a, b, suite)]
+    names = ["suite", "data", "cell", "scenario", "severity", "params", "sample", "label", "pred_a", "pred_b", "cell_b", "partial"]
+    parts = [_flipped(pair) for pair in pairs(open_store(store), a, b, suite)]
     counts = dict.fromkeys(("label", "pred_a", "pred_b"), "int64")
     return pd.concat(parts, ignore_index=True)[names].astype(counts)
 
@@ -86,11 +65,11 @@ def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFra
     between versions. difference is b − a in points of top-1, with the paired interval of `compare`; changed counts the samples with another
     prediction; equal says whether the records are bitwise the same, samples and columns included. verdict: `identical` (equal records),
     `moved` (p_holm below 5 %, corrected over all matched cells), `within chance`, `not compared` (no shared samples, or no predictions),
-    `only in a`, `only in b`. Cells of one store only are listed without numbers.
+    `only in a`, `only in b`. Cells of one store only are listed without numbers. Chains of attacks and `partial`: as for `compare`.
     """
     first, second = open_store(store_a), open_store(store_b)
-    left, right = _by_label(stored_cells(first)), _by_label(stored_cells(second))
-    rows = [_moved(key, left.get(key), right.get(key), first, second) for key in dict.fromkeys([*left, *right])]
+    left, right = by_label(first), by_label(second)
+    rows = [_moved(key, Side(first, left.get(key, ())), Side(second, right.get(key, ()))) for key in dict.fromkeys([*left, *right])]
     table = pd.DataFrame(rows, columns=["model", *_ABOUT, *_NUMBERS[:6], "changed", *_NUMBERS[6:10], "equal", *_NUMBERS[10:]])
     matched = table["p"].notna()
     table.loc[matched, "p_holm"] = holm(table.loc[matched, "p"].to_list())
@@ -99,82 +78,19 @@ def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFra
     return _typed(table)
 
 
-def _pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[_Pair]:
-    left, right = _sides(store, a, b, suite)
-    shared = [key for key in left if key in right]
-    if not shared:
-        raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
-    if all(left[key].question.cell == right[key].question.cell for key in shared):
-        raise UsageError(f"'{a}' and '{b}' are the same model with the same rows: comparing it with itself says nothing. Name two.")
-    for key in shared:
-        pair = _pair(key, (store, left[key]), (store, right[key]))
-        yield replace(pair, refused=unequal(*(_edition(store, side[key]) for side in (left, right))))
-
-
-def _edition(store: Store, cell: StoredCell) -> Edition:
-    try:
-        return Edition.of(store.describe(cell.question.cell) if store.knows(cell.question.cell) else {}, cell.data)
-    except StoreDamaged:  # its rows are not read either, and the damage is named there
-        return Edition()
-
-
-def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
-    """The cells of both sides by their setting; of their transforms only where neither side is named with its own."""
-    names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
-    found = stored_cells(store, suite, [model for model, *_ in names])
-    if not any(arrow for _, arrow, _ in names):
-        return [_by_setting(one for one in found if one.question.model == model) for model in (a, b)]
-    _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
-    return [
-        _by_setting(
-            replace(one, question=replace(one.question, transforms=""))
-            for one in found
-            if (one.question.model, one.question.transforms) == (model, transforms)
-        )
-        for model, _, transforms in names
-    ]
-
-
-def _refuse_unknown(names: Iterable[str], found: Iterable[StoredCell]) -> None:
-    """Raises StoreError for a model whose transforms no run applied."""
-    known = list(dict.fromkeys(f"{one.question.model}{_ARROW}{one.question.transforms}".removesuffix(_ARROW) for one in found))
-    for name in names:
-        if name not in known:
-            raise StoreError(f"no run requested '{name}'.{nearest(name, known)} These were requested: {few(known)}.")
-
-
-def _by_setting(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
-    return {(one.question.suite, *setting(one.question)): one for one in found}
-
-
-def _by_label(found: Iterable[StoredCell]) -> dict[tuple[Any, ...], StoredCell]:
-    return {(one.question.model, one.question.suite, *setting(one.question)): one for one in found}
-
-
-def _pair(key: tuple[Any, ...], a: tuple[Store, StoredCell], b: tuple[Store, StoredCell]) -> _Pair:
-    frames = [rows_of(store, one.question, _COLUMNS).rows for store, one in (a, b)]
-    rows = frames[0].merge(frames[1], on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
-    if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
-        raise StoreError(
-            f"the cells {a[1].question.cell} and {b[1].question.cell} give the same samples of '{a[1].question.data}' different labels; "
-            "they were not computed on the same data."
-        )
-    return _Pair(key, a[1], b[1], rows)
-
-
-def _of_clips(pair: _Pair) -> bool:
+def _of_clips(pair: Pair) -> bool:
     """Whether the samples are frames of clips: they are no independent samples, and their labels do not count."""
     return bool({"against", "against_a"} & set(pair.rows.columns))
 
 
-def _correct(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
+def _correct(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     rows = pair.rows
     return np.asarray(rows["pred_a"] == rows["label_a"]), np.asarray(rows["pred_b"] == rows["label_a"])
 
 
-def _tested(pair: _Pair, sign: int = 1) -> dict[str, Any]:
+def _tested(pair: Pair, sign: int = 1) -> dict[str, Any]:
     """The numbers of a pair. sign: −1 where the difference is b − a."""
-    ids = {"cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
+    ids = {"partial": pair.partial, "cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
     n, predicted = len(pair.rows), {"pred_a", "pred_b"} <= set(pair.rows)
     if n == 0 or not predicted or _of_clips(pair) or pair.refused:
         verdict = pair.refused or ("no shared samples" if n == 0 else "clips" if predicted else "no answers")
@@ -205,7 +121,7 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(numbers, "float64") | {name: "int64" for name in counts if name in table})
 
 
-def _flipped(pair: _Pair) -> pd.DataFrame:
+def _flipped(pair: Pair) -> pd.DataFrame:
     question = pair.a.question
     if pair.refused:
         raise StoreError(f"{question.scenario} {question.severity} of '{question.data}' is not compared; {pair.refused}.")
@@ -215,19 +131,20 @@ def _flipped(pair: _Pair) -> pd.DataFrame:
         a, b = _correct(pair)
         rows = pair.rows[a != b].rename(columns={"label_a": "label"})[["sample", "label", "pred_a", "pred_b"]]
     about = {name: getattr(question, name) for name in ("suite", "data", "cell", "scenario", "severity", "params")}
-    return rows.assign(**about, cell_b=pair.b.question.cell)
+    return rows.assign(**about, cell_b=pair.b.question.cell, partial=pair.partial)
 
 
-def _moved(key: tuple[Any, ...], a: StoredCell | None, b: StoredCell | None, first: Store, second: Store) -> dict[str, Any]:
+def _moved(key: tuple[Any, ...], a: Side, b: Side) -> dict[str, Any]:
     model, suite, *rest = key
-    about = {"model": model, "suite": suite, **dict(zip(_SETTING, rest, strict=True))}
-    if a is None or b is None:
-        side, one = ("b", b) if a is None else ("a", a)
-        blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "cell_a": "", "cell_b": ""}
-        return {**about, **blank, f"cell_{side}": one.question.cell if one else "", "verdict": f"only in {side}"}
-    pair = _pair(key[1:], (first, a), (second, b))
+    about = {"model": model, "suite": suite, **dict(zip(SETTING, rest, strict=True))}
+    if not a.steps or not b.steps:
+        side, one = ("a", a) if a.steps else ("b", b)
+        cell = step_to_show(one.store, one.steps).question.cell
+        blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "partial": "", "cell_a": "", "cell_b": ""}
+        return {**about, **blank, f"cell_{side}": cell, "verdict": f"only in {side}"}
+    pair = replace(paired_cell(key[1:], a, b), refused="")  # other versions are what a difference is looked for between
     numbers = _tested(pair, sign=-1)
-    equal = _equal(rows_of(first, a.question).rows, rows_of(second, b.question).rows)
+    equal = _equal(rows_of(a.store, pair.a.question).rows, rows_of(b.store, pair.b.question).rows)
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0
     verdict = "identical" if equal else "" if "p" in numbers else "not compared"
     return {**about, **numbers, "changed": changed, "equal": equal, "verdict": verdict}

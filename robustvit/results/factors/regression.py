@@ -5,8 +5,9 @@ They all describe the models of the table, which are no random sample: coefficie
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def effective_robustness(view: FactorView, shift: str, *, among: FactorView | No
         "low": residual - down, "high": residual + up,
     })  # fmt: skip
     ranked = table.sort_values("effective", ascending=False, kind="stable").assign(left_out="")
-    out = view.rows.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view.rows[~usable], shift))
+    out = view.rows.loc[~usable, ["model", "clean", shift]].assign(left_out=_why_not(view, ~usable, shift))
     return Effective(line, pd.concat([ranked, out], ignore_index=True).astype({"left_out": "str"}))
 
 
@@ -193,13 +194,17 @@ def _usable(view: FactorView, shift: str) -> pd.Series:
     return view.rows["clean"].between(0, 100, inclusive="neither") & view.rows[shift].between(0, 100, inclusive="neither")
 
 
-def _why_not(out: pd.DataFrame, shift: str) -> list[str]:
+def _why_not(view: FactorView, out: pd.Series, shift: str) -> list[str]:
     """Why each of some models that are not `_usable` is not."""
-    return ["; ".join(_no_logit(row[name], name) for name in ("clean", shift) if _no_logit(row[name], name)) for _, row in out.iterrows()]
+    reasons = ([_no_logit(view, row, name) for name in ("clean", shift)] for row in view.rows[out].to_dict("records"))
+    return ["; ".join(filter(None, both)) for both in reasons]
 
 
-def _no_logit(value: float, score: str) -> str:
+def _no_logit(view: FactorView, row: Mapping[Hashable, Any], score: str) -> str:
     """Why an accuracy has no finite logit; nothing where it has one."""
+    value, partial = row[score], row.get(f"{score}_partial", "")
+    if partial:
+        return f"{score} is partial ({partial})"
     if np.isnan(value):
         return "no clean accuracy" if score == "clean" else f"no number on {score}"
     return "" if 0 < value < 100 else f"{value:g} % on {score}, whose logit is infinite"
@@ -207,9 +212,9 @@ def _no_logit(value: float, score: str) -> str:
 
 def _line(view: FactorView, shift: str) -> LogitLine:
     usable = _usable(view, view.need(shift))
-    part, rest = view.rows[usable], view.rows[~usable]
+    part = view.rows[usable]
     if len(part) < _FEWEST:
-        out = [f"{model} ({why})" for model, why in zip(rest["model"], _why_not(rest, shift), strict=True)]
+        out = [f"{model} ({why})" for model, why in zip(view.rows["model"][~usable], _why_not(view, ~usable, shift), strict=True)]
         raise NotApplicable(
             f"a line needs at least {_FEWEST} models with a clean accuracy and one on '{shift}', both between 0 and 100 %; "
             f"{len(part)} of {len(view.rows)} have them" + (f"; left out: {few(out)}" if out else "")

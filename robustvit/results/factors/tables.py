@@ -48,7 +48,7 @@ def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
         {
             "model": row["model"], "pretraining": row["pretraining"], "recipe": row["recipe"],
             "M parameters": _scaled(row["parameters"], 1e6), "GMACs": _scaled(row["macs"], 1e9),
-            **{name: _number(row.get(name, math.nan)) for name in dict.fromkeys(("clean", shift))},
+            **{name: _shown(row, name) for name in dict.fromkeys(("clean", shift))},
             "front": "*" if index in best else "",
         }
         for index, row in view.rows.iterrows()
@@ -82,6 +82,10 @@ def _augreg(view: FactorView, shift: str, terms: Sequence[str]) -> FactorTable:
 def _scaling(view: FactorView, score: str, cost: str) -> FactorTable:
     found = scaling_fit(view, view.need(score), cost)
     return FactorTable(found.table, found.table.assign(value=found.table["value"].map("{:.4f}".format)), str(found))
+
+
+def _shown(row: pd.Series, name: str) -> str:
+    return "partial" if row.get(f"{name}_partial") else _number(row.get(name, math.nan))
 
 
 def _number(value: float) -> str:

@@ -2,13 +2,14 @@
 
 Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, `imagenet-a`, `pgd 4/255`, `imagenet-a top1_1000way`,
 `background_challenge challenge_accuracy`) or an average over a model's cells (`mce_alexnet`), in %, with the ends of its 95 % interval in
-`NAME_low` and `NAME_high`.
+`NAME_low` and `NAME_high`. A number of a cell that is not finished is no score: `NAME_partial` says what is missing.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -49,12 +50,20 @@ class FactorView:
             raise UsageError(f"no model here has a number called '{score}'.{nearest(score, self.scores)} There are {known}.")
         return score
 
+    def missing(self, row: Mapping[Hashable, Any], name: str) -> str:
+        """Why a model, one of `rows`, has no number of that name: its cell is partial, or there is none; "" where it has one."""
+        partial = str(row.get(f"{name}_partial", ""))
+        return f"{name} is partial: {partial}" if partial else f"no {name}" if pd.isna(row[name]) else ""
+
 
 @dataclass(frozen=True)
 class _Score:
+    """partial: what is missing of its cell, which then has no value here."""
+
     value: float
     interval: Interval | None
     higher_is_better: bool
+    partial: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ class _Model:
         ends = {
             f"{name}_{end}": value for name, one in self.scores.items() if one.interval for end, value in one.interval._asdict().items()
         }
-        return {**vars(self), **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends}
+        partial = {f"{name}_partial": one.partial for name, one in self.scores.items() if one.partial}
+        return {**vars(self), **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends, **partial}
 
 
 def factor_view(board: Leaderboard | None = None) -> FactorView:
@@ -86,9 +96,11 @@ def factor_view(board: Leaderboard | None = None) -> FactorView:
     """
     models = list(_of_references(references()) if board is None else _of_board(board))
     scores = {name: one.higher_is_better for model in models for name, one in model.scores.items()}
+    partial = [f"{name}_partial" for name in scores if any(name in model.scores and model.scores[name].partial for model in models)]
     columns = [*_COLUMNS, *([] if board is None else ["base"]), *(f"{name}{end}" for name in scores for end in ("", "_low", "_high"))]
-    rows = pd.DataFrame([model.row() for model in models], columns=columns)
-    return FactorView(rows.astype({name: "str" if name in _TEXTS else "float64" for name in columns}), scores)
+    rows = pd.DataFrame([model.row() for model in models], columns=[*columns, *partial]).fillna(dict.fromkeys(partial, ""))
+    texts = {*_TEXTS, *partial}
+    return FactorView(rows.astype({name: "str" if name in texts else "float64" for name in rows}), scores)
 
 
 def _of_references(published: pd.DataFrame) -> Iterator[_Model]:
@@ -165,7 +177,8 @@ def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Mod
         name = f"{name} (random weights)"
     scores: dict[str, _Score] = {}
     for score, row in named:  # the first of equals
-        scores.setdefault(score, _Score(row.value, Interval(row.low, row.high), row.higher_is_better))
+        whole = _Score(row.value, Interval(row.low, row.high), row.higher_is_better)
+        scores.setdefault(score, whole if row.status == "complete" else _Score(math.nan, None, row.higher_is_better, row.reason))
     size = min(view.size) if view else size_in(tag)
     return _Model(name, tag, first.base, _factors_of(card, tag), size, card.parameters or None, card.macs, scores)
 

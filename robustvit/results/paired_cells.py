@@ -1,0 +1,143 @@
+"""The same cell of two models, or of two stores, sample by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from robustvit.errors import StoreDamaged, StoreError, UsageError, few, nearest
+from robustvit.records.cells import CellRows, StoredCell, rows_of, setting, step_to_show, stored_chains
+from robustvit.records.store import Store
+from robustvit.results.editions import Edition, unequal
+
+SETTING = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
+_ARROW = " → "  # between a model and its transforms, as tables and exports write them
+_COLUMNS = ("label", "pred", "against")
+
+Chains = Mapping[tuple[Any, ...], Sequence[StoredCell]]
+"""The steps of each cell by its setting: several of a chain of attacks, else one."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
+
+    Of a chain of attacks it is the furthest step that both sides have come to. partial: what is missing of either, "" where both cells are
+    whole. refused: why the two are not compared, "" where they are.
+    """
+
+    key: tuple[Any, ...]
+    a: StoredCell
+    b: StoredCell
+    rows: pd.DataFrame
+    partial: str = ""
+    refused: str = ""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The columns of the setting."""
+        return {"suite": self.key[0], **dict(zip(SETTING, self.key[1:], strict=True))}
+
+
+class Side(NamedTuple):
+    """A store and the steps that it has of a cell."""
+
+    store: Store
+    steps: Sequence[StoredCell]
+
+
+def pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[Pair]:
+    """The cells that two models share. Raises StoreError for a model that is not there, and where the two share no cell; UsageError for one model and itself."""
+    left, right = _sides(store, a, b, suite)
+    shared = [key for key in left if key in right]
+    if not shared:
+        raise StoreError(f"'{a}' and '{b}' share no cell in {store.path}; run both on the same suite and data.")
+    if all({step.question.cell for step in left[key]} == {step.question.cell for step in right[key]} for key in shared):
+        raise UsageError(f"'{a}' and '{b}' are the same model with the same rows: comparing it with itself says nothing. Name two.")
+    for key in shared:
+        yield paired_cell(key, Side(store, left[key]), Side(store, right[key]))
+
+
+def paired_cell(key: tuple[Any, ...], a: Side, b: Side) -> Pair:
+    """The pair of one cell of two sides. Raises StoreError where these give the same samples different labels."""
+    first, second = _same_step(a, b)
+    found = rows_of(a.store, first.question, _COLUMNS), rows_of(b.store, second.question, _COLUMNS)
+    rows = found[0].rows.merge(found[1].rows, on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
+    if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
+        raise StoreError(
+            f"the cells {first.question.cell} and {second.question.cell} give the same samples of '{first.question.data}' different "
+            "labels; they were not computed on the same data."
+        )
+    refused = unequal(_edition(a.store, first), _edition(b.store, second))
+    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused)
+
+
+def by_label(store: Store) -> Chains:
+    """The cells of a store by model label, suite and setting."""
+    return {(steps[0].question.model, *_setting(steps)): steps for steps in stored_chains(store)}
+
+
+def _same_step(a: Side, b: Side) -> tuple[StoredCell, StoredCell]:
+    """The cells that tables show of both sides, or of a chain of attacks that one has come further along, the other's step."""
+    shown = [step_to_show(side.store, side.steps) for side in (a, b)]
+    link = min(one.question.link for one in shown)
+    first, second = (
+        next((step for step in side.steps if step.question.link == link), one) for side, one in zip((a, b), shown, strict=True)
+    )
+    return first, second
+
+
+def _partial(a: CellRows, b: CellRows, shared: int) -> str:
+    """What is missing of two cells: one reason where it is the same, else each side's; the counts where one has other samples."""
+    reasons = [one.reason if one.status == "partial" else "" for one in (a, b)]
+    if reasons[0] == reasons[1]:
+        text = reasons[0]
+    else:
+        text = "; ".join(f"{side}: {reason}" for side, reason in zip("ab", reasons, strict=True) if reason)
+    counts = {len(a.rows), len(b.rows)}
+    if text or counts == {shared} or 0 in counts:
+        return text
+    return f"{shared} samples that both have, of {len(a.rows)} of a and {len(b.rows)} of b"
+
+
+def _edition(store: Store, cell: StoredCell) -> Edition:
+    try:
+        return Edition.of(store.describe(cell.question.cell) if store.knows(cell.question.cell) else {}, cell.data)
+    except StoreDamaged:  # its rows are not read either, and the damage is named there
+        return Edition()
+
+
+def _sides(store: Store, a: str, b: str, suite: str | None) -> list[Chains]:
+    """The cells of both sides by their setting; of their transforms only where neither side is named with its own."""
+    names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
+    found = stored_chains(store, suite, [model for model, *_ in names])
+    if not any(arrow for _, arrow, _ in names):
+        return [{_setting(steps): steps for steps in found if steps[0].question.model == model} for model in (a, b)]
+    _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
+    return [
+        {
+            _setting(steps, transforms=""): steps
+            for steps in found
+            if (steps[0].question.model, steps[0].question.transforms) == (model, transforms)
+        }
+        for model, _, transforms in names
+    ]
+
+
+def _refuse_unknown(names: Iterable[str], found: Iterable[Sequence[StoredCell]]) -> None:
+    """Raises StoreError for a model whose transforms no run applied."""
+    questions = [steps[0].question for steps in found]
+    known = list(dict.fromkeys(f"{one.model}{_ARROW}{one.transforms}".removesuffix(_ARROW) for one in questions))
+    for name in names:
+        if name not in known:
+            raise StoreError(f"no run requested '{name}'.{nearest(name, known)} These were requested: {few(known)}.")
+
+
+def _setting(steps: Sequence[StoredCell], *, transforms: str | None = None) -> tuple[Any, ...]:
+    """The suite and setting of a cell. transforms: in the place of its own."""
+    question = steps[0].question
+    own, *rest = setting(question)
+    return (question.suite, own if transforms is None else transforms, *rest)
