@@ -106,6 +106,13 @@ def architectures(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Whether the tests would notice: every mutant of tests/mutants/*.yaml, one at a time, must fail the tests that it names."""
+    installed(session, *TEST, *LIBRARIES)
+    session.run("python", "tests/mutants/runner.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, each against its peer in the same process: `nox -s bench -- --tiny` only sees that the scripts run."""
     installed(session, "imagecorruptions>=1.1.2", "scikit-image", "opencv-python-headless", *LIBRARIES)
