@@ -85,8 +85,9 @@ def print_gradients(board: Any) -> None:
 def print_marked(board: Any) -> None:
     """Why numbers that are complete are marked, each reason once."""
     marked = board[(board["status"] == "complete") & (board["reason"] != "")]
-    for model, data, metric, reason in marked[["model", "data", "metric", "reason"]].drop_duplicates().itertuples(index=False):
-        err.print(f"[yellow]?[/] {escape(f'{model} · {metric} on {data}: {reason}')}", highlight=False, soft_wrap=True)
+    for (model, data, reason), rows in marked.groupby(["model", "data", "reason"], sort=False):
+        names = ", ".join(dict.fromkeys(rows["metric"]))
+        err.print(f"[yellow]?[/] {escape(f'{model} · {names} on {data}: {reason}')}", highlight=False, soft_wrap=True)
 
 
 def print_averages_without_value(board: Any) -> None:
