@@ -19,6 +19,7 @@ from PIL import Image
 import robustvit as rv
 from robustvit.corruptions import corrupt, get_corruption_names
 from robustvit.primitives.pixels import pixels, to_uint8
+from robustvit.spec.registry import entries
 from robustvit.statistics.intervals import Interval, paired
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,8 +86,10 @@ def rows(data: Digits, golden: Golden) -> list[Row]:
 
 
 def ours(data: Digits, name: str, severity: int) -> np.ndarray:
-    """(N, 32, 32, 3) uint8: the images that `robustvit run` gives to the model."""
-    return to_uint8(rv.perturb(None, pixels(data.images), None, name, seed=0, ids=data.ids, severity=severity))
+    """(N, 32, 32, 3) uint8: the images that `robustvit run` gives to the model, by imagecorruptions' definition where there are two."""
+    known = entries("corruption")
+    registered = f"{name}_imagecorruptions" if f"{name}_imagecorruptions" in known else name
+    return to_uint8(rv.perturb(None, pixels(data.images), None, registered, seed=0, ids=data.ids, severity=severity))
 
 
 def row(name: str, severity: int, reference: np.ndarray, images: np.ndarray, data: Digits) -> Row:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
-from robustvit.corruptions import corrupt, get_corruption_names, salt_and_pepper
+from robustvit.corruptions import corrupt, elastic, get_corruption_names, salt_and_pepper, weather
+from robustvit.corruptions.kernels.textures import FILES, covering_photograph
+from robustvit.primitives.pixels import pixels, to_uint8
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN, PAGE = ROOT / "tests/golden", ROOT / "docs/parity.md"
@@ -35,16 +38,41 @@ class Row(NamedTuple):
     mean: str = "–"
 
 
-def ours(corruption: str, severity: int, image: np.ndarray) -> np.ndarray:
-    """The drop-in's bytes after the references' seed; numpy's global generator is left as it was."""
+def ours(reference: str, corruption: str, severity: int, image: np.ndarray) -> np.ndarray:
+    """Our bytes after the references' seed: the drop-in's, and by hendrycks' own definitions where these are others.
+
+    numpy's global generator is left as it was.
+    """
     before = np.random.get_state()
     np.random.seed(1000 + severity)
     try:
+        if reference == "hendrycks" and corruption in OWN:
+            return to_uint8(OWN[corruption](pixels(image[None]), severity))[0]
         if corruption == "impulse_noise":
             return salt_and_pepper(image, severity, np.random.default_rng(1000 + severity))
         return corrupt(image, severity, corruption)
     finally:
         np.random.set_state(before)
+
+
+def hendrycks_elastic(images: torch.Tensor, severity: int) -> torch.Tensor:
+    """`elastic_transform` with the draws of numpy's global generator, in the released generator's order."""
+    corners, across, down = (_uniform(*shape) for shape in ((3, 2), images.shape[-2:], images.shape[-2:]))
+    return elastic._elastic_transform(images, corners, across, down, severity=severity)
+
+
+def hendrycks_frost(images: torch.Tensor, severity: int) -> torch.Tensor:
+    """`frost`, likewise."""
+    photograph = covering_photograph(np.random.randint(len(FILES)), *images.shape[-2:])
+    top, left = (np.random.randint(0, room) for room in weather._room(photograph, images))
+    return weather._frost(images, weather._cut(photograph, top, left, images)[None], severity)
+
+
+OWN = {"elastic_transform": hendrycks_elastic, "frost": hendrycks_frost}
+
+
+def _uniform(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.random_sample((1, *shape)))
 
 
 def digest(image: np.ndarray) -> str:
@@ -75,9 +103,11 @@ def small() -> list[Row]:
         for severity in range(1, 6):
             for reference in REFERENCES:
                 keys = [f"{name}/{severity}/{image}" for image in images if f"{reference}/{name}/{severity}/{image}" in digests]
+                own = reference * (name in OWN)
                 for key in keys:
-                    made.setdefault(key, ours(name, severity, images[key.rsplit("/", 1)[1]]))
-                sizes = [_by_crop(made[key], f"{reference}/{key}", digests, cuts) for key in keys]
+                    if own + key not in made:
+                        made[own + key] = ours(reference, name, severity, images[key.rsplit("/", 1)[1]])
+                sizes = [_by_crop(made[own + key], f"{reference}/{key}", digests, cuts) for key in keys]
                 rows.append(Row(name, severity, reference, max(sizes, key=CLASSES.index) if sizes else DRAWN))
     return rows
 
@@ -102,7 +132,7 @@ def _row(folder: Path, reference: str, name: str, severity: int) -> Row:
     keys = [key for key in outputs.files if key.startswith(f"{name}/{severity}/")]
     if not keys:
         return Row(name, severity, reference, DRAWN)
-    apart = np.stack([np.abs(ours(name, severity, inputs[key.rsplit("/", 1)[1]]).astype(int) - outputs[key]) for key in keys])
+    apart = np.stack([np.abs(ours(reference, name, severity, inputs[key.rsplit("/", 1)[1]]).astype(int) - outputs[key]) for key in keys])
     return Row(name, severity, reference, found(apart.max()), str(apart.max()), f"{apart.mean():.2g}")
 
 
@@ -128,7 +158,7 @@ def pack(folder: Path) -> None:
             name, severity, image = key.split("/")
             expected = outputs[key]
             digests[f"{reference}/{key}"] = digest(expected)
-            apart = np.abs(ours(name, int(severity), inputs[image]).astype(int) - expected).max(axis=2)
+            apart = np.abs(ours(reference, name, int(severity), inputs[image]).astype(int) - expected).max(axis=2)
             if apart.any() or name in BY_MACHINE:
                 place = np.unravel_index(apart.argmax(), apart.shape)
                 top, left = (min(max(0, at - CUT // 2), side - CUT) for at, side in zip(place, apart.shape, strict=True))
@@ -139,9 +169,9 @@ def pack(folder: Path) -> None:
 
 _HEAD = """# Parity with the reference generators
 
-The output of `robustvit.corruptions.corrupt` and of the two reference generators of ImageNet-C for the same image after the same
-`np.random.seed(1000 + severity)`: two photographs (scikit-image's astronaut and coffee; the second reference: astronaut alone), resized to
-256 and cropped to 224 px, as 8-bit RGB. The registered corruptions compute the same steps with their own draws, keyed by
+Our output and that of the two reference generators of ImageNet-C for the same image after the same `np.random.seed(1000 + severity)`,
+ours being `robustvit.corruptions.corrupt`: two photographs (scikit-image's astronaut and coffee; the second reference: astronaut alone),
+resized to 256 and cropped to 224 px, as 8-bit RGB. The registered corruptions compute the same steps with their own draws, keyed by
 (seed, sample id): equal to these in distribution.
 
 * **imagecorruptions**: release 1.1.2 from PyPI (numpy 1.26.4, scikit-image 0.19.3, scipy 1.11.4, OpenCV 4.11, Pillow 12.3).
@@ -153,13 +183,14 @@ levels of 255, over all values.
 * motion_blur, severity 3: one value of 301,056 differs by one level; the kernel's exponentials depend on numpy's version,
   and the reference itself, run with numpy 2.4, gives this value.
 * frost: the drop-in resizes the texture by OpenCV, as imagecorruptions does; its rounding depends on the build (here with Intel's
-  IPP). The registered `frost` resizes in float64, equal on every machine: 4 of these 1,505,280 values differ by one level. hendrycks does
-  not enlarge the texture first: another crop from the same seed.
+  IPP). The registered `frost_imagecorruptions` resizes in float64, equal on every machine: 4 of these 1,505,280 values differ by one level.
 * impulse_noise: scikit-image draws from a fresh generator, not from numpy's global one. Here imagecorruptions was given
   `np.random.default_rng(1000 + severity)`, and `salt_and_pepper` takes the same. hendrycks calls scikit-image likewise: its output is not
   reproducible.
 * snow and motion_blur: hendrycks blurs 8-bit images by ImageMagick, imagecorruptions by its own kernel; this is the latter's.
-* elastic_transform: hendrycks has an affine part and other constants; this is imagecorruptions'.
+* elastic_transform and frost are two algorithms each. hendrycks' elastic begins with an affine map and has other constants, and its frost
+  keeps the photographs' size. The registered `elastic_transform` and `frost` (version 2) are hendrycks', which its columns are of;
+  `elastic_transform_imagecorruptions` and `frost_imagecorruptions`, and the drop-in, are imagecorruptions'.
 
 Written by `python tests/parity.py FOLDER`, where FOLDER holds the references' outputs; `tests/contracts/test_parity.py` checks every row's
 class against the compact set in `tests/golden`, and the whole page against FOLDER where the variable `ROBUSTVIT_GOLDEN` names it.

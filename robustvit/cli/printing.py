@@ -85,8 +85,9 @@ def print_gradients(board: Any) -> None:
 def print_marked(board: Any) -> None:
     """Why numbers that are complete are marked, each reason once."""
     marked = board[(board["status"] == "complete") & (board["reason"] != "")]
-    for (model, data, scenario, severity, reason), rows in marked.groupby(["model", "data", "scenario", "severity", "reason"], sort=False):
-        what = " ".join(filter(None, (scenario, severity, ", ".join(dict.fromkeys(rows["metric"])))))
+    for (model, data, reason), rows in marked.groupby(["model", "data", "reason"], sort=False):
+        scenarios = dict.fromkeys(" ".join(filter(None, pair)) for pair in zip(rows["scenario"], rows["severity"], strict=True))
+        what = " ".join(filter(None, (*([*scenarios] if len(scenarios) == 1 else []), ", ".join(dict.fromkeys(rows["metric"])))))
         err.print(f"[yellow]?[/] {escape(f'{model} · {what} on {data}: {reason}')}", highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic deformation, pixelation, JPEG compression and saturation."""
+"""Digital: contrast, pixelation, JPEG compression and saturation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
-from robustvit.corruptions.kernels import codec, colour, filters
+from robustvit.corruptions.kernels import codec, colour
 from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.corruptions.kernels.pillow_resize import box_tables
-from robustvit.corruptions.kernels.sampling import sample_bilinear
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
@@ -26,8 +25,6 @@ from robustvit.spec.registry import corruption
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 _CODEC_LOOPS = "robustvit.corruptions.kernels.codec_loops"
 _KEPT = (0.4, 0.3, 0.2, 0.1, 0.05)
-_STRETCH = (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12)
-_SMOOTH, _PUSH = 0.01, 0.005  # of the sides: the sigma and the largest displacement before the stretch
 _SHRUNK = (0.6, 0.5, 0.4, 0.3, 0.25)
 _QUALITY = (25, 18, 15, 10, 7)
 _SATURATION = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))  # factor, addend
@@ -38,16 +35,6 @@ _FINE = 1 << 24  # fractions of a level in which sums are counted; 2**24 of them
 def contrast(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Reduces contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
     return in_chunks(lambda part: _contrast(part, severity), images)
-
-
-@corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
-def elastic_transform(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Elastic deformation: every pixel is sampled at a smooth random displacement.
-
-    This is the algorithm of imagecorruptions, which has no affine part; that of the released ImageNet-C differs.
-    """
-    across, down = (draws.at(purpose).uniform(*images.shape[-2:]) for purpose in ("across", "down"))
-    return in_chunks(lambda part, *given: _elastic_transform(part, *given, severity=severity), images, across, down)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -109,19 +96,6 @@ def _contrast(images: Tensor, severity: Severity) -> Tensor:
     total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
     mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
     return truncated((fractions(images) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0))
-
-
-def _elastic_transform(images: Tensor, across: Tensor, down: Tensor, *, severity: Severity) -> Tensor:
-    """across, down: (N, H, W) uniform in [0, 1)."""
-    height, width = images.shape[-2:]
-    push = height * _PUSH
-    fields = torch.stack((down, across), dim=1).double().mul_(2 * push).add_(-push)
-    smooth = filters.gaussian_blur(fields, (height * _SMOOTH, width * _SMOOTH), 3.0, "reflect")
-    moves = smooth.mul_(_STRETCH[severity - 1]).float().double()
-    rows = torch.arange(height, device=images.device)[:, None] + moves[:, 0]
-    columns = torch.arange(width, device=images.device) + moves[:, 1]
-    found = sample_bilinear(fractions(images).float(), rows, columns)
-    return truncated(found.float().mul_(255.0))
 
 
 def _pixelate(images: Tensor, severity: Severity) -> Tensor:

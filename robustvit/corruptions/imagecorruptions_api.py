@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robustvit.corruptions import blur, digital, noise, weather
+from robustvit.corruptions import blur, digital, elastic, noise, weather
 from robustvit.corruptions.kernels.eight_bit import fractions
 from robustvit.corruptions.kernels.textures import FILES, frost_texture
 from robustvit.errors import MissingExtra, nearest
@@ -172,7 +172,7 @@ def _fog(images: Tensor, severity: Severity) -> Tensor:
 
 def _elastic_transform(images: Tensor, severity: Severity) -> Tensor:
     across = _uniform(*images.shape[-2:])
-    return digital._elastic_transform(images, across, _uniform(*images.shape[-2:]), severity=severity)
+    return elastic._elastic_transform_imagecorruptions(images, across, _uniform(*images.shape[-2:]), severity=severity)
 
 
 def _spatter(images: Tensor, severity: Severity) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, PORT_CITATION, PORT_RULES, PORT_SOURCE, PORT_URL, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import colour, edges, filters
 from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
 from robustvit.corruptions.kernels.plasma import plasma_fractal
 from robustvit.corruptions.kernels.sampling import zoom
-from robustvit.corruptions.kernels.textures import FILES, frost_texture
+from robustvit.corruptions.kernels.textures import FILES, covering_photograph, frost_texture
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
@@ -52,13 +53,21 @@ def snow(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     return in_chunks(lambda part, *given: _snow(part, *given, severity=severity), images, flakes, angles)
 
 
-@corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(severity="severity", family="weather", version=2, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def frost(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
-    """Frost: a random crop of one of five photographs of ice is blended with the image."""
-    indices = draws.at("texture").integers(low=0, high=len(FILES)).tolist()
-    places = draws.at("place").words(2).tolist()
-    ice = [_ice(frost_texture(index, *images.shape[-2:]), place, images) for index, place in zip(indices, places, strict=True)]
-    return in_chunks(lambda part, given: _frost(part, given, severity), images, torch.stack(ice)) if ice else images.clone()
+    """Frost: a random crop of one of five photographs of ice is blended with the image.
+
+    As in the released ImageNet-C the photographs keep their size. Larger images, at which the released generator fails, get them enlarged.
+    """
+    return _frosted(images, draws, severity, covering_photograph)
+
+
+@corruption(
+    severity="severity", family="weather", source=PORT_SOURCE, url=PORT_URL, licence=LICENCE, citation=PORT_CITATION, rules=PORT_RULES
+)
+def frost_imagecorruptions(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
+    """Frost as imagecorruptions defines it: the photographs are enlarged by a tenth first. Version 1 of `frost`, with its draws."""
+    return _frosted(images, Draws(draws.seed, "corruption/frost", draws.ids, draws.device), severity, frost_texture)
 
 
 @corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -97,6 +106,13 @@ def _snow(images: Tensor, flakes: Tensor, angles: Tensor, *, severity: Severity)
     white = torch.maximum(start, colour.luma(start) * 1.5 + 0.5)
     whitened = (start * share + white * (1 - share)).double()
     return truncated((whitened + layer + layer.flip(2, 3)).mul_(255.0))
+
+
+def _frosted(images: Tensor, draws: Draws, severity: Severity, texture: Callable[[int, int, int], Tensor]) -> Tensor:
+    indices = draws.at("texture").integers(low=0, high=len(FILES)).tolist()
+    places = draws.at("place").words(2).tolist()
+    ice = [_ice(texture(index, *images.shape[-2:]), place, images) for index, place in zip(indices, places, strict=True)]
+    return in_chunks(lambda part, given: _frost(part, given, severity), images, torch.stack(ice)) if ice else images.clone()
 
 
 def _ice(texture: Tensor, place: list[int], images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from robustvit.spec.grouping import grouped
 
 _LISTED = 6  # names that a notice lists before it counts the rest
 _ORDER = ("failed", "partial")  # of cells
-_FIRST = ("failed", "at chance", "not comparable", "partial")  # of notices; undefined metrics come last
+_FIRST = ("failed", "at chance", "not comparable", "partial", "marked")  # of notices; undefined metrics come last
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something missing or doubtful: whose, what, why. status: failed, at chance, not comparable, partial, or that of undefined metrics."""
+    """Something missing or doubtful: whose, what, why.
+
+    status: failed, at chance, not comparable, partial, marked, or that of undefined metrics.
+    """
 
     status: str
     suite: str
@@ -77,7 +80,7 @@ def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
 
 
 def notices(suites: list[SuiteResults]) -> list[Notice]:
-    """Everything failed, at chance, of another version, partial or undefined, grouped by reason; failures first."""
+    """Everything failed, at chance, of another version, partial, marked or undefined, grouped by reason; failures first."""
     found = []
     for suite in suites:
         for model in suite.models:
@@ -154,10 +157,11 @@ def _first(suite: SuiteResults, model: ModelResults) -> str:
 
 
 def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
-    """Complete numbers that have a reason to be doubted."""
+    """Complete numbers that have a reason to be doubted: on clean images, that they are at chance."""
     rows = model.rows[(model.rows["status"] == "complete") & (model.rows["reason"] != "")]
-    for (metric, reason), _ in rows.groupby(["metric", "reason"], sort=False):
-        yield Notice("at chance", suite.name, model.name, str(metric), str(reason))
+    for reason, part in rows.groupby("reason", sort=False):
+        status = "at chance" if (part["scenario"] == "clean").any() else "marked"
+        yield Notice(status, suite.name, model.name, _listed(list(dict.fromkeys(part["metric"]))), str(reason))
 
 
 def _differing(suite: SuiteResults) -> Iterator[Notice]:

@@ -54,11 +54,18 @@ def _averaged(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *wh
     if reason := mixed(one.edition for one in cells):
         return Score(metric, "undefined", reason)
     try:
-        return Score(metric, "complete", "", score_means(metric, means, *which))
+        estimate = score_means(metric, means, *which)
+        return Score(metric, "complete", _mark(cells, metric, means, *which), estimate)
     except MissingCells as error:
         return Score(metric, "partial", str(error))
     except MetricUndefined as error:
         return Score(metric, "undefined", str(error))
+
+
+def _mark(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *which: str) -> str:
+    """Why an average is marked: by the metric itself, and because its cells are."""
+    own = metric.entry.load_beside(metric.entry.marks)(means, *which) if metric.entry.marks else ""
+    return "; ".join(dict.fromkeys(text for text in (own, *(one.mark for one in cells)) if text))
 
 
 def _graded(group: Sequence[ScoredCell], metric: Metric) -> list[ScoredCell]:

@@ -12,7 +12,8 @@ from robustvit.errors import BadParameter, MetricUndefined
 from robustvit.records.cells import CellRows, RowReader, StoredCell, without_rows
 from robustvit.results import clean_predictions
 from robustvit.results.editions import Edition
-from robustvit.results.marks import GRADIENT, mark
+from robustvit.results.marks import GRADIENT, mark_of
+from robustvit.results.small_images import outside
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
@@ -95,14 +96,15 @@ class Score:
 class ScoredCell:
     """A cell with its scores. found: what was read, without the rows; columns: those that the rows have, or will have.
 
-    edition: the versions and content that it stands on. values: of the metrics that averages are of, by name; missing_reason: why there are
-    none.
+    mark: why its complete scores are marked, whatever the metric. edition: the versions and content that it stands on. values: of the
+    metrics that averages are of, by name; missing_reason: why there are none.
     """
 
     cell: StoredCell
     found: CellRows
     columns: list[str]
     scores: list[Score]
+    mark: str = ""
     edition: Edition = field(default_factory=Edition)
     values: dict[str, Values] = field(default_factory=dict)
     missing_reason: dict[str, str] = field(default_factory=dict)
@@ -131,9 +133,10 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if not fitting and found.status == "failed":
         fitting = [None]
-    scores = [_scored_by(one, cell, replace(found, rows=rows), resamples, resampler, context) for one in fitting]
-    edition = Edition.of(reader.description(cell.question.cell), cell.data)
-    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, scores, edition)
+    description = reader.description(cell.question.cell)
+    mark = outside(description)
+    scores = [_marked(_scored_by(one, cell, replace(found, rows=rows), resamples, resampler, context), mark) for one in fitting]
+    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, scores, mark, Edition.of(description, cell.data))
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if _lacks_logits(cell, of):
@@ -152,7 +155,11 @@ def _scored_by(
     if _lacks_logits(cell, metric):
         return Score(metric, "undefined", cell.outputs)
     made = _score(metric, found, resamples, resampler, context)
-    return made if made.reason else replace(made, reason=mark(cell, metric, made.estimate, found.rows))
+    return made if made.reason else replace(made, reason=mark_of(cell, metric, made.estimate, found.rows))
+
+
+def _marked(score: Score, mark: str) -> Score:
+    return replace(score, reason=mark) if score.status == "complete" and mark and not score.reason else score
 
 
 def _lacks_logits(cell: StoredCell, metric: Metric | None) -> bool:

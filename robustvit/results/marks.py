@@ -19,7 +19,7 @@ _FAULTS = {
 }
 
 
-def mark(cell: StoredCell, metric: Metric | None, estimate: IntervalEstimate | None, rows: pd.DataFrame) -> str:
+def mark_of(cell: StoredCell, metric: Metric | None, estimate: IntervalEstimate | None, rows: pd.DataFrame) -> str:
     """Why a score of a cell with these rows is marked, "" where it is not."""
     if metric is None or estimate is None:
         return ""

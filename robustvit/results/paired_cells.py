@@ -50,7 +50,10 @@ class Side(NamedTuple):
 
 
 def pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[Pair]:
-    """The cells that two models share. Raises StoreError for a model that is not there, and where the two share no cell; UsageError for one model and itself."""
+    """The cells that two models share.
+
+    Raises StoreError for a model that is not there, and where the two share no cell; UsageError for one model and itself.
+    """
     left, right = _sides(store, a, b, suite)
     shared = [key for key in left if key in right]
     if not shared:

@@ -51,6 +51,8 @@ class Entry:
     fit: str = ""
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
+    marks: str = ""
+    smallest: tuple[int, ...] = ()
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:

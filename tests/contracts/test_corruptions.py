@@ -37,6 +37,7 @@ scaled = pytest.mark.parametrize("entry", SCALED.values(), ids=SCALED)
 graded = pytest.mark.parametrize("entry", GRADED.values(), ids=GRADED)
 FREE = {name: entry for name, entry in SCALED.items() if name not in GRADED}
 free = pytest.mark.parametrize("entry", FREE.values(), ids=FREE)
+FARTHEST_FIRST = "elastic_transform"  # the released definition moves images farthest at severities 1 and 2
 SMALL = ((0, 9, 7), (1, 3, 15), (2, 9, 7))  # N, H, W
 NUMBA_BLOCKED = "import runpy, sys; sys.modules['numba'] = None; runpy.run_path(sys.argv[1])['print_results_on_small_images']()"
 
@@ -209,7 +210,7 @@ def test_another_severity_gives_another_image(entry: Entry) -> None:
     assert not torch.equal(near, far)
 
 
-@graded
+@pytest.mark.parametrize("entry", [entry for name, entry in GRADED.items() if name != FARTHEST_FIRST], ids=lambda entry: entry.name)
 def test_the_last_severity_changes_pixels_more_than_the_first(entry: Entry) -> None:
     images = textured(4, 64, 64)
     near, far = (float((corrupted(entry, images, severity) - images).abs().mean()) for severity in steps(entry))

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from robustvit.corruptions import weather
+from robustvit.corruptions.kernels.textures import frost_photograph, frost_texture
+from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import of_levels, to_uint8
 
 EVERY = [1, 2, 3, 4, 5]
@@ -31,6 +33,26 @@ def test_frost_is_the_weighted_sum_of_image_and_texture(flat) -> None:
 def test_frost_differs_between_samples(flat, draws) -> None:
     frozen = weather.frost(flat(0).expand(4, -1, -1, -1), draws(4), severity=3)
     assert len({image.numpy().tobytes() for image in frozen}) == 4
+
+
+def test_frost_takes_the_photographs_at_their_own_size(flat, draws) -> None:
+    black = flat(0, 60, 50)
+    frozen = to_uint8(weather.frost(black, draws(1), severity=1))[0]
+    index, (top, left) = int(draws(1).at("texture").integers(low=0, high=5)), draws(1).at("place").words(2)[0].tolist()
+    photograph = frost_photograph(index)
+    top, left = (top * (photograph.shape[0] - 60)) >> 32, (left * (photograph.shape[1] - 50)) >> 32
+    assert np.array_equal(frozen, np.uint8(photograph[top : top + 60, left : left + 50] * 0.4))
+
+
+def test_frost_of_an_image_larger_than_a_photograph_covers_it(flat, draws) -> None:
+    assert to_uint8(weather.frost(flat(0, 900, 1200), draws(1), severity=5)).mean() > 10
+
+
+def test_imagecorruptions_frost_has_the_draws_of_version_1_of_frost(flat) -> None:
+    images, first, own = flat(90, 40, 40), Draws(3, "corruption/frost", ["a"]), Draws(3, "corruption/frost_imagecorruptions", ["a"])
+    texture = frost_texture(int(first.at("texture").integers(low=0, high=5)), 40, 40)
+    ice = weather._ice(texture, first.at("place").words(2)[0].tolist(), images)
+    assert torch.equal(weather.frost_imagecorruptions(images, own, severity=2), weather._frost(images, ice[None], 2))
 
 
 def test_fog_leaves_a_black_image_black(flat, draws) -> None:

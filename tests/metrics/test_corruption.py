@@ -15,6 +15,7 @@ from robustvit.metrics.corruption import (
     mean_corruption_error,
     mean_err_15,
     relative_mce_alexnet,
+    stand_ins,
 )  # fmt: skip
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.intervals import Resampler
@@ -78,6 +79,34 @@ def test_a_missing_cell_leaves_no_mean() -> None:
     for ask in (mce_alexnet, mean_err_15, relative_mce_alexnet):
         with pytest.raises(MissingCells, match="74 of 75 cells; lacking fog 3"):
             ask(lacking)
+
+
+STAND_INS = {"elastic_transform": "elastic_transform_imagecorruptions", "frost": "frost_imagecorruptions"}
+
+
+def with_stand_ins(rates: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    return {(STAND_INS.get(name, name), severity): rate for (name, severity), rate in rates.items()}
+
+
+@pytest.mark.parametrize("compute", [mce_alexnet, relative_mce_alexnet, mean_err_15])
+def test_imagecorruptions_definitions_stand_in_and_the_mark_names_them(compute) -> None:
+    errors = graded(with_stand_ins(of_alexnet()))
+    assert compute(errors)[0] == pytest.approx(compute(graded(of_alexnet()))[0])
+    assert stand_ins(errors).endswith("frost_imagecorruptions for frost, elastic_transform_imagecorruptions for elastic_transform")
+
+
+def test_a_corruptions_own_quotient_has_its_stand_in_marked() -> None:
+    errors = graded({("frost_imagecorruptions", s): 0.5 for s in SEVERITIES})
+    assert ce_alexnet(errors, "frost_imagecorruptions")[0] == pytest.approx(0.5 / 0.826572)
+    assert "frost_imagecorruptions for frost" in stand_ins(errors, "frost_imagecorruptions")
+    assert stand_ins(errors, "fog") == ""
+
+
+def test_nothing_stands_in_for_a_corruption_that_the_suite_has() -> None:
+    other = {(name, s): 1.0 for (name, s) in with_stand_ins(of_alexnet()) if name in STAND_INS.values()}
+    both = graded({**of_alexnet(), **other})
+    assert 100 * mce_alexnet(both)[0] == pytest.approx(100.0)
+    assert stand_ins(both) == stand_ins(graded(of_alexnet())) == ""
 
 
 def test_the_relative_one_needs_the_clean_cell() -> None:

@@ -17,7 +17,7 @@ from robustvit.cli.printing import print_marked
 from robustvit.evaluation.run import run
 from robustvit.primitives.model_card import Card
 from robustvit.results.leaderboard import leaderboard
-from robustvit.results.marks import mark
+from robustvit.results.marks import mark_of
 from robustvit.results.summary import summary
 from robustvit.spec.spec import Spec
 from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
@@ -118,6 +118,6 @@ def test_gradients_that_were_not_finite_mark_the_numbers_of_their_attack_alone(s
 )
 def test_every_fault_of_a_gradient_is_counted_over_the_attacked_samples(codes, reason):
     rows = pd.DataFrame({"gradient": codes, "attacked": [True, True, True, False]})
-    assert mark(None, resolve_metric("robust_accuracy"), IntervalEstimate(1, 0, 1, 4), rows) == reason
-    assert mark(None, resolve_metric("fooling_rate"), IntervalEstimate(1, 0, 1, 4), rows) == ""
-    assert mark(None, None, None, rows) == ""
+    assert mark_of(None, resolve_metric("robust_accuracy"), IntervalEstimate(1, 0, 1, 4), rows) == reason
+    assert mark_of(None, resolve_metric("fooling_rate"), IntervalEstimate(1, 0, 1, 4), rows) == ""
+    assert mark_of(None, None, None, rows) == ""

@@ -76,6 +76,8 @@ def _gaussian_weights(sigma: float, truncate: float) -> tuple[float, ...]:
 
 def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Border) -> Tensor:
     radius, size = len(weights) - 1, images.shape[dim]
+    if border == "reflect" and 4 * radius > size:
+        return _correlate_by_matrix(images, _mirrored_matrix(weights, size).to(images.device), dim)
     index = torch.arange(-radius, size + radius, device=images.device)
     index = index.clamp(0, size - 1) if border == "nearest" else reflect_index(index, size, twice=True)
     if compiled.serve(images):
@@ -89,6 +91,24 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
         pair = padded.narrow(dim, radius - tap, size) + padded.narrow(dim, radius + tap, size)
         out.add_(pair.mul_(weights[tap]))
     return out
+
+
+def _correlate_by_matrix(images: Tensor, matrix: Tensor, dim: int) -> Tensor:
+    """Correlates with a kernel about as long as the image or longer: far fewer products than tap by tap. Plane by plane, for equal bits."""
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for plane, given in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):
+        plane.copy_(matrix @ given if dim == -2 else given @ matrix.T)
+    return out
+
+
+@functools.lru_cache(maxsize=16)
+def _mirrored_matrix(weights: tuple[float, ...], size: int) -> Tensor:
+    """(size, size) weight of each pixel in the sum at each, the mirror images folded in."""
+    radius = len(weights) - 1
+    places = torch.arange(size)[:, None] + torch.arange(-radius, radius + 1)
+    taps = torch.tensor((*weights[:0:-1], *weights), dtype=torch.float64)
+    matrix = torch.zeros(size, size, dtype=torch.float64)
+    return matrix.scatter_add_(1, reflect_index(places, size, twice=True), taps.expand(size, -1))
 
 
 class _Taps(NamedTuple):

@@ -32,15 +32,42 @@ def resize_cubic(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[n
 
 @functools.lru_cache(maxsize=32)
 def frost_texture(index: int, height: int, width: int, resize: Resize = resize_cubic) -> Tensor:
-    """Frost texture `index` for images of (height, width): uint8 (3, h, w), at least a tenth larger than the images.
+    """Frost texture `index` for images of (height, width), as imagecorruptions enlarges it: uint8 (3, h, w), a tenth larger than needed.
 
     resize: (image, rows, columns) → image, uint8 (H, W, 3).
     """
+    photograph = frost_photograph(index)
+    return _channels_first(_enlarged(photograph, max(1.0, _lacking(photograph, height, width)) * _ENLARGED, resize))
+
+
+@functools.lru_cache(maxsize=32)
+def covering_photograph(index: int, height: int, width: int) -> Tensor:
+    """Frost photograph `index`, uint8 (3, h, w): as it is, and enlarged to cover images of (height, width) only where it is smaller."""
+    photograph = frost_photograph(index)
+    scale = _lacking(photograph, height, width)
+    return _channels_first(photograph if scale <= 1.0 else _enlarged(photograph, scale, resize_cubic))
+
+
+@functools.lru_cache(maxsize=8)
+def frost_photograph(index: int) -> NDArray[np.uint8]:
+    """Photograph `index` of FILES, uint8 (H, W, 3)."""
     with resources.files("robustvit.corruptions.kernels").joinpath("frost", FILES[index]).open("rb") as file:
-        photograph = np.asarray(Image.open(file).convert("RGB"))
-    scale = max(1.0, height / photograph.shape[0], width / photograph.shape[1]) * _ENLARGED
+        return np.asarray(Image.open(file).convert("RGB"))
+
+
+def _lacking(photograph: NDArray[np.uint8], height: int, width: int) -> float:
+    """By how much a photograph has to be enlarged to cover an image."""
+    rows, columns, _ = photograph.shape
+    return float(max(height / rows, width / columns))
+
+
+def _enlarged(photograph: NDArray[np.uint8], scale: float, resize: Resize) -> NDArray[np.uint8]:
     rows, columns = (math.ceil(side * scale) for side in photograph.shape[:2])
-    return torch.from_numpy(resize(photograph, rows, columns).transpose(2, 0, 1).copy())
+    return resize(photograph, rows, columns)
+
+
+def _channels_first(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
 
 def _interpolated(values: NDArray[np.float64], count: int, axis: int) -> NDArray[np.float64]:

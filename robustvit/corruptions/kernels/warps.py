@@ -1,4 +1,4 @@
-"""Affine and perspective warps, equal to Pillow's and OpenCV's to the level; black beyond the edges."""
+"""Affine and perspective warps, equal to Pillow's and OpenCV's to the level: black beyond the edges, or mirrored there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from robustvit.corruptions.kernels.coordinates import pixel_positions
 from robustvit.corruptions.kernels.eight_bit import in_chunks, levels, truncated
+from robustvit.corruptions.kernels.filters import reflect_index
 
 Affine = tuple[float, float, float, float, float, float]
 
 _STEPS = 32  # per pixel, in OpenCV's fixed-point coordinates
+_FINE = 1024  # per pixel, in those that it adds up for affine warps
 
 
 def affine(images: Tensor, matrix: Affine) -> Tensor:
@@ -31,6 +33,47 @@ def perspective(images: Tensor, matrix: NDArray[np.float64]) -> Tensor:
     """Perspective warp by a 3×3 forward matrix on (x, y, 1): OpenCV's `warpPerspective` before version 5, in steps of 1/32 pixel."""
     corners = _corners(images, matrix)
     return _by_channel(lambda part: truncated(_weighted_sum(levels(part).floor_(), corners)), images)
+
+
+def affine_mirrored(images: Tensor, matrices: Tensor) -> Tensor:
+    """Affine warps (N, C, H, W) float32, one per image, with mirrored borders: OpenCV's bilinear `warpAffine` before version 5.
+
+    matrices: (N, 6) float64 (a, b, c, d, e, f): the pixel (x, y) samples (ax + by + c, dx + ey + f), in steps of 1/32 pixel. Borders are
+    mirrored without repeating the edge pixel. Four products are summed in reading order, in float32.
+    """
+    height, width = images.shape[-2:]
+    x, y = (_fixed_point(images, matrices[:, start : start + 3]) for start in (0, 3))
+    flat = images.flatten(2)
+    out = torch.zeros_like(flat)
+    for down in (0, 1):
+        rows, along = reflect_index(y // _STEPS + down, height, twice=False) * width, _share(y, down)
+        for right in (0, 1):
+            places, weights = rows + reflect_index(x // _STEPS + right, width, twice=False), along * _share(x, right)
+            out.add_(flat.gather(2, places.flatten(1)[:, None].expand_as(flat)).mul_(weights.flatten(1)[:, None]))
+    return out.view_as(images)
+
+
+def inverse_affine(matrices: Tensor) -> Tensor:
+    """The inverses of affine maps (N, 6) float64, step by step as OpenCV computes them; a map onto a line has zeros for its linear part."""
+    a, b, c, d, e, f = matrices.unbind(1)
+    area = a * e - b * d
+    scale = torch.where(area != 0, 1.0 / area, 0.0)
+    a, b, d, e = e * scale, -scale * b, -scale * d, a * scale
+    return torch.stack((a, b, -a * c - b * f, d, e, -d * c - e * f), dim=1)
+
+
+def _fixed_point(images: Tensor, line: Tensor) -> Tensor:
+    """(N, H, W) int64: columns · a + rows · b + c of `line` (N, 3), in steps of 1/32."""
+    rows, columns = pixel_positions(images)
+    across, along, start = line[:, :, None, None].unbind(1)
+    total = ((rows * along + start) * _FINE).round().long() + (columns * across * _FINE).round().long()
+    return (total + _FINE // _STEPS // 2) // (_FINE // _STEPS)
+
+
+def _share(steps: Tensor, far: int) -> Tensor:
+    """The weight of the nearer pixel or of the farther one, along one axis, float32."""
+    part = steps % _STEPS
+    return (part if far else _STEPS - part).float().div_(_STEPS)
 
 
 def _by_channel(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
