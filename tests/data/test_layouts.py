@@ -34,6 +34,7 @@ ELSEWHERE = {
     "cifar100-c",
     "clip-benchmark",
     "imagenet-hard",
+    "tfds",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]
