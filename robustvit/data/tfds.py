@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets, read in any order without TensorFlow's pipelines.
+"""Data sets of TensorFlow Datasets, read in any order.
 
 timm's reader of the same name gives samples one after another, shuffled by shards, and knows no index: no sample of it can be read again by
 its number, as evaluation order, resuming and the cache need. `as_data_source` of the package itself can.
@@ -22,7 +22,7 @@ from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingE
 from robustvit.spec.registry import dataset
 
 _NAME = re.compile(r"\w+(/[\w.-]+)?(:[\d.*]+)?")
-_PACKAGES = ("tensorflow_datasets", "array_record")
+_PACKAGES = ("tensorflow_datasets", "tensorflow", "array_record")
 
 
 @dataset(
@@ -45,7 +45,7 @@ def tfds(
     DataUnreadable for labels that are not class indices.
     """
     if any(importlib.util.find_spec(one) is None for one in _PACKAGES):
-        raise MissingExtra(f"data 'tfds' needs the packages {' and '.join(_PACKAGES)}: python -m pip install 'robustvit[tfds]'.")
+        raise MissingExtra(f"data 'tfds' needs the packages {few(_PACKAGES)}: python -m pip install 'robustvit[tfds]'.")
     library = importlib.import_module("tensorflow_datasets")
     builder = _builder(library, root, name)
     names = _class_names(builder, image, label)

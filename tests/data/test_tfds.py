@@ -19,8 +19,8 @@ from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingE
 from robustvit.evaluation.loading import load_data
 
 needs_tfds = pytest.mark.skipif(
-    any(importlib.util.find_spec(one) is None for one in ("tensorflow_datasets", "array_record")),
-    reason="the packages tensorflow_datasets and array_record are not installed",
+    any(importlib.util.find_spec(one) is None for one in module._PACKAGES),
+    reason="the packages of robustvit[tfds] are not installed",
 )
 
 
