@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from robustvit.data.imagenet_hard import imagenet_hard
+from robustvit.data.hubs.imagenet_hard import imagenet_hard
 from robustvit.errors import DataMissing, DataUnreadable
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.loading import load_data
@@ -14,7 +14,7 @@ from robustvit.records.store import load_records
 from robustvit.results.leaderboard import leaderboard
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="the package datasets is not installed")
-SUITE = Path(__file__).resolve().parents[2] / "suites/imagenet-hard.yaml"
+SUITE = Path(__file__).resolve().parents[3] / "suites/imagenet-hard.yaml"
 LABELS = [[5], [207, 208], [999, 0, 1], [3]]
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 

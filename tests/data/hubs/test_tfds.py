@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.data import tfds as module
-from robustvit.data.tfds import tfds
+from robustvit.data.hubs import tfds as module
+from robustvit.data.hubs.tfds import tfds
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra
 from robustvit.evaluation.loading import load_data
 
