@@ -73,10 +73,11 @@ def hfds(
     is never run. Raises BadParameter for an order of classes that the data set numbers itself, MissingExtra without the package,
     DataMissing where the data is not available, DataUnreadable for labels that are not class indices.
     """
-    if importlib.util.find_spec("datasets") is None:
-        raise MissingExtra("data 'hfds' needs the package datasets: python -m pip install 'robustvit[datasets]'.")
-    reader = _reader(root, name, split, image, label)
-    rows = _rows(reader.dataset, image, label, f"data 'hfds' ({name or root}, split {split})")
+    place, cache = (str(need(root, "hfds")), None) if name is None else (name, None if root is None else str(root))
+    reader = open_split("hfds", place, split, image, label, cache=cache)
+    what = f"data 'hfds' ({name or root}, split {split})"
+    rows = split_rows(reader.dataset, image, label, what)
+    _refuse_other_labels(rows.labels, label, what)
     numbered = _numbered(reader, rows.labels, order, classes, root or Path())
     ids = tuple(f"{name or 'hfds'}/{split}/{row:08d}" for row in range(len(rows.labels)))
     return image_dataset(
@@ -85,9 +86,13 @@ def hfds(
     )  # fmt: skip
 
 
-def _reader(root: Path | None, name: str | None, split: str, image: str, label: str) -> Any:
-    place = str(need(root, "hfds")) if name is None else name
-    cache = str(root) if name is not None and root is not None else None
+def open_split(data: str, place: str, split: str, image: str, label: str, *, cache: str | None = None) -> Any:
+    """timm's reader of one split. data: what messages call the data set; place: a folder, or a name on the Hub.
+
+    Raises MissingExtra without the package, DataMissing where the split cannot be loaded.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise MissingExtra(f"data '{data}' needs the package datasets: python -m pip install 'robustvit[datasets]'.")
     from timm.data.readers.reader_factory import create_reader  # late: importing timm takes seconds
 
     try:
@@ -95,18 +100,23 @@ def _reader(root: Path | None, name: str | None, split: str, image: str, label: 
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataMissing(
-            f"data 'hfds': {place}, split '{split}', columns '{image}' and '{label}', cannot be loaded: {reason} "
+            f"data '{data}': {place}, split '{split}', columns '{image}' and '{label}', cannot be loaded: {reason} "
             "Other splits and columns are written like hfds/ORG/NAME?split=test&image=img&label=fine_label."
         ) from error
 
 
-class _Rows(NamedTuple):
-    labels: list[int]
+class SplitRows(NamedTuple):
+    """The labels of a split, as its table holds them, and the sizes of its encoded images in bytes."""
+
+    labels: list[Any]
     sizes: list[int]
 
 
-def _rows(dataset: Any, image: str, label: str, what: str) -> _Rows:
-    """Labels and encoded sizes of all rows, without decoding an image."""
+def split_rows(dataset: Any, image: str, label: str, what: str) -> SplitRows:
+    """Labels and encoded sizes of all rows, without decoding an image. what: the data set in messages.
+
+    Raises DataMissing where there are no rows, or no images in them.
+    """
     labels: list[Any] = []
     sizes: list[int] = []
     for table in dataset.select_columns([image, label]).with_format("arrow").iter(batch_size=_AT_ONCE):
@@ -114,11 +124,14 @@ def _rows(dataset: Any, image: str, label: str, what: str) -> _Rows:
         sizes += _sizes(table.column(image), image, what)
     if not labels:
         raise DataMissing(f"{what} has no rows.")
+    return SplitRows(labels, sizes)
+
+
+def _refuse_other_labels(labels: Sequence[Any], label: str, what: str) -> None:
     wrong = [row for row, value in enumerate(labels) if not isinstance(value, int) or value < 0]
     if wrong:
         shown = few([f"{row} ({labels[row]!r})" for row in wrong])
         raise DataUnreadable(f"{what}: column '{label}' must hold class indices from 0; {len(wrong)} rows hold none: {shown}.")
-    return _Rows(labels, sizes)
 
 
 def _sizes(images: pa.ChunkedArray, image: str, what: str) -> list[int]:

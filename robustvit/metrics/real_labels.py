@@ -16,7 +16,8 @@ def top1_real(records: pd.DataFrame) -> np.ndarray:
     """Share of images whose most likely class is one of those that the raters saw in them.
 
     Denominator: the images that have a reassessed label, 46,837 of the 50,000 of val; the 3,163 with none are left out. Classes: all
-    thousand. Computed on `imagenet?labels=real`, whose top1 is that on the original labels. Wilson interval. No reference table.
+    thousand. Computed on `imagenet?labels=real`, whose top1 is that on the original labels, and on `imagenet-hard`, all of whose images
+    have one or several right labels. Wilson interval. No reference table.
     """
     pairs = zip(records["pred"], records["fact_real"], strict=True)
     return np.array([float(pred in set(labels)) if len(labels) else np.nan for pred, labels in pairs], dtype=np.float64)

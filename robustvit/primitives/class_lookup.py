@@ -66,8 +66,8 @@ def imagenet_names(names: Sequence[str], whose: str) -> tuple[str, ...]:
         return tuple(thousand)
     twice = few([f"'{names[group[0]]}' at {' and '.join(map(str, group))}" for group in repeated])
     raise ModelError(
-        f"{whose} has {len(places)} of ImageNet's names of classes, and some names more than once: {twice}. In ImageNet's own order it would "
-        "be known which class is which; in this one it is not. Give each class its wnid, or add classes=by_position to the model's address "
+        f"{whose} has {len(places)} of ImageNet's names of classes, and some more than once: {twice}. In ImageNet's own order it would be "
+        "known which class is which; in this one it is not. Give each class its wnid, or add classes=by_position to the model's address "
         "where its logits are in the order of the data's labels."
     )
 

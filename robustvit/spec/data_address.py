@@ -11,13 +11,14 @@ from robustvit.spec import registry
 from robustvit.spec.spec import Spec, Value
 
 _ANYTHING = frozenset({"folder"})  # sets whose folders may have any name
-_WITH_REST = {"hfds": "name", "wds": ""}  # forms `NAME/REST`: the parameter that takes REST, or "" where REST is a place
+_WITH_REST = {"hfds": "name", "tfds": "name", "wds": ""}  # forms `NAME/REST`: the parameter that takes REST, or "" where REST is a place
 
 
 def parse_data(text: str) -> tuple[Spec, Path | None]:
     """The Spec of an address, not yet bound, and the place of its files where the address gives one.
 
-    `digits`, `imagenet?split=train`, `folder:PATH`, `npz:PATH?classes=10`, `hfds/ORG/NAME`, `wds/PATH`, `package.module:function`.
+    `digits`, `imagenet?split=train`, `folder:PATH`, `npz:PATH?classes=10`, `hfds/ORG/NAME`, `tfds/NAME`, `wds/PATH`,
+    `package.module:function`.
     Raises BadParameter for parameters that are not `key=value`, and for an empty place.
     """
     address, params = _parameters(text)

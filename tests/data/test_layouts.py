@@ -33,6 +33,8 @@ ELSEWHERE = {
     "cifar10-c",
     "cifar100-c",
     "clip-benchmark",
+    "imagenet-hard",
+    "tfds",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]

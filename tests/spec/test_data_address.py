@@ -16,6 +16,7 @@ from robustvit.spec.spec import Spec
         ("folder:/data/mine", Spec("folder"), Path("/data/mine")),
         ("npz:a/b.npz?classes=10", Spec("npz", (("classes", "10"),)), Path("a/b.npz")),
         ("hfds/timm/mini?split=val", Spec("hfds", (("name", "timm/mini"), ("split", "val"))), None),
+        ("tfds/mnist_corrupted/fog?split=test", Spec("tfds", (("name", "mnist_corrupted/fog"), ("split", "test"))), None),
         ("wds/shards/val", Spec("wds"), Path("shards/val")),
         ("folder:what?/mine", Spec("folder"), Path("what?/mine")),
         ("my.module:birds", Spec("my.module:birds"), None),

@@ -1,0 +1,1 @@
+"""Data sets of hubs, read by the packages of these hubs."""
