@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import gradient_references as papers
@@ -64,18 +65,32 @@ class Followed:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_run_takes_the_steps_of_the_paper_and_halves_them_at_its_checkpoints(digits: Digits, name: str, norm: Any, eps: float) -> None:
     (attack, loss), recorder = ATTACKS[name], Recorder(network())
-    found, there = attack(recorder, *digits, DRAWS, eps=eps, norm=norm, restarts=2), Followed(recorder, digits)
-    for _ in range(2):
-        there.run(
-            there.robust,
-            lambda i, start: papers.apgd(there.samples[i], there.images[i], start, loss(there.samples[i].label), eps, norm),
-            there.trail.next,
-        )
+    found, there = attack(recorder, *digits, DRAWS, eps=eps, norm=norm), Followed(recorder, digits)
+    there.run(
+        there.robust,
+        lambda i, start: papers.apgd(there.samples[i], there.images[i], start, loss(there.samples[i].label), eps, norm),
+        there.trail.next,
+    )
     there.end(found)
     assert 0 < len(there.robust) < COUNT
     assert there.slow > 0
     assert name == "apgd_dlr" or there.kept > 0  # both outcomes of the checks are compared
     assert (name, norm) != ("apgd_ce", "l2") or there.stuck > 0  # and the second condition alone
+
+
+@pytest.mark.parametrize(("norm", "eps"), BALLS)
+def test_restarts_attack_what_is_robust_and_few_steps_have_windows_of_one_or_two(digits: Digits, norm: Any, eps: float) -> None:
+    recorder = Recorder(network())
+    found, there = apgd_ce(recorder, *digits, DRAWS, eps=eps, norm=norm, steps=10, restarts=3), Followed(recorder, digits)
+    for _ in range(3):
+
+        def follow(i: int, start: Array) -> papers.Ascent:
+            one = there.samples[i]
+            return papers.apgd(one, there.images[i], start, papers.ce(one.label), eps, norm, checkpoints=range(2, 11), steps=10)
+
+        there.run(there.robust, follow, there.trail.next)
+    there.end(found)
+    assert 0 < len(there.robust) < COUNT
 
 
 @pytest.mark.parametrize("target", ["second", "least_likely"])
@@ -95,13 +110,13 @@ def test_a_target_is_a_class_of_the_clean_image(digits: Digits, ranked: list[lis
 
 
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
-def test_targeted_apgd_goes_through_the_most_likely_classes_in_order(
-    digits: Digits, ranked: list[list[int]], norm: Any, eps: float
-) -> None:
+def test_targeted_apgd_tries_the_most_likely_classes_in_order(digits: Digits, ranked: list[list[int]], norm: Any, eps: float) -> None:
     recorder = Recorder(network())
     found, there = apgd_t(recorder, *digits, DRAWS, eps=eps, norm=norm, targets=3), Followed(recorder, digits)
     there.trail.skip()
+    begun = []
     for turn in range(3):
+        begun.append(there.trail.next[0])
 
         def follow(i: int, start: Array, turn: int = turn) -> papers.Ascent:
             one = there.samples[i]
@@ -109,7 +124,9 @@ def test_targeted_apgd_goes_through_the_most_likely_classes_in_order(
 
         there.run(there.robust, follow, there.trail.next)
     there.end(found)
-    assert 0 < len(there.robust) < COUNT
+    assert 0 in there.robust
+    assert len(there.robust) < COUNT
+    assert min(np.abs(one - other).max() for one, other in itertools.combinations(begun, 2)) > eps / 100
 
 
 def test_by_default_targeted_apgd_has_nine_targets_of_a_hundred_steps(digits: Digits) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import gradient_references as papers
 import numpy as np
 import pytest
-import torch
-from trained import Digits, Recorder, Trail, batch, network, outcome
+from torch import Tensor
+from trained import SIDE, Array, Digits, Query, Recorder, Trail, batch, network, outcome
 
 from robustvit.attacks.fgsm_pgd import fgsm, pgd
 from robustvit.primitives.draws import Draws
@@ -95,8 +96,37 @@ def test_a_target_is_a_class_of_the_clean_image_and_its_cross_entropy_falls(digi
     trail.end()
 
 
-def test_gradients_of_several_draws_are_averaged(digits: Digits) -> None:
-    """On a model without randomness the mean of four gradients is the gradient."""
-    found = [pgd(Recorder(network()), *digits, DRAWS, eps=0.02, steps=5, eot=eot) for eot in (1, 4)]
-    assert torch.allclose(found[0].images, found[1].images, atol=1e-9)
-    assert torch.equal(4 * found[0].columns["gradients"], found[1].columns["gradients"])
+class Blended(Recorder):
+    """A random model: it sees 0.7 of the image and 0.3 of noise of its draws."""
+
+    def __init__(self, queries: list[Query], noises: list[Array], draws: Draws | None = None) -> None:
+        super().__init__(network())
+        self.queries, self.noises, self.draws = queries, noises, draws
+
+    def bound(self, draws: Draws) -> Blended:
+        return Blended(self.queries, self.noises, draws)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert self.draws is not None
+        noise = self.draws.uniform(3, SIDE, SIDE).double()
+        self.noises.append(noise.numpy())
+        return super().forward(0.7 * images + 0.3 * noise)
+
+
+def test_with_a_random_model_a_step_follows_the_mean_gradient_of_fresh_draws(digits: Digits) -> None:
+    queries: list[Query] = []
+    noises: list[Array] = []
+    pgd(Blended(queries, noises), *digits, DRAWS, eps=0.05, steps=3, step=0.02, eot=4, early=False)
+    iterates = [(query.pixels - 0.3 * noise) / 0.7 for query, noise in zip(queries, noises, strict=True)]
+    assert len(queries) == 3 * 4 + 1
+    for turn in range(3):
+        first = 4 * turn
+        assert all(np.allclose(iterates[first], one) for one in iterates[first : first + 4])
+        for i, label in enumerate(digits.labels.tolist()):
+            one = papers.Sample(network(), label)
+            total = sum(one.gradient(query.pixels[i], papers.odds(label))[1] for query in queries[first : first + 4])
+            image = digits.images[i].numpy()
+            wanted = (iterates[first][i] + 0.02 * np.sign(total)).clip(image - 0.05, image + 0.05).clip(0, 1)
+            assert np.allclose(iterates[first + 4][i], wanted, atol=1e-6)
+    fresh = [noise for turn in range(3) for noise in noises[4 * turn + 1 : 4 * turn + 4]]  # the first of a step is the sample's own draw
+    assert all(np.abs(one - other).mean() > 0.1 for one, other in itertools.combinations([noises[0], *fresh], 2))
