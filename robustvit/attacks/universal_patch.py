@@ -146,7 +146,7 @@ def _patch_coordinates(down: Tensor, across: Tensor, half: Tensor, angle: Tensor
 
 def _patch_gradient(model: Classifier, batch: Batch, patch: Tensor, placement: Placement, target: int | None, draws: Draws) -> MeanGradient:
     """The mean gradient of a batch with respect to the patch, (3, s, s). draws: of the batch."""
-    leaf = patch.detach().requires_grad_(True)
+    leaf = patch.detach().to(batch.images).requires_grad_(True)
     with torch.enable_grad():
         moved = placed(batch.images, leaf, draws.at("placement").uniform(4).to(batch.images), placement)
     gradients, absent = clipped_gradients(model, batch, moved.detach(), _objective(batch.labels, target), _CLIP, draws)

@@ -62,7 +62,7 @@ def length(delta: Tensor, norm: str) -> float:
 
 
 def walk(image: Tensor, label: int, classes: Sequence[int], start: Tensor, steps: int, norm: str, known: Walk | None = None) -> Walk:
-    """Algorithm 1, without its final search. classes: whose boundaries are tried, the nearest of them at each step. known: of runs before."""
+    """Algorithm 1, without its final search. classes: whose boundaries are tried at each step. known: of runs before."""
     x, gradients, predictions = start.clone(), [], []
     nearest, distance = (known.nearest, known.distance) if known else (None, float("inf"))
     for _ in range(steps):

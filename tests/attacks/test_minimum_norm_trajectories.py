@@ -1,4 +1,4 @@
-"""The whole paths of DDN, FMN and Carlini and Wagner's attack on a trained network, against the papers' algorithms for one image at a time."""
+"""The whole paths of DDN, FMN and Carlini and Wagner's attack on a trained network, against the papers for one image at a time."""
 
 from __future__ import annotations
 
