@@ -330,7 +330,7 @@ def test_a_board_that_was_written_keeps_its_verdicts(make_store: Make, answered:
 def test_the_summary_marks_accuracies_under_attack_of_a_suspect(make_store: Make, answered: Columns) -> None:
     cells = attacked(answered, "m", fgsm=5, pgd=15) | attacked(answered, "n", fgsm=15, pgd=5)
     table = summary(leaderboard(make_store(cells, metrics=["robust_accuracy"]))).set_index("model")
-    assert table["pgd 4/255 accuracy"].to_dict() == {"m": "75.0 !", "n": "25.0"}
+    assert table["pgd 4/255 accuracy"].to_dict() == {"m": "75.0 [53.1, 88.8] !", "n": "25.0 [11.2, 46.9]"}
     assert table["gradients"].to_dict() == {"m": "suspect", "n": "unchecked"}
     assert table.columns.tolist()[-2:] == ["gradients", "status"]
 
