@@ -166,11 +166,18 @@ _RARE = (  # measurements of which a few samples may have most
     "error_consistency", "accuracy_difference", "factor_error_ratio", "ece", "ece_adaptive", "ece_classwise", "ece_temperature",
     "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate",
 )  # fmt: skip
-SIZES = dict.fromkeys(_RARE, 400)  # samples, where not 100; of metrics over several cells 200
+_QUOTIENTS = (
+    "background_retention", "foreground_retention", "background_retention_top5", "foreground_retention_top5", "hf_dependence",
+    "factor_error_ratio", "accuracy_gap", "background_gap", "relative_mce_alexnet", "shift_auc",
+)  # fmt: skip
+SIZES = dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)  # samples, where not 100; of metrics over several cells 200
 SOURCES: dict[str, dict[str, Callable[[Population], object]]] = {  # columns of a metric that mean something else elsewhere
     "votes_needed": {"votes": _votes_needed}, "abstention": {"pred": lambda one: np.where(one.right, -1, 0)},
 }  # fmt: skip
-NARROW: dict[str, tuple[float, ...]] = {}  # shares that a metric is simulated at, where not all
+NARROW = {  # shares that a metric is simulated at, where not all: of quotients those whose denominators are not nearly 0
+    **dict.fromkeys(("background_retention", "foreground_retention", "hf_dependence", "shift_auc"), (0.02, 0.1, 0.5, 0.8)),
+    **dict.fromkeys(("background_retention_top5", "foreground_retention_top5", "factor_error_ratio"), (0.2, 0.5, 0.9)),
+}  # fmt: skip
 
 
 class Coverage(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -86,17 +87,52 @@ def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Anno
 
     Logits are divided by T. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined
     on data that groups them. Halves are drawn by a hash of the sample's id, so that a sample is always on the same side. bins: as for ece.
-    Denominator: the scored half, n. Interval as for ece, of the plug-in estimate's expectation at this n, with T held fixed. No reference
-    table.
+    Denominator: the scored half, n. Interval as for ece, of the plug-in estimate's expectation at this n; resamples shift T to first order.
+    No reference table.
     """
     logits = read_logits(records, context)
     label = np.asarray(records["label"])
     scored = np.array([_coin(name) for name in records["sample"]])
     if not 0 < scored.sum() < len(scored):
         raise NotApplicable(f"it takes samples in both halves; here are {len(scored)} samples in one")
-    log_p = log_softmax(logits / temperature(logits[~scored], label[~scored]), axis=1)
-    surplus = ((logits.argmax(axis=1) == label) - np.exp(log_p.max(axis=1))) * scored
-    return _plug_in(equal_width(np.exp(log_p.max(axis=1)), bins), surplus, scored)
+    best = temperature(logits[~scored], label[~scored])
+    half = _Fitted.of(logits[~scored] / best, label[~scored])
+
+    def at(t: float) -> Weighted:
+        p = np.exp(log_softmax(logits / t, axis=1).max(axis=1))
+        return _plug_in(equal_width(p, bins), ((logits.argmax(axis=1) == label) - p) * scored, scored)
+
+    fixed, step = at(best), max(half.error, 1e-3)
+    slope = [at(best * np.exp(side * step)).of(np.ones((1, len(label))))[0] for side in (-1, 1)]
+
+    def of(weights: np.ndarray) -> np.ndarray:
+        return np.asarray(fixed.of(weights) + half.shifts(weights[:, ~scored]) * (slope[1] - slope[0]) / (2 * step))
+
+    return replace(fixed, of=of)
+
+
+class _Fitted(NamedTuple):
+    """Per sample of the half that T is fitted on, first and second derivative of its negative log-likelihood in log T at the best T."""
+
+    first: np.ndarray
+    second: np.ndarray
+
+    @classmethod
+    def of(cls, scaled: np.ndarray, label: np.ndarray) -> _Fitted:
+        p = np.exp(log_softmax(scaled, axis=1))
+        mean = (p * scaled).sum(axis=1)
+        first = scaled[np.arange(len(label)), label] - mean
+        return cls(first - first.mean(), (p * (scaled - mean[:, None]) ** 2).sum(axis=1) - first)
+
+    @property
+    def error(self) -> float:
+        """The standard error of log T."""
+        return float(np.sqrt((self.first**2).sum()) / max(self.second.sum(), 1e-12))
+
+    def shifts(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) by how much log T of weighted samples differs from that of all, to first order; at most four standard errors."""
+        moved = -(weights @ self.first) / np.maximum(weights @ self.second, 1e-12)
+        return np.asarray(np.clip(moved, -4 * self.error, 4 * self.error))
 
 
 def temperature(logits: np.ndarray, label: np.ndarray) -> float:

@@ -54,8 +54,10 @@ def test_the_debiased_root_is_that_of_unbiased_squares() -> None:
 
 def test_squares_are_unbiased_where_the_plug_in_is_not() -> None:
     estimates = [rms_calibration_debiased(rows_of(300, seed)).value for seed in range(60)]
-    plain = [np.sqrt(np.mean([(part["confidence"].mean() - (part["pred"] == 0).mean()) ** 2 for part in bins_of(rows, np.arange(300) // 20)]))
-             for rows in (rows_of(300, seed).sort_values("confidence", ignore_index=True) for seed in range(60))]  # fmt: skip
+    plain = []
+    for rows in (rows_of(300, seed).sort_values("confidence", ignore_index=True) for seed in range(60)):
+        parts = bins_of(rows, np.arange(300) // 20)
+        plain.append(np.sqrt(np.mean([(part["confidence"].mean() - (part["pred"] == 0).mean()) ** 2 for part in parts])))
     assert np.median(estimates) < 0.04 < 0.08 < np.median(plain)
 
 
@@ -74,9 +76,6 @@ def test_too_few_samples_for_the_bins_are_refused() -> None:
 
 def test_adaptive_bins_hold_equally_many_samples() -> None:
     rows = rows_of(310).sort_values("confidence", ignore_index=True)
-    parts = np.array_split(np.arange(310), 15)
-    expected = sum(len(part) / 310 * abs((rows["pred"][part] == 0).mean() - rows["confidence"][part].mean()) for part in parts)
-    assert ece_adaptive(rows).of(np.ones((1, 310)))[0] == pytest.approx(expected, abs=3e-3)
     even = rows.iloc[:300]
     expected = np.mean([abs((even["pred"][s : s + 20] == 0).mean() - even["confidence"][s : s + 20].mean()) for s in range(0, 300, 20)])
     assert ece_adaptive(even).of(np.ones((1, 300)))[0] == pytest.approx(expected, abs=1e-6)
