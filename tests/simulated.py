@@ -21,6 +21,7 @@ from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
+from robustvit.spec.parts import in_part
 from robustvit.statistics.cell_means import CellMeans, Values, score_means, values_of
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resampler
@@ -164,7 +165,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 _RARE = (  # measurements of which a few samples may have most
     "average_certified_radius", "brier", "nll", "largest_patch", "largest_patch_by_place", "confidence", "votes_needed", "aurra", "aurc",
     "error_consistency", "accuracy_difference", "factor_error_ratio", "ece", "ece_adaptive", "ece_classwise", "ece_temperature",
-    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate",
+    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate", "conformal_coverage", "conformal_set_size",
 )  # fmt: skip
 _QUOTIENTS = (
     "background_retention", "foreground_retention", "background_retention_top5", "foreground_retention_top5", "hf_dependence",
@@ -178,6 +179,9 @@ NARROW = {  # shares that a metric is simulated at, where not all: of quotients 
     **dict.fromkeys(("background_retention", "foreground_retention", "hf_dependence", "shift_auc"), (0.02, 0.1, 0.5, 0.8)),
     **dict.fromkeys(("background_retention_top5", "foreground_retention_top5", "factor_error_ratio"), (0.2, 0.5, 0.9)),
 }  # fmt: skip
+
+
+CONDITIONAL = ("conformal_coverage", "conformal_set_size")  # of what was fitted on the calibration samples: a truth for each sample
 
 
 class Coverage(NamedTuple):
@@ -202,11 +206,29 @@ def coverage(name: str, share: float, repeats: int) -> Coverage:
     metric = resolve_metric({name: ARGUMENTS[name]} if name in ARGUMENTS else name)
     n = SIZES.get(name, 100 if metric.entry.over == "cell" else 200)
     rng = np.random.default_rng([zlib.crc32(name.encode()), round(1000 * share)])
+    if name in CONDITIONAL:
+        return _conditional(metric, rng, share, n, repeats)
     found = [one for one in (_estimate(metric, rng, share, n) for _ in range(repeats)) if one is not None]
     truth = float(np.mean([one.value for one in found])) if name in EXPECTED else _truth(metric, rng, share)
     slack = 1e-9 + 2e-5 * abs(truth)  # ends are rounded to five digits
     covered = np.mean([one.low - slack <= truth <= one.high + slack for one in found])
     return Coverage(float(covered), float(np.mean([one.high - one.low for one in found])), truth)
+
+
+def _conditional(metric: Metric, rng: np.random.Generator, share: float, n: int, repeats: int) -> Coverage:
+    """Coverage where each sample fits its own threshold: the truth is of many evaluation samples beside its calibration samples."""
+    many = Population(rng, share, 6000).records(metric.entry.needs).assign(sample=[f"many/{i}" for i in range(6000)])
+    many = many[in_part(many["sample"].tolist(), "evaluation")]
+    held, widths, truths = [], [], []
+    for _ in range(repeats):
+        rows = _records(metric, rng, share, n)
+        one = score(metric, rows, RESAMPLER(rows["sample"].tolist()), RESAMPLER, context=CONTEXT)
+        fitted = rows[in_part(rows["sample"].tolist(), "calibration")]
+        truth = metric.scale * float(np.nanmean(metric.of_cell(pd.concat([fitted, many], ignore_index=True), CONTEXT)))
+        held.append(one.low <= truth <= one.high)
+        widths.append(one.high - one.low)
+        truths.append(truth)
+    return Coverage(float(np.mean(held)), float(np.mean(widths)), float(np.mean(truths)))
 
 
 def _estimate(metric: Metric, rng: np.random.Generator, share: float, n: int) -> IntervalEstimate | None:

@@ -71,8 +71,9 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     """Loads the data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
 
     data_dir: the folder of its files, or one with a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: replaces a data set
-    that is nested in the Spec, whose files are otherwise in `data_dir`. params: parameters of the data set, such as `split`. `?part=calibration`
-    of any data set is the samples of that part, `?part=evaluation` the others (robustvit.spec.parts).
+    that is nested in the Spec, whose files are otherwise in `data_dir`.
+    params: parameters of the data set, such as `split`. Of any data set `?part=calibration` is the samples of that part, `?part=evaluation`
+    the others (robustvit.spec.parts).
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
