@@ -60,7 +60,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "-m",
-        "not browser and not architectures",
+        "not browser and not architectures and not coverage",
         "--ignore",
         "tests/docs",
         "--timeout",
@@ -74,7 +74,7 @@ def tests(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """The oldest dependencies that pyproject.toml promises (uv only)."""
     session.install("-q", "--resolution", "lowest-direct", ".", *TEST)
-    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures", *session.posargs)
+    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures and not coverage", *session.posargs)
 
 
 @nox.session
@@ -110,6 +110,14 @@ def mutants(session: nox.Session) -> None:
     """Whether the tests would notice: every mutant of tests/mutants/*.yaml, one at a time, must fail the tests that it names."""
     installed(session, *TEST, *LIBRARIES)
     session.run("python", "tests/mutants/runner.py", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """How often each metric's interval holds the truth, in 2,000 samples of simulated populations: an hour or more."""
+    installed(session, *TEST)
+    chosen = ("-n", "auto", "-m", "coverage", "tests/statistics/test_coverage.py")
+    session.run("pytest", "-q", "-rP", *chosen, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

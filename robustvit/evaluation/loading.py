@@ -12,10 +12,12 @@ import torch
 from robustvit.errors import BadParameter, nearest
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.data_part import DataPart
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data, resolve_root
 from robustvit.spec.model_address import parse_model, write_model
+from robustvit.spec.parts import PARAMETER
 from robustvit.spec.spec import Spec, Value, plain
 
 CLASSES = ("by_name", "by_position")  # how a model's classes are compared with the data's
@@ -69,7 +71,9 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     """Loads the data set at an address: `digits`, `imagenet`, `folder:PATH`, `npz:PATH`, `hfds/ORG/NAME`, …
 
     data_dir: the folder of its files, or one with a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: replaces a data set
-    that is nested in the Spec, whose files are otherwise in `data_dir`. params: parameters of the data set, such as `split`.
+    that is nested in the Spec, whose files are otherwise in `data_dir`.
+    params: parameters of the data set, such as `split`. Of any data set `?part=calibration` is the samples of that part, `?part=evaluation`
+    the others (robustvit.spec.parts).
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
     spec, place = parse_data(address) if isinstance(address, str) else (address, None)
@@ -79,12 +83,14 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}
     root = None if nested else place or resolve_root(spec.name, data_dir)
+    part = bound.get(PARAMETER) if PARAMETER not in {param.name for param in entry.params} else None
     arguments = {
         key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)
         for key, value in bound.params
+        if part is None or key != PARAMETER
     }
     data: Data = entry.load()(root, **arguments)
-    return data
+    return data if part is None else DataPart(data, str(part))
 
 
 def resolve(value: Value) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
 from annotated_types import Ge
 from scipy.optimize import minimize_scalar
+from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
 from robustvit.errors import NotApplicable
@@ -29,11 +30,49 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     """Expected calibration error: how far accuracy is from confidence, averaged over bins of confidence by their number of samples.
 
     bins: of equal width on (0, 1], closed on the right. Denominator: all samples of the cell, n. Confidence is the largest softmax
-    probability over the classes of the data's first reading. With few samples the value is too high on average, and so are its
-    resamples: the interval is the bootstrap's mirrored at the value, cut at 0. No reference table.
+    probability over the classes of the data's first reading. This is the plug-in estimate, which is too high on average, the more so the
+    fewer samples a bin has: its interval is of the estimate's expectation at this n, and not of the model's calibration error, which may
+    lie below it. ece_debiased has an interval of that. Bootstrap interval, its replicates moved to lie about the value. No reference table.
     """
-    gaps = _gaps(np.asarray(records["confidence"]), np.asarray(records["pred"] == records["label"]), bins)
-    return Weighted(lambda weights: np.abs(weights @ gaps.astype(weights.dtype)).sum(axis=1) / weights.sum(axis=1), low=0.0, high=1.0)
+    return _plug_in(equal_width(np.asarray(records["confidence"]), bins), _surplus(records))
+
+
+@metric(
+    source="Nixon et al. 2019, Measuring Calibration in Deep Learning (adaptive calibration error); of the predicted class",
+    url="https://arxiv.org/abs/1904.01685",
+    unit="%",
+    higher_is_better=False,
+    needs=("label", "pred", "confidence"),
+)
+def ece_adaptive(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+    """As ece, in bins with equally many samples, by rank of confidence; they are those of the cell in every resample.
+
+    Equally confident samples are in the order of their ids. The paper averages over all classes: here it is the predicted one, as for ece.
+    Denominator: all samples of the cell, n. Interval as for ece: of the plug-in estimate's expectation at this n. No reference table.
+    """
+    return _plug_in(equal_mass(np.asarray(records["confidence"]), bins), _surplus(records))
+
+
+@metric(
+    source="Kull et al. 2019, Beyond Temperature Scaling (classwise ECE); Nixon et al. 2019 (static calibration error)",
+    url="https://arxiv.org/abs/1910.12656",
+    unit="%",
+    higher_is_better=False,
+    needs=("label", "pred", "logits"),
+)
+def ece_classwise(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+    """ECE of the probability of each class against how often it is the label, averaged over the classes.
+
+    bins: of equal width, as for ece. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those.
+    With many classes almost all probabilities are in the lowest bin, and the value is small. Denominator: all samples of the cell, n, for
+    each class; classes weigh equally. Interval as for ece: of the plug-in estimate's expectation at this n. No reference table.
+    """
+    probabilities = np.exp(log_softmax(read_logits(records, context), axis=1))
+    n, classes = probabilities.shape
+    surplus = (np.asarray(records["label"])[:, None] == np.arange(classes)) - probabilities
+    place = equal_width(probabilities.astype(np.float32), bins) + bins * np.arange(classes)
+    rows = np.repeat(np.arange(n), classes)
+    return _plug_in_of(csr_array((surplus.ravel() / classes, (rows, place.ravel())), shape=(n, bins * classes)))
 
 
 @metric(
@@ -48,25 +87,52 @@ def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Anno
 
     Logits are divided by T. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined
     on data that groups them. Halves are drawn by a hash of the sample's id, so that a sample is always on the same side. bins: as for ece.
-    Denominator: the scored half, n. Bootstrap interval over the scored half with T held fixed. No reference table.
+    Denominator: the scored half, n. Interval as for ece, of the plug-in estimate's expectation at this n; resamples shift T to first order.
+    No reference table.
     """
-    logits = np.stack(records["logits"].to_list()).astype(np.float64)
-    logits = logits if context.reading_columns is None else logits[:, context.reading_columns]
-    if bool((logits.argmax(axis=1) != records["pred"]).any()):
-        raise NotApplicable(
-            "the predictions are not those of the kept logits: the data's reading groups them, or an older run did not record it"
-        )
+    logits = read_logits(records, context)
     label = np.asarray(records["label"])
     scored = np.array([_coin(name) for name in records["sample"]])
     if not 0 < scored.sum() < len(scored):
         raise NotApplicable(f"it takes samples in both halves; here are {len(scored)} samples in one")
-    log_p = log_softmax(logits / temperature(logits[~scored], label[~scored]), axis=1)
-    gaps = _gaps(np.exp(log_p.max(axis=1)), logits.argmax(axis=1) == label, bins) * scored[:, None]
+    best = temperature(logits[~scored], label[~scored])
+    half = _Fitted.of(logits[~scored] / best, label[~scored])
+
+    def at(t: float) -> Weighted:
+        p = np.exp(log_softmax(logits / t, axis=1).max(axis=1))
+        return _plug_in(equal_width(p, bins), ((logits.argmax(axis=1) == label) - p) * scored, scored)
+
+    fixed, step = at(best), max(half.error, 1e-3)
+    slope = [at(best * np.exp(side * step)).of(np.ones((1, len(label))))[0] for side in (-1, 1)]
 
     def of(weights: np.ndarray) -> np.ndarray:
-        return np.asarray(np.abs(weights @ gaps).sum(axis=1) / np.maximum((weights * scored).sum(axis=1), 1e-300))
+        return np.asarray(fixed.of(weights) + half.shifts(weights[:, ~scored]) * (slope[1] - slope[0]) / (2 * step))
 
-    return Weighted(of, low=0.0, high=1.0, counted=int(scored.sum()))
+    return replace(fixed, of=of)
+
+
+class _Fitted(NamedTuple):
+    """Per sample of the half that T is fitted on, first and second derivative of its negative log-likelihood in log T at the best T."""
+
+    first: np.ndarray
+    second: np.ndarray
+
+    @classmethod
+    def of(cls, scaled: np.ndarray, label: np.ndarray) -> _Fitted:
+        p = np.exp(log_softmax(scaled, axis=1))
+        mean = (p * scaled).sum(axis=1)
+        first = scaled[np.arange(len(label)), label] - mean
+        return cls(first - first.mean(), (p * (scaled - mean[:, None]) ** 2).sum(axis=1) - first)
+
+    @property
+    def error(self) -> float:
+        """The standard error of log T."""
+        return float(np.sqrt((self.first**2).sum()) / max(self.second.sum(), 1e-12))
+
+    def shifts(self, weights: np.ndarray) -> np.ndarray:
+        """(R,) by how much log T of weighted samples differs from that of all, to first order; at most four standard errors."""
+        moved = -(weights @ self.first) / np.maximum(weights @ self.second, 1e-12)
+        return np.asarray(np.clip(moved, -4 * self.error, 4 * self.error))
 
 
 def temperature(logits: np.ndarray, label: np.ndarray) -> float:
@@ -80,69 +146,50 @@ def temperature(logits: np.ndarray, label: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-@metric(
-    source="Hendrycks et al. 2021, Natural Adversarial Examples (calibration_tools.py of its code)",
-    url="https://github.com/hendrycks/natural-adv-examples",
-    unit="%",
-    higher_is_better=False,
-    needs=("label", "pred", "confidence"),
-)
-def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] = 100) -> Weighted:
-    """Root mean square calibration error over bins of `beta` samples of similar confidence, as the authors' code computes it.
-
-    In that code the last bin runs to the end and is then skipped, so the most confident samples do not count: kept, since published numbers
-    have it. Denominator: all samples of the cell, n; undefined below two bins. Bootstrap interval. No reference table.
-    """
-    order = np.argsort(np.asarray(records["confidence"]), kind="stable")
-    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)
-    gaps = (np.asarray(records["confidence"], dtype=np.float64) - right)[order]
-    bins = len(records) // beta - 1
-    if bins < 1:
-        raise NotApplicable(f"it takes at least {2 * beta} samples; here are {len(records)}")
-
-    def error(rows: np.ndarray) -> float:
-        means = gaps[rows][: bins * beta].reshape(bins, beta).mean(axis=1)
-        return float(np.sqrt((beta / len(rows) * means**2).sum()))
-
-    return Weighted(_drawn(error, order), low=0.0, high=1.0)
+def read_logits(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
+    """(n, K) float64: kept logits in the classes that the data is read among. Raises NotApplicable where the predictions are not theirs."""
+    logits = np.stack(records["logits"].to_list()).astype(np.float64)
+    logits = logits if context.reading_columns is None else logits[:, context.reading_columns]
+    if bool((logits.argmax(axis=1) != records["pred"]).any()):
+        raise NotApplicable(
+            "the predictions are not those of the kept logits: the data's reading groups them, or an older run did not record it"
+        )
+    return logits
 
 
-@metric(
-    source="Hendrycks et al. 2021, Natural Adversarial Examples (calibration_tools.py of its code)",
-    url="https://github.com/hendrycks/natural-adv-examples",
-    unit="%",
-    higher_is_better=True,
-    needs=("label", "pred", "confidence"),
-)
-def aurra(records: pd.DataFrame) -> Weighted:
-    """Area under the response rate accuracy curve: accuracy on the most confident k samples, averaged over k from 1 to all.
-
-    Denominator: all samples of the cell, n; equally confident samples are in the order of their ids. Bootstrap interval. No reference
-    table.
-    """
-    order = np.argsort(-np.asarray(records["confidence"]), kind="stable")
-    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)[order]
-    ranks = np.arange(1, len(right) + 1)
-    return Weighted(_drawn(lambda rows: float((np.cumsum(right[rows]) / ranks).mean()), order), low=0.0, high=1.0)
+def equal_width(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each confidence among bins of equal width on (0, 1], closed on the right; of the shape given."""
+    edges = np.linspace(0.0, 1.0, bins + 1).astype(confidence.dtype)  # in the stored precision, so that 0.2 lies on the edge 0.2
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
 
-def _drawn(statistic: Callable[[np.ndarray], float], order: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """The statistic of resampled rows, for Weighted: it is given places in `order`, ascending, each as often as its row was drawn."""
+def equal_mass(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """(n,) the bin of each confidence among bins with equally many samples but for one, by rank; at most n bins."""
+    place = np.empty(len(confidence), dtype=np.intp)
+    place[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * min(bins, len(confidence)) // len(confidence)
+    return place
+
+
+def _surplus(records: pd.DataFrame) -> np.ndarray:
+    """(n,) how far a sample's outcome (1 correct, 0 not) lies above its confidence."""
+    return np.asarray(records["pred"] == records["label"], dtype=np.float64) - np.asarray(records["confidence"], dtype=np.float64)
+
+
+def _plug_in(place: np.ndarray, surplus: np.ndarray, scored: np.ndarray | None = None) -> Weighted:
+    """Expected calibration error over bins. place: the bin of each sample. scored: those that count, default all."""
+    n = len(place)
+    return _plug_in_of(csr_array((surplus, (np.arange(n), place)), shape=(n, int(place.max()) + 1)), scored)
+
+
+def _plug_in_of(gaps: csr_array, scored: np.ndarray | None = None) -> Weighted:
+    """The same from (n, bins) surpluses, nothing where a sample is not in a bin: a product with the few that are there."""
+    columns = gaps.T.tocsr()
 
     def of(weights: np.ndarray) -> np.ndarray:
-        places = np.arange(weights.shape[1])
-        return np.array([statistic(np.repeat(places, counts)) for counts in weights[:, order].astype(np.intp)])
+        total = weights.sum(axis=1, dtype=np.float64) if scored is None else weights @ scored.astype(weights.dtype)
+        return np.asarray(np.abs(columns.astype(weights.dtype) @ weights.T).sum(axis=0, dtype=np.float64) / np.maximum(total, 1e-300))
 
-    return of
-
-
-def _gaps(confidence: np.ndarray, right: np.ndarray, bins: int) -> np.ndarray:
-    """(n, bins): in the bin of its confidence, how far a sample's outcome (1 correct, 0 not) lies above it; 0 in the others."""
-    edges = np.linspace(0.0, 1.0, bins + 1).astype(confidence.dtype)  # in the stored precision, so that 0.2 lies on the edge 0.2
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    gaps = np.zeros((len(confidence), bins))
-    gaps[np.arange(len(confidence)), place] = right.astype(np.float64) - confidence
-    return gaps
+    return Weighted(of, low=0.0, high=1.0, counted=None if scored is None else int(scored.sum()), centred=True)
 
 
 def _coin(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +43,6 @@ NOT_EVALUATED = Point(math.nan, status="absent")
 def point_of(row: Any) -> Point:
     """The point of a leaderboard row."""
     return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients))
-
-
-def mean_of_complete(points: Iterable[Point]) -> float:
-    """Plain mean of the values; NaN where any is not complete or there are none."""
-    values = [point.value if point.status == "complete" else math.nan for point in points]
-    return sum(values) / len(values) if values else math.nan
 
 
 def point_text(point: Point, unit: str = "%") -> str:

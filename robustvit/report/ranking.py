@@ -11,10 +11,11 @@ import pandas as pd
 
 from robustvit.report.figures import Bar, axis_end, bar
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
-from robustvit.report.points import Point, mean_of_complete, point_of, point_text
+from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
+from robustvit.statistics.intervals import mean_of
 
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where accuracy is high
 _MEANS = ("mean_corruption_error", "mean_err_15")
@@ -118,7 +119,7 @@ def ranked_points(suite: SuiteResults, model: ModelResults) -> dict[Column, Poin
 
 
 def mean_error(model: ModelResults) -> Point | None:
-    """The mean corruption error: the suite's own metric where it is defined, else the plain mean over corruptions, without interval."""
+    """The mean corruption error: the suite's own metric where it is defined, else the mean over corruptions, with that of their ends."""
     for metric in _MEANS:
         point = model.average(metric)
         if point is not None and point.kind != "undefined":
@@ -126,8 +127,9 @@ def mean_error(model: ModelResults) -> Point | None:
     errors = corruption_errors(model)
     if not errors:
         return None
-    value = mean_of_complete(errors.values())
-    return Point(value, status="partial", note="some corruptions are incomplete") if math.isnan(value) else Point(value)
+    if any(one.status != "complete" for one in errors.values()):
+        return Point(math.nan, status="partial", note="some corruptions are incomplete")
+    return Point(*mean_of([(one.value, one.low, one.high) for one in errors.values()]))
 
 
 def corruption_errors(model: ModelResults) -> dict[str, Point]:

@@ -12,6 +12,7 @@ from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
 from robustvit.statistics.estimates import of_measurements, of_votes
+from robustvit.statistics.intervals import mean_of
 
 _ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
 _MEANS = ("mean_corruption_error", "mean_err_15")
@@ -59,9 +60,9 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
     if len(averages) > 6:
         if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
-            row[f"mean error, {len(averages)} corruptions"] = _round(float(averages["value"].mean()))
+            row[f"mean error, {len(averages)} corruptions"] = _mean_text(averages)
     else:
-        row |= {f"{one.scenario} error": _number(one) for _, one in averages.iterrows()}
+        row |= {f"{one.scenario} error": _cell_text(one) for _, one in averages.iterrows()}
     rates = part[part["metric"] == "fooling_rate"]
     row |= _fooled(rates)
     single = rates[~rates["params"].str.contains("corruption=", regex=False) & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")]
@@ -90,7 +91,7 @@ def _fooled(rates: pd.DataFrame) -> dict[str, str]:
     groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
     names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
     return {
-        f"{name} fooling rate, mean of {len(part)}": _round(float(part["value"].mean()))
+        f"{name} fooling rate, mean of {len(part)}": _mean_text(part)
         for name, part in zip(names, groups, strict=True)
         if (part["status"] == "complete").all()
     }
@@ -121,8 +122,8 @@ def _counts_text(part: pd.DataFrame) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _number(row: pd.Series) -> str:
-    return str(row["status"]) if np.isnan(row["value"]) else _round(row["value"])
+def _mean_text(rows: pd.DataFrame) -> str:
+    return with_interval(*mean_of(rows[["value", "low", "high"]].to_numpy().tolist()))
 
 
 def _cell_text(row: pd.Series) -> str:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from robustvit.errors import BadParameter, nearest
 from robustvit.spec.code_names import code_names, refuse_code
 from robustvit.spec.coercion import coerce
+from robustvit.spec.parts import PARAMETER, check_part
 from robustvit.spec.plugin import Entry
 from robustvit.spec.registry import lookup
 from robustvit.spec.schema import Hint
@@ -16,17 +17,20 @@ from robustvit.spec.spec import Spec, Value, at_place, parse, show
 def bind(entry: Entry, spec: Spec) -> Spec:
     """The Spec checked against the plug-in's signature: values coerced, defaults filled, nested Specs bound, kind and version set.
 
-    `"4/255"` and `"1e-3"` become numbers where a number is wanted. Raises BadParameter that names the place, the parameter, what it
-    takes and the nearest name; UnknownName for a nested plug-in that does not exist.
+    `"4/255"` and `"1e-3"` become numbers where a number is wanted. Every data set takes `part`, see robustvit.spec.parts. Raises
+    BadParameter that names the place, the parameter, what it takes and the nearest name; UnknownName for a nested plug-in that does not
+    exist.
     """
     at = at_place(spec.where)
     known = {param.name: param for param in entry.params}
     given = dict(spec.params)
+    filled: dict[str, Value] = {}
+    if entry.kind == "data" and PARAMETER in given and PARAMETER not in known:
+        filled[PARAMETER] = check_part(given.pop(PARAMETER), at)
     for key in given:
         if key not in known:
             takes = f"It takes {', '.join(known)}." if known else "It takes none."
             raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, known)} {takes}")
-    filled: dict[str, Value] = {}
     for param in entry.params:
         if param.name in given:
             value = coerce(given[param.name], param.hint, f"{at}{entry.kind} '{entry.name}': {param.name}")

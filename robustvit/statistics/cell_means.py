@@ -12,7 +12,7 @@ import pandas as pd
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
-from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, percentile, wilson
+from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, accelerated, percentile, wilson
 from robustvit.statistics.metric_context import MetricContext
 
 
@@ -39,9 +39,9 @@ def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstima
     give one.
     """
     result = metric.compute(means, *which)
-    if np.ptp(result[~np.isnan(result)]) == 0.0:
-        result = np.append(result[:1], metric.compute(replace(means, spread=True), *which)[1:])
-    return in_unit(metric, IntervalEstimate(float(result[0]), *percentile(result[1:]), means.n()))
+    value, flat = float(result[0]), np.ptp(result[~np.isnan(result)]) == 0.0
+    ends = percentile(metric.compute(replace(means, spread=True), *which)[1:]) if flat else accelerated(value, result[1:])
+    return in_unit(metric, IntervalEstimate(value, *ends, means.n()))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ sample, and context a MetricContext. The result is
   other values a bootstrap;
 * a `Weighted`: a statistic of weighted samples, (R, n) weights at a time;
 * a `Clustered`: one value for each cluster of samples (a clip of frames), which are resampled whole;
+* an `IntervalEstimate`: the value, an interval of the metric's own, and n;
 * a float: resampled by calling the metric again on drawn rows, which is slow and always right.
 
 over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for every corruption with severities.
@@ -35,7 +36,7 @@ from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse, plain
-from robustvit.statistics.intervals import Interval, Resampler, Resamples, percentile, reflected, settled, wilson
+from robustvit.statistics.intervals import Interval, Resampler, Resamples, Sums, accelerated, settled, studentised, wilson
 from robustvit.statistics.metric_context import MetricContext
 
 _SLOW_REPLICATES = 200  # of a metric that can only be called again
@@ -45,7 +46,7 @@ _NO_CONTEXT = MetricContext()
 
 
 class IntervalEstimate(NamedTuple):
-    """A value in its metric's unit, its 95 % interval, and the number of samples that it is computed from."""
+    """A value, its 95 % interval, and the number of samples that it is computed from; in its metric's unit (of a metric: as fractions)."""
 
     value: float
     low: float
@@ -157,7 +158,9 @@ def score(
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
     result, share = metric.of_cell(rows, context), metric.entry.unit in _SHARES
-    if isinstance(result, Clustered):
+    if isinstance(result, IntervalEstimate):
+        estimate = result
+    elif isinstance(result, Clustered):
         clusters = (resampler or Resampler())(result.ids)
         estimate = _mean(result.values[clusters.order], clusters, share)
     elif isinstance(result, Weighted):
@@ -166,7 +169,7 @@ def score(
         estimate = _mean(np.asarray(result, dtype=np.float64), resamples, share)
     else:
         replicates = _called_again(functools.partial(metric.of_cell, context=context), rows, resamples)
-        estimate = IntervalEstimate(float(result), *reflected(float(result), replicates), resamples.n)
+        estimate = IntervalEstimate(float(result), *accelerated(float(result), replicates), resamples.n)
     return in_unit(metric, estimate)
 
 
@@ -188,15 +191,16 @@ def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEsti
     if np.ptp(kept) == 0:
         return IntervalEstimate(value, value, value, n)
     weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
-    totals = weights.sum(axis=1)
-    drawn = totals > 0  # a replicate may miss every sample that counts
-    return IntervalEstimate(value, *percentile((weights @ kept.astype(weights.dtype))[drawn] / totals[drawn]), n)
+    ends = (0.0, 1.0) if share and bool((kept >= 0).all()) and bool((kept <= 1).all()) else (-np.inf, np.inf)
+    sums = weights.astype(np.float64) @ np.stack([np.ones(n), kept, kept**2], axis=1)
+    return IntervalEstimate(value, *studentised(kept, Sums(*sums.T), *ends), n)
 
 
 def _weighted(result: Weighted, resamples: Resamples) -> IntervalEstimate:
     found = weighted_statistic(result, resamples.weights)
     value, n = float(found[0]), resamples.n if result.counted is None else result.counted
-    low, high = np.clip(certain_interval(result, found, n) or reflected(value, found[1:]), result.low, result.high)
+    ends = certain_interval(result, found, n) or accelerated(value, found[1:])
+    low, high = np.clip(ends, result.low, result.high)
     return IntervalEstimate(value, float(low), float(high), n)
 
 

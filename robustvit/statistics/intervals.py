@@ -10,10 +10,14 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 LEVEL = 0.95
 REPLICATES = 500
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+_FLAT = 1e-9  # a spread below this share of a value is rounding
+_MISSED = 0.25  # a replicate whose standard error is below this share of the sample's missed what varies
+_STEEPEST = 0.1  # least factor that skewness stretches a quantile by
 
 
 class Interval(NamedTuple):
@@ -45,13 +49,70 @@ def percentile(replicates: np.ndarray) -> Interval:
     return Interval(float(low), float(high))
 
 
-def reflected(value: float, replicates: np.ndarray) -> Interval:
-    """The percentile interval mirrored at the value (the basic bootstrap): right for statistics that resampling biases to one side.
+def accelerated(value: float, replicates: np.ndarray) -> Interval:
+    """The BCa interval of a statistic and its bootstrap replicates, (R,): percentiles corrected for bias and skewness.
 
-    Calibration error is one: its replicates lie above it as it lies above the truth.
+    Efron 1987, Better Bootstrap Confidence Intervals; the acceleration is a sixth of the skewness of the replicates, which for a mean is
+    that of the mean itself. A replicate that drew nothing that counts is NaN, and left out.
     """
-    low, high = percentile(replicates)
-    return Interval(2 * value - high, 2 * value - low)
+    known = replicates[~np.isnan(replicates)]
+    spread = float(known.std())
+    if spread <= _FLAT * max(1.0, abs(value)):
+        return percentile(known)
+    below = float(np.mean(known < value) + np.mean(known == value) / 2)
+    bias = float(ndtri(np.clip(below, 1 / len(known), 1 - 1 / len(known))))
+    acceleration = float(np.mean(((known - known.mean()) / spread) ** 3)) / 6
+    low, high = np.quantile(known, [_shifted(z, bias, acceleration) for z in (-Z, Z)])
+    return Interval(min(float(low), value), max(float(high), value))
+
+
+def _shifted(z: float, bias: float, acceleration: float) -> float:
+    """Which quantile of the replicates stands at z standard errors."""
+    moved = bias + z
+    return float(ndtr(bias + moved / max(1.0 - acceleration * moved, _STEEPEST)))
+
+
+class Sums(NamedTuple):
+    """Of each replicate, (R,): how many samples it drew that count, the sum of their values and of the squares of their values."""
+
+    counts: np.ndarray
+    values: np.ndarray
+    squares: np.ndarray
+
+
+def studentised(values: np.ndarray, sums: Sums, low: float = -np.inf, high: float = np.inf) -> Interval:
+    """The bootstrap-t interval of the mean of values, (n,), within the range that they can have (Efron and Tibshirani 1993).
+
+    Where so few samples differ from the others that replicates miss them, the mean is the commonest value plus, on either side, a share
+    times a deviation, and the interval is that of the shares (Wilson's), times the deviations, each weighted by itself.
+    """
+    n, mean, spread = len(values), float(values.mean()), float(values.std(ddof=1))
+    drawn = sums.counts > 1
+    counts, replicates = sums.counts[drawn], sums.values[drawn] / sums.counts[drawn]
+    errors = np.sqrt(np.maximum(sums.squares[drawn] / counts - replicates**2, 0.0) / (counts - 1))
+    error = spread / math.sqrt(n)
+    known = errors > _MISSED * error
+    if 1.0 - known.mean() > (1 - LEVEL) / 4:
+        return _of_few(values, low, high)
+    t = (replicates[known] - mean) / errors[known]
+    below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(max(low, mean - float(above) * error), min(high, mean - float(below) * error))
+
+
+def _of_few(values: np.ndarray, low: float, high: float) -> Interval:
+    """The interval of a mean of which few samples differ from the commonest value."""
+    kinds, counts = np.unique(values, return_counts=True)
+    common, n = float(kinds[counts.argmax()]), len(values)
+    ends = [common, common]
+    for sign in (-1.0, 1.0):
+        apart = np.maximum(sign * (values - common), 0.0)
+        k = int((apart > 0).sum())
+        if k:
+            scale = float((apart**2).sum() / apart.sum())
+            share = wilson(float(apart.sum()) / scale, n)
+            ends[0 if sign < 0 else 1] += sign * scale * share.high
+            ends[1 if sign < 0 else 0] += sign * scale * share.low
+    return Interval(max(low, ends[0]), min(high, ends[1]))
 
 
 def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
@@ -64,6 +125,16 @@ def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
     z = NormalDist().inv_cdf(0.5 + level / 2)
     half = z * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
     return Interval(max(-1.0, a - b - half), min(1.0, a - b + half))
+
+
+def mean_of(estimates: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The mean of estimates (value, low, high), with the means of their ends: an interval whatever the estimates have in common.
+
+    The standard deviation of a mean is at most the mean of the standard deviations, and is that where cells of the same samples move
+    together. Where replicates of the cells are at hand, CellMeans gives a narrower one.
+    """
+    value, low, high = np.mean(np.asarray(estimates, dtype=np.float64), axis=0).tolist()
+    return value, low, high
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

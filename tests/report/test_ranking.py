@@ -75,6 +75,15 @@ def test_no_best_is_marked_for_metrics_that_do_not_use_labels(make_store: Callab
     assert not found.marked
 
 
+def test_a_mean_without_a_metric_of_its_own_has_an_interval_too(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    cells = {("demo", name, "1"): answered([i >= wrong for i in range(50)]) for name, wrong in (("fog", 10), ("snow", 20))}
+    (model,) = results_by_suite(leaderboard(make_store(cells, metrics=("top1", "corruption_error"))))[0].models
+    point, rows = mean_error(model), model.rows[model.rows["metric"] == "corruption_error"]
+    assert point is not None
+    assert (point.value, point.low, point.high) == pytest.approx(tuple(rows[["value", "low", "high"]].mean()))
+    assert point.low < 30.0 < point.high
+
+
 def test_a_mean_without_one_of_its_corruptions_is_partial_and_no_number(
     make_store: Callable[..., Store], answered: Callable[..., Any]
 ) -> None:

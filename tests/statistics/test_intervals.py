@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robustvit.statistics.intervals import REPLICATES, Resampler, Resamples, holm, paired, percentile, reflected, wilson
+from robustvit.statistics.intervals import (
+    REPLICATES,
+    Resampler,
+    Resamples,
+    Sums,
+    accelerated,
+    holm,
+    mean_of,
+    paired,
+    percentile,
+    studentised,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (10, 10), (137, 500), (49_999, 50_000)])
@@ -53,10 +65,54 @@ def test_a_resampler_hands_out_the_same_object_again() -> None:
     assert resampler.of(first.key) is first
 
 
-def test_a_reflected_interval_mirrors_the_percentile_interval() -> None:
-    replicates = np.linspace(2.0, 4.0, 501)
-    low, high = percentile(replicates)
-    assert reflected(2.5, replicates) == pytest.approx((5.0 - high, 5.0 - low))
+def sums_of(values: np.ndarray, ids: list[str]) -> Sums:
+    return Sums(*(Resamples(ids).weights.astype(float) @ np.stack([np.ones(len(values)), values, values**2], axis=1)).T)
+
+
+def test_an_accelerated_interval_agrees_with_the_jackknife_of_its_definition() -> None:
+    """Efron's: the acceleration from leaving out one sample after another, the bias from the replicates below the value."""
+    values = np.random.default_rng(1).exponential(size=300)
+    replicates = Resamples([f"s{i}" for i in range(300)]).weights @ values / 300
+    left_out = (values.sum() - values) / 299
+    centred = left_out.mean() - left_out
+    a, z0 = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5), stats.norm.ppf((replicates < values.mean()).mean())
+    at = [stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in stats.norm.ppf([0.025, 0.975])]
+    expected = np.quantile(replicates, at)
+    assert accelerated(values.mean(), replicates) == pytest.approx(tuple(expected), abs=0.012)
+    assert expected[1] > np.quantile(replicates, 0.975) + 0.012  # long tails are on the right
+
+
+def test_an_accelerated_interval_of_replicates_that_do_not_vary_is_a_point() -> None:
+    assert accelerated(0.5, np.full(100, 0.5)) == (0.5, 0.5)
+
+
+def test_a_studentised_interval_is_that_of_t_statistics_by_hand() -> None:
+    """A loop over drawn samples, each with its own mean and standard error."""
+    values = np.random.default_rng(3).exponential(size=120)
+    ids = [f"s{i:03d}" for i in range(120)]
+    error = values.std(ddof=1) / np.sqrt(120)
+    drawn = [np.repeat(values, counts.astype(int)) for counts in Resamples(ids).weights]
+    t = [(one.mean() - values.mean()) / (one.std(ddof=1) / np.sqrt(120)) for one in drawn]
+    low, high = values.mean() - np.quantile(t, 0.975) * error, values.mean() - np.quantile(t, 0.025) * error
+    assert studentised(values, sums_of(values, ids)) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_a_studentised_interval_stays_in_the_range_of_its_values() -> None:
+    values = np.r_[np.full(190, 1.0), np.linspace(0.2, 0.9, 10)]
+    low, high = studentised(values, sums_of(values, [f"s{i:03d}" for i in range(200)]), 0.0, 1.0)
+    assert 0.9 < low < values.mean() < high <= 1.0
+
+
+def test_of_two_samples_that_differ_the_interval_is_wilsons_of_their_share() -> None:
+    values = np.r_[np.full(98, 0.0), [3.0, 3.0]]
+    assert studentised(values, sums_of(values, [f"s{i:03d}" for i in range(100)])) == pytest.approx([3 * end for end in wilson(2, 100)])
+    assert studentised(5 - values, sums_of(5 - values, [f"s{i:03d}" for i in range(100)])) == pytest.approx(
+        [5 - 3 * end for end in wilson(2, 100)[::-1]]
+    )
+
+
+def test_a_mean_of_estimates_has_the_interval_of_cells_that_move_together() -> None:
+    assert mean_of([(10.0, 8.0, 13.0), (20.0, 16.0, 25.0)]) == (15.0, 12.0, 19.0)
 
 
 def test_holm_agrees_with_a_table_worked_by_hand() -> None:

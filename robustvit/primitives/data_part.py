@@ -1,0 +1,45 @@
+"""A named part of a data set, itself a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+
+from robustvit.errors import DataMissing
+from robustvit.primitives.batch import Data, Sample, Traits, traits
+from robustvit.spec.parts import PARAMETER, in_part
+from robustvit.spec.sample_order import Frames
+
+
+class DataPart:
+    """The samples of a data set that are in the part of that name, in its order; see robustvit.spec.parts.
+
+    Name, classes, readings and ids are the whole set's; the fingerprint and the parameters in tables tell the part. Raises DataMissing
+    where it has no sample.
+    """
+
+    def __init__(self, whole: Data, part: str) -> None:
+        clips = isinstance(whole.ids, Frames)
+        names = whole.ids.clips if isinstance(whole.ids, Frames) else whole.ids
+        chosen = np.flatnonzero(in_part(names, part))
+        if not len(chosen):
+            raise DataMissing(f"data '{whole.name}' has no sample in its part '{part}'; it has {len(whole)} in all.")
+        self.whole, self.name, self.classes, self.readings, self.source = whole, whole.name, whole.classes, whole.readings, whole.source
+        each = whole.ids.each if isinstance(whole.ids, Frames) else 1
+        kept = [names[i] for i in chosen.tolist()]
+        self.ids = Frames(kept, each) if clips else tuple(kept)
+        self.places = (chosen[:, None] * each + np.arange(each)).reshape(-1)
+        self.labels = np.asarray(whole.labels)[self.places]
+        self.fingerprint = hashlib.sha256(f"{whole.fingerprint}/{PARAMETER}={part}".encode()).hexdigest()
+        self.ignored = getattr(whole, "ignored", "")
+        own = traits(whole)
+        facts = {name: [values[i] for i in self.places.tolist()] for name, values in own.facts.items()}
+        self.traits: Traits = replace(own, params=(*own.params, (PARAMETER, part)), expected=None, facts=facts)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.whole[int(self.places[index])]

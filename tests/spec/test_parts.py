@@ -1,0 +1,46 @@
+"""Parts of data sets by the hash of a sample's id."""
+
+import numpy as np
+import pytest
+
+from robustvit.errors import BadParameter
+from robustvit.evaluation.datasets import Samples
+from robustvit.evaluation.loading import load_data
+from robustvit.primitives.batch import traits
+from robustvit.spec.parts import PARTS, in_part
+from robustvit.spec.sample_order import order
+
+IDS = [f"imagenet/val/{i:08d}" for i in range(2000)]
+
+
+def test_parts_are_disjoint_and_together_everything() -> None:
+    assert (sum(in_part(IDS, name).astype(int) for name in PARTS) == 1).all()
+    assert all(900 < in_part(IDS, name).sum() < 1100 for name in PARTS)
+
+
+def test_a_prefix_in_evaluation_order_has_samples_of_every_part() -> None:
+    first = [IDS[i] for i in order(IDS)[:200]]
+    assert 70 < in_part(first, "calibration").sum() < 130
+
+
+def test_the_frames_of_a_clip_are_in_one_part() -> None:
+    frames = in_part([f"cat{i}#{frame}" for i in range(50) for frame in range(4)], "evaluation").reshape(50, 4)
+    assert (frames == frames[:, :1]).all()
+    assert 10 < frames[:, 0].sum() < 40
+
+
+def test_a_part_of_a_data_set_is_a_data_set() -> None:
+    whole, parts = load_data("digits"), [load_data(f"digits?part={name}") for name in PARTS]
+    assert sorted(name for part in parts for name in part.ids) == sorted(whole.ids)
+    assert len({part.fingerprint for part in parts} | {whole.fingerprint}) == 3
+    for part in parts:
+        place = whole.ids.index(part.ids[7])
+        assert (part[7].id, part[7].label, part.labels[7]) == (whole[place].id, whole[place].label, whole.labels[place])
+        assert np.array_equal(part[7].image, whole[place].image)
+    assert traits(parts[0]).params == (("part", "calibration"),)
+    assert dict(Samples.of(parts[0], None).spec.params) == {"part": "calibration"}
+
+
+def test_another_part_is_refused_with_the_nearest() -> None:
+    with pytest.raises(BadParameter, match=r"part is 'calibrate'. Did you mean 'calibration'\? It takes calibration or evaluation"):
+        load_data("digits?part=calibrate")
