@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from robustvit.primitives import compiled
 
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
+_RED, _GREEN, _BLUE = (float(np.float32(weight)) for weight in (0.299, 0.587, 0.114))
 
 
 def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,6 +54,12 @@ def to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Luma (N, 1, H, W): 0.299 R + 0.587 G + 0.114 B in the precision of the images."""
+    """Luma (N, 1, H, W) of float32 images: 0.299 R + 0.587 G + 0.114 B with float32 weights, rounded as OpenCV's fused steps are.
+
+    The product of G is rounded; R's product and its sum are rounded once, then B's. A product of two float32 numbers is exact in float64.
+    """
     red, green, blue = images[:, 0:1], images[:, 1:2], images[:, 2:3]
-    return (red * 0.299).add_(green * 0.587).add_(blue * 0.114)
+    total = green * _GREEN
+    for channel, weight in ((red, _RED), (blue, _BLUE)):
+        total = channel.double().mul_(weight).add_(total).float()
+    return total
