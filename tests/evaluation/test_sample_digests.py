@@ -104,3 +104,12 @@ def test_a_table_that_is_cut_short_is_written_anew(tmp_path):
     SampleDigests(tmp_path, "f", "d").keep(0, 0, ["a", "b"], digests(1, 2))
     with pytest.raises(DataUnreadable, match="b"):
         SampleDigests(tmp_path, "f", "d").keep(0, 0, ["a", "b"], digests(1, 3))
+
+
+def test_two_processes_that_keep_the_same_digests_at_once_leave_their_table(tmp_path):
+    both, ids = [SampleDigests(tmp_path, "f", "d") for _ in range(2)], ["a", "b"]
+    for one in both:
+        one.keep(0, 0, [], np.empty((0, 16), np.uint8))  # each sees that there is no table yet
+    for one in both:
+        one.keep(0, 0, ids, np.ones((2, 16), np.uint8))
+    assert list(SampleDigests(tmp_path, "f", "d").all()) == ids
