@@ -31,6 +31,7 @@ from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.scenario import scenario_kind
 from robustvit.records.store import Store
+from robustvit.records.sweeping import sweep_cell, sweep_store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.spec import Spec, canonical
@@ -124,6 +125,7 @@ class _Run:
 
     def go(self) -> Summary:
         """Checks the models and the rows that are there, computes what is missing, and sums up."""
+        sweep_store(self.store.path)
         probe_models(self.plan, self.worker)
         recheck(self.plan, self.store, self.worker)
         self.summary.model_notes = _model_notes(self.plan)
@@ -150,6 +152,7 @@ class _Run:
 
     def missing(self, part: plan.PlannedCells, cell: Cell) -> list[Task]:
         """The tasks of a cell that the Store lacks. What is damaged is set aside first, and listed in the summary."""
+        sweep_cell(self.store.path, cell.id)
         damaged = self.store.declare(cell.id, canonical(cell.as_dict()))
         damaged += self.store.set_aside(cell.id, images="adversarial" in self.plan.settings.keep)
         for path in damaged:

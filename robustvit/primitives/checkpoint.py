@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, ModelError
+from robustvit.errors import ModelError
 from robustvit.spec.view import View
 
 HEADER = "robustvit"  # the key in a safetensors header
@@ -50,20 +48,14 @@ class About:
         return {HEADER: json.dumps({key: value for key, value in vars(self).items() if value not in (None, "", ())}, sort_keys=True)}
 
 
-def save_checkpoint(model: nn.Module, path: Path, about: About, stored: Stored = "float16") -> None:
-    """Writes a model's weights atomically, with `about` as JSON under HEADER.
+def checkpoint_bytes(model: nn.Module, about: About, stored: Stored = "float16") -> bytes:
+    """The content of a safetensors file of a model's weights, with `about` as JSON under HEADER.
 
-    Raises ModelError where a weight overflows `stored`, BadParameter where the path cannot be written.
+    Raises ModelError where a weight overflows `stored`.
     """
     tensors = {name: as_stored(name, tensor, stored).cpu().contiguous() for name, tensor in model.state_dict().items()}
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=about.header()))
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise BadParameter(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content: bytes = safetensors.torch.save(tensors, metadata=about.header())
+    return content
 
 
 def rounded(model: nn.Module, stored: Stored) -> nn.Module:

@@ -8,12 +8,16 @@ import hashlib
 import json
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull
+
+if sys.platform != "win32":
+    import fcntl
 
 _CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of the others
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{32}")
@@ -36,24 +40,67 @@ def on_disk(path: Path) -> Iterator[None]:
 def replace_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
     """Writes a file that appears whole or not at all: under a hidden name beside its place, then renamed. Makes its folder.
 
-    sync: waits until the content is on disk. Raises OSError, and leaves nothing behind.
+    sync: waits until the content is on disk. Raises OSError, and leaves nothing behind; what a killed process leaves, `sweep` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    while not _written(path, content, sync):
+        pass  # another process swept the finished draft before it had its name: it is written once more
+
+
+def _written(path: Path, content: bytes | memoryview, sync: bool) -> bool:
+    """Writes a draft and renames it; False where another process removed it in between."""
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
     try:
         with open(draft, "wb") as file:
+            _hold(file)
             file.write(content)
             if sync:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(draft, path)
+        return _renamed(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def drafts(path: Path) -> list[Path]:
-    """What writers of a file that were killed left beside its place, or are writing now."""
-    return [other for other in path.parent.glob(f".{path.name}.*") if is_draft(other, path)]
+def _renamed(draft: Path, path: Path) -> bool:
+    try:
+        os.replace(draft, path)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise
+        return False
+    return True
+
+
+def sweep(folder: Path, of: str = "", ending: str = "") -> None:
+    """Removes the drafts in a folder whose writers were killed. Those that another process writes now stay.
+
+    of: only drafts of the file of that name. ending: of other files that nobody needs unless a process holds their lock. A folder that is
+    not there, or that may not be changed, stays as it is.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        names = [one.name for one in found if one.is_file(follow_symlinks=False)]
+        for name in names:
+            draft = _DRAFT.fullmatch(name)
+            if (draft and of in ("", draft[1])) or (ending and name.endswith(ending)):
+                _remove_unless_held(folder / name)
+
+
+def _remove_unless_held(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if sys.platform != "win32":  # there a file that is open cannot be removed
+            with open(path, "rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        else:
+            path.unlink()
+
+
+def _hold(file: BinaryIO) -> None:
+    """Keeps other processes from sweeping a draft while it is written, where the file system has locks."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_draft(other: Path, path: Path) -> bool:
@@ -65,13 +112,15 @@ def is_draft(other: Path, path: Path) -> bool:
 def write_output(path: Path, content: bytes) -> None:
     """Writes a file that a user named: a device, a pipe or what they stand for is written to, any other file is replaced whole.
 
-    A link is followed, and stays a link. Raises OSError.
+    A link is followed, and stays a link. What was left of the file by killed processes is removed. Raises OSError.
     """
     if (path.exists() and not path.is_file()) or str(path.absolute()).startswith(_STREAMS):
         with open(path, "ab") as stream:
             stream.write(content)
         return
-    replace_file(path.resolve(), content)
+    place = path.resolve()
+    sweep(place.parent, of=place.name)
+    replace_file(place, content)
 
 
 def below(root: Path, *parts: str) -> Path:
@@ -103,6 +152,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 def write_json(path: Path, value: dict[str, Any], *, checksum: bool = True) -> None:
     """Writes a JSON object as `write_bytes` does. checksum: with its digest inside, for files whose names say nothing of their content."""
     write_bytes(path, json_bytes({**value, _CHECKSUM: _digest(value)} if checksum else value))
+
+
+def remove(path: Path) -> None:
+    """Removes a file of a store, where it is there. Raises StoreFull where that is not allowed."""
+    with on_disk(path):
+        path.unlink(missing_ok=True)
 
 
 def json_bytes(value: dict[str, Any]) -> bytes:

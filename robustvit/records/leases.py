@@ -13,17 +13,28 @@ from robustvit.records.disk import on_disk
 
 @contextlib.contextmanager
 def leased(path: Path) -> Iterator[bool]:
-    """Whether this process holds the lock of a file for the length of a block; False while another one does."""
+    """Whether this process holds the lock of a file for the length of a block; False while another one does.
+
+    Raises StoreFull where there is no room for the file, or no right to make it.
+    """
+    lock = filelock.FileLock(path)
     with on_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        mine = _acquired(lock)
+    if not mine:
         yield False
         return
     try:
         yield True
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the lock is what counts; the next run sweeps the file
+            path.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquired(lock: filelock.BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    return True

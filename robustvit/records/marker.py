@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustvit.errors import StoreDamaged, StoreError, StoreFull, StoreTooNew
-from robustvit.records.disk import below, drafts, is_draft, read_json, write_json
+from robustvit.errors import StoreDamaged, StoreError, StoreTooNew
+from robustvit.records.disk import below, is_draft, read_json, sweep, write_json
 from robustvit.records.records import SCHEMA_VERSION
 
 
@@ -21,7 +21,8 @@ def open_marker(root: Path, *, create: bool) -> None:
             raise StoreError(f"there is no store at {root}. `robustvit run … --store {root}` makes one.")
         if _holds_something(root, marker) and not _was_a_store(root) and not marker.is_file():  # another process may have made it meanwhile
             raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
-        _write(root, marker)
+        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
+        sweep(root)
     schema = read_json(marker).get("schema")
     if not isinstance(schema, int):
         raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
@@ -45,14 +46,3 @@ def _holds_something(root: Path, marker: Path) -> bool:
 def _was_a_store(root: Path) -> bool:
     """Whether a folder lacks nothing of a store but its marker."""
     return (root / "cells").is_dir() and (root / "runs").is_dir()
-
-
-def _write(root: Path, marker: Path) -> None:
-    """Writes the marker, and sweeps what killed processes left of theirs."""
-    try:
-        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
-    except StoreFull:
-        if not marker.is_file():  # else another process was first, and has swept this one's draft
-            raise
-    for left in drafts(marker):
-        left.unlink(missing_ok=True)

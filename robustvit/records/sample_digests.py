@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustvit.errors import DataUnreadable, few
-from robustvit.records.disk import below, write_bytes
+from robustvit.records.disk import below, remove, write_bytes
 
 _FILE = re.compile(r"(\d{6})-(\d{3})\.parquet")
 _SCHEMA = pa.schema({"sample": pa.string(), "digest": pa.binary(16)})
@@ -101,7 +101,8 @@ class SampleDigests:
         name = f"{shard:06d}-{len(digests):03d}.parquet"
         write_bytes(below(self.place, "samples", self.fingerprint, name), sink.getbuffer())
         for one in earlier:
-            one.path.unlink(missing_ok=True)
+            if one.stop < len(digests):  # another process may have written as many meanwhile, under the same name
+                remove(one.path)
         self._held[shard] = digests
 
 

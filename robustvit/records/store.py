@@ -33,7 +33,7 @@ import pyarrow as pa
 import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError
-from robustvit.records.disk import below, content_digest, json_bytes, read_json, write_bytes, write_json
+from robustvit.records.disk import below, content_digest, json_bytes, on_disk, read_json, remove, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
 from robustvit.records.leases import leased
 from robustvit.records.manifest import Manifest, read_manifest
@@ -167,7 +167,7 @@ class Store:
 
     def succeed(self, cell: str) -> None:
         """Forgets an earlier failure."""
-        below(self.path, "cells", cell, "failure.json").unlink(missing_ok=True)
+        remove(below(self.path, "cells", cell, "failure.json"))
 
     def failure(self, cell: str) -> str | None:
         """Why the last attempt at a cell failed, or None. Where the file is damaged, that."""
@@ -284,7 +284,8 @@ class Store:
 def _aside(path: Path) -> Path:
     """Renames a damaged file; returns its new name."""
     target = path.with_suffix(".damaged")
-    os.replace(path, target)
+    with on_disk(path):
+        os.replace(path, target)
     return target
 
 

@@ -16,12 +16,13 @@ from robustvit.errors import BadParameter
 from robustvit.evaluation import loading
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
-from robustvit.primitives.checkpoint import About, Stored, rounded, save_checkpoint
+from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, rounded
 from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import channels, constructor_arguments
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.model_card import fingerprint
+from robustvit.records.disk import sweep, write_output
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
@@ -79,7 +80,7 @@ def train_from_spec(
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
-        save_checkpoint(now.model, partial, about, stored)
+        _write(partial, checkpoint_bytes(now.model, about, stored))
         finished = now.epoch
         if progress is not None:
             progress(now)
@@ -93,8 +94,8 @@ def train_from_spec(
         raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial)) from None
     final = _classifier(rounded(trained.model, stored), start)
     held_out = accuracy(final, split.held_out) if split.held_out is not None else None
-    save_checkpoint(final.model, out, replace(about, accuracy=held_out), stored)
-    partial.unlink()
+    _write(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored))
+    _remove(partial)
     return TrainResult(final, trained.losses, held_out, trained.seconds)
 
 
@@ -128,6 +129,7 @@ def _partial(out: Path) -> Path:
     if out.is_dir():
         raise BadParameter(f"--out is {out}, a folder; name a file in it, such as {out / 'mine.safetensors'}.")
     partial = out.with_suffix(f".partial{_ENDING}")
+    sweep(out.absolute().parent, of=out.name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab"):
@@ -137,6 +139,22 @@ def _partial(out: Path) -> Path:
     except OSError as error:
         raise BadParameter(f"--out is {out}; it cannot be written: {error.strerror}.") from error
     return partial
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a checkpoint whole or not at all. Raises BadParameter where that cannot be."""
+    try:
+        write_output(path, content)
+    except OSError as error:
+        raise BadParameter(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _remove(partial: Path) -> None:
+    """Removes the weights of unfinished training, unless another process that trained the same has done so."""
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadParameter(f"{partial} cannot be removed: {error.strerror}. The trained weights are beside it, whole.") from error
 
 
 def _defense(text: str) -> Defense:

@@ -118,3 +118,12 @@ def test_a_run_says_that_a_damaged_table_was_made_again(images, tmp_path):
     assert run(more, ["demo"], f"folder:{images}", store=store, limit=90).repaired_digests == [table.with_suffix(".damaged")]
     assert run(more, ["demo"], f"folder:{images}", store=store, limit=90).repaired_digests == []
     assert table.is_file()
+
+
+def test_two_processes_that_keep_the_same_digests_at_once_leave_their_table(tmp_path):
+    both, ids = [SampleDigests(tmp_path, "f", "d") for _ in range(2)], ["a", "b"]
+    for one in both:
+        one.keep(0, 0, [], np.empty((0, 16), np.uint8))  # each sees that there is no table yet
+    for one in both:
+        one.keep(0, 0, ids, np.ones((2, 16), np.uint8))
+    assert list(SampleDigests(tmp_path, "f", "d").all()) == ids

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable
 from robustvit.models.checkpoint import load_tensors
-from robustvit.primitives.checkpoint import About, save_checkpoint
+from robustvit.primitives.checkpoint import About, checkpoint_bytes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import fingerprint
 from robustvit.spec import registry
@@ -211,7 +211,7 @@ def test_timms_own_filter_renames_tensors_of_an_older_layout():
 
 def test_what_the_trainer_saves_is_loaded_by_its_path(tmp_path, module):
     about = About("vit_tiny_patch16_224", KWARGS, 7, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), accuracy=0.5, command="robustvit train")
-    save_checkpoint(module, tmp_path / "a.safetensors", about, "float32")
+    (tmp_path / "a.safetensors").write_bytes(checkpoint_bytes(module, about, "float32"))
     model = load(f"file:{tmp_path / 'a.safetensors'}")
     assert model.card.fingerprint == fingerprint(module)
     assert (model.card.notes["accuracy"], model.card.notes["command"]) == (0.5, "robustvit train")

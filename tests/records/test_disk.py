@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -12,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from robustvit.errors import StoreDamaged, StoreError
-from robustvit.records.disk import read_json, write_json, write_output
+from robustvit.errors import StoreDamaged, StoreError, StoreFull
+from robustvit.records.disk import read_json, replace_file, sweep, write_json, write_output
 from robustvit.records.manifest import Manifest, SuiteFacts
 from robustvit.records.records import table
 from robustvit.records.store import Store
+from robustvit.records.sweeping import sweep_cell, sweep_store
 
 CELL = "0" * 20
 ROWS = table({"sample": ["a"], "label": [1], "pred": [1]})
@@ -120,3 +122,113 @@ def test_json_knows_whether_it_is_what_was_written(tmp_path: Path) -> None:
         read_json(path)
     path.write_text('{"b": 1}')  # of an earlier version
     assert read_json(path) == {"b": 1}
+
+
+DRAFT = "0" * 32
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    for name in (f".board.csv.{DRAFT}", f".other.csv.{DRAFT}", f".board.csv.{DRAFT[1:]}", "board.csv", f"board.csv.{DRAFT}"):
+        (tmp_path / name).write_text("half")
+    sweep(tmp_path, of="board.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f".other.csv.{DRAFT}", f".board.csv.{DRAFT[1:]}", "board.csv", f"board.csv.{DRAFT}"]
+    )
+    sweep(tmp_path)
+    assert not (tmp_path / f".other.csv.{DRAFT}").exists()
+    sweep(tmp_path / "nowhere")
+
+
+def test_a_draft_that_is_being_written_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, present = os.fsync, []
+
+    def swept(descriptor: int) -> None:
+        sweep(tmp_path)
+        present.extend(path.name for path in tmp_path.iterdir())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", swept)
+    replace_file(tmp_path / "a", b"content", sync=True)
+    assert len(present) == 1
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_a_finished_draft_that_is_swept_before_it_has_its_name_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def swept(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        sweep(tmp_path)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", swept)
+    replace_file(tmp_path / "a", b"content")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"content")]
+
+
+def test_a_store_is_swept_of_drafts_and_of_locks_that_nobody_holds(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    places = ["", "runs", "environments", "learned", "samples/f", "leases", f"cells/{CELL}"]
+    for place in places:
+        (store.path / place).mkdir(parents=True, exist_ok=True)
+        (store.path / place / f".a.{DRAFT}").write_text("half")
+    (store.path / "leases" / "a.lock").touch()
+    with store.lease(CELL, 0):
+        sweep_store(store.path)
+        sweep_cell(store.path, CELL)
+        left = [path.name for path in store.path.rglob("*") if path.is_file()]
+    assert sorted(left) == [f"{CELL}-000000.lock", "store.json"]
+
+
+def test_an_output_sweeps_its_own_drafts(tmp_path: Path) -> None:
+    for name in ("board.csv", "mine.csv"):
+        (tmp_path / f".{name}.{DRAFT}").write_text("half")
+    write_output(tmp_path / "board.csv", b"rows")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".mine.csv.{DRAFT}", "board.csv"]
+
+
+def test_nothing_is_swept_through_a_link_in_a_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", create=True)
+    (tmp_path / "theirs" / CELL).mkdir(parents=True)
+    draft = tmp_path / "theirs" / CELL / f".a.{DRAFT}"
+    draft.write_text("half")
+    (store.path / "cells").symlink_to(tmp_path / "theirs")
+    sweep_cell(store.path, CELL)
+    assert draft.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.lease(CELL, 0).__enter__(),
+        lambda store: store.succeed(CELL),
+        lambda store: store.set_aside(CELL),
+        lambda store: store.write_environment({"torch": "2"}),
+    ],
+    ids=["lease", "succeed", "set aside", "environment"],
+)
+def test_a_store_that_may_not_be_changed_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Store], object]
+) -> None:
+    store = Store(tmp_path / "store", create=True)
+    store.fail(CELL, "why")
+    store.write(CELL, 0, 0, ROWS, {})
+    store.files(CELL)[0].path.write_bytes(b"?")
+
+    def refused(*given: object, **named: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("open", "unlink", "replace", "mkdir"):
+        monkeypatch.setattr(os, name, refused)
+    with pytest.raises(StoreFull, match=r"cannot write .*store/.*Read-only file system"):
+        change(store)
+
+
+def test_a_lease_whose_file_cannot_be_removed_is_given_back_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store", create=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda *given, **named: (_ for _ in ()).throw(PermissionError("denied")))
+        with store.lease(CELL, 0) as mine:
+            assert mine
+    with store.lease(CELL, 0) as mine:
+        assert mine

@@ -28,6 +28,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.disk import replace_file
+from robustvit.records.sweeping import sweep_tree
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
@@ -82,6 +83,7 @@ def generate(
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(job, Path(source))
     _refuse_twins(paths)
+    sweep_tree(job.target, (variant.folder for variant in job.variants))
     _agree(job)
     wrote, kept, unreadable = 0, 0, []
     for done, one in enumerate(_each(partial(_make, job), paths, workers), 1):

@@ -26,6 +26,7 @@ from robustvit.evaluation.images.cache_folder import images_folder
 from robustvit.evaluation.images.image_chunk import open_images, read_known, write_chunk
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.content import DIGEST_BYTES, digest_of, encoded_images, read_digested
+from robustvit.records.disk import sweep
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import digest
 from robustvit.spec.view import View
@@ -49,6 +50,7 @@ class ImageCache:
         key = digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
         self.folder = images_folder(folder) / key
         self.fleeting = traits(data).fleeting
+        sweep(self.folder)
         self._known: dict[int, np.ndarray] = {}  # of the chunks that are sound
 
     def __len__(self) -> int:
