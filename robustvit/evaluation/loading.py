@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from robustvit.errors import BadParameter, nearest
+from robustvit.evaluation.data_part import DataPart
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.data_part import DataPart
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data, resolve_root

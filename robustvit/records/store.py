@@ -145,8 +145,7 @@ class Store:
         """
         galleries = self._galleries(cell)
         lost = [] if any(map(is_whole_gallery, galleries)) else galleries
-        first = bool(lost)
-        return lost + [file.path for file in self.files(cell) if (first and file.shard == file.start == 0) or not self._whole(file, images)]
+        return lost + [file.path for file in self.files(cell) if (lost and file.shard == file.start == 0) or not self._whole(file, images)]
 
     def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
         """Renames the `damaged` files of a cell so that they are computed anew; returns their new names."""

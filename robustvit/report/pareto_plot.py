@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustvit.errors import NotApplicable, few
 from robustvit.report.scatter import Scatter, ScatterPoint, scatter
-from robustvit.results.factors.regression import pareto
+from robustvit.results.factors.pareto_front import pareto
 from robustvit.results.factors.view import FactorView
 
 _UNITS = {"macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters")}

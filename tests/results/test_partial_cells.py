@@ -9,7 +9,8 @@ from robustvit.errors import NotApplicable
 from robustvit.records.store import Store
 from robustvit.report.pareto_plot import pareto_plot
 from robustvit.results.comparison import compare, diff, flips
-from robustvit.results.factors.regression import effective_robustness, pareto
+from robustvit.results.factors.pareto_front import pareto
+from robustvit.results.factors.regression import effective_robustness
 from robustvit.results.factors.tables import factor_table
 from robustvit.results.factors.view import factor_view
 from robustvit.results.leaderboard import build_leaderboard

@@ -1,4 +1,4 @@
-"""Fits over a factor view: effective robustness, a regression on factors, a scaling law, and the Pareto front.
+"""Fits over a factor view: effective robustness, a regression on factors and a scaling law.
 
 They all describe the models of the table, which are no random sample: coefficients are associations, and families repeat themselves.
 """
@@ -172,17 +172,6 @@ def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
     rmse = float(np.sqrt(np.mean(best.fun**2)))
     a, b, c, d = (float(value) for value in best.x)
     return Scaling(score, cost, a, b, c, d, rmse, len(part), bool(best.success), str(best.message))
-
-
-def pareto(view: FactorView, cost: str, score: str) -> pd.DataFrame:
-    """The Pareto front, cheapest first: models that no other equals at less cost or beats at no more. Models without both are left out."""
-    part = view.rows[view.rows[cost].notna() & view.rows[view.need(score)].notna()]
-    sign = 1.0 if view.scores[score] else -1.0
-    costs, scores = part[cost].to_numpy(), sign * part[score].to_numpy()
-    no_worse = (costs[:, None] <= costs) & (scores[:, None] >= scores)
-    better = (costs[:, None] < costs) | (scores[:, None] > scores)
-    front: pd.DataFrame = part.iloc[np.flatnonzero(~np.any(no_worse & better, axis=0))]
-    return front.sort_values(by=[cost], kind="stable")
 
 
 def _usable(view: FactorView, shift: str) -> pd.Series:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.results.factors.regression import augreg_fit, effective_robustness, pareto, scaling_fit
+from robustvit.results.factors.pareto_front import pareto
+from robustvit.results.factors.regression import augreg_fit, effective_robustness, scaling_fit
 from robustvit.results.factors.view import FactorView
 
 FITS = ("effective", "augreg", "scaling")

@@ -7,7 +7,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LinearRegression
 
 from robustvit.errors import NotApplicable, UsageError
-from robustvit.results.factors.regression import augreg_fit, effective_robustness, pareto, scaling_fit
+from robustvit.results.factors.pareto_front import pareto
+from robustvit.results.factors.regression import augreg_fit, effective_robustness, scaling_fit
 from robustvit.results.factors.view import FactorView, factor_view
 
 

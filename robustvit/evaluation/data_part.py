@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,7 @@ class DataPart:
         self.whole, self.name, self.classes, self.readings, self.source = whole, whole.name, whole.classes, whole.readings, whole.source
         each = whole.ids.each if isinstance(whole.ids, Frames) else 1
         kept = [names[i] for i in chosen.tolist()]
-        self.ids = Frames(kept, each) if clips else tuple(kept)
+        self.ids: Sequence[str] = Frames(kept, each) if clips else tuple(kept)
         self.places = (chosen[:, None] * each + np.arange(each)).reshape(-1)
         self.labels = np.asarray(whole.labels)[self.places]
         self.fingerprint = hashlib.sha256(f"{whole.fingerprint}/{PARAMETER}={part}".encode()).hexdigest()
