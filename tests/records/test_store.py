@@ -40,6 +40,12 @@ def test_pieces_grow_and_overlaps_are_taken_once(store: Store) -> None:
     assert rows(store.files(CELL)) == 512
 
 
+def test_rows_that_two_files_share_are_read_once(store: Store) -> None:
+    store.write(CELL, 0, 0, some(0, 10), {})
+    store.write(CELL, 0, 5, some(5, 15), {})
+    assert read(store.files(CELL))["label"].tolist() == list(range(15))
+
+
 def test_rows_beyond_a_gap_are_not_read(store: Store) -> None:
     store.write(CELL, 0, 0, some(0, 10), {})
     store.write(CELL, 0, 20, some(20, 30), {})
