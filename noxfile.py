@@ -121,6 +121,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """A thousand kills, signals, full disks, flipped bits and processes at once: `nox -s faults -- COUNT SEED` runs others."""
+    installed(session, *TEST)
+    session.run("python", "tests/faults/trials.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Speed, each against its peer in the same process: `nox -s bench -- --tiny` only sees that the scripts run."""
     installed(session, "imagecorruptions>=1.1.2", "scikit-image", "opencv-python-headless", *LIBRARIES)

@@ -1,6 +1,7 @@
 """The digests of the images that the rows of a store were computed on: one table for each data set, beside the cells.
 
-    samples/<fingerprint>/<shard>-<stop>.parquet     the first `stop` samples of a shard in evaluation order: sample, digest (16 bytes)
+    samples/<fingerprint>/<shard>-<stop>-<digest>.parquet     the first `stop` samples of a shard in evaluation order: sample, digest (16
+                                                              bytes); `digest` is that of the file, earlier files have none
 
 A file appears whole or not at all, and a longer one takes the place of a shorter, so stores merge by copying.
 """
@@ -19,15 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustvit.errors import DataUnreadable, few
-from robustvit.records.disk import below, remove, write_bytes
+from robustvit.records.disk import below, content_digest, remove, write_bytes
+from robustvit.records.records_file import GARBAGE
 
-_FILE = re.compile(r"(\d{6})-(\d{3})\.parquet")
+_FILE = re.compile(r"(\d{6})-(\d{3})(?:-([0-9a-f]{20}))?\.parquet")
 _SCHEMA = pa.schema({"sample": pa.string(), "digest": pa.binary(16)})
 
 
 class _Kept(NamedTuple):
     path: Path
     stop: int
+    samples: list[str]
+    digests: np.ndarray
 
 
 class SampleDigests:
@@ -62,9 +66,9 @@ class SampleDigests:
         """Every digest that is kept, by the sample's id."""
         found: dict[str, bytes] = {}
         for path in sorted(self.folder.glob("*.parquet")):
-            if len(_digests(path)):
-                rows = pq.read_table(path)
-                found |= dict(zip(rows["sample"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+            kept = _read(path)
+            if kept is not None:
+                found |= dict(zip(kept.samples, map(bytes, kept.digests), strict=True))
         return found
 
     def _of(self, shard: int) -> np.ndarray:
@@ -72,13 +76,12 @@ class SampleDigests:
         if shard not in self._held:
             found = self._files(shard)
             self.damaged += self._set_aside(shard, {one.path for one in found})
-            self._held[shard] = _digests(found[-1].path) if found else np.empty((0, 16), np.uint8)
+            self._held[shard] = found[-1].digests if found else np.empty((0, 16), np.uint8)
         return self._held[shard]
 
     def _files(self, shard: int) -> list[_Kept]:
         """The whole files of a shard, the longest last."""
-        found = [(_FILE.fullmatch(path.name), path) for path in self.folder.glob(f"{shard:06d}-*.parquet")]
-        whole = [_Kept(path, int(match[2])) for match, path in found if match and len(_digests(path)) == int(match[2])]
+        whole = filter(None, map(_read, self.folder.glob(f"{shard:06d}-*.parquet")))
         return sorted(whole, key=lambda one: one.stop)
 
     def _set_aside(self, shard: int, whole: Collection[Path]) -> list[Path]:
@@ -94,22 +97,29 @@ class SampleDigests:
 
     def _write(self, shard: int, digests: np.ndarray, ids: Sequence[str], start: int) -> None:
         earlier = self._files(shard)
-        names = pq.read_table(earlier[-1].path, columns=["sample"])["sample"].to_pylist()[:start] if start else []
+        names = earlier[-1].samples[:start] if start else []
         rows = pa.table({"sample": [*names, *ids], "digest": [one.tobytes() for one in digests]}, _SCHEMA)
         sink = io.BytesIO()
         pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
-        name = f"{shard:06d}-{len(digests):03d}.parquet"
-        write_bytes(below(self.place, "samples", self.fingerprint, name), sink.getbuffer())
+        content = sink.getbuffer()
+        name = f"{shard:06d}-{len(digests):03d}-{content_digest(content)}.parquet"
+        write_bytes(below(self.place, "samples", self.fingerprint, name), content)
         for one in earlier:
             if one.stop < len(digests):  # another process may have written as many meanwhile, under the same name
                 remove(one.path)
         self._held[shard] = digests
 
 
-def _digests(path: Path) -> np.ndarray:
-    """(n, 16) uint8: the digests in a file; none where it is not whole, so that it is written anew."""
+def _read(path: Path) -> _Kept | None:
+    """What a file holds; None where it is not one of these, or not whole, so that it is written anew."""
+    named = _FILE.fullmatch(path.name)
     try:
-        column = pq.read_table(path, columns=["digest"], page_checksum_verification=True)["digest"].to_pylist()
-    except (pa.ArrowException, OSError, ValueError):
-        return np.empty((0, 16), np.uint8)
-    return np.frombuffer(b"".join(column), np.uint8).reshape(-1, 16)
+        content = path.read_bytes()
+        if named is None or (named[3] and named[3] != content_digest(content)):
+            return None
+        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        samples, digests = rows["sample"].to_pylist(), b"".join(rows["digest"].to_pylist())
+    except GARBAGE:
+        return None
+    kept = _Kept(path, int(named[2]), samples, np.frombuffer(digests, np.uint8).reshape(-1, 16))
+    return kept if len(samples) == len(kept.digests) == kept.stop else None

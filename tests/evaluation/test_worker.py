@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from other_process import LIMIT, do_task, planned
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.tasks import Busy, Done, Failed, Outcome, Task, planned_of, tasks_of
 from robustvit.evaluation.worker import Worker
-from robustvit.records.records import read
+from robustvit.records.records import read, table
 from robustvit.records.store import Store
 from robustvit.spec.spec import canonical
 
@@ -75,3 +76,15 @@ def test_a_task_of_another_plan_is_refused(tmp_path: Path) -> None:
     stranger = Task("other", task.data, task.cell, 0, 0, LIMIT)
     with pytest.raises(LookupError, match="has no model 'other'"):
         planned_of(plan, stranger)
+
+
+def test_the_next_attack_of_a_chain_goes_on_from_the_rows_of_its_own_samples(tmp_path: Path) -> None:
+    store, plan = Store(tmp_path / "s", create=True), planned()
+    (task,) = tasks(plan, store, "clean")
+    next_one = replace(task, cell=replace(task.cell, after=(task.cell.scenario,)), shard=1, begin=3, stop=6)
+    for shard, first in ((0, 0), (1, 100)):
+        rows = table({"sample": [str(first + i) for i in range(8)], "label": [0] * 8})
+        store.write(next_one.cell.earlier.id, shard, 0, rows, {})
+    earlier = Worker(plan, store, "")._earlier(next_one, 4)
+    assert earlier is not None
+    assert earlier["sample"].tolist() == ["104", "105"]

@@ -1,4 +1,4 @@
-"""A plug-in of pytest for the runner of mutants: the tests import the copy of the package, and the first failure is written down."""
+"""A plug-in of pytest for the runner of mutants: the tests import the copy of the package, and failures are written down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-_first: dict[str, str] = {}
+_failures: list[dict[str, str]] = []
 
 
 def pytest_sessionstart() -> None:
@@ -22,9 +22,8 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
     expected = (pytest.skip.Exception, pytest.exit.Exception)
     if call.excinfo is not None and not call.excinfo.errisinstance(expected):
-        _first.setdefault("test", item.nodeid)
-        _first.setdefault("error", call.excinfo.type.__name__)
+        _failures.append({"test": item.nodeid, "error": call.excinfo.type.__name__})
 
 
 def pytest_sessionfinish() -> None:
-    Path(os.environ["MUTANTS_REPORT"]).write_text(json.dumps(_first or None), encoding="utf-8")
+    Path(os.environ["MUTANTS_REPORT"]).write_text(json.dumps(_failures), encoding="utf-8")

@@ -18,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -30,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _FIELDS = {"name", "file", "was", "becomes", "tests"}
 PROCESSES = 2
 COPIED = ("robustvit", "tests", "suites", "reports/references", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md")
+SHIPPED = {"suites": "suites", "published": "reports/references"}
 _PATIENCE = 300.0  # seconds for the tests of one mutant, which take a few; a mutant that hangs is told as such
+_LONG_PATIENCE = 1800.0  # for those of all mutants together
 _BROKEN = ("ImportError", "ModuleNotFoundError", "SyntaxError", "IndentationError", "NameError", "UnboundLocalError")
 
 
@@ -86,11 +88,15 @@ def _is_there(test: str, root: Path) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of some tests: passed, failed, broken (nothing collected, or an import failed) or hung. detail: the first failure."""
+    """What became of some tests: passed, failed, broken (nothing collected, or an import failed) or hung. detail: the first failure.
+
+    failed: the node ids of those that failed.
+    """
 
     outcome: str
     seconds: float
     detail: str = ""
+    failed: tuple[str, ...] = ()
 
 
 class Copy:
@@ -103,41 +109,49 @@ class Copy:
                 shutil.copytree(root / name, place / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
             elif (root / name).is_file():
                 shutil.copy(root / name, place / name)
+        for name, source in SHIPPED.items():  # where an installed package has them: an editable one would lead to those of its checkout
+            if (root / source).is_dir():
+                shutil.copytree(root / source, place / "robustvit" / name, dirs_exist_ok=True)
+                (place / "robustvit" / name / "__init__.py").touch()
         # Python then notices a changed file by its content: the time and size of a mutant's may be those of the original
         mode = py_compile.PycInvalidationMode.CHECKED_HASH
         compileall.compile_dir(place / "robustvit", quiet=2, invalidation_mode=mode)
 
-    def run(self, tests: Sequence[str], mutant: Mutant | None = None) -> Result:
-        """Runs tests, with a mutant in the package or without."""
-        if mutant is None:
-            return self._pytest(tests, self.place / "loops")
+    def unchanged(self, tests: Sequence[str]) -> Result:
+        """Runs tests, all of them, without a mutant."""
+        return self._pytest(tests, self.place / "loops", ())
+
+    def changed(self, mutant: Mutant) -> Result:
+        """Runs the tests of a mutant with it, up to the first that fails."""
         path = self.place / mutant.file
         whole = path.read_text(encoding="utf-8")
         path.write_text(mutant.applied(whole), encoding="utf-8")
         # numba's cache does not see that a loop of another file, which it has compiled in, has changed
         loops = self.place / ("loops" if "@loop" not in whole else f"loops-{mutant.name}")
         try:
-            return self._pytest(tests, loops)
+            return self._pytest(mutant.tests, loops, ("-x",))
         finally:
             path.write_text(whole, encoding="utf-8")
 
-    def _pytest(self, tests: Sequence[str], loops: Path) -> Result:
+    def _pytest(self, tests: Sequence[str], loops: Path, options: Sequence[str]) -> Result:
         report = self.place / "report.json"
         report.unlink(missing_ok=True)
         began = time.monotonic()
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "mutants_plugin", *tests]
-        own = self._environment(report, loops)
+        command = [sys.executable, "-m", "pytest", "-q", *options, "-p", "no:cacheprovider", "-p", "mutants_plugin", *tests]
+        own, patience = self._environment(report, loops), _PATIENCE if options else _LONG_PATIENCE
         try:
-            done = subprocess.run(command, cwd=self.place, env=own, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+            done = subprocess.run(command, cwd=self.place, env=own, capture_output=True, text=True, timeout=patience, check=False)
         except subprocess.TimeoutExpired:
             return Result("hung", time.monotonic() - began)
         seconds = time.monotonic() - began
         if done.returncode not in (0, 1) or not report.is_file():
             return Result("broken", seconds, "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:]))
-        failure = json.loads(report.read_text(encoding="utf-8"))
-        if done.returncode == 0:
-            return Result("passed" if failure is None else "broken", seconds)
-        return Result("broken" if failure["error"] in _BROKEN else "failed", seconds, f"{failure['test']}: {failure['error']}")
+        failures = json.loads(report.read_text(encoding="utf-8"))
+        if not failures:
+            return Result("passed" if done.returncode == 0 else "broken", seconds)
+        outcome = "broken" if failures[0]["error"] in _BROKEN else "failed"
+        failed = tuple(failure["test"] for failure in failures)
+        return Result(outcome, seconds, f"{failures[0]['test']}: {failures[0]['error']}", failed)
 
     def _environment(self, report: Path, loops: Path) -> dict[str, str]:
         own = {
@@ -158,26 +172,34 @@ def verdicts(chosen: Sequence[Mutant], root: Path = ROOT, processes: int = PROCE
         for number in range(processes):
             copies.put(Copy(root, Path(folder).resolve() / str(number)))
 
-        def run(tests: tuple[str, ...], mutant: Mutant | None = None) -> Result:
+        def on_a_copy(work: Callable[[Copy], Result]) -> Result:
             copy = copies.get()
             try:
-                return copy.run(tests, mutant)
+                return work(copy)
             finally:
                 copies.put(copy)
 
-        unchanged = {tests: pool.submit(run, tests) for tests in dict.fromkeys(mutant.tests for mutant in chosen)}
-        changed = {mutant: pool.submit(run, mutant.tests, mutant) for mutant in chosen}
+        named = sorted({test for mutant in chosen for test in mutant.tests})
+        parts = [part for number in range(processes) if (part := named[number::processes])]
+        unchanged = {tuple(part): pool.submit(on_a_copy, lambda copy, part=part: copy.unchanged(part)) for part in parts}
+        changed = {mutant: pool.submit(on_a_copy, lambda copy, mutant=mutant: copy.changed(mutant)) for mutant in chosen}
         found = {}
         for mutant, future in changed.items():
-            found[mutant.name] = _verdict(unchanged[mutant.tests].result(), future.result())
+            found[mutant.name] = _verdict(
+                mutant, [one.result() for part, one in unchanged.items() if {*part} & {*mutant.tests}], future.result()
+            )
             print(row(mutant, found[mutant.name]), flush=True)
         return found
 
 
-def _verdict(unchanged: Result, changed: Result) -> Result:
-    if unchanged.outcome != "passed":
-        return Result("fails unchanged", unchanged.seconds, unchanged.detail)
-    return Result({"passed": "survived", "failed": "killed"}.get(changed.outcome, changed.outcome), changed.seconds, changed.detail)
+def _verdict(mutant: Mutant, unchanged: Sequence[Result], changed: Result) -> Result:
+    for result in unchanged:
+        own = [
+            failed for failed in result.failed for test in mutant.tests if failed == test or failed.startswith((f"{test}::", f"{test}["))
+        ]
+        if own or result.outcome in ("broken", "hung"):
+            return Result("fails unchanged", result.seconds, own[0] if own else result.detail)
+    return replace(changed, outcome={"passed": "survived", "failed": "killed"}.get(changed.outcome, changed.outcome))
 
 
 def row(mutant: Mutant, result: Result) -> str:

@@ -62,11 +62,11 @@ def test_only_a_test_that_fails_kills_a_mutant(package: Path) -> None:
 def test_tests_that_do_not_end_with_a_mutant_have_noticed_nothing(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_PATIENCE", 5.0)
     endless = mutant("endless", "return", "while True: pass\n    return")
-    assert runner.Copy(package, package / "copy").run(endless.tests, endless).outcome == "hung"
+    assert runner.Copy(package, package / "copy").changed(endless).outcome == "hung"
 
 
 def test_tests_that_would_import_another_package_are_not_run(package: Path) -> None:
     (package / "robustvit" / "__init__.py").rename(package / "other.py")
     (package / "robustvit").rmdir()
-    result = runner.Copy(package, package / "copy").run(["tests/test_double.py"])
+    result = runner.Copy(package, package / "copy").unchanged(["tests/test_double.py"])
     assert result.outcome == "broken"

@@ -5,6 +5,10 @@ from robustvit.errors import ModelError
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 
 
+def test_columns_read_the_logits_of_the_labels_in_their_order() -> None:
+    assert Reading("two", 2, columns=(3, 1)).read(torch.tensor([[0.0, 1.0, 2.0, 3.0]])).tolist() == [[3.0, 1.0]]
+
+
 def test_mean_pooling_reads_a_group_by_the_mean_of_its_probabilities() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, 0.5]])
     p = torch.softmax(logits.double(), dim=1)[0]

@@ -143,6 +143,7 @@ def test_a_draft_that_is_being_written_is_not_swept(tmp_path: Path, monkeypatch:
     fsync, present = os.fsync, []
 
     def swept(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
         sweep(tmp_path)
         present.extend(path.name for path in tmp_path.iterdir())
         fsync(descriptor)

@@ -1,8 +1,11 @@
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -35,6 +38,12 @@ def test_pieces_grow_and_overlaps_are_taken_once(store: Store) -> None:
         store.write(CELL, 0, start, some(start, stop), {})
     assert read(store.files(CELL))["label"].tolist() == list(range(512))
     assert rows(store.files(CELL)) == 512
+
+
+def test_rows_that_two_files_share_are_read_once(store: Store) -> None:
+    store.write(CELL, 0, 0, some(0, 10), {})
+    store.write(CELL, 0, 5, some(5, 15), {})
+    assert read(store.files(CELL))["label"].tolist() == list(range(15))
 
 
 def test_rows_beyond_a_gap_are_not_read(store: Store) -> None:
@@ -160,3 +169,36 @@ def test_a_manifest_comes_back_as_it_was_written(store: Store, command: str) -> 
     (manifest,) = store.manifests()
     store.write_manifest(manifest)
     assert store.manifests() == [manifest]
+
+
+def test_an_artifact_that_is_not_whole_is_set_aside_and_another_copy_taken(store: Store) -> None:
+    store.keep_artifact("a", {"x": np.arange(3.0)})
+    (path,) = (store.path / "learned").iterdir()
+    assert (store.artifact("a") or {})["x"].tolist() == [0, 1, 2]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert store.artifact("a") is None
+    assert [one.suffix for one in (store.path / "learned").iterdir()] == [".damaged"]
+
+
+def test_manifests_come_in_the_order_in_which_runs_began(store: Store) -> None:
+    for name, started in (("b", "2026-01-01"), ("a", "2026-01-03"), ("c", "2026-01-02")):
+        asked(store, name, 1, "")
+        (known,) = [one for one in store.manifests() if one.id == name]
+        store.write_manifest(replace(known, started=started))
+    assert [one.id for one in store.manifests()] == ["b", "c", "a"]
+
+
+def test_a_large_file_is_hashed_again_where_its_size_or_time_is_another(store: Store) -> None:
+    path = store.path / "large"
+    path.write_bytes(b"1234")
+    store.verified.remember(path)
+    assert store.verified.has(path)
+    path.write_bytes(b"4321")
+    os.utime(path, ns=(1, 1))
+    assert not store.verified.has(path)
+    store.verified.remember(path)
+    path.write_bytes(b"43210")
+    os.utime(path, ns=(1, 1))
+    assert not store.verified.has(path)

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -34,3 +36,10 @@ def test_frames_are_a_sequence() -> None:
     assert (len(ids), ids[4], ids[-1], ids[1:3]) == (6, "b#1", "b#2", ("a#1", "a#2"))
     with pytest.raises(IndexError):
         ids[6]
+
+
+def test_the_order_is_that_of_the_hashes_of_the_ids() -> None:
+    ids = [f"n{i:03d}" for i in range(40)]
+    hashed = sorted(range(40), key=lambda i: hashlib.blake2b(ids[i].encode(), digest_size=8).digest())
+    assert order(ids).tolist() == hashed
+    assert hashed != list(range(40))

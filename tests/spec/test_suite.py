@@ -55,6 +55,7 @@ def test_parts_ask_each_data_set_its_own_scenarios(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [
     {"model": Spec("other")}, {"weights": "x"}, {"data": Spec("x")}, {"data_fingerprint": "x"}, {"view": View((32, 32))}, {"seed": 1},
     {"scenario": Spec("clean", kind="corruption", version=2)}, {"transforms": (Spec("quantize"),)}, {"precision": "bfloat16"},
+    {"storage": Spec("jpeg")}, {"after": (Spec("pgd"),)}, {"class_order": "x"}, {"view": View(interpolation="bilinear")},
 ])  # fmt: skip
 def test_a_cell_id_changes_with_every_field(change: dict[str, object]) -> None:
     assert replace(CELL, **change).id != CELL.id  # type: ignore[arg-type]
