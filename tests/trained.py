@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any, NamedTuple
 
@@ -137,3 +138,11 @@ def outcome(crafted: Any, paths: list[list[Query]]) -> None:
     columns = crafted.columns
     assert columns["queries"].tolist() == [len(path) for path in paths]
     assert columns["gradients"].tolist() == [sum(one.pull is not None for one in path) for path in paths]
+
+
+@functools.cache
+def classifier() -> Classifier:
+    """The network in float32 and whole tiles, as a run has it."""
+    module = copy.deepcopy(network()).float()
+    card = Card("trained", Spec("given"), fingerprint(module), "given")
+    return Classifier(module, mean=(0.0,) * 3, std=(1.0,) * 3, view=View(size=(SIDE, SIDE), resize=None, crop="none"), card=card, tile=64)

@@ -8,6 +8,7 @@ from typing import Any
 import gradient_references as papers
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from trained import SIDE, Array, Digits, Query, Recorder, Trail, batch, network, outcome
 
@@ -32,6 +33,12 @@ def ranked(digits: Digits) -> np.ndarray:
     """The wrong classes by their logits on the clean images, the most likely first, (N, 9)."""
     order = network()(digits.images).argsort(dim=1, descending=True).tolist()
     return np.array([[one for one in row if one != label] for row, label in zip(order, digits.labels.tolist(), strict=True)])
+
+
+def first_wrong(path: list[Query], label: int) -> int:
+    """The number of the first misclassified query, counted from 1; −1 where there is none."""
+    wrong = [int(network()(torch.from_numpy(one.pixels)[None]).argmax()) != label for one in path]
+    return wrong.index(True) + 1 if any(wrong) else -1
 
 
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
@@ -67,6 +74,7 @@ def test_pgd_takes_the_steps_of_the_paper_from_each_start(digits: Digits, norm: 
     assert norm == "l1" or 0 < sum(one.wrong for one in there) < COUNT  # in l1 a step moves a single value
     assert np.allclose(found.images.numpy(), wanted, atol=1e-6)
     outcome(found, paths)
+    assert found.columns["steps"].tolist() == [first_wrong(path, one.label) for path, one in zip(paths, there, strict=True)]
 
 
 @pytest.mark.parametrize(("norm", "eps"), BALLS)
