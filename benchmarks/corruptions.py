@@ -69,8 +69,10 @@ def median(work: Callable[[], object], repeats: int, clock: Callable[[], float] 
 
 
 def ours(name: str, severity: int, images: torch.Tensor, repeats: int, *, numba: bool = True) -> float:
-    """Milliseconds per image of the registered corruption."""
-    function, draws = entries("corruption")[name].load(), rv.Draws(0, name, [str(i) for i in range(len(images))], images.device)
+    """Milliseconds per image of the registered corruption, by the reference's definition where there are two."""
+    known = entries("corruption")
+    function = (known.get(f"{name}_imagecorruptions") or known[name]).load()
+    draws = rv.Draws(0, name, [str(i) for i in range(len(images))], images.device)
 
     def work() -> None:
         function(images, draws, severity=severity)

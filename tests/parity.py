@@ -191,7 +191,7 @@ levels of 255, over all values.
   imagecorruptions in one process (numpy 2.4, scikit-image 0.26, scipy 1.17, OpenCV 5.0) at all severities; glass_blur above 64 × 48 at
   severity 2 alone, and not at 1500 × 1000. All are bit-exact but for defocus_blur 5 at 1500 × 1000, where 2 of 4,500,000 values differ by
   one level: OpenCV 5 rounds a few weights of that kernel otherwise than OpenCV 4, whose weights these are. Luma, in snow, rounds as OpenCV
-  with Intel's IPP does; another build may differ by a level in snow. `tests/contracts/test_parity_sizes.py` repeats these comparisons in part.
+  with Intel's IPP does; another build may differ by a level in snow. `tests/contracts/test_parity_sizes.py` repeats a part of this.
   elastic_transform by hendrycks' steps, made with OpenCV 4.11, is bit-exact at the first four sizes, too.
 * snow and motion_blur: hendrycks blurs 8-bit images by ImageMagick, imagecorruptions by its own kernel; this is the latter's.
 * elastic_transform and frost are two algorithms each. hendrycks' elastic begins with an affine map and has other constants, and its frost

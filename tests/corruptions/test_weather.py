@@ -24,10 +24,10 @@ def test_brightness_keeps_the_hue_of_a_colour() -> None:
     assert to_uint8(weather._brightness(colour, 3)).ravel().tolist() == [89, 178, 45]  # all times 1.75
 
 
-def test_frost_is_the_weighted_sum_of_image_and_texture(flat) -> None:
+@pytest.mark.parametrize(("severity", "level"), [(1, 240), (2, 220), (3, 210), (4, 200), (5, 195)])
+def test_frost_is_the_weighted_sum_of_image_and_texture(flat, severity, level) -> None:
     ice = torch.full((1, 3, 24, 24), 100, dtype=torch.uint8)
-    assert torch.equal(weather._frost(flat(200), ice, 5), flat(195))
-    assert torch.equal(weather._frost(flat(200), ice, 1), flat(240))
+    assert torch.equal(weather._frost(flat(200), ice, severity), flat(level))
 
 
 def test_frost_differs_between_samples(flat, draws) -> None:
