@@ -27,12 +27,14 @@ class DataPart:
         chosen = np.flatnonzero(in_part(names, part))
         if not len(chosen):
             raise DataMissing(f"data '{whole.name}' has no sample in its part '{part}'; it has {len(whole)} in all.")
-        self.whole, self.name, self.classes, self.readings, self.source = whole, whole.name, whole.classes, whole.readings, whole.source
+        self.whole, self.readings, self.classes = whole, whole.readings, whole.classes
+        self.name: str = whole.name
+        self.source: str = whole.source
         each = whole.ids.each if isinstance(whole.ids, Frames) else 1
         kept = [names[i] for i in chosen.tolist()]
         self.ids: Sequence[str] = Frames(kept, each) if clips else tuple(kept)
         self.places = (chosen[:, None] * each + np.arange(each)).reshape(-1)
-        self.labels = np.asarray(whole.labels)[self.places]
+        self.labels: np.ndarray = np.asarray(whole.labels)[self.places]
         self.fingerprint = hashlib.sha256(f"{whole.fingerprint}/{PARAMETER}={part}".encode()).hexdigest()
         self.ignored = getattr(whole, "ignored", "")
         own = traits(whole)

@@ -67,6 +67,12 @@ def test_the_quotient_is_taken_after_averaging() -> None:
     assert ce_alexnet(graded(rates), "fog")[0] == pytest.approx(0.3 / 0.819324)
 
 
+def test_mce_is_the_mean_of_quotients_and_not_the_quotient_of_means() -> None:
+    """A model with AlexNet's errors but half of them under brightness, AlexNet's easiest: 14.5 of 15, whatever brightness weighs."""
+    rates = {(name, s): rate * (0.5 if name == "brightness" else 1.0) for (name, s), rate in of_alexnet().items()}
+    assert mce_alexnet(graded(rates))[0] == pytest.approx(14.5 / 15, abs=1e-9)
+
+
 @pytest.mark.parametrize("compute", [mce_alexnet, relative_mce_alexnet])
 def test_off_imagenet_there_is_no_mce(compute: object) -> None:
     with pytest.raises(NotApplicable, match="'digits' with 10"):

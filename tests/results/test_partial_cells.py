@@ -82,7 +82,7 @@ def test_a_partial_number_is_no_score_of_a_factor_view(make_store: Make, answere
     assert rows["aa 4/255_partial"].to_dict() == {"a": "", "b": reason, "c": "", "d": ""}
     assert "b" not in set(pareto(view, "parameters", "aa 4/255")["model"])
     fitted = effective_robustness(view, "aa 4/255").table.set_index("model")
-    assert fitted.loc["b", "left_out"] == f"aa 4/255 is partial ({reason})"
+    assert fitted.loc["b", "left_out"] == f"aa 4/255 is partial: {reason}"
     page = factor_table(view, None, "aa 4/255", "parameters").page.set_index("model")
     assert page["aa 4/255"].to_dict() == {"a": "50.00", "b": "partial", "c": "40.00", "d": "20.00"}
     assert page["front"].to_dict() == {"a": "*", "b": "", "c": "", "d": ""}

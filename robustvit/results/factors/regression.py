@@ -106,8 +106,7 @@ def effective_robustness(view: FactorView, shift: str, *, among: FactorView | No
     used. Raises NotApplicable where fewer than three models have both numbers, or all have the same clean accuracy.
     """
     line = _line(view if among is None else among, view.need(shift))
-    usable = _usable(view, shift)
-    part = view.rows[usable]
+    part = view.rows[(usable := _usable(view, shift))]
     expected = line.expected(part["clean"])
     up = ((part[f"{shift}_high"] - part[shift]) ** 2 + (expected - line.expected(part["clean_low"])) ** 2) ** 0.5
     down = ((part[shift] - part[f"{shift}_low"]) ** 2 + (line.expected(part["clean_high"]) - expected) ** 2) ** 0.5
@@ -185,23 +184,19 @@ def _usable(view: FactorView, shift: str) -> pd.Series:
 
 def _why_not(view: FactorView, out: pd.Series, shift: str) -> list[str]:
     """Why each of some models that are not `_usable` is not."""
-    reasons = ([_no_logit(view, row, name) for name in ("clean", shift)] for row in view.rows[out].to_dict("records"))
-    return ["; ".join(filter(None, both)) for both in reasons]
+    rows = view.rows[out].to_dict("records")
+    return ["; ".join(filter(None, (_no_logit(view, row, name) for name in ("clean", shift)))) for row in rows]
 
 
 def _no_logit(view: FactorView, row: Mapping[Hashable, Any], score: str) -> str:
     """Why an accuracy has no finite logit; nothing where it has one."""
-    value, partial = row[score], row.get(f"{score}_partial", "")
-    if partial:
-        return f"{score} is partial ({partial})"
-    if np.isnan(value):
-        return "no clean accuracy" if score == "clean" else f"no number on {score}"
-    return "" if 0 < value < 100 else f"{value:g} % on {score}, whose logit is infinite"
+    if missing := view.missing(row, score):
+        return missing if "partial" in missing else "no clean accuracy" if score == "clean" else f"no number on {score}"
+    return "" if 0 < row[score] < 100 else f"{row[score]:g} % on {score}, whose logit is infinite"
 
 
 def _line(view: FactorView, shift: str) -> LogitLine:
-    usable = _usable(view, view.need(shift))
-    part = view.rows[usable]
+    part = view.rows[(usable := _usable(view, view.need(shift)))]
     if len(part) < _FEWEST:
         out = [f"{model} ({why})" for model, why in zip(view.rows["model"][~usable], _why_not(view, ~usable, shift), strict=True)]
         raise NotApplicable(
