@@ -155,7 +155,7 @@ def _jpeg(images: Tensor, quality: int) -> Tensor:
 def _jpeg_by_pillow(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
+    return np.asarray(Image.open(file, formats=("JPEG",)))
 
 
 def _saturate(images: Tensor, severity: Severity) -> Tensor:

@@ -37,7 +37,7 @@ def frost_texture(index: int, height: int, width: int, resize: Resize = resize_c
     resize: (image, rows, columns) → image, uint8 (H, W, 3).
     """
     with resources.files("robustvit.corruptions.kernels").joinpath("frost", FILES[index]).open("rb") as file:
-        photograph = np.asarray(Image.open(file).convert("RGB"))
+        photograph = np.asarray(Image.open(file, formats=("JPEG", "PNG")).convert("RGB"))
     scale = max(1.0, height / photograph.shape[0], width / photograph.shape[1]) * _ENLARGED
     rows, columns = (math.ceil(side * scale) for side in photograph.shape[:2])
     return torch.from_numpy(resize(photograph, rows, columns).transpose(2, 0, 1).copy())
