@@ -31,6 +31,7 @@ from robustvit.records.disk import replace_file
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
+from robustvit.spec.given import check_path, check_whole, why_not_regular
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
@@ -39,6 +40,7 @@ from robustvit.spec.view import View
 Format = Literal["png", "jpeg", "jpeg85"]
 Progress = Callable[[int, int, str], None]
 IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the released files
+MOST_WORKERS = 256  # processes
 SEVERITIES = (1, 2, 3, 4, 5)
 _ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
 _SAVED: dict[str, dict[str, Any]] = {
@@ -78,6 +80,8 @@ def generate(
     last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
     check_seed(seed)
+    check_whole(workers, "--workers", 0, MOST_WORKERS)
+    source, target = check_path(source, "the source"), check_path(target, "the target")
     root, paths = _images(Path(source))
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(job, Path(source))
@@ -116,7 +120,9 @@ def _images(source: Path) -> tuple[Path, list[str]]:
     """The folder, and the paths of the images below it."""
     if not source.exists():
         raise DataMissing(f"{source} does not exist; give an image, a folder of images, or a tree of class folders.")
-    if source.is_file():
+    if not source.is_dir():
+        if why := why_not_regular(source):
+            raise DataMissing(f"{source} {why}; give an image, a folder of images, or a tree of class folders.")
         return source.parent, [source.name]
     found = list_files(source)
     if not found.files:
