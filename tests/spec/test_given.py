@@ -14,7 +14,7 @@ from robustvit.spec.spec import MOST, parse, refuse_product
 
 @pytest.mark.parametrize("path", ["n" * 256, "a/" * 2050, "a\0b", 5, None, b"x", ["x"]])
 def test_what_no_file_is_called_is_refused(path: object) -> None:
-    with pytest.raises(BadParameter, match="^--store is "):
+    with pytest.raises(BadParameter, match=r"^--store is "):
         check_path(path, "--store")
 
 
@@ -41,7 +41,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert (why_not_small(tmp_path / "file", 5), why_not_small(tmp_path / "file", 4)) == ("", "has 5 bytes, more than the 4 that are read")
 
 
-@pytest.mark.parametrize("value", [-1, 11, True, 0.5, "5", None, float("nan"), 10**5000])
+@pytest.mark.parametrize("value", [-1, 11, True, 0.5, "5", None, float("nan"), 10**400])
 def test_whole_numbers_are_whole_and_in_range(value: object) -> None:
     check_whole(0, "x", 0, 10)
     check_whole(10, "x", 0, 10)

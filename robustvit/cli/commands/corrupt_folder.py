@@ -40,7 +40,6 @@ from robustvit.spec.view import View
 Format = Literal["png", "jpeg", "jpeg85"]
 Progress = Callable[[int, int, str], None]
 IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the released files
-MOST_WORKERS = 256  # processes
 SEVERITIES = (1, 2, 3, 4, 5)
 _ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
 _SAVED: dict[str, dict[str, Any]] = {
@@ -80,7 +79,7 @@ def generate(
     last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
     check_seed(seed)
-    check_whole(workers, "--workers", 0, MOST_WORKERS)
+    check_whole(workers, "--workers", 0, 256)
     source, target = check_path(source, "the source"), check_path(target, "the target")
     root, paths = _images(Path(source))
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
@@ -118,8 +117,6 @@ class _Job:
 
 def _images(source: Path) -> tuple[Path, list[str]]:
     """The folder, and the paths of the images below it."""
-    if not source.exists():
-        raise DataMissing(f"{source} does not exist; give an image, a folder of images, or a tree of class folders.")
     if not source.is_dir():
         if why := why_not_regular(source):
             raise DataMissing(f"{source} {why}; give an image, a folder of images, or a tree of class folders.")
@@ -212,8 +209,7 @@ def _make(job: _Job, path: str) -> Made:
         image = _opened(job, path)
     except DataUnreadable as error:
         return Made(0, kept, [str(error)])
-    batch = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),))
-    failed = []
+    batch, failed = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),)), []
     for variant in missing:
         try:
             made = _encoded(_corrupted(variant.spec, batch, job.seed), job.form)
