@@ -26,12 +26,11 @@ class Call:
     accepted: str = ""
     said: str = ""
     env: dict[str, str] = field(default_factory=dict)
-    seconds: float = 10
 
     def as_json(self) -> dict[str, Any]:
         """What the zygote takes."""
         what = {"words": list(self.words)} if self.words else {"code": self.code}
-        return {**what, "env": self.env, "seconds": self.seconds}
+        return {**what, "env": self.env}
 
 
 def fault(call: Call, answer: dict[str, Any]) -> str:

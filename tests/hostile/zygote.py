@@ -18,7 +18,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-SECONDS = 10  # that a call may take
+SECONDS = 10  # of computing that a call may take
+WAIT = 40  # seconds until it is over, on a machine that does other things too
 MEMORY = 3 << 30  # bytes that a call may take beyond what is imported
 START = """
 import numpy as np, torch
@@ -63,13 +64,13 @@ def answered(call: dict[str, Any], log: Path) -> dict[str, Any]:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
-        elif time.monotonic() - began > call.get("seconds", SECONDS):
+        elif time.monotonic() - began > WAIT:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return {"code": None, "hung": True, "seconds": time.monotonic() - began, **_texts(log)}
         else:
             time.sleep(0.002)
-    return {"code": code, "hung": False, "seconds": time.monotonic() - began, **_texts(log)}
+    return {"code": code, "hung": code == -signal.SIGXCPU, "seconds": time.monotonic() - began, **_texts(log)}
 
 
 def _texts(log: Path) -> dict[str, str]:
@@ -83,6 +84,7 @@ def _serve(call: dict[str, Any], log: Path) -> None:
         os.dup2(os.open(name, flags, 0o600), number)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     os.chdir(tempfile.mkdtemp(dir=log))
