@@ -5,20 +5,25 @@ Exit codes: 0 success, 1 something could not be done, 2 the command is wrong, 3 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.generating import corrupt, new, train
 from robustvit.cli.listing import check, data_, list_
-from robustvit.cli.printing import err, out
+from robustvit.cli.printing import err, escape, out
 from robustvit.cli.results import compare, diff, factors, leaderboard, report
 from robustvit.cli.running import plan, run
-from robustvit.errors import RobustvitError
+from robustvit.errors import RobustvitError, StoreFull, UsageError
+
+_LONGEST_WORD = 4096  # characters; a path has no more
 
 app = typer.Typer(
     name="robustvit",
@@ -54,8 +59,13 @@ def _root(
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one message and an exit code, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
-        app()
+        refuse_words(sys.argv[1:])
+        with _flushed():
+            app()
     except RobustvitError as error:
         err.print(f"[red]robustvit:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -63,3 +73,30 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def refuse_words(words: Sequence[str]) -> None:
+    """Raises UsageError for a word of a command that nothing can be called: endless, or with control characters."""
+    for place, word in enumerate(words, 1):
+        if len(word) > _LONGEST_WORD:
+            raise UsageError(f"word {place} of the command has {len(word):,} characters ({word[:20]}…); it takes up to {_LONGEST_WORD:,}.")
+        hidden = next((char for char in word if unicodedata.category(char) == "Cc"), None)
+        if hidden is not None:
+            raise UsageError(f"word {place} of the command has the control character {hidden!a}: {word[:60]!a}.")
+
+
+@contextlib.contextmanager
+def _flushed() -> Iterator[None]:
+    """Raises StoreFull where the standard output takes no more; what is left of it is dropped."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of a stream
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise StoreFull(f"the standard output cannot be written: {error.strerror}.") from error

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from robustvit.cli.exit_codes import INTERRUPTED
-from robustvit.cli.printing import err, out
+from robustvit.cli.printing import err, escape, out
 from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
 

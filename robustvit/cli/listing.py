@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.exit_codes import AllowCode, AsJson
-from robustvit.cli.printing import err, out
+from robustvit.cli.printing import err, escape, out
 from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 _COLON = ": "
+_UNSEEN = ("Cc", "Cf", "Cs")  # categories of characters that move the cursor, hide or turn what is printed
+_ENDLESS = re.compile(r"\S{1000,}")
 _HINT = ". The suite gradient-honesty has them."
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
+
+
+def escape(text: str) -> str:
+    """Text of others as a terminal can show it: without markup, control characters as `\\x1b`, words of thousands of characters cut."""
+    visible = "".join(char if char in "\n\t" or unicodedata.category(char) not in _UNSEEN else ascii(char)[1:-1] for char in text)
+    return markup.escape(_ENDLESS.sub(lambda word: f"{word[0][:60]}… ({len(word[0]):,} characters)", visible))
 
 
 def print_summary(summary: Any, title: str) -> None:

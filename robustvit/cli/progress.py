@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from robustvit.cli.printing import err
+from robustvit.cli.printing import err, escape
 
 if TYPE_CHECKING:
     from robustvit.evaluation.run import Progress

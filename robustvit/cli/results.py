@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
 from robustvit.cli.printing import (
     err,
+    escape,
     out,
     print_averages_without_value,
     print_frame,

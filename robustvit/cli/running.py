@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, out, print_averages_without_value, print_gradients, print_marked, print_summary
+from robustvit.cli.printing import err, escape, out, print_averages_without_value, print_gradients, print_marked, print_summary
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
 

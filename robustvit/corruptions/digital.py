@@ -128,7 +128,7 @@ def _jpeg(images: Tensor, quality: int) -> Tensor:
 def _jpeg_by_pillow(image: Image.Image, quality: int) -> Image.Image:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
-    return Image.open(file)
+    return Image.open(file, formats=("JPEG",))
 
 
 def _by_pillow(step: Callable[[Image.Image], Image.Image], images: Tensor) -> Tensor:

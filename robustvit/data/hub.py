@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.class_order import ClassOrder, Order, class_order
 from robustvit.data.formats.decode import decode
-from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
+from robustvit.data.formats.image_dataset import ImageDataset, image_dataset, numbered_classes
 from robustvit.data.formats.listing import need
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra, few
 from robustvit.primitives.batch import Traits
@@ -160,4 +160,4 @@ def _numbered(reader: Any, labels: Sequence[int], order: Order | None, classes: 
         return _Numbered([index[named[label]] for label in labels], numbered)
     if order is not None or classes is not None:
         raise BadParameter("data 'hfds': this data set numbers its classes itself; leave order and classes out.")
-    return _Numbered(labels, ClassOrder(named or [str(i) for i in range(max(labels) + 1)]))
+    return _Numbered(labels, ClassOrder(named or numbered_classes(max(labels) + 1, "data 'hfds'")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,12 +13,19 @@ import numpy as np
 from annotated_types import Gt
 
 from robustvit.data.annotations.wnids import readings
+from robustvit.data.formats.array_headers import refuse_lies
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
+from robustvit.data.formats.image_dataset import numbered_classes
 from robustvit.data.formats.listing import need
 from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.spec.given import why_not_regular
 from robustvit.spec.registry import dataset
 
 _KEYS = ("images", "labels", "ids", "classes")
+_DAMAGED = (  # what numpy and zipfile raise on bytes that are no whole file of arrays
+    OSError, ValueError, TypeError, SyntaxError, EOFError, MemoryError, RecursionError, OverflowError, NotImplementedError, RuntimeError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _SPLITS = ("test", "val", "train")
 
 
@@ -41,7 +49,7 @@ def npz(
     path = _the_file(need(root, "npz"))
     content = _read(path, split)
     images, labels = _images(content, path), _labels(content, path)
-    names = _texts(content, "classes", path) or [str(i) for i in range(classes or int(labels.max()) + 1)]
+    names = _texts(content, "classes", path) or numbered_classes(classes or int(labels.max()) + 1, str(path))
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
         rows = few([str(row) for row in outside])
@@ -70,7 +78,10 @@ class _Content(NamedTuple):
 
 
 def _read(path: Path, split: str | None) -> _Content:
+    if why := why_not_regular(path):
+        raise DataUnreadable(f"{path} {why}; data 'npz' takes a .npz file.")
     try:
+        refuse_lies(path)
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
             raise DataUnreadable(f"{path} is a single array; data 'npz' takes a .npz file with images and labels.")
@@ -79,8 +90,8 @@ def _read(path: Path, split: str | None) -> _Content:
             own = {"images": f"{chosen}_images", "labels": f"{chosen}_labels", "classes": "classes"}
             names = {key: key for key in _KEYS} if chosen is None else own
             return _Content({key: content[name] for key, name in names.items() if name in content.files}, chosen)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataUnreadable(f"{path} is no .npz file of plain arrays: {error}.") from error
+    except _DAMAGED as error:
+        raise DataUnreadable(f"{path} is no .npz file of plain arrays: {error or type(error).__name__}.") from error
 
 
 def _split(files: Sequence[str], split: str | None, path: Path) -> str | None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.class_order import ClassOrder, Order, class_order
-from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
+from robustvit.data.formats.image_dataset import ImageDataset, image_dataset, numbered_classes
 from robustvit.data.formats.left_out import LeftOut
 from robustvit.data.formats.listing import EXTENSIONS, need
 from robustvit.data.formats.tars import TarImage, TarMembers, list_tar
@@ -23,6 +23,7 @@ from robustvit.errors import BadParameter, DataMissing, DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset
 
+_DIGITS = 12  # of a class index; no data has so many classes
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -102,7 +103,7 @@ def _class_index(image: TarImage, label: str) -> str | None:
         return image.texts["cls"].decode("utf-8-sig", "replace").strip() if "cls" in image.texts else None
     try:
         return str(json.loads(image.texts["json"])[label])
-    except (KeyError, ValueError, TypeError) as error:
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
         raise DataUnreadable(f"{image.place.shard}: {image.key}: its .json must hold a class index under '{label}'.") from error
 
 
@@ -123,16 +124,20 @@ def _indices(found: list[_Found], label: str, order: Order | None, classes: int 
     """The class indices that samples have of their own, and names that are the numbers."""
     if order is not None:
         raise BadParameter(f"data 'wds': order={order} sorts the names of folders; these samples have class indices. Leave it out.")
-    if (isinstance(classes, str) and not classes.isdecimal()) or classes in (0, "0"):
+    if (classes is not None and not _is_index(str(classes))) or classes in (0, "0"):
         raise BadParameter(f"data 'wds': classes is '{classes}'; samples with class indices take the number of classes, from 1.")
-    wrong = [sample.image.key for sample in found if sample.label is None or not sample.label.isdecimal()]
+    wrong = [sample.image.key for sample in found if sample.label is None or not _is_index(sample.label)]
     if wrong:
         raise DataUnreadable(f"data 'wds': {len(wrong)} of {len(found)} samples have no class index under '{label}': {few(wrong)}.")
     labels = [int(sample.label or "") for sample in found]
     count = int(classes or max(labels) + 1)
     if max(labels) >= count:
         raise DataUnreadable(f"data 'wds': the largest class index is {max(labels)}; classes = {count} allows 0 … {count - 1}.")
-    return labels, ClassOrder([str(i) for i in range(count)])
+    return labels, ClassOrder(numbered_classes(count, f"data 'wds': under '{label}'"))
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _DIGITS
 
 
 def _folder(place: Path | None) -> Path:

@@ -72,6 +72,8 @@ def wanted(limit: int | float | None, size: int) -> int:
     """
     if limit is None:
         return size
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise BadParameter(f"--limit is {limit!r}; it takes a number of samples (200) or a share of them (0.1, or 1.0 for all).")
     if not limit > 0 or limit == float("inf") or (isinstance(limit, float) and limit > 1 and not limit.is_integer()):
         raise BadParameter(f"--limit is {limit:g}; it takes a number of samples (200) or a share of them (0.1, or 1.0 for all).")
     return max(1, round(limit * size)) if isinstance(limit, float) and limit <= 1 else min(int(limit), size)

@@ -38,14 +38,17 @@ def determine() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def device(name: str) -> torch.device:
+def device(name: str | torch.device) -> torch.device:
     """The device called `name` (cpu, cuda, cuda:1, mps). Raises BadParameter where torch knows none of that name or it is not here."""
+    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *["mps"] * torch.backends.mps.is_available()]
     try:
         found = torch.device(name)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise BadParameter(f"no device '{name}' is here ({str(error).splitlines()[0]}). There is {', '.join(here)}.") from error
+        if found.type == "cpu" and found.index:
+            raise ValueError("there is one CPU")
+        float(torch.zeros(1, device=found))  # a meta device takes tensors and holds no numbers
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise BadParameter(f"no device {str(name)[:40]!r} is here ({reason}). There is {', '.join(here)}.") from error
     return found
 
 

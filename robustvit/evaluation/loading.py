@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from robustvit.errors import BadParameter, nearest
+from robustvit.errors import BadParameter, DataMissing, nearest
+from robustvit.evaluation import environment
 from robustvit.evaluation.data_part import DataPart
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data, resolve_root
+from robustvit.spec.given import check_path, why_not_regular
 from robustvit.spec.model_address import parse_model, write_model
 from robustvit.spec.parts import PARAMETER
 from robustvit.spec.spec import Spec, Value, plain
@@ -34,13 +36,14 @@ def load_model(
     float16. `?classes=by_position` of any model gives up the names of its classes. Raises UnknownName, WeightsUnavailable,
     CheckpointMismatch or ModelError.
     """
-    spec = parse_model(address) if isinstance(address, str) else address
+    there = environment.device("cpu" if device is None else device)
+    spec = address if isinstance(address, Spec) else parse_model(address)
     entry = registry.lookup("model", spec.name, spec.where)
     bound = bind(entry, spec.without("classes"))
     model: Classifier = entry.load()(**{key: plain(value) for key, value in bound.params})
     if _by_position(spec):
         model.card = replace(model.card, classes=())
-    model.relabel(label(address)).to(torch.device(device or "cpu"))
+    model.relabel(label(address)).to(there)
     return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
 
 
@@ -76,11 +79,13 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     the others (robustvit.spec.parts).
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
-    spec, place = parse_data(address) if isinstance(address, str) else (address, None)
+    spec, place = (address, None) if isinstance(address, Spec) else parse_data(address)
     entry = registry.lookup("data", spec.name, spec.where)
     bound = bind(entry, spec.with_params(**params))
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
+    if data_dir is not None and not (there := check_path(data_dir, "--data-dir").expanduser()).is_dir() and (why := why_not_regular(there)):
+        raise DataMissing(f"--data-dir is {there}, which {why}; give the folder of the data's files.")
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}
     root = None if nested else place or resolve_root(spec.name, data_dir)
     part = bound.get(PARAMETER) if PARAMETER not in {param.name for param in entry.params} else None

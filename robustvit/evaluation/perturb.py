@@ -27,6 +27,9 @@ from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
 
+_PIXELS = "robustvit.pixels makes such of uint8 images (N, H, W, 3)."
+_INDICES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def perturb(
     model: Classifier | None,
@@ -45,6 +48,7 @@ def perturb(
     draws, default 0 … N − 1: the same id gets the same numbers in any batch. An attack leaves images alone that the model already
     misclassifies. Raises UnknownName, BadParameter, PixelRange or BudgetExceeded.
     """
+    _refuse_types(images, labels, name)
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
     specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})
     if len(specs) != 1:
@@ -63,10 +67,8 @@ def perturb(
         raise BadParameter(
             f"perturb takes a Classifier; this is a {type(model).__name__}. robustvit.load_model makes one, of package.module:factory too."
         )
-    if labels is not None and labels.dtype.is_floating_point:
-        raise BadParameter(f"labels are class indices, whole numbers; these are {labels.dtype}.")
     check_pixels(images, "the images given to perturb")
-    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(images)))
+    names = tuple(str(i) for i in range(len(images))) if ids is None else _names(ids)
     if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
         raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
     if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
@@ -81,6 +83,29 @@ def perturb(
     outcome = scenario(entry, bound, plugins, as_tensors(fitted))(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
     return outcome.images
+
+
+def _refuse_types(images: object, labels: object, name: object) -> None:
+    """Raises BadParameter for what is no batch of images, no class indices, or no name."""
+    if not isinstance(name, str):
+        raise BadParameter(f"perturb takes the name of a corruption or an attack; this is a {type(name).__name__}.")
+    if not isinstance(images, Tensor):
+        raise BadParameter(f"images are a tensor (N, 3, H, W) in [0, 1]; these are a {type(images).__name__}. {_PIXELS}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise BadParameter(f"images are (N, 3, H, W); these are {tuple(images.shape)}. One image is images[None].")
+    if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
+        raise BadParameter(f"images are dense floating-point pixels in [0, 1]; these are {images.dtype} on {images.device}. {_PIXELS}")
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor) or labels.is_meta or labels.dtype not in _INDICES or labels.ndim != 1:
+        kind = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+        raise BadParameter(f"labels are class indices, a tensor (N,) of whole numbers; these are {kind}. Write torch.as_tensor(labels).")
+
+
+def _names(ids: object) -> tuple[str, ...]:
+    if isinstance(ids, str) or not isinstance(ids, Sequence) or not all(isinstance(one, str) for one in ids):
+        raise BadParameter("ids are texts, one for each image: ids=['a', 'b'].")
+    return tuple(ids)
 
 
 def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:

@@ -117,6 +117,8 @@ def make(
     """
     if isinstance(models, str | Spec | Classifier):
         raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
+    if not isinstance(models, Sequence):
+        raise BadParameter(f"models takes a list of addresses and Classifiers; this is a {type(models).__name__}.")
     if not models:
         raise BadParameter("no model was named; give one with --model, for instance --model demo.")
     settings.check()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustvit.errors import BadParameter, nearest
 from robustvit.evaluation.time_budget import seconds
 from robustvit.spec.coercion import check_seed
+from robustvit.spec.given import check_path, check_whole
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import Overrides
 
 KEPT = ("logits", "adversarial")
+MOST_WORKERS = 1024  # threads
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,19 @@ class Settings:
 
     def check(self) -> None:
         """Raises BadParameter for values that no run can have."""
+        if isinstance(self.keep, str) or not isinstance(self.keep, Sequence):
+            raise BadParameter(f"keep is {self.keep!r}; it takes a tuple of {' and '.join(KEPT)}.")
         for name in self.keep:
             if name not in KEPT:
                 raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
-        if self.workers < 0:
-            raise BadParameter(f"--workers is {self.workers}; it takes a whole number from 0.")
+        check_whole(self.workers, "--workers", 0, MOST_WORKERS)
+        if self.batch_size is not None:
+            check_whole(self.batch_size, "--batch-size", 1, 2**31)
+        for what, value, kind in (("view", self.view, Overrides), ("storage", self.storage, Spec | None)):
+            if not isinstance(value, kind):
+                raise BadParameter(f"{what} is {value!r}; it takes {'Overrides' if what == 'view' else 'a bound Spec'}, or nothing.")
+        if self.data_dir is not None:
+            check_path(self.data_dir, "--data-dir")
         if self.seed is not None:
             check_seed(self.seed)
         if self.budget is not None:

@@ -22,6 +22,7 @@ from robustvit.models.timm import Classes, build, check_architecture, identity, 
 from robustvit.primitives.checkpoint import HEADER, About
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.spec.given import check_path, check_whole, why_not_regular
 from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
@@ -69,10 +70,16 @@ def checkpoint_model(
 
 
 def existing(file: Path) -> Path:
-    """The file itself. Raises WeightsUnavailable, with the nearest name in its folder, unless it exists; ModelError for a web page."""
+    """The file itself. Raises WeightsUnavailable, with the nearest name in its folder, unless it exists; ModelError for a web page.
+
+    ModelError also for a device or a pipe, which is no file, BadParameter for what no file is called.
+    """
+    check_path(file, "the path of a checkpoint")
     if file.is_file():
         refuse_pages(file)
         return file
+    if file.exists() and not file.is_dir():
+        raise ModelError(f"{file} {why_not_regular(file)}; a checkpoint is a file, such as mine.safetensors.")
     if file.is_dir():
         raise WeightsUnavailable(f"{file} is a folder; a checkpoint is one file, such as {file / 'model.safetensors'}.")
     beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -93,8 +100,8 @@ def read_about(file: Path) -> About:
     try:
         written = json.loads(text)
         return _checked(About(**{**written, "classes": tuple(written.get("classes", ()))}))
-    except (json.JSONDecodeError, TypeError, KeyError, BadParameter) as error:
-        raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error}") from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, BadParameter) as error:
+        raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error!r}") from error
 
 
 def load_tensors(built: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
@@ -118,6 +125,10 @@ def _checked(about: About) -> About:
         raise TypeError("arch and kwargs are text, num_classes is a whole number")
     if not all(isinstance(name, str) for name in about.classes):
         raise TypeError("classes are names")
+    if not all(isinstance(value, int | float) for value in (*(about.mean or ()), *(about.std or ()))):
+        raise TypeError("mean and std are numbers")
+    if about.num_classes is not None:
+        check_whole(about.num_classes, "num_classes", 1, 1_000_000)
     parse_kwargs(about.kwargs)
     about.own_view()
     return about

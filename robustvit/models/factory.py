@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge
 from torch import nn
 
@@ -17,6 +20,7 @@ from robustvit.models.source_code import SourceCode, source_code
 from robustvit.models.timm import parameters
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.shared_weights import arithmetic_of
 from robustvit.spec.model_address import write_model
 from robustvit.spec.registry import importable_here, model
 from robustvit.spec.spec import Spec
@@ -50,6 +54,7 @@ def factory_model(
         identity = built.card.identity.with_params(code=code.digest)
         built.card = replace(built.card, identity=identity, notes={**built.card.notes, **notes})
         return built.identify()  # the function may have changed what it loaded
+    _refuse_weights(built, target)
     inputs = _preprocessing(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
         target=target, mean=mean, std=std, img_size=img_size, crop_pct=crop_pct, interpolation=interpolation
@@ -69,11 +74,19 @@ def _called(target: str) -> tuple[nn.Module, SourceCode]:
             built = function()
         except RobustvitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelError(f"the factory '{target}' raised {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
         raise ModelError(f"the factory '{target}' must return an nn.Module or a Classifier; it returned a {type(built).__name__}.")
     return built, source_code(target.partition(":")[0])
+
+
+def _refuse_weights(built: nn.Module, target: str) -> None:
+    """Raises ModelError for weights that are no finite numbers, or of a type that no network computes with."""
+    arithmetic_of(built, target)
+    wrong = [name for name, one in built.named_parameters() if one.is_floating_point() and not bool(torch.isfinite(one).all())]
+    if wrong:
+        raise ModelError(f"the factory '{target}': {len(wrong)} weights hold values that are not finite (first {wrong[0]}).")
 
 
 def _notes(code: SourceCode) -> dict[str, str]:
@@ -83,13 +96,16 @@ def _notes(code: SourceCode) -> dict[str, str]:
 
 def _imported(target: str) -> Callable[[], Any]:
     name, _, function = target.partition(":")
+    top = name.partition(".")[0]
+    if top in sys.stdlib_module_names and not (Path(f"{top}.py").is_file() or Path(top).is_dir()):
+        raise ModelError(f"the factory '{target}': '{top}' is a module of Python itself, which makes no models. Name one of yours.")
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ModelError(
             f"the factory '{target}' cannot be imported: there is no module '{error.name}' on the path or in this folder."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"the factory '{target}' cannot be imported: its module raised {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
     if not callable(found):

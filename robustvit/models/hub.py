@@ -7,9 +7,10 @@ import urllib.request
 from typing import Any
 
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from timm.models import load_model_config_from_hf
 
-from robustvit.errors import ModelError, WeightsUnavailable
+from robustvit.errors import BadParameter, ModelError, WeightsUnavailable
 
 TIMM = "hf-hub:"  # how addresses of timm's models on the hub begin
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -40,7 +41,11 @@ def config_of(address: str) -> dict[str, Any]:
     """
     repository = address.removeprefix(TIMM)
     name, _, revision = repository.partition("@")
-    if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision or None), str):
+    try:
+        here = isinstance(try_to_load_from_cache(name, "config.json", revision=revision or None), str)
+    except HFValidationError as error:
+        raise BadParameter(f"'{address}' names no repository of the hub: {first_line(error)}") from error
+    if not here:
         require_hub(f"the files of '{address}'")
     try:
         config, _, _ = load_model_config_from_hf(repository)

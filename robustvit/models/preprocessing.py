@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import Gt
+from annotated_types import Ge, Le
 from torch import nn
 
 from robustvit.errors import BadParameter
@@ -16,7 +16,7 @@ from robustvit.primitives.shared_weights import owned
 from robustvit.spec.view import View
 
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Share = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0.001), Le(1)]  # SMALLEST_SHARE of a view
 
 
 class Preprocessing(NamedTuple):

@@ -6,6 +6,7 @@ import argparse
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ _NO_CHECKPOINT = {  # how a file begins that is none, in small letters
     b"<html": "a saved web page, probably of a download that asked for a login or a confirmation: download the file itself",
     b"<?xml": "an XML page, probably the error message of a download: download the file itself",
 }
+_DEEPEST = 20  # of mappings in mappings
+_LARGEST_PICKLE = 64 << 20  # bytes; it names the tensors, whose numbers lie beside it
 _log = logging.getLogger(__name__)
 
 
@@ -67,6 +70,9 @@ def read_tensors(file: Path, wish: Wish = ANY) -> NamedTensors:
     named = _unprefixed(tensors) if wish.prefix is None else _with_prefix(tensors, wish.prefix, file)
     plain = {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
     for key, value in plain.items():
+        if value.is_meta or value.is_complex() or value.layout != torch.strided:
+            kind = "no numbers (it is on the meta device)" if value.is_meta else f"values of {value.dtype}, {value.layout}"
+            raise ModelError(f"{file}: tensor '{key}' has {kind}; a model's weights are dense real numbers.")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ModelError(f"{file}: tensor '{key}' holds values that are not finite; the training that wrote it diverged.")
     return NamedTensors(plain, chosen)
@@ -96,7 +102,9 @@ def _at_key(found: Any, key: str, file: Path) -> Any:
 def _unnested(found: Any, ema: bool | None, file: Path) -> tuple[dict[str, Any], str]:
     """The state dict inside a training checkpoint, and what was chosen where it holds averaged weights and plain ones."""
     chosen, averaged_there = "", False
-    while isinstance(found, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(found, Mapping):
+            return {}, chosen
         averaged, plain = (next((key for key in keys if isinstance(found.get(key), Mapping)), None) for keys in (_AVERAGED, _NESTS))
         key = plain if averaged is None or ema is False else averaged
         averaged_there = averaged_there or averaged is not None
@@ -110,7 +118,7 @@ def _unnested(found: Any, ema: bool | None, file: Path) -> tuple[dict[str, Any],
                 raise BadParameter(f"{file} holds no averaged weights ({', '.join(_AVERAGED)}); leave ?ema=true out.")
             return {str(name): value for name, value in found.items()}, chosen
         found = found[key]
-    return {}, chosen
+    raise ModelError(f"{file}: its mappings lie in each other more than {_DEEPEST} deep.")
 
 
 def _several(inner: Mapping[str, Any]) -> str:
@@ -127,6 +135,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _read_pickled(file: Path) -> Any:
+    _refuse_bomb(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # timm and many others keep their command line beside the weights
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -137,8 +146,19 @@ def _read_pickled(file: Path) -> Any:
             f"{file}: cannot be read as weights only{holds}, and nothing from a file is executed here. Where you trust it, save its "
             f"weights alone: safetensors.torch.save_file(model.state_dict(), 'mine.safetensors')."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ModelError(f"{file}: not a whole checkpoint of torch.save: {error}") from error
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Raises ModelError for an archive that unfolds to far more than it holds; torch.save compresses nothing."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    largest = max((one.file_size for one in members if one.filename.endswith(".pkl")), default=0)
+    if largest > _LARGEST_PICKLE or sum(one.file_size for one in members) > 2 * file.stat().st_size + _LARGEST_PICKLE:
+        raise ModelError(f"{file}: unfolds to far more than it holds, as nothing does that torch.save writes.")
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str, file: Path) -> dict[str, Tensor]:

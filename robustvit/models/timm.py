@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import timm
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from timm.data.config import resolve_model_data_config
 from timm.models import get_arch_pretrained_cfgs, is_model
 from torch import nn
@@ -23,7 +23,7 @@ from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
-Classes = Annotated[int, Ge(1)]
+Classes = Annotated[int, Ge(1), Le(1_000_000)]
 
 CITATION = """@misc{rw2019timm,
   author={Wightman, Ross},
@@ -124,10 +124,15 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
         source["num_classes"] = num_classes
     try:
         built: nn.Module = create(arch, **given, **source)
-    except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AssertionError, AttributeError, ArithmeticError, IndexError) as error:
         if not given:
             raise
         raise BadParameter(f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if (not given and num_classes is None) or source.get("pretrained"):
+            raise
+        wish = f"kwargs={write_kwargs(given)}" + (f" and {num_classes:,} classes" if num_classes else "")
+        raise BadParameter(f"'{arch}' cannot be built here with {wish}: {hub.first_line(error)}") from error
     except KeyError as error:
         if not given:
             raise

@@ -6,11 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustvit.errors import PixelRange
+from robustvit.errors import BadParameter, PixelRange
 
 
 def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
+    shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", type(images).__name__)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise BadParameter(f"pixels takes images as an array (N, H, W, 3) of uint8; these are {shape} {dtype}.")
     tensor = torch.from_numpy(np.array(images, order="C")).to(device)
     return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
 
@@ -37,7 +40,6 @@ def check_pixels(images: Tensor, what: str) -> None:
     if not bool(torch.isfinite(low)) or not bool(torch.isfinite(high)):
         raise PixelRange(f"{what} must be pixels in [0, 1]; some of these are not finite numbers.")
     if not (float(low) >= 0.0 and float(high) <= 1.0):
-        raise PixelRange(
-            f"{what} must be pixels in [0, 1]; these span [{float(low):.4g}, {float(high):.4g}]. "
-            "Do not normalise them: the Classifier does that itself."
-        )
+        levels = low >= 0 and high <= 255
+        hint = "They look like levels 0 … 255: divide them by 255." if levels else "Do not normalise them: the Classifier does that itself."
+        raise PixelRange(f"{what} must be pixels in [0, 1]; these span [{float(low):.4g}, {float(high):.4g}]. {hint}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import ModelError
 
+_WHOLE = (torch.bool, torch.int16, torch.int32, torch.int64)  # weights of 8 bits are those of quantised layers
 _OURS = "_robustvit_evaluates"  # the attribute of modules that nobody trains: those made here, and those that loaders made
 
 
@@ -49,6 +50,10 @@ def arithmetic_of(model: nn.Module, label: str) -> torch.dtype:
             f"model '{label}': {len(empty)} of its parameters have no numbers, being on the meta device (first {empty[0]}). Load its "
             "weights first, by load_state_dict(…, assign=True)."
         )
+    odd = {name: one.dtype for name, one in model.named_parameters() if one.is_complex() or one.dtype in _WHOLE}
+    if odd:
+        name, dtype = next(iter(odd.items()))
+        raise ModelError(f"model '{label}': {len(odd)} of its weights are no real numbers (first {name}, {dtype}); give them as float32.")
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     half = dtypes & {torch.float16, torch.bfloat16}
     if half:

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull
+from robustvit.spec.given import why_not_small
 
 if sys.platform != "win32":
     import fcntl
 
 _CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of the others
+_LARGEST_JSON = 1 << 30  # bytes; a manifest of a hundred thousand cells has 80 million
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{32}")
 _STREAMS = ("/dev/", "/proc/")  # places whose files are never replaced, whatever they are
 
@@ -168,6 +170,8 @@ def json_bytes(value: dict[str, Any]) -> bytes:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object, without its checksum. Raises StoreDamaged where the file holds none, or not the one that was written."""
     hint = "Restore it from a copy, or delete it and run the suite again."
+    if why := why_not_small(path, _LARGEST_JSON):
+        raise StoreDamaged(f"{path} {why}. {hint}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -5,16 +5,20 @@ One file of a Store holds one manifest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from robustvit.errors import BadParameter, StoreDamaged
 from robustvit.records.disk import read_json
-from robustvit.spec.coercion import check_seed
+from robustvit.spec.coercion import LARGEST_SEED, check_seed
+from robustvit.spec.given import check_whole
 
 T = TypeVar("T")
+_CELL = re.compile(r"[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +173,9 @@ def read_manifest(path: Path) -> Manifest:
     try:
         found = Manifest.of_json(read_json(path))
         for cell in found.cells:
+            if not _CELL.fullmatch(cell.cell):
+                raise TypeError(f"the id of a cell is {cell.cell[:60]!r}")  # it is the name of a folder
+            check_whole(cell.asked, "asked", 0, LARGEST_SEED)
             check_seed(cell.seed, "its seed")  # earlier versions ran with larger ones, which no table can hold
     except (KeyError, TypeError, AttributeError, BadParameter) as error:
         raise StoreDamaged(
@@ -183,5 +190,19 @@ def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(kind: type[T], page: Mapping[str, Any]) -> T:
-    names = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: value for key, value in page.items() if key in names})
+    hints = get_type_hints(kind)
+    known = {key: value for key, value in page.items() if key in hints}
+    for key, value in known.items():
+        if not _fits(value, hints[key]):
+            raise TypeError(f"{key} is {str(value)[:60]!r}, a {type(value).__name__}")
+    return kind(**known)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value of JSON, or one made of it, has the type of a field."""
+    if isinstance(hint, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    kind = get_origin(hint) or hint
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or isinstance(value, kind)

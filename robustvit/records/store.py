@@ -43,6 +43,7 @@ from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
 from robustvit.records.records_file import RecordsFile, encode_rows, file_name, is_large
 from robustvit.records.verified_files import VerifiedFiles
 from robustvit.spec.cell import artifact_id
+from robustvit.spec.given import check_path
 from robustvit.spec.spec import digest
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Store:
     """
 
     def __init__(self, path: Path | str, *, create: bool = False) -> None:
-        self.path = Path(path)
+        self.path = check_path(path, "--store")
         open_marker(self.path, create=create)
         self.verified = VerifiedFiles(self.path)
         self._reported: set[str] = set()

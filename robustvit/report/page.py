@@ -30,6 +30,7 @@ from robustvit.report.ranking import ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
+from robustvit.spec.given import check_path
 from robustvit.version import __version__
 
 
@@ -41,7 +42,7 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     and StoreFull where the file cannot be written.
     """
     source = store if isinstance(store, Store) else Store(store)
-    target = Path(path)
+    target = check_path(path, "the report's file")
     page = render(build_leaderboard(source, suite=suite, models=models), source)
     if target.is_relative_to(source.path):
         below(source.path, *target.relative_to(source.path).parts)

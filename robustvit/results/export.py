@@ -19,7 +19,7 @@ from robustvit.records.manifest import ModelFacts
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.summary import summary, with_interval
-from robustvit.results.table_formats import check_choice, markdown, save_file
+from robustvit.results.table_formats import check_choice, csv_text, markdown, save_file
 from robustvit.spec.view import View
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
@@ -44,7 +44,7 @@ def export(board: Leaderboard, format: str, path: Path | str | None = None) -> s
 
 
 def _csv(board: Leaderboard) -> str:
-    return board.rows.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    return csv_text(board.rows, "%.10g")
 
 
 def _md(board: Leaderboard) -> str:
@@ -136,7 +136,7 @@ def _timm(board: Leaderboard) -> str:
     table = pd.DataFrame(rows, columns=names).drop_duplicates("cell").sort_values("top1", ascending=False, kind="stable")
     table["top1_err"], table["top5_err"] = 100 - table["top1"], 100 - table["top5"]
     order = ["model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation"]
-    return table[order].to_csv(index=False, float_format="%.3f", lineterminator="\n")
+    return csv_text(table[order], "%.3f")
 
 
 def _timm_view(view: View | None) -> tuple[int | None, str | None, str | None]:

@@ -19,6 +19,7 @@ from robustvit.results.averages import averages
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
 from robustvit.results.editions import edition_texts
 from robustvit.results.gradient_masking import verdicts
+from robustvit.results.table_formats import without_quotes
 from robustvit.spec.code_names import refusing_code
 from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import parse, revive
@@ -144,6 +145,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     """
     text = [name for name, kind in COLUMNS.items() if kind == "str"]
     found: pd.DataFrame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(text, "str"))
+    found = without_quotes(found)
     found["status"] = found["status"].replace("n/a", "undefined")
     return found.reindex(columns=list(COLUMNS)).fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 

@@ -11,7 +11,9 @@ import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
 from robustvit.records.disk import write_output
+from robustvit.spec.given import check_path
 
+_FORMULA, _QUOTED = re.compile(r"\A'*[=+\-@\t\r]"), re.compile(r"\A'(?='*[=+\-@\t\r])")
 FORMATS = ("table", "csv", "json", "md")
 
 
@@ -33,11 +35,27 @@ def format_table(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence:
     """
     check_format(format)
     if format == "csv":
-        return table.to_csv(index=False, float_format="%.12g", lineterminator="\n")
+        return csv_text(table, "%.12g")
     if format == "json":
         rows = json.loads(table.to_json(orient="records", double_precision=10))
         return json.dumps({"rows": rows, "told": sentence} if sentence else rows, indent=1, ensure_ascii=False) + "\n"
     return markdown(page) + (f"\n{sentence}\n" if sentence else "")
+
+
+def csv_text(table: pd.DataFrame, float_format: str) -> str:
+    """A table as CSV, in which no cell is a formula: text that a spreadsheet would compute (`=…`, `+…`, `-…`, `@…`) begins with `'`."""
+    return _edited(table, _FORMULA, r"'\g<0>").to_csv(index=False, float_format=float_format, lineterminator="\n")
+
+
+def without_quotes(table: pd.DataFrame) -> pd.DataFrame:
+    """A table that was read from such CSV, with its texts as they were."""
+    return _edited(table, _QUOTED, "")
+
+
+def _edited(table: pd.DataFrame, pattern: re.Pattern[str], other: str) -> pd.DataFrame:
+    """The table with a pattern replaced in its texts."""
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    return table.assign(**texts.map(lambda cell: pattern.sub(other, cell) if isinstance(cell, str) else cell))
 
 
 def markdown(page: pd.DataFrame) -> str:
@@ -52,6 +70,7 @@ def _escaped(text: object) -> str:
 
 def save_file(content: str | bytes, path: Path) -> Path:
     """Writes a file whole or not at all, text as UTF-8, or to a device or pipe; returns its path. Raises StoreFull where that cannot be."""
+    check_path(path, "the file to write")
     try:
         write_output(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:

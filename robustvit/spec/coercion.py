@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from robustvit.errors import BadParameter, nearest
+from robustvit.spec.given import check_whole
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
 
@@ -13,8 +15,7 @@ LARGEST_SEED = 2**63 - 1  # tables hold seeds as signed numbers of 64 bits
 
 def check_seed(seed: int, what: str = "--seed") -> None:
     """Raises BadParameter for a seed that tables cannot hold. what: where it was given."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise BadParameter(f"{what} is {seed}; a seed is a whole number from 0 to {LARGEST_SEED} (2^63 − 1).")
+    check_whole(seed, what, 0, LARGEST_SEED)
 
 
 def coerce(value: Value, hint: Hint, what: str) -> Value:
@@ -46,7 +47,7 @@ def _scalar(value: Value, hint: Hint, what: str) -> Value:
     if wanted is None:
         raise BadParameter(f"{what} is {show(value)!r}; it takes {hint.text}.")
     for sign, limit in hint.bounds:
-        number = float(wanted)  # type: ignore[arg-type]
+        number: Any = wanted
         if not {">": number > limit, ">=": number >= limit, "<": number < limit, "<=": number <= limit}[sign]:
             raise BadParameter(f"{what} is {show(wanted)}; it takes {hint.text}.")
     return wanted
@@ -63,29 +64,29 @@ def _choice(value: Value, hint: Hint, what: str) -> Value:
 def _number(value: Value) -> Value:
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return float(value)
-    if isinstance(value, float | Fraction):
-        return value if float(value) - float(value) == 0 else None
-    if isinstance(value, str):
-        try:
-            if "/" in value:
-                return Fraction(value) if "." not in value else Fraction(value.split("/")[0]) / Fraction(value.split("/")[1])
-            return _number(float(value))
-        except (ValueError, ZeroDivisionError):
-            return None
-    return None
+    try:
+        if isinstance(value, int):
+            return float(value)
+        if isinstance(value, float | Fraction):
+            return value if float(value) - float(value) == 0 else None
+        if isinstance(value, str) and "/" in value:
+            upper, lower = value.split("/")
+            return _number(Fraction(upper) / Fraction(lower))
+        return _number(float(value)) if isinstance(value, str) else None
+    except (ValueError, ZeroDivisionError, OverflowError):  # no number, or one beyond all floats
+        return None
 
 
 def _whole(value: Value) -> Value:
+    """A whole number of 64 bits, as tables and tensors hold it."""
     if isinstance(value, str):
         try:
-            return int(value)
+            return _whole(int(value))
         except ValueError:
             return None
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        return _whole(int(value))
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_SEED else None
 
 
 def _truth(value: Value) -> Value:

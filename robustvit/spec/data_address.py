@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from robustvit.errors import BadParameter, DataUnreadable
 from robustvit.spec import registry
+from robustvit.spec.given import check_path, query_pairs
 from robustvit.spec.spec import Spec, Value
 
 _ANYTHING = frozenset({"folder"})  # sets whose folders may have any name
@@ -21,6 +21,8 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
     `package.module:function`.
     Raises BadParameter for parameters that are not `key=value`, and for an empty place.
     """
+    if not isinstance(text, str):
+        raise BadParameter(f"data is named by an address; this is a {type(text).__name__}, {text!r}. Write digits or folder:PATH.")
     address, params = _parameters(text)
     head, slash, rest = address.partition("/")
     if slash and head in _WITH_REST:
@@ -72,7 +74,7 @@ def places_in(name: str, data_dir: Path | str) -> list[Path]:
 
     `folder` is not looked for by name: a class may have that name.
     """
-    itself = Path(data_dir).expanduser()
+    itself = check_path(data_dir, "--data-dir").expanduser()
     return [itself] if name in _ANYTHING else [*(itself / one for one in folder_names(name)), itself]
 
 
@@ -90,11 +92,7 @@ def _parameters(text: str) -> tuple[str, dict[str, Value]]:
     address, mark, query = text.rpartition("?")
     if not mark or "=" not in query:  # a `?` without parameters belongs to the path
         return text, {}
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
-    except ValueError as error:
-        raise BadParameter(f"data '{text}': the part after '?' is not key=value pairs joined by '&'.") from error
-    return address, dict(pairs)
+    return address, dict(query_pairs(query, f"data '{text}'"))
 
 
 def _refuse_empty(rest: str, text: str) -> None:
@@ -103,4 +101,4 @@ def _refuse_empty(rest: str, text: str) -> None:
 
 
 def _place(rest: str) -> Path:
-    return Path(rest).expanduser()
+    return check_path(rest, "the place in a data set's address").expanduser()

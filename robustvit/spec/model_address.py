@@ -59,6 +59,7 @@ _FORMS = (
 )
 _HUB_OF_TIMM = ("hf-hub:timm/", "timm/")  # as the hub writes the names of timm's own models
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt")
+_MOST, _MOST_OF = 65_536, {"depth": 1_000, "img_size": 16_384}  # of numbers in a constructor's arguments, which are built at once
 _CHANNELS = Hint("a number, or one for each channel separated by commas", base="float", sequence=True)
 
 Argument = bool | int | float | str | None
@@ -73,7 +74,11 @@ def parse_model(
     `parse_model("file:mine.pth?arch=vit_b16")`. Parameters are checked when the Spec is bound. Raises BadParameter for an address that
     has none of the forms above, or a flag that contradicts it.
     """
-    subject, _, query = text.strip().partition("?")
+    if not isinstance(text, str):
+        raise BadParameter(f"a model is named by an address; this is a {type(text).__name__}, {text!r}. Write {_FORMS}.")
+    subject, mark, query = text.strip().partition("?")
+    if mark and not query:
+        raise BadParameter(f"the address '{text}' has nothing after its '?'; write ?weights=random&num_classes=10.")
     spec = _subject(subject, text)
     spec = spec.with_params(**_query(query, text))
     if checkpoint is not None:
@@ -109,6 +114,9 @@ def parse_kwargs(text: str) -> dict[str, Argument]:
         if key in found:
             raise BadParameter(f"the model argument '{key}' occurs twice in '{text}'.")
         found[key] = _argument(value)
+        number = found[key]
+        if isinstance(number, int | float) and not abs(number) <= _MOST_OF.get(key, _MOST):
+            raise BadParameter(f"the model argument '{key}' is {value}; it takes numbers up to {_MOST_OF.get(key, _MOST):,}.")
     return found
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
-from urllib.parse import parse_qsl
 
 from robustvit.errors import BadParameter
+from robustvit.spec.given import query_pairs
 
 DIGEST_VERSION = 1
+MOST = 100_000  # combinations of axes, and cells of one model on one data set: what a store can hold and a person mean
+
+_LONGEST = 1000  # bits of a whole number that is spelt out
 
 Value: TypeAlias = "bool | int | float | str | Fraction | Spec | tuple[Value, ...] | None"
 
@@ -87,6 +91,7 @@ def parse(node: object, where: str = "") -> list[Spec]:
     if not isinstance(arguments, Mapping):
         raise BadParameter(f"{at_place(where)}the arguments of '{name}' must be a mapping like {{severity: 3}}; got {arguments!r}.")
     axes = [[(str(key), value) for value in _axis(argument, where)] for key, argument in arguments.items()]
+    refuse_product([len(axis) for axis in axes], f"{at_place(where)}the lists among the arguments of '{name}'")
     return [Spec(str(name), tuple(sorted(point, key=lambda pair: pair[0])), where=where) for point in itertools.product(*axes)]
 
 
@@ -97,10 +102,10 @@ def called(text: str, what: str) -> Spec:
     BadParameter.
     """
     name, mark, query = _queried(text).partition("?")
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
-    except ValueError as error:
-        raise BadParameter(f"{what} '{text}': write NAME(key=value, key=value), or NAME?key=value&key=value.") from error
+    form = "NAME(key=value, key=value), or NAME?key=value&key=value"
+    if mark and not query:
+        raise BadParameter(f"{what} '{text}' has nothing after its '?'; write {form}.")
+    pairs = query_pairs(query, f"{what} '{text}'", form).items()
     values: dict[str, Value] = {key: tuple(value.split(",")) if "," in value else value for key, value in pairs}
     return Spec(name, tuple(sorted(values.items())))
 
@@ -140,6 +145,13 @@ def _one(value: object, where: str) -> Value:
     if value is None or isinstance(value, bool | int | float | Fraction | Spec):
         return value
     raise BadParameter(f"{at_place(where)}cannot use {value!r} (a {type(value).__name__}) as an argument.")
+
+
+def refuse_product(lengths: Iterable[int], what: str) -> None:
+    """Raises BadParameter where axes of these lengths multiply to more than a suite can hold; called before they are multiplied."""
+    count = math.prod(lengths)
+    if count > MOST:
+        raise BadParameter(f"{what} multiply to {count:,} combinations; a suite takes at most {MOST:,}.")
 
 
 def at_place(where: str) -> str:
@@ -189,13 +201,15 @@ def show(value: Value) -> str:
         levels = value * 255
         return (
             f"{float(levels):g}/255"
-            if levels <= 64 and levels.denominator in (1, 2, 4, 5, 10)
+            if 0 <= levels <= 64 and levels.denominator in (1, 2, 4, 5, 10)
             else f"{value.numerator}/{value.denominator}"
         )
     if isinstance(value, tuple):
         return "[" + ", ".join(show(item) for item in value) + "]"
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, int) and value.bit_length() > _LONGEST:
+        return f"a number of about {value.bit_length() * 0.30103:,.0f} digits"
     return str(value)
 
 

@@ -16,8 +16,9 @@ from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import refusing_code
 from robustvit.spec.coercion import LARGEST_SEED
+from robustvit.spec.given import LONGEST_NAME, check_path
 from robustvit.spec.shipped_files import shipped_folder
-from robustvit.spec.spec import Spec, called, parse
+from robustvit.spec.spec import Spec, called, parse, refuse_product
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.view import Overrides, View
 
@@ -36,17 +37,17 @@ class _PartFile(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=LONGEST_NAME - 55)]
     title: str
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1, le=2**31)] = 1
     data: _Data | None = None
     scenarios: _Scenarios | None = None
     parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
     metrics: Annotated[list[Any], Field(min_length=1)]
     transforms: list[list[Any]] = []
-    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1, max_length=1000)] = [0]
     view: dict[str, Any] = {}
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=LARGEST_SEED)] | None = None
     storage: str | None = None
     fixed_data: bool = False
     paper: str = ""
@@ -70,9 +71,9 @@ def load_suite(name: str | Path, *, allow_code: bool = False) -> Suite:
     known = suite_files()
     if str(name) in known:
         return read_suite(known[str(name)], f"suites/{name}.yaml")
-    path = Path(name)
+    path = check_path(name, "--suite")
     if path.suffix in (".yaml", ".yml") or path.exists():
-        if not path.is_file():
+        if not path.exists():
             raise SuiteError(f"{path}: there is no such suite file.")
         return read_suite(path, str(name), allow_code=allow_code)
     raise SuiteError(
@@ -95,12 +96,17 @@ def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
         paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules, where=page.where,
     )  # fmt: skip
+    lengths = (sum(len(part.data) * len(part.scenarios) for part in suite.parts), len(suite.transforms), len(suite.seeds))
+    refuse_product(lengths, f"{page.where}: scenarios on data, pipelines of transforms and seeds")
     _refuse_repeats(suite)
     return suite
 
 
 def _checked(page: yaml_reader.Map) -> _File:
     model: type[BaseModel]
+    empty = next((key for key in ("data", "scenarios", "parts") if key in page and page[key] is None), None)
+    if empty:
+        raise SuiteError(f"{page.places[empty]}: '{empty}' is empty; give it a value, or leave the key out.")
     try:
         return _File.model_validate(dict(page))
     except ValidationError as error:
@@ -155,6 +161,7 @@ def _pipelines(nodes: Any) -> Iterable[tuple[Spec, ...]]:
     """Every pipeline of transforms, with a list in a parameter's place as an axis: one pipeline for each combination."""
     for pipeline in nodes:
         steps = [list(_bound("transform", [node], place)) for node, place in zip(pipeline, pipeline.places, strict=True)]
+        refuse_product(map(len, steps), f"{pipeline.where}: the lists among the arguments of a pipeline")
         yield from itertools.product(*steps)
 
 

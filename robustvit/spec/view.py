@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from robustvit.errors import BadParameter, DataUnreadable, nearest
+from robustvit.spec.given import check_whole
 
 Crop = Literal["center", "squash", "none"]
 CROPS = ("center", "squash", "none")
 LARGEST = 89_478_485  # pixels of an image on its way to the model: as many as Pillow considers safe to decode
+LONGEST_SIDE = math.isqrt(LARGEST)  # pixels of a side that a user gives
+SMALLEST_SHARE = 0.001  # of the resized image that a crop keeps
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
@@ -33,11 +36,19 @@ class View:
     shown: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATIONS:
-            hint = nearest(self.interpolation, INTERPOLATIONS)
+        if not isinstance(self.interpolation, str) or self.interpolation not in INTERPOLATIONS:
+            hint = nearest(str(self.interpolation), INTERPOLATIONS)
             raise BadParameter(f"interpolation '{self.interpolation}' is unknown.{hint} It takes {', '.join(INTERPOLATIONS)}.")
-        if min(self.size) < 1 or (self.resize is not None and self.resize < 1):
-            raise BadParameter(f"a view's sizes are positive pixels; got size {self.size}, resize {self.resize}.")
+        if self.crop not in CROPS:
+            raise BadParameter(f"crop is '{self.crop}'.{nearest(str(self.crop), CROPS)} It takes {', '.join(CROPS)}.")
+        if not isinstance(self.size, tuple) or len(self.size) != 2:
+            raise BadParameter(f"a view's size is (height, width); got {self.size!r}.")
+        for name, side in zip(("height", "width"), self.size, strict=True):
+            check_whole(side, f"a view's {name}", 1, LARGEST)
+        if math.prod(self.size) > LARGEST:
+            raise BadParameter(f"a view of {self.size[0]}x{self.size[1]} pixels is larger than {LARGEST:,}.")
+        if self.resize is not None:
+            check_whole(self.resize, "a view's resize", 1, LONGEST_SIDE)
 
     @classmethod
     def of_timm(cls, config: dict[str, Any]) -> View:
@@ -67,10 +78,10 @@ class View:
             raise BadParameter(f"crop is '{crop}'.{nearest(str(crop), CROPS)} It takes {', '.join(CROPS)}.")
         if crop == "squash" and crop_pct is None:
             return replace(self.with_overrides(img_size, None, interpolation), resize=None, crop=crop, share=None)
-        if crop_pct is not None and not 0 < crop_pct <= 1:
-            raise BadParameter(f"--crop-pct is {crop_pct:g}; it takes a share in (0, 1].")
-        if img_size is not None and img_size < 1:
-            raise BadParameter(f"--img-size is {img_size}; it takes a positive number of pixels.")
+        if crop_pct is not None and (not isinstance(crop_pct, int | float) or not SMALLEST_SHARE <= crop_pct <= 1):
+            raise BadParameter(f"--crop-pct is {crop_pct!r}; it takes a share from {SMALLEST_SHARE} to 1.")
+        if img_size is not None:
+            check_whole(img_size, "--img-size", 1, LONGEST_SIDE)
         size = self.size if img_size is None else (img_size, img_size)
         share = crop_pct if crop_pct is not None else self.share
         resize = self.resize
@@ -199,5 +210,10 @@ class Overrides:
         )
 
     def apply(self, view: View) -> View:
-        """The view with these values set. `corrupt_at` depends on the scenario and is applied by the suite, cell by cell."""
+        """The view with these values set. `corrupt_at` depends on the scenario and is applied by the suite, cell by cell.
+
+        Raises BadParameter for values that no view has.
+        """
+        if self.corrupt_at is not None:
+            check_whole(self.corrupt_at, "corrupt_at", 1, LONGEST_SIDE)
         return (self.whole or view).with_overrides(self.img_size, self.crop_pct, self.interpolation, self.crop)

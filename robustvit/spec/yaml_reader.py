@@ -5,6 +5,7 @@ Nothing in a document executes: only mappings, sequences and scalars are built, 
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,9 @@ from typing import Any, ClassVar
 import yaml
 
 from robustvit.errors import SuiteError
+from robustvit.spec.given import why_not_small
 
+_MOST_BYTES = 8 << 20  # a suite has thousands
 _MOST_NODES = 100_000  # a suite has hundreds; far more means aliases that multiply
 
 _SCALARS = (
@@ -21,6 +24,9 @@ _SCALARS = (
     ("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789")),
     ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), list("-+.0123456789")),
 )
+
+
+_FORMS = {tag: pattern for tag, pattern, _ in _SCALARS}
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,6 +53,8 @@ class Seq(list[Any]):
 
 def read_yaml(path: Path, shown: str = "") -> Map:
     """Reads the mapping in a YAML file. Raises SuiteError with the line of the first error."""
+    if why := why_not_small(path, _MOST_BYTES):
+        raise SuiteError(f"{shown or path} {why}; a suite is a file of YAML.")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -58,13 +66,13 @@ def parse_yaml(text: str, shown: str) -> Map:
     """Reads the mapping in a YAML text. shown: the file name in messages."""
     try:
         node = yaml.compose(text, Loader=_Loader)
+        value = _Builder(shown).build(node) if node is not None else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise SuiteError(f"{shown}{line}: not YAML: {getattr(error, 'problem', None) or error}.") from error
     except RecursionError as error:
         raise SuiteError(f"{shown}: nested too deeply to be a suite.") from error
-    value = _Builder(shown).build(node) if node is not None else None
     if not isinstance(value, Map):
         raise SuiteError(f"{shown}: expected a mapping with keys like name, data, scenarios, metrics.")
     return value
@@ -112,15 +120,26 @@ class _Builder:
 
     def scalar(self, node: yaml.Node) -> Any:
         kind = node.tag.rpartition(":")[2]
+        if node.tag in _FORMS and not _FORMS[node.tag].match(node.value):  # `!!int abc`
+            raise SuiteError(f"{self.place(node)}: '{node.value}' is no {kind}, which its tag says it is.")
         if kind == "null":
             return None
         if kind == "bool":
             return node.value.lower() == "true"
         if kind in ("int", "float"):
-            return int(node.value) if kind == "int" else float(node.value)
+            return self.number(node, kind)
         if kind != "str":
             raise SuiteError(f"{self.place(node)}: the tag {node.tag} is not allowed here.")
         return node.value
+
+    def number(self, node: yaml.Node, kind: str) -> int | float:
+        try:
+            number = int(node.value) if kind == "int" else float(node.value)
+        except ValueError as error:  # among others of more digits than Python reads
+            raise SuiteError(f"{self.place(node)}: '{node.value}' is no number that can be used.") from error
+        if not math.isfinite(number if kind == "float" else 0):
+            raise SuiteError(f"{self.place(node)}: '{node.value}' is beyond all numbers that can be used.")
+        return number
 
     def place(self, node: yaml.Node) -> str:
         return f"{self.shown}:{node.start_mark.line + 1}"

@@ -27,14 +27,17 @@ class Recipe:
     shift: float = 0.1
 
     def __post_init__(self) -> None:
-        _within("epochs", self.epochs, self.epochs >= 1, "a whole number from 1")
-        _within("batch_size", self.batch_size, self.batch_size >= 1, "a whole number from 1")
+        _within("epochs", self.epochs, 1 <= self.epochs <= _MOST, f"a whole number from 1 to {_MOST:,}")
+        _within("batch_size", self.batch_size, 1 <= self.batch_size <= _MOST, f"a whole number from 1 to {_MOST:,}")
         _within("lr", self.lr, 0 < self.lr < math.inf, "a finite number above 0")
         _within("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a finite number from 0")
         _within("warmup", self.warmup, 0 <= self.warmup < 1, "a share in [0, 1)")
         _within("rotation", self.rotation, 0 <= self.rotation <= 180, "degrees in [0, 180]")
         _within("scale", self.scale, 0 <= self.scale < 1, "a share in [0, 1)")
         _within("shift", self.shift, 0 <= self.shift < 1, "a share in [0, 1)")
+
+
+_MOST = 1_000_000  # epochs, and samples of a step
 
 
 def _within(name: str, value: float, good: bool, allowed: str) -> None:

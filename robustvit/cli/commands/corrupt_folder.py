@@ -32,6 +32,7 @@ from robustvit.records.sweeping import sweep_tree
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
+from robustvit.spec.given import check_path, check_whole, why_not_regular
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
@@ -79,6 +80,8 @@ def generate(
     last one's path). Raises UnknownName or BadParameter for a corruption or option that does not fit, DataMissing without images.
     """
     check_seed(seed)
+    check_whole(workers, "--workers", 0, 256)
+    source, target = check_path(source, "the source"), check_path(target, "the target")
     root, paths = _images(Path(source))
     job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
     _refuse_overlap(job, Path(source))
@@ -116,9 +119,9 @@ class _Job:
 
 def _images(source: Path) -> tuple[Path, list[str]]:
     """The folder, and the paths of the images below it."""
-    if not source.exists():
-        raise DataMissing(f"{source} does not exist; give an image, a folder of images, or a tree of class folders.")
-    if source.is_file():
+    if not source.is_dir():
+        if why := why_not_regular(source):
+            raise DataMissing(f"{source} {why}; give an image, a folder of images, or a tree of class folders.")
         return source.parent, [source.name]
     found = list_files(source)
     if not found.files:
@@ -208,8 +211,7 @@ def _make(job: _Job, path: str) -> Made:
         image = _opened(job, path)
     except DataUnreadable as error:
         return Made(0, kept, [str(error)])
-    batch = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),))
-    failed = []
+    batch, failed = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),)), []
     for variant in missing:
         try:
             made = _encoded(_corrupted(variant.spec, batch, job.seed), job.form)

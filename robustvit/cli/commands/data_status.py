@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ def describe(address: str, data_dir: Path | str | None = None) -> dict[str, Any]
     """
     spec, place = parse_data(address)
     entry = registry.lookup("data", spec.name)
+    _refuse_values(entry, spec)
     opened = [variant.as_dict() for variant in variants(address, data_dir)]
     about = _about(entry, place, data_dir)
     return {**about, "found": any(one["found"] for one in opened), "doc": entry.doc, "source": entry.source, "variants": opened}
@@ -87,6 +89,15 @@ def variants(address: str, data_dir: Path | str | None = None) -> Iterator[Varia
             yield Variant(shown, found, _described(found, _root(spec.name, place, data_dir)))
         elif not (isinstance(found, BadParameter) and len(choices) > 1):
             yield Variant(shown, None, str(found))
+
+
+def _refuse_values(entry: Entry, spec: Spec) -> None:
+    """Raises BadParameter for a parameter in an address that the data set does not have, or a value that it does not take."""
+    given = {param.name: spec.get(param.name) for param in entry.params if spec.get(param.name) is not None}
+    others = {key: value for key, value in spec.params if key not in given}
+    bind(
+        replace(entry, params=tuple(param for param in entry.params if param.name in given)), Spec(spec.name).with_params(**given, **others)
+    )
 
 
 def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:

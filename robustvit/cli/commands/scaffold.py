@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import os
 import re
+import sys
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from typing import NamedTuple
 from robustvit.errors import BadParameter, UnknownName, nearest
 from robustvit.records.disk import write_output
 from robustvit.spec import registry
+from robustvit.spec.given import check_path
 from robustvit.spec.plugin import KINDS
 
 SCAFFOLDS = (*KINDS, "suite")
@@ -25,6 +28,7 @@ _USE = {
     "suite": "Check it: robustvit check $name.yaml. Run it: robustvit run --suite $name.yaml",
 }
 _SCENARIO = "Name it in a suite's scenarios: - $address: {…}"
+_LONGEST = 100  # characters of a name, of which files and columns are made
 _ANNOUNCE = " Or announce its module in the entry-point group `robustvit`; then its name is `$name`."
 
 
@@ -45,8 +49,8 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
     """
     if kind not in SCAFFOLDS:
         raise UnknownName(f"no scaffold for '{kind}'.{nearest(kind, SCAFFOLDS)} There is one for {', '.join(SCAFFOLDS)}.")
-    _refuse_name(kind, name)
-    package = _package(folder)
+    package = _package(check_path(folder, "--folder"))
+    _refuse_name(kind, name, package)
     words = {
         "name": name,
         "imported": f"from {'.'.join(package)} import {name} as plugin" if package else f"import {name} as plugin",
@@ -67,9 +71,13 @@ def write(kind: str, name: str, folder: Path = Path()) -> Written:
     return Written(list(texts), _next_step(kind, list(texts), words))
 
 
-def _refuse_name(kind: str, name: str) -> None:
+def _refuse_name(kind: str, name: str, package: tuple[str, ...]) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise BadParameter(f"'{name}' cannot be used as a name; take lower-case letters, digits and underscores, a letter first.")
+    if len(name) > _LONGEST:
+        raise BadParameter(f"'{name[:20]}…' has {len(name)} characters; a name takes {_LONGEST}.")
+    if kind != "suite" and (name in sys.stdlib_module_names or (not package and importlib.util.find_spec(name) is not None)):
+        raise BadParameter(f"'{name}' is the name of an installed module, which one of them would hide; take another.")
     if kind != "suite" and name in registry.entries(kind):
         raise BadParameter(f"the name is taken: another {kind} is called '{name}'.")
 

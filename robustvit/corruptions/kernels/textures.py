@@ -52,7 +52,7 @@ def covering_photograph(index: int, height: int, width: int) -> Tensor:
 def frost_photograph(index: int) -> NDArray[np.uint8]:
     """Photograph `index` of FILES, uint8 (H, W, 3)."""
     with resources.files("robustvit.corruptions.kernels").joinpath("frost", FILES[index]).open("rb") as file:
-        return np.asarray(Image.open(file).convert("RGB"))
+        return np.asarray(Image.open(file, formats=("JPEG", "PNG")).convert("RGB"))
 
 
 def _lacking(photograph: NDArray[np.uint8], height: int, width: int) -> float:

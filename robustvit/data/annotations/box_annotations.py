@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from robustvit.data.annotations.names_with_wnids import without_wnid
 from robustvit.data.annotations.validation_labels import CSV, label_folders
+from robustvit.data.formats.decode import FORMATS
 from robustvit.data.formats.files import FileDataset
 from robustvit.data.formats.listing import read_text
 from robustvit.errors import DataMissing, DataUnreadable, few
@@ -125,7 +126,7 @@ def _fives(words: Sequence[str]) -> Iterator[tuple[str, Corners]]:
 
 def _size(images: FileDataset, index: int) -> tuple[int, int]:
     try:
-        with Image.open(images.read.root / images.read.paths[index]) as image:
+        with Image.open(images.read.root / images.read.paths[index], formats=FORMATS) as image:
             width, height = image.size
     except (OSError, UnidentifiedImageError) as error:
         raise _Wrong("that cannot be opened", str(error)) from error

@@ -11,6 +11,9 @@ from PIL import Image
 
 from robustvit.errors import DataUnreadable
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+"""The formats of Pillow that images are read in: those of the endings that count as images. Others, such as EPS, run other programs."""
+
 # What Pillow's decoders are known to raise for bytes that are not a whole, valid image.
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error,
@@ -30,7 +33,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     if not content:
         raise DataUnreadable(f"{name}: the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _refuse_unsafe(image, name)
             return np.asarray(image.convert("RGB"))
     except _BROKEN as error:

@@ -10,8 +10,11 @@ import numpy as np
 
 from robustvit.data.formats.fingerprint import content_fingerprint, fingerprint, refuse_repeats
 from robustvit.data.formats.left_out import LeftOut
+from robustvit.errors import DataUnreadable
 from robustvit.primitives.batch import Sample, Traits
 from robustvit.primitives.reading import Reading
+
+MOST_CLASSES = 1_000_000
 
 Read = TypeVar("Read", bound=Callable[[int], np.ndarray])
 
@@ -61,6 +64,13 @@ def image_dataset(
     former = "" if content == names else names
     own, left_out = traits or Traits(), ignored or LeftOut()
     return ImageDataset(name, read, tuple(ids), indices, tuple(classes), readings, content, source, own, left_out, former)
+
+
+def numbered_classes(count: int, what: str) -> list[str]:
+    """The names "0", "1", … of so many classes that have none. Raises DataUnreadable, beginning with `what`, for more than any data has."""
+    if count > MOST_CLASSES:
+        raise DataUnreadable(f"{what}: {count:,} classes are more than {MOST_CLASSES:,}; class indices begin at 0, without large gaps.")
+    return [str(i) for i in range(count)]
 
 
 def read_only_labels(labels: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from robustvit.data.formats.left_out import LeftOut, ending_of, is_hidden_image
 from robustvit.errors import DataMissing, DataUnreadable, few
 from robustvit.spec.data_address import default_places, folder_names
+from robustvit.spec.given import why_not_small
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
+_LARGEST_TEXT = 256 << 20  # bytes; tables of labels have a few million
 _LEFTOVERS = (".", "__MACOSX", "__pycache__")  # how folders begin that no class is named like
 
 
@@ -88,6 +90,8 @@ def need_folder(root: Path | None, name: str) -> Path:
 
 def read_text(path: Path) -> str:
     """The text of a file, without the byte order mark that it may begin with. Raises DataUnreadable where it is not readable as UTF-8."""
+    if why := why_not_small(path, _LARGEST_TEXT):
+        raise DataUnreadable(f"{path} {why}.")
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +113,7 @@ def first_folder(candidates: Iterable[Path]) -> Path | None:
 
 def subfolders(folder: Path) -> list[str]:
     """The names of the folders in a folder, sorted; hidden ones and leftovers of archives (`.…`, `__MACOSX`) are left out."""
-    return sorted(item.name for item in _scan(folder) if item.is_dir() and not item.name.startswith(_LEFTOVERS))
+    return sorted(item.name for item in _scan(folder) if _is_folder(item) and not item.name.startswith(_LEFTOVERS))
 
 
 def some_subfolders(folder: Path) -> str:
@@ -127,7 +131,7 @@ def _collect(folder: Path, prefix: str, found: list[ImageFile], below: bool, end
     hidden = linked = 0
     others, inner = Counter[str](), LeftOut()
     for item in _scan(folder):
-        is_folder = item.is_dir()
+        is_folder = _is_folder(item)
         if is_folder and not below:
             continue
         if item.name.startswith("."):
@@ -141,6 +145,13 @@ def _collect(folder: Path, prefix: str, found: list[ImageFile], below: bool, end
         else:
             others[ending_of(item.name)] += 1
     return inner + LeftOut(others, linked_folders=linked, hidden=hidden)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError as error:  # such as a link that leads back to itself
+        raise DataUnreadable(f"{item.path}: {error.strerror}. Restore or remove it.") from error
 
 
 def _size(item: os.DirEntry[str]) -> int:

@@ -16,6 +16,7 @@ from robustvit.data.formats.files import last_written
 from robustvit.data.formats.left_out import LeftOut, ending_of, is_hidden_image
 from robustvit.data.formats.listing import EXTENSIONS
 from robustvit.errors import DataUnreadable, few
+from robustvit.spec.given import why_not_regular
 from robustvit.spec.grouping import grouped
 
 _LABELS = (".cls", ".json")  # endings of the members that may hold a label
@@ -82,6 +83,8 @@ def list_tar(shard: Path, image: str | None = None) -> TarListing:
     and `cat.1.png` are two. image: what follows the keys of the images, where keys have several, such as `png` beside `seg.png`.
     Raises DataUnreadable for a file that is no such tar and, with names, for keys with several images or labels.
     """
+    if why := why_not_regular(shard):
+        raise DataUnreadable(f"{shard} {why}; it is no tar file.")
     try:
         with tarfile.open(shard, "r:") as tar:
             members = _members(tar)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from robustvit.errors import UsageError, nearest
 from robustvit.spec import registry
+from robustvit.spec.given import check_path, why_not_small
 from robustvit.spec.plugin import Entry
 from robustvit.spec.shipped_files import shipped_folder
 
@@ -53,6 +54,7 @@ class PublishedNumber:
 COLUMNS = {one.name: {"float": "float64", "int | None": "Int64"}.get(str(one.type), "str") for one in fields(PublishedNumber)}
 UNITS = ("%", "fraction", "nat", "")
 
+_LARGEST = 64 << 20  # bytes of a file
 _NEEDED = ("model", "base", "metric", "value", "source")
 _POSITIVE, _ANYTHING, _SIGNED = (0.0, math.inf), (-math.inf, math.inf), (-1.0, 1.0)
 _LIMITS = {  # as fractions, of robustvit's own metrics that are no share between none and all
@@ -78,6 +80,8 @@ def read_references(path: Path | str, name: str | None = None, *, bases: Iterabl
     """
     title = name or str(path)
     known = sorted({*registry.entries("data"), *bases})
+    if why := why_not_small(check_path(path, title), _LARGEST):
+        raise UsageError(f"{title} {why}; published numbers are a file of CSV.")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -189,7 +193,7 @@ def _number(row: Mapping[str, Any], name: str, where: str, low: float, high: flo
 
 def _whole(row: Mapping[str, str], name: str, where: str) -> int:
     text = row[name].strip()
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise UsageError(f"{where}: column '{name}' is '{row[name]}'; it takes a whole number from 1.")
     return int(text)
 

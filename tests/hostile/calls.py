@@ -1,0 +1,53 @@
+"""What a hostile call is, and what it must come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from robustvit.cli.exit_codes import CELLS_FAILED
+from robustvit.errors import RobustvitError, UsageError
+
+BIG = "9" * 5000  # more digits than Python turns into a number
+LONG = "n" * 300  # more characters than a file may be called
+_REFUSALS = (RobustvitError.exit_code, UsageError.exit_code, CELLS_FAILED)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call. words: of the command line; code: else, Python. accepted: why this is no mistake; "" where it must be refused.
+
+    said: what the answer must name.
+    """
+
+    name: str
+    words: tuple[str, ...] = ()
+    code: str = ""
+    accepted: str = ""
+    said: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the zygote takes."""
+        what = {"words": list(self.words)} if self.words else {"code": self.code}
+        return {**what, "env": self.env}
+
+
+def fault(call: Call, answer: dict[str, Any]) -> str:
+    """What is wrong with the answer to a call: "hang", "traceback", "accepted", "refused", "silent", "long"; "" where nothing is."""
+    text = answer["out"] + answer["err"]
+    if answer["hung"]:
+        return "hang"
+    if "Traceback" in text or answer["code"] < 0 or answer["code"] not in (0, *_REFUSALS):
+        return "traceback"
+    if call.accepted:
+        told = call.said in " ".join(answer["err"].split())
+        return "refused" if answer["code"] != 0 else "" if told else "accepted"
+    if answer["code"] == 0:
+        return "accepted"
+    said = [line for line in answer["err"].splitlines() if line.strip()]
+    if not said:
+        return "silent"
+    if max(map(len, said)) > 3000:
+        return "long"
+    return "" if call.said in " ".join(answer["err"].split()) else "silent"
