@@ -162,6 +162,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file of a store, so that it is made anew; returns its new name. Raises StoreFull where that is not allowed."""
+    target = path.with_suffix(".damaged")
+    with on_disk(path):
+        os.replace(path, target)
+    return target
+
+
 def json_bytes(value: dict[str, Any]) -> bytes:
     """The content of a JSON file."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()

@@ -33,7 +33,7 @@ import pyarrow as pa
 import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError
-from robustvit.records.disk import below, content_digest, json_bytes, on_disk, read_json, remove, write_bytes, write_json
+from robustvit.records.disk import below, content_digest, json_bytes, read_json, remove, set_aside, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
 from robustvit.records.leases import leased
 from robustvit.records.manifest import Manifest, read_manifest
@@ -150,7 +150,7 @@ class Store:
 
     def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
         """Renames the `damaged` files of a cell so that they are computed anew; returns their new names."""
-        return [_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
+        return [set_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
 
     def _whole(self, file: RecordsFile, images: bool) -> bool:
         try:
@@ -208,7 +208,7 @@ class Store:
             content = path.read_bytes()
             if content_digest(content) == path.stem.partition("-")[2]:
                 return safetensors.numpy.load(content)
-            _aside(below(self.path, "learned", path.name))
+            set_aside(below(self.path, "learned", path.name))
         return None
 
     def artifact_of(self, cell: str) -> dict[str, np.ndarray]:
@@ -279,14 +279,6 @@ class Store:
         """Whether this process may compute a shard now; False while another one does. A lease ends with its process, however it ends."""
         with leased(below(self.path, "leases", f"{cell}-{shard:06d}.lock")) as mine:
             yield mine
-
-
-def _aside(path: Path) -> Path:
-    """Renames a damaged file; returns its new name."""
-    target = path.with_suffix(".damaged")
-    with on_disk(path):
-        os.replace(path, target)
-    return target
 
 
 def load_records(store: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Records:

@@ -5,7 +5,6 @@ Files are written whole or not at all, and existing ones are not written again: 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,19 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from robustvit.cli.commands.image_files import ENDINGS, Format, encoded_image, file_format
 from robustvit.data.formats.decode import decode
 from robustvit.data.formats.listing import EXTENSIONS, as_text, list_files
-from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few, nearest
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError, few
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.pixels import pixels, to_uint8
+from robustvit.primitives.pixels import pixels
 from robustvit.primitives.scenario import scenario, stream
 from robustvit.records.disk import replace_file
 from robustvit.records.sweeping import sweep_tree
@@ -38,15 +38,9 @@ from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite_file import load_suite
 from robustvit.spec.view import View
 
-Format = Literal["png", "jpeg", "jpeg85"]
 Progress = Callable[[int, int, str], None]
 IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the released files
 SEVERITIES = (1, 2, 3, 4, 5)
-_ENDINGS = {"png": ".png", "jpeg": ".JPEG", "jpeg85": ".JPEG"}
-_SAVED: dict[str, dict[str, Any]] = {
-    "png": {"format": "PNG"}, "jpeg": {"format": "JPEG", "quality": 95},
-    "jpeg85": {"format": "JPEG", "quality": 85, "optimize": True},
-}  # fmt: skip
 _NOTE = "generated.json"
 
 
@@ -83,7 +77,7 @@ def generate(
     check_whole(workers, "--workers", 0, 256)
     source, target = check_path(source, "the source"), check_path(target, "the target")
     root, paths = _images(Path(source))
-    job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, _form(form), seed)
+    job = _Job(root, Path(target), tuple(_variants(corruptions, severities)), view, file_format(form), seed)
     _refuse_overlap(job, Path(source))
     _refuse_twins(paths)
     sweep_tree(job.target, (variant.folder for variant in job.variants))
@@ -114,7 +108,7 @@ class _Job:
 
     def file(self, variant: _Variant, path: str) -> Path:
         """The file that the image at `path` is written to."""
-        return (self.target / variant.folder / path).with_suffix(_ENDINGS[self.form])
+        return (self.target / variant.folder / path).with_suffix(ENDINGS[self.form])
 
 
 def _images(source: Path) -> tuple[Path, list[str]]:
@@ -153,12 +147,6 @@ def _variant(entry: Entry, spec: Spec, severity: int | None) -> _Variant:
     params = ",".join(f"{key}={value}" for key, value in spec.params)
     folder = "/".join(part for part in (entry.name, params, "" if severity is None else str(severity)) if part)
     return _Variant(folder, bind(entry, spec if severity is None else spec.with_params(**{entry.severity: severity})))
-
-
-def _form(form: str) -> Format:
-    if form not in _ENDINGS:
-        raise BadParameter(f"the format '{form}' is unknown.{nearest(form, _ENDINGS)} It takes {', '.join(_ENDINGS)}.")
-    return cast(Format, form)
 
 
 def _refuse_overlap(job: _Job, source: Path) -> None:
@@ -214,7 +202,7 @@ def _make(job: _Job, path: str) -> Made:
     batch, failed = Batch(pixels(image[None]), torch.zeros(1, dtype=torch.int64), (as_text(path),)), []
     for variant in missing:
         try:
-            made = _encoded(_corrupted(variant.spec, batch, job.seed), job.form)
+            made = encoded_image(_corrupted(variant.spec, batch, job.seed), job.form)
         except RobustvitError as error:  # an image that this corruption cannot process, such as a single pixel
             failed.append(f"{as_text(path)}: {variant.folder}: {error}")
         else:
@@ -236,12 +224,6 @@ def _corrupted(spec: Spec, batch: Batch, seed: int) -> Tensor:
     images = corrupt(None, batch, Draws(seed, stream(spec), batch.ids)).images  # type: ignore[arg-type]
     assert images is not None
     return images
-
-
-def _encoded(images: Tensor, form: Format) -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(to_uint8(images)[0]).save(content, **_SAVED[form])
-    return content.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:
