@@ -54,8 +54,11 @@ Outcome = Done | Busy | Failed
 
 
 def tasks_of(part: PlannedCells, cell: Cell, store: Store) -> list[Task]:
-    """The tasks of a cell that the Store lacks, in order."""
-    return [task for shard, wanted in shards(part.samples.asked) for task in _of_shard(part, cell, shard, wanted, store)]
+    """The tasks of a cell that the Store lacks, in order; one without rows where only its damaged artifact has to be fitted anew."""
+    tasks = [task for shard, wanted in shards(part.samples.asked) for task in _of_shard(part, cell, shard, wanted, store)]
+    if not tasks and cell.artifact_id is not None and store.lacks_artifact(cell.artifact_id):
+        return [Task(part.label, part.samples.data.fingerprint, cell, 0, 0, 0)]
+    return tasks
 
 
 def _of_shard(part: PlannedCells, cell: Cell, shard: int, wanted: int, store: Store) -> Iterator[Task]:

@@ -211,6 +211,10 @@ class Store:
             set_aside(below(self.path, "learned", path.name))
         return None
 
+    def lacks_artifact(self, name: str) -> bool:
+        """Whether the artifact of that name was damaged, so that it has to be fitted anew though all rows may be there."""
+        return self.artifact(name) is None and any((self.path / "learned").glob(f"{name}-*.damaged"))
+
     def artifact_of(self, cell: str) -> dict[str, np.ndarray]:
         """What the scenario of a cell fitted on other samples, arrays by name. Raises StoreError where that is not here."""
         found = self.artifact(artifact_id(self.describe(cell)))

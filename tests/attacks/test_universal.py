@@ -70,6 +70,10 @@ def test_a_damaged_artifact_is_fitted_again_with_the_same_bytes(store: Path) -> 
     kept.write_bytes(content[:-4] + b"\0\1\2\3")
     rv.run(store / "mine.yaml", ["demo"], store=store / "store", settings=rv.Settings(limit=120))
     assert kept.read_bytes() == content
+    kept.write_bytes(content[:-4] + b"\0\1\2\3")
+    again = rv.run(store / "mine.yaml", ["demo"], store=store / "store", settings=rv.Settings(limit=120))
+    assert again.computed == 0  # all rows are there, and what they were made with is made anew
+    assert kept.read_bytes() == content
 
 
 def test_a_failed_fit_fails_the_cell_with_its_reason(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
