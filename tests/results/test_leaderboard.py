@@ -245,7 +245,7 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Columns) ->
     table = summary(leaderboard(make_store(cells, asked=10, metrics=["top1", "corruption_error", "mce_alexnet"])))
     assert list(table["model"]) == ["m", "r (random weights)"]
     assert table["clean top-1"][0].startswith("90.0 [")
-    assert list(table["fog error"]) == ["40.0", "partial"]
+    assert list(table["fog error"]) == ["40.0 [10.0, 70.0]", "partial"]
     assert list(table["mce_alexnet"]) == ["undefined", "undefined"]
     assert list(table["status"]) == ["complete", "1 of 2 cells partial"]
 
@@ -295,7 +295,7 @@ def test_the_summary_counts_the_samples_of_cells_and_not_of_metrics(make_store: 
 def test_the_summary_shows_a_minimum_norm_attack_by_its_curve(make_store: Make, answered: Columns) -> None:
     found = {**answered(right(8, 3)), "attacked": np.ones(8, dtype=bool), **dict.fromkeys(("linf", "l2", "l1", "l0"), np.arange(8.0))}
     table = summary(leaderboard(make_store({("m", "ddn", ""): found}, metrics=["top1", {"robust_accuracy_at": {"eps": 1.0}}])))
-    assert table["ddn robust_accuracy_at(eps=1)"].tolist() == ["75.0"]
+    assert table["ddn robust_accuracy_at(eps=1)"].tolist() == ["75.0 [40.9, 92.9]"]
     assert "ddn top-1" not in table
 
 
