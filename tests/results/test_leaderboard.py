@@ -245,7 +245,7 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Columns) ->
     table = summary(leaderboard(make_store(cells, asked=10, metrics=["top1", "corruption_error", "mce_alexnet"])))
     assert list(table["model"]) == ["m", "r (random weights)"]
     assert table["clean top-1"][0].startswith("90.0 [")
-    assert list(table["fog error"]) == ["40.0", "partial"]
+    assert list(table["fog error"]) == ["40.0 [10.0, 70.0]", "partial"]
     assert list(table["mce_alexnet"]) == ["undefined", "undefined"]
     assert list(table["status"]) == ["complete", "1 of 2 cells partial"]
 
