@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from robustvit.errors import StoreDamaged, StoreError, few, nearest
+from robustvit.errors import BadParameter, StoreDamaged, StoreError, few, nearest
 from robustvit.records.cells import StoredCell, open_store, rows_of, setting, stored_cells
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
@@ -118,6 +118,9 @@ def _edition(store: Store, cell: StoredCell) -> Edition:
 
 def _sides(store: Store, a: str, b: str, suite: str | None) -> list[dict[tuple[Any, ...], StoredCell]]:
     """The cells of both sides by their setting; of their transforms only where neither side is named with its own."""
+    for name in (a, b):
+        if not isinstance(name, str):
+            raise BadParameter(f"a model is named by its label in the store; this is a {type(name).__name__}, {name!r}.")
     names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
     found = stored_cells(store, suite, [model for model, *_ in names])
     if not any(arrow for _, arrow, _ in names):
