@@ -25,6 +25,8 @@ def load_kept(address: str) -> KeptImages:
     Of a chain of attacks, those of all its links up to that cell. `load_kept(…).images(ids)` gives (n, 3, H, W) float32 as they were left,
     and the clean ones, uint8. Raises StoreError or BadParameter where there is no such cell or it kept none.
     """
+    if not isinstance(address, str):
+        raise BadParameter(f"kept images are named by text, STORE#CELL; this is a {type(address).__name__}.")
     path, mark, name = address.rpartition("#")
     store = Store(Path(path if mark else address))
     known = {question.cell: question for question in kept_questions(store)}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from robustvit.errors import UsageError
+from robustvit.errors import BadParameter, UsageError, nearest
 from robustvit.evaluation import environment, plan
 from robustvit.evaluation.checks.former_cells import take_over
 from robustvit.evaluation.checks.probe import probe_models
@@ -97,6 +97,10 @@ def run(
     ModelError or StoreError before anything is computed, StoreError when the disk is full.
     """
     started = time.perf_counter()
+    for name in options:
+        if name not in Settings.__dataclass_fields__:
+            known = list(Settings.__dataclass_fields__)
+            raise BadParameter(f"run has no setting '{name}'.{nearest(name, known)} It takes {', '.join(known)}.")
     chosen = replace(settings or Settings(), **options)
     bound = suite if isinstance(suite, Suite) else named_suite(suite)
     deadline = Deadline(chosen.budget)

@@ -52,7 +52,7 @@ class Classifier(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        if not mean or len(mean) != len(std) or min(std) <= 0:
+        if not mean or len(mean) != len(std) or min(std) <= 0 or not np.isfinite([*mean, *std]).all():
             raise BadParameter(f"mean and std take a number for each channel, equally many, with std > 0; got mean {mean}, std {std}.")
         exact = arithmetic_of(model, card.label)
         self.model = evaluated(model, card.label)
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
 
     def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
         """Sets rows per tile and arithmetic precision; returns itself."""
-        if tile is not None and not 1 <= tile <= _LARGEST_TILE:
+        if tile is not None and (not isinstance(tile, int) or not 1 <= tile <= _LARGEST_TILE):
             raise BadParameter(f"--batch-size is {tile}; it takes 1 to {_LARGEST_TILE} rows.")
         if precision is not None and precision not in PRECISIONS:
             raise BadParameter(f"precision '{precision}' is unknown; it takes {', '.join(PRECISIONS)}.")
@@ -172,6 +172,8 @@ class Classifier(nn.Module):
         return torch.cat([self._tile(part)[: len(part)] for part in torch.split(images, self.tile)])
 
     def _check(self, images: Tensor) -> None:
+        if not isinstance(images, Tensor):
+            raise BadParameter(f"a Classifier takes a tensor (N, C, H, W); this is a {type(images).__name__}.")
         if images.dim() != 4 or images.shape[1] != self.channels or tuple(images.shape[2:]) != self.size:
             wanted = f"(N, {self.channels}, {self.size[0]}, {self.size[1]})"
             raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
