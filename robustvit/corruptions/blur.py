@@ -27,7 +27,7 @@ _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)) 
 _SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
-@corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(version=2, severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def defocus_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Defocus blur: every point becomes a disk of radius 3 … 10 pixels with a soft rim."""
     return _defocus_blur(images, severity)

@@ -42,7 +42,7 @@ _BOX = ((1, 1, 1), (1, 1, 1), (1, 1, 1))
 _RELIEF = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 
 
-@corruption(severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(version=2, severity="severity", family="weather", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def snow(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Snow: motion-blurred flakes over a whitened image; the layer is added twice, the second time rotated by 180°.
 
