@@ -13,6 +13,8 @@ from robustvit.spec.registry import metric
 from robustvit.statistics.correctness import correct_share
 from robustvit.statistics.metric_context import MetricContext
 
+_IMAGENET_CLASSES = 1000
+
 
 @metric(source="Croce and Hein 2020 (AutoAttack); Dong et al. 2020", unit="%", higher_is_better=True, needs=("label", "pred", "attacked"))
 def robust_accuracy(records: pd.DataFrame) -> np.ndarray:
@@ -112,3 +114,24 @@ def patch_fooling_rate(records: pd.DataFrame) -> np.ndarray:
     if np.isnan(share).all():
         raise NotApplicable("no sample was attacked in every place; use adversarial_patch with position: every")
     return share
+
+
+@metric(
+    source="Pintor et al. 2023, ImageNet-Patch: A Dataset for Benchmarking Machine Learning Robustness against Adversarial Patches",
+    url="https://arxiv.org/abs/2203.04412",
+    unit="%",
+    higher_is_better=False,
+    needs=("pred", "value_target"),
+)
+def target_success_rate(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
+    """Share of samples classified as the target class that the patch on them was made for.
+
+    For the corruption imagenet_patch, whose targets are classes of ImageNet-1k; undefined for data of other classes. Denominator: all
+    samples of the cell, n, also those misclassified when clean and those whose label is the target: the `clean` predictions say how many
+    are classified so without a patch. Wilson interval. No reference table.
+    """
+    if context.classes != _IMAGENET_CLASSES:
+        raise NotApplicable(
+            f"the targets are among the {_IMAGENET_CLASSES:,} classes of ImageNet-1k; the data has {context.classes or 'others'}"
+        )
+    return np.asarray(records["pred"] == records["value_target"], dtype=np.float64)

@@ -35,9 +35,10 @@ _INSIDE = 0.25 / 255  # how far inside [0, 1] a gradient is taken where it is no
 
 @dataclass
 class Crafted:
-    """What an attack returns: images (N, 3, H, W) in [0, 1], and columns of the Records, one value for each sample.
+    """What an attack returns, or a corruption with columns of its own.
 
-    fooled: (N,) bool, whether the attack saw the model misclassify the returned image; None where it does not say.
+    images: (N, 3, H, W) in [0, 1]. columns: of the Records, one value for each sample. fooled: (N,) bool, whether the attack saw the model
+    misclassify the returned image; None where it does not say.
     """
 
     images: Tensor

@@ -5,10 +5,13 @@ A place is the (row, column) of a patch's upper left pixel. The patches of one i
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.primitives.batch import Data
 from robustvit.primitives.draws import Draws
 
 CITATION = """@inproceedings{gu2022vision,
@@ -17,6 +20,25 @@ CITATION = """@inproceedings{gu2022vision,
   booktitle={European Conference on Computer Vision},
   year={2022}
 }"""
+
+
+@runtime_checkable
+class PatchReader(Protocol):
+    """The reader of a data set whose images are patches to be put on others.
+
+    pixels: (P, 3, H, W) float32 in [0, 1], each patch in the middle of an image; side: of a patch, in pixels.
+    """
+
+    pixels: Tensor
+    side: int
+
+
+def patch_reader(data: Data, who: str) -> PatchReader:
+    """The reader of a data set of patches. Raises BadParameter, whose message begins with `who`, for any other data set."""
+    read = getattr(data, "read", None)
+    if not isinstance(read, PatchReader):
+        raise BadParameter(f"{who}: data '{data.name}' holds images, not patches to be put on them; name imagenet-patch.")
+    return read
 
 
 def patch_places(height: int, width: int, size: int, offset: int | None) -> Tensor:

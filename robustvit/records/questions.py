@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.errors import StoreError, nearest
+from robustvit.errors import StoreDamaged, StoreError, nearest
 from robustvit.records.manifest import Manifest
 from robustvit.records.records import Question
+
+_COMMAND = re.compile(rb'"command":\s*("(?:[^"\\]|\\.)*")')
 
 
 def requested_questions(manifests: Iterable[Manifest], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
     """Every requested cell, with the latest label of its model and the most samples ever requested.
 
     manifests: oldest first. suite, models: only these, None for all. path: of the store, for messages. Two sets of weights under one label
-    are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested.
+    are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model that no run requested,
+    StoreDamaged where there are files of manifests and none holds one.
     """
+    readable = list(manifests)
+    if not readable:
+        _refuse_damaged(path)
     found: dict[tuple[str, ...], Question] = {}
-    for manifest in manifests:
+    for manifest in readable:
         for cell in manifest.cells:
             key = (manifest.suite.name, cell.cell, cell.scenario, cell.params)
             question = Question.of(cell, manifest)
@@ -27,6 +35,32 @@ def requested_questions(manifests: Iterable[Manifest], suite: str | None, models
                 question = replace(question, asked=earlier.asked, command=earlier.command)
             found[key] = question
     return _chosen(_with_distinct_labels(list(found.values())), suite, models, path)
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raises StoreDamaged where a store, none of whose manifests can be read, has files of manifests; says how to make them again."""
+    files = sorted((path / "runs").glob("*.json"))
+    if not files:
+        return
+    usual = f"robustvit run --suite SUITE --model MODEL --store {path}"
+    commands = dict.fromkeys(filter(None, map(_command_in, files)))
+    cells = sum(1 for _ in (path / "cells").glob("*/cell.json"))
+    raise StoreDamaged(
+        f"all manifests of the store {path} are damaged ({len(files)}): {', '.join(file.name for file in files)} in {path / 'runs'}. They "
+        "say which suite, models and data its cells belong to, how many samples were requested and which metrics; without them there is "
+        f"no table. The rows are kept apart and stay (cells: {cells}). Restore a manifest from a copy, or run the same again, which writes "
+        "it anew and computes only what is not here:\n" + "\n".join(f"  {command}" for command in commands or [usual])
+    )
+
+
+def _command_in(file: Path) -> str:
+    """The command line that a damaged manifest names, as far as it can be read; "" where it cannot."""
+    try:
+        found = _COMMAND.search(file.read_bytes())
+        command = str(json.loads(found[1])) if found else ""
+    except (OSError, ValueError):
+        return ""
+    return command if command.startswith("robustvit ") and command.isprintable() else ""
 
 
 def _with_distinct_labels(questions: Sequence[Question]) -> list[Question]:

@@ -179,9 +179,9 @@ def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampl
 def _context(reader: RowReader, cell: StoredCell) -> MetricContext:
     question = cell.question
     if question.kind == "attack":
-        return MetricContext(question.severity, cell.data.columns)
+        return MetricContext(question.severity, cell.data.columns, cell.data.classes)
     if question.kind != "certificate":
-        return MetricContext(reading_columns=cell.data.columns)
+        return MetricContext(reading_columns=cell.data.columns, classes=cell.data.classes)
     description = reader.description(question.cell)
     scenario = revive(description["scenario"])
     try:

@@ -65,4 +65,9 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
         raise BadParameter(
             f"{at_place(where)}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
         )
+    if entry.kind == "corruption" and entry.tells:
+        raise BadParameter(
+            f"{at_place(where)}corruption '{inner.name}' has columns of its own ({', '.join(entry.tells)}), which another scenario would "
+            "lose; it cannot be nested. Name it by itself."
+        )
     return bind(entry, inner)

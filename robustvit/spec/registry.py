@@ -46,11 +46,10 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     side in pixels below which half of an image lies outside: boards mark such rows); for metrics also `over`, `of` (the metric that one
     over several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads), `beside` (a metric that it stands
     beside wherever a cell has their columns), `marks` (for one over several cells, the name of a function of the same arguments that says
-    why its value is marked, or ""); for attacks `chain`, `fit` and `tells` (columns `value_…` of the Records that it fills besides its
-    counts); for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one
-    sample, or the name of a function that counts them (see
-    robustvit.primitives.passes). A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown
-    kind or field.
+    why its value is marked, or ""); for attacks `chain` and `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records
+    that it fills, an attack besides its counts); for attacks, certificates and analyses `passes`, the parameters whose product is the
+    number of passes through the model for one sample, or the name of a function that counts them (see robustvit.primitives.passes).
+    A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
@@ -83,7 +82,7 @@ def dataset(**about: Any) -> Callable[[F], F]:
 
 
 def corruption(**about: Any) -> Callable[[F], F]:
-    """`(images, draws, *, …) -> images`, all (N, 3, H, W) in [0, 1]."""
+    """`(images, draws, *, …) -> images`, all (N, 3, H, W) in [0, 1]; with `tells`, a Crafted of images and these columns."""
     return register("corruption", **about)
 
 

@@ -27,7 +27,8 @@ from robustvit.spec.registry import entries
 from robustvit.spec.schema import Param
 from robustvit.spec.spec import Spec, parse
 
-ALL = entries("corruption")
+OWN_FILES = {name for name, entry in entries("corruption").items() if any(param.hint.plugin == "data" for param in entry.params)}
+ALL = {name: entry for name, entry in entries("corruption").items() if name not in OWN_FILES}  # those are tested by themselves, with files
 SCALED = {name: entry for name, entry in ALL.items() if entry.severity}
 GRADED = {
     name: entry for name, entry in SCALED.items() if any(param.name == entry.severity and param.hint.choices for param in entry.params)

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "clip-benchmark",
     "imagenet-hard",
     "tfds",
+    "imagenet-patch",
 }  # without layouts of class folders; tested by themselves
 
 Planted = Callable[[str], tuple[Layout, Path]]

@@ -10,6 +10,7 @@ from robustvit.metrics.attack import (
     robust_accuracy,
     robust_accuracy_at,
     robust_accuracy_same_draw,
+    target_success_rate,
 )
 from robustvit.statistics.metric_context import MetricContext
 
@@ -66,3 +67,15 @@ def test_the_fooling_rate_of_patches_is_a_mean_over_images_and_places() -> None:
     assert np.nanmean(patch_fooling_rate(rows)) == 0.5
     with pytest.raises(NotApplicable, match="position: every"):
         patch_fooling_rate(rows.iloc[3:])
+
+
+def test_target_success_divides_by_all_samples_and_compares_with_each_samples_own_target() -> None:
+    rows = pd.DataFrame({"label": [1, 5, 2, 804], "pred": [804, 5, 804, 804], "value_target": [804.0, 804.0, 513.0, 804.0]})
+    assert target_success_rate(rows, MetricContext(classes=1000)).tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("classes", [0, 10, 21_841])
+def test_target_success_is_undefined_where_classes_are_not_those_of_the_targets(classes: int) -> None:
+    rows = pd.DataFrame({"pred": [804], "value_target": [804.0]})
+    with pytest.raises(NotApplicable, match=r"the 1,000 classes of ImageNet-1k"):
+        target_success_rate(rows, MetricContext(classes=classes))

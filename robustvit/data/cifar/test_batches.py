@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from robustvit.data.formats.plain_pickle import load_plain
 from robustvit.errors import DataMissing, DataUnreadable
 
 SIDE = 32  # pixels
 _PIXELS = 3 * SIDE * SIDE
-# The classes and functions in a pickle of numpy arrays, under their names before and since numpy 2.
-_PLAIN = {
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-}  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -56,19 +51,9 @@ def read_test_batch(data: str, root: Path, batches: Batches) -> Batch:
     )
 
 
-class _Plain(pickle.Unpickler):
-    """Reads a pickle of numbers, text and numpy arrays; everything else in it is refused before it is looked up."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What a name of the pickle stands for. Raises UnpicklingError for all but arrays and their parts."""
-        if (module, name) not in _PLAIN:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no batch of images needs")
-        return super().find_class(module, name)
-
-
 def _from_pickle(path: Path, batches: Batches) -> Batch:
     try:
-        content = _Plain(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        content = load_plain(path.read_bytes(), "a batch of images", encoding="bytes")
         flat, labels = content[b"data"], np.asarray(content[batches.key])
         return _checked(path, np.asarray(flat), labels)
     except (OSError, pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:

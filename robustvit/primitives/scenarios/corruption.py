@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from robustvit.errors import RobustvitError
+from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -20,15 +22,15 @@ from robustvit.spec.spec import Spec
 
 
 class CorruptionScenario:
-    """`(images, draws, *, …) -> images` of a corruption, checked for shape and range."""
+    """`(images, draws, *, …) -> images`, or Crafted, of a corruption, checked for shape and range."""
 
     uses_reading: ClassVar[bool] = False
     in_float32: ClassVar[bool] = False
     makes_adversarial_images: ClassVar[bool] = False
     predicts: ClassVar[bool] = True
 
-    def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor], arguments: dict[str, Any]) -> None:
-        self.spec, self.function = spec, function
+    def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Tensor | Crafted], arguments: dict[str, Any]) -> None:
+        self.entry, self.spec, self.function = entry, spec, function
         nested = {key: value for key, value in spec.params if isinstance(value, Spec) and value.kind == "corruption"}
         self.arguments = arguments | {key: _with_own_draws(arguments[key], value) for key, value in nested.items()}
 
@@ -47,11 +49,20 @@ class CorruptionScenario:
         return None
 
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
-        """The corrupted images. Raises RobustvitError or PixelRange where the function returns something else."""
+        """The corrupted images, and the columns that `tells` names.
+
+        Raises RobustvitError or PixelRange where the function returns something else.
+        """
         with torch.no_grad():
-            images = self.function(batch.images, draws, **self.arguments)
-        check_images(images, batch, self.spec)
-        return Outcome(images)
+            returned = self.function(batch.images, draws, **self.arguments)
+        made = returned if isinstance(returned, Crafted) else Crafted(returned)
+        check_images(made.images, batch, self.spec)
+        if set(made.columns) != set(self.entry.tells):
+            raise RobustvitError(
+                f"corruption '{self.spec.name}' returns the columns {', '.join(made.columns) or 'none'}; it declares "
+                f"{', '.join(self.entry.tells) or 'none'} (tells)."
+            )
+        return Outcome(made.images, made.columns)
 
 
 def _with_own_draws(function: Callable[..., Tensor], spec: Spec) -> Callable[[Tensor, Draws], Tensor]:

@@ -50,7 +50,7 @@ def test_a_pickle_that_asks_for_code_is_refused_before_it_runs(tmp_path):
             return (print, ("ran",))
 
     python_batch(tmp_path / "cifar-10-batches-py/test_batch", data=Wicked(), labels=LABELS)
-    with pytest.raises(DataUnreadable, match=r"asks for .*print, which no batch of images needs"):
+    with pytest.raises(DataUnreadable, match=r"asks for .*print, which a batch of images does not need"):
         cifar10(tmp_path)
 
 
