@@ -12,8 +12,8 @@ from robustvit.errors import BadParameter, PixelRange
 def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [0, 1]."""
     shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", type(images).__name__)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise BadParameter(f"pixels takes images as an array (N, H, W, 3) of uint8; these are {shape} {dtype}.")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        raise BadParameter(f"pixels takes images as an array (N, H, W, C) of uint8; these are {shape} {dtype}.")
     tensor = torch.from_numpy(np.array(images, order="C")).to(device)
     return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
 
