@@ -48,7 +48,7 @@ def perturb(
     draws, default 0 … N − 1: the same id gets the same numbers in any batch. An attack leaves images alone that the model already
     misclassifies. Raises UnknownName, BadParameter, PixelRange or BudgetExceeded.
     """
-    _refuse_types(images, labels, name)
+    _refuse_types(images, labels, name, model.channels if isinstance(model, Classifier) else 3)
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
     specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})
     if len(specs) != 1:
@@ -85,14 +85,14 @@ def perturb(
     return outcome.images
 
 
-def _refuse_types(images: object, labels: object, name: object) -> None:
+def _refuse_types(images: object, labels: object, name: object, channels: int) -> None:
     """Raises BadParameter for what is no batch of images, no class indices, or no name."""
     if not isinstance(name, str):
         raise BadParameter(f"perturb takes the name of a corruption or an attack; this is a {type(name).__name__}.")
     if not isinstance(images, Tensor):
         raise BadParameter(f"images are a tensor (N, 3, H, W) in [0, 1]; these are a {type(images).__name__}. {_PIXELS}")
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-        raise BadParameter(f"images are (N, 3, H, W); these are {tuple(images.shape)}. One image is images[None].")
+    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
+        raise BadParameter(f"images are (N, {channels}, H, W); these are {tuple(images.shape)}. One image is images[None].")
     if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
         raise BadParameter(f"images are dense floating-point pixels in [0, 1]; these are {images.dtype} on {images.device}. {_PIXELS}")
     if labels is None:

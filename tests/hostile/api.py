@@ -259,7 +259,6 @@ OTHERS = {
     "pixels float": "rv.pixels(np.zeros((1, 4, 4, 3)))",
     "pixels tensor": "rv.pixels(x)",
     "pixels one image": "rv.pixels(np.zeros((4, 4, 3), np.uint8))",
-    "pixels channels first": "rv.pixels(np.zeros((1, 3, 4, 4), np.uint8))",
     "pixels list": "rv.pixels([1])",
     "pixels int64": "rv.pixels(np.full((1, 4, 4, 3), 300))",
     "attack decorator": "rv.attack(absurd=1)(lambda: 0)",
