@@ -120,13 +120,13 @@ def _contents(editions: Iterable[Edition]) -> str:
 
 
 def _versions(node: Any) -> Iterator[tuple[str, str]]:
-    """The names and versions of the plug-ins in a canonical Spec, and the fingerprints of models and data that it nests."""
+    """The plug-ins in a canonical Spec by name: the version, of a nested model the fingerprint, of nested data both, `1/99c30b`."""
     if not isinstance(node, Mapping) or "params" not in node:
         return
-    if node.get("kind") and node["kind"] != "model":
-        yield node["name"], str(node["version"])
-    if "fingerprint" in node["params"]:
-        yield node["name"], str(node["params"]["fingerprint"])[:6]
+    version = [str(node["version"])] if node.get("kind") and node["kind"] != "model" else []
+    content = [str(node["params"]["fingerprint"])[:6]] if "fingerprint" in node["params"] else []
+    if version or content:
+        yield node["name"], "/".join(version + content)
     for value in node["params"].values():
         yield from _versions(value)
 

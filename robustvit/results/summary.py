@@ -73,11 +73,10 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row |= {f"{one.scenario} {one.metric}": _cell_text(one) for _, one in curves.iterrows()}
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", *_ATTACKED, "fooling_rate", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # a metric of one cell alone needs no other name than its own
-    certified = of_cells[~alone & of_cells["metric"].map(of_votes).astype(bool)]
-    named = zip(_variant_names(certified), certified.iterrows(), strict=True)
+    several = of_cells[~alone & of_cells["metric"].map(lambda metric: of_votes(metric) or of_measurements(metric)).astype(bool)]
+    named = zip(_variant_names(several), several.iterrows(), strict=True)
     row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in named}
-    measured = of_cells[alone | of_cells["metric"].map(of_measurements).astype(bool)]
-    row |= {str(one["metric"]): _cell_text(one) for _, one in measured.iterrows()}
+    row |= {str(one["metric"]): _cell_text(one) for _, one in of_cells[alone].iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
     verdict = verdict_word(worst_verdict(part["gradients"]))

@@ -18,6 +18,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card
 from robustvit.primitives.scenario import scenario
+from robustvit.results.summary import summary
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import scenario_entry
 from robustvit.spec.spec import Spec, parse
@@ -169,6 +170,10 @@ def test_a_suite_reports_accuracy_under_each_patch_and_the_share_predicted_as_it
     assert rates["value"].min() == 0
     assert 0 < rates["value"].max() < 100
     assert (board[board["metric"] == "top1"]["n"] == 40).all()
+    (shown,) = summary(board).to_dict("records")
+    for params, value in rates["value"].items():
+        assert shown[f"imagenet_patch {str(params).split(', ')[1]} target_success_rate"].startswith(f"{value:.1f} ")
+    assert "differs" not in shown  # one version of the patches, with one content
 
 
 def test_the_success_rate_is_undefined_on_data_of_other_classes(files: Path) -> None:
