@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robustvit.corruptions import waves
+from robustvit.corruptions.imagenet_cbar import waves
 from robustvit.primitives.pixels import to_uint8
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robustvit.corruptions import sparkle
+from robustvit.corruptions.imagenet_cbar import sparkle
 from robustvit.primitives.pixels import to_uint8
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.imagenet_cbar.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import filters
 from robustvit.corruptions.kernels.coordinates import longer_side, per_image, pixel_positions
 from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, truncated

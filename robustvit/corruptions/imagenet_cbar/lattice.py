@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustvit.corruptions.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
+from robustvit.corruptions.imagenet_cbar.imagenet_cbar_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels.coordinates import longer_side, per_image, pixel_positions
 from robustvit.corruptions.kernels.eight_bit import in_chunks, levels, truncated
 from robustvit.primitives.batch import Severity

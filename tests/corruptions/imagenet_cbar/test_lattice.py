@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustvit.corruptions import lattice
+from robustvit.corruptions.imagenet_cbar import lattice
 from robustvit.primitives.pixels import to_uint8
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustvit.corruptions import caustic, lattice, sparkle, spectra, waves
+from robustvit.corruptions.imagenet_cbar import caustic, lattice, sparkle, spectra, waves
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.spec.registry import entries
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from robustvit.corruptions import caustic
+from robustvit.corruptions.imagenet_cbar import caustic
 
 
 @pytest.mark.parametrize("slope", [0.1, 0.5, 2.0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustvit.corruptions import spectra
+from robustvit.corruptions.imagenet_cbar import spectra
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The ten corruptions of ImageNet-C̄, with what their modules share."""
