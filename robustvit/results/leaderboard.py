@@ -147,8 +147,8 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     found: pd.DataFrame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(text, "str"))
     found = without_quotes(found)
     found["status"] = found["status"].replace("n/a", "undefined")
-    found = found.assign(**dict.fromkeys((name for name in text if name not in found), ""))
-    return found.reindex(columns=list(COLUMNS)).fillna(dict.fromkeys(text, "")).astype(COLUMNS)
+    found = found.reindex(columns=list(COLUMNS)).astype(dict.fromkeys(text, object))
+    return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 
 
 def _suite_metrics(store: Store) -> dict[str, MetricList]:
