@@ -64,7 +64,8 @@ def fill_padded(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> N
     if compiled.serve(planes, out):
         compiled.loops(_LOOPS).fill_padded(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
     else:
-        out[:, : len(rows), : len(columns)] = planes[:, rows][:, :, columns]
+        for plane, given in zip(out, planes, strict=True):  # a plane stays in a CPU's cache
+            plane[: len(rows), : len(columns)] = given.index_select(1, columns).index_select(0, rows)
 
 
 @functools.lru_cache(maxsize=64)
