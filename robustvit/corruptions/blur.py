@@ -71,12 +71,15 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     rows = filters.reflect_index(at[: height + 2 * radius], height, twice=False)
     columns = filters.reflect_index(at[: width + 2 * radius], width, twice=False)
     spectrum, sides = _spectrum(severity, height, width, images.device), _transform_sides(height, width, radius)
-    padded = torch.zeros(images.shape[1], *sides, dtype=torch.float64, device=images.device)
-    out = torch.empty_like(images)
-    for row, image in zip(out, images, strict=True):  # one transform per image, so that its bits depend on that image alone
-        filters.fill_padded(levels(image), rows, columns, padded)
-        across = torch.fft.ifft(torch.fft.rfft2(padded).mul_(spectrum), dim=-2)[:, 2 * radius : 2 * radius + height]
-        row.copy_(truncated(torch.fft.irfft(across, n=sides[1])[..., 2 * radius : 2 * radius + width]))
+    padded = torch.zeros(1, *sides, dtype=torch.float64, device=images.device)
+    product, down = torch.empty_like(spectrum[None]), torch.empty_like(spectrum[None])
+    blurred = torch.empty(1, height, sides[1], dtype=torch.float64, device=images.device)
+    out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+    for row, plane in zip(out.flatten(0, 1).split(1), images.flatten(0, 1).split(1), strict=True):  # its bits depend on that plane alone
+        filters.fill_padded(levels(plane), rows, columns, padded)
+        torch.fft.ifft(torch.fft.rfft2(padded, out=product).mul_(spectrum), dim=-2, out=down)
+        torch.fft.irfft(down[:, 2 * radius : 2 * radius + height], n=sides[1], out=blurred)
+        row.copy_(truncated(blurred[..., 2 * radius : 2 * radius + width]))
     return out
 
 

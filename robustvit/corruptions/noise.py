@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import poisson
-from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, in_strips, levels, truncated, truncated_pixels
 from robustvit.primitives.batch import Severity
 from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
@@ -24,7 +24,7 @@ _SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
 def gaussian_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Gaussian noise, independent for every channel of every pixel."""
     noise = draws.at("noise").normal(*images.shape[1:])
-    return in_chunks(lambda part, given: _gaussian_noise(part, given, severity), images, noise)
+    return in_strips(lambda part, given: _gaussian_noise(part, given, severity), images, noise)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -41,15 +41,16 @@ def shot_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def impulse_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Salt-and-pepper noise: a fraction of the channel values becomes 1 or 0, each with probability one half."""
-    hit, salt = (draws.at(purpose).uniform(*images.shape[1:]) for purpose in ("hit", "salt"))
-    return in_chunks(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
+    hit = draws.at("hit").uniform(*images.shape[1:])
+    salt = draws.at("salt").uniform_where(hit <= _AMOUNT[severity - 1])
+    return in_strips(lambda part, *given: _impulse_noise(part, *given, severity=severity), images, hit, salt)
 
 
 @corruption(severity="severity", family="noise", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def speckle_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Speckle noise: Gaussian noise proportional to the channel value. One of the four extra corruptions."""
     noise = draws.at("noise").normal(*images.shape[1:])
-    return in_chunks(lambda part, given: _speckle_noise(part, given, severity), images, noise)
+    return in_strips(lambda part, given: _speckle_noise(part, given, severity), images, noise)
 
 
 def _gaussian_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
@@ -64,8 +65,8 @@ def _shot_noise(counts: Tensor, severity: Severity) -> Tensor:
 
 def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Severity) -> Tensor:
     """hit, salt: uniform in [0, 1), shaped like the images; values with hit ≤ amount are replaced, by 1 where salt ≤ 1/2."""
-    peak = (salt <= 0.5).double().mul_(255.0)
-    return truncated(torch.where(hit <= _AMOUNT[severity - 1], peak, levels(images)))
+    replaced, white = hit.clone().le_(_AMOUNT[severity - 1]), salt.clone().le_(0.5)  # 0 and 1 in float: faster than bool and torch.where
+    return torch.lerp(truncated_pixels(images), white.to(images.dtype), replaced.to(images.dtype))
 
 
 def _speckle_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:

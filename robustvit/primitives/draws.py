@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from robustvit.primitives import compiled
 
@@ -61,7 +62,21 @@ class Draws:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(N, *shape) float32, uniform in [low, high); multiples of 2**-24 of the span."""
-        return self._units(math.prod(shape)).mul_(high - low).add_(low).reshape(len(self.ids), *shape)
+        unit = self._units(math.prod(shape))
+        found = unit if (low, high) == (0.0, 1.0) else unit.mul_(high - low).add_(low)
+        return found.reshape(len(self.ids), *shape)
+
+    def uniform_where(self, chosen: Tensor) -> Tensor:
+        """`uniform` shaped like `chosen` (N, …) bool, where that is true; other values may be 0. A CPU makes no words for these alone."""
+        if self.device.type != "cpu" or self._compiled():
+            return self.uniform(*chosen.shape[1:])
+        count = math.prod(chosen.shape[1:])
+        out = torch.zeros(len(self.ids), -(-count // 4), 4)
+        for key, row, wanted in zip(self._keys().numpy(), out, chosen.flatten(1), strict=True):
+            blocks = functional.pad(wanted, (0, -count % 4)).view(torch.int32).nonzero()[:, 0]  # four flags, of a byte each, at once
+            for part in blocks.split(_BLOCK):
+                row[part] = _as_units(torch.from_numpy(_philox_by_numpy(key[None], part.numpy())[0].view(np.int32)))
+        return out.flatten(1)[:, :count].reshape(chosen.shape)
 
     def normal(self, *shape: int) -> Tensor:
         """(N, *shape) float32, standard normal, by Box and Muller from pairs of words; |z| < 5.8."""
@@ -79,7 +94,7 @@ class Draws:
             found = self._blocks(count, torch.int64)
             compiled.loops(_LOOPS).integers(self._keys().numpy(), span, low, found.numpy())
             return found.flatten(1)[:, :count].reshape(len(self.ids), *shape)
-        found = self._made(count, torch.int64, lambda words: (words if span == 1 << 32 else (words * span) >> 32) + low)
+        found = self._made(count, torch.int64, lambda words: _scaled(words.long() & _MASK, span).add_(low))
         return found.reshape(len(self.ids), *shape)
 
     def permutation(self, n: int) -> Tensor:
@@ -93,10 +108,10 @@ class Draws:
             found = self._blocks(count, torch.float32)
             compiled.loops(_LOOPS).units(self._keys().numpy(), found.numpy())
             return found.flatten(1)[:, :count]
-        return self._made(count, torch.float32, lambda words: (words >> 8).float().mul_(2.0**-24))
+        return self._made(count, torch.float32, _as_units)
 
     def _made(self, count: int, dtype: torch.dtype, of: Callable[[Tensor], Tensor]) -> Tensor:
-        """`of` applied to words, (N, count); on a CPU one part at a time."""
+        """`of` applied to words, 32 bits in int64 or, on a CPU and one part at a time, in int32; (N, count)."""
         keys, out = self._keys(), self._blocks(count, dtype)
         if self.device.type != "cpu":
             words = torch.empty_like(out, dtype=torch.int64)
@@ -104,10 +119,8 @@ class Draws:
             return of(words).flatten(1)[:, :count]
         step = max(1, _BLOCK // max(1, len(self.ids)))
         for start in range(0, out.shape[1], step):
-            counters = np.arange(start, min(start + step, out.shape[1]))
-            words = torch.empty(len(self.ids), len(counters), 4, dtype=torch.int64)
-            _philox_by_numpy(keys.numpy(), counters, words.numpy())
-            out[:, start : start + step] = of(words)
+            words = _philox_by_numpy(keys.numpy(), np.arange(start, min(start + step, out.shape[1])))
+            out[:, start : start + step] = of(torch.from_numpy(words.view(np.int32)))
         return out.flatten(1)[:, :count]
 
     def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
@@ -125,6 +138,16 @@ class Draws:
         raw = [hashlib.blake2b(f"{self.seed}\0{self.stream}\0{name}".encode(), digest_size=8).digest() for name in self.ids]
         pairs = [(int.from_bytes(key[:4], "little"), int.from_bytes(key[4:], "little")) for key in raw]
         return torch.tensor(pairs, dtype=torch.int64, device=self.device).view(-1, 2)
+
+
+def _scaled(words: Tensor, span: int) -> Tensor:
+    """Words, int64, as whole numbers below `span`; the product of the largest span would not fit."""
+    return words if span == 1 << 32 else words.mul_(span) >> 32
+
+
+def _as_units(words: Tensor) -> Tensor:
+    """The leading 24 bits of words, which are overwritten, as a fraction in [0, 1)."""
+    return words.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
 
 
 def _normals(pairs: Tensor) -> Tensor:
@@ -151,21 +174,28 @@ def _philox(keys: Tensor, counters: Tensor, out: Tensor) -> None:
     torch.stack((c0, c1, c2, c3), dim=2, out=out)
 
 
-def _philox_by_numpy(keys: NDArray[np.int64], counters: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-    """The same words on a CPU, where numpy's unsigned numbers and reused memory take less than half the time."""
-    c0, c1, c2, c3, p0, p1 = np.zeros((6, len(keys), len(counters)), np.uint64)
-    np.bitwise_and(counters, _MASK, out=c0, casting="unsafe")
-    np.right_shift(counters, 32, out=c1, casting="unsafe")
-    low, half, k0, k1 = np.uint64(_MASK), np.uint64(32), keys[:, 0:1], keys[:, 1:2]
-    for turn in range(_ROUNDS):
-        np.multiply(c0, np.uint64(_M0), out=p0)
-        np.multiply(c2, np.uint64(_M1), out=p1)
-        np.right_shift(p1, half, out=c0)
-        np.right_shift(p0, half, out=c2)
-        for word, other, key in ((c0, c1, (k0 + turn * _W0) & _MASK), (c2, c3, (k1 + turn * _W1) & _MASK)):
-            np.bitwise_xor(word, other, out=word)
-            np.bitwise_xor(word, key.astype(np.uint64), out=word)
-        np.bitwise_and(p1, low, out=c1)
-        np.bitwise_and(p0, low, out=c3)
-    for place, words in enumerate((c0, c1, c2, c3)):
-        out[..., place] = words
+def _philox_by_numpy(keys: NDArray[np.int64], counters: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """The same words on a CPU, (N, C, 4), where numpy's unsigned numbers and reused memory take less than half the time.
+
+    The two words that are multiplied, and the two others, are processed together; while the other words of the counters are zero, so is
+    half of the products, and the first of them are equal under all keys.
+    """
+    low, half = np.uint64(_MASK), np.uint64(32)
+    factors, steps = np.array([[[_M0]], [[_M1]]], np.uint64), np.array([[[_W0]], [[_W1]]], np.uint64)
+    subkeys = [(keys.T[:, :, None].astype(np.uint64) + np.uint64(turn) * steps) & low for turn in range(_ROUNDS)]
+    out = np.empty((len(keys), len(counters), 4), np.uint32)
+    word, other, product = np.empty((3, 2, len(keys), len(counters)), np.uint64)
+    first = (counters.astype(np.uint64) & low) * factors[0, 0, 0]
+    np.bitwise_xor(first >> half, subkeys[0][1], out=word[1])
+    np.bitwise_xor((counters >> 32).astype(np.uint64), subkeys[0][0], out=word[0])
+    other[0], other[1] = 0, first & low
+    for turn in range(1, _ROUNDS):
+        np.multiply(word, factors, out=product)
+        np.right_shift(product[::-1], half, out=word)
+        np.bitwise_xor(word, other, out=word)
+        np.bitwise_xor(word, subkeys[turn], out=word)
+        if turn < _ROUNDS - 1:
+            np.bitwise_and(product[::-1], low, out=other)
+    for place, words in enumerate((word[0], product[1], word[1], product[0])):
+        out[..., place] = words  # their lower halves
+    return out

@@ -1,5 +1,7 @@
 """Randomness keyed by (seed, stream, sample id)."""
 
+import contextlib
+
 import pytest
 import torch
 
@@ -18,10 +20,23 @@ def test_philox_gives_its_known_answer() -> None:
 @pytest.mark.parametrize("start", [0, 5, (1 << 32) - 2])
 def test_torch_and_numpy_make_the_same_words(start) -> None:
     keys, counters = Draws(3, "s", IDS)._keys(), torch.arange(start, start + 9)
-    found, expected = torch.empty(5, 9, 4, dtype=torch.int64), torch.empty(5, 9, 4, dtype=torch.int64)
+    expected = torch.empty(5, 9, 4, dtype=torch.int64)
     _philox(keys, counters, expected)
-    _philox_by_numpy(keys.numpy(), counters.numpy(), found.numpy())
-    assert torch.equal(found, expected)
+    assert _philox_by_numpy(keys.numpy(), counters.numpy()).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("numba", [True, False], ids=["numba", "numpy"])
+@pytest.mark.parametrize("shape", [(7,), (3, 41, 64), (70_001,)], ids=str)
+def test_numbers_drawn_where_they_are_wanted_are_those_of_all(shape: tuple[int, ...], numba: bool) -> None:
+    draws, chosen = Draws(3, "s", IDS), Draws(4, "t", IDS).uniform(*shape) < 0.1
+    everything = draws.uniform(*shape)
+    with contextlib.nullcontext() if numba else compiled.without():
+        assert torch.equal(draws.uniform_where(chosen)[chosen], everything[chosen])
+
+
+def test_words_that_are_not_wanted_are_not_made() -> None:
+    with compiled.without():
+        assert not Draws(3, "s", IDS).uniform_where(torch.zeros(5, 8, dtype=torch.bool)).any()
 
 
 def test_a_prefix_does_not_depend_on_the_length_requested() -> None:

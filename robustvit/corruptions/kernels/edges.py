@@ -5,7 +5,10 @@ Images are (N, H, W) and hold whole levels 0 … 255.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
@@ -20,6 +23,8 @@ CHAMFER_STEPS = (  # down, right, length
     (0, 1, _STRAIGHT), (1, 0, _STRAIGHT), (1, 1, _DIAGONAL), (1, -1, _DIAGONAL),
     (1, 2, _KNIGHT), (1, -2, _KNIGHT), (2, 1, _KNIGHT), (2, -1, _KNIGHT),
 )  # fmt: skip
+_TURN = (*CHAMFER_STEPS[:2] * 3, *CHAMFER_STEPS[2:])  # straight steps are the shortest, and the most that a distance takes
+_MARGIN = 24
 
 
 def canny(levels: Tensor) -> Tensor:
@@ -31,6 +36,10 @@ def canny(levels: Tensor) -> Tensor:
     strength = across.abs() + down.abs()
     thin = (strength > WEAK_EDGE) & _local_maxima(across, down, strength)
     reached = thin & (strength > STRONG_EDGE)
+    if levels.device.type == "cpu":
+        for plane, strong in zip(thin.numpy(), reached.numpy(), strict=True):
+            _keep_connected(plane, strong)
+        return thin
     while not torch.equal(reached, thin):
         grown = (max_pool2d(reached.float(), 3, stride=1, padding=1) > 0) & thin
         if torch.equal(grown, reached):
@@ -47,6 +56,10 @@ def distance_transform(marks: Tensor, limit: float) -> Tensor:
     if compiled.serve(marks):
         return compiled.filled(torch.empty(marks.shape), compiled.loops(_LOOPS).distance_transform, compiled.planes(marks), limit)
     far = torch.where(marks, 0.0, limit).float()
+    if far.device.type == "cpu":
+        for plane in far.numpy():
+            _relax(plane)
+        return far
     for sign in (1, -1):
         before = torch.empty_like(far)
         while not torch.equal(before, far):
@@ -115,6 +128,37 @@ def _local_maxima(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
     rising = (strength > beside(-1, 1)) & (strength > beside(1, -1))
     slanted = torch.where((across ^ down) < 0, rising, falling)
     return torch.where(y < x * TANGENT_22_5, level, torch.where(y > x * (TANGENT_22_5 + (1 << 16)), upright, slanted))
+
+
+def _keep_connected(thin: NDArray[np.bool_], strong: NDArray[np.bool_]) -> None:
+    """Clears, in place, those edges of `thin` (H, W) that are connected to no strong one, by eight neighbours each."""
+    parts, count = ndimage.label(thin, structure=np.ones((3, 3)))
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[parts[strong]] = True
+    np.take(kept, parts, out=thin)
+
+
+def _relax(far: NDArray[np.float32]) -> None:
+    """Both passes over distances (H, W), in place: repeats all steps until nothing changes.
+
+    Rows lie one behind the other, between margins that the steps of one turn cannot cross; a way through a margin is never the shortest.
+    """
+    height, width = far.shape
+    lined = np.full((height + 2 * _MARGIN, width + _MARGIN), np.inf, np.float32)
+    inside, line, first = lined[_MARGIN:-_MARGIN, :width], lined.reshape(-1), _MARGIN * lined.shape[1]
+    here, start = line[first:-first], np.empty(line.size - 2 * first, np.float32)
+    for sign in (1, -1):
+        inside[:], far[:] = far, np.inf
+        while not np.array_equal(far, inside):
+            far[:] = inside
+            lined.fill(np.inf)
+            inside[:] = far
+            for down, right, length in _TURN:
+                source = first - sign * (down * lined.shape[1] + right)
+                np.add(line[source : source + len(start)], np.float32(length), out=start)
+                np.minimum(here, start, out=here)
+        far[:] = inside
+        lined.fill(np.inf)
 
 
 def _relax_step(far: Tensor, down: int, right: int, length: float) -> None:

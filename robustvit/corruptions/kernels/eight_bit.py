@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from robustvit.primitives.pixels import of_levels
 _LOOPS = "robustvit.corruptions.kernels.pixel_loops"
 _NEAR = 1e-4  # levels; k/255 · 255 is off by up to 3e-5 in float32, so values this close to a whole level are that level
 _CPU_VALUES = 3 * 224 * 224  # processed at once: float64 intermediates then stay in a core's cache
+_STRIP = 3 << 14
 _GPU_VALUES = 1 << 24
 
 
@@ -21,12 +23,12 @@ def levels(images: Tensor) -> Tensor:
     """Levels in [0, 255], float64: exact whole numbers for pixels on the 8-bit grid, 255 times the value for others."""
     if compiled.serve(images):
         return _compiled_levels(images, 1.0)
+    on_grid = _levels_on_grid(images)
+    if on_grid is not None:
+        return on_grid.double()
     exact = images.double().mul_(255.0)
     whole = exact.round()
-    near = (exact - whole).abs_() < _NEAR
-    if near.device.type == "cpu" and bool(near.all()):  # faster, and on a CPU nothing has to be synchronised for it
-        return whole
-    return torch.where(near, whole, exact)
+    return torch.where((exact - whole).abs_() < _NEAR, whole, exact)
 
 
 def fractions(images: Tensor) -> Tensor:
@@ -41,6 +43,11 @@ def truncated(values: Tensor) -> Tensor:
     return compiled.filled(torch.empty(values.shape), compiled.loops(_LOOPS).truncated, compiled.array(values, -1), shape=(-1,))
 
 
+def truncated_pixels(images: Tensor) -> Tensor:
+    """The pixels truncated to 8 bits; the images themselves where all are on the 8-bit grid."""
+    return truncated(levels(images)) if compiled.serve(images) or _levels_on_grid(images) is None else images
+
+
 def in_chunks(step: Callable[..., Tensor], images: Tensor, *others: Tensor, rows: int | None = None) -> Tensor:
     """`step(images, *others)` on `rows` samples at a time, by default as many as keep the memory small. An empty batch stays empty."""
     if not len(images):
@@ -51,6 +58,31 @@ def in_chunks(step: Callable[..., Tensor], images: Tensor, *others: Tensor, rows
     for start in range(0, len(images), rows):
         out[start : start + rows] = step(*(given[start : start + rows] for given in (images, *others)))
     return out
+
+
+def in_strips(step: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
+    """`step(images, *others)`, all of one shape, where each value depends on those in its place alone; a CPU takes flat parts.
+
+    Parts need not end where an image does, so that large images stay in a core's cache, too.
+    """
+    if images.device.type != "cpu":
+        return in_chunks(step, images, *others)
+    flat = [given.reshape(-1) for given in (images, *others)]
+    out = torch.empty(images.shape)
+    for start in range(0, images.numel(), _STRIP):
+        out.view(-1)[start : start + _STRIP] = step(*(given[start : start + _STRIP] for given in flat))
+    return out
+
+
+def _levels_on_grid(images: Tensor) -> Tensor | None:
+    """float32 levels of pixels that are all k/255 in float32: in half the memory of the general case. None for others, and on a GPU,
+    where the answer would have to be waited for.
+    """
+    if images.device.type != "cpu" or images.dtype != torch.float32:
+        return None
+    given = images.detach()
+    whole = (given * 255.0).round_()
+    return whole if np.array_equal(of_levels(whole).numpy(), given.numpy()) else None  # torch.equal takes several times as long
 
 
 def _compiled_levels(images: Tensor, divisor: float) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -63,7 +64,8 @@ def fill_padded(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> N
     if compiled.serve(planes, out):
         compiled.loops(_LOOPS).fill_padded(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
     else:
-        out[:, : len(rows), : len(columns)] = planes[:, rows][:, :, columns]
+        for plane, given in zip(out, planes, strict=True):  # a plane stays in a CPU's cache
+            plane[: len(rows), : len(columns)] = given.index_select(1, columns).index_select(0, rows)
 
 
 @functools.lru_cache(maxsize=64)
@@ -85,12 +87,30 @@ def _correlate(images: Tensor, weights: tuple[float, ...], dim: int, border: Bor
         loops = compiled.loops(_LOOPS)
         correlate = loops.correlate_columns if dim == -2 else loops.correlate_rows
         return compiled.filled(out, correlate, compiled.planes(images), np.array(weights), index.numpy())
+    if images.device.type == "cpu" and not images.requires_grad and _scipy_rounds_every_step():
+        return torch.from_numpy(_correlate_by_scipy(images.numpy(), weights, dim, border))
     padded = images.index_select(dim, index)
     out = images * weights[0]
     for tap in range(radius, 0, -1):
         pair = padded.narrow(dim, radius - tap, size) + padded.narrow(dim, radius + tap, size)
         out.add_(pair.mul_(weights[tap]))
     return out
+
+
+def _correlate_by_scipy(images: NDArray[np.float64], weights: tuple[float, ...], dim: int, border: Border) -> NDArray[np.float64]:
+    """The same sums, from the outermost taps inwards, a line at a time: a half to a quarter of the time."""
+    correlated: NDArray[np.float64] = ndimage.correlate1d(images, (*weights[:0:-1], *weights), axis=dim, mode=border)
+    return correlated
+
+
+@functools.lru_cache(maxsize=1)
+def _scipy_rounds_every_step() -> bool:
+    """Whether scipy was compiled without fused multiply-adds: whether its sums are ours to the bit. It is not everywhere but on x86-64."""
+    values, weights = np.sqrt(np.arange(1.0, 513.0)), (0.4, 0.2, 0.1)
+    total = values[2:-2] * weights[0]
+    for tap in (2, 1):
+        total = total + (values[2 - tap : 510 - tap] + values[2 + tap : 510 + tap]) * weights[tap]
+    return np.array_equal(_correlate_by_scipy(values, weights, -1, "nearest")[2:-2], total)
 
 
 def _correlate_by_matrix(images: Tensor, matrix: Tensor, dim: int) -> Tensor:

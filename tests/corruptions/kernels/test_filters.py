@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage
 
 from robustvit.corruptions.kernels import filters
+from robustvit.primitives import compiled
 
 
 @pytest.mark.parametrize(("border", "truncate"), [("nearest", 4.0), ("reflect", 3.0)])
@@ -17,6 +18,31 @@ def test_gaussian_blur_is_scipys_to_the_bit_and_to_rounding_where_mirrored_kerne
     expected = ndimage.gaussian_filter(image.numpy(), (0, 0, *sigmas), mode=border, truncate=truncate)
     found, long = filters.gaussian_blur(image, sigmas, truncate, border).numpy(), border == "reflect" and truncate * sigmas[1] > 17 / 4
     assert np.allclose(found, expected, rtol=0, atol=1e-15) if long else np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("border", "truncate"), [("nearest", 4.0), ("reflect", 3.0)])
+def test_blur_without_numba_is_the_same_where_scipy_fuses_products_and_sums(border, truncate, monkeypatch) -> None:
+    image = torch.rand(2, 3, 41, 37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = filters.gaussian_blur(image, (1.5, 2.4), truncate, border)
+    with compiled.without():
+        assert torch.equal(filters.gaussian_blur(image, (1.5, 2.4), truncate, border), expected)
+        monkeypatch.setattr(filters, "_scipy_rounds_every_step", lambda: False)
+        monkeypatch.setattr(filters, "_correlate_by_scipy", None)
+        assert torch.equal(filters.gaussian_blur(image, (1.5, 2.4), truncate, border), expected)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_scipy_that_fuses_products_and_sums_is_noticed(fused, monkeypatch) -> None:
+    def correlate(images, weights, dim, border):
+        total = images * weights[0]
+        for tap in range(len(weights) - 1, 0, -1):
+            pair = np.roll(images, tap) + np.roll(images, -tap)
+            exact = pair.astype(np.longdouble) * weights[tap] if fused else pair * weights[tap]
+            total = (total + exact).astype(np.float64)
+        return total
+
+    monkeypatch.setattr(filters, "_correlate_by_scipy", correlate)
+    assert filters._scipy_rounds_every_step.__wrapped__() is not fused
 
 
 @pytest.mark.parametrize("angle", [-45.0, -17.3, 0.0, 44.9, -90.0, -134.0])
