@@ -15,15 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import norm
 
 from robustvit.errors import MetricUndefined
+from robustvit.metrics.conformal import class_scores, threshold
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.parts import in_part
-from robustvit.statistics.cell_means import CellMeans, Values, values_of
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
 from robustvit.statistics.mean_intervals import score_means
@@ -134,7 +136,7 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "votes_label": lambda one: one.rng.binomial(32, one.certain), "patch_held": lambda one: one.rng.integers(2, 12, one.n),
     "radius": lambda one: one.rng.gamma(2, 0.5, one.n), "level": lambda one: np.full(one.n, 0.999),
     "fact_texture": lambda one: np.where(one.rng.random(one.n) < 0.8, (one.label + 1) % CLASSES, one.label),
-    "fact_condition": lambda one: np.where(np.arange(one.n) % 2, "a", "b"), "fact_counted": lambda one: np.ones(one.n, int),
+    "fact_condition": lambda one: np.arange(one.n) % 2, "fact_counted": lambda one: np.ones(one.n, int),
     "fact_humans": _people, "fact_real": lambda one: [[label] for label in one.label.tolist()],
     **{f"fact_{name}": _some(0.3) for name in (
         "pose", "background", "pattern", "color", "smaller", "shape", "partial_view", "subcategory", "larger", "darker", "object_blocking",
@@ -177,18 +179,22 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 _RARE = (  # measurements of which a few samples may have most
     "average_certified_radius", "brier", "nll", "largest_patch", "largest_patch_by_place", "confidence", "votes_needed", "aurra", "aurc",
     "error_consistency", "accuracy_difference", "factor_error_ratio", "ece", "ece_adaptive", "ece_classwise", "ece_temperature",
-    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate", "conformal_coverage", "conformal_set_size",
+    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate", "conformal_coverage",
 )  # fmt: skip
 _QUOTIENTS = (
     "background_retention", "foreground_retention", "background_retention_top5", "foreground_retention_top5", "hf_dependence",
     "factor_error_ratio", "accuracy_gap", "background_gap", "relative_mce_alexnet", "shift_auc",
 )  # fmt: skip
-SIZES = dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)  # samples, where not 100; of metrics over several cells 200
+SIZES = (
+    {"conformal_set_size": 800} | dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)
+)  # samples, where not 100; of metrics over several cells 200
 SOURCES: dict[str, dict[str, Callable[[Population], object]]] = {  # columns of a metric that mean something else elsewhere
     "votes_needed": {"votes": _votes_needed}, "abstention": {"pred": lambda one: np.where(one.right, -1, 0)},
 }  # fmt: skip
 NARROW = {  # shares that a metric is simulated at, where not all: of quotients those whose denominators are not nearly 0; of the NLL
     # not where one sample in a thousand, which 400 samples may lack, has most of its variance
+    **dict.fromkeys(("ood_accuracy", "mean_accuracy_difference", "mean_observed_consistency"), (0.02, 0.5, 0.98)),
+    "mean_error_consistency": (0.02, 0.5, 0.9),
     "nll": (0.1, 0.5, 0.9, 0.98),
     **dict.fromkeys(("background_retention", "foreground_retention", "hf_dependence", "shift_auc"), (0.02, 0.1, 0.5, 0.8)),
     **dict.fromkeys(("background_retention_top5", "foreground_retention_top5", "factor_error_ratio"), (0.2, 0.5, 0.9)),
@@ -288,14 +294,23 @@ def _of_one(metric: Metric, rng: np.random.Generator, share: float) -> tuple[flo
         """The truth of the threshold that this sample's calibration part has fitted."""
         if metric.entry.name not in CONDITIONAL:
             return None
-        fitted = rows[parts["calibration"]]
-        return metric.scale * float(np.nanmean(metric.of_cell(pd.concat([fitted, many], ignore_index=True), CONTEXT)))
+        fitted = rows.take(calibration)
+        held = scores <= threshold(_of_label(_scores(fitted), fitted["label"]), 0.1)
+        return metric.scale * float(np.mean(_of_label(held, pool.rows["label"]) if metric.scale != 1.0 else held.sum(axis=1)))
 
     if metric.entry.name in CONDITIONAL:
-        parts = {part: in_part(_ids(n, 1), part) for part in ("calibration", "evaluation")}
-        many = pool.rows[in_part(pool.rows["sample"].tolist(), "evaluation")].iloc[:2000]
+        calibration = np.flatnonzero(in_part(_ids(n, 1), "calibration"))
+        scores = _scores(pool.rows)
         return math.nan, draw
     return metric.scale * _plain_value(metric, pool.rows), draw
+
+
+def _scores(rows: pd.DataFrame) -> np.ndarray:
+    return class_scores(softmax(np.stack(rows["logits"].tolist()), axis=1), "lac")
+
+
+def _of_label(table: np.ndarray, label: pd.Series) -> np.ndarray:
+    return np.asarray(table[np.arange(len(table)), np.asarray(label)])
 
 
 def _plain_value(metric: Metric, rows: pd.DataFrame) -> float:
@@ -320,7 +335,7 @@ def _of_cells(metric: Metric, rng: np.random.Generator, share: float) -> tuple[f
 
     def draw() -> Drawn:
         if latent is None:
-            found = [_values(of, pool, rng, n) for _ in asked]
+            found = _values(of, pool, rng, n, len(asked))
         else:
             common = rng.standard_normal((len(asked) if apart else 1, n))
             found = list(latent(np.sqrt(0.5) * (common + rng.standard_normal((len(asked), n))), share))
@@ -336,10 +351,12 @@ def _of_cells(metric: Metric, rng: np.random.Generator, share: float) -> tuple[f
     return metric.scale * float(metric.compute(CellMeans("simulated", "imagenet", 1000, cells, _Once()), *which)[0]), draw
 
 
-def _values(of: Metric, pool: Pool, rng: np.random.Generator, n: int) -> np.ndarray | Weighted:
+def _values(of: Metric, pool: Pool, rng: np.random.Generator, n: int, cells: int) -> list[np.ndarray | Weighted]:
+    """The values of cells with n samples each."""
     if pool.frames > 1:
-        return pool.clips(of, rng, n).values
-    return values_of(of, pool.drawn(rng, n), RESAMPLER(_ids(n, 1)), RESAMPLER, context=CONTEXT).values
+        return [pool.clips(of, rng, n).values for _ in range(cells)]
+    rows = pool.rows.take(rng.integers(0, LARGE, n * cells))
+    return [of.of_cell(rows.iloc[cell * n : (cell + 1) * n], CONTEXT) for cell in range(cells)]
 
 
 class _Once(Resampler):

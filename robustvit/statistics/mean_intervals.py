@@ -49,7 +49,7 @@ def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstima
     """The value of a metric over several cells, with its interval; `which`: the corruption, for a metric over one.
 
     Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals
-    give one.
+    give one, or that of a share of the samples of a cell.
     """
     result = metric.compute(means, *which)
     ends = _of_sum(metric, means, result, *which) or _of_replicates(metric, means, result, *which)
@@ -57,9 +57,12 @@ def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstima
 
 
 def _of_replicates(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Interval:
-    if np.ptp(result[~np.isnan(result)]) == 0.0:
-        return percentile(metric.compute(replace(means, spread=True), *which)[1:])
-    return accelerated(float(result[0]), result[1:], means.n())
+    value, n = float(result[0]), means.n()
+    if np.ptp(result[~np.isnan(result)]) > 0.0:
+        return accelerated(value, result[1:], n)
+    ends = percentile(metric.compute(replace(means, spread=True), *which)[1:])
+    certain = ends.low == ends.high and value in (0.0, 1.0) and metric.entry.unit == "%"
+    return wilson(n * value, n) if certain else ends
 
 
 def _of_sum(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Interval | None:

@@ -11,7 +11,7 @@ from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownN
 from robustvit.spec.plugin import Entry
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
+from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
 from robustvit.statistics.mean_intervals import score_means
 
 
@@ -177,6 +177,12 @@ def test_an_average_of_cells_of_the_same_samples_has_the_studentised_interval_of
     weights = errors.resampler.of(next(iter(errors.cells.values())).key).weights  # type: ignore[union-attr]
     expected = studentised(values, drawn_sums(values, weights), 0.0, 1.0)
     assert score_means(resolve_metric("mean_corruption_error"), errors)[1:3] == pytest.approx([100 * end for end in expected], rel=1e-4)
+
+
+def test_a_share_of_samples_that_never_varies_has_wilsons_interval_where_a_metric_weights_samples_itself() -> None:
+    errors = errors_of(fog=0.5)
+    found = score_means(made(lambda m: np.ones(1 + len(m.resampler.of(m.cells["fog", "1"].key).weights)), over="model", unit="%"), errors)
+    assert found[:3] == (100.0, *settled(Interval(*(100 * end for end in wilson(200, 200)))))
 
 
 def of_different_images(first: np.ndarray, second: np.ndarray) -> CellMeans:

@@ -86,6 +86,13 @@ def test_an_accelerated_interval_of_replicates_that_do_not_vary_is_a_point() -> 
     assert accelerated(0.5, np.full(100, 0.5), 50) == (0.5, 0.5)
 
 
+def test_an_accelerated_interval_of_few_samples_is_wider_as_students_is() -> None:
+    replicates = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    low, high = accelerated(0.0, replicates, 10)
+    assert (low, high) == pytest.approx(np.array([-1, 1]) * stats.t.ppf(0.975, 9) * np.sqrt(10 / 9), abs=0.01)
+    assert accelerated(0.0, replicates, 100_000) == pytest.approx(stats.norm.interval(0.95), abs=0.001)
+
+
 def test_a_studentised_interval_is_that_of_t_statistics_by_hand() -> None:
     """A loop over drawn samples, each with its own mean and standard error."""
     values = np.random.default_rng(3).exponential(size=120)
