@@ -1,30 +1,34 @@
 """Simulated Records with a known truth, and how often a metric's interval holds it: `python tests/simulated.py [METRIC …]` prints a table.
 
 A population is given by one number, `share`: how often its samples are right (or how often predictions flip, images are far, …). A metric's
-truth is its value on a sample so large that it is the population's; of a statistic that depends on the number of samples by definition
+truth is its value on the whole population; of a statistic that depends on the number of samples by definition
 (`EXPECTED`) its mean over the repeats.
 """
 
 import functools
+import math
 import sys
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 from scipy.stats import norm
 
 from robustvit.errors import MetricUndefined
+from robustvit.metrics.conformal import class_scores, threshold
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.parts import in_part
-from robustvit.statistics.cell_means import CellMeans, Values, score_means, values_of
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.mean_intervals import score_means
 from robustvit.statistics.metric_context import MetricContext
 
 SHARES = (0.02, 0.1, 0.5, 0.9, 0.98)
@@ -32,7 +36,8 @@ CLASSES, FRAMES, LARGE = 5, 4, 20_000
 CONTEXT = MetricContext(ablations=Ablations("columns", 4, 1, (32, 32)))
 RESAMPLER = Resampler()
 EXPECTED = (
-    "ece", "ece_adaptive", "ece_classwise", "ece_temperature", "rms_calibration_error", "accuracy_difference", "mean_accuracy_difference",
+    "ece", "ece_adaptive", "ood_aupr",
+    "ece_classwise", "ece_temperature", "rms_calibration_error", "accuracy_difference", "mean_accuracy_difference",
 )  # fmt: skip
 
 
@@ -81,6 +86,11 @@ def _ids(n: int, frames: int) -> list[str]:
     return [f"s{i:0{width}d}" + (f"#{frame}" if frames > 1 else "") for i in range(n) for frame in range(frames)]
 
 
+@functools.cache
+def _names(n: int, frames: int) -> pd.Series:
+    return pd.Series(_ids(n, frames))
+
+
 def _people(one: Population) -> list[np.ndarray]:
     """Two people, who are right on the same images a little more often than by chance."""
     hits = [np.where(one.rng.random(one.n) < 0.5, one.right, one.rng.random(one.n) < 0.8) for _ in range(2)]
@@ -88,7 +98,10 @@ def _people(one: Population) -> list[np.ndarray]:
 
 
 def _logits(one: Population) -> list[np.ndarray]:
-    return list(np.log(np.where(np.arange(CLASSES) == one.pred[:, None], one.shown[:, None], (1 - one.shown[:, None]) / (CLASSES - 1))))
+    """Of unequal classes, so that sets grow one by one."""
+    behind = (np.arange(CLASSES) - one.pred[:, None]) % CLASSES
+    shown, rest = one.shown[:, None], (1 - one.shown[:, None]) / (CLASSES - 1)
+    return list(np.log(np.where(behind == 0, shown, rest + np.array([0, 0.6, 0.2, -0.2, -0.6])[behind] * np.minimum(rest, shown - rest))))
 
 
 def _walk(one: Population) -> np.ndarray:
@@ -110,7 +123,8 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "confidence": lambda one: one.shown.astype(np.float32), "logits": _logits, "nll": lambda one: -np.log(one.own),
     "brier": lambda one: (1 - one.own) ** 2 + np.where(one.right, 1 - one.shown, one.shown) ** 2,
     "rank": lambda one: np.where(one.right, 1, 7), "rank_1000way": lambda one: np.where(one.right, 1, 7),
-    "attacked": lambda one: np.ones(one.n, bool), "linf": lambda one: np.full(one.n, 0.01), "l1": lambda one: np.ones(one.n),
+    "attacked": lambda one: np.ones(one.n, bool), "draws": lambda one: np.ones(one.n, int),
+    "linf": lambda one: np.full(one.n, 0.01), "l1": lambda one: np.ones(one.n),
     "l2": lambda one: np.ones(one.n), "l0": lambda one: np.full(one.n, 9.0), "top5": _top5,
     "against": lambda one: np.tile(np.arange(one.frames) - 1, one.n),
     "value_robust": lambda one: one.right * 1.0, "value_probability": lambda one: one.right * 1.0,
@@ -122,7 +136,7 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "votes_label": lambda one: one.rng.binomial(32, one.certain), "patch_held": lambda one: one.rng.integers(2, 12, one.n),
     "radius": lambda one: one.rng.gamma(2, 0.5, one.n), "level": lambda one: np.full(one.n, 0.999),
     "fact_texture": lambda one: np.where(one.rng.random(one.n) < 0.8, (one.label + 1) % CLASSES, one.label),
-    "fact_condition": lambda one: np.where(np.arange(one.n) % 2, "a", "b"), "fact_counted": lambda one: np.ones(one.n, int),
+    "fact_condition": lambda one: np.arange(one.n) % 2, "fact_counted": lambda one: np.ones(one.n, int),
     "fact_humans": _people, "fact_real": lambda one: [[label] for label in one.label.tolist()],
     **{f"fact_{name}": _some(0.3) for name in (
         "pose", "background", "pattern", "color", "smaller", "shape", "partial_view", "subcategory", "larger", "darker", "object_blocking",
@@ -165,18 +179,22 @@ ARGUMENTS: dict[str, dict[str, object]] = {
 _RARE = (  # measurements of which a few samples may have most
     "average_certified_radius", "brier", "nll", "largest_patch", "largest_patch_by_place", "confidence", "votes_needed", "aurra", "aurc",
     "error_consistency", "accuracy_difference", "factor_error_ratio", "ece", "ece_adaptive", "ece_classwise", "ece_temperature",
-    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate", "conformal_coverage", "conformal_set_size",
+    "rms_calibration_error", "shape_bias", "top5_distance", "patch_fooling_rate", "conformal_coverage",
 )  # fmt: skip
 _QUOTIENTS = (
     "background_retention", "foreground_retention", "background_retention_top5", "foreground_retention_top5", "hf_dependence",
     "factor_error_ratio", "accuracy_gap", "background_gap", "relative_mce_alexnet", "shift_auc",
 )  # fmt: skip
-SIZES = dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)  # samples, where not 100; of metrics over several cells 200
+SIZES = (
+    {"conformal_set_size": 800} | dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)
+)  # samples, where not 100; of metrics over several cells 200
 SOURCES: dict[str, dict[str, Callable[[Population], object]]] = {  # columns of a metric that mean something else elsewhere
     "votes_needed": {"votes": _votes_needed}, "abstention": {"pred": lambda one: np.where(one.right, -1, 0)},
 }  # fmt: skip
 NARROW = {  # shares that a metric is simulated at, where not all: of quotients those whose denominators are not nearly 0; of the NLL
     # not where one sample in a thousand, which 400 samples may lack, has most of its variance
+    **dict.fromkeys(("ood_accuracy", "mean_accuracy_difference", "mean_observed_consistency"), (0.02, 0.5, 0.98)),
+    "mean_error_consistency": (0.02, 0.5, 0.9),
     "nll": (0.1, 0.5, 0.9, 0.98),
     **dict.fromkeys(("background_retention", "foreground_retention", "hf_dependence", "shift_auc"), (0.02, 0.1, 0.5, 0.8)),
     **dict.fromkeys(("background_retention_top5", "foreground_retention_top5", "factor_error_ratio"), (0.2, 0.5, 0.9)),
@@ -206,92 +224,162 @@ def simulated(name: str) -> bool:
 def coverage(name: str, share: float, repeats: int) -> Coverage:
     """The share of `repeats` samples of a population whose interval holds the truth. The seed is a hash of the metric's name."""
     metric = resolve_metric({name: ARGUMENTS[name]} if name in ARGUMENTS else name)
-    n = SIZES.get(name, 100 if metric.entry.over == "cell" else 200)
     rng = np.random.default_rng([zlib.crc32(name.encode()), round(1000 * share)])
-    if name in CONDITIONAL:
-        return _conditional(metric, rng, share, n, repeats)
-    found = [one for one in (_estimate(metric, rng, share, n) for _ in range(repeats)) if one is not None]
-    truth = float(np.mean([one.value for one in found])) if name in EXPECTED else _truth(metric, rng, share)
+    truth, draw = (_of_cells if metric.entry.over != "cell" else _of_one)(metric, rng, share)
+    drawn = [found for found in (_or_none(draw) for _ in range(repeats)) if found is not None]
+    truths = [truth if own is None else own for _, own in drawn]
+    if name in EXPECTED:
+        truths = [float(np.mean([one.value for one, _ in drawn]))] * len(drawn)
+    held = [_holds(one, true) for (one, _), true in zip(drawn, truths, strict=True)]
+    return Coverage(float(np.mean(held)), float(np.mean([one.high - one.low for one, _ in drawn])), float(np.mean(truths)))
+
+
+Drawn = tuple[IntervalEstimate, float | None]
+"""An estimate of one sample, and the truth where each sample has its own."""
+
+
+def _holds(one: IntervalEstimate, truth: float) -> bool:
     slack = 1e-9 + 2e-5 * abs(truth)  # ends are rounded to five digits
-    covered = np.mean([one.low - slack <= truth <= one.high + slack for one in found])
-    return Coverage(float(covered), float(np.mean([one.high - one.low for one in found])), truth)
+    return one.low - slack <= truth <= one.high + slack
 
 
-def _conditional(metric: Metric, rng: np.random.Generator, share: float, n: int, repeats: int) -> Coverage:
-    """Coverage where each sample fits its own threshold: the truth is of many evaluation samples beside its calibration samples."""
-    many = Population(rng, share, 6000).records(metric.entry.needs).assign(sample=[f"many/{i}" for i in range(6000)])
-    many = many[in_part(many["sample"].tolist(), "evaluation")]
-    held, widths, truths = [], [], []
-    for _ in range(repeats):
-        rows = _records(metric, rng, share, n)
-        one = score(metric, rows, RESAMPLER(rows["sample"].tolist()), RESAMPLER, context=CONTEXT)
-        fitted = rows[in_part(rows["sample"].tolist(), "calibration")]
-        truth = metric.scale * float(np.nanmean(metric.of_cell(pd.concat([fitted, many], ignore_index=True), CONTEXT)))
-        held.append(one.low <= truth <= one.high)
-        widths.append(one.high - one.low)
-        truths.append(truth)
-    return Coverage(float(np.mean(held)), float(np.mean(widths)), float(np.mean(truths)))
-
-
-def _estimate(metric: Metric, rng: np.random.Generator, share: float, n: int) -> IntervalEstimate | None:
+def _or_none(draw: Callable[[], Drawn]) -> Drawn | None:
     try:
-        if metric.entry.over != "cell":
-            return score_means(metric, _means(metric, rng, share, n), *_which(metric))
-        rows = _records(metric, rng, share, n)
-        return score(metric, rows, RESAMPLER(rows["sample"].tolist()), RESAMPLER, context=CONTEXT)
+        return draw()
     except MetricUndefined:
         return None
 
 
-def _truth(metric: Metric, rng: np.random.Generator, share: float) -> float:
-    if metric.entry.over != "cell":
-        return metric.scale * float(metric.compute(_means(metric, rng, share, LARGE), *_which(metric))[0])
-    result = metric.of_cell(_records(metric, rng, share, LARGE), CONTEXT)
-    if isinstance(result, IntervalEstimate):
-        return metric.scale * result.value
-    if isinstance(result, Weighted):
-        return metric.scale * float(result.of(np.ones((1, LARGE)))[0])
-    return metric.scale * float(np.nanmean(result.values if isinstance(result, Clustered) else result))
+@dataclass
+class Pool:
+    """The Records of a large population, from which samples are drawn with replacement, so that its own value is the truth."""
+
+    rows: pd.DataFrame
+    frames: int
+    values: np.ndarray | None = None
+
+    def drawn(self, rng: np.random.Generator, n: int) -> pd.DataFrame:
+        clips = rng.integers(0, len(self.rows) // self.frames, n)
+        rows = (clips[:, None] * self.frames + np.arange(self.frames)).reshape(-1)
+        found = self.rows.take(rows)
+        found["sample"] = _names(n, self.frames).array
+        return found
+
+    def clips(self, metric: Metric, rng: np.random.Generator, n: int) -> Clustered:
+        """A metric's values of n clips, computed once for all samples."""
+        if self.values is None:
+            self.values = metric.of_cell(self.rows, CONTEXT).values
+        return Clustered(_ids(n, 1), rng.choice(self.values, n))
 
 
-def _records(metric: Metric, rng: np.random.Generator, share: float, n: int) -> pd.DataFrame:
-    one = Population(rng, share, n, FRAMES if "against" in metric.entry.needs else 1)
+def _pool(metric: Metric, rng: np.random.Generator, share: float) -> Pool:
+    clips = "against" in metric.entry.needs
+    one = Population(rng, share, LARGE // 5 if clips else LARGE, FRAMES if clips else 1)
     rows = one.records(metric.entry.needs)
-    return rows.assign(**{column: make(one) for column, make in SOURCES.get(metric.entry.name, {}).items()})
+    return Pool(rows.assign(**{column: make(one) for column, make in SOURCES.get(metric.entry.name, {}).items()}), one.frames)
 
 
-def _which(metric: Metric) -> list[str]:
-    return ["fog"] if metric.entry.over == "corruption" else []
+def _of_one(metric: Metric, rng: np.random.Generator, share: float) -> tuple[float, Callable[[], Drawn]]:
+    """The truth of a metric of one cell, and what draws a sample."""
+    pool, n = _pool(metric, rng, share), SIZES.get(metric.entry.name, 100)
+    resamples, nothing = RESAMPLER(_ids(n, pool.frames)), pd.DataFrame(index=range(n * pool.frames))
+
+    def draw() -> Drawn:
+        if pool.frames > 1:  # the value of a clip depends on its frames alone
+            return score(replace(metric, compute=lambda _: pool.clips(metric, rng, n)), nothing, resamples, RESAMPLER), None
+        rows = pool.drawn(rng, n)
+        return score(metric, rows, resamples, RESAMPLER, context=CONTEXT), own(rows)
+
+    def own(rows: pd.DataFrame) -> float | None:
+        """The truth of the threshold that this sample's calibration part has fitted."""
+        if metric.entry.name not in CONDITIONAL:
+            return None
+        fitted = rows.take(calibration)
+        held = scores <= threshold(_of_label(_scores(fitted), fitted["label"]), 0.1)
+        return metric.scale * float(np.mean(_of_label(held, pool.rows["label"]) if metric.scale != 1.0 else held.sum(axis=1)))
+
+    if metric.entry.name in CONDITIONAL:
+        calibration = np.flatnonzero(in_part(_ids(n, 1), "calibration"))
+        scores = _scores(pool.rows)
+        return math.nan, draw
+    return metric.scale * _plain_value(metric, pool.rows), draw
 
 
-def _means(metric: Metric, rng: np.random.Generator, share: float, n: int) -> CellMeans:
-    asked, of = CELLS[metric.entry.name], resolve_metric(metric.entry.of)
-    common = rng.standard_normal(n)
-    cells: dict[tuple[str, str], Values | None] = {}
-    for place, cell in enumerate(asked):
-        if metric.entry.name in APART:
-            common = rng.standard_normal(n)
-        cells[cell] = _values(of, rng, share, n, common, place, apart=metric.entry.name in APART)
-    return CellMeans("simulated", "imagenet", 1000, cells, RESAMPLER)
+def _scores(rows: pd.DataFrame) -> np.ndarray:
+    return class_scores(softmax(np.stack(rows["logits"].tolist()), axis=1), "lac")
 
 
-def _values(of: Metric, rng: np.random.Generator, share: float, n: int, common: np.ndarray, place: int, *, apart: bool) -> Values:
-    """The values of one cell of several: harder or easier by its place, and hard for the samples that others are hard for."""
-    if of.entry.name in ("error", "top5", "confidence"):
-        key = RESAMPLER([f"{place if apart else ''}/{i}" for i in range(n)]).key if (n, place if apart else -1) not in _KEYS else ""
-        key = _KEYS.setdefault((n, place if apart else -1), key)
-        drawn = np.sqrt(0.5) * (common + rng.standard_normal(n))
-        if of.entry.name == "confidence":  # of images of no class, which lie further down the higher `share` is
-            return Values(key, norm.cdf(drawn - np.sqrt(2) * norm.ppf(share) * (place == 0)))
-        return Values(key, (drawn < norm.ppf(share) + 0.4 * np.sin(place)).astype(float))
-    one = Population(rng, share, n, FRAMES if "against" in of.entry.needs else 1)
-    rows = one.records(of.entry.needs)
-    if "against" not in of.entry.needs:
-        rows["sample"] = [f"{place}/{name}" for name in rows["sample"]] if n < LARGE else rows["sample"]
-    return values_of(of, rows, RESAMPLER(rows["sample"].tolist()), RESAMPLER, context=CONTEXT)
+def _of_label(table: np.ndarray, label: pd.Series) -> np.ndarray:
+    return np.asarray(table[np.arange(len(table)), np.asarray(label)])
 
 
-_KEYS: dict[tuple[int, int], str] = {}
+def _plain_value(metric: Metric, rows: pd.DataFrame) -> float:
+    result = metric.of_cell(rows, CONTEXT)
+    if isinstance(result, IntervalEstimate):
+        return result.value
+    if isinstance(result, Weighted):
+        return float(result.of(np.ones((1, len(rows))))[0])
+    return float(np.nanmean(result.values if isinstance(result, Clustered) else result))
+
+
+def _of_cells(metric: Metric, rng: np.random.Generator, share: float) -> tuple[float, Callable[[], Drawn]]:
+    """The truth of a metric over several cells, and what draws their samples."""
+    n, of, asked = SIZES.get(metric.entry.name, 200), resolve_metric(metric.entry.of), CELLS[metric.entry.name]
+    which = ["fog"] if metric.entry.over == "corruption" else []
+    latent = _LATENT.get(of.entry.name)
+    pool = None if latent else _pool(of, rng, share)
+    apart = metric.entry.name in APART
+    keys = [RESAMPLER(_ids(n, 1)).key] * len(asked)
+    if apart:
+        keys = [RESAMPLER([f"{place}/{i}" for i in range(n)]).key for place in range(len(asked))]
+
+    def draw() -> Drawn:
+        if latent is None:
+            found = _values(of, pool, rng, n, len(asked))
+        else:
+            common = rng.standard_normal((len(asked) if apart else 1, n))
+            found = list(latent(np.sqrt(0.5) * (common + rng.standard_normal((len(asked), n))), share))
+        cells = {cell: Values(key, one) for cell, key, one in zip(asked, keys, found, strict=True)}
+        return score_means(metric, CellMeans("simulated", "imagenet", 1000, cells, RESAMPLER), *which), None
+
+    if latent is None:
+        whole = [np.array([_plain_value(of, pool.rows)])] * len(asked)
+    else:
+        grid = norm.ppf((np.arange(LARGE) + 0.5) / LARGE)
+        whole = list(latent(np.tile(grid, (len(asked), 1)), share))
+    cells = {cell: Values(str(len(one)), one) for cell, one in zip(asked, whole, strict=True)}
+    return metric.scale * float(metric.compute(CellMeans("simulated", "imagenet", 1000, cells, _Once()), *which)[0]), draw
+
+
+def _values(of: Metric, pool: Pool, rng: np.random.Generator, n: int, cells: int) -> list[np.ndarray | Weighted]:
+    """The values of cells with n samples each."""
+    if pool.frames > 1:
+        return [pool.clips(of, rng, n).values for _ in range(cells)]
+    rows = pool.rows.take(rng.integers(0, LARGE, n * cells))
+    return [of.of_cell(rows.iloc[cell * n : (cell + 1) * n], CONTEXT) for cell in range(cells)]
+
+
+class _Once(Resampler):
+    """Of every set of samples the weights of one resample, which draws each once."""
+
+    def of(self, key: str) -> Resamples:
+        resamples = Resamples(["s"] * int(key))
+        resamples.weights = np.ones((1, int(key)), dtype=np.float32)
+        return resamples
+
+
+def _mistakes(drawn: np.ndarray, share: float) -> np.ndarray:
+    harder = 0.4 * np.sin(np.arange(len(drawn)))
+    return (drawn < norm.ppf(share) + harder[:, None]).astype(float)
+
+
+def _confidences(drawn: np.ndarray, share: float) -> np.ndarray:
+    """In the first cell those of images of no class, which lie further down the higher `share` is."""
+    return np.asarray(norm.cdf(drawn - np.sqrt(2) * norm.ppf(share) * (np.arange(len(drawn)) == 0)[:, None]))
+
+
+_LATENT = {"error": _mistakes, "top5": _mistakes, "confidence": _confidences}
+"""Values of cells, (cells, n), from how hard their samples are, standard normal: who is hard in one cell is hard in the others."""
 
 
 if __name__ == "__main__":

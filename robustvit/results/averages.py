@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from robustvit.errors import MetricUndefined, MissingCells
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
 from robustvit.results.editions import mixed
-from robustvit.statistics.cell_means import CellMeans, Values, score_means
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric
 from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.mean_intervals import score_means
 
 
 @dataclass(frozen=True)

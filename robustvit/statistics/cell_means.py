@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +11,8 @@ import pandas as pd
 
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.spec.grouping import grouped
-from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, certain_interval, in_unit, weighted_statistic
-from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, accelerated, percentile, wilson
+from robustvit.statistics.estimates import Clustered, Metric, Weighted, certain_interval, weighted_statistic
+from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, wilson
 from robustvit.statistics.metric_context import MetricContext
 
 
@@ -30,18 +30,6 @@ def values_of(
     if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
         raise NotApplicable(f"'{metric.label}' is no mean over all samples of a cell")
     return found
-
-
-def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstimate:
-    """The value of a metric over several cells, with its interval; `which`: the corruption, for a metric over one.
-
-    Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals
-    give one.
-    """
-    result = metric.compute(means, *which)
-    value, flat = float(result[0]), np.ptp(result[~np.isnan(result)]) == 0.0
-    ends = percentile(metric.compute(replace(means, spread=True), *which)[1:]) if flat else accelerated(value, result[1:])
-    return in_unit(metric, IntervalEstimate(value, *ends, means.n()))
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ class CellMeans:
     suite: its name; data: the data set whose variants the cells are; classes: how many it has. cells: by (scenario, severity), every cell
     of the suite, None where it is not complete. repeated: cells that the suite has in several variants, which no average can choose from.
     spread: a cell whose samples all have the value 0, or all 1, has its Wilson interval for replicates, and not the one value. why: the
-    reasons of cells that are None.
+    reasons of cells that are None. given: means of the complete cells to compute with instead of theirs.
     """
 
     suite: str
@@ -73,6 +61,7 @@ class CellMeans:
     repeated: frozenset[tuple[str, str]] = frozenset()
     spread: bool = False
     why: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    given: Mapping[tuple[str, str], np.ndarray] | None = None
 
     def severities(self, scenario: str) -> list[str]:
         """The severities at which the suite has a scenario, in its order."""
@@ -94,7 +83,7 @@ class CellMeans:
         """(len(scenarios), 1 + R) means, each averaged over its severities. Raises as `of` does."""
         wanted = {name: list(severities if severities is not None else self.severities(name)) for name in scenarios}
         self._check([(name, severity) for name, levels in wanted.items() for severity in levels])
-        return np.stack([np.mean([self._rates[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
+        return np.stack([np.mean([self.rates[name, severity] for severity in levels], axis=0) for name, levels in wanted.items()])
 
     def mean(self, scenarios: Sequence[str], severities: Sequence[str] | None = None) -> np.ndarray:
         """(1 + R,) mean over scenarios, each averaged over its severities. Raises as `of` does."""
@@ -147,7 +136,10 @@ class CellMeans:
         return 0 if found is None else self.resampler.of(found.key).n
 
     @cached_property
-    def _rates(self) -> dict[tuple[str, str], np.ndarray]:
+    def rates(self) -> Mapping[tuple[str, str], np.ndarray]:
+        """(1 + R,) the mean of each complete cell: its value, then its replicates; or what is given in their place."""
+        if self.given is not None:
+            return self.given
         sets = grouped((found.key, cell) for cell, found in self.cells.items() if found is not None)
         return {cell: row for key, cells in sets.items() for cell, row in zip(cells, self._means(key, cells), strict=True)}
 

@@ -36,11 +36,11 @@ from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse, plain
-from robustvit.statistics.intervals import Interval, Resampler, Resamples, Sums, accelerated, settled, studentised, wilson
+from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
 from robustvit.statistics.metric_context import MetricContext
 
 _SLOW_REPLICATES = 200  # of a metric that can only be called again
-_SHARES = ("%", "")  # units of metrics whose zeros and ones are counts, and not measurements
+SHARES = ("%", "")  # units of metrics whose zeros and ones are counts, and not measurements
 _PREDICTED = ("label", "pred")  # what a metric reads that does not declare its columns
 _NO_CONTEXT = MetricContext()
 
@@ -157,7 +157,7 @@ def score(
     resampler: makes the resamples of clusters. Raises NotApplicable where no sample counts.
     """
     rows = records.iloc[resamples.order].reset_index(drop=True)
-    result, share = metric.of_cell(rows, context), metric.entry.unit in _SHARES
+    result, share = metric.of_cell(rows, context), metric.entry.unit in SHARES
     if isinstance(result, IntervalEstimate):
         estimate = result
     elif isinstance(result, Clustered):
@@ -169,7 +169,7 @@ def score(
         estimate = _mean(np.asarray(result, dtype=np.float64), resamples, share)
     else:
         replicates = _called_again(functools.partial(metric.of_cell, context=context), rows, resamples)
-        estimate = IntervalEstimate(float(result), *accelerated(float(result), replicates), resamples.n)
+        estimate = IntervalEstimate(float(result), *accelerated(float(result), replicates, resamples.n), resamples.n)
     return in_unit(metric, estimate)
 
 
@@ -192,14 +192,13 @@ def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEsti
         return IntervalEstimate(value, value, value, n)
     weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
     ends = (0.0, 1.0) if share and bool((kept >= 0).all()) and bool((kept <= 1).all()) else (-np.inf, np.inf)
-    sums = weights.astype(np.float64) @ np.stack([np.ones(n), kept, kept**2], axis=1)
-    return IntervalEstimate(value, *studentised(kept, Sums(*sums.T), *ends), n)
+    return IntervalEstimate(value, *studentised(kept, drawn_sums(kept, weights), *ends), n)
 
 
 def _weighted(result: Weighted, resamples: Resamples) -> IntervalEstimate:
     found = weighted_statistic(result, resamples.weights)
     value, n = float(found[0]), resamples.n if result.counted is None else result.counted
-    ends = certain_interval(result, found, n) or accelerated(value, found[1:])
+    ends = certain_interval(result, found, n) or accelerated(value, found[1:], n)
     low, high = np.clip(ends, result.low, result.high)
     return IntervalEstimate(value, float(low), float(high), n)
 

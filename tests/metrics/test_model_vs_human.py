@@ -19,9 +19,10 @@ from robustvit.metrics.model_vs_human import (
 )
 from robustvit.metrics.shape_bias import shape_bias
 from robustvit.spec.registry import lookup
-from robustvit.statistics.cell_means import CellMeans, Values, score_means
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.mean_intervals import score_means
 
 PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy_difference": lambda model, person: float((model.mean() - person.mean()) ** 2),

@@ -7,9 +7,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
-from robustvit.statistics.cell_means import CellMeans, Values, score_means
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.mean_intervals import score_means
 
 
 def asked(out: np.ndarray, inside: np.ndarray) -> CellMeans:

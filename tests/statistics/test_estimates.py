@@ -1,5 +1,6 @@
 """What metrics may return, and the estimates that follow."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.spec.plugin import Entry
-from robustvit.statistics.cell_means import CellMeans, Values, score_means
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples, accelerated, settled, wilson
+from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
+from robustvit.statistics.mean_intervals import score_means
 
 
 def made(compute: object, **about: object) -> Metric:
@@ -162,11 +164,55 @@ def test_where_nothing_varies_an_average_has_the_wilson_interval_of_its_cells() 
     assert score_means(resolve_metric("mean_corruption_error"), errors).high == pytest.approx(high)
 
 
-def test_where_something_varies_resampling_gives_the_interval() -> None:
+def test_of_one_cell_an_average_has_the_interval_of_the_cell() -> None:
     errors = errors_of(fog=0.3)
-    assert score_means(resolve_metric("corruption_error"), errors, "fog")[1:3] == settled(
-        accelerated(100 * errors.of("fog")[0], 100 * errors.of("fog")[1:])
+    assert score_means(resolve_metric("corruption_error"), errors, "fog")[1:3] == pytest.approx(
+        [100 * end for end in wilson(200 * errors.of("fog")[0], 200)], rel=1e-4
     )
+
+
+def test_an_average_of_cells_of_the_same_samples_has_the_studentised_interval_of_what_samples_have_on_average() -> None:
+    errors = errors_of(fog=0.3, snow=0.6, frost=0.9)
+    values = np.mean([found.values for found in errors.cells.values() if found is not None], axis=0)
+    weights = errors.resampler.of(next(iter(errors.cells.values())).key).weights  # type: ignore[union-attr]
+    expected = studentised(values, drawn_sums(values, weights), 0.0, 1.0)
+    assert score_means(resolve_metric("mean_corruption_error"), errors)[1:3] == pytest.approx([100 * end for end in expected], rel=1e-4)
+
+
+def test_a_share_of_samples_that_never_varies_has_wilsons_interval_where_a_metric_weights_samples_itself() -> None:
+    errors = errors_of(fog=0.5)
+    found = score_means(made(lambda m: np.ones(1 + len(m.resampler.of(m.cells["fog", "1"].key).weights)), over="model", unit="%"), errors)
+    assert found[:3] == (100.0, *settled(Interval(*(100 * end for end in wilson(200, 200)))))
+
+
+def of_different_images(first: np.ndarray, second: np.ndarray) -> CellMeans:
+    resampler = Resampler()
+    keys = [resampler([f"{place}/{i}" for i in range(len(values))]).key for place, values in enumerate((first, second))]
+    cells = {("mixed_same", ""): Values(keys[0], first), ("mixed_rand", ""): Values(keys[1], second)}
+    return CellMeans("made", "imagenet", 10, cells, resampler)
+
+
+def test_a_difference_of_two_shares_of_different_images_has_newcombes_interval() -> None:
+    """Newcombe 1998, table II, example (a): 56/70 less 48/80 is 0.2 with the interval 0.0524 to 0.3339 (method 10)."""
+    gap = of_different_images(np.r_[np.zeros(56), np.ones(14)], np.r_[np.zeros(48), np.ones(32)])
+    assert score_means(resolve_metric("background_gap"), gap)[:3] == pytest.approx((20.0, 5.24, 33.39), abs=0.01)
+
+
+def test_a_gap_of_which_one_side_never_errs_is_as_wide_as_that_side_leaves_open() -> None:
+    one_sided = score_means(resolve_metric("background_gap"), of_different_images(np.zeros(50), np.r_[np.zeros(25), np.ones(25)]))
+    share = wilson(25, 50)
+    assert one_sided.low == pytest.approx(50 - 100 * np.hypot(0.5 - share.low, wilson(0, 50).high), abs=0.01)
+    assert one_sided.high == pytest.approx(100 * share.high, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "statistic", [lambda m: m.of("fog") ** 2, lambda m: m.of("fog") / m.of("snow"), lambda m: np.minimum(0.5, m.of("fog"))]
+)
+def test_of_anything_but_a_weighted_sum_resampling_gives_the_interval(statistic: Callable[[CellMeans], np.ndarray]) -> None:
+    errors = errors_of(fog=0.5, snow=0.6)
+    result = statistic(errors)
+    found = score_means(made(statistic, over="model"), errors)
+    assert found[1:3] == settled(accelerated(result[0], result[1:], 200))
 
 
 def test_zeros_and_ones_of_a_measurement_are_measured_and_not_counted() -> None:

@@ -78,12 +78,19 @@ def test_an_accelerated_interval_agrees_with_the_jackknife_of_its_definition() -
     a, z0 = (centred**3).sum() / (6 * (centred**2).sum() ** 1.5), stats.norm.ppf((replicates < values.mean()).mean())
     at = [stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in stats.norm.ppf([0.025, 0.975])]
     expected = np.quantile(replicates, at)
-    assert accelerated(values.mean(), replicates) == pytest.approx(tuple(expected), abs=0.012)
+    assert accelerated(values.mean(), replicates, 300) == pytest.approx(tuple(expected), abs=0.012)
     assert expected[1] > np.quantile(replicates, 0.975) + 0.012  # long tails are on the right
 
 
 def test_an_accelerated_interval_of_replicates_that_do_not_vary_is_a_point() -> None:
-    assert accelerated(0.5, np.full(100, 0.5)) == (0.5, 0.5)
+    assert accelerated(0.5, np.full(100, 0.5), 50) == (0.5, 0.5)
+
+
+def test_an_accelerated_interval_of_few_samples_is_wider_as_students_is() -> None:
+    replicates = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+    low, high = accelerated(0.0, replicates, 10)
+    assert (low, high) == pytest.approx(np.array([-1, 1]) * stats.t.ppf(0.975, 9) * np.sqrt(10 / 9), abs=0.01)
+    assert accelerated(0.0, replicates, 100_000) == pytest.approx(stats.norm.interval(0.95), abs=0.001)
 
 
 def test_a_studentised_interval_is_that_of_t_statistics_by_hand() -> None:
