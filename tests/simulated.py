@@ -74,6 +74,11 @@ class Population:
         each = self.rng.beta(4 * self.share, 4 * (1 - self.share), (self.n, 1))
         return self.rng.random((self.n, self.frames)) < each
 
+    @functools.cached_property
+    def outside(self) -> np.ndarray:
+        """(n,) whether an image is of no class: a third are."""
+        return np.arange(self.n) % 3 == 0
+
     def records(self, needs: Sequence[str]) -> pd.DataFrame:
         """The Records with these columns."""
         names = dict.fromkeys(("label", "pred", *needs))
@@ -113,6 +118,11 @@ def _top5(one: Population) -> list[np.ndarray]:
     return list(orders[(np.where(one.flips, one.rng.integers(1, 3, one.flips.shape), 0)).reshape(-1)])
 
 
+def _energy(one: Population) -> np.ndarray:
+    """Scores of images of no class, which lie further up the higher `share` is."""
+    return one.rng.standard_normal(one.n) + np.sqrt(2) * norm.ppf(one.share) * one.outside
+
+
 def _some(share: float) -> Callable[[Population], np.ndarray]:
     return lambda one: np.where(one.rng.random(one.n) < share, 1, 0)
 
@@ -131,6 +141,7 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_slope_error": lambda one: np.where(one.right, 0.9, 0.1), "gradient": lambda one: np.full(one.n, "exact"),
     "value_step_gain": lambda one: np.where(one.right, 0.1, 0.9), "value_random_gain": lambda one: np.full(one.n, 0.5),
     "value_fooled_share": lambda one: one.rng.binomial(49, one.certain) / 49,
+    "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),
     "votes_first": lambda one: one.rng.integers(17, 33, one.n), "votes_second": lambda one: np.zeros(one.n, int),
     "votes_label": lambda one: one.rng.binomial(32, one.certain), "patch_held": lambda one: one.rng.integers(2, 12, one.n),
@@ -174,6 +185,7 @@ APART = ("accuracy_gap", "background_gap", "shift_auc", "ood_aupr", "ood_auroc",
 ARGUMENTS: dict[str, dict[str, object]] = {
     "accuracy_gap": {"shift": "imagenet-a"}, "mt5d": {"baseline": [[2.0] * 10]}, "certified_accuracy": {"patch": 5},
     "certified_paper": {"patch": 5}, "certified_by_place": {"patch": 5}, "certified_accuracy_l2": {"radius": 0.2},
+    **{f"ood_score_{name}": {"score": "energy", "sets": "near"} for name in ("auroc", "aupr", "fpr95")},
     "robust_accuracy_at": {"eps": 2}, "factor_error_ratio": {"factor": "pose"}, "rms_calibration_error": {"beta": 20},
 }  # fmt: skip
 _RARE = (  # measurements of which a few samples may have most
@@ -214,11 +226,12 @@ class Coverage(NamedTuple):
 
 def simulated(name: str) -> bool:
     """Whether there is a population that a metric can be simulated on."""
-    entry = registry.lookup("metric", name)
+    entry, given = registry.lookup("metric", name), ARGUMENTS.get(name, {})
     if entry.over != "cell":
         return name in CELLS
-    given = ARGUMENTS.get(name, {})
-    return set(entry.needs) <= set(COLUMNS) and all(not param.required or param.name in given for param in entry.params)
+    if not all(not param.required or param.name in given for param in entry.params):
+        return False
+    return set(resolve_metric({name: given} if given else name).entry.needs) <= set(COLUMNS)
 
 
 def coverage(name: str, share: float, repeats: int) -> Coverage:

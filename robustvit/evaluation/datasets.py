@@ -124,11 +124,13 @@ def _nests(spec: Spec) -> bool:
 def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
     """The folder of a data set's files: `data_dir`, or the folder of one of its names in it where the suite has several data sets.
 
+    A data set that nests another is given `data_dir` itself, in which both are looked for by their names.
+
     Raises DataUnreadable where several folders have such names.
     """
     nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
     several = len({one.name for one in (*suite.data, *nested)}) > 1
-    if data_dir is None or not several:
+    if data_dir is None or not several or _nests(spec):
         return data_dir
     return named_folder(spec.name, data_dir.expanduser()) or data_dir / spec.name
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by
 from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
 from robustvit.primitives.attack_search import GRADIENTS
-from robustvit.primitives.batch import Batch, Data, traits
+from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.draws import Draws
@@ -85,6 +86,8 @@ def evaluate(
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
     does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, model, data), as_tensors(artifact or {}))
+    if does.predicts or does.uses_reading:
+        _refuse_no_class(data, positions, cell.scenario.name)
     storage = None if cell.storage is None or not entry.stored else _Storage(cell)
     host = through_reading(model, data) if does.uses_reading else model
     matched, parts = match_classes(model, data), _Parts()
@@ -115,6 +118,16 @@ def evaluate(
     return EvaluatedCell(
         records.table(columns), shown, np.concatenate(parts.seen) if parts.seen else _no_images(model, np.uint8), adversarial
     )
+
+
+def _refuse_no_class(data: Data, positions: np.ndarray, scenario: str) -> None:
+    """Raises BadParameter for images without a label, with which no prediction can be compared."""
+    missing = int((np.asarray(data.labels)[positions] == NO_CLASS).sum())
+    if missing:
+        raise BadParameter(
+            f"'{scenario}' compares predictions with labels, and {missing} of {len(positions)} images of data '{data.name}' are of none of "
+            "its classes. Only analyses take such data, such as ood_scores."
+        )
 
 
 def _adversarial(adversarial: np.ndarray, images: np.ndarray) -> dict[str, np.ndarray]:

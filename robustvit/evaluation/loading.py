@@ -87,7 +87,7 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     if data_dir is not None and not (there := check_path(data_dir, "--data-dir").expanduser()).is_dir() and (why := why_not_regular(there)):
         raise DataMissing(f"--data-dir is {there}, which {why}; give the folder of the data's files.")
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}
-    root = None if nested else place or resolve_root(spec.name, data_dir)
+    root = place or resolve_root(spec.name, data_dir)
     part = bound.get(PARAMETER) if PARAMETER not in {param.name for param in entry.params} else None
     arguments = {
         key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)

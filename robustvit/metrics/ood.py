@@ -39,10 +39,7 @@ def ood_aupr(means: CellMeans) -> np.ndarray:
     Denominators: 2,000 and 10,000 images where all are there; chance is the share of positives, 16.7 %, not 50. Both sets are resampled;
     the resamples, whose repeated images move them all to one side, are centred on the value. No reference table.
     """
-    ranked = _ranked(means)
-    precision = ranked.hits / np.maximum(ranked.hits + ranked.alarms, 1e-300)
-    recall = ranked.hits / ranked.hits[:, -1:]
-    found = np.asarray((np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1))
+    found = _ranked(means).average_precision()
     return np.append(found[:1], np.clip(found[1:] + found[0] - found[1:].mean(), 0.0, 1.0)) if len(found) > 1 else found
 
 
@@ -55,10 +52,7 @@ def ood_auroc(means: CellMeans) -> np.ndarray:
 
     Denominators: the images of either set, both resampled. Chance is 50 %. No reference table.
     """
-    ranked = _ranked(means)
-    recall, fallout = ranked.hits / ranked.hits[:, -1:], ranked.alarms / ranked.alarms[:, -1:]
-    before = np.hstack([np.zeros((len(recall), 1)), recall[:, :-1]])
-    return np.asarray((np.diff(fallout, axis=1, prepend=0.0) * (recall + before) / 2).sum(axis=1))
+    return _ranked(means).area_under_roc()
 
 
 @metric(
@@ -77,21 +71,37 @@ def ood_fpr95(means: CellMeans) -> np.ndarray:
     return np.asarray(fallout[np.arange(len(place)), place])
 
 
-class _Ranked(NamedTuple):
-    """By falling score, (1 + R, thresholds): how many positives, and how many others, lie at or above each distinct score."""
+class Ranked(NamedTuple):
+    """By falling score, (rows, thresholds): the weight of positives, and of others, at or above each distinct score."""
 
     hits: np.ndarray
     alarms: np.ndarray
 
+    def average_precision(self) -> np.ndarray:
+        """(rows,) precision averaged over the steps of recall."""
+        precision = self.hits / np.maximum(self.hits + self.alarms, 1e-300)
+        recall = self.hits / self.hits[:, -1:]
+        return np.asarray((np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1))
 
-def _ranked(means: CellMeans) -> _Ranked:
-    (out, w_out), (inside, w_in) = _weighted(means, _OUT), _weighted(means, _IN)
-    scores = -np.concatenate([out, inside])
+    def area_under_roc(self) -> np.ndarray:
+        """(rows,) area under recall over false positive rate, ties one half."""
+        recall, fallout = self.hits / self.hits[:, -1:], self.alarms / self.alarms[:, -1:]
+        before = np.hstack([np.zeros((len(recall), 1)), recall[:, :-1]])
+        return np.asarray((np.diff(fallout, axis=1, prepend=0.0) * (recall + before) / 2).sum(axis=1))
+
+
+def ranked_scores(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> Ranked:
+    """scores: (n,); positive: (n,) bool; weights: (rows, n), how often each resample drew each sample."""
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of each run of equal scores
-    blank_out, blank_in = np.zeros_like(w_out), np.zeros_like(w_in)
-    hits, alarms = (np.cumsum(np.hstack(pair)[:, order], axis=1)[:, last] for pair in ((w_out, blank_in), (blank_out, w_in)))
-    return _Ranked(hits, alarms)
+    drawn, hit = weights[:, order].astype(np.float64), positive[order]
+    return Ranked(np.cumsum(drawn * hit, axis=1)[:, last], np.cumsum(drawn * ~hit, axis=1)[:, last])
+
+
+def _ranked(means: CellMeans) -> Ranked:
+    (out, w_out), (inside, w_in) = _weighted(means, _OUT), _weighted(means, _IN)
+    positive = np.arange(len(out) + len(inside)) < len(out)
+    return ranked_scores(-np.concatenate([out, inside]), positive, np.hstack([w_out, w_in]))
 
 
 def _weighted(means: CellMeans, cell: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from robustvit.spec.spec import Value
 
 Severity = Literal[1, 2, 3, 4, 5]
 Difficulty = Literal[1, 2, 3]
+NO_CLASS = -1  # the label of an image of none of a data set's classes
 
 
 class Sample(NamedTuple):
@@ -30,9 +31,9 @@ class Data(Protocol):
     """A data set: sized, indexable, with ids and labels that are known without decoding an image.
 
     `name` and `fingerprint` identify it (the fingerprint covers ids, sizes and labels, never a path); `classes` are the class names or
-    wnids that labels index; `readings` map a model's logits to these labels, and the first is the one that is scored.
-    `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits, and `ignored`, whose text says what
-    was found among its images and is left out.
+    wnids that labels index (NO_CLASS is the label of an image of none of them); `readings` map a model's logits to these labels, and the
+    first is the one that is scored. `source` is `original`, `generated` or `released`. A data set may also have `traits`, see Traits, and
+    `ignored`, whose text says what was found among its images and is left out.
     """
 
     name: str

@@ -95,7 +95,7 @@ def parameters(spec: Spec, plugins: Mapping[str, Any] | None = None) -> dict[str
 
 
 def _with_artifact(function: Callable[..., Any], artifact: Mapping[str, Tensor]) -> Callable[..., Any]:
-    """An attack that was fitted, with the signature of one that needs no fit."""
+    """An attack or analysis that was fitted, with the signature of one that needs no fit."""
     return lambda model, images, labels, draws, **arguments: function(model, images, labels, draws, artifact, **arguments)
 
 

@@ -44,12 +44,13 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     parameter that tables show as severity, `attack.eps` inside a nested one); for data sets `folders`, further names under which the folder
     of their files is known (`cifar-10-batches-py`; its own name is, in any case); for corruptions `smallest` (for each severity the shorter
     side in pixels below which half of an image lies outside: boards mark such rows); for metrics also `over`, `of` (the metric that one
-    over several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads), `beside` (a metric that it stands
-    beside wherever a cell has their columns), `marks` (for one over several cells, the name of a function of the same arguments that says
-    why its value is marked, or ""); for attacks `chain` and `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records
-    that it fills, an attack besides its counts); for attacks, certificates and analyses `passes`, the parameters whose product is the
-    number of passes through the model for one sample, or the name of a function that counts them (see robustvit.primitives.passes).
-    A plug-in that declares no passes is timed on a few samples by `plan`. Raises BadParameter for an unknown kind or field.
+    over several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads; `value_ood_{score}` is that of the
+    score which its parameter names), `beside` (a metric that it stands beside wherever a cell has their columns), `marks` (for one over
+    several cells, the name of a function of the same arguments that says why its value is marked, or ""); for attacks `chain`; for attacks
+    and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
+    for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
+    or the name of a function that counts them (see robustvit.primitives.passes). A plug-in that declares no passes is timed on a few
+    samples by `plan`. Raises BadParameter for an unknown kind or field.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
@@ -105,7 +106,7 @@ def certificate(**about: Any) -> Callable[[F], F]:
 
 
 def analysis(**about: Any) -> Callable[[F], F]:
-    """`(model, images, labels, draws, *, …) -> Columns`."""
+    """`(model, images, labels, draws, *, …) -> Columns`; with fit="name" as an attack, `(model, images, labels, draws, artifact, *, …)`."""
     return register("analysis", **about)
 
 

@@ -16,7 +16,8 @@ over="corruption": `(errors: CellMeans, corruption: str) -> (1 + R,)`, once for 
 over="model": `(errors: CellMeans) -> (1 + R,)`, once for all cells of a model. `of` names the metric of a cell that the means are of,
 default `error`; its result is one value per sample, clustered, or a `Weighted`. See CellMeans.
 
-`needs` names the columns that a metric reads; a cell without them is not scored by it. Where the unit is %, metrics return fractions.
+`needs` names the columns that a metric reads, `{score}` standing for the value of its parameter score; a cell without them is not scored
+by it. Where the unit is %, metrics return fractions.
 A metric that has no value raises NotApplicable or MissingCells with the reason, which tables show.
 """
 
@@ -25,7 +26,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,7 +130,8 @@ def resolve_metric(node: object) -> Metric:
     usual = {param.name: param.default for param in entry.params}
     unusual = tuple((key, value) for key, value in bound.params if usual[key] != value)
     arguments = {key: plain(value) for key, value in bound.params}
-    return Metric(str(Spec(entry.name, unusual)), entry, functools.partial(entry.load(), **arguments))
+    needs = tuple(column.format(**arguments) for column in entry.needs)
+    return Metric(str(Spec(entry.name, unusual)), replace(entry, needs=needs), functools.partial(entry.load(), **arguments))
 
 
 def of_measurements(label: str) -> bool:

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "digits",
     "sequences",
     "npz",
+    "ood",
     "hfds",
     "wds",
     "imagenet-p",
