@@ -203,13 +203,12 @@ def test_a_row_does_not_depend_on_its_companions() -> None:
     assert all(np.array_equal(part[name], whole[name][some.numpy()]) for name in whole)
 
 
-def test_a_direction_without_variance_is_left_out_of_the_distances() -> None:
+def test_a_direction_of_rounding_alone_is_left_out_of_the_distances() -> None:
     body, head = network()[:-1], network()[-1]
     doubled = nn.Sequential(*body, nn.Linear(WIDTH, WIDTH + 1), nn.Linear(WIDTH + 1, CLASSES)).eval()  # type: ignore[misc]
     with torch.no_grad():
-        doubled[-2].weight.copy_(torch.cat([torch.eye(WIDTH), torch.zeros(1, WIDTH)]))
+        doubled[-2].weight.copy_(torch.cat([torch.eye(WIDTH), torch.linspace(-1, 1, WIDTH)[None]]))
         doubled[-2].bias.zero_()
-        doubled[-2].bias[-1] = 1.0  # a feature that is constant
         doubled[-1].weight.copy_(torch.cat([head.weight, torch.zeros(CLASSES, 1)], dim=1))  # type: ignore[list-item]
         doubled[-1].bias.copy_(head.bias)  # type: ignore[arg-type]
     same = scored(classifier(doubled), pixels())
