@@ -75,11 +75,11 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     product, down = torch.empty_like(spectrum[None]), torch.empty_like(spectrum[None])
     blurred = torch.empty(1, height, sides[1], dtype=torch.float64, device=images.device)
     out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
-    for row, plane in zip(out.flatten(0, 1).split(1), images.flatten(0, 1).split(1), strict=True):  # its bits depend on that plane alone
-        filters.fill_padded(levels(plane), rows, columns, padded)
+    for row, plane in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):  # its bits depend on that plane alone
+        filters.fill_padded(levels(plane[None]), rows, columns, padded)
         torch.fft.ifft(torch.fft.rfft2(padded, out=product).mul_(spectrum), dim=-2, out=down)
         torch.fft.irfft(down[:, 2 * radius : 2 * radius + height], n=sides[1], out=blurred)
-        row.copy_(truncated(blurred[..., 2 * radius : 2 * radius + width]))
+        row.copy_(truncated(blurred[0, :, 2 * radius : 2 * radius + width]))
     return out
 
 

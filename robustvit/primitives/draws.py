@@ -74,7 +74,7 @@ class Draws:
         out = torch.zeros(len(self.ids), -(-count // 4), 4)
         for key, row, wanted in zip(self._keys().numpy(), out, chosen.flatten(1), strict=True):
             blocks = functional.pad(wanted, (0, -count % 4)).view(torch.int32).nonzero()[:, 0]  # four flags, of a byte each, at once
-            for part in blocks.split(_BLOCK):
+            for part in torch.split(blocks, _BLOCK):
                 row[part] = _as_units(torch.from_numpy(_philox_by_numpy(key[None], part.numpy())[0].view(np.int32)))
         return out.flatten(1)[:, :count].reshape(chosen.shape)
 
@@ -119,8 +119,8 @@ class Draws:
             return of(words).flatten(1)[:, :count]
         step = max(1, _BLOCK // max(1, len(self.ids)))
         for start in range(0, out.shape[1], step):
-            words = _philox_by_numpy(keys.numpy(), np.arange(start, min(start + step, out.shape[1])))
-            out[:, start : start + step] = of(torch.from_numpy(words.view(np.int32)))
+            made = _philox_by_numpy(keys.numpy(), np.arange(start, min(start + step, out.shape[1])))
+            out[:, start : start + step] = of(torch.from_numpy(made.view(np.int32)))
         return out.flatten(1)[:, :count]
 
     def _blocks(self, count: int, dtype: torch.dtype) -> Tensor:
