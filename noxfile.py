@@ -114,7 +114,7 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """How often each metric's interval holds the truth, in 2,000 samples of simulated populations: an hour or more."""
+    """How often each metric's interval holds the truth, in 2,000 samples of simulated populations: about half an hour of one core."""
     installed(session, *TEST)
     chosen = ("-n", "auto", "-m", "coverage", "tests/statistics/test_coverage.py")
     session.run("pytest", "-q", "-rP", *chosen, *session.posargs, env={"OMP_NUM_THREADS": "1"})

@@ -53,7 +53,8 @@ def accelerated(value: float, replicates: np.ndarray, n: int) -> Interval:
     """The BCa interval of a statistic of n samples and its bootstrap replicates, (R,): percentiles corrected for bias and skewness.
 
     Its quantiles stand as far out as Student's, and farther by the factor √(n/(n − 1)) by which replicates vary too little (the expanded
-    percentiles of Hesterberg 2015, What Teachers Should Know About the Bootstrap).
+    percentiles of Hesterberg 2015, What Teachers Should Know About the Bootstrap). The k-th smallest of R replicates is their k/(R + 1)
+    quantile.
     Efron 1987, Better Bootstrap Confidence Intervals; the acceleration is a sixth of the skewness of the replicates, which for a mean is
     that of the mean itself. A replicate that drew nothing that counts is NaN, and left out.
     """
@@ -65,7 +66,7 @@ def accelerated(value: float, replicates: np.ndarray, n: int) -> Interval:
     bias = float(ndtri(np.clip(below, 1 / len(known), 1 - 1 / len(known))))
     acceleration = float(np.mean(((known - known.mean()) / spread) ** 3)) / 6
     outermost = float(stdtrit(max(n - 1, 1), 0.5 + LEVEL / 2)) * math.sqrt(n / max(n - 1, 1))
-    low, high = np.quantile(known, [_shifted(z, bias, acceleration) for z in (-outermost, outermost)])
+    low, high = np.quantile(known, [_shifted(z, bias, acceleration) for z in (-outermost, outermost)], method="weibull")
     return Interval(min(float(low), value), max(float(high), value))
 
 
@@ -103,7 +104,7 @@ def studentised(values: np.ndarray, sums: Sums, low: float = -np.inf, high: floa
     if 1.0 - known.mean() > (1 - LEVEL) / 4:
         return _of_few(values, low, high)
     t = (replicates[known] - mean) / errors[known]
-    below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
     return Interval(max(low, mean - float(above) * error), min(high, mean - float(below) * error))
 
 
