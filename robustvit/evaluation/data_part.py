@@ -17,8 +17,8 @@ from robustvit.spec.sample_order import Frames
 class DataPart:
     """The samples of a data set that are in the part of that name, in its order; see robustvit.spec.parts.
 
-    Name, classes, readings and ids are the whole set's; the fingerprint and the parameters in tables tell the part. Raises DataMissing
-    where it has no sample.
+    Classes, readings and ids are the whole set's; name and base, `digits?part=calibration`, and the fingerprint tell the part, so that no
+    table puts two parts, or a part and the whole, into one row. Raises DataMissing where it has no sample.
     """
 
     def __init__(self, whole: Data, part: str) -> None:
@@ -28,7 +28,7 @@ class DataPart:
         if not len(chosen):
             raise DataMissing(f"data '{whole.name}' has no sample in its part '{part}'; it has {len(whole)} in all.")
         self.whole, self.readings, self.classes = whole, whole.readings, whole.classes
-        self.name: str = whole.name
+        self.name = _of_part(whole.name, part)
         self.source: str = whole.source
         each = whole.ids.each if isinstance(whole.ids, Frames) else 1
         kept = [names[i] for i in chosen.tolist()]
@@ -39,10 +39,14 @@ class DataPart:
         self.ignored = getattr(whole, "ignored", "")
         own = traits(whole)
         facts = {name: [values[i] for i in self.places.tolist()] for name, values in own.facts.items()}
-        self.traits: Traits = replace(own, params=(*own.params, (PARAMETER, part)), expected=None, facts=facts)
+        self.traits: Traits = replace(own, base=_of_part(own.base, part), expected=None, facts=facts)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index: int) -> Sample:
         return self.whole[int(self.places[index])]
+
+
+def _of_part(name: str, part: str) -> str:
+    return f"{name}?{PARAMETER}={part}" if name else ""

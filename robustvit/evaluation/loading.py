@@ -20,6 +20,7 @@ from robustvit.spec.data_address import parse_data, resolve_root
 from robustvit.spec.given import check_path, why_not_regular
 from robustvit.spec.model_address import parse_model, write_model
 from robustvit.spec.parts import PARAMETER
+from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, Value, plain
 
 CLASSES = ("by_name", "by_position")  # how a model's classes are compared with the data's
@@ -84,10 +85,16 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     bound = bind(entry, spec.with_params(**params))
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
-    if data_dir is not None and not (there := check_path(data_dir, "--data-dir").expanduser()).is_dir() and (why := why_not_regular(there)):
-        raise DataMissing(f"--data-dir is {there}, which {why}; give the folder of the data's files.")
+    if data_dir is not None and (there := check_path(data_dir, "--data-dir").expanduser()).exists() and not there.is_dir():
+        raise DataMissing(f"--data-dir is {there}, which {why_not_regular(there) or 'is a file'}; give the folder of the data's files.")
+    return opened(entry, bound, place or resolve_root(spec.name, data_dir), data_dir=data_dir, inner=inner)
+
+
+def opened(
+    entry: Entry, bound: Spec, root: Path | None, *, data_dir: Path | str | None = None, inner: Data | None = None
+) -> Data:  # fmt: skip
+    """The data set of a bound Spec, whose files are at `root`, or the part that the Spec names. data_dir, inner: as in `load_data`."""
     nested = {param.name for param in entry.params if param.hint.plugin == "data"}
-    root = place or resolve_root(spec.name, data_dir)
     part = bound.get(PARAMETER) if PARAMETER not in {param.name for param in entry.params} else None
     arguments = {
         key: (inner or load_data(value, data_dir=data_dir)) if key in nested and isinstance(value, Spec) else resolve(value)

@@ -36,7 +36,7 @@ class Edition:
         plugins = frozenset((*_versions(description["scenario"]), *_versions(description.get("storage"))))
         named = description["data"]
         own = ", ".join(f"{key}={value}" for key, value in sorted(named["params"].items()))
-        by_names = data.identified_by is None and named["name"] not in _IN_MEMORY
+        by_names = data.identified_by is None and named["name"].partition("?")[0] not in _IN_MEMORY
         return cls(plugins, f"{named['name']}({own})" if own else named["name"], str(description["data_fingerprint"]), by_names)
 
 

@@ -166,10 +166,10 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["run", "--limit", "some"], 2, "--limit"),
     (["run", "--workers", "-1"], 2, "--workers"),
     (["run", "--seed", "-1"], 2, "--seed"),
-    (["run", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
-    (["plan", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
-    (["corrupt", "a", "b", "--seed", "18446744073709551616"], 2, "from 0 to 9223372036854775807"),
-    (["train", "--seed", "18446744073709551616", "--out", "x.safetensors"], 2, "from 0 to 9223372036854775807"),
+    (["run", "--seed", "18446744073709551616"], 2, "from 0 to 9,223,372,036,854,775,807"),
+    (["plan", "--seed", "18446744073709551616"], 2, "from 0 to 9,223,372,036,854,775,807"),
+    (["corrupt", "a", "b", "--seed", "18446744073709551616"], 2, "from 0 to 9,223,372,036,854,775,807"),
+    (["train", "--seed", "18446744073709551616", "--out", "x.safetensors"], 2, "from 0 to 9,223,372,036,854,775,807"),
     (["run", "--budget", "soon"], 2, "--budget is 'soon'; it takes a time above nothing with its unit: 90s, 10m or 2h."),
     (["plan", "--budget", "0m"], 2, "--budget is '0m'"),
     (["new", "attack", "class"], 2, "cannot be used as a name"),
@@ -187,7 +187,7 @@ def test_list_and_check(robustvit, tmp_path: Path) -> None:  # type: ignore[no-u
     (["new", "attack", "Bad Name"], 2, "cannot be used as a name"),
     (["new", "atack", "x"], 2, "Did you mean 'attack'"),
     (["train", "--defense", "plane", "--out", "x.safetensors"], 2, "Did you mean 'plain'"),
-    (["train", "--epochs", "1", "--out", "x.safetensors"], 2, "epochs is 0"),
+    (["train", "--epochs", "0", "--out", "x.safetensors"], 2, "epochs is 0"),
     (["run", "--nonsense"], 2, "nonsense"),
 ])  # fmt: skip
 def test_a_mistake_is_one_message_and_an_exit_code(  # type: ignore[no-untyped-def]

@@ -1,12 +1,16 @@
 """Parts of data sets by the hash of a sample's id."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.loading import load_data
+from robustvit.evaluation.run import run
 from robustvit.primitives.batch import traits
+from robustvit.results.leaderboard import leaderboard
+from robustvit.results.summary import summary
 from robustvit.spec.parts import PARTS, in_part
 from robustvit.spec.sample_order import order
 
@@ -37,8 +41,20 @@ def test_a_part_of_a_data_set_is_a_data_set() -> None:
         place = whole.ids.index(part.ids[7])
         assert (part[7].id, part[7].label, part.labels[7]) == (whole[place].id, whole[place].label, whole.labels[place])
         assert np.array_equal(part[7].image, whole[place].image)
-    assert traits(parts[0]).params == (("part", "calibration"),)
-    assert dict(Samples.of(parts[0], None).spec.params) == {"part": "calibration"}
+    assert [part.name for part in parts] == ["digits?part=calibration", "digits?part=evaluation"]
+    assert traits(load_data("digits?ink=grey&part=evaluation")).params == traits(load_data("digits?ink=grey")).params
+
+
+def test_no_table_puts_two_parts_or_a_part_and_the_whole_into_one_row(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    for address in ("digits?part=calibration", "digits?part=evaluation", "digits"):
+        run(tmp_path / "s.yaml", ["demo"], address, store=tmp_path / "store", limit=20)
+    board = leaderboard(tmp_path / "store")
+    shown = summary(board).set_index("data")
+    assert set(shown.index) == {"digits", "digits?part=calibration", "digits?part=evaluation"}
+    assert set(shown["n"]) == {"20"}
+    assert "differs" not in shown
+    assert not board["contents"].str.contains("by names").any()
 
 
 def test_another_part_is_refused_with_the_nearest() -> None:

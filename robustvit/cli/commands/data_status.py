@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError
+from robustvit.evaluation.loading import opened
 from robustvit.primitives.batch import Data, left_out, traits
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
@@ -113,11 +114,9 @@ def _choices(entry: Entry, spec: Spec) -> list[dict[str, Any]]:
 
 def _opened(entry: Entry, spec: Spec, place: Path | None, data_dir: Path | str | None) -> Data | RobustvitError:
     try:
-        bound = bind(entry, spec)
-        found: Data = entry.load()(_root(spec.name, place, data_dir), **dict(bound.params))
+        return opened(entry, bind(entry, spec), _root(spec.name, place, data_dir), data_dir=data_dir)
     except RobustvitError as error:
         return error
-    return found
 
 
 def _nests(entry: Entry) -> bool:
