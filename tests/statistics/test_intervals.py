@@ -79,8 +79,8 @@ def test_an_accelerated_interval_agrees_with_the_jackknife_of_its_definition() -
     outermost = stats.t.ppf([0.025, 0.975], 299) * np.sqrt(300 / 299)
     at = [stats.norm.cdf(z0 + (z0 + z) / (1 - a * (z0 + z))) for z in outermost]
     expected = np.quantile(replicates, at, method="weibull")
-    assert accelerated(values.mean(), replicates, 300) == pytest.approx(tuple(expected), abs=0.012)
-    assert expected[1] > np.quantile(replicates, 0.975) + 0.012  # long tails are on the right
+    assert accelerated(values.mean(), replicates, 300) == pytest.approx(tuple(expected), abs=0.015)
+    assert expected[1] > np.quantile(replicates, 0.975) + 0.015  # long tails are on the right
 
 
 def test_an_accelerated_interval_of_replicates_that_do_not_vary_is_a_point() -> None:
