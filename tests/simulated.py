@@ -33,7 +33,7 @@ from robustvit.statistics.metric_context import MetricContext
 
 SHARES = (0.02, 0.1, 0.5, 0.9, 0.98)
 CLASSES, FRAMES, LARGE = 5, 4, 20_000
-CONTEXT = MetricContext(ablations=Ablations("columns", 4, 1, (32, 32)))
+CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))
 RESAMPLER = Resampler()
 EXPECTED = (
     "ece", "ece_adaptive", "ood_aupr",
@@ -141,7 +141,7 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_slope_error": lambda one: np.where(one.right, 0.9, 0.1), "gradient": lambda one: np.full(one.n, "exact"),
     "value_step_gain": lambda one: np.where(one.right, 0.1, 0.9), "value_random_gain": lambda one: np.full(one.n, 0.5),
     "value_fooled_share": lambda one: one.rng.binomial(49, one.certain) / 49,
-    "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
+    "value_target": lambda one: np.where(one.right, one.pred, (one.pred + 1) % CLASSES), "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),
     "votes_first": lambda one: one.rng.integers(17, 33, one.n), "votes_second": lambda one: np.zeros(one.n, int),
     "votes_label": lambda one: one.rng.binomial(32, one.certain), "patch_held": lambda one: one.rng.integers(2, 12, one.n),
