@@ -32,6 +32,11 @@ class Point:
         return not math.isnan(self.value)
 
     @property
+    def doubted(self) -> bool:
+        """Whether it is complete and its note says why it is marked."""
+        return self.known and self.status == "complete" and bool(self.note)
+
+    @property
     def kind(self) -> str:
         """The status where it is one of complete, partial, failed and absent; `undefined` for any other."""
         return self.status if self.status in _DEFINED else "undefined"
@@ -47,7 +52,8 @@ def point_of(row: Any) -> Point:
 
 def point_text(point: Point, unit: str = "%") -> str:
     """A value with its interval and caveats: `74.2 % [70.1, 78.0] (partial: 150 of 400 samples)`."""
-    caveat = "" if point.status == "complete" else f"{point.status}: {point.note}" if point.note else point.status
+    status = "marked" if point.doubted else "" if point.status == "complete" else point.status
+    caveat = f"{status}: {point.note}" if point.note else status
     if not point.known:
         return caveat or "no value"
     gradients = f"\ngradients {point.gradients}" if point.gradients else ""

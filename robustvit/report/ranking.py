@@ -48,7 +48,8 @@ class Column:
 class RankingEntry:
     """A number of the ranking: text, interval and bar, or why there is none. sort: its sort key, "" for last.
 
-    kind: as a Point's. gradients: for a robust accuracy, the gradient masking verdict in one word.
+    kind: as a Point's. gradients: for a robust accuracy, the gradient masking verdict in one word. doubted: whether its note says why it
+    is marked with a question mark.
     """
 
     text: str
@@ -59,6 +60,7 @@ class RankingEntry:
     note: str = ""
     best: bool = False
     gradients: str = ""
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,9 @@ def corruption_errors(model: ModelResults) -> dict[str, Point]:
     return {str(row.scenario): point_of(row) for row in rows.itertuples()}
 
 
-def strongest_attacks(model: ModelResults) -> dict[tuple[str, str], Point]:
-    """Robust accuracy at the largest budget of every attack, by (attack, budget); the lowest where parameters differ."""
-    points = model.points("robust_accuracy")
+def strongest_attacks(model: ModelResults, metric: str = "robust_accuracy") -> dict[tuple[str, str], Point]:
+    """A robust accuracy at the largest budget of every attack, by (attack, budget); the lowest where parameters differ."""
+    points = model.points(metric)
     strongest: dict[tuple[str, str], Point] = {}
     for key in dict.fromkeys(setting[:2] for setting in points):
         by_budget = {setting.severity: point for setting, point in points.items() if setting[:2] == key}
@@ -166,9 +168,11 @@ def _averages(model: ModelResults) -> dict[Column, Point]:
 
 
 def _attacks(model: ModelResults) -> dict[Column, Point]:
+    """Accuracies under attack; of a random model what the attack found under its own draw stands beside."""
     return {
-        Column(f"{attack} {budget}", f"{with_spaces(attack)} {budget}", "%", True): point
-        for (attack, budget), point in strongest_attacks(model).items()
+        Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True): point
+        for metric, beside in (("robust_accuracy", ""), ("robust_accuracy_same_draw", ", same draw"))
+        for (attack, budget), point in strongest_attacks(model, metric).items()
     }
 
 
@@ -217,13 +221,13 @@ def _entry(point: Point | None, column: Column, end: float, rivals: Sequence[Poi
     best = column.marked and len(values) > 1 and _reliable(point) and point.value == (max if column.higher_is_better else min)(values)
     return RankingEntry(
         format_number(point.value), interval, bar(point.value, point.low, point.high, end), repr(point.value), point.kind,
-        f"{column.title}\n{point_text(point, column.unit)}", best, verdict_word(point.gradients),
+        f"{column.title}\n{point_text(point, column.unit)}", best, verdict_word(point.gradients), point.doubted,
     )  # fmt: skip
 
 
 def _reliable(point: Point) -> bool:
-    """Whether a number may be marked as the best: it is complete, and its gradient masking verdict is not suspect."""
-    return point.known and point.status == "complete" and verdict_word(point.gradients) != "suspect"
+    """Whether a number may be marked as the best: it is complete, nothing doubts it, and its gradient masking verdict is not suspect."""
+    return point.known and point.status == "complete" and not point.doubted and verdict_word(point.gradients) != "suspect"
 
 
 def _axis_end(column: Column, points: Sequence[Point]) -> float:
