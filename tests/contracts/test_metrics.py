@@ -44,12 +44,12 @@ def records(n: int = 240) -> pd.DataFrame:
         "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half,
         "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
         "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
-        "draws": 10, "draws_right": np.where(label == pred, 8, 3),
+        "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
 
 
-CONTEXT = MetricContext(ablations=Ablations("columns", 4, 1, (32, 32)))
+CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))
 
 
 def cells() -> CellMeans:

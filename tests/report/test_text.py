@@ -19,7 +19,10 @@ def test_a_conclusion_falls_back_to_the_first_number(make_store: Callable[..., S
 def test_the_conclusion_has_clean_corrupted_and_robust_accuracy(suite: SuiteResults) -> None:
     sentence = conclusion(suite, suite.models[0]).sentence.replace("\u00a0", " ")
     assert sentence.startswith("classifies 95.0 % [")
-    assert "of 20 clean images of digits correctly; mean corruption error 35.0 % over 1 corruption; robust accuracy 20.0 % [" in sentence
+    assert (
+        "of 20 clean images of digits correctly; mean corruption error 35.0 % [18.2, 55.4] over 1 corruption; robust accuracy 20.0 % ["
+        in sentence
+    )
     assert sentence.endswith("] under pgd at 1/255.")
 
 
@@ -27,7 +30,7 @@ def test_the_conclusion_names_the_hardest_corruption(make_store: Callable[..., S
     cells = {("demo", name, "5"): answered([True] * right + [False] * (20 - right)) for name, right in (("fog", 5), ("snow", 15))}
     (suite,) = results_by_suite(leaderboard(make_store(cells, metrics=("top1", "corruption_error"))))
     sentence = conclusion(suite, suite.models[0]).sentence.replace("\u00a0", " ")
-    assert sentence == "has mean corruption error 50.0 % over 2 corruptions, highest on fog (25.0 % accuracy at severity 5)."
+    assert sentence == "has mean corruption error 50.0 % [32.2, 67.8] over 2 corruptions, highest on fog (25.0 % accuracy at severity 5)."
 
 
 def test_a_metric_undefined_for_all_models_has_one_notice(suite: SuiteResults) -> None:
