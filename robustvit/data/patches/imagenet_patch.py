@@ -95,7 +95,7 @@ def _the_file(place: Path) -> Path:
 
 def _read(path: Path) -> PatchFile:
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataUnreadable(f"{path} is no file packed by gzip: {error}.") from error
