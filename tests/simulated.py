@@ -19,7 +19,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 
 from robustvit.errors import MetricUndefined
-from robustvit.metrics.conformal import class_scores, threshold
+from robustvit.metrics.confidence.conformal import class_scores, threshold
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry

@@ -94,7 +94,7 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 def test_the_suites_of_a_page_can_be_read(page: Path, tmp_path: Path) -> None:
     for block in blocks(page, "yaml"):
         rest = {key: value for key, value in SUITE.items() if key not in yaml.safe_load(block)}
-        (tmp_path / "block.yaml").write_text(yaml.safe_dump(rest) + block)
+        (tmp_path / "block.yaml").write_text((yaml.safe_dump(rest) if rest else "") + block)
         try:
             read_suite(tmp_path / "block.yaml")
         except MissingExtra as error:

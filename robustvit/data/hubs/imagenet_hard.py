@@ -9,7 +9,7 @@ from typing import Any
 from robustvit.data.annotations.wnids import readings, wnids
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import need_folder
-from robustvit.data.hub import HubRows, open_split, split_rows
+from robustvit.data.hubs.hub import HubRows, open_split, split_rows
 from robustvit.errors import DataUnreadable, few
 from robustvit.primitives.batch import Traits
 from robustvit.spec.registry import dataset

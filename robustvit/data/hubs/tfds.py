@@ -17,7 +17,7 @@ from typing import Any
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import need_folder
-from robustvit.data.hub import HubRows
+from robustvit.data.hubs.hub import HubRows
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra, few, nearest
 from robustvit.spec.registry import dataset
 

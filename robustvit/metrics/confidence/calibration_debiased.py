@@ -15,7 +15,7 @@ from annotated_types import Ge
 from scipy.special import ndtr
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.calibration import equal_mass, equal_width
+from robustvit.metrics.confidence.calibration import equal_mass, equal_width
 from robustvit.spec.registry import metric
 from robustvit.statistics.estimates import IntervalEstimate
 from robustvit.statistics.intervals import Z

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.calibration import ece, temperature
-from robustvit.metrics.ranked_confidence import aurra, rms_calibration_error
+from robustvit.metrics.confidence.calibration import ece, temperature
+from robustvit.metrics.confidence.ranked_confidence import aurra, rms_calibration_error
 from robustvit.statistics.estimates import Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 from robustvit.statistics.metric_context import MetricContext

@@ -16,7 +16,7 @@ from annotated_types import Gt, Lt
 from scipy.special import softmax
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.calibration import read_logits
+from robustvit.metrics.confidence.calibration import read_logits
 from robustvit.spec.parts import in_part
 from robustvit.spec.registry import metric
 from robustvit.statistics.metric_context import MetricContext

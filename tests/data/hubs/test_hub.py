@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustvit.data import hub
-from robustvit.data.hub import hfds
+from robustvit.data.hubs import hub
+from robustvit.data.hubs.hub import hfds
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, MissingExtra
 from robustvit.primitives.batch import traits
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.calibration import ece, ece_adaptive, ece_classwise
-from robustvit.metrics.calibration_debiased import ece_debiased, rms_calibration_debiased
-from robustvit.metrics.ranked_confidence import aurc, aurra, risk_at_coverage
+from robustvit.metrics.confidence.calibration import ece, ece_adaptive, ece_classwise
+from robustvit.metrics.confidence.calibration_debiased import ece_debiased, rms_calibration_debiased
+from robustvit.metrics.confidence.ranked_confidence import aurc, aurra, risk_at_coverage
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 from robustvit.statistics.metric_context import MetricContext

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from robustvit.errors import NotApplicable
-from robustvit.metrics.conformal import conformal_coverage, conformal_set_size, threshold
+from robustvit.metrics.confidence.conformal import conformal_coverage, conformal_set_size, threshold
 from robustvit.spec.parts import in_part
 from robustvit.statistics.metric_context import MetricContext
 

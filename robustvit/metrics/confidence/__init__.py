@@ -1,0 +1,1 @@
+"""Metrics of how far confidence can be believed: calibration, selection by confidence, conformal sets."""
