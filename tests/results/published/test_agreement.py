@@ -172,7 +172,7 @@ def test_a_bad_file_is_named_with_line_and_column(tmp_path: Path, text: str, mes
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.csv: cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.csv cannot be read"):
         read_references(tmp_path / "none.csv")
 
 
