@@ -61,7 +61,8 @@ def main() -> None:
     """Runs the command line; a user's mistake ends in one message and an exit code, without a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+            with contextlib.suppress(OSError):  # of a stream that cannot be flushed here
+                stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
         refuse_words(sys.argv[1:])
         with _flushed():

@@ -88,6 +88,8 @@ def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> l
         names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
         raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
     given = load_data(data, data_dir=data_dir) if isinstance(data, str) else data
+    if given is not None and not hasattr(given, "ids"):
+        raise BadParameter(f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is a {type(given).__name__}.")
     if given is None:
         return [(one, suite.asked_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
     if not any(_nests(spec) for spec in suite.data):

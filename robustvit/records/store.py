@@ -64,7 +64,7 @@ class Store:
     @staticmethod
     def is_at(path: Path) -> bool:
         """Whether there is a store, of whatever version, at a path."""
-        return (path / "store.json").exists()
+        return (check_path(path, "--store") / "store.json").exists()
 
     # cells and their files
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from robustvit.errors import BadParameter, SuiteError, nearest
+from robustvit.errors import BadParameter, SuiteError, few, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import refusing_code
@@ -121,7 +122,7 @@ def _checked(page: yaml_reader.Map) -> _File:
         if first["type"] == "missing":
             raise SuiteError(f"{place}: a {what} needs the key '{key}'.") from error
         path = ".".join(str(part) for part in first["loc"])
-        raise SuiteError(f"{place}: {path}: {first['msg']}; got {first['input']!r}.") from error
+        raise SuiteError(f"{place}: {path}: {first['msg']}; got {reprlib.repr(first['input'])}.") from error
 
 
 def _parts(page: yaml_reader.Map) -> tuple[Part, ...]:
@@ -196,7 +197,7 @@ def _overrides(view: dict[str, Any], page: yaml_reader.Map) -> Overrides:
 
 def _refuse_repeats(suite: Suite) -> None:
     if len(set(suite.seeds)) < len(suite.seeds):
-        raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {list(suite.seeds)}.")
+        raise SuiteError(f"{suite.where}: seeds are different whole numbers from 0; got {few(list(map(str, suite.seeds)))}.")
     if len(set(suite.metrics)) < len(suite.metrics):
         raise SuiteError(f"{suite.where}: a metric occurs twice: {', '.join(str(spec) for spec in suite.metrics)}.")
     if len(set(suite.transforms)) < len(suite.transforms):

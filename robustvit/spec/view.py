@@ -90,7 +90,12 @@ class View:
         elif resize is not None:
             resize = resize * min(size) // min(self.size)
         return replace(
-            self, size=size, resize=resize, crop=crop or self.crop, interpolation=interpolation or self.interpolation, share=share
+            self,
+            size=size,
+            resize=resize,
+            crop=crop or self.crop,
+            interpolation=self.interpolation if interpolation is None else interpolation,
+            share=share,
         )
 
     def for_precropped(self, pixels: int) -> View:

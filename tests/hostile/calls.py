@@ -41,13 +41,14 @@ def fault(call: Call, answer: dict[str, Any]) -> str:
     if "Traceback" in text or answer["code"] < 0 or answer["code"] not in (0, *_REFUSALS):
         return "traceback"
     if call.accepted:
-        told = call.said in " ".join(answer["err"].split())
-        return "refused" if answer["code"] != 0 else "" if told else "accepted"
+        heard = call.said in " ".join(answer["err"].split())
+        return "refused" if answer["code"] != 0 else "" if heard else "accepted"
     if answer["code"] == 0:
         return "accepted"
-    said = [line for line in answer["err"].splitlines() if line.strip()]
+    told = answer["err"] + (answer["out"] if call.words[:1] == ("data",) else "")  # what lacks is what `data` lists
+    said = [line for line in told.splitlines() if line.strip()]
     if not said:
         return "silent"
     if max(map(len, said)) > 3000:
         return "long"
-    return "" if call.said in " ".join(answer["err"].split()) else "silent"
+    return "" if call.said in " ".join(told.split()) else "silent"

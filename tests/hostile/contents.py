@@ -215,8 +215,8 @@ _TARS = [
 ]
 
 
-def hostile_calls(root: Path, whole: Path) -> Iterator[Call]:
-    """The calls. root: the folder of hostile files, to which suites and stores are added; whole: a good store."""
+def hostile_calls(root: Path) -> Iterator[Call]:
+    """The calls on suites and data. root: the folder of hostile files, to which suites are added."""
     env = {"COLUMNS": "200"}
     (root / "contents").mkdir()
     for name, text in {**SUITES, **_RIGHT}.items():
@@ -229,6 +229,11 @@ def hostile_calls(root: Path, whole: Path) -> Iterator[Call]:
         yield Call(f"data wds-{name}", ("data", f"wds/{root}/wds-{name}" + "?label=label" * name.startswith("json"), "--verify"), env=env)
     for name in ("fifo", "zero", "loop", "bad-image"):
         yield Call(f"data classes-{name}", ("data", f"folder:{root}/classes-{name}", "--verify"), env=env)
+
+
+def calls_on_stores(root: Path, whole: Path) -> Iterator[Call]:
+    """The calls on stores with odd manifests and tables. root: the folder that they are added to; whole: a good store."""
+    env = {"COLUMNS": "200"}
     page = {**read_json(next((whole / "runs").glob("*.json")))}
     for name, text in stores.manifests(page):
         store = stores.replaced_manifest(whole, root / f"manifest-{name}", text)
