@@ -25,6 +25,7 @@ def test_the_attacks_own_finding_counts_its_draw_alone_beside_the_share_of_new_d
     rows = RECORDS.assign(draws=[10.0, 10.0, 10.0, 10.0, np.nan], draws_right=[10.0, 4.0, 0.0, 6.0, np.nan])
     assert robust_accuracy_same_draw(rows).tolist() == [1, 0, 0, 1, 0]
     assert robust_accuracy(rows).tolist() == [1, 0.4, 0, 0.6, 0]
+    assert robust_accuracy_same_draw(rows.assign(pred=rows["label"])).tolist() == [1, 1, 1, 1, 0]  # the last was wrong before the attack
 
 
 def test_attack_success_divides_by_the_attacked() -> None:

@@ -1,0 +1,34 @@
+"""Numbers of the page that are complete and doubted, and what an attack found under its own draw."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from robustvit.report.points import Point, point_text
+from robustvit.report.ranking import Column, _attacks, _entry
+from robustvit.report.suite_results import ScenarioSetting
+
+COLUMN = Column("pgd 8/255", "pgd 8/255", "%", True)
+
+
+def test_a_complete_number_with_a_reason_is_marked_and_never_the_best() -> None:
+    doubted, plain = Point(90.0, 80.0, 95.0, note="gradients were not finite"), Point(40.0, 30.0, 50.0)
+    assert "(marked: gradients were not finite)" in point_text(doubted)
+    entries = [_entry(one, COLUMN, 100.0, [doubted, plain, Point(30.0)]) for one in (doubted, plain)]
+    assert [(entry.doubted, entry.best) for entry in entries] == [(True, False), (False, True)]
+    assert "(partial: 3 of 4)" in point_text(Point(1.0, status="partial", note="3 of 4"))
+    assert not Point(math.nan, note="why").doubted
+
+
+def test_what_an_attack_found_under_its_own_draw_has_a_column_beside_the_fresh_number() -> None:
+    class Random:
+        def points(self, metric: str) -> dict[ScenarioSetting, Point]:
+            found = {"robust_accuracy": 13.0, "robust_accuracy_same_draw": 0.0}
+            return {ScenarioSetting("pgd", "", "8/255"): Point(found[metric])}
+
+    model: Any = Random()
+    assert [(column.title, point.value) for column, point in _attacks(model).items()] == [
+        ("pgd 8/255", 13.0),
+        ("pgd 8/255, same draw", 0.0),
+    ]
