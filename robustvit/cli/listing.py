@@ -114,7 +114,8 @@ def data_(
 ) -> None:
     """List the known data sets: found or not, complete or not, and how to get them.
 
-    Exit code 1 where NAME was found but cannot be opened, or is not in --data-dir; not where it is only absent from its usual places.
+    Exit code 1 where NAME was found but cannot be opened, where several folders may be it, or where it is not in --data-dir; not where it
+    is only absent from its usual places.
     With --verify also where images cannot be read, or equal ones have different labels.
 
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
@@ -151,7 +152,8 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, st
         verdict = verdicts.get(data_status.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
     print(json.dumps(about, default=str)) if as_json else _print_data(about)
-    wrong = about["variants"] and about["where"] is not None and not about["found"]  # absent from its usual places is no error
+    somewhere = about["where"] is not None or about["ambiguous"]  # absent from its usual places is no error
+    wrong = about["variants"] and somewhere and not about["found"]
     if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
         raise typer.Exit(RobustvitError.exit_code)
 
@@ -180,10 +182,10 @@ def _print_data(about: dict[str, Any]) -> None:
 
     out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
     place = ("found in", about["where"]) if about["found"] else ("searched", " and ".join(about["looked"]))
-    for key, value in (place, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+    for key, value in (place, ("ambiguous", about["ambiguous"]), *((key, about[key]) for key in ("source", "url", "licence", "get"))):
         if value:
             out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
-    for one in about["variants"]:
+    for one in () if about["ambiguous"] else about["variants"]:
         mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", variant_name(one["params"])
         out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
         if one.get("absent"):

@@ -364,6 +364,16 @@ def test_a_limit_written_as_a_fraction_is_a_share(robustvit, tmp_path: Path, lim
     assert [cell["wanted"] for cell in json.loads(page)["cells"]] == [rows]
 
 
+@pytest.mark.parametrize("option", [False, True])
+def test_data_of_which_two_folders_may_be_it_fails_and_names_them_once(robustvit, tmp_path: Path, monkeypatch, option: bool) -> None:  # type: ignore[no-untyped-def]
+    for name in ("imagenette2", "imagenette2-320"):
+        (tmp_path / name / "val" / "n01440764").mkdir(parents=True)
+    monkeypatch.setenv("ROBUSTVIT_DATA", str(tmp_path))
+    done = robustvit("data", "imagenette", *(["--data-dir", tmp_path] if option else []))
+    assert done.code == 1
+    assert done.out.count("holds imagenette2/ and imagenette2-320/, and either may be this data set") == 1
+
+
 def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
     (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
