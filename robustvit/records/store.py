@@ -36,7 +36,7 @@ from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.disk import below, content_digest, json_bytes, read_json, remove, set_aside, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
 from robustvit.records.leases import leased
-from robustvit.records.manifest import Manifest, read_manifest
+from robustvit.records.manifest import Manifest, read_manifests
 from robustvit.records.marker import open_marker
 from robustvit.records.questions import requested_questions
 from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
@@ -234,14 +234,11 @@ class Store:
         write_json(below(self.path, "runs", f"{manifest.id}.json"), manifest.as_json())
 
     def manifests(self) -> list[Manifest]:
-        """What the runs requested, oldest first. A file that holds no manifest is reported and left out."""
-        found = []
-        for path in sorted((self.path / "runs").glob("*.json")):
-            try:
-                found.append(read_manifest(path))
-            except StoreDamaged as error:
-                self.report_damage(error)
-        return sorted(found, key=lambda manifest: (manifest.started, manifest.id))
+        """What the runs requested, oldest first. Files that hold no manifest are reported, in one line, and left out."""
+        found, damage = read_manifests(self.path / "runs")
+        if damage is not None:
+            self.report_damage(damage)
+        return found
 
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Keeps a description of a machine and its switches; returns its id."""

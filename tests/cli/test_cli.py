@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import stat
@@ -239,6 +240,20 @@ def test_a_newer_store_and_a_truncated_file_are_reported(robustvit, store: Path,
     result = robustvit("leaderboard", "--store", broken)
     assert result.code == 3
     assert victim.name in result.err
+
+
+def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(  # type: ignore[no-untyped-def]
+    robustvit, store: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    broken = shutil.copytree(store, tmp_path / "broken")
+    for place in range(9):
+        (broken / "runs" / f"{place}.json").write_text("{")
+    for command in (("leaderboard",), ("run", "--suite", "quick", "--limit", "1", "-q")):
+        told = robustvit(*command, "--store", broken).err
+        assert told.count("9 of ") == told.count("are damaged") == 1, told
+        assert f"manifests in {broken / 'runs'} are damaged: 0.json, 1.json" in told
+        assert "more. Cells that no other one names are left out" in told
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
