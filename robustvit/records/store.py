@@ -86,13 +86,17 @@ class Store:
 
     def declare(self, cell: str, description: dict[str, Any]) -> list[Path]:
         """Keeps the canonical cell behind an id; returns the file where it was damaged and has been written anew."""
-        path, content = self._cell_file(cell), json_bytes(description)
-        known = path.is_file()
+        damaged = self.damaged_description(cell)
+        if damaged or not self.knows(cell):
+            write_bytes(below(self.path, "cells", cell, "cell.json"), json_bytes(description))
+        return damaged
+
+    def damaged_description(self, cell: str) -> list[Path]:
+        """The file that describes a cell, where it is damaged; `declare` writes it anew."""
         with contextlib.suppress(StoreDamaged):
-            if known and (path.read_bytes() == content or self.describe(cell) == description):
+            if not self.knows(cell) or self.describe(cell):
                 return []
-        write_bytes(below(self.path, "cells", cell, path.name), content)
-        return [path] if known else []
+        return [self._cell_file(cell)]
 
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
@@ -103,10 +107,9 @@ class Store:
 
     def _inside(self, cell: str) -> list[Path]:
         folder = self.path / "cells" / cell
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return [folder / name for name in sorted(os.listdir(folder))]
-        except FileNotFoundError:
-            return []
+        return []
 
     def reached(self, cell: str, shard: int) -> int:
         """How many rows of a shard are here, counted from its start."""
@@ -153,13 +156,12 @@ class Store:
         return [set_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
 
     def _whole(self, file: RecordsFile, images: bool) -> bool:
-        try:
+        with contextlib.suppress(StoreError):
             file.check()
             if images and "images" in file.about():
                 self.images(file)
-        except StoreError:
-            return False
-        return True
+            return True
+        return False
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""

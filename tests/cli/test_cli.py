@@ -449,10 +449,25 @@ def test_a_plan_does_not_count_the_rows_of_damaged_files_and_names_them(robustvi
     rows.write_bytes(rows.read_bytes()[:-9])
     planned = robustvit("plan", *models, "--store", copy, "--limit", 12)
     assert "To do: 12 of " in planned.out
-    assert f"damaged: {rows}: run sets it aside" in planned.err
+    assert f"damaged: {rows}: run makes what it held again" in planned.err
     page = json.loads(robustvit("plan", *models, "--store", copy, "--limit", 12, "--json").out)
     assert (page["rows_to_do"], page["damaged"]) == (12, [str(rows)])
     assert rows.is_file()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1}'])
+def test_a_plan_names_a_damaged_description_of_a_cell_and_leaves_it(robustvit, store: Path, tmp_path: Path, content: str) -> None:  # type: ignore[no-untyped-def]
+    copy, given = shutil.copytree(store, tmp_path / "copy"), ("--limit", 12)
+    described = min(copy.glob("cells/*/cell.json"))
+    whole = described.read_text()
+    described.write_text(content)
+    planned = robustvit("plan", "--model", "demo", "--model", SMALL, "--store", copy, *given)
+    assert planned.err.count("damaged:") == 1
+    assert f"damaged: {described}: run makes what it held again" in planned.err
+    assert "To do: 0 of " in planned.out
+    assert described.read_text() == content
+    assert f"damaged: {described}" in robustvit("run", "--model", "demo", "--model", SMALL, "--store", copy, *given, "-q").err
+    assert described.read_text() == whole
 
 
 OUTPUTS = {
