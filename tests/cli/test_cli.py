@@ -470,6 +470,32 @@ def test_a_plan_names_a_damaged_description_of_a_cell_and_leaves_it(robustvit, s
     assert described.read_text() == whole
 
 
+@pytest.fixture
+def named_otherwise(tmp_path: Path) -> Path:
+    """The file of a suite whose name is `quick`, and whose plug-ins nobody may import."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: quick\ntitle: Mine\ndata: digits\nscenarios: [nowhere:nothing]\nmetrics: [top1]\n")
+    return path
+
+
+def test_reading_commands_take_the_file_of_a_suite_where_run_does(robustvit, store: Path, tmp_path: Path, named_otherwise: Path) -> None:  # type: ignore[no-untyped-def]
+    commands = {
+        "leaderboard": ("leaderboard", "--format", "csv"), "compare": ("compare", "demo", SMALL, "--json"),
+        "factors": ("factors", "--format", "csv"), "report": ("report", "-o", tmp_path / "page.html"),
+    }  # fmt: skip
+    for words in commands.values():
+        by_name, by_file = (robustvit(*words, "--store", store, "--suite", suite) for suite in ("quick", named_otherwise))
+        assert (by_file.code, by_file.out) == (by_name.code, by_name.out)
+        assert by_file.code == 0
+
+
+def test_a_suite_file_that_is_not_there_or_has_no_name_is_told_by_reading_commands(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "nameless.yaml").write_text("title: Mine\n")
+    for path, message in (("none.yaml", "there is no such suite file"), ("nameless.yaml", "a suite needs the key 'name'")):
+        told = robustvit("leaderboard", "--store", store, "--suite", tmp_path / path)
+        assert (told.code, message in told.err) == (2, True)
+
+
 OUTPUTS = {
     "leaderboard": ["leaderboard", "--format", "csv", "-o"],
     "published": ["leaderboard", "--published", "-o"],
