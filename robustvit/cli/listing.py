@@ -70,27 +70,26 @@ def _print_about(about: dict[str, Any]) -> None:
 
 
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default: those of robustvit.")] = None,
+    suites: Annotated[list[str] | None, typer.Argument(help="Suites by name or file, as for run; default: those of robustvit.")] = None,
     allow_code: AllowCode = False,
 ) -> None:
-    """Validate suite files; a mistake is reported with its line and the nearest valid name.
+    """Validate suites; a mistake is reported with its line and the nearest valid name.
 
     Example: robustvit check suites/*.yaml
     """
-    from robustvit.spec.suite_file import read_suite, suite_files
+    from robustvit.spec.suite_file import load_suite, suite_files
 
-    pages = {str(path): path for path in files} if files else {f"suites/{name}.yaml": path for name, path in suite_files().items()}
     wrong = 0
-    for shown, path in pages.items():
+    for name in dict.fromkeys(suites or suite_files()):
         try:
-            suite = read_suite(path, shown, allow_code=allow_code)
+            suite = load_suite(name, allow_code=allow_code)
         except RobustvitError as error:
             wrong += 1
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         else:
             data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
             counts = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
-            out.print(f"[green]✓[/] {shown}: {counts}", highlight=False, soft_wrap=True)
+            out.print(f"[green]✓[/] {escape(suite.where.rpartition(':')[0])}: {counts}", highlight=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(UsageError.exit_code)
 

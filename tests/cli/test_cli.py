@@ -496,6 +496,17 @@ def test_a_suite_file_that_is_not_there_or_has_no_name_is_told_by_reading_comman
         assert (told.code, message in told.err) == (2, True)
 
 
+def test_check_takes_names_of_suites_as_well_as_files(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    told = robustvit("check", "quick", mine)
+    assert (told.code, told.out.splitlines()) == (
+        0, ["✓ suites/quick.yaml: 23 scenarios, 7 metrics", f"✓ {mine}: 1 scenario, 1 metric"]
+    )  # fmt: skip
+    told = robustvit("check", "qiuck")
+    assert (told.code, "no suite is called 'qiuck'. Did you mean 'quick'?" in told.err) == (2, True)
+
+
 OUTPUTS = {
     "leaderboard": ["leaderboard", "--format", "csv", "-o"],
     "published": ["leaderboard", "--published", "-o"],
