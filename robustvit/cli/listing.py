@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
-        "defenses or metrics.")],
+    kind: Annotated[str | None, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
+        "defenses or metrics; without one, how many of each.")] = None,
     name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -33,8 +33,8 @@ def list_(
     """
     from robustvit.cli.commands import catalogue
 
-    if name is None:
-        rows = catalogue.index(kind)
+    if kind is None or name is None:
+        rows = catalogue.kinds() if kind is None else catalogue.index(kind)
         if as_json:
             print(json.dumps(rows))
             return

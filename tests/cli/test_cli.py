@@ -507,6 +507,14 @@ def test_check_takes_names_of_suites_as_well_as_files(robustvit, tmp_path: Path)
     assert (told.code, "no suite is called 'qiuck'. Did you mean 'quick'?" in told.err) == (2, True)
 
 
+def test_list_without_a_kind_shows_the_kinds_with_their_counts(robustvit) -> None:  # type: ignore[no-untyped-def]
+    rows = json.loads(robustvit("list", "--json").out)
+    assert [row["name"] for row in rows][:3] == ["suites", "models", "data"]
+    for row in rows:
+        assert row["count"] == len(json.loads(robustvit("list", row["name"], "--json").out)) > 0
+    assert robustvit("list").out.split()[:4] == ["name", "count", "suites", str(rows[0]["count"])]
+
+
 OUTPUTS = {
     "leaderboard": ["leaderboard", "--format", "csv", "-o"],
     "published": ["leaderboard", "--published", "-o"],
