@@ -92,10 +92,10 @@ def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> l
     if given is not None and not hasattr(given, "ids"):
         raise BadParameter(f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is a {type(given).__name__}.")
     if given is None:
-        return [(one, suite.asked_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
+        return [(one, suite.scenarios_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
     if not any(_nests(spec) for spec in suite.data):
         return [(given, suite.scenarios)]
-    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.asked_on(spec)) for spec in suite.data]
+    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.scenarios_on(spec)) for spec in suite.data]
 
 
 def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
