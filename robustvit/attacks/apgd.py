@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -31,7 +32,7 @@ _RADII = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # l1: factor on eps and share of 
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"), version=3,
+    passes=("steps", "restarts", "eot"), version=4,
 )  # fmt: skip
 def apgd_ce(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -45,8 +46,8 @@ def apgd_ce(
     radius 3, 2 and 1 eps, as in the l1 paper. Losses and gradients are those of the log odds, with which the cross-entropy rises and falls:
     they take the same steps, and go on where it rounds to 0. Differs from the papers: with eot all draws weigh alike, where the mean
     cross-entropy weighs each by 1 − p(label); a sample stops at its first misclassified iterate, which changes no success; and random
-    starts belong to samples. As in the authors' code, exactly three quarters of a window's steps are too few. Unlike there, the first step
-    of a run counts by whether it raised the loss, as in the paper, and not by whether the loss is above 0.
+    starts belong to samples. As in the authors' code, exactly three quarters of a window's steps are too few, and steps of balls are
+    rounded. Unlike there, the first step of a run counts where it raised the loss, as in the paper, and not where the loss is above 0.
     """
     search = Search(model, images, labels, draws)
     return _restarted(search, cross_entropy_loss(search, target), eps, norm, steps, restarts, eot)
@@ -54,7 +55,7 @@ def apgd_ce(
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot"), version=3,
+    passes=("steps", "restarts", "eot"), version=4,
 )  # fmt: skip
 def apgd_dlr(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -72,7 +73,7 @@ def apgd_dlr(
 
 @attack(
     severity="eps", family="white-box", source="Croce and Hein 2020; in l1 Croce and Hein 2021", url=_URL, citation=CITATION,
-    passes=("steps", "restarts", "eot", "targets"), version=3,
+    passes=("steps", "restarts", "eot", "targets"), version=4,
 )  # fmt: skip
 def apgd_t(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws,
@@ -108,13 +109,19 @@ def _run(search: Search, rows: Tensor, loss: Loss, draws: Draws, eps: float, nor
         _ascend(search, rows, images + surface_start(images, eps, norm, draws), loss, eps, norm, steps, eot)
         return
     start = images + surface_start(images, _RADII[0][0] * eps, norm, draws)
-    outer = [int(share * steps) for _, share in _RADII[:-1]]
-    for (factor, _), count in zip(_RADII, [*outer, steps - sum(outer)], strict=True):
+    for (factor, _), count in zip(_RADII, steps_in_balls(steps), strict=True):
         if not len(rows):
             return
         start = images + project_in_box(images, start - images, factor * eps, norm)
         state = _ascend(search, rows, start, loss, factor * eps, norm, count, eot, None if factor == 1.0 else eps)
         rows, images, start = state.rows, state.images, state.best
+
+
+def steps_in_balls(steps: int) -> list[int]:
+    """The steps of an l1 run in each ball: as its authors round them, up in the larger ones; one step in all is one in the largest."""
+    first = math.ceil(_RADII[0][1] * steps)
+    second = min(math.ceil(_RADII[1][1] * steps), steps - first)
+    return [first, second, steps - first - second]
 
 
 @dataclass

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -54,7 +54,22 @@ def _root(
 
         out.print(__version__, highlight=False)
         raise typer.Exit()
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(_first_time())
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(message)s", handlers=[handler])
+
+
+def _first_time() -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets every error pass once: a command that opens a store several times says once what is damaged there."""
+    seen: set[str] = set()
+
+    def first(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        known = text in seen
+        seen.add(text)
+        return record.levelno < logging.ERROR or not known
+
+    return first
 
 
 def main() -> None:

@@ -11,7 +11,18 @@ CELLS_FAILED = 3
 INTERRUPTED = 130
 
 StorePath = Annotated[Path, typer.Option("--store", help="The directory of Records.", envvar="ROBUSTVIT_STORE")]
-SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Only this suite.")]
+
+
+def _stored_suite(given: str | None) -> str | None:
+    """The name that a store knows the suite of `run --suite` by."""
+    from robustvit.evaluation.kept_suite import stored_name
+
+    return None if given is None else stored_name(given)
+
+
+SuiteName = Annotated[
+    str | None, typer.Option("--suite", "-s", help="Only this suite, by name or file as for run.", callback=_stored_suite)
+]
 ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Only these models (labels); repeat for several.")]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
-        "defenses or metrics.")],
+    kind: Annotated[str | None, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
+        "defenses or metrics; without one, how many of each.")] = None,
     name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -33,8 +33,8 @@ def list_(
     """
     from robustvit.cli.commands import catalogue
 
-    if name is None:
-        rows = catalogue.index(kind)
+    if kind is None or name is None:
+        rows = catalogue.kinds() if kind is None else catalogue.index(kind)
         if as_json:
             print(json.dumps(rows))
             return
@@ -70,27 +70,26 @@ def _print_about(about: dict[str, Any]) -> None:
 
 
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Suite files; default: those of robustvit.")] = None,
+    suites: Annotated[list[str] | None, typer.Argument(help="Suites by name or file, as for run; default: those of robustvit.")] = None,
     allow_code: AllowCode = False,
 ) -> None:
-    """Validate suite files; a mistake is reported with its line and the nearest valid name.
+    """Validate suites; a mistake is reported with its line and the nearest valid name.
 
     Example: robustvit check suites/*.yaml
     """
-    from robustvit.spec.suite_file import read_suite, suite_files
+    from robustvit.spec.suite_file import load_suite, suite_files
 
-    pages = {str(path): path for path in files} if files else {f"suites/{name}.yaml": path for name, path in suite_files().items()}
     wrong = 0
-    for shown, path in pages.items():
+    for name in dict.fromkeys(suites or suite_files()):
         try:
-            suite = read_suite(path, shown, allow_code=allow_code)
+            suite = load_suite(name, allow_code=allow_code)
         except RobustvitError as error:
             wrong += 1
             err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         else:
             data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
             counts = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
-            out.print(f"[green]✓[/] {shown}: {counts}", highlight=False, soft_wrap=True)
+            out.print(f"[green]✓[/] {escape(suite.where.rpartition(':')[0])}: {counts}", highlight=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(UsageError.exit_code)
 
@@ -114,7 +113,8 @@ def data_(
 ) -> None:
     """List the known data sets: found or not, complete or not, and how to get them.
 
-    Exit code 1 where NAME was found but cannot be opened, or is not in --data-dir; not where it is only absent from its usual places.
+    Exit code 1 where NAME was found but cannot be opened, where several folders may be it, or where it is not in --data-dir; not where it
+    is only absent from its usual places.
     With --verify also where images cannot be read, or equal ones have different labels.
 
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
@@ -151,7 +151,8 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, st
         verdict = verdicts.get(data_status.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
     print(json.dumps(about, default=str)) if as_json else _print_data(about)
-    wrong = about["variants"] and about["where"] is not None and not about["found"]  # absent from its usual places is no error
+    somewhere = about["where"] is not None or about["ambiguous"]  # absent from its usual places is no error
+    wrong = about["variants"] and somewhere and not about["found"]
     if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
         raise typer.Exit(RobustvitError.exit_code)
 
@@ -180,10 +181,10 @@ def _print_data(about: dict[str, Any]) -> None:
 
     out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
     place = ("found in", about["where"]) if about["found"] else ("searched", " and ".join(about["looked"]))
-    for key, value in (place, *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+    for key, value in (place, ("ambiguous", about["ambiguous"]), *((key, about[key]) for key in ("source", "url", "licence", "get"))):
         if value:
             out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
-    for one in about["variants"]:
+    for one in () if about["ambiguous"] else about["variants"]:
         mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", variant_name(one["params"])
         out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
         if one.get("absent"):

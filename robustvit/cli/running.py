@@ -140,7 +140,7 @@ def plan(options: RunOptions) -> None:
         return
     _print_plan(made, done)
     for path in damaged:
-        err.print(f"[yellow]damaged:[/] {escape(str(path))}: run sets it aside and makes what it held again.", soft_wrap=True)
+        err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
     _print_data(made.incomplete, omissions(made.samples))
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,26 +92,42 @@ def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> l
     if given is not None and not hasattr(given, "ids"):
         raise BadParameter(f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is a {type(given).__name__}.")
     if given is None:
-        return [(one, suite.asked_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
+        return [(one, suite.scenarios_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
     if not any(_nests(spec) for spec in suite.data):
         return [(given, suite.scenarios)]
-    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.asked_on(spec)) for spec in suite.data]
+    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.scenarios_on(spec)) for spec in suite.data]
 
 
 def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
+    """The data sets of a suite; where one is missing, those that its scenarios take are looked for, too, so that all are named at once."""
     opened: list[Data] = []
     missing: dict[str, list[str]] = {}
     for spec in suite.data:
-        try:
+        with _noting(missing, spec.name):
             opened.append(load_data(spec, data_dir=place_of(suite, spec, data_dir)))
-        except DataMissing as error:
-            missing.setdefault(spec.name, []).append(str(error))
+    for spec in _of_scenarios(suite) if missing else ():
+        with contextlib.suppress(DataUnreadable), _noting(missing, spec.name):
+            load_data(spec, data_dir=place_of(suite, spec, data_dir))
     reasons = [_missing(name, errors) for name, errors in missing.items()]
     if len(reasons) > 1:
         raise DataMissing(f"{len(reasons)} data sets of suite '{suite.name}' are missing: {', '.join(missing)}.\n" + "\n".join(reasons))
     if reasons:
         raise DataMissing(reasons[0])
     return opened
+
+
+@contextlib.contextmanager
+def _noting(missing: dict[str, list[str]], name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataMissing as error:
+        missing.setdefault(name, []).append(str(error))
+
+
+def _of_scenarios(suite: Suite) -> list[Spec]:
+    """The data sets that scenarios take as parameters, each once."""
+    values = (value for scenario in suite.scenarios for _, value in scenario.params)
+    return list(dict.fromkeys(value for value in values if isinstance(value, Spec) and value.kind == "data"))
 
 
 def _missing(name: str, reasons: Sequence[str]) -> str:
@@ -130,8 +147,7 @@ def place_of(suite: Suite, spec: Spec, data_dir: Path | None) -> Path | None:
 
     Raises DataUnreadable where several folders have such names.
     """
-    nested = (value for scenario in suite.scenarios for _, value in scenario.params if isinstance(value, Spec) and value.kind == "data")
-    several = len({one.name for one in (*suite.data, *nested)}) > 1
+    several = len({one.name for one in (*suite.data, *_of_scenarios(suite))}) > 1
     if data_dir is None or not several or _nests(spec):
         return data_dir
     return named_folder(spec.name, data_dir.expanduser()) or data_dir / spec.name

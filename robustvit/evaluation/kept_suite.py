@@ -16,7 +16,7 @@ from robustvit.spec.binding import bind
 from robustvit.spec.code_names import code_names, refuse_code, refusing_code
 from robustvit.spec.spec import Spec, called
 from robustvit.spec.suite import Part, Suite
-from robustvit.spec.suite_file import bind_data, load_suite
+from robustvit.spec.suite_file import bind_data, is_suite_file, load_suite, name_in_file
 from robustvit.spec.view import Overrides, View
 
 _PREFIX = "kept:"
@@ -46,6 +46,20 @@ def named_suite(name: str | Path, *, allow_code: bool = False) -> Suite:
     return _suite(store, questions)
 
 
+def stored_name(name: str) -> str:
+    """The name under which a store keeps the results of a suite given by name or file, or as `kept:STORE`; no code is imported.
+
+    Raises SuiteError for a file that is not there or names no suite.
+    """
+    if name.startswith(_PREFIX):
+        return _kept_name(Path(called(name.removeprefix(_PREFIX), "--suite").name))
+    return name_in_file(Path(name)) if is_suite_file(name) else name
+
+
+def _kept_name(store: Path) -> str:
+    return "kept-" + re.sub(r"[^a-z0-9._-]", "-", store.resolve().name.lower())
+
+
 def _chosen(questions: list[Question], wanted: dict[str, Any], store: Store) -> list[Question]:
     fields = ("model", "suite", "scenario", "severity", "cell")
     for key, value in wanted.items():
@@ -71,7 +85,7 @@ def _suite(store: Store, questions: Sequence[Question]) -> Suite:
     first = store.describe(questions[0].cell)["view"]
     view = View(tuple(first["size"]), first["resize"], first["crop"], first["interpolation"])
     return Suite(
-        name="kept-" + re.sub(r"[^a-z0-9._-]", "-", store.path.resolve().name.lower()),
+        name=_kept_name(store.path),
         title=f"Images that attacks left in {store.path.name}, evaluated again", version=1,
         parts=tuple(Part(_data(data), tuple(scenarios)) for data, scenarios in parts.items()),
         metrics=tuple(bind(registry.lookup("metric", name), Spec(name)) for name in _METRICS),

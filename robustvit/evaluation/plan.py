@@ -73,12 +73,12 @@ class Plan:
         return ((part, cell) for part in self.planned if part.model is not None for cell in part.unique)
 
     def damaged(self, store: Store | None) -> list[Path]:
-        """The files that a run will set aside and make again; every file of the plan's cells is read that was not found whole before."""
+        """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""
         if store is None:
             return []
         images = "adversarial" in self.settings.keep
         known = dict.fromkeys(cell.id for cell in self.cells if cell.resolved)
-        return [path for cell in known for path in store.damaged(cell, images=images)]
+        return [path for cell in known for path in (*store.damaged_description(cell), *store.damaged(cell, images=images))]
 
     def done(self, store: Store | None, damaged: Iterable[Path] = ()) -> dict[str, int]:
         """Rows already here, by cell id, those of damaged files not counted; nothing for cells whose id is unresolved."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from robustvit.errors import BadParameter, StoreDamaged
+from robustvit.errors import BadParameter, StoreDamaged, few
 from robustvit.records.disk import read_json
 from robustvit.spec.coercion import LARGEST_SEED, check_seed
 from robustvit.spec.given import check_whole
@@ -182,6 +182,33 @@ def read_manifest(path: Path) -> Manifest:
             f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
         ) from error
     return found
+
+
+class ManifestFiles(NamedTuple):
+    """The manifests of a folder, oldest first, and what is damaged there: None where every file holds one."""
+
+    manifests: list[Manifest]
+    damage: StoreDamaged | None
+
+
+def read_manifests(folder: Path) -> ManifestFiles:
+    """The manifests in a folder of a store; the files that hold none are named in one message."""
+    found, damages = [], {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found.append(read_manifest(path))
+        except StoreDamaged as error:
+            damages[path.name] = error
+    return ManifestFiles(sorted(found, key=lambda manifest: (manifest.started, manifest.id)), _together(folder, damages, len(found)))
+
+
+def _together(folder: Path, damages: Mapping[str, StoreDamaged], whole: int) -> StoreDamaged | None:
+    if len(damages) < 2:
+        return next(iter(damages.values()), None)
+    return StoreDamaged(
+        f"{len(damages)} of {len(damages) + whole} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one "
+        "names are left out. Restore them from a copy, or delete them and run their suites again."
+    )
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 
 from robustvit.errors import StoreDamaged, StoreError, StoreTooNew
 from robustvit.records.disk import below, is_draft, read_json, sweep, write_json
 from robustvit.records.records import SCHEMA_VERSION
 
+log = logging.getLogger(__name__)
+
+_SHOWN = re.compile(rb'"schema"\s*:\s*(\d{1,9})')
+_LENGTH = 1000  # bytes of a damaged marker that are looked at; a whole one has 13
+
 
 def open_marker(root: Path, *, create: bool) -> None:
     """Makes sure that a folder is a store of this schema; `create` makes it one where it is empty or not there.
 
-    Several processes may do so at once, and any may be killed: unfinished markers count as nothing. A store whose marker was lost gets
-    another. Raises StoreError where there is no store or an older robustvit wrote it, StoreTooNew where a newer one did.
+    Several processes may do so at once, and any may be killed: unfinished markers count as nothing. `create` gives a store whose marker was
+    lost or damaged another, because it says nothing but the schema. Raises StoreError where there is no store or an older robustvit wrote
+    it, StoreTooNew where a newer one did, StoreDamaged where the marker is damaged and may not be written anew.
     """
     marker = root / "store.json"
     if not marker.is_file():
@@ -23,9 +31,13 @@ def open_marker(root: Path, *, create: bool) -> None:
             raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
         write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
         sweep(root)
-    schema = read_json(marker).get("schema")
-    if not isinstance(schema, int):
-        raise StoreDamaged(f'{marker} does not name its schema; restore the line {{"schema": {SCHEMA_VERSION}}} if the store is yours.')
+    schema = _schema(marker)
+    if schema is None:
+        if not create or not _was_a_store(root):
+            raise StoreDamaged(_damage(root, marker))
+        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
+        log.error("%s was damaged and has been written anew; the rows of the store stay.", marker)
+        return
     if schema > SCHEMA_VERSION:
         raise StoreTooNew(f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
     if schema < SCHEMA_VERSION:
@@ -34,6 +46,37 @@ def open_marker(root: Path, *, create: bool) -> None:
             f'{root / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
             "computed anew."
         )
+
+
+def _schema(marker: Path) -> int | None:
+    """The schema that a marker names, also where it is damaged but still shows a newer one; None where it names none.
+
+    Raises StoreDamaged where it cannot be read.
+    """
+    try:
+        schema = read_json(marker).get("schema")
+    except StoreDamaged as damage:
+        try:
+            with marker.open("rb") as file:
+                shown = _SHOWN.search(file.read(_LENGTH))
+        except OSError:  # it may be whole
+            raise damage from None
+        return int(shown[1]) if shown and int(shown[1]) > SCHEMA_VERSION else None
+    return schema if isinstance(schema, int) and not isinstance(schema, bool) else None
+
+
+def _damage(root: Path, marker: Path) -> str:
+    """What to do about a damaged marker."""
+    line = f'{{"schema": {SCHEMA_VERSION}}}'
+    if _was_a_store(root):
+        return (
+            f"{marker} is damaged, and does not name the schema of the store. Nothing else is lost: `robustvit run … --store {root}` "
+            f"writes it anew; or write {line} into it."
+        )
+    return (
+        f"{marker} does not name a schema, and {root} holds no cells and runs of a store. Write {line} into it if the store is yours, "
+        "delete it if it is nobody's, or give another place with --store."
+    )
 
 
 def _holds_something(root: Path, marker: Path) -> bool:

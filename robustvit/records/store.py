@@ -36,7 +36,7 @@ from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.disk import below, content_digest, json_bytes, read_json, remove, set_aside, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
 from robustvit.records.leases import leased
-from robustvit.records.manifest import Manifest, read_manifest
+from robustvit.records.manifest import Manifest, read_manifests
 from robustvit.records.marker import open_marker
 from robustvit.records.questions import requested_questions
 from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
@@ -86,13 +86,17 @@ class Store:
 
     def declare(self, cell: str, description: dict[str, Any]) -> list[Path]:
         """Keeps the canonical cell behind an id; returns the file where it was damaged and has been written anew."""
-        path, content = self._cell_file(cell), json_bytes(description)
-        known = path.is_file()
+        damaged = self.damaged_description(cell)
+        if damaged or not self.knows(cell):
+            write_bytes(below(self.path, "cells", cell, "cell.json"), json_bytes(description))
+        return damaged
+
+    def damaged_description(self, cell: str) -> list[Path]:
+        """The file that describes a cell, where it is damaged; `declare` writes it anew."""
         with contextlib.suppress(StoreDamaged):
-            if known and (path.read_bytes() == content or self.describe(cell) == description):
+            if not self.knows(cell) or self.describe(cell):
                 return []
-        write_bytes(below(self.path, "cells", cell, path.name), content)
-        return [path] if known else []
+        return [self._cell_file(cell)]
 
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
@@ -103,10 +107,9 @@ class Store:
 
     def _inside(self, cell: str) -> list[Path]:
         folder = self.path / "cells" / cell
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return [folder / name for name in sorted(os.listdir(folder))]
-        except FileNotFoundError:
-            return []
+        return []
 
     def reached(self, cell: str, shard: int) -> int:
         """How many rows of a shard are here, counted from its start."""
@@ -153,13 +156,12 @@ class Store:
         return [set_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
 
     def _whole(self, file: RecordsFile, images: bool) -> bool:
-        try:
+        with contextlib.suppress(StoreError):
             file.check()
             if images and "images" in file.about():
                 self.images(file)
-        except StoreError:
-            return False
-        return True
+            return True
+        return False
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""
@@ -234,14 +236,11 @@ class Store:
         write_json(below(self.path, "runs", f"{manifest.id}.json"), manifest.as_json())
 
     def manifests(self) -> list[Manifest]:
-        """What the runs requested, oldest first. A file that holds no manifest is reported and left out."""
-        found = []
-        for path in sorted((self.path / "runs").glob("*.json")):
-            try:
-                found.append(read_manifest(path))
-            except StoreDamaged as error:
-                self.report_damage(error)
-        return sorted(found, key=lambda manifest: (manifest.started, manifest.id))
+        """What the runs requested, oldest first. Files that hold no manifest are reported, in one line, and left out."""
+        found, damage = read_manifests(self.path / "runs")
+        if damage is not None:
+            self.report_damage(damage)
+        return found
 
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Keeps a description of a machine and its switches; returns its id."""

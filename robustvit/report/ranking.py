@@ -5,43 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
+from robustvit.report.columns import Column, column_of, points_of_cells
 from robustvit.report.figures import Bar, axis_end, bar
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
+from robustvit.statistics.estimates import of_measurements
 from robustvit.statistics.intervals import mean_of
 
-ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where accuracy is high
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _CLEAN = "clean"
 _LABEL_FREE = frozenset({"confidence", "pred"})  # columns of the records that do not depend on the labels
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of numbers. uses_labels: whether they depend on the labels (accuracy) or on the predictions alone (confidence)."""
-
-    key: str
-    title: str
-    unit: str
-    higher_is_better: bool
-    uses_labels: bool = True
-
-    @property
-    def subtitle(self) -> str:
-        """Unit and direction."""
-        return " · ".join(part for part in (self.unit, "higher is better" if self.higher_is_better else "lower is better") if part)
-
-    @property
-    def marked(self) -> bool:
-        """Whether the best number is marked. Where lower is better only for errors: a gap is also small for a model with low accuracy."""
-        return self.uses_labels and (self.higher_is_better or self.key in ERRORS)
 
 
 @dataclass(frozen=True)
@@ -115,9 +94,9 @@ def ranked_points(suite: SuiteResults, model: ModelResults) -> dict[Column, Poin
     """All numbers that the ranking shows of a model: clean and averages first, then single cells, attacks and other data sets."""
     clean, data_sets = _clean(suite, model), _data_sets(suite, model)
     shown = suite.metric if clean or data_sets else ""
-    rows = model.single_cell_metrics() | model.measurements()
-    single = {_column(row): point_of(row) for metric, row in rows.items() if metric != shown}
-    return clean | _mean_error(model) | _averages(model) | single | _certified(model) | _attacks(model) | data_sets
+    several = [metric for metric in model.cells["metric"].unique() if metric.startswith("certified_accuracy") or of_measurements(metric)]
+    cells = points_of_cells(suite, model, (suite.single_cell_metrics - {shown}).union(several))
+    return clean | _mean_error(model) | _averages(model) | cells | _attacks(model) | data_sets
 
 
 def mean_error(model: ModelResults) -> Point | None:
@@ -164,7 +143,7 @@ def _mean_error(model: ModelResults) -> dict[Column, Point]:
 
 
 def _averages(model: ModelResults) -> dict[Column, Point]:
-    return {_column(row): point_of(row) for row in model.averages().itertuples() if row.metric not in _MEANS}
+    return {column_of(row): point_of(row) for row in model.averages().itertuples() if row.metric not in _MEANS}
 
 
 def _attacks(model: ModelResults) -> dict[Column, Point]:
@@ -176,21 +155,12 @@ def _attacks(model: ModelResults) -> dict[Column, Point]:
     }
 
 
-def _certified(model: ModelResults) -> dict[Column, Point]:
-    """Certified accuracies of a suite with several certificates; the column's title names the certificate, too."""
-    single = model.single_cell_metrics()
-    rows = [row for row in model.cells.itertuples() if str(row.metric).startswith("certified_accuracy") and str(row.metric) not in single]
-    keys = list(dict.fromkeys((str(row.scenario), str(row.params)) for row in rows))
-    titles = [(scenario_title((str(row.scenario), str(row.params)), keys), str(row.severity), str(row.metric)) for row in rows]
-    return {_column(row, " ".join(filter(None, title))): point_of(row) for row, title in zip(rows, titles, strict=True)}
-
-
 def _data_sets(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
     """The numbers of cells without a severity that are neither clean nor attacked, such as other data sets; a column for each."""
     metric = suite.metric
     keys = list(dict.fromkeys(setting[:2] for other in suite.models for setting in other.without_severity(metric)))
     return {
-        replace(_column(row, f"{scenario_title(setting[:2], keys)} {metric}"), uses_labels=_uses_labels(metric)): point_of(row)
+        replace(column_of(row, f"{scenario_title(setting[:2], keys)} {metric}"), uses_labels=_uses_labels(metric)): point_of(row)
         for setting, row in model.without_severity(metric).items()
     }
 
@@ -198,10 +168,6 @@ def _data_sets(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
 def _uses_labels(metric: str) -> bool:
     entry = registry.entries("metric").get(metric.partition("(")[0])
     return entry is None or not entry.needs or not set(entry.needs) <= _LABEL_FREE
-
-
-def _column(row: Any, title: str = "") -> Column:
-    return Column(title or str(row.metric), title or str(row.metric), str(row.unit), bool(row.higher_is_better))
 
 
 def _columns(numbers: Iterable[Mapping[Column, Point]]) -> list[Column]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -21,6 +23,11 @@ class ScenarioSetting(NamedTuple):
     scenario: str
     params: str
     severity: str
+
+
+def setting_of(row: Any) -> ScenarioSetting:
+    """The setting of a row of a leaderboard."""
+    return ScenarioSetting(str(row.scenario), str(row.params), str(row.severity))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,27 +64,18 @@ class ModelResults:
     def points(self, metric: str) -> dict[ScenarioSetting, Point]:
         """A metric's values by setting."""
         part = self.cells[self.cells["metric"] == metric]
-        return {ScenarioSetting(str(row.scenario), str(row.params), str(row.severity)): point_of(row) for row in part.itertuples()}
+        return {setting_of(row): point_of(row) for row in part.itertuples()}
 
     def clean_point(self, metric: str) -> Point | None:
         """A metric's value on clean images; None where it was not evaluated."""
         return next((point for setting, point in self.points(metric).items() if setting.scenario == "clean"), None)
-
-    def measurements(self) -> dict[str, Any]:
-        """The rows of metrics computed from the measurements of an analysis, by metric."""
-        return {str(row.metric): row for row in self.cells.itertuples() if of_measurements(str(row.metric))}
-
-    def single_cell_metrics(self) -> dict[str, Any]:
-        """The rows of metrics that only one cell has, by metric; without top1 and robust accuracy, which are named by their scenario."""
-        rows = self.cells[~self.cells["metric"].isin(("", "top1", "robust_accuracy"))]
-        return {str(row.metric): row for row in rows[~rows["metric"].duplicated(keep=False)].itertuples()}
 
     def without_severity(self, metric: str) -> dict[ScenarioSetting, Any]:
         """The rows of a metric in cells without a severity that are neither clean nor attacked; none for measurements of an analysis."""
         attacked = self.cells.loc[self.cells["metric"] == "robust_accuracy", "cell"]
         kept = (self.cells["scenario"] != "clean") & (self.cells["severity"] == "") & ~self.cells["cell"].isin(attacked)
         rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
-        return {ScenarioSetting(str(row.scenario), str(row.params), ""): row for row in rows.itertuples()}
+        return {setting_of(row): row for row in rows.itertuples()}
 
     def gradients(self) -> str:
         """The worst gradient masking verdict of the model's attacks; "" without attacks."""
@@ -105,6 +103,16 @@ class SuiteResults:
     def metric(self) -> str:
         """The metric that the figures of this suite show."""
         return next((model.metric() for model in self.models if len(model.cells)), "top1")
+
+    @cached_property
+    def single_cell_metrics(self) -> frozenset[str]:
+        """The metrics that all models have in one and the same cell only, which need no other name; without top1 and robust accuracy."""
+        counts: dict[str, Counter[ScenarioSetting]] = {}
+        for model in self.models:
+            for row in model.cells.itertuples():
+                counts.setdefault(str(row.metric), Counter())[setting_of(row)] += 1
+        single = {metric for metric, settings in counts.items() if len(settings) == 1 and settings.total() <= len(self.models)}
+        return frozenset(single - {"", "top1", "robust_accuracy"})
 
     def unit(self, metric: str) -> str:
         """The unit of a metric; "" where the suite does not have it."""

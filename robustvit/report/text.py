@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robustvit.report.certified_curves import certified_results
+from robustvit.report.columns import points_of_cells
 from robustvit.report.labels import format_number, sorted_levels, with_spaces
 from robustvit.report.points import point_of, value_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
@@ -16,6 +17,7 @@ from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
+from robustvit.statistics.estimates import of_measurements
 
 _LISTED = 6  # names that a notice lists before it counts the rest
 _ORDER = ("failed", "partial")  # of cells
@@ -67,7 +69,7 @@ def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
 def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
     """Summarizes the numbers of one model in a sentence, with caveats on relying on it."""
     clean = _clean(suite, model)
-    topics = (clean, _corrupted(model), _attacked(model), _certified(suite, model), _measured(model))
+    topics = (clean, _corrupted(model), _attacked(model), _certified(suite, model), _measured(suite, model))
     parts = "; ".join(filter(None, topics)) or _averages(suite, model) or _first(suite, model) or "no results yet"
     sentence = f"{parts}." if clean else f"has {parts}."
     status, counts = worst_status(model.cells)
@@ -138,9 +140,9 @@ def _certified(suite: SuiteResults, model: ModelResults) -> str:
     return f"certified accuracy {', '.join(dict.fromkeys(parts))}" if parts else ""
 
 
-def _measured(model: ModelResults) -> str:
-    points = {metric: point_of(row) for metric, row in model.measurements().items()}
-    return ", ".join(f"{with_spaces(metric)} {value_text(point)}" for metric, point in points.items() if point.known)
+def _measured(suite: SuiteResults, model: ModelResults) -> str:
+    measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_measurements(metric)])
+    return ", ".join(f"{with_spaces(column.title)} {value_text(point, column.unit)}" for column, point in measured.items() if point.known)
 
 
 def _averages(suite: SuiteResults, model: ModelResults) -> str:

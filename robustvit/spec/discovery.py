@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from robustvit.errors import UnknownName
-from robustvit.spec.plugin import DECORATORS, PLURALS, Entry
+from robustvit.spec.plugin import DECORATORS, PLURALS, Entry, two_claim
 from robustvit.spec.schema import SourceModule
 
 
@@ -21,8 +21,9 @@ def announced_entries() -> dict[tuple[str, str], Entry]:
     for module, path in _modules():
         for entry in _read(module, path):
             key = (entry.kind, entry.name)
-            if key in found and found[key].module != entry.module:
-                raise UnknownName(f"two plug-ins claim the {entry.kind} '{entry.name}': {found[key].module} and {entry.module}.")
+            known = found.get(key, entry)  # a file is read twice where a package and a module in it are announced
+            if (known.path, known.line) != (entry.path, entry.line):
+                raise UnknownName(two_claim(known, entry))
             found[key] = entry
     return found
 

@@ -88,3 +88,9 @@ class Adapted(NamedTuple):
     function: Callable[..., Any]
     params: tuple[Param, ...]
     doc: str
+
+
+def two_claim(known: Entry, other: Entry) -> str:
+    """The message that two functions are registered under one name."""
+    first, second = (f"{one.module}:{one.function} (line {one.line})" for one in (known, other))
+    return f"two plug-ins claim the {other.kind} '{other.name}': {first} and {second}. Give one of them another name, with name=…."

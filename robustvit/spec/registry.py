@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
 from robustvit.spec.code_names import refuse_code
 from robustvit.spec.discovery import announced_entries
-from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry
+from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry, two_claim
 from robustvit.spec.schema import ABSENT, Param, SourceModule, hint_of
 from robustvit.spec.spec import at_place
 
@@ -50,7 +50,7 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
     or the name of a function that counts them (see robustvit.primitives.passes). A plug-in that declares no passes is timed on a few
-    samples by `plan`. Raises BadParameter for an unknown kind or field.
+    samples by `plan`. Raises BadParameter for an unknown kind or field, and for a name that another function has.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
@@ -63,10 +63,15 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
-        module = function.__module__
-        if not module.startswith("robustvit.") and (kind, about.get("name", function.__name__)) not in announced_entries():
+        if not function.__module__.startswith("robustvit."):
             entry = replace(_entry_of(kind, function, about), live=function)
-            _LIVE[kind, entry.name] = entry
+            announced = announced_entries().get((kind, entry.name))
+            known = announced or _LIVE.get((kind, entry.name), entry)
+            # a function may be defined anew, as in a notebook
+            if entry.function != known.function or (entry.module != known.module and entry.path != known.path):
+                raise BadParameter(two_claim(known, entry))
+            if announced is None:
+                _LIVE[kind, entry.name] = entry
         return function
 
     return decorate

@@ -62,7 +62,7 @@ class Suite:
         storage = () if self.storage is None else (self.storage,)
         return tuple(dict.fromkeys(code_names((*self.data, *self.scenarios, *self.metrics, *self.transforms, *storage))))
 
-    def asked_on(self, data: Spec) -> tuple[Spec, ...]:
+    def scenarios_on(self, data: Spec) -> tuple[Spec, ...]:
         """The scenarios evaluated on one of its data sets."""
         return tuple(dict.fromkeys(spec for part in self.parts if data in part.data for spec in part.scenarios))
 

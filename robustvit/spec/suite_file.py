@@ -73,13 +73,31 @@ def load_suite(name: str | Path, *, allow_code: bool = False) -> Suite:
     if str(name) in known:
         return read_suite(known[str(name)], f"suites/{name}.yaml")
     path = check_path(name, "--suite")
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        if not path.exists():
-            raise SuiteError(f"{path}: there is no such suite file.")
-        return read_suite(path, str(name), allow_code=allow_code)
+    if is_suite_file(name) or path.exists():
+        return read_suite(_existing(path), str(name), allow_code=allow_code)
     raise SuiteError(
         f"no suite is called '{name}'.{nearest(str(name), known)} The suites are {', '.join(known)}; a file is given as PATH.yaml."
     )
+
+
+def is_suite_file(name: str | Path) -> bool:
+    """Whether a suite is given by its file, whether or not that is there: `mine.yaml`, or a path with a slash to a file."""
+    path = check_path(name, "--suite")
+    return path.suffix in (".yaml", ".yml") or (len(path.parts) > 1 and path.is_file())
+
+
+def name_in_file(path: Path) -> str:
+    """The name of the suite in a file, of which nothing else is looked at. Raises SuiteError where it has none."""
+    name = yaml_reader.read_yaml(_existing(path)).get("name")
+    if not isinstance(name, str):
+        raise SuiteError(f"{path}: a suite needs the key 'name'.")
+    return name
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise SuiteError(f"{path}: there is no such suite file.")
+    return path
 
 
 def read_suite(path: Path, shown: str = "", *, allow_code: bool = False) -> Suite:

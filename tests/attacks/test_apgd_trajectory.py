@@ -11,7 +11,7 @@ import pytest
 import torch
 from trained import Array, Digits, Query, Recorder, Trail, batch, network, outcome
 
-from robustvit.attacks.apgd import apgd_ce, apgd_dlr, apgd_t
+from robustvit.attacks.apgd import apgd_ce, apgd_dlr, apgd_t, steps_in_balls
 from robustvit.primitives.draws import Draws
 
 COUNT = 8
@@ -135,11 +135,13 @@ def test_by_default_targeted_apgd_has_nine_targets_of_a_hundred_steps(digits: Di
     assert set(found.columns["queries"].tolist()) == {9 * 101}
 
 
-def test_in_l1_a_run_goes_through_three_balls(digits: Digits) -> None:
+@pytest.mark.parametrize("counts", [(30, 30, 40), (12, 12, 13), (5, 5, 5), (2, 2, 0)], ids=sum)
+def test_in_l1_a_run_goes_through_three_balls(digits: Digits, counts: tuple[int, int, int]) -> None:
+    """Three tenths of the steps in each of the larger ones, rounded up."""
     eps, recorder = 4.0, Recorder(network())
-    found, there = apgd_ce(recorder, *digits, DRAWS, eps=eps, norm="l1"), Followed(recorder, digits)
+    found, there = apgd_ce(recorder, *digits, DRAWS, eps=eps, norm="l1", steps=sum(counts)), Followed(recorder, digits)
     begin = there.trail.next
-    for factor, steps in ((3, 30), (2, 30), (1, 40)):
+    for factor, steps in zip((3, 2, 1), counts, strict=True):
         rows = there.robust
         starts = np.stack([
             there.images[i] + papers.in_ball_and_box(there.images[i], here - there.images[i], factor * eps, "l1")
@@ -157,7 +159,30 @@ def test_in_l1_a_run_goes_through_three_balls(digits: Digits) -> None:
         begin = np.stack([ends[i].best for i in there.robust])
     there.end(found)
     assert 0 < len(there.robust) < COUNT
-    assert min(there.slow, there.kept) > 0
+    assert sum(counts) < 100 or min(there.slow, there.kept) > 0
+
+
+def test_the_code_of_its_authors_divides_steps_among_the_balls_of_l1_alike(digits: Digits) -> None:
+    pyautoattack = pytest.importorskip("pyautoattack.autopgd_base", reason="pyautoattack is not installed: robustvit[pyautoattack]")
+
+    class Divided(Exception):
+        """Carries the steps of each ball."""
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        return network()(images.double())
+
+    def stop(images: Any, labels: Any, radii: Any, counts: list[int]) -> None:
+        raise Divided(counts)
+
+    for steps in range(2, 130):
+        attack = pyautoattack.APGDAttack(
+            lambda images: network()(images.double()), n_iter=steps, eps=1.0, norm="L1", device="cpu", use_largereps=True
+        )
+        attack.decr_eps_pgd = stop
+        with pytest.raises(Divided) as divided:
+            attack.perturb(*digits)
+        assert steps_in_balls(steps) == divided.value.args[0]
+    assert steps_in_balls(1) == [1, 0, 0]
 
 
 @pytest.mark.parametrize(("norm", "eps"), [*BALLS, pytest.param("l1", 4.0, id="l1")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import shutil
 import stat
@@ -241,6 +242,20 @@ def test_a_newer_store_and_a_truncated_file_are_reported(robustvit, store: Path,
     assert victim.name in result.err
 
 
+def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(  # type: ignore[no-untyped-def]
+    robustvit, store: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    broken = shutil.copytree(store, tmp_path / "broken")
+    for place in range(9):
+        (broken / "runs" / f"{place}.json").write_text("{")
+    for command in (("leaderboard",), ("run", "--suite", "quick", "--limit", "1", "-q")):
+        told = robustvit(*command, "--store", broken).err
+        assert told.count("9 of ") == told.count("are damaged") == 1, told
+        assert f"manifests in {broken / 'runs'} are damaged: 0.json, 1.json" in told
+        assert "more. Cells that no other one names are left out" in told
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_store_that_cannot_be_written_is_reported(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -364,6 +379,16 @@ def test_a_limit_written_as_a_fraction_is_a_share(robustvit, tmp_path: Path, lim
     assert [cell["wanted"] for cell in json.loads(page)["cells"]] == [rows]
 
 
+@pytest.mark.parametrize("option", [False, True])
+def test_data_of_which_two_folders_may_be_it_fails_and_names_them_once(robustvit, tmp_path: Path, monkeypatch, option: bool) -> None:  # type: ignore[no-untyped-def]
+    for name in ("imagenette2", "imagenette2-320"):
+        (tmp_path / name / "val" / "n01440764").mkdir(parents=True)
+    monkeypatch.setenv("ROBUSTVIT_DATA", str(tmp_path))
+    done = robustvit("data", "imagenette", *(["--data-dir", tmp_path] if option else []))
+    assert done.code == 1
+    assert done.out.count("holds imagenette2/ and imagenette2-320/, and either may be this data set") == 1
+
+
 def test_run_and_plan_report_which_data_lacks_images(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     root = plant(tmp_path / "a", LAYOUTS["imagenet-a"]())
     (tmp_path / "clean.yaml").write_text("name: clean\ntitle: Clean\ndata: imagenet-a\nscenarios: [clean]\nmetrics: [top1]\n")
@@ -424,10 +449,70 @@ def test_a_plan_does_not_count_the_rows_of_damaged_files_and_names_them(robustvi
     rows.write_bytes(rows.read_bytes()[:-9])
     planned = robustvit("plan", *models, "--store", copy, "--limit", 12)
     assert "To do: 12 of " in planned.out
-    assert f"damaged: {rows}: run sets it aside" in planned.err
+    assert f"damaged: {rows}: run makes what it held again" in planned.err
     page = json.loads(robustvit("plan", *models, "--store", copy, "--limit", 12, "--json").out)
     assert (page["rows_to_do"], page["damaged"]) == (12, [str(rows)])
     assert rows.is_file()
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"a": 1}'])
+def test_a_plan_names_a_damaged_description_of_a_cell_and_leaves_it(robustvit, store: Path, tmp_path: Path, content: str) -> None:  # type: ignore[no-untyped-def]
+    copy, given = shutil.copytree(store, tmp_path / "copy"), ("--limit", 12)
+    described = min(copy.glob("cells/*/cell.json"))
+    whole = described.read_text()
+    described.write_text(content)
+    planned = robustvit("plan", "--model", "demo", "--model", SMALL, "--store", copy, *given)
+    assert planned.err.count("damaged:") == 1
+    assert f"damaged: {described}: run makes what it held again" in planned.err
+    assert "To do: 0 of " in planned.out
+    assert described.read_text() == content
+    assert f"damaged: {described}" in robustvit("run", "--model", "demo", "--model", SMALL, "--store", copy, *given, "-q").err
+    assert described.read_text() == whole
+
+
+@pytest.fixture
+def named_otherwise(tmp_path: Path) -> Path:
+    """The file of a suite whose name is `quick`, and whose plug-ins nobody may import."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: quick\ntitle: Mine\ndata: digits\nscenarios: [nowhere:nothing]\nmetrics: [top1]\n")
+    return path
+
+
+def test_reading_commands_take_the_file_of_a_suite_where_run_does(robustvit, store: Path, tmp_path: Path, named_otherwise: Path) -> None:  # type: ignore[no-untyped-def]
+    commands = {
+        "leaderboard": ("leaderboard", "--format", "csv"), "compare": ("compare", "demo", SMALL, "--json"),
+        "factors": ("factors", "--format", "csv"), "report": ("report", "-o", tmp_path / "page.html"),
+    }  # fmt: skip
+    for words in commands.values():
+        by_name, by_file = (robustvit(*words, "--store", store, "--suite", suite) for suite in ("quick", named_otherwise))
+        assert (by_file.code, by_file.out) == (by_name.code, by_name.out)
+        assert by_file.code == 0
+
+
+def test_a_suite_file_that_is_not_there_or_has_no_name_is_told_by_reading_commands(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "nameless.yaml").write_text("title: Mine\n")
+    for path, message in (("none.yaml", "there is no such suite file"), ("nameless.yaml", "a suite needs the key 'name'")):
+        told = robustvit("leaderboard", "--store", store, "--suite", tmp_path / path)
+        assert (told.code, message in told.err) == (2, True)
+
+
+def test_check_takes_names_of_suites_as_well_as_files(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
+    told = robustvit("check", "quick", mine)
+    assert (told.code, told.out.splitlines()) == (
+        0, ["✓ suites/quick.yaml: 23 scenarios, 7 metrics", f"✓ {mine}: 1 scenario, 1 metric"]
+    )  # fmt: skip
+    told = robustvit("check", "qiuck")
+    assert (told.code, "no suite is called 'qiuck'. Did you mean 'quick'?" in told.err) == (2, True)
+
+
+def test_list_without_a_kind_shows_the_kinds_with_their_counts(robustvit) -> None:  # type: ignore[no-untyped-def]
+    rows = json.loads(robustvit("list", "--json").out)
+    assert [row["name"] for row in rows][:3] == ["suites", "models", "data"]
+    for row in rows:
+        assert row["count"] == len(json.loads(robustvit("list", row["name"], "--json").out)) > 0
+    assert robustvit("list").out.split()[:4] == ["name", "count", "suites", str(rows[0]["count"])]
 
 
 OUTPUTS = {

@@ -22,7 +22,7 @@ from robustvit.evaluation.plan import Settings
 from robustvit.primitives.batch import Data, Traits, left_out
 from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
-from robustvit.spec.suite_file import read_suite
+from robustvit.spec.suite_file import load_suite, read_suite
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec
 
@@ -164,3 +164,13 @@ def test_what_belongs_to_a_set_is_not_told_and_what_lies_among_its_images_is(tmp
 def test_data_of_ones_own_need_not_count_what_it_leaves_out() -> None:
     assert left_out(load_data("digits")) == ""
     assert left_out(replace(load_data("digits"), ignored=None)) == ""
+
+
+def test_all_data_that_a_suite_needs_is_named_at_once_that_of_its_scenarios_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROBUSTVIT_DATA", raising=False)
+    suite = load_suite("imagenet-patch")
+    for place in (None, tmp_path):
+        with pytest.raises(DataMissing, match=r"2 data sets of suite 'imagenet-patch' are missing: imagenet, imagenet-patch\.") as raised:
+            open_data(suite, None, place)
+        assert str(raised.value).count("data 'imagenet-patch'") == 1

@@ -110,7 +110,7 @@ def test_every_package_is_listed_for_the_wheel() -> None:
 # one idea in a module, rooms that can be taken in at a glance, one word for one thing
 
 LONGEST, FULLEST = 250, 22  # lines of a module, modules of a folder
-LONGER = {"records/store.py": 293}  # excuses: numbers that only fall
+LONGER = {"records/store.py": 292}  # excuses: numbers that only fall
 PLUGIN_ROOMS = PLUGINS | {"metrics", "cli"}
 
 

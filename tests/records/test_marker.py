@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from robustvit.errors import RobustvitError, StoreError
+from robustvit.errors import RobustvitError, StoreDamaged, StoreError, StoreTooNew
 from robustvit.records import disk
 from robustvit.records.store import Store
 
@@ -99,3 +99,61 @@ def test_a_store_whose_marker_was_lost_gets_another_and_a_folder_of_something_el
     assert (tmp_path / "lost" / "store.json").is_file()
     with pytest.raises(StoreError, match="is not a store"):
         Store(tmp_path / "other", create=True)
+
+
+DAMAGED = ["", '{"schema": ', "\0" * 13, '{"schfma": 2}', '{"schema": true}', '["schema", 2]']
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A store with a damaged marker."""
+    for name in ("cells", "runs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "store.json").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_marker_is_written_anew_by_a_run_and_said_to_be(broken: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    (broken / "store.json").write_text(content)
+    with pytest.raises(StoreDamaged, match=rf"Nothing else is lost: `robustvit run … --store {broken}` writes it anew"):
+        Store(broken)
+    assert (broken / "store.json").read_text() == content
+    Store(broken, create=True)
+    assert "store.json was damaged and has been written anew" in caplog.text
+    assert Store(broken).cells() == []
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_marker_beside_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / "store.json").write_text(content)
+    for create in (False, True):
+        with pytest.raises(StoreDamaged, match="holds no cells and runs of a store"):
+            Store(tmp_path, create=create)
+    assert (tmp_path / "store.json").read_text() == content
+
+
+def test_a_damaged_marker_that_still_shows_a_newer_schema_is_not_made_older(broken: Path) -> None:
+    (broken / "store.json").write_text('{"schema": 99')
+    with pytest.raises(StoreTooNew):
+        Store(broken, create=True)
+
+
+def test_a_damaged_marker_that_is_a_link_is_not_written_through(broken: Path) -> None:
+    (broken / "store.json").rename(broken / "elsewhere")
+    (broken / "store.json").symlink_to(broken / "elsewhere")
+    with pytest.raises(StoreError, match="is a link"):
+        Store(broken, create=True)
+
+
+def test_a_marker_that_may_not_be_read_is_not_replaced(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *given: object, **named: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (broken / "store.json").write_text('{"schema": 2}')
+    with monkeypatch.context() as patch:
+        for name in ("read_text", "open"):
+            patch.setattr(Path, name, refuse)
+        with pytest.raises(StoreDamaged, match="Permission denied"):
+            Store(broken, create=True)
+    assert (broken / "store.json").read_text() == '{"schema": 2}'

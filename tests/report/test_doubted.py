@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from robustvit.report.columns import Column
 from robustvit.report.points import Point, point_text
-from robustvit.report.ranking import Column, _attacks, _entry
+from robustvit.report.ranking import _attacks, _entry
 from robustvit.report.suite_results import ScenarioSetting
 
 COLUMN = Column("pgd 8/255", "pgd 8/255", "%", True)

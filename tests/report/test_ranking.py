@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from robustvit.records.store import Store
-from robustvit.report.ranking import Column, Ranking, mean_error, ranking
+from robustvit.report.columns import Column
+from robustvit.report.ranking import Ranking, mean_error, ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import leaderboard
 
@@ -55,6 +56,35 @@ def test_data_sets_without_top1_show_the_first_metric(make_store: Callable[..., 
 def test_a_metric_of_a_single_cell_is_named_without_its_scenario(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "edge", ""): answered([True, False])}, metrics=("top1", "brier"))
     assert [column.title for column in ranking(results_by_suite(leaderboard(store))).columns] == ["brier", "edge top1"]
+
+
+def measured(
+    make_store: Callable[..., Store], answered: Callable[..., Any], probabilities: dict[tuple[str, str, str], float]
+) -> SuiteResults:
+    """A suite with an analysis in some cells, whose measurement is the same for each of ten samples."""
+    ids = answered([True] * 10)["sample"]
+    cells = {key: {"sample": ids, "label": [0] * 10, "value_probability": [value] * 10} for key, value in probabilities.items()}
+    (found,) = results_by_suite(leaderboard(make_store(cells, metrics=("probability_outputs",))))
+    return found
+
+
+def test_a_measurement_has_a_column_for_every_cell(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    found = ranking([measured(make_store, answered, {("demo", "loss_surface", "1"): 0.0, ("demo", "loss_surface", "4"): 1.0})])
+    titles = [column.title for column in found.columns]
+    assert titles == ["loss surface 1 probability_outputs", "loss surface 4 probability_outputs"]
+    assert [entry.text for entry in found.rows[0].entries] == ["0.0", "100.0"]
+
+
+def test_a_measurement_of_different_cells_of_two_models_never_shares_a_column(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    found = ranking([measured(make_store, answered, {("demo", "loss_surface", "1"): 0.0, ("rival", "loss_surface", "4"): 1.0})])
+    assert [[entry.text for entry in row.entries] for row in found.rows] == [["0.0", ""], ["", "100.0"]]
+
+
+def test_a_measurement_of_one_cell_is_named_without_it(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    found = ranking([measured(make_store, answered, {("demo", "loss_surface", "1"): 0.0, ("rival", "loss_surface", "1"): 1.0})])
+    assert [column.title for column in found.columns] == ["probability_outputs"]
 
 
 def test_no_best_is_marked_where_lower_is_better_unless_it_is_an_error(

@@ -56,3 +56,14 @@ def test_suites_without_attacks_have_no_gradient_warnings(make_store: Callable[.
 def test_a_value_is_written_with_unit_and_interval() -> None:
     assert value_text(Point(40.0, 38.0, 42.0)) == "40.0\u00a0% [38.0,\u00a042.0]"
     assert value_text(Point(0.123456), "") == "0.123"
+
+
+def test_a_conclusion_has_a_measurement_of_every_cell(make_store: Callable[..., Store]) -> None:
+    cells = {
+        ("demo", "loss_surface", eps): {"sample": ["a"], "label": [0], "value_probability": [value]}
+        for eps, value in (("1", 0.0), ("4", 1.0))
+    }
+    (suite,) = results_by_suite(leaderboard(make_store(cells, metrics=("probability_outputs",))))
+    sentence = conclusion(suite, suite.models[0]).sentence
+    assert "loss surface 1 probability outputs 0.0" in sentence
+    assert "loss surface 4 probability outputs 100.0" in sentence

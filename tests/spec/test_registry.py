@@ -1,4 +1,5 @@
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -8,7 +9,7 @@ import robustvit as rv
 from robustvit.cli.commands import catalogue
 from robustvit.cli.commands.catalogue import plugin_page
 from robustvit.errors import BadParameter, MissingExtra, UnknownName
-from robustvit.spec import registry
+from robustvit.spec import discovery, registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import KINDS, Adapted
 from robustvit.spec.registry import entries, lookup, register, scenario_entry
@@ -132,6 +133,56 @@ def test_unknown_kinds_and_fields_are_refused() -> None:
         register("atack")
     with pytest.raises(BadParameter, match="no field 'sevrity'"):
         register("attack", sevrity="eps")
+
+
+def test_a_name_is_registered_for_one_function() -> None:
+    def other(images, draws):  # type: ignore[no-untyped-def]
+        """Another one."""
+
+    with pytest.raises(BadParameter, match=r"two plug-ins claim the attack 'nudge': .*:nudge \(line \d+\) and .*:other \(line"):
+        register("attack", name="nudge")(other)
+    with pytest.raises(BadParameter, match=r"claim the corruption 'fog': robustvit\.corruptions.* Give one of them another name"):
+        register("corruption", name="fog")(other)
+    assert lookup("attack", "nudge").load() is nudge
+    assert lookup("corruption", "fog").module.startswith("robustvit.")
+
+
+def test_a_function_defined_anew_in_its_module_takes_its_own_place() -> None:
+    def made() -> object:
+        @rv.corruption(name="remade", source="nobody")
+        def remade(images, draws):  # type: ignore[no-untyped-def]
+            """Does nothing."""
+            return images
+
+        return remade
+
+    made()
+    assert made() is lookup("corruption", "remade").load()
+    registry._LIVE.pop(("corruption", "remade"))
+
+
+SMUDGE = 'from robustvit import corruption\n\n@corruption(source="nobody")\ndef smudge(images, draws):\n    return images\n\n'
+
+
+@pytest.mark.parametrize("places", [("one.py", "two.py"), ("one.py", "one.py")])
+def test_two_announced_plug_ins_of_one_name_are_refused(places: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in places:
+        with (tmp_path / place).open("a") as file:
+            file.write(
+                'from robustvit import corruption\n\n@corruption(source="nobody")\ndef smudge(images, draws):\n    return images\n\n'
+            )
+    modules = [(path.stem, path) for path in sorted(tmp_path.iterdir())]
+    monkeypatch.setattr(discovery, "_modules", lambda: iter(modules))
+    with pytest.raises(UnknownName, match="two plug-ins claim the corruption 'smudge': one:smudge"):
+        discovery.announced_entries.__wrapped__()
+
+
+def test_a_file_that_is_announced_twice_is_one_plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.py").write_text(
+        'from robustvit import corruption\n\n@corruption(source="nobody")\ndef smudge(images, draws):\n    pass\n'
+    )
+    monkeypatch.setattr(discovery, "_modules", lambda: iter([("one", tmp_path / "one.py")] * 2))
+    assert [name for _, name in discovery.announced_entries.__wrapped__()] == ["smudge"]
 
 
 def test_every_plug_in_describes_itself() -> None:

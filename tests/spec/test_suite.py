@@ -48,7 +48,7 @@ def test_axes_multiply_into_cells(tmp_path: Path) -> None:
 
 def test_parts_ask_each_data_set_its_own_scenarios(tmp_path: Path) -> None:
     found = suite(tmp_path, PARTS)
-    assert [len(found.asked_on(data)) for data in found.data] == [3, 1, 1]
+    assert [len(found.scenarios_on(data)) for data in found.data] == [3, 1, 1]
     assert [spec.name for spec in found.scenarios] == ["clean", "fog", "fog"]
 
 

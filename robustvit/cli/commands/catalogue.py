@@ -30,6 +30,15 @@ def index(kind: str) -> list[dict[str, Any]]:
     return rows
 
 
+def kinds() -> list[dict[str, Any]]:
+    """One row per kind that can be listed: its name, and how many there are."""
+    return [{"name": kind, "count": len(_names(kind))} for kind in LISTED]
+
+
+def _names(kind: str) -> list[str]:
+    return list(suite_files()) if kind == "suites" else [row["name"] for row in index(kind)]
+
+
 def about(kind: str, name: str) -> dict[str, Any]:
     """The docstring, parameters, source, licence and citation of one of them. Raises UnknownName with the nearest names."""
     wanted = _kind(kind)

@@ -26,9 +26,10 @@ _VARIANTS = 128  # that are opened at most; where there are more, one parameter 
 def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     """One data set as `robustvit data` shows it, opened with its defaults.
 
-    Returns name, found, where (the folder opened, or None), looked (places tried), images, expected (of the whole set, or None), left_out
-    (what was found among the images and is not read, or None), classes, fingerprint, told (one line: what was found, or why nothing was),
-    get (how to get it), url, licence. A data set that needs no files is always found.
+    Returns name, found, where (the folder opened, or None), ambiguous (which folders may be it, "" unless several may), looked (places
+    tried), images, expected (of the whole set, or None), left_out (what was found among the images and is not read, or None), classes,
+    fingerprint, told (one line: what was found, or why nothing was), get (how to get it), url, licence. A data set that needs no files is
+    always found.
     """
     entry = registry.lookup("data", name)
     about = _about(entry, None, data_dir)
@@ -124,12 +125,14 @@ def _nests(entry: Entry) -> bool:
 
 
 def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dict[str, Any]:
+    root, ambiguous = None, ""
     try:
         root = _root(entry.name, place, data_dir)
-    except DataUnreadable:  # several folders may be it: said by whoever opens it
-        root = None
+    except DataUnreadable as error:  # several folders may be it
+        ambiguous = str(error)
     return {
-        "name": entry.name, "found": False, "where": None if root is None else str(root), "looked": _looked(entry.name, place, data_dir),
+        "name": entry.name, "found": False, "where": None if root is None else str(root), "ambiguous": ambiguous,
+        "looked": _looked(entry.name, place, data_dir),
         "images": None, "expected": None, "left_out": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,
         "licence": entry.licence,
     }  # fmt: skip
