@@ -79,7 +79,7 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
         filters.fill_padded(levels(plane[None]), rows, columns, padded)
         torch.fft.ifft(torch.fft.rfft2(padded, out=product).mul_(spectrum), dim=-2, out=down)
         torch.fft.irfft(down[:, 2 * radius : 2 * radius + height], n=sides[1], out=blurred)
-        row.copy_(truncated(blurred[0, :, 2 * radius : 2 * radius + width]))
+        row.copy_(truncated(blurred[0, :, 2 * radius : 2 * radius + width], images.dtype))
     return out
 
 
@@ -129,7 +129,7 @@ def _glass_blur(images: Tensor, offsets: Tensor, severity: Severity) -> Tensor:
     first = filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0).clamp_(0.0, 255.0).floor_()
     sources = _glass_sources(offsets, images.shape[-2], images.shape[-1])
     moved = first.flatten(2).gather(2, sources[:, None].expand(-1, images.shape[1], -1)).view_as(first)
-    return truncated(filters.gaussian_blur(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+    return truncated(filters.gaussian_blur(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0), images.dtype)
 
 
 def _glass_sources(offsets: Tensor, height: int, width: int) -> Tensor:
@@ -169,7 +169,7 @@ def _one_pass(taken: Tensor, inside: Tensor) -> Tensor:
 def _motion_blur(images: Tensor, angles: Tensor, severity: Severity) -> Tensor:
     """angles: (N,) degrees."""
     radius, sigma = _STREAKS[severity - 1]
-    return truncated(filters.motion_blur(levels(images), angles.tolist(), radius, sigma))
+    return truncated(filters.motion_blur(levels(images), angles.tolist(), radius, sigma), images.dtype)
 
 
 def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
@@ -180,9 +180,9 @@ def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
     total = start.clone()  # the first factor is 1
     for factor in factors[1:]:
         add_zoomed(total, start, factor)
-    return truncated((start + total).div_(len(factors) + 1).mul_(255.0))
+    return truncated((start + total).div_(len(factors) + 1).mul_(255.0), images.dtype)
 
 
 def _gaussian_blur(images: Tensor, severity: Severity) -> Tensor:
     sigma = _SIGMAS[severity - 1]
-    return truncated(filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+    return truncated(filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0), images.dtype)
