@@ -129,11 +129,11 @@ def _jpeg(images: Tensor, quality: int) -> Tensor:
         return compiled.filled(torch.empty(images.shape), compiled.loops(_CODEC_LOOPS).jpeg_round_trip, *given, shape=images.shape)
     if images.shape[-1] > codec.NARROW and images.device.type == "cuda":
         return in_chunks(lambda part: codec.jpeg_round_trip(part, quality), images)
-    out = torch.empty(images.shape, dtype=torch.uint8)
+    out = torch.empty(images.shape)
     for row, image in zip(out, _as_pillow(images), strict=True):
         for plane, channel in zip(row, jpeg_by_pillow(image, quality).split(), strict=True):  # which is faster than torch
-            plane.copy_(torch.from_numpy(np.array(channel)))
-    return of_levels(out.to(images.device))
+            plane.copy_(of_levels(torch.from_numpy(np.array(channel))))
+    return out.to(images.device)
 
 
 def jpeg_by_pillow(image: Image.Image, quality: int) -> Image.Image:
@@ -145,9 +145,9 @@ def jpeg_by_pillow(image: Image.Image, quality: int) -> Image.Image:
 
 def _as_pillow(images: Tensor) -> Iterator[Image.Image]:
     """The images, rounded to 8 bits; put together of planes by Pillow, and converted to bytes by NumPy, which are the fastest."""
-    for planes in images.detach():
-        levels = planes.mul(255.0).round_().clamp_(0, 255).cpu().numpy().astype(np.uint8)
-        yield Image.merge("RGB", [Image.fromarray(plane) for plane in levels])
+    for image in images.detach():
+        planes = (plane.mul(255.0).round_().clamp_(0, 255).cpu().numpy().astype(np.uint8) for plane in image)  # each in a core's cache
+        yield Image.merge("RGB", [Image.fromarray(plane) for plane in planes])
 
 
 def _saturate(images: Tensor, severity: Severity) -> Tensor:
