@@ -26,7 +26,7 @@ _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # si
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
 _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # end, step
 _SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
-_TILE = 256  # largest side of a Fourier transform, where small primes allow it
+_TILE = 192  # largest side of a Fourier transform, where small primes allow it
 
 
 @corruption(version=2, severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -74,14 +74,16 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     spectrum = _spectrum(severity, *sides, images.device)
     padded = torch.zeros(sides, dtype=torch.float64, device=images.device)
     product, blurred = torch.empty_like(spectrum), torch.empty_like(padded)
+    exact = torch.empty(images.shape[-2:], dtype=torch.float64, device=images.device)
     out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
     for target, plane in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):  # its bits depend on that plane alone
-        mirrored = _mirrored(_mirrored(plane, reach // 2, 0), reach // 2, 1)
+        mirrored = _mirrored(plane if plane.dtype == torch.uint8 else levels(plane), reach // 2)
         for top, left in itertools.product(rows, columns):
-            padded[: high + reach, : wide + reach] = levels(mirrored[top : top + high + reach, left : left + wide + reach])
+            padded[: high + reach, : wide + reach] = mirrored[top : top + high + reach, left : left + wide + reach]
             torch.fft.rfft2(padded, out=product)
             torch.fft.irfft2(product.mul_(spectrum), s=sides, out=blurred)
-            target[top : top + high, left : left + wide] = truncated(blurred[reach:, reach:][:high, :wide], images.dtype)
+            exact[top : top + high, left : left + wide] = blurred[reach:, reach:][:high, :wide]
+        target.copy_(truncated(exact, images.dtype))
     return out
 
 
@@ -92,12 +94,20 @@ def _tiles(side: int, reach: int) -> tuple[list[int], int]:
     return [min(at * size, side - size) for at in range(count)], size
 
 
-def _mirrored(plane: Tensor, radius: int, dim: int) -> Tensor:
-    """The plane with so many mirrored rows (or columns) on either side; the edge is not repeated."""
-    size = plane.shape[dim]
-    before, after = (torch.arange(start, start + radius, device=plane.device) for start in (-radius, size))
-    ends = [plane.index_select(dim, filters.reflect_index(places, size, twice=False)) for places in (before, after)]
-    return torch.cat((ends[0], plane, ends[1]), dim)
+def _mirrored(plane: Tensor, radius: int) -> Tensor:
+    """The plane with so many mirrored rows and columns around it; the edge is not repeated."""
+    for dim, size in enumerate(plane.shape):
+        before, after = _mirror_places(size, radius, plane.device)
+        plane = torch.cat((plane.index_select(dim, before), plane, plane.index_select(dim, after)), dim)
+    return plane
+
+
+@functools.lru_cache(maxsize=32)
+def _mirror_places(size: int, radius: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The rows (or columns) that are mirrored before the first and after the last."""
+    starts = torch.tensor([[-radius], [size]], device=device)
+    before, after = filters.reflect_index(starts + torch.arange(radius, device=device), size, twice=False)
+    return before, after
 
 
 @functools.lru_cache(maxsize=32)
