@@ -26,7 +26,7 @@ _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # si
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
 _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # end, step
 _SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
-_TILE = 192  # largest side of a Fourier transform, where small primes allow it
+_TILE = 256  # largest side of a Fourier transform, where small primes allow it
 
 
 @corruption(version=2, severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
