@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import codec, colour
-from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, in_planes, levels, truncated
 from robustvit.corruptions.kernels.pillow_resize import box_tables
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
@@ -34,7 +34,7 @@ _FINE = 1 << 24  # fractions of a level in which sums are counted; 2**24 of them
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def contrast(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Reduces contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
-    return in_chunks(lambda part: _contrast(part, severity), images)
+    return _contrast(images, severity)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -93,9 +93,13 @@ def _contrast(images: Tensor, severity: Severity) -> Tensor:
 
     The released generator's mean has rounding errors, by which a flat image may become a level darker.
     """
-    total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
-    mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
-    return truncated((fractions(images) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0), images.dtype)
+
+    def flattened(planes: Tensor) -> Tensor:
+        total = levels(planes).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
+        mean = total.double() / (_FINE * 255.0 * planes[0].numel())
+        return truncated((fractions(planes) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0), images.dtype)
+
+    return in_planes(flattened, images)
 
 
 def _pixelate(images: Tensor, severity: Severity) -> Tensor:
