@@ -146,10 +146,10 @@ def _fog(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
     """noise: (N, size² − 1) uniform in [0, 1), size the smallest power of two that is at least the longer side."""
     thickness, decay = _FOG[severity - 1]
     height, width = images.shape[-2:]
-    heights = plasma_fractal(noise, math.isqrt(noise.shape[1] + 1), decay)[:, None, :height, :width]
-    start = fractions(images)
-    brightest = start.amax(dim=(1, 2, 3), keepdim=True)
-    return truncated(start.add_(heights * thickness).mul_(brightest).div_(brightest + thickness).mul_(255.0), images.dtype)
+    veil = plasma_fractal(noise, math.isqrt(noise.shape[1] + 1), decay)[:, :height, :width] * thickness
+    brightest = fractions(images.amax(dim=(1, 2, 3))[:, None, None])
+    veiled = (fractions(plane).add_(veil).mul_(brightest).div_(brightest + thickness).mul_(255.0) for plane in images.unbind(1))
+    return torch.stack([truncated(values, images.dtype) for values in veiled], dim=1)
 
 
 def _brightness(images: Tensor, severity: Severity) -> Tensor:
