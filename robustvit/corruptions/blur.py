@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import filters
-from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, in_planes, levels, truncated
 from robustvit.corruptions.kernels.sampling import add_zoomed
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
@@ -25,6 +26,7 @@ _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))  # si
 _STREAKS = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # radius, sigma
 _ZOOMS = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))  # end, step
 _SIGMAS = (1.0, 2.0, 3.0, 4.0, 6.0)
+_TILE = 256  # largest side of a Fourier transform, where small primes allow it
 
 
 @corruption(version=2, severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -61,38 +63,57 @@ def zoom_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
 @corruption(severity="severity", family="blur", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def gaussian_blur(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Gaussian blur of sigma 1 … 6 pixels. One of the four extra corruptions."""
-    return in_chunks(lambda part: _gaussian_blur(part, severity), images)
+    return _gaussian_blur(images, severity)
 
 
 def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
-    radius = len(_disk(severity)) // 2
-    height, width = images.shape[-2:]
-    at = torch.arange(-radius, max(height, width) + radius, device=images.device)
-    rows = filters.reflect_index(at[: height + 2 * radius], height, twice=False)
-    columns = filters.reflect_index(at[: width + 2 * radius], width, twice=False)
-    spectrum, sides = _spectrum(severity, height, width, images.device), _transform_sides(height, width, radius)
-    padded = torch.zeros(1, *sides, dtype=torch.float64, device=images.device)
-    product, down = torch.empty_like(spectrum[None]), torch.empty_like(spectrum[None])
-    blurred = torch.empty(1, height, sides[1], dtype=torch.float64, device=images.device)
+    """Tile by tile, by Fourier transforms in float64 that stay in a CPU's cache."""
+    reach = 2 * (len(_disk(severity)) // 2)
+    (rows, high), (columns, wide) = (_tiles(side, reach) for side in images.shape[-2:])
+    sides = tuple(next_fast_len(size + reach, real=True) for size in (high, wide))
+    spectrum = _spectrum(severity, *sides, images.device)
+    padded = torch.zeros(sides, dtype=torch.float64, device=images.device)
+    product, blurred = torch.empty_like(spectrum), torch.empty_like(padded)
+    exact = torch.empty(images.shape[-2:], dtype=torch.float64, device=images.device)
     out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
-    for row, plane in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):  # its bits depend on that plane alone
-        filters.fill_padded(levels(plane[None]), rows, columns, padded)
-        torch.fft.ifft(torch.fft.rfft2(padded, out=product).mul_(spectrum), dim=-2, out=down)
-        torch.fft.irfft(down[:, 2 * radius : 2 * radius + height], n=sides[1], out=blurred)
-        row.copy_(truncated(blurred[0, :, 2 * radius : 2 * radius + width]))
+    for target, plane in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):  # its bits depend on that plane alone
+        mirrored = _mirrored(plane if plane.dtype == torch.uint8 else levels(plane), reach // 2)
+        for top, left in itertools.product(rows, columns):
+            padded[: high + reach, : wide + reach] = mirrored[top : top + high + reach, left : left + wide + reach]
+            torch.fft.rfft2(padded, out=product)
+            torch.fft.irfft2(product.mul_(spectrum), s=sides, out=blurred)
+            exact[top : top + high, left : left + wide] = blurred[reach:, reach:][:high, :wide]
+        target.copy_(truncated(exact, images.dtype))
     return out
+
+
+def _tiles(side: int, reach: int) -> tuple[list[int], int]:
+    """The first row (or column) of each tile of an image, and the rows of a tile. The last tile may overlap that before it."""
+    count = -(-side // (_TILE - reach))
+    size = -(-side // count)
+    return [min(at * size, side - size) for at in range(count)], size
+
+
+def _mirrored(plane: Tensor, radius: int) -> Tensor:
+    """The plane with so many mirrored rows and columns around it; the edge is not repeated."""
+    for dim, size in enumerate(plane.shape):
+        before, after = _mirror_places(size, radius, plane.device)
+        plane = torch.cat((plane.index_select(dim, before), plane, plane.index_select(dim, after)), dim)
+    return plane
+
+
+@functools.lru_cache(maxsize=32)
+def _mirror_places(size: int, radius: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The rows (or columns) that are mirrored before the first and after the last."""
+    starts = torch.tensor([[-radius], [size]], device=device)
+    before, after = filters.reflect_index(starts + torch.arange(radius, device=device), size, twice=False)
+    return before, after
 
 
 @functools.lru_cache(maxsize=32)
 def _spectrum(severity: Severity, height: int, width: int, device: torch.device) -> Tensor:
-    kernel = torch.from_numpy(_disk(severity)).double()
-    spectrum: Tensor = torch.fft.rfft2(kernel, s=_transform_sides(height, width, len(kernel) // 2))
+    spectrum: Tensor = torch.fft.rfft2(torch.from_numpy(_disk(severity)).double(), s=(height, width))
     return spectrum.to(device)
-
-
-def _transform_sides(height: int, width: int, radius: int) -> tuple[int, int]:
-    """Sides of the Fourier transform: at least those of the padded image, and products of small primes."""
-    return next_fast_len(height + 2 * radius, real=True), next_fast_len(width + 2 * radius, real=True)
 
 
 @functools.lru_cache(maxsize=8)
@@ -129,7 +150,7 @@ def _glass_blur(images: Tensor, offsets: Tensor, severity: Severity) -> Tensor:
     first = filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0).clamp_(0.0, 255.0).floor_()
     sources = _glass_sources(offsets, images.shape[-2], images.shape[-1])
     moved = first.flatten(2).gather(2, sources[:, None].expand(-1, images.shape[1], -1)).view_as(first)
-    return truncated(filters.gaussian_blur(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+    return truncated(filters.gaussian_blur(moved.div_(255.0), (sigma, sigma), 4.0, "nearest").mul_(255.0), images.dtype)
 
 
 def _glass_sources(offsets: Tensor, height: int, width: int) -> Tensor:
@@ -169,7 +190,7 @@ def _one_pass(taken: Tensor, inside: Tensor) -> Tensor:
 def _motion_blur(images: Tensor, angles: Tensor, severity: Severity) -> Tensor:
     """angles: (N,) degrees."""
     radius, sigma = _STREAKS[severity - 1]
-    return truncated(filters.motion_blur(levels(images), angles.tolist(), radius, sigma))
+    return truncated(filters.motion_blur(levels(images), angles.tolist(), radius, sigma), images.dtype)
 
 
 def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
@@ -180,9 +201,13 @@ def _zoom_blur(images: Tensor, severity: Severity) -> Tensor:
     total = start.clone()  # the first factor is 1
     for factor in factors[1:]:
         add_zoomed(total, start, factor)
-    return truncated((start + total).div_(len(factors) + 1).mul_(255.0))
+    return truncated((start + total).div_(len(factors) + 1).mul_(255.0), images.dtype)
 
 
 def _gaussian_blur(images: Tensor, severity: Severity) -> Tensor:
     sigma = _SIGMAS[severity - 1]
-    return truncated(filters.gaussian_blur(fractions(images), (sigma, sigma), 4.0, "nearest").mul_(255.0))
+
+    def blurred(planes: Tensor) -> Tensor:
+        return truncated(filters.gaussian_blur(fractions(planes), (sigma, sigma), 4.0, "nearest").mul_(255.0), images.dtype)
+
+    return in_planes(blurred, images)

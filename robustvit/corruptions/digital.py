@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustvit.corruptions.imagenet_c_source import CITATION, LICENCE, RULES, SOURCE, URL
 from robustvit.corruptions.kernels import codec, colour
-from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, levels, truncated
+from robustvit.corruptions.kernels.eight_bit import fractions, in_chunks, in_planes, levels, truncated
 from robustvit.corruptions.kernels.pillow_resize import box_tables
 from robustvit.primitives import compiled
 from robustvit.primitives.batch import Severity
@@ -34,7 +34,7 @@ _FINE = 1 << 24  # fractions of a level in which sums are counted; 2**24 of them
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
 def contrast(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor:
     """Reduces contrast: every channel shrinks towards its mean, to 0.4 … 0.05 of its spread."""
-    return in_chunks(lambda part: _contrast(part, severity), images)
+    return _contrast(images, severity)
 
 
 @corruption(severity="severity", family="digital", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
@@ -93,20 +93,31 @@ def _contrast(images: Tensor, severity: Severity) -> Tensor:
 
     The released generator's mean has rounding errors, by which a flat image may become a level darker.
     """
-    total = levels(images).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
-    mean = total.double() / (_FINE * 255.0 * images[0:1, 0].numel())
-    return truncated((fractions(images) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0))
+
+    def flattened(planes: Tensor) -> Tensor:
+        total = levels(planes).mul_(_FINE).round_().long().sum(dim=(2, 3), keepdim=True)
+        mean = total.double() / (_FINE * 255.0 * planes[0].numel())
+        return truncated((fractions(planes) - mean).mul_(_KEPT[severity - 1]).add_(mean).mul_(255.0), images.dtype)
+
+    return in_planes(flattened, images)
 
 
 def _pixelate(images: Tensor, severity: Severity) -> Tensor:
     share = _SHRUNK[severity - 1]
-    if not compiled.serve(images):
-        return _by_pillow(lambda image: _pixelate_by_pillow(image, share), images)
     along, across = (box_tables(side, share) for side in images.shape[-2:])
-    return compiled.filled(torch.empty(images.shape), compiled.loops(_LOOPS).pixelate, compiled.planes(images), across, along)
+    if compiled.serve(images):
+        return compiled.filled(torch.empty(images.shape), compiled.loops(_LOOPS).pixelate, compiled.planes(images), across, along)
+    rows, columns = torch.from_numpy(along.places), torch.from_numpy(across.places)
+    out = torch.empty(images.shape)
+    for row, image in zip(out, _as_pillow(images), strict=True):
+        small = np.array(image.resize((len(across.firsts), len(along.firsts)), Image.Resampling.BOX))
+        pixels = of_levels(torch.from_numpy(small)).permute(2, 0, 1)  # while they are few
+        torch.index_select(pixels.index_select(2, columns), 1, rows, out=row)
+    return out.to(images.device)
 
 
-def _pixelate_by_pillow(image: Image.Image, share: float) -> Image.Image:
+def pixelate_by_pillow(image: Image.Image, share: float) -> Image.Image:
+    """Shrinks an image to `share` of its sides and enlarges it by repetition."""
     small = image.resize((max(1, int(image.width * share)), max(1, int(image.height * share))), Image.Resampling.BOX)
     return small.resize(image.size, Image.Resampling.NEAREST)
 
@@ -122,26 +133,28 @@ def _jpeg(images: Tensor, quality: int) -> Tensor:
         return compiled.filled(torch.empty(images.shape), compiled.loops(_CODEC_LOOPS).jpeg_round_trip, *given, shape=images.shape)
     if images.shape[-1] > codec.NARROW and images.device.type == "cuda":
         return in_chunks(lambda part: codec.jpeg_round_trip(part, quality), images)
-    return _by_pillow(lambda image: _jpeg_by_pillow(image, quality), images)
+    out = torch.empty(images.shape)
+    for row, image in zip(out, _as_pillow(images), strict=True):
+        for plane, channel in zip(row, jpeg_by_pillow(image, quality).split(), strict=True):  # which is faster than torch
+            plane.copy_(of_levels(torch.from_numpy(np.array(channel))))
+    return out.to(images.device)
 
 
-def _jpeg_by_pillow(image: Image.Image, quality: int) -> Image.Image:
+def jpeg_by_pillow(image: Image.Image, quality: int) -> Image.Image:
+    """Compresses and decompresses an image."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Image.open(file, formats=("JPEG",))
 
 
-def _by_pillow(step: Callable[[Image.Image], Image.Image], images: Tensor) -> Tensor:
-    """`step` on each image, rounded to 8 bits. Images are put together of planes and taken apart by Pillow, which is faster than torch."""
-    out = torch.empty(images.shape, dtype=torch.uint8)
-    for row, planes in zip(out, images.detach().mul(255.0).round_().clamp_(0, 255).to("cpu", torch.uint8).numpy(), strict=True):
-        made = step(Image.merge("RGB", [Image.fromarray(plane) for plane in planes]))
-        for plane, channel in zip(row, made.split(), strict=True):
-            plane.copy_(torch.from_numpy(np.array(channel)))
-    return of_levels(out.to(images.device))
+def _as_pillow(images: Tensor) -> Iterator[Image.Image]:
+    """The images, rounded to 8 bits; put together of planes by Pillow, and converted to bytes by NumPy, which are the fastest."""
+    for image in images.detach():
+        planes = (plane.mul(255.0).round_().clamp_(0, 255).cpu().numpy().astype(np.uint8) for plane in image)  # each in a core's cache
+        yield Image.merge("RGB", [Image.fromarray(plane) for plane in planes])
 
 
 def _saturate(images: Tensor, severity: Severity) -> Tensor:
     factor, addend = _SATURATION[severity - 1]
     hue, saturation, value = colour.to_hsv(fractions(images))
-    return truncated(colour.to_rgb(hue, saturation.mul_(factor).add_(addend).clamp_(0.0, 1.0), value).mul_(255.0))
+    return truncated(colour.to_rgb(hue, saturation.mul_(factor).add_(addend).clamp_(0.0, 1.0), value).mul_(255.0), images.dtype)

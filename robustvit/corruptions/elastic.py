@@ -62,7 +62,7 @@ def _elastic_transform(images: Tensor, corners: Tensor, across: Tensor, down: Te
     warped = affine_mirrored(fractions(images).float(), _affine(corners, most, images.shape[-2], images.shape[-1]))
     fields = torch.stack((down, across), dim=1).double().mul_(2.0).sub_(1.0)
     smooth = filters.gaussian_blur(fields, (sigma, sigma), _TRUNCATE, "reflect")
-    return _displaced(warped, smooth.mul_(stretch))
+    return truncated(_displaced(warped, smooth.mul_(stretch)))
 
 
 def _elastic_transform_imagecorruptions(images: Tensor, across: Tensor, down: Tensor, *, severity: Severity) -> Tensor:
@@ -71,7 +71,7 @@ def _elastic_transform_imagecorruptions(images: Tensor, across: Tensor, down: Te
     push = height * _PUSH
     fields = torch.stack((down, across), dim=1).double().mul_(2 * push).add_(-push)
     smooth = filters.gaussian_blur(fields, (height * _SMOOTH, width * _SMOOTH), _TRUNCATE, "reflect")
-    return _displaced(fractions(images).float(), smooth.mul_(_STRETCH[severity - 1]))
+    return truncated(_displaced(fractions(images).float(), smooth.mul_(_STRETCH[severity - 1])), images.dtype)
 
 
 def _affine(corners: Tensor, most: float, height: int, width: int) -> Tensor:
@@ -93,9 +93,9 @@ def _affine(corners: Tensor, most: float, height: int, width: int) -> Tensor:
 
 
 def _displaced(images: Tensor, moves: Tensor) -> Tensor:
-    """Samples (N, 3, H, W) float32 images bilinearly at displacements (N, 2, H, W), down and across, which are rounded to float32."""
+    """Levels of float32 images (N, 3, H, W), sampled bilinearly at displacements (N, 2, H, W), down and across, rounded to float32."""
     height, width = images.shape[-2:]
     down, across = moves.float().double().unbind(1)
     rows = torch.arange(height, device=images.device)[:, None] + down
     columns = torch.arange(width, device=images.device) + across
-    return truncated(sample_bilinear(images, rows, columns).float().mul_(255.0))
+    return sample_bilinear(images, rows, columns).float().mul_(255.0)

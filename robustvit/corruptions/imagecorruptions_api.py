@@ -1,7 +1,7 @@
 """A drop-in replacement for `imagecorruptions.corrupt` 1.1.2: the same signature, the same random draws, the same bytes.
 
 This is the only place where randomness does not come from Draws but from numpy's global generator, in the order in which the reference
-draws. Suites never use it. The computation is that of the registered corruptions.
+draws. Suites never use it. The computation is that of the registered corruptions, on bytes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from typing import Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from robustvit.corruptions import blur, digital, elastic, noise, weather
-from robustvit.corruptions.kernels.eight_bit import fractions
+from robustvit.corruptions.kernels.eight_bit import fractions, in_strips
 from robustvit.corruptions.kernels.textures import FILES, frost_texture
 from robustvit.errors import MissingExtra, nearest
 from robustvit.primitives.batch import Severity
-from robustvit.primitives.pixels import pixels, to_uint8
 
 ImageArray = NDArray[np.uint8]
+Step = Callable[[ImageArray, Severity], ImageArray]
 Subset = Literal["common", "validation", "all", "noise", "blur", "weather", "digital"]
 _SMALLEST = 32
 
@@ -37,13 +38,13 @@ def corrupt(image: ImageArray, severity: int = 1, corruption_name: str | None = 
     Raises the classes that imagecorruptions raises: AttributeError for an invalid image or severity, KeyError and IndexError for an unknown
     corruption, ValueError where neither name nor number is given; also MissingExtra for frost without OpenCV.
     """
-    images, level = pixels(_checked_image(image)[None]), _checked_severity(severity)
-    return _to_array(_step(corruption_name, corruption_number)(images, level))
+    checked, level = _checked_image(image), _checked_severity(severity)
+    return _step(corruption_name, corruption_number)(checked, level)
 
 
 def salt_and_pepper(image: ImageArray, severity: int, generator: np.random.Generator) -> ImageArray:
     """`corrupt(image, severity, "impulse_noise")` with a given generator: reproducible, which the reference is not."""
-    return _to_array(_salt_and_pepper(pixels(_checked_image(image)[None]), _checked_severity(severity), generator))
+    return _salt_and_pepper(_checked_image(image), _checked_severity(severity), generator)
 
 
 def get_corruption_names(subset: Subset = "common") -> list[str]:
@@ -77,7 +78,7 @@ def _checked_severity(severity: int) -> Severity:
     return cast(Severity, int(severity))
 
 
-def _step(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor]:
+def _step(name: str | None, number: int) -> Step:
     if name is not None:
         if name not in _STEPS:
             raise KeyError(f"corruption_name '{name}' is unknown.{nearest(name, _STEPS)} It takes {', '.join(_STEPS)}.")
@@ -89,46 +90,58 @@ def _step(name: str | None, number: int) -> Callable[[Tensor, Severity], Tensor]
     return list(_STEPS.values())[number]
 
 
-def _to_array(images: Tensor) -> ImageArray:
-    return np.asarray(to_uint8(images)[0])
+def _whole(step: Callable[[Tensor, Severity], Tensor]) -> Step:
+    """A step on images (1, 3, H, W) as one on an array (H, W, 3), both uint8."""
+
+    def on_array(image: ImageArray, severity: Severity) -> ImageArray:
+        planes = step(torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None], severity)[0]
+        return np.stack(list(planes.numpy()), axis=2)
+
+    return on_array
+
+
+def _by_value(step: Callable[[Tensor, Severity], Tensor]) -> Step:
+    """A step that draws for each value, in the order of memory, as one on an array: a strip of it at a time."""
+    return lambda image, severity: np.asarray(in_strips(lambda part: step(part, severity), torch.from_numpy(image.copy())).numpy())
+
+
+def _by_pillow(step: Callable[[Image.Image, Severity], Image.Image]) -> Step:
+    return lambda image, severity: np.array(step(Image.fromarray(image), severity))
 
 
 def _normal(*shape: int) -> Tensor:
-    """Standard normals (1, *shape) of the global generator, float64."""
-    return torch.from_numpy(np.random.standard_normal((1, *shape)))
+    """Standard normals of the global generator, float64."""
+    return torch.from_numpy(np.random.standard_normal(shape))
 
 
 def _uniform(*shape: int) -> Tensor:
     return torch.from_numpy(np.random.random_sample((1, *shape)))
 
 
-def _normal_by_pixel(images: Tensor) -> Tensor:
-    """Standard normals drawn in the order (H, W, 3), that of the reference's images, as (1, 3, H, W)."""
-    _, channels, height, width = images.shape
-    return _normal(height, width, channels).permute(0, 3, 1, 2)
+def _gaussian_noise(values: Tensor, severity: Severity) -> Tensor:
+    return noise._gaussian_noise(values, _normal(*values.shape), severity)
 
 
-def _gaussian_noise(images: Tensor, severity: Severity) -> Tensor:
-    return noise._gaussian_noise(images, _normal_by_pixel(images), severity)
+def _shot_noise(values: Tensor, severity: Severity) -> Tensor:
+    means = fractions(values).mul_(noise._PHOTONS[severity - 1])
+    return noise._shot_noise(torch.from_numpy(np.random.poisson(means.numpy())), severity, values.dtype)
 
 
-def _shot_noise(images: Tensor, severity: Severity) -> Tensor:
-    means = fractions(images).permute(0, 2, 3, 1).numpy() * noise._PHOTONS[severity - 1]
-    return noise._shot_noise(torch.from_numpy(np.random.poisson(means)).permute(0, 3, 1, 2), severity)
+def _impulse_noise(image: ImageArray, severity: Severity) -> ImageArray:
+    return _salt_and_pepper(image, severity, np.random.default_rng())
 
 
-def _impulse_noise(images: Tensor, severity: Severity) -> Tensor:
-    return _salt_and_pepper(images, severity, np.random.default_rng())
+def _salt_and_pepper(image: ImageArray, severity: Severity, generator: np.random.Generator) -> ImageArray:
+    hit = torch.from_numpy(generator.random(image.shape))
+
+    def step(values: Tensor, hit: Tensor) -> Tensor:
+        return noise._impulse_noise(values, hit, torch.from_numpy(generator.random(len(values))), severity=severity)
+
+    return np.asarray(in_strips(step, torch.from_numpy(image.copy()), hit).numpy())
 
 
-def _salt_and_pepper(images: Tensor, severity: Severity, generator: np.random.Generator) -> Tensor:
-    _, channels, height, width = images.shape
-    hit, salt = (torch.from_numpy(generator.random((1, height, width, channels))).permute(0, 3, 1, 2) for _ in range(2))
-    return noise._impulse_noise(images, hit, salt, severity=severity)
-
-
-def _speckle_noise(images: Tensor, severity: Severity) -> Tensor:
-    return noise._speckle_noise(images, _normal_by_pixel(images), severity)
+def _speckle_noise(values: Tensor, severity: Severity) -> Tensor:
+    return noise._speckle_noise(values, _normal(*values.shape), severity)
 
 
 def _glass_blur(images: Tensor, severity: Severity) -> Tensor:
@@ -143,7 +156,7 @@ def _motion_blur(images: Tensor, severity: Severity) -> Tensor:
 
 
 def _snow(images: Tensor, severity: Severity) -> Tensor:
-    flakes = _normal(*images.shape[-2:])
+    flakes = _normal(1, *images.shape[-2:])
     angle = torch.tensor([np.random.uniform(-135, -45)], dtype=torch.float64)
     return weather._snow(images, flakes, angle, severity=severity)
 
@@ -176,27 +189,35 @@ def _elastic_transform(images: Tensor, severity: Severity) -> Tensor:
 
 
 def _spatter(images: Tensor, severity: Severity) -> Tensor:
-    return weather._spatter(images, _normal(*images.shape[-2:]), severity)
+    return weather._spatter(images, _normal(1, *images.shape[-2:]), severity)
 
 
-_STEPS: dict[str, Callable[[Tensor, Severity], Tensor]] = {
-    "gaussian_noise": _gaussian_noise,
-    "shot_noise": _shot_noise,
+def _pixelate(image: Image.Image, severity: Severity) -> Image.Image:
+    return digital.pixelate_by_pillow(image, digital._SHRUNK[severity - 1])
+
+
+def _jpeg_compression(image: Image.Image, severity: Severity) -> Image.Image:
+    return digital.jpeg_by_pillow(image, digital._QUALITY[severity - 1])
+
+
+_STEPS: dict[str, Step] = {
+    "gaussian_noise": _by_value(_gaussian_noise),
+    "shot_noise": _by_value(_shot_noise),
     "impulse_noise": _impulse_noise,
-    "defocus_blur": blur._defocus_blur,
-    "glass_blur": _glass_blur,
-    "motion_blur": _motion_blur,
-    "zoom_blur": blur._zoom_blur,
-    "snow": _snow,
-    "frost": _frost,
-    "fog": _fog,
-    "brightness": weather._brightness,
-    "contrast": digital._contrast,
-    "elastic_transform": _elastic_transform,
-    "pixelate": digital._pixelate,
-    "jpeg_compression": digital._jpeg_compression,
-    "speckle_noise": _speckle_noise,
-    "gaussian_blur": blur._gaussian_blur,
-    "spatter": _spatter,
-    "saturate": digital._saturate,
+    "defocus_blur": _whole(blur._defocus_blur),
+    "glass_blur": _whole(_glass_blur),
+    "motion_blur": _whole(_motion_blur),
+    "zoom_blur": _whole(blur._zoom_blur),
+    "snow": _whole(_snow),
+    "frost": _whole(_frost),
+    "fog": _whole(_fog),
+    "brightness": _whole(weather._brightness),
+    "contrast": _whole(digital._contrast),
+    "elastic_transform": _whole(_elastic_transform),
+    "pixelate": _by_pillow(_pixelate),
+    "jpeg_compression": _by_pillow(_jpeg_compression),
+    "speckle_noise": _by_value(_speckle_noise),
+    "gaussian_blur": _whole(blur._gaussian_blur),
+    "spatter": _whole(_spatter),
+    "saturate": _whole(digital._saturate),
 }

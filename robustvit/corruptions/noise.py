@@ -55,16 +55,18 @@ def speckle_noise(images: Tensor, draws: Draws, *, severity: Severity) -> Tensor
 
 def _gaussian_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
     """noise: standard normal, shaped like the images."""
-    return truncated(fractions(images).add_(noise.double().mul_(_SIGMA[severity - 1])).mul_(255.0))
+    return truncated(fractions(images).add_(noise.double().mul_(_SIGMA[severity - 1])).mul_(255.0), images.dtype)
 
 
-def _shot_noise(counts: Tensor, severity: Severity) -> Tensor:
-    """counts: photons, shaped like the images."""
-    return truncated(counts.double().div_(_PHOTONS[severity - 1]).mul_(255.0))
+def _shot_noise(counts: Tensor, severity: Severity, dtype: torch.dtype = torch.float32) -> Tensor:
+    """counts: photons, shaped like the images. dtype: that of the images."""
+    return truncated(counts.double().div_(_PHOTONS[severity - 1]).mul_(255.0), dtype)
 
 
 def _impulse_noise(images: Tensor, hit: Tensor, salt: Tensor, *, severity: Severity) -> Tensor:
     """hit, salt: uniform in [0, 1), shaped like the images; values with hit ≤ amount are replaced, by 1 where salt ≤ 1/2."""
+    if images.dtype == torch.uint8:
+        return torch.where(hit <= _AMOUNT[severity - 1], (salt <= 0.5).to(torch.uint8).mul_(255), images)
     replaced, white = hit.clone().le_(_AMOUNT[severity - 1]), salt.clone().le_(0.5)  # 0 and 1 in float: faster than bool and torch.where
     return torch.lerp(truncated_pixels(images), white.to(images.dtype), replaced.to(images.dtype))
 
@@ -76,4 +78,4 @@ def _speckle_noise(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
 def add_speckle(images: Tensor, noise: Tensor, sigma: float) -> Tensor:
     """Adds noise in proportion to the channel values and truncates to 8 bits. noise: standard normal, shaped like the images."""
     start = fractions(images)
-    return truncated(start.add_(noise.double().mul_(sigma).mul_(start)).mul_(255.0))
+    return truncated(start.add_(noise.double().mul_(sigma).mul_(start)).mul_(255.0), images.dtype)

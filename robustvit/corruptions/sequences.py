@@ -159,7 +159,7 @@ def _spatter(images: Tensor, liquid: Tensor, frame: int) -> Tensor:
     layer = torch.where(layer < threshold, 0.0, layer)
     for _ in range(frame):
         layer = _run_down(layer)
-    return weather.rain(fractions(images).float(), layer, _DENSITY)
+    return truncated(weather.rain(fractions(images).float(), layer, _DENSITY))
 
 
 def _motion_blur_16_bit(layer: Tensor, angle: float, radius: int, sigma: float) -> Tensor:

@@ -105,7 +105,7 @@ def _snow(images: Tensor, flakes: Tensor, angles: Tensor, *, severity: Severity)
     start = fractions(images).float()
     white = torch.maximum(start, colour.luma(start) * 1.5 + 0.5)
     whitened = (start * share + white * (1 - share)).double()
-    return truncated((whitened + layer + layer.flip(2, 3)).mul_(255.0))
+    return truncated((whitened + layer + layer.flip(2, 3)).mul_(255.0), images.dtype)
 
 
 def _frosted(images: Tensor, draws: Draws, severity: Severity, texture: Callable[[int, int, int], Tensor]) -> Tensor:
@@ -134,7 +134,7 @@ def _cut(texture: Tensor, top: int, left: int, images: Tensor) -> Tensor:
 def _frost(images: Tensor, ice: Tensor, severity: Severity) -> Tensor:
     """ice: (N, 3, H, W) uint8."""
     own, frozen = _FROST[severity - 1]
-    return truncated(levels(images).mul_(own).add_(ice.double().mul_(frozen)))
+    return truncated(levels(images).mul_(own).add_(ice.double().mul_(frozen)), images.dtype)
 
 
 def _map_size(images: Tensor) -> int:
@@ -146,10 +146,10 @@ def _fog(images: Tensor, noise: Tensor, severity: Severity) -> Tensor:
     """noise: (N, size² − 1) uniform in [0, 1), size the smallest power of two that is at least the longer side."""
     thickness, decay = _FOG[severity - 1]
     height, width = images.shape[-2:]
-    heights = plasma_fractal(noise, math.isqrt(noise.shape[1] + 1), decay)[:, None, :height, :width]
-    start = fractions(images)
-    brightest = start.amax(dim=(1, 2, 3), keepdim=True)
-    return truncated(start.add_(heights * thickness).mul_(brightest).div_(brightest + thickness).mul_(255.0))
+    veil = plasma_fractal(noise, math.isqrt(noise.shape[1] + 1), decay)[:, :height, :width] * thickness
+    brightest = fractions(images.amax(dim=(1, 2, 3))[:, None, None])
+    veiled = (fractions(plane).add_(veil).mul_(brightest).div_(brightest + thickness).mul_(255.0) for plane in images.unbind(1))
+    return torch.stack([truncated(values, images.dtype) for values in veiled], dim=1)
 
 
 def _brightness(images: Tensor, severity: Severity) -> Tensor:
@@ -159,7 +159,7 @@ def _brightness(images: Tensor, severity: Severity) -> Tensor:
 def add_brightness(images: Tensor, amount: float) -> Tensor:
     """Adds `amount`, of any sign, to the V channel of HSV, clips it to [0, 1] and truncates to 8 bits."""
     hue, saturation, value = colour.to_hsv(fractions(images))
-    return truncated(colour.to_rgb(hue, saturation, (value + amount).clamp_(0.0, 1.0)).mul_(255.0))
+    return truncated(colour.to_rgb(hue, saturation, (value + amount).clamp_(0.0, 1.0)).mul_(255.0), images.dtype)
 
 
 def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:
@@ -168,12 +168,14 @@ def _spatter(images: Tensor, liquid: Tensor, severity: Severity) -> Tensor:
     layer = filters.gaussian_blur((liquid.double() * deviation + mean)[:, None], (sigma, sigma), 4.0, "nearest")[:, 0]
     start = fractions(images).float()
     if severity <= len(_DENSITY):
-        return rain(start, torch.where(layer < threshold, 0.0, layer), _DENSITY[severity - 1])
-    return _splashed(start, layer > threshold)
+        return truncated(rain(start, torch.where(layer < threshold, 0.0, layer), _DENSITY[severity - 1]), images.dtype)
+    return truncated(_splashed(start, layer > threshold), images.dtype)
 
 
 def rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
-    """Adds water drops to `start` (N, 3, H, W) float32. layer: (N, H, W) float64, amount of water. density: maximum weight of its colour.
+    """Levels of `start` (N, 3, H, W) float32 with water drops on it.
+
+    layer: (N, H, W) float64, amount of water. density: maximum weight of its colour.
 
     Brightness follows the height of a drop, which grows with the distance to its edge. The amount is converted to bytes, as in the released
     generator, so that values above 255 wrap around to 0: near the border of at most one image in a hundred.
@@ -184,14 +186,14 @@ def rain(start: Tensor, layer: Tensor, density: float) -> Tensor:
     relief = edges.filter_3x3(height, _RELIEF).clamp_(0.0, 255.0)
     water = levels.float() * edges.filter_3x3(relief, _BOX).div_(9.0).round_()
     share = water.div_(water.amax(dim=(1, 2), keepdim=True).clamp_(min=1.0)).mul_(density)
-    return truncated((start + share[:, None] * _colour(_WATER, start)).clamp_(0.0, 1.0).mul_(255.0))
+    return (start + share[:, None] * _colour(_WATER, start)).clamp_(0.0, 1.0).mul_(255.0)
 
 
 def _splashed(start: Tensor, mud: Tensor) -> Tensor:
-    """mud: (N, H, W) bool. Mud is drawn where its blurred mask exceeds a threshold."""
+    """Levels. mud: (N, H, W) bool. Mud is drawn where its blurred mask exceeds a threshold."""
     share = filters.gaussian_blur(mud[:, None].double(), (_SPLASH, _SPLASH), 4.0, "nearest", rounded=torch.float32).float()
     share = torch.where(share < _THICK, 0.0, share)
-    return truncated((start * (1 - share) + share.double() * _colour(_MUD, share.double())).mul_(255.0))
+    return (start * (1 - share) + share.double() * _colour(_MUD, share.double())).mul_(255.0)
 
 
 def _colour(levels: tuple[float, float, float], like: Tensor) -> Tensor:

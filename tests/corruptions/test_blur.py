@@ -34,6 +34,15 @@ def test_defocus_is_opencvs_filter(noise_images, severity) -> None:
     assert np.array_equal(levels(blur._defocus_blur(image, severity)), np.uint8(expected))
 
 
+@pytest.mark.parametrize("severity", EVERY)
+@pytest.mark.parametrize("tile", [30, 48])
+def test_defocus_does_not_depend_on_its_tiles(noise_images, monkeypatch, severity, tile) -> None:
+    image = noise_images(2, 61, 90)
+    whole = blur._defocus_blur(image, severity)
+    monkeypatch.setattr(blur, "_TILE", tile)
+    assert torch.equal(blur._defocus_blur(image, severity), whole)
+
+
 def test_defocus_leaves_black_black(flat) -> None:
     assert torch.equal(blur._defocus_blur(flat(0), 3), flat(0))
 

@@ -43,6 +43,27 @@ def test_gaussian_noise_is_the_global_generators(draws) -> None:
     assert np.array_equal(corrupt(PHOTO, 3, "gaussian_noise"), expected)
 
 
+def test_large_images_are_drawn_for_in_the_order_of_memory() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (170, 130, 3), dtype=np.uint8)  # more than a strip
+    np.random.seed(3)
+    expected = np.uint8((image / 255.0 + np.random.normal(size=image.shape, scale=0.18)).clip(0, 1) * 255)
+    np.random.seed(3)
+    assert np.array_equal(corrupt(image, 3, "gaussian_noise"), expected)
+    generator = np.random.default_rng(5)
+    hit, salt = generator.random(image.shape) <= 0.09, generator.random(image.shape) <= 0.5
+    assert np.array_equal(salt_and_pepper(image, 3, np.random.default_rng(5)), np.where(hit, np.uint8(salt) * 255, image))
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "impulse_noise"])
+def test_a_read_only_view_is_taken_as_its_copy(name) -> None:
+    view = np.random.default_rng(2).integers(0, 256, (64, 90, 3), dtype=np.uint8)[::2, ::-2]
+    view.flags.writeable = False
+    np.random.seed(7)
+    found = corrupt(view, 2, name)
+    np.random.seed(7)
+    assert np.array_equal(found, corrupt(view.copy(), 2, name))
+
+
 def test_salt_and_pepper_takes_its_generator_and_leaves_the_global_one_alone() -> None:
     state = np.random.get_state()[1].tolist()
     first, second = (salt_and_pepper(PHOTO, 4, np.random.default_rng(5)) for _ in range(2))

@@ -25,6 +25,7 @@ CHAMFER_STEPS = (  # down, right, length
 )  # fmt: skip
 _TURN = (*CHAMFER_STEPS[:2] * 3, *CHAMFER_STEPS[2:])  # straight steps are the shortest, and the most that a distance takes
 _MARGIN = 24
+_BAND, _ABOVE = 64, 3  # rows that stay in a core's cache; rows of nothing above the first
 
 
 def canny(levels: Tensor) -> Tensor:
@@ -32,9 +33,9 @@ def canny(levels: Tensor) -> Tensor:
     if compiled.serve(levels):
         out = torch.zeros(levels.shape, dtype=torch.bool)
         return compiled.filled(out, compiled.loops(_LOOPS).canny, compiled.planes(levels.long()))
-    across, down = _sobel(levels.int())
+    across, down = _sobel(levels.short())
     strength = across.abs() + down.abs()
-    thin = (strength > WEAK_EDGE) & _local_maxima(across, down, strength)
+    thin = _local_maxima(across, down, strength)
     reached = thin & (strength > STRONG_EDGE)
     if levels.device.type == "cpu":
         for plane, strong in zip(thin.numpy(), reached.numpy(), strict=True):
@@ -94,7 +95,7 @@ def filter_3x3(values: Tensor, weights: tuple[tuple[int, int, int], ...]) -> Ten
         out, given = torch.empty(values.shape, dtype=values.dtype), torch.tensor(weights, dtype=values.dtype)
         arrays = (compiled.planes(values), given.numpy(), rows.numpy(), columns.numpy())
         return compiled.filled(out, compiled.loops(_LOOPS).filter_3x3, *arrays)
-    padded = values[:, rows][:, :, columns]
+    padded = values.index_select(1, rows).index_select(2, columns)
     total = torch.zeros_like(values)
     for row, line in enumerate(weights):
         for column, weight in enumerate(line):
@@ -107,27 +108,32 @@ def _sobel(levels: Tensor) -> tuple[Tensor, Tensor]:
     """Sobel derivatives to the right and down; edge pixels are repeated."""
     height, width = levels.shape[-2:]
     rows, columns = (torch.arange(-1, side + 1, device=levels.device).clamp(0, side - 1) for side in (height, width))
-    padded = levels[:, rows][:, :, columns]
+    padded = levels.index_select(1, rows).index_select(2, columns)
     tall = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     wide = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
     return tall[:, :, 2:] - tall[:, :, :-2], wide[:, 2:] - wide[:, :-2]
 
 
 def _local_maxima(across: Tensor, down: Tensor, strength: Tensor) -> Tensor:
-    """Non-maximum suppression: where the strength is a maximum along the gradient; of two equal neighbours along an axis, the first."""
-    height, width = strength.shape[-2:]
-    padded = pad(strength, (1, 1, 1, 1))
+    """Non-maximum suppression: where a strength is a maximum along the gradient; of two equal neighbours along an axis, the first.
+
+    Most pixels are below the weak threshold, and are left out.
+    """
+    places = (strength > WEAK_EDGE).nonzero(as_tuple=True)
+    here, padded = strength[places], pad(strength, (1, 1, 1, 1))
 
     def beside(down: int, right: int) -> Tensor:
-        return padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        return padded[places[0], places[1] + (1 + down), places[2] + (1 + right)]
 
-    x, y = across.abs(), down.abs() << 15
-    level = (strength > beside(0, -1)) & (strength >= beside(0, 1))
-    upright = (strength > beside(-1, 0)) & (strength >= beside(1, 0))
-    falling = (strength > beside(-1, -1)) & (strength > beside(1, 1))
-    rising = (strength > beside(-1, 1)) & (strength > beside(1, -1))
-    slanted = torch.where((across ^ down) < 0, rising, falling)
-    return torch.where(y < x * TANGENT_22_5, level, torch.where(y > x * (TANGENT_22_5 + (1 << 16)), upright, slanted))
+    x, y = across[places].int().abs(), down[places].int().abs() << 15
+    level = (here > beside(0, -1)) & (here >= beside(0, 1))
+    upright = (here > beside(-1, 0)) & (here >= beside(1, 0))
+    falling = (here > beside(-1, -1)) & (here > beside(1, 1))
+    rising = (here > beside(-1, 1)) & (here > beside(1, -1))
+    slanted = torch.where((across[places] ^ down[places]) < 0, rising, falling)
+    maxima = torch.zeros_like(strength, dtype=torch.bool)
+    maxima[places] = torch.where(y < x * TANGENT_22_5, level, torch.where(y > x * (TANGENT_22_5 + (1 << 16)), upright, slanted))
+    return maxima
 
 
 def _keep_connected(thin: NDArray[np.bool_], strong: NDArray[np.bool_]) -> None:
@@ -139,26 +145,32 @@ def _keep_connected(thin: NDArray[np.bool_], strong: NDArray[np.bool_]) -> None:
 
 
 def _relax(far: NDArray[np.float32]) -> None:
-    """Both passes over distances (H, W), in place: repeats all steps until nothing changes.
+    """Both passes over distances (H, W), in place, a band of rows after the other.
 
     Rows lie one behind the other, between margins that the steps of one turn cannot cross; a way through a margin is never the shortest.
     """
     height, width = far.shape
-    lined = np.full((height + 2 * _MARGIN, width + _MARGIN), np.inf, np.float32)
-    inside, line, first = lined[_MARGIN:-_MARGIN, :width], lined.reshape(-1), _MARGIN * lined.shape[1]
-    here, start = line[first:-first], np.empty(line.size - 2 * first, np.float32)
-    for sign in (1, -1):
-        inside[:], far[:] = far, np.inf
-        while not np.array_equal(far, inside):
-            far[:] = inside
-            lined.fill(np.inf)
-            inside[:] = far
-            for down, right, length in _TURN:
-                source = first - sign * (down * lined.shape[1] + right)
-                np.add(line[source : source + len(start)], np.float32(length), out=start)
-                np.minimum(here, start, out=here)
-        far[:] = inside
+    lined = np.empty((_ABOVE + height, width + _MARGIN), np.float32)
+    for turned in (far, far[::-1, ::-1]):
         lined.fill(np.inf)
+        lined[_ABOVE:, :width] = turned
+        for top in range(_ABOVE, len(lined), _BAND):
+            _relax_band(lined, top, min(top + _BAND, len(lined)))
+        turned[:] = lined[_ABOVE:, :width]
+
+
+def _relax_band(lined: NDArray[np.float32], top: int, bottom: int) -> None:
+    """Repeats all steps to the right and down into some rows until nothing changes; the rows above are final."""
+    width = lined.shape[1]
+    line, first, before = lined.reshape(-1), top * width, np.empty(0, np.float32)
+    here, start = line[first : bottom * width], np.empty((bottom - top) * width, np.float32)
+    while not np.array_equal(before, here):
+        before = here.copy()
+        for down, right, length in _TURN:
+            source = first - down * width - right
+            np.add(line[source : source + len(start)], np.float32(length), out=start)
+            np.minimum(here, start, out=here)
+        lined[top:bottom, -_MARGIN:] = np.inf
 
 
 def _relax_step(far: Tensor, down: int, right: int, length: float) -> None:

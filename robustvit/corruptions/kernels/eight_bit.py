@@ -1,4 +1,7 @@
-"""Conversion between pixels in [0, 1] and levels 0 … 255, and back by truncation to 8 bits, as in the released generators."""
+"""Conversion between pixels in [0, 1] and levels 0 … 255, and back by truncation to 8 bits, as in the released generators.
+
+Images are float pixels, or uint8 levels: the bytes of the drop-in, which stay bytes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ _GPU_VALUES = 1 << 24
 
 
 def levels(images: Tensor) -> Tensor:
-    """Levels in [0, 255], float64: exact whole numbers for pixels on the 8-bit grid, 255 times the value for others."""
+    """Levels in [0, 255], float64: exact whole numbers for bytes and for pixels on the 8-bit grid, 255 times the value for others."""
+    if images.dtype == torch.uint8:
+        return images.double()
     if compiled.serve(images):
         return _compiled_levels(images, 1.0)
     on_grid = _levels_on_grid(images)
@@ -32,12 +37,17 @@ def levels(images: Tensor) -> Tensor:
 
 
 def fractions(images: Tensor) -> Tensor:
-    """The pixels in float64: k/255, rounded once, for pixels on the 8-bit grid."""
-    return _compiled_levels(images, 255.0) if compiled.serve(images) else levels(images).div_(255.0)
+    """The pixels in float64: k/255, rounded once, for bytes and for pixels on the 8-bit grid."""
+    return _compiled_levels(images, 255.0) if compiled.serve(images) and images.dtype != torch.uint8 else levels(images).div_(255.0)
 
 
-def truncated(values: Tensor) -> Tensor:
-    """Clips levels (any float dtype and shape) to [0, 255] and truncates them to whole numbers; returns float32 pixels in [0, 1]."""
+def truncated(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Clips levels (any float dtype and shape) to [0, 255] and truncates them to whole numbers.
+
+    dtype: that of the images they belong to; returns uint8 levels for uint8, else float32 pixels in [0, 1].
+    """
+    if dtype == torch.uint8:
+        return torch.from_numpy(values.clamp(0.0, 255.0).numpy().astype(np.uint8))  # several times as fast as torch's conversion
     if not compiled.serve(values):
         return of_levels(values.clamp(0.0, 255.0).floor_())
     return compiled.filled(torch.empty(values.shape), compiled.loops(_LOOPS).truncated, compiled.array(values, -1), shape=(-1,))
@@ -54,10 +64,17 @@ def in_chunks(step: Callable[..., Tensor], images: Tensor, *others: Tensor, rows
         return images.clone()
     budget = _CPU_VALUES if images.device.type == "cpu" else _GPU_VALUES
     rows = rows or max(1, budget // math.prod(images.shape[1:]))
-    out = torch.empty(images.shape, device=images.device)  # filled chunk by chunk: all chunks reuse the same small memory
+    out = torch.empty(
+        images.shape, dtype=_dtype(images), device=images.device
+    )  # filled chunk by chunk: all chunks reuse the same small memory
     for start in range(0, len(images), rows):
         out[start : start + rows] = step(*(given[start : start + rows] for given in (images, *others)))
     return out
+
+
+def in_planes(step: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """`step` on each channel by itself, as images (N, 1, H, W): a CPU's cache holds more of a large image."""
+    return in_chunks(step, images.flatten(0, 1)[:, None]).view(images.shape)
 
 
 def in_strips(step: Callable[..., Tensor], images: Tensor, *others: Tensor) -> Tensor:
@@ -68,10 +85,14 @@ def in_strips(step: Callable[..., Tensor], images: Tensor, *others: Tensor) -> T
     if images.device.type != "cpu":
         return in_chunks(step, images, *others)
     flat = [given.reshape(-1) for given in (images, *others)]
-    out = torch.empty(images.shape)
+    out = torch.empty(images.shape, dtype=_dtype(images))
     for start in range(0, images.numel(), _STRIP):
         out.view(-1)[start : start + _STRIP] = step(*(given[start : start + _STRIP] for given in flat))
     return out
+
+
+def _dtype(images: Tensor) -> torch.dtype:
+    return torch.uint8 if images.dtype == torch.uint8 else torch.float32
 
 
 def _levels_on_grid(images: Tensor) -> Tensor | None:

@@ -16,16 +16,6 @@ Integers = NDArray[np.int64]
 
 
 @loop
-def fill_padded(planes: Floats, rows: Integers, columns: Integers, out: Floats) -> None:
-    """Fills the upper left of out (P, h, w) with the given rows and columns of the planes."""
-    for plane in range(planes.shape[0]):
-        for row in range(rows.size):
-            line = planes[plane, rows[row]]
-            for column in range(columns.size):
-                out[plane, row, column] = line[columns[column]]
-
-
-@loop
 def correlate_columns(planes: Doubles, weights: Doubles, rows: Integers, out: Doubles) -> None:
     """Correlates the columns with symmetric weights, given from the centre outwards; rows: (H + 2 · radius,) source of each padded row."""
     radius, line = len(weights) - 1, np.empty(planes.shape[2])

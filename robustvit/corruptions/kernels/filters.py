@@ -59,15 +59,6 @@ def reflect_index(index: Tensor, size: int, *, twice: bool) -> Tensor:
     return torch.minimum(folded, 2 * size - 2 - folded)
 
 
-def fill_padded(planes: Tensor, rows: Tensor, columns: Tensor, out: Tensor) -> None:
-    """Fills the upper left of `out` (P, h, w) with the given rows and columns of `planes` (P, H, W), which may repeat."""
-    if compiled.serve(planes, out):
-        compiled.loops(_LOOPS).fill_padded(compiled.planes(planes), rows.numpy(), columns.numpy(), compiled.planes(out))
-    else:
-        for plane, given in zip(out, planes, strict=True):  # a plane stays in a CPU's cache
-            plane[: len(rows), : len(columns)] = given.index_select(1, columns).index_select(0, rows)
-
-
 @functools.lru_cache(maxsize=64)
 def _gaussian_weights(sigma: float, truncate: float) -> tuple[float, ...]:
     """The weights of a normalised Gaussian, from the centre outwards."""

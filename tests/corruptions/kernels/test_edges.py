@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from robustvit.corruptions.kernels import edges
+from robustvit.primitives import compiled
 
 SIZES = pytest.mark.parametrize("shape", [(64, 64), (33, 50), (3, 40)], ids=str)
 
@@ -31,6 +32,16 @@ def test_distances_are_opencvs_to_the_last_bit(shape) -> None:
     marks[0, 3] = True
     expected = cv2.distanceTransform(np.where(marks, 0, 255).astype(np.uint8), cv2.DIST_L2, 5).clip(0, 20)
     assert np.array_equal(edges.distance_transform(torch.from_numpy(marks)[None], 20.0)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_distances_do_not_depend_on_the_bands_that_are_relaxed_at_once(monkeypatch, rows) -> None:
+    marks = torch.from_numpy(np.random.default_rng(3).random((2, 90, 41)) < 0.004)
+    monkeypatch.setattr(edges, "_BAND", 90)
+    with compiled.without():
+        expected = edges.distance_transform(marks, 20.0)
+        monkeypatch.setattr(edges, "_BAND", rows)
+        assert torch.equal(edges.distance_transform(marks, 20.0), expected)
 
 
 @SIZES
