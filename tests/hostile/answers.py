@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from conftest import answers, write_store
-from hostile import api, commands, contents, files, plugins, stores
+from hostile import api, commands, conflicts, contents, files, plugins, stores
 from hostile.calls import Call, ending, fault
 
-SOME = {"options": 4, "contents": 1, "stores": 1, "plug-ins": 1, "api": 2}  # of each group, one in so many in the usual run
+SOME = {"options": 4, "contents": 1, "stores": 3, "conflicts": 1, "plug-ins": 1, "api": 2}  # of each group, one in so many in the usual run
 ENDINGS = ("refused", "accepted", "traceback", "hang")
 
 
@@ -38,6 +38,8 @@ def hostile_calls(group: str, place: Path) -> Iterator[Call]:
         yield from contents.hostile_calls(root)
     elif group == "stores":
         yield from contents.calls_on_stores(root, whole)
+    elif group == "conflicts":
+        yield from conflicts.hostile_calls(root)
     elif group == "plug-ins":
         yield from plugins.hostile_calls(root)
     else:

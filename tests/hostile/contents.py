@@ -313,4 +313,5 @@ _LENIENT = dict.fromkeys(
 ) | {
     "suite-metrics-unknown": "a metric that is not installed here is named as undefined",
     "models-gone": "a model without its card is shown",
+    "cells-gone": "a run that requested nothing",
 }
