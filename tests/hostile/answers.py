@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +22,25 @@ from conftest import answers, write_store
 from hostile import api, commands, conflicts, contents, files, plugins, stores
 from hostile.calls import Call, ending, fault
 
-SOME = {"options": 4, "contents": 1, "stores": 3, "conflicts": 1, "plug-ins": 1, "api": 2}  # of each group, one in so many in the usual run
+SOME = {"options": 8, "contents": 2, "stores": 6, "conflicts": 1, "plug-ins": 2, "api": 4}  # of each group, one in so many in the usual run
 ENDINGS = ("refused", "accepted", "traceback", "hang")
 
 
-def hostile_calls(group: str, place: Path) -> Iterator[Call]:
-    """The calls of a group, on hostile files that are written into a folder, `f`."""
-    root, whole = files.write(place / "f"), place / "whole"
+def hostile_calls(groups: Iterable[str], place: Path, *, whole: bool) -> dict[str, list[Call]]:
+    """The calls of groups, by group, on hostile files that are written into a folder, `f`. whole: all of them, not some."""
+    root, store = files.write(place / "f"), place / "store"
     rows = {model: answers([True] * right + [False] * (8 - right)) for model, right in {"a": 6, "b": 4}.items()}
-    write_store(whole, {(model, "clean", ""): one for model, one in rows.items()}, metrics=("top1", "nll", "brier", "ece"))
-    stores.write(root, whole)
-    if group == "options":
-        yield from commands.hostile_calls(str(root))
-    elif group == "contents":
-        yield from contents.hostile_calls(root)
-    elif group == "stores":
-        yield from contents.calls_on_stores(root, whole)
-    elif group == "conflicts":
-        yield from conflicts.hostile_calls(root)
-    elif group == "plug-ins":
-        yield from plugins.hostile_calls(root)
-    else:
-        yield from api.hostile_calls(str(root / "store"))
+    write_store(store, {(model, "clean", ""): one for model, one in rows.items()}, metrics=("top1", "nll", "brier", "ece"))
+    stores.write(root, store)
+    made: dict[str, Callable[[], Iterator[Call]]] = {
+        "options": lambda: commands.hostile_calls(str(root)),
+        "contents": lambda: contents.hostile_calls(root),
+        "stores": lambda: contents.calls_on_stores(root, store),
+        "conflicts": lambda: conflicts.hostile_calls(root),
+        "plug-ins": lambda: plugins.hostile_calls(root),
+        "api": lambda: api.hostile_calls(str(root / "store")),
+    }
+    return {group: some(made[group](), 1 if whole else SOME[group]) for group in groups}
 
 
 def some(calls: Iterable[Call], every: int) -> list[Call]:
@@ -74,20 +71,28 @@ def faults(calls: Sequence[Call], given: Sequence[dict[str, Any]]) -> list[str]:
 
 def main(words: Sequence[str]) -> None:
     """Prints a line of counts for each group, and the faults."""
-    print(f"{'group':10}{'calls':>8}" + "".join(f"{name:>11}" for name in ENDINGS) + f"{'wrong':>8}{'seconds':>9}")
     named = next((word.partition("=")[2] for word in words if word.startswith("--named=")), "")
-    for group in [word for word in words if word in SOME] or SOME:
-        with tempfile.TemporaryDirectory() as folder:
-            calls = some(hostile_calls(group, Path(folder)), 1 if "--whole" in words else SOME[group])
-            calls = [call for call in calls if named in call.name]
-            given = answered(calls, Path(folder))
-        wrong, ends = faults(calls, given), Counter(map(ending, given))
-        seconds = sum(one["seconds"] for one in given)
-        print(f"{group:10}{len(calls):8}" + "".join(f"{ends[name]:11}" for name in ENDINGS) + f"{len(wrong):8}{seconds:9.0f}", flush=True)
-        print("\n".join(f"  {line}" for line in wrong), end="\n" * bool(wrong))
+    groups = [word for word in words if word in SOME] or list(SOME)
+    with tempfile.TemporaryDirectory() as folder:
+        known = hostile_calls(groups, Path(folder), whole="--whole" in words)
+        known = {group: [call for call in calls if named in call.name] for group, calls in known.items()}
+        given = iter(answered([call for calls in known.values() for call in calls], Path(folder)))
+    print(f"{'group':10}{'calls':>8}" + "".join(f"{name:>11}" for name in ENDINGS) + f"{'wrong':>8}{'seconds':>9}")
+    totals: Counter[str] = Counter()
+    for group, calls in known.items():
+        own = [next(given) for _ in calls]
+        totals += _print_line(group, calls, own)
         if "--answers" in words:
-            for call, one in zip(calls, given, strict=True):
+            for call, one in zip(calls, own, strict=True):
                 print(f"  {call.name} [{one['code']} {ending(one)} {one['seconds']:.1f} s] {(one['err'] or one['out']).strip()[-600:]}")
+    print(f"{'all':10}{sum(totals.values()):8}" + "".join(f"{totals[name]:11}" for name in ENDINGS))
+
+
+def _print_line(group: str, calls: Sequence[Call], given: Sequence[dict[str, Any]]) -> Counter[str]:
+    wrong, ends, seconds = faults(calls, given), Counter(map(ending, given)), sum(one["seconds"] for one in given)
+    print(f"{group:10}{len(calls):8}" + "".join(f"{ends[name]:11}" for name in ENDINGS) + f"{len(wrong):8}{seconds:9.0f}")
+    print("\n".join(f"  {line}" for line in wrong), end="\n" * bool(wrong))
+    return ends
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ CONFLICTS: dict[str, tuple[str, ...]] = {
     "clear-a-name": ("data", "digits", "--clear-cache"),
     "store-without-verify": ("data", "digits", "--store", "{f}/store"),
     "place-twice": ("data", "npz:{f}/good.npz", "--data-dir", "{f}", "--verify"),
-    "place-of-nothing": ("data", "--data-dir", "{f}"),
+    "place-of-nothing": ("data", "--data-dir", "{f}/tree"),
     "imagenet-and-size": ("corrupt", "{f}/good.png", "out", "--imagenet", "--size", "8"),
     "resize-alone": ("corrupt", "{f}/good.png", "out", "--resize", "8"),
     "resize-below-size": ("corrupt", "{f}/good.png", "out", "--resize", "4", "--size", "8", "-c", "fog", "--severity", "1"),

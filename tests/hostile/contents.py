@@ -222,13 +222,13 @@ def hostile_calls(root: Path) -> Iterator[Call]:
     for name, text in {**SUITES, **_RIGHT}.items():
         path = root / "contents" / f"{name}.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        yield Call(f"check {name}.yaml", ("check", str(path)), accepted="a way to write YAML" if name in _RIGHT else "", env=env)
+        yield Call(f"check suite {name}", ("check", str(path)), accepted="a way to write YAML" if name in _RIGHT else "", env=env)
     for name in _ARRAYS:
-        yield Call(f"data {name}.npz", ("data", f"npz:{root}/{name}.npz", "--verify"), env=env)
+        yield Call(f"data arrays {name}", ("data", f"npz:{root}/{name}.npz", "--verify"), env=env)
     for name in _TARS:
-        yield Call(f"data wds-{name}", ("data", f"wds/{root}/wds-{name}" + "?label=label" * name.startswith("json"), "--verify"), env=env)
+        yield Call(f"data tar {name}", ("data", f"wds/{root}/wds-{name}" + "?label=label" * name.startswith("json"), "--verify"), env=env)
     for name in ("fifo", "zero", "loop", "bad-image"):
-        yield Call(f"data classes-{name}", ("data", f"folder:{root}/classes-{name}", "--verify"), env=env)
+        yield Call(f"data folder {name}", ("data", f"folder:{root}/classes-{name}", "--verify"), env=env)
 
 
 def calls_on_stores(root: Path, whole: Path) -> Iterator[Call]:
