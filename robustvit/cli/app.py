@@ -74,6 +74,7 @@ def _first_time() -> Callable[[logging.LogRecord], bool]:
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in one message and an exit code, without a traceback."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             with contextlib.suppress(OSError):  # of a stream that cannot be flushed here
@@ -89,6 +90,13 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _open_closed_streams() -> None:
+    """Puts the null device in the place of a standard stream that is closed, so that no file of a run gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  as long as the process
 
 
 def refuse_words(words: Sequence[str]) -> None:

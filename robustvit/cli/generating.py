@@ -59,6 +59,8 @@ def corrupt(
 
     if (imagenet and (size or resize)) or (resize and not size):
         raise UsageError("--resize needs --size, and --imagenet sets both: give --imagenet, or --size with or without --resize.")
+    if resize and size and resize < size:
+        raise UsageError(f"--resize {resize} makes the short side shorter than the square of --size {size} that is cut from it.")
     view = IMAGENET if imagenet else View((size, size), resize, "center", "bilinear") if size is not None else None
     with progress_shown(quiet) as progress:
         made = generate(

@@ -123,6 +123,10 @@ def data_(
     from robustvit.evaluation.images import cache_folder
     from robustvit.spec import registry
 
+    if clear_cache and (name is not None or verify or data_dir is not None or store is not None):
+        raise UsageError("--clear-cache deletes the decoded images of every data set and does nothing else; give it alone.")
+    if store is not None and not verify:
+        raise UsageError("--store is for --verify: it compares the images of NAME with those that the rows of a store were computed on.")
     if clear_cache:
         out.print(f"Freed {cache_folder.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
         return

@@ -166,6 +166,8 @@ def factors(
             raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")
     if published and (suite or model):
         raise UsageError("--published shows the published models; --suite and --model choose from a store.")
+    if plot is not None and output is not None and plot.absolute() == output.absolute():
+        raise UsageError(f"--plot and --output both write {plot}; give two places.")
     view = factor_view() if published else factor_view(build_leaderboard(store, suite=suite, models=model))
     shift = shift or default_shift(view)
     if plot is not None:

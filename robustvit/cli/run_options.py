@@ -102,6 +102,8 @@ def _options(
         )
     if one:
         pairs = dict(_pair(text) for text in model_kwargs or [])
+        if len(pairs) < len(model_kwargs or []):
+            raise UsageError(f"--model-kwargs {' and '.join(model_kwargs or [])}: a key is given twice; give one value.")
         named = [parse_model(models[0], checkpoint=checkpoint, model_kwargs=pairs, num_classes=num_classes)]
     settings = Settings(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustvit.errors import BadParameter, nearest
 from robustvit.evaluation.time_budget import seconds
+from robustvit.primitives.classifier import PRECISIONS
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.given import check_path, check_whole
 from robustvit.spec.spec import Spec
@@ -46,6 +47,8 @@ class Settings:
             if name not in KEPT:
                 raise BadParameter(f"--keep '{name}' is unknown.{nearest(name, KEPT)} It takes {' and '.join(KEPT)}.")
         check_whole(self.workers, "--workers", 0, MOST_WORKERS)
+        if self.precision not in PRECISIONS:
+            raise BadParameter(f"precision is {self.precision!r}; it takes {', '.join(PRECISIONS)}.")
         if self.batch_size is not None:
             check_whole(self.batch_size, "--batch-size", 1, 2**31)
         for what, value, kind in (("view", self.view, Overrides), ("storage", self.storage, Spec | None)):

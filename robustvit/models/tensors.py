@@ -29,6 +29,7 @@ _NO_CHECKPOINT = {  # how a file begins that is none, in small letters
 }
 _DEEPEST = 20  # of mappings in mappings
 _LARGEST_PICKLE = 64 << 20  # bytes; it names the tensors, whose numbers lie beside it
+_LARGEST_PACKED = 1 << 20  # bytes, unpacked, of what is compressed in an archive
 _log = logging.getLogger(__name__)
 
 
@@ -157,7 +158,8 @@ def _refuse_bomb(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     largest = max((one.file_size for one in members if one.filename.endswith(".pkl")), default=0)
-    if largest > _LARGEST_PICKLE or sum(one.file_size for one in members) > 2 * file.stat().st_size + _LARGEST_PICKLE:
+    packed = sum(one.file_size for one in members if one.compress_type != zipfile.ZIP_STORED)
+    if largest > _LARGEST_PICKLE or packed > _LARGEST_PACKED:
         raise ModelError(f"{file}: unfolds to far more than it holds, as nothing does that torch.save writes.")
 
 

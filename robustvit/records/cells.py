@@ -183,7 +183,7 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
     files = [file for file in cover(store.files(question.cell)) if file.shard * SHARD + file.start < question.asked]
     failure = store.failure(question.cell)
     try:
-        if store.knows(question.cell):
+        if files or store.knows(question.cell):
             store.describe(question.cell)
         notes = [store.about(file) for file in files]
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]

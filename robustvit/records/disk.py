@@ -23,6 +23,7 @@ if sys.platform != "win32":
 _CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of the others
 _LARGEST_JSON = 1 << 30  # bytes; a manifest of a hundred thousand cells has 80 million
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{32}")
+_OF_STORES = {"store.json", "verified.json", "cells", "runs", "samples", "learned", "environments", "leases"}  # what lies in a store
 _STREAMS = ("/dev/", "/proc/")  # places whose files are never replaced, whatever they are
 
 
@@ -114,13 +115,17 @@ def is_draft(other: Path, path: Path) -> bool:
 def write_output(path: Path, content: bytes) -> None:
     """Writes a file that a user named: a device, a pipe or what they stand for is written to, any other file is replaced whole.
 
-    A link is followed, and stays a link. What was left of the file by killed processes is removed. Raises OSError.
+    A link is followed, and stays a link. What was left of the file by killed processes is removed. Raises OSError, and StoreError for a
+    place among the files of a store.
     """
     if (path.exists() and not path.is_file()) or str(path.absolute()).startswith(_STREAMS):
         with open(path, "ab") as stream:
             stream.write(content)
         return
     place = path.resolve()
+    for root in place.parents:
+        if place.relative_to(root).parts[0] in _OF_STORES and (root / "store.json").exists():
+            raise StoreError(f"{path} is among the files of the store {root}, which only runs write. Give another place.")
     sweep(place.parent, of=place.name)
     replace_file(place, content)
 

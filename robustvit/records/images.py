@@ -107,6 +107,6 @@ def is_whole_gallery(path: Path) -> bool:
     """Whether a gallery file has the bytes that its name promises; earlier files promise nothing."""
     promised = path.stem.partition("-")[2]
     try:
-        return not promised or content_digest(path.read_bytes()) == promised
+        return path.is_file() and (not promised or content_digest(path.read_bytes()) == promised)
     except OSError:
         return False

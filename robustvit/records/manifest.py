@@ -12,10 +12,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from robustvit.errors import BadParameter, StoreDamaged, few
+from robustvit.errors import StoreDamaged, UsageError, few
 from robustvit.records.disk import read_json
-from robustvit.spec.coercion import LARGEST_SEED, check_seed
-from robustvit.spec.given import check_whole
+from robustvit.spec.coercion import LARGEST_SEED
+from robustvit.spec.spec import parse, revive
 
 T = TypeVar("T")
 _CELL = re.compile(r"[0-9a-f]{20}")
@@ -168,6 +168,9 @@ class Manifest:
         return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite}
 
 
+_HINTS: dict[type, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (SuiteFacts, ModelFacts, DataFacts, RequestedCell, Manifest)}
+
+
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
     try:
@@ -175,9 +178,13 @@ def read_manifest(path: Path) -> Manifest:
         for cell in found.cells:
             if not _CELL.fullmatch(cell.cell):
                 raise TypeError(f"the id of a cell is {cell.cell[:60]!r}")  # it is the name of a folder
-            check_whole(cell.asked, "asked", 0, LARGEST_SEED)
-            check_seed(cell.seed, "its seed")  # earlier versions ran with larger ones, which no table can hold
-    except (KeyError, TypeError, AttributeError, BadParameter) as error:
+            if cell.data_fingerprint not in found.data:
+                raise TypeError(f"its data do not name {cell.data_fingerprint[:60]!r}, which the cell {cell.cell} is of")
+        if not found.suite.metrics:
+            raise TypeError("its suite has no metrics")
+        for node in found.suite.metrics:
+            parse(revive(node))
+    except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise StoreDamaged(
             f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
         ) from error
@@ -217,7 +224,7 @@ def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(kind: type[T], page: Mapping[str, Any]) -> T:
-    hints = get_type_hints(kind)
+    hints = _HINTS[kind]
     known = {key: value for key, value in page.items() if key in hints}
     for key, value in known.items():
         if not _fits(value, hints[key]):
@@ -226,10 +233,17 @@ def _known(kind: type[T], page: Mapping[str, Any]) -> T:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value of JSON, or one made of it, has the type of a field."""
+    """Whether a value of JSON, or one made of it, has the type of a field. Every number of a manifest counts something, from 0.
+
+    Earlier versions ran with seeds beyond int64, which no table can hold.
+    """
+    if hint is Any:
+        return True
     if isinstance(hint, UnionType):
         return any(_fits(value, one) for one in get_args(hint))
-    kind = get_origin(hint) or hint
+    kind, of = get_origin(hint) or hint, get_args(hint)
     if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
-    return kind is Any or isinstance(value, kind)
+        return isinstance(value, int | kind) and not isinstance(value, bool) and 0 <= value <= LARGEST_SEED
+    if kind is list:
+        return isinstance(value, list) and all(_fits(one, of[0]) for one in value)
+    return isinstance(value, kind)

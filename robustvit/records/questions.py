@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.errors import StoreDamaged, StoreError, nearest
+from robustvit.errors import BadParameter, StoreDamaged, StoreError, nearest
 from robustvit.records.manifest import Manifest
 from robustvit.records.records import Question
 
@@ -37,6 +37,15 @@ def requested_questions(manifests: Iterable[Manifest], suite: str | None, models
     return _chosen(_with_distinct_labels(list(found.values())), suite, models, path)
 
 
+def model_names(models: object) -> list[str] | None:
+    """The labels of models that a caller gave, several or one; None for all. Raises BadParameter for what is neither."""
+    if models is None or isinstance(models, str):
+        return None if models is None else [models]
+    if not isinstance(models, Iterable):
+        raise BadParameter(f"models is {models!r}, a {type(models).__name__}; it takes labels of the store, such as ['demo'].")
+    return list(models)
+
+
 def _refuse_damaged(path: Path) -> None:
     """Raises StoreDamaged where a store, none of whose manifests can be read, has files of manifests; says how to make them again."""
     files = sorted((path / "runs").glob("*.json"))
@@ -56,7 +65,7 @@ def _refuse_damaged(path: Path) -> None:
 def _command_in(file: Path) -> str:
     """The command line that a damaged manifest names, as far as it can be read; "" where it cannot."""
     try:
-        found = _COMMAND.search(file.read_bytes())
+        found = _COMMAND.search(file.read_bytes()) if file.is_file() else None
         command = str(json.loads(found[1])) if found else ""
     except (OSError, ValueError):
         return ""
@@ -72,6 +81,9 @@ def _with_distinct_labels(questions: Sequence[Question]) -> list[Question]:
 
 
 def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
+    for what, value in (("a suite", suite), *(("a model", model) for model in models or ())):
+        if not isinstance(value, str | None):
+            raise BadParameter(f"{what} is named by its label in the store; this is a {type(value).__name__}, {value!r}.")
     suites = {question.suite for question in questions}
     if suite is not None and suite not in suites:
         raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")

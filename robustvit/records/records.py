@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from robustvit.errors import BadParameter, nearest
+from robustvit.errors import BadParameter, StoreDamaged, nearest
+from robustvit.records.columns import FIELDS, column_type, sample_fault
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.records_file import RecordsFile
 
@@ -34,23 +35,12 @@ _QUESTION = (
     "model_view", "kind", "storage", "asked", "source", "command", "link", "links", "attack",
 )  # fmt: skip
 
-FIELDS: dict[str, pa.DataType] = {
-    "sample": pa.string(), "label": pa.int32(), "pred": pa.int32(), "confidence": pa.float32(), "nll": pa.float32(),
-    "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
-    "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(),
-    "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
-    "draws": pa.int32(), "draws_right": pa.int32(), "against": pa.int32(), "gradient": pa.string(),
-    "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(),
-    "tokens": pa.int32(),
-    "patch_held": pa.int32(), "radius": pa.float32(), "level": pa.float32(),
-}  # fmt: skip
-
 
 def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
     """An Arrow table of per-sample columns, each of the schema's type. Raises BadParameter for a column the schema does not know."""
     arrays = {}
     for name, values in columns.items():
-        kind = FIELDS.get(name) or _open_type(name, values)
+        kind = column_type(name) or _open_type(name, values)
         arrays[name] = _array(values, kind)
     ordered = [name for name in FIELDS if name in arrays] + sorted(set(arrays) - set(FIELDS))
     return pa.table({name: arrays[name] for name in ordered})
@@ -78,12 +68,8 @@ def of_frame(rows: pd.DataFrame) -> pa.Table:
 
 
 def _open_type(name: str, values: Any) -> pa.DataType:
-    if name.startswith(("pred_", "rank_")):
-        return pa.int32()
     if name == "logits":
         return pa.list_(pa.float32(), np.asarray(values).shape[1])
-    if name.startswith("value_"):
-        return pa.float32()
     if name.startswith("fact_"):
         return _fact_type(name, values)
     raise BadParameter(f"Records have no column '{name}'.{nearest(name, FIELDS)} A measurement of your own is called value_{name}.")
@@ -191,11 +177,17 @@ def file_rows(files: Sequence[RecordsFile]) -> Iterator[FileRows]:
 
 
 def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns."""
+    """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns.
+
+    Raises StoreDamaged where a file is not whole, or two hold the same sample in different places.
+    """
     tables = [file.read(columns).slice(start - file.start) for file, start in file_rows(cover(files))]
     if not tables:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)})
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="default").to_pandas()
+    whole = pa.concat_tables(tables, promote_options="default")
+    if len(tables) > 1 and (why := sample_fault(whole)):
+        raise StoreDamaged(f"{files[0].path.parent}: in the files of this cell {why}. Delete the folder and run the same suite again.")
+    frame: pd.DataFrame = whole.to_pandas()
     return frame
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from robustvit.errors import DataUnreadable, few
 from robustvit.records.disk import below, content_digest, remove, write_bytes
 from robustvit.records.records_file import GARBAGE
+from robustvit.spec.given import why_not_regular
 
 _FILE = re.compile(r"(\d{6})-(\d{3})(?:-([0-9a-f]{20}))?\.parquet")
 _SCHEMA = pa.schema({"sample": pa.string(), "digest": pa.binary(16)})
@@ -113,6 +114,8 @@ class SampleDigests:
 def _read(path: Path) -> _Kept | None:
     """What a file holds; None where it is not one of these, or not whole, so that it is written anew."""
     named = _FILE.fullmatch(path.name)
+    if why_not_regular(path):
+        return None
     try:
         content = path.read_bytes()
         if named is None or (named[3] and named[3] != content_digest(content)):

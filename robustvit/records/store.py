@@ -38,7 +38,7 @@ from robustvit.records.images import ImageFile, decoded_gallery, encoded, encode
 from robustvit.records.leases import leased
 from robustvit.records.manifest import Manifest, read_manifests
 from robustvit.records.marker import open_marker
-from robustvit.records.questions import requested_questions
+from robustvit.records.questions import model_names, requested_questions
 from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
 from robustvit.records.records_file import RecordsFile, encode_rows, file_name, is_large
 from robustvit.records.verified_files import VerifiedFiles
@@ -207,7 +207,7 @@ class Store:
     def artifact(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays of an artifact, or None. A file that is not whole is set aside, so that it is fitted anew."""
         for path in sorted((self.path / "learned").glob(f"{name}-*.safetensors")):
-            content = path.read_bytes()
+            content = path.read_bytes() if path.is_file() else b""
             if content_digest(content) == path.stem.partition("-")[2]:
                 return safetensors.numpy.load(content)
             set_aside(below(self.path, "learned", path.name))
@@ -271,7 +271,7 @@ class Store:
         Two sets of weights under one label are distinguished by the beginning of their fingerprints. Raises StoreError for a suite or model
         that no run requested.
         """
-        return requested_questions(self.manifests(), suite, None if models is None else list(models), self.path)
+        return requested_questions(self.manifests(), suite, model_names(models), self.path)
 
     def records(self, suite: str | None = None, models: Iterable[str] | None = None) -> Records:
         """The rows of the cells that `questions` names, read when needed."""

@@ -13,6 +13,7 @@ import pandas as pd
 from robustvit.errors import BadParameter, CodeRefused, UnknownName
 from robustvit.records.cells import RowReader, StoredCell, open_store, stored_cells
 from robustvit.records.manifest import ModelFacts
+from robustvit.records.questions import model_names
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS as GRADIENT_COLUMNS
 from robustvit.results.averages import averages
@@ -116,7 +117,7 @@ def build_leaderboard(
     """What `leaderboard` tabulates, with the cards of the models and the views beside the rows: for exports, factors and reports."""
     place = open_store(store)
     requested = None if metrics is None else MetricList([resolve_metric(node) for node in metrics])
-    chosen = None if models is None else list(models)
+    chosen = model_names(models)
     everything = stored_cells(place, None, chosen)
     cells = everything if suite is None else stored_cells(place, suite, chosen)
     lists = _suite_metrics(place) if requested is None else {one.question.suite: requested for one in cells}

@@ -11,6 +11,7 @@ from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
 
 LARGEST_SEED = 2**63 - 1  # tables hold seeds as signed numbers of 64 bits
+_LONGEST = 200  # characters of a value that messages repeat
 
 
 def check_seed(seed: int, what: str = "--seed") -> None:
@@ -29,28 +30,34 @@ def coerce(value: Value, hint: Hint, what: str) -> Value:
         raise BadParameter(f"{what} is null; it takes {hint.text}.")
     if hint.sequence:
         if not isinstance(value, tuple):
-            raise BadParameter(f"{what} takes {hint.text}; a list here would be a sweep. Write one value as [[{show(value)}]].")
+            raise BadParameter(f"{what} takes {hint.text}; a list here would be a sweep. Write one value as [[{_shown(value)}]].")
         return tuple(_scalar(item, hint, what) for item in value)
     if isinstance(value, tuple) and hint.base != "any":
-        raise BadParameter(f"{what} is {show(value)}, a sequence; it takes {hint.text}.")
+        raise BadParameter(f"{what} is {_shown(value)}, a sequence; it takes {hint.text}.")
     return _scalar(value, hint, what)
 
 
 def _scalar(value: Value, hint: Hint, what: str) -> Value:
     if hint.base in ("any", "plugin"):
         if hint.base == "plugin" and not isinstance(value, str | Spec):
-            raise BadParameter(f"{what} is {show(value)}; it takes {hint.text}: a name, or {{name: {{…}}}}.")
+            raise BadParameter(f"{what} is {_shown(value)}; it takes {hint.text}: a name, or {{name: {{…}}}}.")
         return value
     if hint.base == "literal":
         return _choice(value, hint, what)
     wanted = {"float": _number, "int": _whole, "bool": _truth, "str": _text}[hint.base](value)
     if wanted is None:
-        raise BadParameter(f"{what} is {show(value)!r}; it takes {hint.text}.")
+        raise BadParameter(f"{what} is {_shown(value)!r}; it takes {hint.text}.")
     for sign, limit in hint.bounds:
         number: Any = wanted
         if not {">": number > limit, ">=": number >= limit, "<": number < limit, "<=": number <= limit}[sign]:
-            raise BadParameter(f"{what} is {show(wanted)}; it takes {hint.text}.")
+            raise BadParameter(f"{what} is {_shown(wanted)}; it takes {hint.text}.")
     return wanted
+
+
+def _shown(value: Value) -> str:
+    """A value as messages repeat it: its beginning, where it is long."""
+    text = show(value)
+    return text if len(text) <= _LONGEST else f"{text[:40]}… ({len(text):,} characters)"
 
 
 def _choice(value: Value, hint: Hint, what: str) -> Value:
@@ -58,7 +65,7 @@ def _choice(value: Value, hint: Hint, what: str) -> Value:
         if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or (isinstance(value, str) and value == str(choice)):
             return choice  # type: ignore[no-any-return]
     guess = nearest(str(value), [str(choice) for choice in hint.choices]) if isinstance(value, str) else ""
-    raise BadParameter(f"{what} is {show(value)}; it takes one of {hint.text}.{guess}")
+    raise BadParameter(f"{what} is {_shown(value)}; it takes one of {hint.text}.{guess}")
 
 
 def _number(value: Value) -> Value:

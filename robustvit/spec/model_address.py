@@ -86,8 +86,11 @@ def parse_model(
     if num_classes is not None:
         spec = _agreeing(spec, "num_classes", num_classes, text)
     if model_kwargs:
-        merged = {**parse_kwargs(str(spec.get("kwargs") or "")), **model_kwargs}
-        spec = spec.with_params(kwargs=write_kwargs(merged))
+        known = parse_kwargs(str(spec.get("kwargs") or ""))
+        for key, value in model_kwargs.items():
+            if key in known and str(known[key]) != str(value):
+                raise BadParameter(f"the address '{text}' says {key}={known[key]}, the flag says {value}; give one.")
+        spec = spec.with_params(kwargs=write_kwargs({**known, **model_kwargs}))
     return spec
 
 

@@ -63,7 +63,7 @@ PERTURB = {  # the arguments after the model, of a corruption or an attack
     "ids few": "x, y, 'fog', ids=['a']",
     "ids numbers": "x, y, 'fog', ids=[0, 1]",
     "ids text": "x, y, 'fog', ids='ab'",
-    "ids same": "x, y, 'fog', ids=['a', 'a']",
+    "ids same": "x, y, 'fog', severity=1, ids=['a', 'a']",
     "ids none": "x, y, 'fog', ids=[None, None]",
     "ids number": "x, y, 'fog', ids=5",
     "severity": "x, y, 'fog', severity=6",

@@ -33,18 +33,25 @@ class Call:
         return {**what, "env": self.env}
 
 
-def fault(call: Call, answer: dict[str, Any]) -> str:
-    """What is wrong with the answer to a call: "hang", "traceback", "accepted", "refused", "silent", "long"; "" where nothing is."""
-    text = answer["out"] + answer["err"]
+def ending(answer: dict[str, Any]) -> str:
+    """How a call ended: "hang", "traceback", "accepted" or "refused"."""
     if answer["hung"]:
         return "hang"
-    if "Traceback" in text or answer["code"] < 0 or answer["code"] not in (0, *_REFUSALS):
+    if "Traceback" in answer["out"] + answer["err"] or answer["code"] not in (0, *_REFUSALS):
         return "traceback"
+    return "accepted" if answer["code"] == 0 else "refused"
+
+
+def fault(call: Call, answer: dict[str, Any]) -> str:
+    """What is wrong with the answer to a call: "hang", "traceback", "accepted", "refused", "silent", "long"; "" where nothing is."""
+    end = ending(answer)
+    if end in ("hang", "traceback"):
+        return end
     if call.accepted:
         heard = call.said in " ".join(answer["err"].split())
-        return "refused" if answer["code"] != 0 else "" if heard else "accepted"
-    if answer["code"] == 0:
-        return "accepted"
+        return end if end == "refused" else "" if heard else "accepted"
+    if end == "accepted":
+        return end
     told = answer["err"] + (answer["out"] if call.words[:1] == ("data",) else "")  # what lacks is what `data` lists
     said = [line for line in told.splitlines() if line.strip()]
     if not said:

@@ -117,7 +117,7 @@ def hostile_calls(files: str) -> Iterator[Call]:
             for value, reason in hostile:
                 words = _words(command, name, value, is_argument, files)
                 why = reason or _accepted(command, name, value)
-                yield Call(f"{command} {name} {value[:60]!r}", tuple(words), accepted=why, env={"COLUMNS": "200"})
+                yield Call(f"{command} {name} {value[-60:]!r}", tuple(words), accepted=why, env={"COLUMNS": "200"})
 
 
 _SOME = 5  # of the values of a kind, one in so many is tried again where another command takes that kind too
@@ -131,9 +131,9 @@ def _accepted(command: str, name: str, value: str) -> str:
         return "plan writes nothing, and what is no store holds no rows"
     if command == "plan" and name == "checkpoint" and last in ("absent", "x", "folder", ""):
         return "plan lists models whose weights are not here"
-    if command == "plan" and value in ("hostile_models:integer_outputs", "hf/../.."):
+    if command == "plan" and value == "hostile_models:integer_outputs":
         return "plan runs no model, and lists those whose weights are not here"
-    if command == "data" and name == "data-dir" and last in ("zero", "fifo", "absent"):
+    if name == "data-dir" and last in {"data": ("zero", "fifo", "absent"), "plan": ("absent",)}.get(command, ()):
         return "digits needs no files"
     return ""
 

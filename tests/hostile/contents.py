@@ -222,13 +222,13 @@ def hostile_calls(root: Path) -> Iterator[Call]:
     for name, text in {**SUITES, **_RIGHT}.items():
         path = root / "contents" / f"{name}.yaml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
-        yield Call(f"check {name}.yaml", ("check", str(path)), accepted="a way to write YAML" if name in _RIGHT else "", env=env)
+        yield Call(f"check suite {name}", ("check", str(path)), accepted="a way to write YAML" if name in _RIGHT else "", env=env)
     for name in _ARRAYS:
-        yield Call(f"data {name}.npz", ("data", f"npz:{root}/{name}.npz", "--verify"), env=env)
+        yield Call(f"data arrays {name}", ("data", f"npz:{root}/{name}.npz", "--verify"), env=env)
     for name in _TARS:
-        yield Call(f"data wds-{name}", ("data", f"wds/{root}/wds-{name}" + "?label=label" * name.startswith("json"), "--verify"), env=env)
+        yield Call(f"data tar {name}", ("data", f"wds/{root}/wds-{name}" + "?label=label" * name.startswith("json"), "--verify"), env=env)
     for name in ("fifo", "zero", "loop", "bad-image"):
-        yield Call(f"data classes-{name}", ("data", f"folder:{root}/classes-{name}", "--verify"), env=env)
+        yield Call(f"data folder {name}", ("data", f"folder:{root}/classes-{name}", "--verify"), env=env)
 
 
 def calls_on_stores(root: Path, whole: Path) -> Iterator[Call]:
@@ -237,27 +237,81 @@ def calls_on_stores(root: Path, whole: Path) -> Iterator[Call]:
     page = {**read_json(next((whole / "runs").glob("*.json")))}
     for name, text in stores.manifests(page):
         store = stores.replaced_manifest(whole, root / f"manifest-{name}", text)
-        reported = "what is no manifest is reported and left out, and the rest is shown"
-        said = "" if name in _LENIENT else "is no manifest"
-        yield Call(f"leaderboard manifest {name}", ("leaderboard", "--store", str(store)), accepted=reported, said=said, env=env)
-    rows = pq.read_table(next((whole / "cells").glob("*/0*.parquet")))
-    for name, table in stores.tables(rows):
-        store = stores.replaced_table(whole, root / f"table-{name}", table)
-        yield Call(f"leaderboard table {name}", ("leaderboard", "--store", str(store)), env=env)
+        said = "" if name in _LENIENT else "all manifests of the store"
+        yield Call(
+            f"leaderboard manifest {name}", ("leaderboard", "--store", str(store)), accepted=_LENIENT.get(name, ""), said=said, env=env
+        )
+    file = sorted((whole / "cells").glob("*/0*.parquet"))[0]
+    rows = pq.read_table(file)
+    for number, (name, table) in enumerate(stores.tables(rows)):
+        store = str(stores.replaced_table(whole, root / f"table-{name}", table, named=number % 2 == 1))
+        read = not name.startswith(_UNREAD)
+        words = ("leaderboard", "--store", store) if read else ("diff", store, str(whole))
+        lacks = _LACKING if name.removeprefix("without-") in _OPTIONAL else ""
+        accepted = lacks if read else "a damaged cell is named, and compared with nothing"
+        yield Call(f"{words[0]} table {name}", words, accepted=accepted, said="" if lacks else ".parquet", env=env)
+    for number, (name, content) in enumerate(stores.raw_files(file.read_bytes(), rows)):
+        store = stores.replaced_file(whole, root / f"file-{name}", content, named=number % 2 == 1)
+        yield Call(f"leaderboard file {name}", ("leaderboard", "--store", str(store)), said=".parquet", env=env)
+    yield from _strangers(root, whole)
 
 
-_LENIENT = (
-    "without-limit",
-    "limit-null",
-    "limit-number",
-    "without-started",
-    "without-finished",
-    "without-environment",
-    "suite-without-title",
-    "nan",
-    "id-text",
-    "command-text",
-    "started-text",
-    "finished-text",
-    "environment-text",
-)  # manifests that are odd and lack nothing
+def _strangers(root: Path, whole: Path) -> Iterator[Call]:
+    """Calls of every command that reads a store, with a pipe or a device where a file of it should be."""
+    for name, pattern in {"records": "cells/*/0*.parquet", "cell": "cells/*/cell.json", "manifest": "runs/*.json"}.items():
+        for kind in ("fifo", "zero", "folder", "loop"):
+            store = str(stores.stranger(whole, root / f"stranger-{name}-{kind}", pattern, kind))
+            for command, words in READERS.items():
+                line = tuple(word.format(store=store, whole=whole) for word in words)
+                yield Call(
+                    f"{command} {name} {kind}", line, accepted=_STRANGERS.get((command, name), ""), said=SAID[name], env={"COLUMNS": "200"}
+                )
+
+
+READERS = {  # a call of every command that reads a store
+    "leaderboard": ("leaderboard", "--store", "{store}"),
+    "report": ("report", "--store", "{store}", "-o", "x.html"),
+    "factors": ("factors", "--store", "{store}"),
+    "compare": ("compare", "a", "b", "--store", "{store}"),
+    "diff": ("diff", "{store}", "{whole}"),
+    "export": ("leaderboard", "--store", "{store}", "--format", "csv"),
+}
+SAID = {"records": ".parquet", "cell": "cell.json", "manifest": "all manifests of the store"}
+_NAMED = "the damage is named, and the other cells are shown"
+_STRANGERS = {(command, name): _NAMED for command in ("report", "compare", "diff") for name in ("records", "cell")}
+_UNREAD = ("margin", "rank", "top5")  # columns that no metric of the store reads; `diff` reads all
+_OPTIONAL = ("confidence", "nll", "margin", "brier", "rank", "top5")
+_LACKING = "a metric that needs the column says so, and the others have their values"
+_NOT_NEEDED = "odd, and nothing that a table shows depends on it"
+_LENIENT = dict.fromkeys(
+    (
+        "without-limit",
+        "limit-null",
+        "limit-number",
+        "without-started",
+        "without-finished",
+        "without-environment",
+        "suite-without-title",
+        "suite-without-citation",
+        "suite-without-data",
+        "suite-without-licence",
+        "suite-without-paper",
+        "suite-without-rules",
+        "suite-without-scenarios",
+        "suite-without-url",
+        "cell-without-attack",
+        "cell-without-family",
+        "cell-without-link",
+        "cell-without-links",
+        "id-text",
+        "command-text",
+        "started-text",
+        "finished-text",
+        "environment-text",
+    ),
+    _NOT_NEEDED,
+) | {
+    "suite-metrics-unknown": "a metric that is not installed here is named as undefined",
+    "models-gone": "a model without its card is shown",
+    "cells-gone": "a run that requested nothing",
+}

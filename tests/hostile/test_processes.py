@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import answers, write_store
 
 CHECK = "name: a\ntitle: é → ü\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n"
 FULL = Path("/dev/full")
@@ -52,3 +53,45 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     done = robustvit("list", "attacks", place=tmp_path, stdout=writing)
     os.close(writing)
     assert done.stderr == ""
+
+
+HOSTILE = {  # surroundings: what is about the process, by name
+    "no-home": {"env": {"HOME": None, "XDG_CACHE_HOME": None}},
+    "home-gone": {"env": {"HOME": "/nonexistent", "XDG_CACHE_HOME": None}},
+    "no-tmpdir": {"env": {"TMPDIR": "/nonexistent"}},
+    "narrow": {"env": {"COLUMNS": "1"}},
+    "odd-columns": {"env": {"COLUMNS": "abc", "LINES": "-5"}},
+    "no-terminal": {"env": {"TERM": None}},
+    "c-locale": {"env": {"LC_ALL": "C", "LANG": "C"}},
+    "closed-input": {"closed": 0},
+    "closed-output": {"closed": 1},
+    "closed-errors": {"closed": 2},
+}
+WORDS = {
+    "list": (("list", "attacks"), 0),
+    "run": (("run", "--suite", "tiny.yaml", "--limit", "2", "--store", "s"), 0),
+    "board": (("leaderboard", "--store", "made"), 0),
+    "absent": (("leaderboard", "--store", "absent"), 1),
+    "usage": (("check", "absent.yaml"), 2),
+}
+
+
+PAIRS = [(about, "usage") for about in HOSTILE]
+PAIRS += [("home-gone", "run"), ("no-tmpdir", "run"), ("closed-output", "board"), ("narrow", "board"), ("closed-errors", "absent")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("about", "words"), PAIRS)
+def test_hostile_surroundings_change_no_exit_code(tmp_path: Path, about: str, words: str) -> None:
+    (tmp_path / "tiny.yaml").write_text(CHECK.replace("é → ü", "t"), "utf-8")
+    write_store(tmp_path / "made", {("a", "clean", ""): answers([True] * 6 + [False] * 2)})
+    line, code = WORDS[words]
+    env = {**os.environ, **HOSTILE[about].get("env", {})}  # type: ignore[dict-item]
+    closed = HOSTILE[about].get("closed")
+    shell = 'exec "$@"' + (f" {closed}>&-" if closed is not None else "")
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "robustvit", *line]
+    given = {key: value for key, value in env.items() if value is not None}
+    done = subprocess.run(command, cwd=tmp_path, env=given, timeout=120, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode == code, done.stderr

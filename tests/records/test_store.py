@@ -13,6 +13,7 @@ from robustvit.errors import BadParameter, StoreDamaged, StoreError, StoreTooNew
 from robustvit.records.manifest import Manifest
 from robustvit.records.records import cover, read, rows, table
 from robustvit.records.store import Store
+from robustvit.spec.spec import Spec, canonical
 
 CELL = "0" * 20
 
@@ -133,11 +134,13 @@ def asked(store: Store, name: str, count: int, command: str) -> None:
     page = {
         "id": name,
         "started": name,
-        "suite": {"name": "s", "version": 1},
+        "suite": {"name": "s", "version": 1, "metrics": [canonical(Spec("top1"))]},
         "cells": [{**cell, "data_fingerprint": "f"}],
         "command": command,
     }
-    store.write_manifest(Manifest.of_json({**page, "models": {}, "data": {}}))
+    store.write_manifest(
+        Manifest.of_json({**page, "models": {}, "data": {"f": {"label": "d", "name": "d", "base": "d", "classes": 2, "n": 9, "asked": 9}}})
+    )
 
 
 def test_a_question_keeps_the_command_of_the_run_that_asked_for_most(store: Store) -> None:
