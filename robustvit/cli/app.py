@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
@@ -75,6 +77,7 @@ def _first_time() -> Callable[[logging.LogRecord], bool]:
 def main() -> None:
     """Runs the command line; a user's mistake ends in one message and an exit code, without a traceback."""
     _open_closed_streams()
+    sys.unraisablehook = _interrupt_again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             with contextlib.suppress(OSError):  # of a stream that cannot be flushed here
@@ -90,6 +93,14 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:
+    """An interrupt that came where Python drops exceptions, in the callback of a weak reference, comes again a moment later."""
+    if isinstance(dropped.exc_value, KeyboardInterrupt):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(dropped)
 
 
 def _open_closed_streams() -> None:

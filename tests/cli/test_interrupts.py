@@ -1,0 +1,28 @@
+"""An interrupt ends a command wherever it comes."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys, time, weakref
+from robustvit.cli import app
+
+class Thing: pass
+
+def interrupted(_): raise KeyboardInterrupt
+
+def command():
+    thing = Thing()
+    watched = weakref.ref(thing, interrupted)
+    del thing
+    time.sleep(30)
+
+sys.argv = ["robustvit"]
+app.app = command
+app.main()
+"""
+
+
+def test_an_interrupt_that_python_drops_in_a_callback_ends_the_command() -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=25, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
