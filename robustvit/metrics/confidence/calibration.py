@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
@@ -26,7 +26,7 @@ from robustvit.statistics.metric_context import MetricContext
     higher_is_better=False,
     needs=("label", "pred", "confidence"),
 )
-def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> Weighted:
     """Expected calibration error: how far accuracy is from confidence, averaged over bins of confidence by their number of samples.
 
     bins: of equal width on (0, 1], closed on the right. Denominator: all samples of the cell, n. Confidence is the largest softmax
@@ -44,7 +44,7 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
     higher_is_better=False,
     needs=("label", "pred", "confidence"),
 )
-def ece_adaptive(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+def ece_adaptive(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> Weighted:
     """As ece, in bins with equally many samples, by rank of confidence; they are those of the cell in every resample.
 
     Equally confident samples are in the order of their ids. The paper averages over all classes: here it is the predicted one, as for ece.
@@ -60,7 +60,7 @@ def ece_adaptive(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> 
     higher_is_better=False,
     needs=("label", "pred", "logits"),
 )
-def ece_classwise(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+def ece_classwise(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1), Le(100)] = 15) -> Weighted:
     """ECE of the probability of each class against how often it is the label, averaged over the classes.
 
     bins: of equal width, as for ece. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those.
@@ -82,7 +82,7 @@ def ece_classwise(records: pd.DataFrame, context: MetricContext, *, bins: Annota
     higher_is_better=False,
     needs=("label", "pred", "logits"),
 )
-def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1)] = 15) -> Weighted:
+def ece_temperature(records: pd.DataFrame, context: MetricContext, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> Weighted:
     """ece after temperature scaling: T maximises the likelihood of one half of the samples, the other half is scored.
 
     Logits are divided by T. It needs kept logits (`--keep logits`); of data that is read among some classes, the logits of those. Undefined

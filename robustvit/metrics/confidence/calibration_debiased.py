@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from scipy.special import ndtr
 
 from robustvit.errors import NotApplicable
@@ -26,7 +26,7 @@ _SOURCE = "Kumar, Liang and Ma 2019, Verified Uncertainty Calibration (NeurIPS),
 @metric(
     source=_SOURCE, url="https://arxiv.org/abs/1909.10155", unit="%", higher_is_better=False, needs=("label", "pred", "confidence")
 )  # fmt: skip
-def ece_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> IntervalEstimate:
+def ece_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> IntervalEstimate:
     """Expected calibration error less its expected excess: bins as for ece, debiased as the authors' normal_debiased_ce.
 
     The excess of a bin is that of the absolute value of a normal variable about the observed difference; the authors draw it, here it is
@@ -47,7 +47,7 @@ def ece_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> 
 @metric(
     source=_SOURCE, url="https://arxiv.org/abs/1909.10155", unit="%", higher_is_better=False, needs=("label", "pred", "confidence")
 )  # fmt: skip
-def rms_calibration_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1)] = 15) -> IntervalEstimate:
+def rms_calibration_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> IntervalEstimate:
     """Root of the debiased mean square calibration error over bins with equally many samples (Kumar et al., unbiased_square_ce).
 
     From the square of each bin's difference of accuracy and confidence its expected excess is subtracted, p(1 − p)/(n − 1) of the bin's

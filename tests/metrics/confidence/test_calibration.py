@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from robustvit.errors import NotApplicable
+from robustvit.errors import BadParameter, NotApplicable
 from robustvit.metrics.confidence.calibration import ece, temperature
 from robustvit.metrics.confidence.ranked_confidence import aurra, rms_calibration_error
+from robustvit.spec import registry
 from robustvit.statistics.estimates import Weighted, resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 from robustvit.statistics.metric_context import MetricContext
@@ -146,3 +147,12 @@ def test_temperature_scaling_takes_the_logits_that_the_data_is_read_from() -> No
         for table, context in ((rows, MetricContext()), (wide, reading))
     ]
     assert both[0] == pytest.approx(both[1])
+
+
+BINNED = [name for name, entry in registry.entries("metric").items() if any(one.name == "bins" for one in entry.params)]
+
+
+@pytest.mark.parametrize("name", BINNED)
+def test_bins_that_no_memory_holds_are_refused(name: str) -> None:
+    with pytest.raises(BadParameter, match="bins"):
+        resolve_metric({name: {"bins": 100_000_000}})
