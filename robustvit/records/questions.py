@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,12 @@ def _command_in(file: Path) -> str:
         command = str(json.loads(found[1])) if found else ""
     except (OSError, ValueError):
         return ""
-    return command if command.startswith("robustvit ") and command.isprintable() else ""
+    return _on(command, file.parents[1]) if command.startswith("robustvit ") and command.isprintable() else ""
+
+
+def _on(command: str, store: Path) -> str:
+    """The same command on the store where it was found, which may be a copy of the one that it was run on."""
+    return re.sub(r"(?<= --store )(?:'[^']*'|\S+)", lambda _: shlex.quote(str(store)), command)
 
 
 def _with_distinct_labels(questions: Sequence[Question]) -> list[Question]:

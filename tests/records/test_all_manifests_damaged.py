@@ -36,6 +36,14 @@ def test_readers_name_every_damaged_manifest_and_the_command_that_makes_it_again
     assert str(raised.value).endswith(":\n  robustvit run --model demo")
 
 
+@pytest.mark.parametrize("written", ["results", "'my results'"])
+def test_the_command_is_told_for_the_store_where_it_was_found(made: Store, written: str) -> None:
+    damage(made, lambda _: f'{{"command": "robustvit run --model demo --store {written} --allow-code"}}'.encode())
+    with pytest.raises(StoreDamaged) as raised:
+        rv.leaderboard(made.path)
+    assert str(raised.value).endswith(f":\n  robustvit run --model demo --store {made.path} --allow-code")
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b'{"command": "robustvit run \\u001b[2J"}', b'{"command": "rm -rf /"}'])
 def test_a_command_that_cannot_be_read_or_is_not_ours_is_not_repeated(made: Store, content: bytes) -> None:
     damage(made, lambda _: content)
