@@ -200,14 +200,13 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
         environments=frozenset(str(note["environment"]) for note in notes if "environment" in note),
     )
     if len(rows) >= question.asked and question.link < question.links:
-        return replace(
-            whole, status="partial", reason=f"{question.link} of {question.links} attacks, the last {question.attack}: an upper bound"
-        )
+        done = f"{question.link} of {question.links} attacks, the last {question.attack}"
+        return replace(whole, status="partial", reason=f"{done}: the rest may fool more")
     if len(rows) >= question.asked:
         return whole
     if failure is not None:
         return replace(whole, rows=without_rows(rows), status="failed", reason=failure)
-    bound = f", {question.link} of {question.links} attacks: an upper bound" if question.link < question.links else ""
+    bound = f", {question.link} of {question.links} attacks: the rest may fool more" if question.link < question.links else ""
     return replace(whole, status="partial", reason=f"{len(rows)} of {question.asked} samples{bound}")
 
 

@@ -43,8 +43,8 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     independent samples, and their labels do not count: see flip_rate there). Cells of other versions of a plug-in, or of other images under
     one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Of a chain of attacks
     (AutoAttack) that one side has not finished, both are taken after the furthest attack that both have come to. partial: what is missing
-    of either cell, `2 of 4 attacks, the last apgd_t: an upper bound` or `a: 150 of 400 samples`; "" where both are whole. Raises StoreError
-    for a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
+    of either cell, `2 of 4 attacks, the last apgd_t: the rest may fool more` or `a: 150 of 400 samples`; "" where both are whole. Raises
+    StoreError for a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))

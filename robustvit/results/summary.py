@@ -21,10 +21,10 @@ _MEANS = ("mean_corruption_error", "mean_err_15")
 def summary(board: pd.DataFrame) -> pd.DataFrame:
     """One row per model and suite: clean and shifted top-1, errors by corruption, accuracy under attack, averages, a status; all text.
 
-    A number has its interval beside it; one without a value shows its status. More than six corruptions are shown as their mean, which is
-    left out when one of them is missing. A ? marks a number whose `reason` on the leaderboard says why (a clean accuracy that is no better
-    than chance, input gradients that were not finite), a ! an accuracy under attack of a model whose gradients are suspect; `gradients` is
-    the verdict's word. Where models of one suite were evaluated with other versions of a
+    A number has its interval beside it, and its status where it is not complete; one without a value shows its status. More than six
+    corruptions are shown as their mean, which is left out when one of them is missing. A ? marks a number whose `reason` on the leaderboard
+    says why (a clean accuracy that is no better than chance, input gradients that were not finite), a ! an accuracy under attack of a model
+    whose gradients are suspect; `gradients` is the verdict's word. Where models of one suite were evaluated with other versions of a
     plug-in, or on other images under one name, the column `differs` names theirs.
     """
     keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
@@ -131,7 +131,8 @@ def _cell_text(row: pd.Series) -> str:
         return str(row["status"])
     suspect = " !" if verdict_word(row["gradients"]) == "suspect" else ""
     marked = " ?" if row["status"] == "complete" and row["reason"] else ""
-    return with_interval(row["value"], row["low"], row["high"]) + suspect + marked
+    unfinished = "" if row["status"] == "complete" else f" {row['status']}"
+    return with_interval(row["value"], row["low"], row["high"]) + suspect + marked + unfinished
 
 
 def _status(part: pd.DataFrame) -> str:

@@ -35,7 +35,7 @@ def test_an_unfinished_chain_is_compared_after_the_furthest_attack_that_both_hav
     store = make_store({**chain(answered, "a", 80, 70), **chain(answered, "b", 80, 70, 40, 30)}, asked=100)
     (row,) = compare(store, "a", "b").to_dict("records")
     assert (row["acc_a"], row["acc_b"], row["p"], row["verdict"]) == (70.0, 70.0, 1.0, "no difference shown")
-    assert row["partial"] == "2 of 4 attacks, the last step 2: an upper bound"
+    assert row["partial"] == "2 of 4 attacks, the last step 2: the rest may fool more"
     assert compare(store, "b", "a")["partial"].to_list() == [row["partial"]]
     assert flips(store, "a", "b").empty
 
@@ -60,7 +60,7 @@ def test_stores_that_reached_different_attacks_do_not_differ_for_that(make_store
         make_store(chain(answered, "a", *shares), name=name, asked=100) for name, shares in (("old", (80, 70)), ("new", (80, 70, 40, 30)))
     )
     (row,) = diff(old, new).to_dict("records")
-    assert (row["verdict"], row["changed"], row["partial"]) == ("identical", 0, "2 of 4 attacks, the last step 2: an upper bound")
+    assert (row["verdict"], row["changed"], row["partial"]) == ("identical", 0, "2 of 4 attacks, the last step 2: the rest may fool more")
 
 
 MODELS = {"a": (80, 70, 60, 50), "b": (80, 70), "c": (80, 75, 45, 40), "d": (90, 70, 30, 20)}
@@ -77,7 +77,7 @@ def view_of(make_store: Make, answered: Columns, **models: tuple[int, ...]) -> A
 def test_a_partial_number_is_no_score_of_a_factor_view(make_store: Make, answered: Columns) -> None:
     view = view_of(make_store, answered, **MODELS)
     rows = view.rows.set_index("model")
-    reason = "2 of 4 attacks, the last step 2: an upper bound"
+    reason = "2 of 4 attacks, the last step 2: the rest may fool more"
     assert rows["aa 4/255"].to_dict() == pytest.approx({"a": 50.0, "b": float("nan"), "c": 40.0, "d": 20.0}, nan_ok=True)
     assert rows["aa 4/255_partial"].to_dict() == {"a": "", "b": reason, "c": "", "d": ""}
     assert "b" not in set(pareto(view, "parameters", "aa 4/255")["model"])
@@ -91,7 +91,7 @@ def test_a_partial_number_is_no_score_of_a_factor_view(make_store: Make, answere
 def test_a_pareto_plot_names_what_it_leaves_out(make_store: Make, answered: Columns) -> None:
     made = pareto_plot(view_of(make_store, answered, **MODELS), "aa 4/255", "parameters")
     assert sorted(one.tip.split("\n")[0] for one in made.models) == ["a", "c", "d"]
-    assert made.title.endswith("; left out: b (aa 4/255 is partial: 2 of 4 attacks, the last step 2: an upper bound)")
+    assert made.title.endswith("; left out: b (aa 4/255 is partial: 2 of 4 attacks, the last step 2: the rest may fool more)")
 
 
 def test_a_plot_of_partial_numbers_alone_is_refused_with_the_reason(make_store: Make, answered: Columns) -> None:
