@@ -198,17 +198,17 @@ _QUOTIENTS = (
     "background_retention", "foreground_retention", "background_retention_top5", "foreground_retention_top5", "hf_dependence",
     "factor_error_ratio", "accuracy_gap", "background_gap", "relative_mce_alexnet", "shift_auc",
 )  # fmt: skip
-SIZES = (
-    {"conformal_set_size": 800} | dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600)
-)  # samples, where not 100; of metrics over several cells 200
+_LARGER = {"conformal_set_size": 800, "ece_temperature": 1000, "rms_calibration_error": 800, "mean_error_consistency": 800}
+SIZES = dict.fromkeys(_RARE, 400) | dict.fromkeys(_QUOTIENTS, 600) | _LARGER  # samples, where not 100; of metrics over several cells 200
 SOURCES: dict[str, dict[str, Callable[[Population], object]]] = {  # columns of a metric that mean something else elsewhere
     "votes_needed": {"votes": _votes_needed}, "abstention": {"pred": lambda one: np.where(one.right, -1, 0)},
 }  # fmt: skip
 NARROW = {  # shares that a metric is simulated at, where not all: of quotients those whose denominators are not nearly 0; of the NLL
-    # not where one sample in a thousand, which 400 samples may lack, has most of its variance
+    # not where one sample in a thousand, which 400 samples may lack, has most of its variance; of the RMS calibration error not where
+    # almost all right samples are in the most confident bin, which it leaves out
     **dict.fromkeys(("ood_accuracy", "mean_accuracy_difference", "mean_observed_consistency"), (0.02, 0.5, 0.98)),
     "mean_error_consistency": (0.02, 0.5, 0.9),
-    "nll": (0.1, 0.5, 0.9, 0.98),
+    "nll": (0.1, 0.5, 0.9, 0.98), "rms_calibration_error": (0.05, 0.1, 0.5, 0.9, 0.98),
     **dict.fromkeys(("background_retention", "foreground_retention", "hf_dependence", "shift_auc"), (0.02, 0.1, 0.5, 0.8)),
     **dict.fromkeys(("background_retention_top5", "foreground_retention_top5", "factor_error_ratio"), (0.2, 0.5, 0.9)),
 }  # fmt: skip

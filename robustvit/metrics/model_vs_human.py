@@ -56,7 +56,7 @@ def accuracy_difference(records: pd.DataFrame) -> Weighted:
     of a condition (a quarter of 160: by 0.0016). Published values have the same bias; the bootstrap interval is centred on the value. No
     reference table.
     """
-    return _beside_people(records, lambda one: (one.model - one.people) ** 2, (0.0, 1.0))
+    return _beside_people(records, lambda one: (one.model - one.people) ** 2, (0.0, 1.0), centred=True)
 
 
 @metric(
@@ -185,7 +185,9 @@ class _Beside(NamedTuple):
     agree: np.ndarray
 
 
-def _beside_people(records: pd.DataFrame, score: Callable[[_Beside], np.ndarray], ends: tuple[float, float]) -> Weighted:
+def _beside_people(
+    records: pd.DataFrame, score: Callable[[_Beside], np.ndarray], ends: tuple[float, float], centred: bool = False
+) -> Weighted:
     conditions, right = _conditions(records), _right(records)[:, None]
     people = np.stack(records["fact_humans"].tolist()) == np.asarray(records["label"])[:, None]
     hits = np.concatenate([right, people, right == people], axis=1)
@@ -195,7 +197,7 @@ def _beside_people(records: pd.DataFrame, score: Callable[[_Beside], np.ndarray]
         shares = _shares(weights, conditions, hits)
         return _average(score(_Beside(shares[..., :1], shares[..., 1:last], shares[..., last:])))
 
-    return Weighted(average, *ends, counted=int(conditions.any(axis=1).sum()), centred=True)
+    return Weighted(average, *ends, counted=int(conditions.any(axis=1).sum()), centred=centred)
 
 
 def _kappa(one: _Beside) -> np.ndarray:
