@@ -85,9 +85,14 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     bound = bind(entry, spec.with_params(**params))
     if data_dir is not None and place is not None:
         raise BadParameter(f"the data's place is given twice: {place} in its address and --data-dir {data_dir}. Leave one out.")
+    refuse_no_folder(data_dir)
+    return opened(entry, bound, place or resolve_root(spec.name, data_dir), data_dir=data_dir, inner=inner)
+
+
+def refuse_no_folder(data_dir: Path | str | None) -> None:
+    """Raises DataMissing for a place of data that is a file, a device or a pipe."""
     if data_dir is not None and (there := check_path(data_dir, "--data-dir").expanduser()).exists() and not there.is_dir():
         raise DataMissing(f"--data-dir is {there}, which {why_not_regular(there) or 'is a file'}; give the folder of the data's files.")
-    return opened(entry, bound, place or resolve_root(spec.name, data_dir), data_dir=data_dir, inner=inner)
 
 
 def opened(

@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, str]] = {
     "compare": {"model_a": "label", "model_b": "label", "store": "store_read", "suite": "label", "flips": "flag", "json": "flag"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag"},
     "list": {"kind": "kind", "name": "label", "json": "flag"},
-    "check": {"files": "suite", "allow-code": "flag"},
+    "check": {"suites": "suite", "allow-code": "flag"},
     "new": {"kind": "kind", "name": "plug-in name", "folder": "folder"},
     "data": {"name": "data", "verify": "flag", "data-dir": "data_dir", "store": "store_read", "clear-cache": "flag", "json": "flag"},
     "corrupt": {
@@ -133,7 +133,7 @@ def _accepted(command: str, name: str, value: str) -> str:
         return "plan lists models whose weights are not here"
     if command == "plan" and value == "hostile_models:integer_outputs":
         return "plan runs no model, and lists those whose weights are not here"
-    if name == "data-dir" and last in {"data": ("zero", "fifo", "absent"), "plan": ("absent",)}.get(command, ()):
+    if name == "data-dir" and last in {"data": ("absent",), "plan": ("absent",)}.get(command, ()):
         return "digits needs no files"
     return ""
 
@@ -174,7 +174,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "new": {"kind": "attack", "name": "mine"},
         "corrupt": {"source": f"{files}/good.png", "target": "out"},
         "data": {"name": "digits"},
-        "check": {"files": f"{files}/tiny.yaml"},
+        "check": {"suites": f"{files}/tiny.yaml"},
     }.get(command, {})
     if is_argument:
         arguments[name] = value

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError
-from robustvit.evaluation.loading import opened
+from robustvit.evaluation.loading import opened, refuse_no_folder
 from robustvit.primitives.batch import Data, left_out, traits
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
@@ -64,10 +64,11 @@ class Variant(NamedTuple):
 def describe(address: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     """One data set in full: what `status` returns, its docstring as `doc`, its source, its `variants`, and whether any of them is found.
 
-    Raises UnknownName or BadParameter for an address that names nothing.
+    Raises UnknownName or BadParameter for an address that names nothing, DataMissing where `data_dir` is no folder.
     """
     spec, place = parse_data(address)
     entry = registry.lookup("data", spec.name)
+    refuse_no_folder(data_dir)
     _refuse_values(entry, spec)
     opened = [variant.as_dict() for variant in variants(address, data_dir)]
     about = _about(entry, place, data_dir)
