@@ -73,17 +73,16 @@ def _defocus_blur(images: Tensor, severity: Severity) -> Tensor:
     sides = tuple(next_fast_len(size + reach, real=True) for size in (high, wide))
     spectrum = _spectrum(severity, *sides, images.device)
     padded = torch.zeros(sides, dtype=torch.float64, device=images.device)
-    product, blurred = torch.empty_like(spectrum), torch.empty_like(padded)
-    exact = torch.empty(images.shape[-2:], dtype=torch.float64, device=images.device)
+    product, across = torch.empty_like(spectrum), torch.empty_like(spectrum)
+    blurred = padded.new_empty(high, sides[1])
     out = torch.empty(images.shape, dtype=images.dtype, device=images.device)
     for target, plane in zip(out.flatten(0, 1), images.flatten(0, 1), strict=True):  # its bits depend on that plane alone
         mirrored = _mirrored(plane if plane.dtype == torch.uint8 else levels(plane), reach // 2)
         for top, left in itertools.product(rows, columns):
             padded[: high + reach, : wide + reach] = mirrored[top : top + high + reach, left : left + wide + reach]
-            torch.fft.rfft2(padded, out=product)
-            torch.fft.irfft2(product.mul_(spectrum), s=sides, out=blurred)
-            exact[top : top + high, left : left + wide] = blurred[reach:, reach:][:high, :wide]
-        target.copy_(truncated(exact, images.dtype))
+            torch.fft.ifft(torch.fft.rfft2(padded, out=product).mul_(spectrum), dim=0, out=across)
+            torch.fft.irfft(across[reach : reach + high], n=sides[1], out=blurred)  # of the rows that are kept
+            target[top : top + high, left : left + wide] = truncated(blurred[:, reach : reach + wide], images.dtype)
     return out
 
 

@@ -60,6 +60,11 @@ def point_text(point: Point, unit: str = "%") -> str:
     return value_text(point, unit) + (f" ({caveat})" if caveat else "") + gradients
 
 
+def stated_text(point: Point, unit: str = "%") -> str:
+    """A value as sentences state it: as `value_text`, and its status where it is not complete."""
+    return value_text(point, unit) + ("" if point.status == "complete" else f" ({point.status})")
+
+
 def value_text(point: Point, unit: str = "%") -> str:
     """A value with its unit and interval, `74.2 % [70.1, 78.0]`; the interval is left out where it is unknown."""
     space = f"\u00a0{unit}" if unit else ""

@@ -10,7 +10,7 @@ import pandas as pd
 from robustvit.report.certified_curves import certified_results
 from robustvit.report.columns import points_of_cells
 from robustvit.report.labels import format_number, sorted_levels, with_spaces
-from robustvit.report.points import point_of, value_text
+from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.editions import differences
@@ -96,7 +96,7 @@ def _clean(suite: SuiteResults, model: ModelResults) -> str:
     if point is None or not point.known:
         return ""
     n = int(model.cells["n"].max())
-    return f"classifies {value_text(point)} of {n:,} clean images of {suite.data} correctly"
+    return f"classifies {stated_text(point)} of {n:,} clean images of {suite.data} correctly"
 
 
 def _corrupted(model: ModelResults) -> str:
@@ -105,7 +105,7 @@ def _corrupted(model: ModelResults) -> str:
     hardest = "" if len(known) < 2 or model.random else _hardest(model, max(known, key=lambda name: known[name]))
     if overall is None or not overall.known or not errors:
         return f"highest error on {hardest}" if hardest else ""
-    mean = f"mean corruption error {value_text(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
+    mean = f"mean corruption error {stated_text(overall)} over {len(errors)} corruption{'' if len(errors) == 1 else 's'}"
     return f"{mean}, highest on {hardest}" if hardest else mean
 
 
@@ -121,7 +121,7 @@ def _hardest(model: ModelResults, scenario: str) -> str:
 
 def _attacked(model: ModelResults) -> str:
     parts = [
-        f"{value_text(point)} under {with_spaces(attack)} {_budget(attack, budget)}"
+        f"{stated_text(point)} under {with_spaces(attack)} {_budget(attack, budget)}"
         for (attack, budget), point in strongest_attacks(model).items()
         if point.known
     ]
@@ -136,26 +136,26 @@ def _budget(attack: str, level: str) -> str:
 
 
 def _certified(suite: SuiteResults, model: ModelResults) -> str:
-    parts = [f"{value_text(one.point)} with {one.certificate} against {one.threat}" for one in certified_results(suite, model)]
+    parts = [f"{stated_text(one.point)} with {one.certificate} against {one.threat}" for one in certified_results(suite, model)]
     return f"certified accuracy {', '.join(dict.fromkeys(parts))}" if parts else ""
 
 
 def _measured(suite: SuiteResults, model: ModelResults) -> str:
     measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_measurements(metric)])
-    return ", ".join(f"{with_spaces(column.title)} {value_text(point, column.unit)}" for column, point in measured.items() if point.known)
+    return ", ".join(f"{with_spaces(column.title)} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
 
 
 def _averages(suite: SuiteResults, model: ModelResults) -> str:
     """The averages of a suite that has neither clean images nor corruption errors."""
     points = {str(row.metric): point_of(row) for row in model.averages().itertuples() if row.status == "complete"}
-    parts = [f"{with_spaces(metric)} {value_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
+    parts = [f"{with_spaces(metric)} {stated_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
     return f"{', '.join(parts)} on {suite.data}" if parts else ""
 
 
 def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
-    return next((f"{with_spaces(column.title)} {value_text(point, column.unit)} on {suite.data}" for column, point in known), "")
+    return next((f"{with_spaces(column.title)} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
 
 
 def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:

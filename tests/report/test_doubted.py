@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from robustvit.report.columns import Column
-from robustvit.report.points import Point, point_text
+from robustvit.report.points import Point, point_text, stated_text, value_text
 from robustvit.report.ranking import _attacks, _entry
 from robustvit.report.suite_results import ScenarioSetting
 
@@ -20,6 +20,13 @@ def test_a_complete_number_with_a_reason_is_marked_and_never_the_best() -> None:
     assert [(entry.doubted, entry.best) for entry in entries] == [(True, False), (False, True)]
     assert "(partial: 3 of 4)" in point_text(Point(1.0, status="partial", note="3 of 4"))
     assert not Point(math.nan, note="why").doubted
+
+
+def test_a_partial_number_says_so_in_sentences_and_in_the_ranking() -> None:
+    partial = Point(33.3, 13.8, 60.9, status="partial", note="1 of 4 attacks")
+    assert stated_text(partial).endswith("60.9] (partial)")
+    assert stated_text(Point(33.3)) == value_text(Point(33.3))
+    assert _entry(partial, COLUMN, 100.0, [partial]).kind == "partial"
 
 
 def test_what_an_attack_found_under_its_own_draw_has_a_column_beside_the_fresh_number() -> None:

@@ -188,6 +188,15 @@ def test_one_clean_cell_makes_a_page_without_curves(make_store: Callable[..., St
     assert "has no images" in page.text
 
 
+def test_a_partial_number_has_its_badge_beside_it_and_the_sentence_says_so(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    store = make_store({("demo", "clean", ""): answered([True] * 4)}, asked=8)
+    page = Page(render(build_leaderboard(store), store)).text
+    assert re.search(r"100\.0 % \[[\d., ]+\] \(partial\)", page.replace("\u00a0", " "))
+    assert "digits 100.0 partial 51.0 – 100.0" in page
+
+
 def test_random_weights_are_marked_wherever_their_numbers_are(make_store: Callable[..., Store], cells: Callable[..., Any]) -> None:
     store = make_store(cells("r"))
     page = Page(render(build_leaderboard(store), store))
