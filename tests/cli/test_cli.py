@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -242,10 +243,18 @@ def test_a_newer_store_and_a_truncated_file_are_reported(robustvit, store: Path,
     assert victim.name in result.err
 
 
-def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(  # type: ignore[no-untyped-def]
-    robustvit, store: Path, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+@pytest.fixture
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No handlers of pytest, so that a command sets its own; the level that it sets is put back."""
+    root = logging.getLogger()
+    level = root.level
+    monkeypatch.setattr(root, "handlers", [])
+    yield
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     broken = shutil.copytree(store, tmp_path / "broken")
     for place in range(9):
         (broken / "runs" / f"{place}.json").write_text("{")
