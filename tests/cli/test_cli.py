@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -243,23 +244,26 @@ def test_a_newer_store_and_a_truncated_file_are_reported(robustvit, store: Path,
     assert victim.name in result.err
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No handlers of pytest, so that a command sets its own; the level that it sets is put back."""
     root = logging.getLogger()
     level = root.level
-    monkeypatch.setattr(root, "handlers", [])
-    yield
+    with monkeypatch.context() as patched:
+        patched.setattr(root, "handlers", [])
+        yield
     root.setLevel(level)
 
 
-@pytest.mark.usefixtures("own_logging")
-def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(robustvit, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_them(  # type: ignore[no-untyped-def]
+    robustvit, store: Path, tmp_path: Path, monkeypatch
+) -> None:
     broken = shutil.copytree(store, tmp_path / "broken")
     for place in range(9):
         (broken / "runs" / f"{place}.json").write_text("{")
     for command in (("leaderboard",), ("run", "--suite", "quick", "--limit", "1", "-q")):
-        told = robustvit(*command, "--store", broken).err
+        with own_logging(monkeypatch):
+            told = robustvit(*command, "--store", broken).err
         assert told.count("9 of ") == told.count("are damaged") == 1, told
         assert f"manifests in {broken / 'runs'} are damaged: 0.json, 1.json" in told
         assert "more. Cells that no other one names are left out" in told
