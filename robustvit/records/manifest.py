@@ -206,15 +206,14 @@ def read_manifests(folder: Path) -> ManifestFiles:
             found.append(read_manifest(path))
         except StoreDamaged as error:
             damages[path.name] = error
-    return ManifestFiles(sorted(found, key=lambda manifest: (manifest.started, manifest.id)), _together(folder, damages, len(found)))
+    return ManifestFiles(sorted(found, key=lambda manifest: (manifest.started, manifest.id)), _together(folder, damages))
 
 
-def _together(folder: Path, damages: Mapping[str, StoreDamaged], whole: int) -> StoreDamaged | None:
+def _together(folder: Path, damages: Mapping[str, StoreDamaged]) -> StoreDamaged | None:
     if len(damages) < 2:
         return next(iter(damages.values()), None)
     return StoreDamaged(
-        f"{len(damages)} of {len(damages) + whole} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one "
-        "names are left out. Restore them from a copy, or delete them and run their suites again."
+        f"{len(damages)} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one names are left out. Restore them from a copy, or delete them and run their suites again."
     )
 
 

@@ -264,8 +264,8 @@ def test_damaged_manifests_are_told_in_one_line_however_often_a_command_reads_th
     for command in (("leaderboard",), ("run", "--suite", "quick", "--limit", "1", "-q")):
         with own_logging(monkeypatch):
             told = robustvit(*command, "--store", broken).err
-        assert told.count("9 of ") == told.count("are damaged") == 1, told
-        assert f"manifests in {broken / 'runs'} are damaged: 0.json, 1.json" in told
+        assert told.count("are damaged") == 1, told
+        assert f"9 manifests in {broken / 'runs'} are damaged: 0.json, 1.json" in told
         assert "more. Cells that no other one names are left out" in told
 
 
