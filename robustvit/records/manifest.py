@@ -213,7 +213,8 @@ def _together(folder: Path, damages: Mapping[str, StoreDamaged]) -> StoreDamaged
     if len(damages) < 2:
         return next(iter(damages.values()), None)
     return StoreDamaged(
-        f"{len(damages)} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one names are left out. Restore them from a copy, or delete them and run their suites again."
+        f"{len(damages)} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one names are left out. Restore "
+        "them from a copy, or delete them and run their suites again."
     )
 
 
