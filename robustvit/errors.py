@@ -9,6 +9,7 @@
     ├── ModelError              a model cannot be loaded as requested
     │   ├── WeightsUnavailable  its weights are not here and cannot be fetched
     │   ├── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
+    │   ├── HostRefused         a transform does not take this kind of model
     │   └── GradientAbsent      it gives an attack no gradient to follow
     ├── DataError               a data set cannot be opened as requested
     │   ├── DataMissing         nothing, or too little, where it should be
@@ -88,6 +89,10 @@ class DataUnreadable(DataError):
 
 class PixelRange(RobustvitError):
     """Images outside [0, 1], or not finite."""
+
+
+class HostRefused(ModelError):
+    """A transform does not take this kind of model: a cell of both is undefined, which is no fault of either."""
 
 
 class GradientAbsent(ModelError):

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -87,6 +88,51 @@ PLAIN: dict[str, Callable[[], nn.Module]] = {
     "vit": vit, "registers": registers, "distilled": distilled, "torch": Torchs, "hugging-face": HuggingFace,
 }  # fmt: skip
 ALL: dict[str, Callable[[], nn.Module]] = {**PLAIN, "swin": swin}
+
+
+def layer_scale() -> nn.Module:
+    """A ViT whose residual branches are scaled by learned factors."""
+    return _with_normal(VisionTransformer(**_SMALL | {"depth": 2}, init_values=0.1), "gamma")
+
+
+def pooled() -> nn.Module:
+    """A ViT without class token that averages its tokens."""
+    return vit(depth=2, class_token=False, global_pool="avg")
+
+
+def qk_norm() -> nn.Module:
+    """A ViT with normalised queries and keys."""
+    return vit(depth=2, qk_norm=True)
+
+
+def eva() -> nn.Module:
+    """An EVA with rotary position embeddings."""
+    return Eva(**_SMALL | {"depth": 2}, use_rot_pos_emb=True, use_abs_pos_emb=False, head_init_scale=1.0)
+
+
+def small_cnn() -> nn.Module:
+    """Two convolutions and a linear layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 4, 4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 2, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(16, 5),
+    )  # fmt: skip
+
+
+def _with_normal(module: nn.Module, name: str) -> nn.Module:
+    """The module with normally distributed parameters of that name."""
+    for own, parameter in module.named_parameters():
+        if own.endswith(name):
+            nn.init.normal_(parameter)
+    return module
+
+
+HOSTS: dict[str, Callable[[], nn.Module]] = {
+    "plain": lambda: vit(depth=2), "layer-scale": layer_scale,
+    "registers": lambda: vit(depth=2, reg_tokens=4, qk_norm=True, class_token=False, global_pool="avg"),
+    "distilled": lambda: VisionTransformerDistilled(**_SMALL | {"depth": 2}), "average-pooled": pooled, "qk-norm": qk_norm, "swin": swin,
+    "eva": eva, "cnn": small_cnn,
+}  # fmt: skip
+"""The kinds of models that a transform may meet, two blocks deep."""
 
 
 def made(make: Callable[[], nn.Module], sharp: float = 6.0) -> Classifier:

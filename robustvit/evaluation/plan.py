@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
+from robustvit.errors import BadParameter, UsageError, WeightsUnavailable
 from robustvit.evaluation.checks.outputs import Outputs
 from robustvit.evaluation.class_names import checked_order, nested_order
 from robustvit.evaluation.datasets import Samples, mismatches, open_data, place_of, refuse_ambiguous_order, refuse_contradictions
@@ -18,12 +18,13 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
+from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
-from robustvit.spec.spec import Spec, Value, plain
+from robustvit.spec.spec import Spec, Value
 from robustvit.spec.suite import Suite
 from robustvit.spec.view import View
 
@@ -229,10 +230,7 @@ def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
 def transformed(model: Classifier, cell: Cell) -> Classifier:
     """The model of a cell: its transforms applied in order, then the upsampling of its view. The argument is untouched."""
     for spec in cell.transforms:
-        function = registry.lookup("transform", spec.name).load()
-        model = function(model, **{key: plain(value) for key, value in spec.params})
-        if not isinstance(model, Classifier):
-            raise ModelError(f"transform '{spec.name}' must return a Classifier; it returned a {type(model).__name__}.")
+        model = apply_transform(model, spec)
     return model if cell.view.shown is None else UpsampledClassifier(model, cell.view)
 
 

@@ -20,7 +20,7 @@ class Card:
 
     identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
     `checkpoint`, `bundled`, `given` or `random`. classes: the name or wnid of each logit, where they are known; data that names its
-    classes too is matched by them.
+    classes too is matched by them. transforms: what was done to it since; identity and fingerprint are still those of the model before.
     """
 
     label: str
@@ -34,6 +34,7 @@ class Card:
     citation: str = ""
     parameters: int = 0
     classes: tuple[str, ...] = ()
+    transforms: tuple[Spec, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -20,8 +20,14 @@ def evaluated(module: nn.Module, label: str) -> nn.Module:
     Both have the same tensors: what an optimizer changes in place is seen here. Moving either of them to another device or dtype ends that.
     Raises ModelError for a module that holds something that cannot be copied. label: the model's name in that message.
     """
-    if getattr(module, _OURS, False) and not _in_training(module):
-        return module
+    return module if getattr(module, _OURS, False) and not _in_training(module) else shared_copy(module, label)
+
+
+def shared_copy(module: nn.Module, label: str) -> nn.Module:
+    """Another module of the same tensors, frozen in evaluation mode: its submodules can be replaced, and the given one stays as it is.
+
+    Raises ModelError as `evaluated` does.
+    """
     shared: dict[int, Any] = {id(tensor): _shared(tensor) for part in module.modules() for tensor in _tensors(part)}
     try:
         return owned(copy.deepcopy(module, shared))

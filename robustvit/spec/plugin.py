@@ -53,6 +53,8 @@ class Entry:
     passes: tuple[str, ...] | str = ()
     marks: str = ""
     smallest: tuple[int, ...] = ()
+    hosts: str = "any"
+    no_op: str = ""
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:

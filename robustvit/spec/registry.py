@@ -50,7 +50,9 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
     or the name of a function that counts them (see robustvit.primitives.passes). A plug-in that declares no passes is timed on a few
-    samples by `plan`. Raises BadParameter for an unknown kind or field, and for a name that another function has.
+    samples by `plan`. For transforms `hosts`, the kind of model that it takes (a key of robustvit.primitives.surgery.hosts.HOSTS, default
+    "any"), and `no_op`, the arguments with which it changes nothing (`bits=32`), to which the tests hold it. Raises BadParameter for an
+    unknown kind or field, and for a name that another function has.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")

@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Iterator
 from typing import Annotated
 
-import torch
 from annotated_types import Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import constructor_arguments
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.attention_temperature import attention_temperature as temperature_context
 from robustvit.primitives.patches import CITATION
+from robustvit.primitives.surgery.modules import around
 from robustvit.spec.registry import transform
 
 
@@ -22,17 +22,15 @@ from robustvit.spec.registry import transform
     source="Gu et al. 2022", url="https://arxiv.org/abs/2111.10659", citation=CITATION,
     rules="Choose the temperature on clean images alone, and report clean accuracy beside robust accuracy. Attacks go through it, with "
     "exact gradients.",
+    hosts="attention", no_op="temperature=1",
 )  # fmt: skip
 def attention_temperature(model: Classifier, *, temperature: Annotated[float, Gt(0)]) -> Classifier:
     """Attention temperature at inference, without retraining: softmax(QKᵀ / (T·√d) + bias) in every block.
 
     temperature: T; 1 changes nothing, above 1 attention is spread wider over the tokens. A bias of relative positions is not divided. A
-    head that pools by attention is changed as well. Raises ModelError for a model without attention, or one that computes it by hand.
+    head that pools by attention is changed as well. Raises HostRefused for a model without attention, or one that computes it by hand.
     """
-    made = _AttentionTemperature(model, temperature)
-    with torch.no_grad():
-        made(torch.zeros(1, model.channels, *model.size, device=model.device))
-    return made
+    return _AttentionTemperature(model, temperature)
 
 
 class _AttentionTemperature(Classifier):
@@ -42,6 +40,10 @@ class _AttentionTemperature(Classifier):
         super().__init__(**constructor_arguments(host))
         self.host, self.temperature = host, temperature
         self.gradient = host.gradient
+
+    def with_module(self, module: nn.Module) -> Classifier:
+        """The same temperature for its host around another module."""
+        return _AttentionTemperature(around(self.host, module), self.temperature)
 
     @property
     def outputs(self) -> int:

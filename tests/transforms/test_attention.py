@@ -11,9 +11,13 @@ import vits
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.errors import BadParameter, ModelError, SuiteError
+from robustvit.errors import BadParameter, HostRefused, ModelError, SuiteError
 from robustvit.evaluation.plan import make
 from robustvit.evaluation.settings import Settings
+from robustvit.primitives.surgery.pipelines import apply_transform
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
+from robustvit.spec.spec import called
 from robustvit.spec.suite_file import read_suite
 from robustvit.transforms.attention import attention_temperature
 
@@ -83,8 +87,9 @@ def test_precision_is_set_on_the_host_too() -> None:
 
 @pytest.mark.parametrize("make", [vits.cnn, lambda: vits.HuggingFace("eager")], ids=["cnn", "eager"])
 def test_a_model_whose_attention_cannot_be_intercepted_is_refused_when_it_is_transformed(make) -> None:
-    with pytest.raises(ModelError, match="attention"):
-        attention_temperature(vits.made(make, sharp=1.0), temperature=2.0)
+    spec = bind(lookup("transform", "attention_temperature"), called("attention_temperature(temperature=2)", "transform"))
+    with pytest.raises(HostRefused, match="'attention_temperature' takes models whose attention can be intercepted, and 'toy' is none"):
+        apply_transform(vits.made(make, sharp=1.0), spec)
 
 
 def test_a_run_refuses_such_a_model_before_anything_is_computed(tmp_path) -> None:

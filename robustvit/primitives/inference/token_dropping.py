@@ -16,19 +16,21 @@ from torch.nn import functional
 
 from robustvit.spec.ablations import Window
 
-_PLAIN = {("timm.models.vision_transformer", "VisionTransformer"), ("timm.models.deit", "VisionTransformerDistilled")}
+PLAIN = {("timm.models.vision_transformer", "VisionTransformer"), ("timm.models.deit", "VisionTransformerDistilled")}
 _PLAIN_BLOCK = ("timm.models.vision_transformer", "Block")
 
 
 def why_not_plain(model: Any) -> str:
     """Why a module is no plain transformer of timm; "" where it is one."""
-    if (type(model).__module__, type(model).__name__) not in _PLAIN:
+    if (type(model).__module__, type(model).__name__) not in PLAIN:
         return f"it is a {type(model).__name__}, and no plain VisionTransformer of timm"
     embed = model.patch_embed
     if type(embed).__name__ != "PatchEmbed" or not embed.flatten or embed.dynamic_img_pad or model.dynamic_img_size:
         return f"its {type(embed).__name__} does not cut images of one size into patches"
     if any(_is_modified(module) for module in (model, embed, embed.proj)):
         return "its forward, or that of its patch embedding, has hooks or was replaced"
+    if type(embed.proj) is not nn.Conv2d:
+        return f"its patch embedding is a {type(embed.proj).__name__}"
     if not isinstance(model.patch_drop, nn.Identity):
         return "it drops patches of its own"
     if embed.proj.kernel_size != embed.proj.stride or any(embed.proj.padding):
@@ -126,6 +128,8 @@ class PlainViT:
 def _is_plain(block: Any) -> bool:
     """Whether a block is residual attention and then a residual MLP, without hooks."""
     if (type(block).__module__, type(block).__name__) != _PLAIN_BLOCK or type(block.attn).__name__ != "Attention":
+        return False
+    if not type(block.attn.qkv) is type(block.attn.proj) is nn.Linear:
         return False
     return getattr(block.attn, "gate", None) is None and not any(_is_modified(module) for module in block.modules())
 

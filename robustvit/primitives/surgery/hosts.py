@@ -1,0 +1,93 @@
+"""The kinds of models that transforms take, and why a model is none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustvit.errors import BadParameter, HostRefused, ModelError, nearest
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
+from robustvit.primitives.inference.token_dropping import PLAIN
+from robustvit.primitives.surgery.plain_attention import PlainAttention
+
+_BLOCK = ("timm.models.vision_transformer", "Block")
+
+
+def why_not_host(kind: str, model: Classifier) -> str:
+    """Why a model is not of a kind of HOSTS, as the end of a sentence; "" where it is. Raises BadParameter for an unknown kind."""
+    if kind not in HOSTS:
+        raise BadParameter(f"hosts is '{kind}'.{nearest(kind, HOSTS)} It takes {', '.join(HOSTS)}.")
+    return HOSTS[kind](model)
+
+
+def check_host(transform: str, kind: str, model: Classifier) -> None:
+    """Raises HostRefused, in a sentence that names both, where a transform of this kind does not take a model."""
+    if why := why_not_host(kind, model):
+        raise HostRefused(f"'{transform}' takes {_TAKES[kind]}, and '{model.card.label}' is none: {why}.")
+
+
+def plain_vit(module: nn.Module) -> Any:
+    """timm's vision transformer in a module: itself, or the one in a module of ours that walks its blocks (its attribute `vit`)."""
+    return getattr(module, "vit", module)
+
+
+def _why_not_plain(model: Classifier) -> str:
+    module = plain_vit(model.model)
+    if _class_of(module) not in PLAIN:
+        return f"it is a {type(module).__name__}, and no plain VisionTransformer of timm"
+    other = next((block for block in module.blocks if _class_of(block) != _BLOCK), None)
+    if other is not None:
+        return f"its blocks are {type(other).__name__}"
+    odd = next((block.attn for block in module.blocks if type(block.attn).__name__ not in ("Attention", PlainAttention.__name__)), None)
+    return "" if odd is None else f"its attention is {type(odd).__name__}"
+
+
+def _class_of(module: nn.Module) -> tuple[str, str]:
+    return type(module).__module__, type(module).__name__
+
+
+def _why_no_attention(model: Classifier) -> str:
+    mode = _Noticing(model)
+    try:
+        with torch.no_grad(), fused_attention(model), mode:
+            model(torch.zeros(1, model.channels, *model.size, device=model.device))
+        mode.check_intercepted()
+    except ModelError as error:
+        return str(error).rstrip(".")
+    return ""
+
+
+def _why_no_projections(model: Classifier) -> str:
+    found = any(isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "num_heads") for part in model.model.modules())
+    return "" if found else "no module of it projects to queries, keys and values by one linear layer `qkv`, as timm's attention does"
+
+
+class _Noticing(AttentionMode):
+    """Leaves attention as it is."""
+
+    def attend(self, *args: object, **kwargs: object) -> torch.Tensor:
+        """As called."""
+        return nn.functional.scaled_dot_product_attention(*args, **kwargs)  # type: ignore[arg-type]
+
+    def attend_multi_head(self, call: object) -> object:
+        """As called."""
+        return nn.functional.multi_head_attention_forward(*call.args, **call.kwargs)  # type: ignore[attr-defined]
+
+
+HOSTS: dict[str, Callable[[Classifier], str]] = {
+    "any": lambda model: "",
+    "attention": _why_no_attention,
+    "windows": _why_no_projections,
+    "plain": _why_not_plain,
+}
+"""any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
+or windows. plain: timm's plain vision transformer, whose blocks attend between all tokens."""
+_TAKES = {
+    "attention": "models whose attention can be intercepted",
+    "windows": "vision transformers of timm, of whole images or of windows",
+    "plain": "timm's plain vision transformers",
+}

@@ -1,0 +1,56 @@
+"""Surgery on a model's modules: a new Classifier around a changed copy of the module, the given one untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from robustvit.errors import HostRefused
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import constructor_arguments
+from robustvit.primitives.shared_weights import owned, shared_copy
+
+POLICIES = ("exact", "straight-through", "surrogate", "absent")
+"""What a Classifier's input gradients are, from those that an attack can follow without a doubt to none."""
+
+
+def changed(host: Classifier, change: Callable[[nn.Module], nn.Module], *, gradient: str = "exact") -> Classifier:
+    """A new Classifier around what `change` makes of a copy of the host's module; the host is untouched.
+
+    change: is handed a module of the host's tensors that is nobody else's, whose submodules it may replace; it must not write into tensors,
+    which the host has, too. It returns that module, or another. gradient: of POLICIES, what its own change leaves of input gradients; the
+    Classifier has that or the host's, whichever is later in the list.
+    """
+    made = around(host, change(shared_copy(host.model, host.card.label)))
+    made.gradient = max(host.gradient, gradient, key=POLICIES.index)
+    return made
+
+
+def around(host: Classifier, module: nn.Module) -> Classifier:
+    """The same classifier around another module, which it takes as its own; the host is untouched.
+
+    A class of Classifier that computes more than its module has a method `with_module(module)` for this. Raises HostRefused for one that
+    has none.
+    """
+    own = getattr(host, "with_module", None)
+    if own is not None:
+        made: Classifier = own(module)
+        return made
+    if type(host) is not Classifier:
+        raise HostRefused(
+            f"model '{host.card.label}' is a {type(host).__name__}, whose own computation a change of its module would lose; give it a "
+            "method `with_module(module)`, or transform the model within it first."
+        )
+    return Classifier(**constructor_arguments(host) | {"model": owned(module)})
+
+
+def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """The submodules of these kinds by their dotted names, in the order of registration; a shared one once, by its first name."""
+    return ((name, part) for name, part in module.named_modules() if name and isinstance(part, kinds))
+
+
+def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Puts `layer` in the place of the submodule of that dotted name."""
+    parent, _, own = name.rpartition(".")
+    setattr(module.get_submodule(parent), own, layer)

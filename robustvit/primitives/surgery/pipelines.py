@@ -1,0 +1,35 @@
+"""Transforms applied to a Classifier, one after another: the one place where they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from robustvit.errors import ModelError
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.scenario import parameters
+from robustvit.primitives.surgery.hosts import check_host
+from robustvit.spec.registry import lookup
+from robustvit.spec.spec import Spec
+
+
+def apply_transform(
+    model: Classifier, spec: Spec, plugins: Mapping[str, Any] | None = None, artifact: Mapping[str, Tensor] | None = None
+) -> Classifier:  # fmt: skip
+    """The new Classifier that a bound transform makes of a model, which is untouched; its card names the transform after the model's own.
+
+    plugins: what its plug-in parameters were resolved to, by name. artifact: what its `fit` learned of other samples. Raises HostRefused
+    where the transform does not take this kind of model, ModelError where it returns no new Classifier.
+    """
+    entry = lookup("transform", spec.name, spec.where)
+    check_host(spec.name, entry.hosts, model)
+    learned = (artifact or {},) if entry.fit else ()
+    made = entry.load()(model, *learned, **parameters(spec, plugins))
+    if not isinstance(made, Classifier) or made is model:
+        what = "the very model that it was given" if made is model else f"a {type(made).__name__}"
+        raise ModelError(f"transform '{spec.name}' must return a new Classifier; it returned {what}.")
+    made.card = replace(model.card, transforms=(*model.card.transforms, spec))
+    return made

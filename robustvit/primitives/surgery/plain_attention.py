@@ -1,0 +1,88 @@
+"""The attention of timm's plain blocks step by step, so that tokens can be weighed, maps be read and every product be quantised.
+
+Products go through torch's scaled_dot_product_attention, also where the map itself is needed (as the attention of values that are the rows
+of the identity matrix): what changes attention by intercepting that function, such as a temperature, holds here, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+QUANTISED = ("query", "key", "map", "value")
+"""The operands of the two matrix products of attention: queries and keys, the map after the softmax and values."""
+
+
+class Projections(NamedTuple):
+    """Of tokens (N, T, D): query, key and value (N, heads, T, d), normalised where the block does so, and its output's gate or None."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    gate: Tensor | None
+
+
+class PlainAttention(nn.Module):
+    """timm's attention module with a quantiser before each operand of its two products; the identity where there is none.
+
+    It has the very projections and norms of the module that it takes the place of, under the same names.
+    """
+
+    def __init__(self, attention: Any) -> None:
+        super().__init__()
+        for name, module in attention.named_children():
+            setattr(self, name, module)
+        self.gate = attention.gate
+        self.num_heads, self.head_dim, self.attn_dim = attention.num_heads, attention.head_dim, attention.attn_dim
+        self.scale, self.fused_attn = attention.scale, True
+        self.quantisers = nn.ModuleDict({name: nn.Identity() for name in QUANTISED})
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(N, T, D) → (N, T, D)."""
+        projected = projections_of(self, tokens)
+        return output(self, mixed_values(self, projected, attn_mask), projected.gate)
+
+
+def projections_of(attention: Any, tokens: Tensor) -> Projections:
+    """Queries, keys and values of tokens by a plain block's attention module, quantised where it has quantisers. tokens: after its norm."""
+    count, length, _ = tokens.shape
+    gate = getattr(attention, "gate", None)
+    split = attention.qkv(tokens).reshape(count, length, 3, attention.num_heads, attention.head_dim).permute(2, 0, 3, 1, 4)
+    query, key, value = split.unbind(0)
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    made = Projections(query, key, value, None if gate is None else gate(tokens).sigmoid())
+    return made._replace(**{name: _quantiser(attention, name)(getattr(made, name)) for name in ("query", "key", "value")})
+
+
+def attention_map(attention: Any, projected: Projections, bias: Tensor | None = None) -> Tensor:
+    """(N, heads, T, T): the map after the softmax, rows are queries; quantised where the module quantises it.
+
+    bias: added to the scores, broadcast to (N, heads, T, T).
+    """
+    tokens = projected.key.shape[-2]
+    identity = torch.eye(tokens, dtype=projected.value.dtype, device=projected.value.device).expand(*projected.key.shape[:-1], tokens)
+    found: Tensor = functional.scaled_dot_product_attention(projected.query, projected.key, identity, attn_mask=bias)
+    quantised: Tensor = _quantiser(attention, "map")(found)
+    return quantised
+
+
+def mixed_values(attention: Any, projected: Projections, bias: Tensor | None = None) -> Tensor:
+    """(N, heads, T, d): values mixed by the attention map, which is never made where nothing quantises it."""
+    if isinstance(_quantiser(attention, "map"), nn.Identity):
+        return functional.scaled_dot_product_attention(projected.query, projected.key, projected.value, attn_mask=bias)
+    return attention_map(attention, projected, bias) @ projected.value
+
+
+def output(attention: Any, values: Tensor, gate: Tensor | None) -> Tensor:
+    """(N, T, D): the module's output from mixed values (N, heads, T, d)."""
+    joined = attention.norm(values.transpose(1, 2).flatten(2))
+    projected: Tensor = attention.proj_drop(attention.proj(joined if gate is None else joined * gate))
+    return projected
+
+
+def _quantiser(attention: Any, name: str) -> Callable[[Tensor], Tensor]:
+    return attention.quantisers[name] if isinstance(attention, PlainAttention) else nn.Identity()  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Transforms that set weights to zero."""

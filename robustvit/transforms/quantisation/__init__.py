@@ -1,0 +1,1 @@
+"""Transforms that compute with fewer bits."""

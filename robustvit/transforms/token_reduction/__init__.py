@@ -1,0 +1,1 @@
+"""Transforms that compute on fewer tokens."""
