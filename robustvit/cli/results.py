@@ -60,7 +60,7 @@ def leaderboard(
     from robustvit.results.leaderboard import build_leaderboard
     from robustvit.results.summary import summary
     from robustvit.results.table_formats import check_choice
-    from robustvit.spec.spec import called
+    from robustvit.spec.written.call import called
 
     check_choice("--format", format, ("table", *FORMATS))
     metrics = None if metric is None else [called(text, "metric") for text in metric]

@@ -14,10 +14,11 @@ from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import code_names, refuse_code, refusing_code
-from robustvit.spec.spec import Spec, called
+from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.suite_file import bind_data, is_suite_file, load_suite, name_in_file
 from robustvit.spec.view import Overrides, View
+from robustvit.spec.written.call import called
 
 _PREFIX = "kept:"
 _STORE = "A store names data that its own run loaded; give yours with --data."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from robustvit.errors import BadParameter, nearest
@@ -12,6 +13,7 @@ from robustvit.spec.plugin import Entry
 from robustvit.spec.registry import lookup
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, at_place, parse, show
+from robustvit.spec.written.call import called
 
 
 def bind(entry: Entry, spec: Spec) -> Spec:
@@ -50,13 +52,18 @@ def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
         raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
 
 
+def _called(value: str, hint: Hint, where: str) -> Spec:
+    return replace(called(value, f"{at_place(where)}{hint.plugin}"), where=where)
+
+
 def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
     if not hint.plugin or value is None:
         return value
     if isinstance(value, tuple):
         return tuple(_bind_nested(item, hint, where) for item in value)
-    inner = value if isinstance(value, Spec) else parse(str(value), where)[0]
-    if hint.plugin in ("model", "kept"):
+    of_place = hint.plugin in ("model", "kept")  # addresses, of which only their loaders know the forms
+    inner = value if isinstance(value, Spec) else parse(str(value), where)[0] if of_place else _called(str(value), hint, where)
+    if of_place:
         for name in code_names(inner):
             refuse_code(name, where)
         return inner

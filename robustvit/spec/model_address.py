@@ -1,9 +1,11 @@
 """Parses the addresses of models to Specs: `vit_b16`, `file:mine.safetensors?arch=vit_small_patch16_224`, `hf/ORG/NAME`.
 
-    address  = subject [ "?" key=value { "&" key=value } ]
+    address  = subject [ "?" key=value { "&" key=value } ] { "+" transform }
     subject  = alias | registered model | timm name [ ".tag" ] | "timm/" NAME | "hf-hub:" ORG/NAME | "hf/" NAME | "file:" PATH
              | package.module:factory
+    transform = NAME [ "(" key=value { "," key=value } ")" ]
 
+Transforms are the parameter `transforms` of the Spec, bound, in the order in which they are applied. A + in a path is written %2B.
 Nothing is loaded here: whether an architecture exists and its weights are available is checked when the model is loaded.
 """
 
@@ -20,6 +22,7 @@ from robustvit.spec.code_names import CODE
 from robustvit.spec.coercion import coerce
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
+from robustvit.spec.written.pipeline import bind_pipeline, split_pipeline, write_pipeline
 
 ALIASES = {
     "beit_b16": "beit_base_patch16_224",
@@ -76,10 +79,11 @@ def parse_model(
     """
     if not isinstance(text, str):
         raise BadParameter(f"a model is named by an address; this is a {type(text).__name__}, {text!r}. Write {_FORMS}.")
-    subject, mark, query = text.strip().partition("?")
+    own, steps = split_pipeline(text.strip())
+    subject, mark, query = own.partition("?")
     if mark and not query:
         raise BadParameter(f"the address '{text}' has nothing after its '?'; write ?weights=random&num_classes=10.")
-    spec = _subject(subject, text)
+    spec = _subject(subject.replace("%2B", "+"), text)
     spec = spec.with_params(**_query(query, text))
     if checkpoint is not None:
         spec = _with_checkpoint(spec, checkpoint, text)
@@ -91,17 +95,24 @@ def parse_model(
             if key in known and str(known[key]) != str(value):
                 raise BadParameter(f"the address '{text}' says {key}={known[key]}, the flag says {value}; give one.")
         spec = spec.with_params(kwargs=write_kwargs({**known, **model_kwargs}))
-    return spec
+    return spec.with_params(transforms=bind_pipeline(steps, f"the address '{text}'")) if steps else spec
+
+
+def pipeline_of(spec: Spec) -> tuple[Spec, ...]:
+    """The bound transforms of a model's Spec, in the order in which they are applied."""
+    steps = spec.get("transforms")
+    return steps if isinstance(steps, tuple) else ()  # type: ignore[return-value]
 
 
 def write_model(spec: Spec) -> str:
     """The shortest address of a model's Spec, leaving out what is null or empty: the inverse of `parse_model`, up to aliases."""
+    spec, steps = spec.without("transforms"), pipeline_of(spec)
     subjects = {"timm": "arch", "hf": "name", "file": "path", "factory": "target"}
     key = subjects.get(spec.name)
     written = {name: value for name, value in spec.params if name != key and value is not None and value != ""}
-    head = {"hf": "hf/", "file": "file:"}.get(spec.name, "") + str(spec.get(key)) if key else spec.name
+    head = {"hf": "hf/", "file": "file:"}.get(spec.name, "") + str(spec.get(key)).replace("+", "%2B") if key else spec.name
     tail = "&".join(f"{name}={_written(value)}" for name, value in sorted(written.items()))
-    return f"{head}?{tail}" if tail else head
+    return (f"{head}?{tail}" if tail else head) + write_pipeline(steps)
 
 
 def parse_kwargs(text: str) -> dict[str, Argument]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from robustvit.errors import BadParameter, nearest
-from robustvit.spec.sample_order import clip
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PARAMETER = "part"  # of every data set's address
 PARTS = {"calibration": (0.0, 0.5), "evaluation": (0.5, 1.0)}
@@ -28,11 +29,15 @@ def check_part(name: object, where: str = "") -> str:
 
 def in_part(ids: Sequence[str], name: str) -> np.ndarray:
     """(N,) bool: which samples are in the part of that name. Independent of the order in which samples are evaluated."""
+    import numpy as np  # late: reading an address needs none
+
     low, high = PARTS[check_part(name)]
     places = np.array([_place(one) for one in ids], dtype=np.float64)
     return (places >= low) & (places < high)
 
 
 def _place(name: str) -> float:
+    from robustvit.spec.sample_order import clip
+
     digest = hashlib.blake2b(clip(name)[0].encode(), digest_size=6, person=b"part").digest()
     return int.from_bytes(digest, "big") / 2**48

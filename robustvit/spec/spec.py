@@ -10,14 +10,12 @@ import hashlib
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 from robustvit.errors import BadParameter
-from robustvit.spec.given import query_pairs
 
 DIGEST_VERSION = 1
 MOST = 100_000  # combinations of axes, and cells of one model on one data set: what a store can hold and a person mean
@@ -93,30 +91,6 @@ def parse(node: object, where: str = "") -> list[Spec]:
     axes = [[(str(key), value) for value in _axis(argument, where)] for key, argument in arguments.items()]
     refuse_product([len(axis) for axis in axes], f"{at_place(where)}the lists among the arguments of '{name}'")
     return [Spec(str(name), tuple(sorted(point, key=lambda pair: pair[0])), where=where) for point in itertools.product(*axes)]
-
-
-def called(text: str, what: str) -> Spec:
-    """Parses `NAME`, `NAME(key=value, key=value)` or `NAME?key=value&key=value`, as written on a command line, to a Spec.
-
-    A value that is a sequence is written `[1, 2, 3]` in brackets, `1,2,3` after a question mark. what: the beginning of the message of a
-    BadParameter.
-    """
-    name, mark, query = _queried(text).partition("?")
-    form = "NAME(key=value, key=value), or NAME?key=value&key=value"
-    if mark and not query:
-        raise BadParameter(f"{what} '{text}' has nothing after its '?'; write {form}.")
-    pairs = query_pairs(query, f"{what} '{text}'", form).items()
-    values: dict[str, Value] = {key: tuple(value.split(",")) if "," in value else value for key, value in pairs}
-    return Spec(name, tuple(sorted(values.items())))
-
-
-def _queried(text: str) -> str:
-    """`NAME(key=value, key=[1, 2])` as `NAME?key=value&key=1,2`; other text as it is."""
-    written = re.fullmatch(r"\s*([^()?]+)\((.*)\)\s*", text)
-    if written is None:
-        return text
-    parts = [re.sub(r"\s*=\s*\[(.*)\]$", r"=\1", part.strip()) for part in re.split(r",(?![^\[]*\])", written[2]) if part.strip()]
-    return f"{written[1]}?{'&'.join(part.replace(' ', '') for part in parts)}" if parts else written[1]
 
 
 def _axis(argument: object, where: str) -> Iterator[Value]:

@@ -19,9 +19,10 @@ from robustvit.spec.code_names import refusing_code
 from robustvit.spec.coercion import LARGEST_SEED
 from robustvit.spec.given import LONGEST_NAME, check_path
 from robustvit.spec.shipped_files import shipped_folder
-from robustvit.spec.spec import Spec, called, parse, refuse_product
+from robustvit.spec.spec import Spec, parse, refuse_product
 from robustvit.spec.suite import Part, Suite
 from robustvit.spec.view import Overrides, View
+from robustvit.spec.written.call import called
 
 _Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
 _Scenarios = Annotated[list[Any], Field(min_length=1)]

@@ -27,7 +27,8 @@ from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
-from robustvit.spec.spec import called, plain
+from robustvit.spec.spec import plain
+from robustvit.spec.written.call import called
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
 from robustvit.training.recipe import RECIPE, Recipe
 

@@ -16,7 +16,8 @@ from robustvit.primitives.surgery.hosts import HOSTS, why_not_host
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
-from robustvit.spec.spec import Spec, called, parse
+from robustvit.spec.spec import Spec, parse
+from robustvit.spec.written.call import called
 
 SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import timm
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, UnknownName, UsageError
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
-from robustvit.spec.model_address import ALIASES, parse_kwargs, parse_model, write_kwargs, write_model
+from robustvit.spec.model_address import ALIASES, parse_kwargs, parse_model, pipeline_of, write_kwargs, write_model
 from robustvit.spec.spec import Spec
 
 ADDRESSES = [
@@ -145,3 +145,34 @@ def test_addresses_as_the_hub_writes_them():
     assert write_model(parse_model("hf-hub:me/mine")) == "hf-hub:me/mine"
     with pytest.raises(BadParameter, match="hf-hub:ORG/NAME"):
         parse_model("hf-hub:mine")
+
+
+def test_transforms_follow_an_address():
+    spec = parse_model("vit_b16?weights=random+attention_temperature(temperature=2)+attention_temperature?temperature=1.5")
+    assert [str(step) for step in pipeline_of(spec)] == ["attention_temperature(temperature=2)", "attention_temperature(temperature=1.5)"]
+    assert all(step.kind == "transform" for step in pipeline_of(spec))
+    assert spec.without("transforms") == parse_model("vit_b16?weights=random")
+    assert parse_model(write_model(spec)) == spec
+    assert pipeline_of(parse_model("demo")) == ()
+
+
+def test_a_plus_in_a_path_is_written_as_an_escape():
+    spec = parse_model("file:a%2Bb/c.pth?arch=vit_b16+attention_temperature(temperature=2)")
+    assert spec.get("path") == "a+b/c.pth"
+    assert parse_model(write_model(spec)) == spec
+    with pytest.raises(UnknownName, match=r"no transform is called 'b\.pth'.* A \+ that is part of a path is written %2B"):
+        parse_model("file:a+b.pth?arch=vit_b16")
+
+
+@pytest.mark.parametrize(("address", "message"), [
+    ("demo+attention_temperatur(temperature=2)", "Did you mean 'attention_temperature'"),
+    ("demo+attention_temperature(temperature=2", r"'\(' is not closed.*quote the parentheses"),
+    ("demo+attention_temperature(temperature=2))", r"'\)' closes nothing"),
+    ("demo+attention_temperature", "needs 'temperature'"),
+    ("demo+attention_temperature(temp=2)", "has no parameter 'temp'"),
+    ("demo+attention_temperature(temperature=0)", "temperature"),
+    ("demo+attention_temperature(2)", "'2' is no key=value"),
+])  # fmt: skip
+def test_a_pipeline_is_checked_where_it_is_read(address, message):
+    with pytest.raises(UsageError, match=message):
+        parse_model(address)

@@ -3,7 +3,8 @@ from fractions import Fraction
 import pytest
 
 from robustvit.errors import BadParameter
-from robustvit.spec.spec import Spec, called, canonical, digest, parse, revive, show
+from robustvit.spec.spec import Spec, canonical, digest, parse, revive, show
+from robustvit.spec.written.call import called
 
 
 def test_a_name_is_a_spec() -> None:

@@ -17,8 +17,8 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import lookup
-from robustvit.spec.spec import called
 from robustvit.spec.suite_file import read_suite
+from robustvit.spec.written.call import called
 from robustvit.transforms.attention import attention_temperature
 
 SUITE = """name: t

@@ -34,9 +34,10 @@ from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.given import check_path, check_whole, why_not_regular
 from robustvit.spec.plugin import Entry
-from robustvit.spec.spec import Spec, called
+from robustvit.spec.spec import Spec
 from robustvit.spec.suite_file import load_suite
 from robustvit.spec.view import View
+from robustvit.spec.written.call import called
 
 Progress = Callable[[int, int, str], None]
 IMAGENET = View((224, 224), 256, "center", "bilinear")  # the view of the released files
