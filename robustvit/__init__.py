@@ -65,6 +65,7 @@ _HOMES = {
     "run": "evaluation.run",
     "train": "training.loop",
     "transform": "spec.registry",
+    "transformed": "evaluation.pipelines.transformed",
     "write_report": "report.page",
 }
 
@@ -116,6 +117,7 @@ __all__ = [
     "run",
     "train",
     "transform",
+    "transformed",
     "write_report",
 ]
 
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
     from robustvit.evaluation.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb
+    from robustvit.evaluation.pipelines.transformed import transformed
     from robustvit.evaluation.run import run
     from robustvit.evaluation.settings import Settings
     from robustvit.primitives.attack_search import Crafted, Search

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ def escape(text: str) -> str:
     """Text of others as a terminal can show it: without markup, control characters as `\\x1b`, words of thousands of characters cut."""
     visible = "".join(char if char in "\n\t" or unicodedata.category(char) not in _UNSEEN else ascii(char)[1:-1] for char in text)
     return markup.escape(_ENDLESS.sub(lambda word: f"{word[0][:60]}… ({len(word[0]):,} characters)", visible))
+
+
+def print_undefined(reasons: Mapping[str, str]) -> None:
+    """Prints which cells have no value whatever is computed, and why."""
+    for name, reason in reasons.items():
+        err.print(f"[yellow]undefined:[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def print_summary(summary: Any, title: str) -> None:

@@ -196,7 +196,7 @@ def report(
 
 
 def compare(
-    model_a: Annotated[str, typer.Argument(help="A model's label in the store; 'LABEL -> TRANSFORMS' for what was transformed.")],
+    model_a: Annotated[str, typer.Argument(help='A model\'s label in the store; "LABEL+tome(r=8)" for what was transformed.')],
     model_b: Annotated[str, typer.Argument(help="Another one.")],
     store: StorePath = Path("results"),
     suite: SuiteName = None,

@@ -13,7 +13,16 @@ import typer
 from rich.table import Table
 
 from robustvit.cli.exit_codes import CELLS_FAILED, INTERRUPTED
-from robustvit.cli.printing import err, escape, out, print_averages_without_value, print_gradients, print_marked, print_summary
+from robustvit.cli.printing import (
+    err,
+    escape,
+    out,
+    print_averages_without_value,
+    print_gradients,
+    print_marked,
+    print_summary,
+    print_undefined,
+)
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
 
@@ -74,6 +83,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
     _print_data(done.incomplete, done.left_out)
     for label, notes in done.model_notes.items():
         err.print(f"[yellow]{escape(label)}:[/] {escape('. '.join(notes))}.", highlight=False, soft_wrap=True)
+    print_undefined(done.undefined)
     if done.taken_over:
         err.print(
             f"{done.taken_over} cells of an earlier version, which knew the data by names and sizes, were taken over: a tile of each was "
@@ -120,12 +130,15 @@ def plan(options: RunOptions) -> None:
     from robustvit.evaluation import plan as plans
     from robustvit.evaluation.datasets import omissions
     from robustvit.evaluation.kept_suite import named_suite
+    from robustvit.evaluation.manifest import undefined_cells
     from robustvit.records.store import Store
 
     made = plans.make(
         named_suite(options.suite, allow_code=options.allow_code), options.models, options.data, options.settings, need_weights=False
     )
     store = Store(options.store) if Store.is_at(options.store) else None
+    if store is not None:
+        made.take_artifacts(store)
     damaged = made.damaged(store)
     done = made.done(store, damaged)
     cost = estimates.estimate(made, done)
@@ -139,6 +152,7 @@ def plan(options: RunOptions) -> None:
         print(json.dumps({**page, **asdict(cost)}))
         return
     _print_plan(made, done)
+    print_undefined(undefined_cells(made))
     for path in damaged:
         err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
     _print_data(made.incomplete, omissions(made.samples))
@@ -148,12 +162,14 @@ def plan(options: RunOptions) -> None:
 
 def _planned(made: Plan, done: Mapping[str, int]) -> list[dict[str, Any]]:
     from robustvit.evaluation.manifest import title
+    from robustvit.spec.written.pipeline import pipeline_text
 
     return [
         {
-            "model": ask.label, "transforms": " → ".join(map(str, cell.transforms)), "scenario": title(cell, ask),
+            "model": ask.label, "transforms": pipeline_text(cell.transforms), "scenario": title(cell, ask),
             "data": ask.samples.data.name, "seed": cell.seed, "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
+            "undefined": made.why_undefined(ask, cell),
         }
         for ask in made.planned
         for cell in ask.cells
@@ -169,7 +185,15 @@ def _print_plan(made: Plan, done: Mapping[str, int]) -> None:
     for heading in (*named, "cell", "rows", "state"):
         table.add_column(heading, justify="right" if heading == "rows" else "left", overflow="fold", no_wrap=heading == "cell")
     for row in planned:
-        state = "unresolved" if row["cell"] is None else "done" if row["done"] >= row["wanted"] else "to do"
+        state = (
+            "undefined"
+            if row["undefined"]
+            else "unresolved"
+            if row["cell"] is None
+            else "done"
+            if row["done"] >= row["wanted"]
+            else "to do"
+        )
         table.add_row(*(row[name] for name in named), row["cell"] or "weights not here", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 
-from robustvit.evaluation.plan import Plan, plugins_of, transformed
+from robustvit.evaluation.pipelines.nested import nested_of
+from robustvit.evaluation.plan import Plan, plugins_of
 from robustvit.evaluation.tasks import CELL_FAULTS
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.passes import GRADIENT
+from robustvit.primitives.passes import GRADIENT, declared_passes
 from robustvit.primitives.scenario import Scenario, scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -61,14 +62,14 @@ def estimate(plan: Plan, done: Mapping[str, int]) -> Estimate:
     decoded: dict[tuple[str, View], int] = {}
     for part in plan.planned:
         timer = None if part.model is None else _Timer(plan, part.model)
-        for cell in part.unique:
+        for cell in plan.defined(part):
             rows = part.samples.asked - (done.get(cell.id, 0) if cell.resolved else 0)
             to_do += rows
             if rows and not part.samples.traits.fleeting:
                 decoded[part.samples.data.fingerprint, cell.view] = part.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
             if rows and timer is not None:
                 cost = timer.cost(cell)
-                seconds += cost.once + rows * cost.row
+                seconds += cost.once + rows * cost.row + timer.learning(cell)
                 bound = bound or cost.at_most or bool(cell.after)
     kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
     known = all(part.model is not None for part in plan.planned)
@@ -90,6 +91,7 @@ class _Timer:
         self.plan, self.model = plan, model
         self._hosts: dict[tuple[Any, ...], tuple[Classifier, float]] = {}
         self._timed: dict[tuple[Any, ...], float] = {}
+        self._learns: set[str] = set()
 
     def cost(self, cell: Cell) -> _Cost:
         """The cost of a cell; none where it fails when it is counted or timed, as where a patch does not fit into the image."""
@@ -108,11 +110,23 @@ class _Timer:
             return _Cost(0.0)
         return _Cost(self._timed[key] + forward * does.predicts)
 
+    def learning(self, cell: Cell) -> float:
+        """Seconds in which the transforms of a cell learn what is not at hand, each once for all cells."""
+        seconds = 0.0
+        for place, spec in enumerate(cell.transforms):
+            name = cell.learned_id(place)
+            if name is not None and name not in self.plan.artifacts and name not in self._learns:
+                self._learns.add(name)
+                entry = registry.lookup("transform", spec.name)
+                passes = declared_passes(entry, spec, self.model, nested_of(spec, self.plan.plugins))
+                seconds += self._host(replace(cell, transforms=()))[1] * GRADIENT * (passes.fit if passes else 0)
+        return seconds
+
     def _host(self, cell: Cell) -> tuple[Classifier, float]:
         """The model of a cell, and the seconds of its forward pass for one row."""
         key = (cell.transforms, cell.view.shown)
         if key not in self._hosts:
-            host = transformed(self.model, cell)
+            host = self.plan.host(self.model, cell if self.plan.fitted(cell) else replace(cell, transforms=()))
             self._hosts[key] = host, _seconds(lambda: _forward(host)) / host.tile
         return self._hosts[key]
 

@@ -79,7 +79,7 @@ def evaluate(
     samples' indices in `data`. plugins: what plug-in parameters were resolved to, by name. keep: `logits`, and `adversarial` for the
     images that attacks leave. show: rows, in ascending order, whose images to return as the model saw them. earlier: for a cell that
     follows other attacks, the Records that these left of the same samples: only those still classified rightly are attacked. artifact:
-    what the scenario fitted on other samples, see robustvit.evaluation.fit.
+    what the scenario fitted on other samples, see robustvit.evaluation.pipelines.fit.
     """
     if earlier is not None:
         follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)

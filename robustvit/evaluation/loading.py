@@ -18,10 +18,11 @@ from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data, resolve_root
 from robustvit.spec.given import check_path, why_not_regular
-from robustvit.spec.model_address import parse_model, write_model
+from robustvit.spec.model_address import parse_model, pipeline_of, write_model
 from robustvit.spec.parts import PARAMETER
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, Value, plain
+from robustvit.spec.written.pipeline import split_pipeline
 
 CLASSES = ("by_name", "by_position")  # how a model's classes are compared with the data's
 _LARGE = 128  # pixels; above it a CPU is fastest at small tiles
@@ -34,11 +35,16 @@ def load_model(
 
     address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
     tile: rows per forward pass (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
-    float16. `?classes=by_position` of any model gives up the names of its classes. Raises UnknownName, WeightsUnavailable,
+    float16. `?classes=by_position` of any model gives up the names of its classes. Transforms behind a + are applied in their order
+    (`"vit_b16+quantize(bits=8)+tome(r=13)"`), and learn now what they learn. Raises UnknownName, WeightsUnavailable,
     CheckpointMismatch or ModelError.
     """
-    there = environment.device("cpu" if device is None else device)
     spec = address if isinstance(address, Spec) else parse_model(address)
+    if steps := pipeline_of(spec):
+        from robustvit.evaluation.pipelines.transformed import with_pipeline
+
+        return with_pipeline(load_model(without_pipeline(address), device=device, tile=tile, precision=precision), steps)
+    there = environment.device("cpu" if device is None else device)
     entry = registry.lookup("model", spec.name, spec.where)
     bound = bind(entry, spec.without("classes"))
     model: Classifier = entry.load()(**{key: plain(value) for key, value in bound.params})
@@ -46,6 +52,11 @@ def load_model(
         model.card = replace(model.card, classes=())
     model.relabel(label(address)).to(there)
     return model.configure(tile=default_tile(model) if tile is None else tile, precision=precision)
+
+
+def without_pipeline(address: str | Spec) -> str | Spec:
+    """The address of the model before its transforms."""
+    return address.without("transforms") if isinstance(address, Spec) else split_pipeline(address.strip())[0]
 
 
 def _by_position(spec: Spec) -> bool:

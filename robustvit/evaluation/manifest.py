@@ -10,7 +10,7 @@ from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.macs import count
-from robustvit.evaluation.plan import Plan, PlannedCells, transformed
+from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.content import encoded_images
@@ -21,6 +21,7 @@ from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, Value, canonical, digest, show
+from robustvit.spec.written.pipeline import pipeline_text, shown_steps, write_pipeline
 
 _FEW = 200  # classes whose names are recorded for every variant of a data set; of more, those of the base suffice
 
@@ -63,21 +64,35 @@ def title(cell: Cell, part: PlannedCells) -> str:
     return f"{facts['scenario']} {facts['severity']}".strip() + data
 
 
+def undefined_cells(plan: Plan) -> dict[str, str]:
+    """Why cells have no value, by model and transforms, or by the scenario's name as well where only it has none."""
+    found = {}
+    for part in plan.planned:
+        for cell in part.unique:
+            name = part.label + write_pipeline(shown_steps(cell.transforms))
+            if whole := plan.undefined.get((part.label, cell.transforms), ""):
+                found[name] = whole
+            elif cell.undefined:
+                found[f"{name} {cell}"] = cell.undefined
+    return found
+
+
 def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
     assert part.model is not None
     data, own = part.samples.data, part.samples.traits
     return RequestedCell(
         cell=cell.id, weights=cell.weights, model=part.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
-        **_scenario_facts(_resolved(cell, part, plan), own, plan.plugins), transforms=" → ".join(str(spec) for spec in cell.transforms),
+        **_scenario_facts(_resolved(cell, part, plan), own, plan.plugins), transforms=pipeline_text(cell.transforms),
         seed=cell.seed, precision=cell.precision, view=str(cell.view), model_view=str(part.model.view),
         storage="" if cell.storage is None else str(cell.storage), asked=part.samples.asked, source=_source(cell, data),
         link=0 if cell.link is None else cell.link.place, links=0 if cell.link is None else cell.link.of, attack=cell.scenario.name,
+        undefined=plan.why_undefined(part, cell),
     )  # fmt: skip
 
 
 def _resolved(cell: Cell, part: PlannedCells, plan: Plan) -> Cell:
     """A certificate with `unseen: auto` resolved for this model: two models may be evaluated on two different questions."""
-    if cell.scenario.get("unseen") != "auto":
+    if cell.scenario.get("unseen") != "auto" or plan.why_undefined(part, cell) or not plan.fitted(cell):
         return cell
     return replace(cell, scenario=cell.scenario.with_params(unseen="kept" if _undroppable(cell, part, plan) else "dropped"))
 
@@ -87,7 +102,7 @@ def _undroppable(cell: Cell, part: PlannedCells, plan: Plan) -> str:
     assert part.model is not None
     key = (part.label, cell.transforms, cell.view.shown)
     if key not in plan.undroppable:
-        plan.undroppable[key] = why_not_droppable(transformed(part.model, cell))
+        plan.undroppable[key] = why_not_droppable(plan.host(part.model, cell))
     return plan.undroppable[key]
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from robustvit.errors import BadParameter
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.evaluation.evaluate import as_tensors
-from robustvit.evaluation.fit import fit
 from robustvit.evaluation.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.evaluation.pipelines.fit import fit
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws

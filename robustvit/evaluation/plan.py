@@ -7,24 +7,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import BadParameter, UsageError, WeightsUnavailable
+from robustvit.errors import BadParameter, HostRefused, UsageError, WeightsUnavailable
 from robustvit.evaluation.checks.outputs import Outputs
-from robustvit.evaluation.class_names import checked_order, nested_order
-from robustvit.evaluation.datasets import Samples, mismatches, open_data, place_of, refuse_ambiguous_order, refuse_contradictions
-from robustvit.evaluation.kept_images import load_kept
-from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.evaluation.class_names import checked_order
+from robustvit.evaluation.datasets import Samples, mismatches, open_data, refuse_contradictions
+from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.macs import Cost
+from robustvit.evaluation.pipelines.fit import learned_tensors
+from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_scenario, resolved_transform, why_own_host
+from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
+from robustvit.evaluation.pipelines.transformed import Artifact, pipeline_host
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
-from robustvit.primitives.surgery.pipelines import apply_transform
+from robustvit.primitives.surgery.hosts import check_host
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
-from robustvit.spec.spec import Spec, Value
+from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
 from robustvit.spec.view import View
 
@@ -50,8 +53,8 @@ class Plan:
     """A suite, its data, and the cells of every model on every data set.
 
     plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens
-    cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label. All three are filled
-    when first needed.
+    cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label. artifacts: what
+    transforms learned, by id. All are filled when first needed. undefined: why a pipeline does not take a model, by label and transforms.
     """
 
     suite: Suite
@@ -62,16 +65,61 @@ class Plan:
     costs: dict[str, Cost] = field(default_factory=dict)
     undroppable: dict[tuple[Any, ...], str] = field(default_factory=dict)
     outputs: dict[str, Outputs] = field(default_factory=dict)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    undefined: dict[tuple[str, Pipeline], str] = field(default_factory=dict)
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of every model, once."""
-        return [cell for part in self.planned for cell in part.unique]
+        """Every cell of every model that has a value, once."""
+        return [cell for part in self.planned for cell in self.defined(part)]
 
     @property
     def pairs(self) -> Iterator[tuple[PlannedCells, Cell]]:
-        """Every cell of the models that are loaded, once, with the part that it is of."""
-        return ((part, cell) for part in self.planned if part.model is not None for cell in part.unique)
+        """Every cell of the models that are loaded, once, with the part that it is of; none without a value."""
+        return ((part, cell) for part in self.planned if part.model is not None for cell in self.defined(part))
+
+    def defined(self, part: PlannedCells) -> list[Cell]:
+        """The cells of a part that have a value, once."""
+        return [cell for cell in part.unique if not self.why_undefined(part, cell)]
+
+    def why_undefined(self, part: PlannedCells, cell: Cell) -> str:
+        """Why a cell has no value whatever is computed; "" where it has one."""
+        return self.undefined.get((part.label, cell.transforms), "") or cell.undefined
+
+    def fitted(self, cell: Cell) -> bool:
+        """Whether everything that the transforms of a cell learn is at hand in `artifacts`."""
+        ids = (cell.learned_id(place) for place in range(len(cell.transforms)))
+        return all(one is None or one in self.artifacts for one in ids)
+
+    def take_artifacts(self, store: Store) -> None:
+        """Takes over what transforms learned in earlier runs of a store."""
+        for cell in self.cells:
+            for name in (cell.learned_id(place) for place in range(len(cell.transforms)) if cell.resolved):
+                if name is not None and name not in self.artifacts and (kept := store.artifact(name)) is not None:
+                    self.artifacts[name] = learned_tensors(kept)
+
+    def host(self, model: Classifier, cell: Cell) -> Classifier:
+        """The model of a cell: its transforms applied in order, then the upsampling of its view. The argument is untouched.
+
+        model: before all transforms. Raises HostRefused where one does not take it, LookupError where what one learned is not at hand.
+        """
+        made = pipeline_host(model, cell.transforms, self.plugins, lambda place: self.artifacts[str(cell.learned_id(place))])
+        return made if cell.view.shown is None else UpsampledClassifier(made, cell.view)
+
+    def try_host(self, label: str, model: Classifier, cell: Cell) -> None:
+        """Builds the model of a cell as far as nothing has to be learned for it, and notes in `undefined` why a transform refuses it.
+
+        Raises ModelError or BadParameter for a fault of a transform or its parameters.
+        """
+        learns = [place for place in range(len(cell.transforms)) if cell.learned_id(place) is not None]
+        upto = learns[0] if learns else len(cell.transforms)
+        try:
+            made = self.host(model, replace(cell, transforms=cell.transforms[:upto]))
+            if learns:
+                spec = cell.transforms[upto]
+                check_host(spec.name, registry.lookup("transform", spec.name).hosts, made)
+        except HostRefused as error:
+            self.undefined[label, cell.transforms] = str(error)
 
     def damaged(self, store: Store | None) -> list[Path]:
         """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""
@@ -95,7 +143,7 @@ class Plan:
     def complete(self, store: Store) -> int:
         """How many cells have all their rows."""
         done = self.done(store)
-        return sum(cell.resolved and done[cell.id] >= part.samples.asked for part in self.planned for cell in part.unique)
+        return sum(cell.resolved and done[cell.id] >= part.samples.asked for part in self.planned for cell in self.defined(part))
 
     @property
     def incomplete(self) -> list[str]:
@@ -105,7 +153,7 @@ class Plan:
     @property
     def rows(self) -> int:
         """Rows requested in all."""
-        return sum(part.samples.asked * len(part.unique) for part in self.planned)
+        return sum(part.samples.asked * len(self.defined(part)) for part in self.planned)
 
 
 def make(
@@ -127,8 +175,8 @@ def make(
     opened = open_data(suite, data, settings.data_dir)
     plan = Plan(_adjusted(suite, settings), [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
     refuse_contradictions(plan.samples)
-    for address in models:
-        plan.planned += _planned(plan, address, need_weights)
+    for base, pipelines in requested_models(models):
+        plan.planned += _planned(plan, base, pipelines, need_weights)
     labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
     for label in labels:
         if labels.count(label) > 1:
@@ -146,44 +194,41 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
     return replace(adjusted, storage=settings.storage)
 
 
-def _planned(plan: Plan, address: str | Spec | Classifier, need_weights: bool) -> list[PlannedCells]:
-    """The cells of one model, on every data set."""
+def _planned(plan: Plan, base: str | Spec | Classifier, pipelines: Sequence[Pipeline], need_weights: bool) -> list[PlannedCells]:
+    """The cells of one model, with each of its own pipelines followed by each of the suite's, on every data set."""
+    steps = [own + after for own in pipelines for after in plan.suite.transforms]
     try:
-        model = load(address, plan.settings) if isinstance(address, str | Spec) else _given(address)
+        model = base if isinstance(base, Classifier) else load(base, plan.settings)
     except WeightsUnavailable as error:
         if need_weights:
             raise
-        blank = Cell(Spec(str(address)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
-        return [PlannedCells(str(address), samples, _cells(plan, blank, samples), None, str(error)) for samples in plan.samples]
+        blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
+        return [PlannedCells(str(base), samples, _cells(plan, steps, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     model.require_rgb(plan.samples[0].data.name)
     orders = [checked_order(model, samples.data) for samples in plan.samples]
-    card = model.card
+    card, place = model.card, Place(model, plan.settings, plan.suite)
+    steps = [tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps]
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
-    for pipeline in plan.suite.transforms:
-        transformed(model, replace(first, transforms=pipeline))  # a transform that this model cannot have is refused here
+    for pipeline in steps:
+        plan.try_host(card.label, model, replace(first, transforms=pipeline))
     found = []
     for samples, order in zip(plan.samples, orders, strict=True):
-        cells = _cells(plan, replace(first, class_order=order), samples)
-        found.append(PlannedCells(card.label, samples, [_with_nested(cell, plan, model, samples.data) for cell in cells], model))
+        part = PlannedCells(card.label, samples, [], model)
+        for cell in _cells(plan, steps, replace(first, class_order=order), samples):
+            scenario = resolved_scenario(cell.scenario, place, samples.data, plan.plugins)
+            undefined = "" if cell.transforms else why_own_host(cell.scenario, card.label)
+            part.cells.append(replace(cell, scenario=scenario, undefined=undefined))
+        found.append(part)
     return found
 
 
-def _given(model: Classifier) -> Classifier:
-    """A Classifier that the caller made, with the fingerprint of the weights it has now. Raises BadParameter for anything else."""
-    if not isinstance(model, Classifier):
-        raise BadParameter(
-            f"models takes addresses and Classifiers; this is a {type(model).__name__}. "
-            "Name the function that makes it: package.module:factory."
-        )
-    return model.identify()
-
-
-def _cells(plan: Plan, model: Cell, samples: Samples) -> list[Cell]:
+def _cells(plan: Plan, pipelines: Sequence[Pipeline], model: Cell, samples: Samples) -> list[Cell]:
     """The suite's cells on one data set. `model`: a Cell with its model, that model's own view and precision."""
+    suite = replace(plan.suite, transforms=tuple(dict.fromkeys(pipelines)))
     cut = samples.traits.cut
     view = model.view if cut is None else model.view.for_precropped(cut)
-    return plan.suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
+    return suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
 
 
 def load(address: str | Spec, settings: Settings) -> Classifier:
@@ -191,47 +236,9 @@ def load(address: str | Spec, settings: Settings) -> Classifier:
     return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
 
 
-def _with_nested(cell: Cell, plan: Plan, model: Classifier, data: Data) -> Cell:
-    """The cell with every nested model replaced by its identity and fingerprint; the loaded model is kept in the plan under that name."""
-    entry = registry.scenario_entry(cell.scenario.name)
-    changed: dict[str, Value] = {}
-    for param in entry.params:
-        value = cell.scenario.get(param.name)
-        if param.hint.plugin and isinstance(value, Spec):
-            identity, plugin = _nested(param.hint.plugin, value, plan)
-            order = nested_order(plugin, model, data)
-            identity = identity.with_params(class_order=order) if order else identity
-            plan.plugins[identity] = plugin
-            changed[param.name] = identity
-    return replace(cell, scenario=cell.scenario.with_params(**changed)) if changed else cell
-
-
-def _nested(kind: str, value: Spec, plan: Plan) -> tuple[Spec, Any]:
-    """The identity of a nested plug-in, by which cells name it, and what it is resolved to."""
-    if kind == "model":
-        address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
-        model = load_model(address, device=plan.settings.device, tile=plan.settings.batch_size)
-        return model.card.identity.with_params(fingerprint=model.card.fingerprint), model
-    if kind == "data":
-        data = load_data(value, data_dir=place_of(plan.suite, value, plan.settings.data_dir))
-        refuse_ambiguous_order(data)
-        return value.with_params(fingerprint=data.fingerprint), data
-    if kind == "kept":
-        kept = load_kept(value.name)
-        return kept.identity, kept
-    return value, resolve(value)
-
-
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:
     """What the plug-in parameters of a cell's scenario were resolved to, by parameter name."""
-    return {key: plan.plugins[value] for key, value in cell.scenario.params if isinstance(value, Spec) and value in plan.plugins}
-
-
-def transformed(model: Classifier, cell: Cell) -> Classifier:
-    """The model of a cell: its transforms applied in order, then the upsampling of its view. The argument is untouched."""
-    for spec in cell.transforms:
-        model = apply_transform(model, spec)
-    return model if cell.view.shown is None else UpsampledClassifier(model, cell.view)
+    return nested_of(cell.scenario, plan.plugins)
 
 
 def shards(requested: int) -> list[tuple[int, int]]:

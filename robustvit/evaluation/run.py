@@ -21,7 +21,7 @@ from robustvit.evaluation.command_line import command_line
 from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.kept_suite import named_suite
-from robustvit.evaluation.manifest import manifest
+from robustvit.evaluation.manifest import manifest, undefined_cells
 from robustvit.evaluation.plan import Plan
 from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.tasks import Done, Failed, Outcome, Task, planned_of, tasks_of
@@ -57,7 +57,8 @@ class Summary:
     incomplete: which data has fewer images than the whole set, or more;
     left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells that have all their rows;
     stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which
-    a tile was computed anew and found equal; model_notes: what a reader of the numbers must know of a model, by label.
+    a tile was computed anew and found equal; model_notes: what a reader of the numbers must know of a model, by label; undefined: why
+    cells have no value whatever is computed, by model and transforms or by the cell's name.
     """
 
     store: Path
@@ -75,6 +76,7 @@ class Summary:
     stopped: bool = False
     taken_over: int = 0
     model_notes: dict[str, list[str]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -131,10 +133,13 @@ class _Run:
         """Checks the models and the rows that are there, computes what is missing, and sums up."""
         sweep_store(self.store.path)
         probe_models(self.plan, self.worker)
+        self.total = self.summary.rows = self.plan.rows
+        self.summary.cells = len(self.plan.cells)
+        self.summary.undefined = undefined_cells(self.plan)
         recheck(self.plan, self.store, self.worker)
         self.summary.model_notes = _model_notes(self.plan)
         self.note(started=_now())
-        tasks = [task for part in self.plan.planned for cell in part.unique for task in self.missing(part, cell)]
+        tasks = [task for part, cell in self.plan.pairs for task in self.missing(part, cell)]
         self.show("reading images" if tasks else "nothing to do")
         for part, view in dict.fromkeys((planned_of(self.plan, task), task.cell.view) for task in tasks):
             self.worker.decode(part, view)

@@ -6,25 +6,28 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import DataError, RobustvitError, StoreError
+from robustvit.errors import DataError, HostRefused, RobustvitError, StoreError, UsageError
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
-from robustvit.evaluation.fit import fit
 from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.evaluation.manifest import title
+from robustvit.evaluation.pipelines.fit import fit
+from robustvit.evaluation.pipelines.learn import learn_pipeline
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.sample_digests import SampleDigests
 from robustvit.records.store import Store
+from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.view import View
 from robustvit.version import __version__
@@ -56,6 +59,12 @@ class Worker:
         cache.ensure(asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
         if not cache.fleeting:
             self._compare(part, np.arange(asked), cache.digests(asked))
+
+    def digests(self, part: PlannedCells, view: View) -> np.ndarray:
+        """(n, 16) uint8: the digests of the images that a part is evaluated on; none of data that is fleeting."""
+        cache = self._cache(part, view)
+        cache.ensure(part.samples.asked)
+        return np.zeros((0, 16), np.uint8) if cache.fleeting else cache.digests(part.samples.asked)
 
     def images(self, part: PlannedCells, view: View, ranks: np.ndarray) -> np.ndarray:
         """(n, H, W, 3) uint8: the images at consecutive ranks in evaluation order, through a view. Raises as `decode` does."""
@@ -173,12 +182,33 @@ class Worker:
     def host(self, task: Task) -> Classifier:
         """The task's model with its transforms."""
         part = planned_of(self.plan, task)
-        key = (task.model, task.cell.transforms, task.cell.view if task.cell.view.shown else None)
+        key = (task.model, task.cell.transforms, task.cell.seed, task.cell.view if task.cell.view.shown else None)
         if self._model is None or self._model[0] != key:
             self._model = None  # free the last one first
             assert part.model is not None
-            self._model = key, plans.transformed(part.model, task.cell)
+            learn_pipeline(self, part, task.cell)
+            self._model = key, self.plan.host(part.model, task.cell)
         return self._model[1]
+
+    def try_host(self, part: PlannedCells, cell: Cell) -> Classifier | None:
+        """The model of a cell with its transforms. None where one of these refuses it or fails to learn, which the plan or the store notes.
+
+        Raises StoreError and DataError, and BadParameter where a transform learns of the images that are judged.
+        """
+        task = Task(part.label, part.samples.data.fingerprint, cell, 0, 0, 0)
+        if not cell.learns:
+            return self.host(task)
+        try:
+            return self.host(task)
+        except HostRefused as error:
+            self.plan.undefined[part.label, cell.transforms] = str(error)
+        except (StoreError, DataError, UsageError):
+            raise
+        except CELL_FAULTS as error:
+            for other in self.plan.defined(part):
+                if (other.transforms, other.seed) == (cell.transforms, cell.seed):
+                    self._fail(replace(task, cell=other), error)
+        return None
 
     def title(self, task: Task) -> str:
         """A task's cell as tables call it."""

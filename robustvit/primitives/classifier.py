@@ -39,6 +39,7 @@ class Classifier(nn.Module):
     """
 
     gradient: str = "exact"
+    origin: Any = None  # of a transformed one: what it was made of, see robustvit.evaluation.pipelines.transformed
 
     def __init__(
         self,

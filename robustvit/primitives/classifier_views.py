@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.reading import Reading
+from robustvit.primitives.shared_weights import owned
 from robustvit.spec.view import View
 
 
@@ -23,6 +25,10 @@ class UpsampledClassifier(Classifier):
         super().__init__(**constructor_arguments(host) | {"view": view})
         self.host = host
         self.gradient = host.gradient
+
+    def with_module(self, module: nn.Module) -> Classifier:
+        """The same upsampling before its host around another module."""
+        return UpsampledClassifier(around(self.host, module), self.view)
 
     @property
     def outputs(self) -> int:
@@ -51,6 +57,10 @@ class ReadClassifier(Classifier):
         self.host, self.reading = host, reading
         self.gradient = host.gradient
 
+    def with_module(self, module: nn.Module) -> Classifier:
+        """The same reading of its host around another module."""
+        return ReadClassifier(around(self.host, module), self.reading)
+
     def bound(self, draws: Draws) -> Classifier:
         """The same reading of its host bound to the draws."""
         host = self.host.bound(draws)
@@ -77,3 +87,21 @@ def constructor_arguments(host: Classifier) -> dict[str, Any]:
         "model": host.model, "mean": channels(host.mean), "std": channels(host.std), "view": host.view, "card": host.card,
         "tile": host.tile, "precision": host.precision,
     }  # fmt: skip
+
+
+def around(host: Classifier, module: nn.Module) -> Classifier:
+    """The same classifier around another module, which it takes as its own; the host is untouched.
+
+    A class of Classifier that computes more than its module has a method `with_module(module)` for this. Raises HostRefused for one that
+    has none.
+    """
+    own = getattr(host, "with_module", None)
+    if own is not None:
+        made: Classifier = own(module)
+        return made
+    if type(host) is not Classifier:
+        raise HostRefused(
+            f"model '{host.card.label}' is a {type(host).__name__}, whose own computation a change of its module would lose; give it a "
+            "method `with_module(module)`, or transform the model within it first."
+        )
+    return Classifier(**constructor_arguments(host) | {"model": owned(module)})

@@ -81,7 +81,7 @@ def scenario(
     """The scenario of a bound Spec.
 
     plugins: what its plug-in parameters were resolved to, by parameter name. artifact: what its `fit` made of other samples, see
-    robustvit.evaluation.fit.
+    robustvit.evaluation.pipelines.fit.
     """
     function = entry.load()
     if entry.fit:

@@ -47,7 +47,7 @@ class StoredCell:
 class CellRows:
     """The rows of the requested samples of a cell, as far as they are stored, and what was recorded beside them.
 
-    status: complete, partial or failed, and the reason of the latter two. A failed cell has no rows.
+    status: complete, partial, failed or undefined, and the reason of the latter three. A failed or undefined cell has no rows.
     """
 
     rows: pd.DataFrame
@@ -180,6 +180,8 @@ def without_scenario(description: Mapping[str, Any], *others: str) -> str:
 
 def rows_of(store: Store, question: Question, columns: Sequence[str] | None = None) -> CellRows:
     """The rows of a cell, or why there are none. columns: read only these, as far as the cell has them (`sample` always)."""
+    if question.undefined:
+        return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "undefined", question.undefined)
     files = [file for file in cover(store.files(question.cell)) if file.shard * SHARD + file.start < question.asked]
     failure = store.failure(question.cell)
     try:

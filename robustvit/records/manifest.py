@@ -5,20 +5,14 @@ One file of a Store holds one manifest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from robustvit.errors import StoreDamaged, UsageError, few
-from robustvit.records.disk import read_json
 from robustvit.spec.coercion import LARGEST_SEED
-from robustvit.spec.spec import parse, revive
 
 T = TypeVar("T")
-_CELL = re.compile(r"[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +94,7 @@ class RequestedCell:
 
     data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's
     own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what
-    it is.
+    it is. undefined: why it has no value whatever is computed.
     """
 
     cell: str
@@ -125,6 +119,7 @@ class RequestedCell:
     link: int = 0
     links: int = 0
     attack: str = ""
+    undefined: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,57 +160,11 @@ class Manifest:
         """The JSON object of the file: facts that a data set does not have, no code, and times that have not come, are left out."""
         page = {key: value for key, value in asdict(self).items() if value != "" or key == "command"}
         suite = {key: value for key, value in page["suite"].items() if value or key != "code"}
-        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite}
+        cells = [{key: value for key, value in cell.items() if value or key != "undefined"} for cell in page["cells"]]
+        return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite, "cells": cells}
 
 
 _HINTS: dict[type, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (SuiteFacts, ModelFacts, DataFacts, RequestedCell, Manifest)}
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
-    try:
-        found = Manifest.of_json(read_json(path))
-        for cell in found.cells:
-            if not _CELL.fullmatch(cell.cell):
-                raise TypeError(f"the id of a cell is {cell.cell[:60]!r}")  # it is the name of a folder
-            if cell.data_fingerprint not in found.data:
-                raise TypeError(f"its data do not name {cell.data_fingerprint[:60]!r}, which the cell {cell.cell} is of")
-        if not found.suite.metrics:
-            raise TypeError("its suite has no metrics")
-        for node in found.suite.metrics:
-            parse(revive(node))
-    except (LookupError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise StoreDamaged(
-            f"{path} is no manifest of a run ({error}). Restore it from a copy, or delete it and run the suite again."
-        ) from error
-    return found
-
-
-class ManifestFiles(NamedTuple):
-    """The manifests of a folder, oldest first, and what is damaged there: None where every file holds one."""
-
-    manifests: list[Manifest]
-    damage: StoreDamaged | None
-
-
-def read_manifests(folder: Path) -> ManifestFiles:
-    """The manifests in a folder of a store; the files that hold none are named in one message."""
-    found, damages = [], {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            found.append(read_manifest(path))
-        except StoreDamaged as error:
-            damages[path.name] = error
-    return ManifestFiles(sorted(found, key=lambda manifest: (manifest.started, manifest.id)), _together(folder, damages))
-
-
-def _together(folder: Path, damages: Mapping[str, StoreDamaged]) -> StoreDamaged | None:
-    if len(damages) < 2:
-        return next(iter(damages.values()), None)
-    return StoreDamaged(
-        f"{len(damages)} manifests in {folder} are damaged: {few(list(damages))}. Cells that no other one names are left out. Restore "
-        "them from a copy, or delete them and run their suites again."
-    )
 
 
 def without_none(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.errors import BadParameter, StoreDamaged, StoreError, nearest
+from robustvit.errors import BadParameter, StoreDamaged, StoreError, few, nearest
 from robustvit.records.manifest import Manifest
 from robustvit.records.records import Question
+from robustvit.spec.written.pipeline import split_name
 
 _COMMAND = re.compile(rb'"command":\s*("(?:[^"\\]|\\.)*")')
 
@@ -93,10 +94,12 @@ def _chosen(questions: list[Question], suite: str | None, models: list[str] | No
     suites = {question.suite for question in questions}
     if suite is not None and suite not in suites:
         raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")
-    known = {question.model for question in questions}
+    labels = {question.model for question in questions}
+    pipelines = {(question.model, question.transforms) for question in questions}
+    chosen = {name if name in labels else split_name(name) for name in models or ()}
     for model in models or ():
-        if model not in known:
-            raise StoreError(
-                f"the store {path} has no model '{model}'.{nearest(model, known)} It has {', '.join(sorted(known)) or 'none'}."
-            )
-    return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in models)]
+        name = model if model in labels else split_name(model)
+        if name not in labels | pipelines and (name[0] not in labels or name[1] is not None):
+            known = sorted({*labels, *(f"{label} → {steps}" for label, steps in pipelines if steps)})
+            raise StoreError(f"the store {path} has no model '{model}'.{nearest(model, known)} It has {few(known) or 'none'}.")
+    return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in chosen or (q.model, q.transforms) in chosen)]

@@ -36,7 +36,8 @@ from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.disk import below, content_digest, json_bytes, read_json, remove, set_aside, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
 from robustvit.records.leases import leased
-from robustvit.records.manifest import Manifest, read_manifests
+from robustvit.records.manifest import Manifest
+from robustvit.records.manifest_files import read_manifests
 from robustvit.records.marker import open_marker
 from robustvit.records.questions import model_names, requested_questions
 from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
@@ -245,9 +246,8 @@ class Store:
     def write_environment(self, environment: dict[str, Any]) -> str:
         """Keeps a description of a machine and its switches; returns its id."""
         name = digest(environment)
-        path = self.path / "environments" / f"{name}.json"
-        if not path.is_file():
-            write_json(below(self.path, "environments", path.name), environment)
+        if not (self.path / "environments" / f"{name}.json").is_file():
+            write_json(below(self.path, "environments", f"{name}.json"), environment)
         return name
 
     def environment(self, name: str) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
 
 
 def _averaged(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *which: str) -> Score:
+    if all(one.found.status == "undefined" for one in cells):
+        return Score(metric, "undefined", cells[0].found.reason)
     if reason := mixed(one.edition for one in cells):
         return Score(metric, "undefined", reason)
     try:

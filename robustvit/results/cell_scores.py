@@ -83,7 +83,7 @@ class MetricList:
 class Score:
     """The result of a metric: an estimate, or the reason why there is none; of a complete one, why it is marked.
 
-    metric: None for a failed cell that no metric fits.
+    metric: None for an undefined cell, and for a failed one that no metric fits.
     """
 
     metric: Metric | UnknownMetric | None
@@ -131,7 +131,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
     resamples = resampler(rows["sample"].tolist())
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
-    if not fitting and found.status == "failed":
+    if found.status == "undefined" or (not fitting and found.status == "failed"):
         fitting = [None]
     description = reader.description(cell.question.cell)
     mark = outside(description)

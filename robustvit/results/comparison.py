@@ -35,7 +35,7 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     """Models `a` and `b` cell by cell, over the samples that both have.
 
     A cell is shared when data, scenario, severity, parameters, transforms and seed are equal; each model has its own view. A side may be
-    named with its transforms, `demo → attention_temperature(temperature=2)` (`->` works, too): then cells of these transforms are compared
+    named with its transforms, `demo+attention_temperature(temperature=2)` or as tables write it, `demo → …`: then such cells are compared
     with those of the other side's, or of none where it names none. acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a
     paired 95 % interval (Bonett and Price's adjusted Wald). only_a, only_b: samples that one alone has correct; p is McNemar's exact test
     on them, p_holm the same corrected over all cells of the suite. verdict: `a better`, `b better`, `no difference shown`, `no shared

@@ -12,6 +12,7 @@ from robustvit.errors import BadParameter, StoreDamaged, StoreError, UsageError,
 from robustvit.records.cells import CellRows, StoredCell, rows_of, setting, step_to_show, stored_chains
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
+from robustvit.spec.written.pipeline import split_name
 
 SETTING = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
 _ARROW = " → "  # between a model and its transforms, as tables and exports write them
@@ -118,18 +119,18 @@ def _sides(store: Store, a: str, b: str, suite: str | None) -> list[Chains]:
     for name in (a, b):
         if not isinstance(name, str):
             raise BadParameter(f"a model is named by its label in the store; this is a {type(name).__name__}, {name!r}.")
-    names = [name.replace(" -> ", _ARROW).partition(_ARROW) for name in (a, b)]
-    found = stored_chains(store, suite, [model for model, *_ in names])
-    if not any(arrow for _, arrow, _ in names):
+    names = [split_name(name) for name in (a, b)]
+    found = stored_chains(store, suite, [model for model, _ in names])
+    if all(transforms is None for _, transforms in names):
         return [{_setting(steps): steps for steps in found if steps[0].question.model == model} for model in (a, b)]
-    _refuse_unknown([f"{model}{arrow}{transforms}" for model, arrow, transforms in names], found)
+    _refuse_unknown([f"{model}{_ARROW}{transforms or ''}".removesuffix(_ARROW) for model, transforms in names], found)
     return [
         {
             _setting(steps, transforms=""): steps
             for steps in found
-            if (steps[0].question.model, steps[0].question.transforms) == (model, transforms)
+            if (steps[0].question.model, steps[0].question.transforms) == (model, transforms or "")
         }
-        for model, _, transforms in names
+        for model, transforms in names
     ]
 
 

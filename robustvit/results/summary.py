@@ -27,7 +27,8 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     whose gradients are suspect; `gradients` is the verdict's word. Where models of one suite were evaluated with other versions of a
     plug-in, or on other images under one name, the column `differs` names theirs.
     """
-    keys = [name for name in GROUP if name in ("model", "suite", "base") or board[name].nunique() > 1]
+    told = {"model", "suite", "base", *(["transforms"] if (board["transforms"] != "").any() else [])}
+    keys = [name for name in GROUP if name in told or board[name].nunique() > 1]
     names = ["data" if name == "base" else name for name in keys]
     apart = differences(board, keys)
     found = [
@@ -138,7 +139,7 @@ def _cell_text(row: pd.Series) -> str:
 def _status(part: pd.DataFrame) -> str:
     """`complete`, or how many cells are not."""
     cells = part[part["cell"] != ""].drop_duplicates("cell")
-    counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial")}
+    counts = {status: int((cells["status"] == status).sum()) for status in ("failed", "partial", "undefined")}
     texts = [f"{count} of {len(cells)} cells {status}" for status, count in counts.items() if count]
     averages = int(((part["cell"] == "") & (part["status"] == "partial")).sum())
     if averages and not texts:

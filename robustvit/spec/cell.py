@@ -31,7 +31,7 @@ class Cell:
     and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that what another
     corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors this one
     attacks. class_order: the hash of which logit is which class, where names gave another order than the data's. link: its place in the
-    chain that a suite named; a label, no part of the identity.
+    chain that a suite named, undefined: why it has no value whatever is computed; labels, no part of the identity.
     """
 
     model: Spec
@@ -47,6 +47,7 @@ class Cell:
     after: tuple[Spec, ...] = ()
     class_order: str = ""
     link: Link | None = field(default=None, compare=False)
+    undefined: str = field(default="", compare=False)
 
     @cached_property
     def id(self) -> str:
@@ -77,6 +78,21 @@ class Cell:
         if not registry.scenario_entry(self.scenario.name).fit:
             return None
         return artifact_id(self.as_dict())
+
+    @property
+    def learns(self) -> bool:
+        """Whether one of its transforms learns of other samples."""
+        return any(self.learned_id(place) is not None for place in range(len(self.transforms)))
+
+    def learned_id(self, place: int) -> str | None:
+        """The id of what the transform at a place of the pipeline learns of other samples. None where it learns nothing.
+
+        The hash of all that it depends on: the model, the transforms up to it with what they nest, and the seed.
+        """
+        if not registry.lookup("transform", self.transforms[place].name).fit:
+            return None
+        question = self.as_dict()
+        return digest({**{key: question[key] for key in ("model", "weights", "seed")}, "transforms": self.transforms[: place + 1]})
 
     @property
     def earlier(self) -> Cell:

@@ -10,11 +10,10 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import constructor_arguments
+from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.attention_temperature import attention_temperature as temperature_context
 from robustvit.primitives.patches import CITATION
-from robustvit.primitives.surgery.modules import around
 from robustvit.spec.registry import transform
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import vits
 from torch import Tensor
 
 from robustvit.errors import HostRefused
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import parameters
 from robustvit.primitives.surgery.hosts import HOSTS, why_not_host
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind
@@ -21,19 +25,52 @@ from robustvit.spec.written.call import called
 
 SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
-CASES = [(name, make) for name in entries("transform") for make in vits.HOSTS]
+OURS = [name for name, entry in entries("transform").items() if entry.module.startswith("robustvit.")]
+CASES = [(name, make) for name in OURS for make in vits.HOSTS]
 law = pytest.mark.parametrize(("name", "make"), CASES, ids=["-".join(case) for case in CASES])
 
 
 def setting(name: str) -> Spec:
     """Where the transform changes something."""
-    return bind(lookup("transform", name), parse({name: SETTINGS.get(name, {})})[0])
+    return bind(lookup("transform", name), parse({name: _calibrated(name) | SETTINGS.get(name, {})})[0])
 
 
 def no_op(name: str) -> Spec:
     """The setting with which it says it changes nothing."""
-    arguments = {key: value for key, value in SETTINGS.get(name, {}).items() if f"{key}=" not in lookup("transform", name).no_op}
+    given = _calibrated(name) | SETTINGS.get(name, {})
+    arguments = {key: value for key, value in given.items() if f"{key}=" not in lookup("transform", name).no_op}
     return bind(lookup("transform", name), called(f"{name}({lookup('transform', name).no_op})", "transform").with_params(**arguments))
+
+
+def _calibrated(name: str) -> dict[str, str]:
+    return {param.name: "digits" for param in lookup("transform", name).params if param.hint.plugin == "data"}
+
+
+class Noise:
+    """Sixteen images of noise with labels, which transforms learn of."""
+
+    name, classes, ids = "noise", tuple("abcde"), tuple(map(str, range(16)))
+    labels = np.arange(16) % 5
+
+    def __len__(self) -> int:
+        return 16
+
+
+def load_noise(data: Noise, positions: np.ndarray) -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(16, 3, vits.SIDE, vits.SIDE, generator=generator)
+    return Batch(images[positions], torch.from_numpy(data.labels[positions]), tuple(data.ids[i] for i in positions))
+
+
+def apply(host: Classifier, spec: Spec) -> Classifier:
+    """The transform on the host, with what it learns of noise."""
+    entry = lookup("transform", spec.name)
+    plugins = {name: Noise() for name in _calibrated(spec.name)}
+    artifact = None
+    if entry.fit:
+        arguments = parameters(spec, plugins)
+        artifact = entry.load_beside(entry.fit)(host, load_noise, Draws(0, "transform/learn", ["learn"], host.device), **arguments)
+    return apply_transform(host, spec, plugins, artifact)
 
 
 def hosted(name: str, make: str, sharp: float = 6.0) -> Classifier:
@@ -53,8 +90,8 @@ def slope(model: Classifier, pixels: Tensor) -> Tensor:
 
 
 def test_every_transform_names_its_source_its_hosts_and_what_changes_nothing() -> None:
-    assert set(SETTINGS) | KERNELS <= set(entries("transform"))
-    for entry in entries("transform").values():
+    assert set(SETTINGS) | KERNELS <= set(OURS)
+    for entry in map(entries("transform").get, OURS):
         assert all((entry.source, entry.doc, entry.no_op)), entry.name
         assert entry.hosts in HOSTS, entry.name
 
@@ -75,14 +112,14 @@ def test_kinds_of_hosts(kind, taken) -> None:
 @law
 def test_a_no_op_setting_gives_the_hosts_logits(name, make) -> None:
     host, pixels = hosted(name, make), vits.images(6)
-    assert torch.allclose(apply_transform(host, no_op(name))(pixels), host(pixels), atol=1e-5)
+    assert torch.allclose(apply(host, no_op(name))(pixels), host(pixels), atol=1e-5)
 
 
 @law
 def test_it_changes_the_logits_and_not_its_host(name, make) -> None:
     host, pixels = hosted(name, make), vits.images(6)
     before, weights = host(pixels), {key: value.clone() for key, value in host.state_dict().items()}
-    made = apply_transform(host, setting(name))
+    made = apply(host, setting(name))
     assert float((made(pixels) - before).abs().max()) > 1e-3
     assert torch.equal(host(pixels), before)
     assert host.state_dict().keys() == weights.keys()
@@ -92,7 +129,7 @@ def test_it_changes_the_logits_and_not_its_host(name, make) -> None:
 
 @law
 def test_rows_and_their_gradients_do_not_depend_on_companions(name, make) -> None:
-    model, pixels = apply_transform(hosted(name, make), setting(name)), vits.images(7)
+    model, pixels = apply(hosted(name, make), setting(name)), vits.images(7)
     logits = model(pixels)
     gradients = None if model.gradient == "absent" else slope(model, pixels)
     for start, stop in ((0, 1), (4, 7)):
@@ -102,7 +139,7 @@ def test_rows_and_their_gradients_do_not_depend_on_companions(name, make) -> Non
 
 @law
 def test_gradients_are_what_the_policy_says(name, make) -> None:
-    model, pixels = apply_transform(hosted(name, make, sharp=2.0), setting(name)), 0.3 + 0.4 * vits.images(2)
+    model, pixels = apply(hosted(name, make, sharp=2.0), setting(name)), 0.3 + 0.4 * vits.images(2)
     if model.gradient == "absent":
         leaf = pixels.clone().requires_grad_()
         logits = model(leaf)
@@ -125,7 +162,7 @@ def test_gradients_are_what_the_policy_says(name, make) -> None:
 
 @law
 def test_small_tiles_change_no_bit(name, make) -> None:
-    model, pixels = apply_transform(hosted(name, make), setting(name)).configure(tile=16), vits.images(3)
+    model, pixels = apply(hosted(name, make), setting(name)).configure(tile=16), vits.images(3)
     whole = model(pixels)
     with model.with_small_tiles():
         assert all(torch.equal(model(pixels), whole) for _ in range(5))
@@ -133,9 +170,9 @@ def test_small_tiles_change_no_bit(name, make) -> None:
 
 @law
 def test_it_can_follow_itself(name, make) -> None:
-    once = apply_transform(hosted(name, make), setting(name))
+    once = apply(hosted(name, make), setting(name))
     pixels = vits.images(2)
-    assert torch.allclose(apply_transform(once, no_op(name))(pixels), once(pixels), atol=1e-5)
+    assert torch.allclose(apply(once, no_op(name))(pixels), once(pixels), atol=1e-5)
 
 
 @law
@@ -143,10 +180,10 @@ def test_float64_and_bfloat16(name, make) -> None:
     if name in KERNELS:
         pytest.skip("its kernels take float32")
     host, pixels = hosted(name, make, sharp=1.0), vits.images(2)
-    single = apply_transform(host, setting(name))(pixels)
-    double = apply_transform(hosted(name, make, sharp=1.0).double(), setting(name))(pixels)
+    single = apply(host, setting(name))(pixels)
+    double = apply(hosted(name, make, sharp=1.0).double(), setting(name))(pixels)
     assert double.dtype == torch.float64
     assert torch.allclose(double.float(), single, atol=1e-3)
-    half = apply_transform(host, setting(name)).configure(precision="bfloat16")(pixels)
+    half = apply(host, setting(name)).configure(precision="bfloat16")(pixels)
     assert half.dtype == torch.float32
     assert bool(torch.isfinite(half).all())

@@ -11,7 +11,7 @@ import vits
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.errors import BadParameter, HostRefused, ModelError, SuiteError
+from robustvit.errors import BadParameter, HostRefused, SuiteError
 from robustvit.evaluation.plan import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.surgery.pipelines import apply_transform
@@ -90,12 +90,6 @@ def test_a_model_whose_attention_cannot_be_intercepted_is_refused_when_it_is_tra
     spec = bind(lookup("transform", "attention_temperature"), called("attention_temperature(temperature=2)", "transform"))
     with pytest.raises(HostRefused, match="'attention_temperature' takes models whose attention can be intercepted, and 'toy' is none"):
         apply_transform(vits.made(make, sharp=1.0), spec)
-
-
-def test_a_run_refuses_such_a_model_before_anything_is_computed(tmp_path) -> None:
-    loaded = suite(tmp_path, "[[], [{attention_temperature: {temperature: 2}}]]")
-    with pytest.raises(ModelError, match="no attention"):
-        make(loaded, ["resnet10t?weights=random&num_classes=10"], "digits", Settings(limit=4))
 
 
 def test_a_list_of_temperatures_is_a_pipeline_for_each(tmp_path) -> None:

@@ -12,7 +12,6 @@ from robustvit.errors import ModelError
 from robustvit.evaluation.checks.outputs import Outputs, outputs_of
 from robustvit.evaluation.evaluate import batch_of
 from robustvit.evaluation.plan import Plan
-from robustvit.evaluation.tasks import Task
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier, temporarily
@@ -25,16 +24,19 @@ _ROUNDING = 1e-3  # relative; how far logits may differ where sums are made in a
 def probe_models(plan: Plan, worker: Worker) -> None:
     """Probes every model of a plan, with each of its pipelines of transforms, on the first samples of its first data set.
 
-    What its outputs are is kept in `plan.outputs` by the model's label. Raises ModelError as `probe` does.
+    What transforms learn of other samples is learned now. What its outputs are is kept in `plan.outputs` by the model's label. Raises
+    ModelError as `probe` does.
     """
     probed: set[tuple[Any, ...]] = set()
     for part, cell in plan.pairs:
-        key = (part.label, cell.transforms, cell.view.shown)
+        key = (part.label, cell.transforms, cell.seed if cell.learns else 0, cell.view.shown)
         ranks = np.arange(min(PROBED, part.samples.asked))
         if key in probed:
             continue
         probed.add(key)
-        host = worker.host(Task(part.label, part.samples.data.fingerprint, cell, 0, 0, 0))
+        host = worker.try_host(part, cell)
+        if host is None:
+            continue
         images = worker.images(part, cell.view, ranks)
         found = probe(host, batch_of(part.samples.data, images, part.samples.positions[ranks], host.device))
         plan.outputs.setdefault(part.label, found)

@@ -18,7 +18,10 @@ _BLOCK = ("timm.models.vision_transformer", "Block")
 
 
 def why_not_host(kind: str, model: Classifier) -> str:
-    """Why a model is not of a kind of HOSTS, as the end of a sentence; "" where it is. Raises BadParameter for an unknown kind."""
+    """Why a model is not of a kind of HOSTS, as a predicate ("has no attention"); "" where it is.
+
+    Raises BadParameter for an unknown kind.
+    """
     if kind not in HOSTS:
         raise BadParameter(f"hosts is '{kind}'.{nearest(kind, HOSTS)} It takes {', '.join(HOSTS)}.")
     return HOSTS[kind](model)
@@ -27,7 +30,7 @@ def why_not_host(kind: str, model: Classifier) -> str:
 def check_host(transform: str, kind: str, model: Classifier) -> None:
     """Raises HostRefused, in a sentence that names both, where a transform of this kind does not take a model."""
     if why := why_not_host(kind, model):
-        raise HostRefused(f"'{transform}' takes {_TAKES[kind]}, and '{model.card.label}' is none: {why}.")
+        raise HostRefused(f"'{transform}' takes {_TAKES[kind]}, and '{model.card.label}' is none: it {why}.")
 
 
 def plain_vit(module: nn.Module) -> Any:
@@ -38,12 +41,12 @@ def plain_vit(module: nn.Module) -> Any:
 def _why_not_plain(model: Classifier) -> str:
     module = plain_vit(model.model)
     if _class_of(module) not in PLAIN:
-        return f"it is a {type(module).__name__}, and no plain VisionTransformer of timm"
+        return f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
     other = next((block for block in module.blocks if _class_of(block) != _BLOCK), None)
     if other is not None:
-        return f"its blocks are {type(other).__name__}"
+        return f"has blocks of the type {type(other).__name__}"
     odd = next((block.attn for block in module.blocks if type(block.attn).__name__ not in ("Attention", PlainAttention.__name__)), None)
-    return "" if odd is None else f"its attention is {type(odd).__name__}"
+    return "" if odd is None else f"has attention of the type {type(odd).__name__}"
 
 
 def _class_of(module: nn.Module) -> tuple[str, str]:
@@ -57,13 +60,13 @@ def _why_no_attention(model: Classifier) -> str:
             model(torch.zeros(1, model.channels, *model.size, device=model.device))
         mode.check_intercepted()
     except ModelError as error:
-        return str(error).rstrip(".")
+        return str(error).removeprefix(f"model '{model.card.label}' ").rstrip(".")
     return ""
 
 
 def _why_no_projections(model: Classifier) -> str:
     found = any(isinstance(getattr(part, "qkv", None), nn.Linear) and hasattr(part, "num_heads") for part in model.model.modules())
-    return "" if found else "no module of it projects to queries, keys and values by one linear layer `qkv`, as timm's attention does"
+    return "" if found else "has no module that projects to queries, keys and values by one linear layer `qkv`, as timm's attention does"
 
 
 class _Noticing(AttentionMode):

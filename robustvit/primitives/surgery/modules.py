@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import constructor_arguments
-from robustvit.primitives.shared_weights import owned, shared_copy
+from robustvit.primitives.classifier_views import around
+from robustvit.primitives.shared_weights import shared_copy
 
 POLICIES = ("exact", "straight-through", "surrogate", "absent")
 """What a Classifier's input gradients are, from those that an attack can follow without a doubt to none."""
@@ -25,24 +24,6 @@ def changed(host: Classifier, change: Callable[[nn.Module], nn.Module], *, gradi
     made = around(host, change(shared_copy(host.model, host.card.label)))
     made.gradient = max(host.gradient, gradient, key=POLICIES.index)
     return made
-
-
-def around(host: Classifier, module: nn.Module) -> Classifier:
-    """The same classifier around another module, which it takes as its own; the host is untouched.
-
-    A class of Classifier that computes more than its module has a method `with_module(module)` for this. Raises HostRefused for one that
-    has none.
-    """
-    own = getattr(host, "with_module", None)
-    if own is not None:
-        made: Classifier = own(module)
-        return made
-    if type(host) is not Classifier:
-        raise HostRefused(
-            f"model '{host.card.label}' is a {type(host).__name__}, whose own computation a change of its module would lose; give it a "
-            "method `with_module(module)`, or transform the model within it first."
-        )
-    return Classifier(**constructor_arguments(host) | {"model": owned(module)})
 
 
 def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

@@ -1,0 +1,59 @@
+"""Fits what a scenario or a transform needs of other samples, such as a universal perturbation or the ranges of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from robustvit.errors import RobustvitError
+from robustvit.evaluation.evaluate import as_tensors, batch_of, through_reading
+from robustvit.evaluation.images.image_cache import ImageCache
+from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenario import parameters, stream
+from robustvit.spec import registry
+from robustvit.spec.sample_order import order
+from robustvit.spec.spec import Spec
+from robustvit.spec.view import View
+
+DIGESTS = "robustvit.images"  # (n, 16) uint8, in what a transform learned: of the images that it was shown
+
+
+def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
+    """The artifact that the `fit` function of a scenario or transform makes: arrays by name.
+
+    model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
+    its plug-in parameters were resolved to. The model predicts through the first Reading of the data, where exactly one data set is nested.
+    What a transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
+    something else than tensors by name.
+    """
+    entry = registry.lookup(spec.kind, spec.name)
+    draws = Draws(seed, f"{stream(spec)}/learn", ["learn"], model.device)
+    caches: dict[str, ImageCache] = {}
+    shown: dict[bytes, None] = {}
+
+    def load_batch(data: Data, positions: np.ndarray) -> Batch:
+        cache = caches.setdefault(data.fingerprint, ImageCache(data, view, workers=workers))
+        rank = np.empty(len(data), dtype=np.int64)
+        rank[order(data.ids)] = np.arange(len(data))
+        found = cache.rows_with_digests(rank[positions])
+        shown.update(dict.fromkeys(digest.tobytes() for digest in found.digests))
+        return batch_of(data, found.images, positions, model.device)
+
+    nested = [one for one in plugins.values() if isinstance(one, Data)]
+    host = through_reading(model, nested[0]) if len(nested) == 1 else model
+    made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))
+    if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
+        raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")
+    arrays = {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
+    seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), -1)
+    return arrays | {DIGESTS: seen} if entry.kind == "transform" else arrays
+
+
+def learned_tensors(artifact: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """What a transform learned, without the digests of the images that it was shown."""
+    return as_tensors({name: values for name, values in artifact.items() if name != DIGESTS})

@@ -1,0 +1,106 @@
+"""Nested plug-ins of scenarios and transforms: loaded, and named in cells by what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from robustvit.evaluation.class_names import checked_order, nested_order
+from robustvit.evaluation.datasets import place_of, refuse_ambiguous_order
+from robustvit.evaluation.kept_images import load_kept
+from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.evaluation.settings import Settings
+from robustvit.primitives.batch import Data, traits
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.spec import Spec, Value
+from robustvit.spec.suite import Suite
+from robustvit.spec.view import View
+
+HOST = "host"  # the address of the evaluated model before its transforms
+
+
+class Place(NamedTuple):
+    """Where nested plug-ins are loaded for: a model without its transforms, the settings, and the suite of a run."""
+
+    model: Classifier
+    settings: Settings
+    suite: Suite | None = None
+
+
+def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any]) -> Spec:
+    """The bound scenario with every nested plug-in replaced by its identity; what it is goes into `found` under that.
+
+    data: what the scenario is evaluated on, by whose classes a nested model is read.
+    """
+    return _resolved(spec, place, found, lambda plugin: _by_classes(nested_order(plugin, place.model, data)))
+
+
+def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec:
+    """The bound transform with every nested plug-in replaced by its identity; what it is goes into `found` under that.
+
+    A nested data set is named with the view through which the model sees it, on which what is learned of it depends.
+    """
+    return _resolved(spec, place, found, lambda plugin: _as_seen(plugin, place.model) if isinstance(plugin, Data) else {})
+
+
+def nested_of(spec: Spec, found: Mapping[Spec, Any]) -> dict[str, Any]:
+    """What the plug-in parameters of a resolved Spec are, by parameter name."""
+    return {key: found[value] for key, value in spec.params if isinstance(value, Spec) and value in found}
+
+
+def view_of(model: Classifier, data: Data) -> View:
+    """The view through which a model sees a nested data set."""
+    cut = traits(data).cut
+    return model.view if cut is None else model.view.for_precropped(cut)
+
+
+def _resolved(spec: Spec, place: Place, found: dict[Spec, Any], more: Callable[[Any], Mapping[str, Value]]) -> Spec:
+    changed: dict[str, Value] = {}
+    for param in registry.lookup(spec.kind, spec.name).params:
+        value = spec.get(param.name)
+        if param.hint.plugin and isinstance(value, Spec):
+            identity, plugin = _loaded(param.hint.plugin, value, place)
+            identity = identity.with_params(**more(plugin))
+            found[identity] = plugin
+            changed[param.name] = identity
+    return spec.with_params(**changed) if changed else spec
+
+
+def _by_classes(order: str) -> Mapping[str, Value]:
+    return {"class_order": order} if order else {}
+
+
+def _as_seen(data: Data, model: Classifier) -> Mapping[str, Value]:
+    return {**_by_classes(checked_order(model, data)), "view": str(view_of(model, data))}
+
+
+def _loaded(kind: str, value: Spec, place: Place) -> tuple[Spec, Any]:
+    """The identity of a nested plug-in, by which cells name it, and what it is."""
+    settings = place.settings
+    if kind == "model":
+        model = _model(value, place)
+        identity = model.card.identity.with_params(fingerprint=model.card.fingerprint)
+        return identity.with_params(transforms=model.card.transforms) if model.card.transforms else identity, model
+    if kind == "data":
+        folder = settings.data_dir if place.suite is None else place_of(place.suite, value, settings.data_dir)
+        data = load_data(value, data_dir=folder)
+        refuse_ambiguous_order(data)
+        return value.with_params(fingerprint=data.fingerprint), data
+    if kind == "kept":
+        kept = load_kept(value.name)
+        return kept.identity, kept
+    return value, resolve(value)
+
+
+def _model(value: Spec, place: Place) -> Classifier:
+    if value.name == HOST:
+        return place.model
+    address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
+    return load_model(address, device=place.settings.device, tile=place.settings.batch_size)
+
+
+def why_own_host(spec: Spec, label: str) -> str:
+    """Why a bound scenario has no value on a model without transforms: it names that model's host. "" where it does not."""
+    named = any(isinstance(value, Spec) and value.name == HOST for _, value in spec.params)
+    return f"'{spec.name}' names the host of '{label}', which has no transforms: it is its own host" if named else ""
