@@ -143,9 +143,14 @@ class ReducedViT(nn.Module):
         raise BadParameter(f"a token policy reads '{name}' of attention.{nearest(name, COLUMNS)} It may read {', '.join(COLUMNS)} or map.")
 
     def _query(self, query: Tensor, tokens: Tokens) -> Tensor:
-        """(N, heads, 1, d): the query of the class token where logits are read from it, else the mean of those of patch tokens, by size."""
+        """(N, heads, 1, d): the query of the class token where logits are read from it, else the mean of patch tokens' queries.
+
+        Weighted by size as the head weighs tokens.
+        """
         if self.vit.global_pool == "token":
             return query[:, :, :1]
+        if not tokens.merged:
+            return query[:, :, tokens.prefix :].mean(dim=2, keepdim=True)
         weights = tokens.patch(tokens.sizes)[:, None, :, None].to(query.dtype)
         return (query[:, :, tokens.prefix :] * weights).sum(dim=2, keepdim=True) / weights.sum(dim=2, keepdim=True)
 
