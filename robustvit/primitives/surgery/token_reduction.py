@@ -65,11 +65,12 @@ class ReducedViT(nn.Module):
     vit: the transformer, whose very submodules compute. policies: asked one after another at every hook. A head that averages patch tokens
     weighs each by its size where tokens were merged; other pooling takes them as they are. A forward pass of N images sets `counted`:
     tokens, (N, L) float, how many the MLP of each block computed, prefix included; gmacs, (N,) float, 10⁹ operations as `token_costs`
-    counts them, both on the CPU. And `own_tokens`, (N, patches) bool: which patches have a token of their own at the end.
+    counts them, both on the CPU. And `patches_left`, (N, patches) bool: at which patches' places there are
+    tokens at the end; a token is at the place of the one into which others were merged.
     """
 
     counted: dict[str, Tensor]
-    own_tokens: Tensor
+    patches_left: Tensor
 
     def __init__(self, vit: Any, policies: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class ReducedViT(nn.Module):
         for index, block in enumerate(vit.blocks):
             parts = [done for part in parts for done in self._block(index, block, part)]
         self.counted = counted([part.costs for part in parts], [len(part.values) for part in parts])
-        self.own_tokens = torch.cat([part.own(patches) for part in parts])
+        self.patches_left = torch.cat([part.left(patches) for part in parts])
         return torch.cat([self._head(part) for part in parts])
 
     def _at_input(self, tokens: Tokens, images: Tensor) -> list[Tokens]:

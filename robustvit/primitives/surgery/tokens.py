@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvit.primitives.surgery.token_costs import Costs
 
 NO_PATCH = -1
-"""The place of a token that is no patch's own, such as a mean of several."""
+"""The place of a token that is at no patch's, such as a mean of several."""
 COLUMNS = ("keys", "class_attention", "received_attention", "value_norms")
 """What a policy may read of a block's attention, for every token, prefix included. keys: (N, T, d), the mean over heads. class_attention:
 (N, T), what the class token attends to, the mean over heads; where logits are not read from it, what the mean of the patch tokens' queries
@@ -23,9 +23,10 @@ _SUMMED = ("class_attention", "received_attention")  # of merged tokens; other c
 class Tokens:
     """The tokens of N images, equally many of each. Patch tokens are counted from 0 behind the prefix, which nothing reduces.
 
-    values: (N, T, D). sizes: (N, T), how many patches each stands for. places: (N, T − prefix) int64, the patch that a token is the own
-    one of, or NO_PATCH. merged: whether tokens were averaged. columns: those of COLUMNS that a policy reads of the present block. aside:
-    tokens that skip blocks. costs: of each image so far.
+    values: (N, T, D). sizes: (N, T), how many patches each stands for. places: (N, T − prefix) int64, the patch at whose place a token is:
+    its own, or that of the token into which others were merged; NO_PATCH for one that stands for many alike. merged: whether tokens were
+    averaged. columns: those of COLUMNS that a policy reads of the present block. aside: tokens that skip blocks, by the id of the policy
+    that set them aside. costs: of each image so far.
     """
 
     values: Tensor
@@ -35,7 +36,7 @@ class Tokens:
     costs: Costs
     merged: bool = False
     columns: Mapping[str, Tensor] = field(default_factory=dict)
-    aside: tuple[Tokens, ...] = ()
+    aside: Mapping[int, Tokens] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Tensor, prefix: int, costs: Costs) -> Tokens:
@@ -73,7 +74,7 @@ class Tokens:
     def rows(self, some: slice) -> Tokens:
         """Those of some images."""
         columns = {name: column[some] for name, column in self.columns.items()}
-        aside = tuple(one.rows(some) for one in self.aside)
+        aside = {policy: one.rows(some) for policy, one in self.aside.items()}
         return self.having(values=self.values[some], sizes=self.sizes[some], places=self.places[some], columns=columns, aside=aside)
 
     def take(self, index: Tensor) -> Tokens:
@@ -116,8 +117,8 @@ class Tokens:
             merged=self.merged or other.merged,
         )
 
-    def own(self, patches: int) -> Tensor:
-        """(N, patches) bool: which patches have a token of their own among these."""
+    def left(self, patches: int) -> Tensor:
+        """(N, patches) bool: at which patches' places there are tokens."""
         return (self.places[:, :, None] == torch.arange(patches, device=self.places.device)).any(dim=1)
 
     def _taken(self, of: Tensor, index: Tensor) -> Tensor:

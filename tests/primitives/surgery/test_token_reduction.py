@@ -119,7 +119,7 @@ def test_images_that_go_on_alone_have_the_same_logits_in_the_same_order(hook) ->
     alone = reduce_tokens(host, Alone(hook))
     assert torch.allclose(alone(pixels), host(pixels), atol=1e-5)
     assert alone.model.counted["tokens"].tolist() == [[18.0] * 3] * 4
-    assert torch.equal(alone.model.own_tokens, torch.ones(4, 16, dtype=torch.bool))
+    assert torch.equal(alone.model.patches_left, torch.ones(4, 16, dtype=torch.bool))
 
 
 def two_kinds() -> Tensor:
@@ -204,14 +204,14 @@ def test_a_second_merging_weighs_tokens_by_their_sizes() -> None:
     twice = reduce_tokens(reduce_tokens(host, Merging([0, 0, 0, *range(1, 14)])), Merging([0, 0, *range(1, 13)]))
     once = reduce_tokens(host, Merging([0, 0, 0, 0, *range(1, 13)]))
     assert torch.allclose(twice(pixels), once(pixels), atol=1e-5)
-    assert torch.equal(twice.model.own_tokens, torch.tensor([[False] * 4 + [True] * 12] * 4))
+    assert torch.equal(twice.model.patches_left, torch.tensor([[False] * 4 + [True] * 12] * 4))
 
 
 def test_tokens_that_are_taken_are_those_and_their_order_does_not_matter() -> None:
     host, pixels = vits.made(vits.distilled), vits.images(2)
     one, other = reduce_tokens(host, Taking([3, 7, 1])), reduce_tokens(host, Taking([1, 3, 7]))
     assert torch.allclose(one(pixels), other(pixels), atol=1e-5)
-    assert one.model.own_tokens[0].nonzero()[:, 0].tolist() == [1, 3, 7]
+    assert one.model.patches_left[0].nonzero()[:, 0].tolist() == [1, 3, 7]
     assert one.model.counted["tokens"].tolist() == [[5.0] * 3] * 4
 
 

@@ -61,7 +61,7 @@ def test_which_patches_have_a_token_left_are_those_that_were_attended_to() -> No
     made(pixels)
     seen = []
     reference(host, pixels, middle=lambda step: (seen.append(step), (step.tokens, step.sizes))[1])
-    for left, step in zip(made.model.own_tokens, [step for step in seen if step.index == 1], strict=True):
+    for left, step in zip(made.model.patches_left, [step for step in seen if step.index == 1], strict=True):
         assert set(left.nonzero()[:, 0].tolist()) == set(class_attention(step, host.model)[1:].topk(4).indices.tolist())
 
 
@@ -72,7 +72,7 @@ def test_equal_attention_keeps_the_first_tokens() -> None:
         block.attn.qkv.bias[:48] = 0.0
     made = evit(host, keep=0.5, blocks=(0,))
     made(vits.images(2))
-    assert made.model.own_tokens.nonzero()[:8, 1].tolist() == list(range(8))
+    assert made.model.patches_left.nonzero()[:8, 1].tolist() == list(range(8))
 
 
 def test_a_share_of_a_whole_number_is_not_rounded_above_it() -> None:

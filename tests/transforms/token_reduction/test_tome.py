@@ -66,6 +66,6 @@ def test_which_patches_have_a_token_left() -> None:
     host = vits.made(lambda: vits.vit(depth=1))
     made = tome(host, r=5)
     made(vits.images(vits.TILE))
-    left = made.model.own_tokens
+    left = made.model.patches_left
     assert left.sum(dim=1).tolist() == [11] * vits.TILE
     assert left[:, ::2].all()  # patches at odd positions take others in
