@@ -110,6 +110,7 @@ class ReducedViT(nn.Module):
 
     def _attend(self, index: int, block: Any, tokens: Tokens) -> Tokens:
         """The tokens after attention and its residual, with the columns that policies read of it."""
+        tokens = tokens.having(columns={})
         attention, reads = block.attn, {name for policy in self._policies for name in policy.reads(index)}
         projected, before, found = projections_of(attention, block.norm1(tokens.values)), tokens.count, None
         if reads & {"map", "received_attention"}:

@@ -92,15 +92,15 @@ class Tokens:
         """
         sizes = self.patch(self.sizes)
         weights = sizes if weights is None else weights
-        total = _sums(weights, group, count)
+        total = group_sums(weights, group, count)
 
         def mean(of: Tensor) -> Tensor:
             wide = weights.view(*weights.shape, *(1,) * (of.dim() - 2))
-            summed = _sums(self.patch(of) * wide, group, count)
+            summed = group_sums(self.patch(of) * wide, group, count)
             return torch.cat((of[:, : self.prefix], summed / total.view(*total.shape, *(1,) * (of.dim() - 2))), dim=1)
 
         def summed(of: Tensor) -> Tensor:
-            return torch.cat((of[:, : self.prefix], _sums(self.patch(of), group, count)), dim=1)
+            return torch.cat((of[:, : self.prefix], group_sums(self.patch(of), group, count)), dim=1)
 
         columns = {name: (summed if name in _SUMMED else mean)(column) for name, column in self.columns.items()}
         places = self._places_of(group, count) if places is None else places
@@ -125,8 +125,8 @@ class Tokens:
         return torch.cat((of[:, : self.prefix], gathered(self.patch(of), index)), dim=1)
 
     def _places_of(self, group: Tensor, count: int) -> Tensor:
-        members = _sums(torch.ones_like(group), group, count)
-        return torch.where(members == 1, _sums(self.places, group, count), NO_PATCH)
+        members = group_sums(torch.ones_like(group), group, count)
+        return torch.where(members == 1, group_sums(self.places, group, count), NO_PATCH)
 
 
 def gathered(of: Tensor, index: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def gathered(of: Tensor, index: Tensor) -> Tensor:
     return of.gather(1, index.view(*index.shape, *(1,) * (of.dim() - 2)).expand(-1, -1, *of.shape[2:]))
 
 
-def _sums(of: Tensor, group: Tensor, count: int) -> Tensor:
+def group_sums(of: Tensor, group: Tensor, count: int) -> Tensor:
     """(N, count, …): sums of (N, T, …) by group (N, T)."""
     index = group.view(*group.shape, *(1,) * (of.dim() - 2)).expand_as(of)
     return of.new_zeros(of.shape[0], count, *of.shape[2:]).scatter_add(1, index, of)
