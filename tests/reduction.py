@@ -91,11 +91,16 @@ def attended(index: int, attention: Any, normed: Tensor, sizes: Tensor, prefix: 
     return Step(index, normed, sizes, prefix, query, key, value, scores.softmax(dim=-1))
 
 
-def class_attention(step: Step, vit: Any, proportional: bool = False) -> Tensor:
-    """(T,): what the class token attends to, or the patch tokens' mean query where logits are not read from it; the mean over heads."""
+def class_attention(step: Step, vit: Any, by_size: bool = False) -> Tensor:
+    """(T,): what the class token attends to, or the patch tokens' mean query where logits are not read from it; the mean over heads.
+
+    by_size: whether that mean is weighted by size.
+    """
     if vit.global_pool == "token":
         return step.map[:, 0].mean(dim=0)
-    scores = torch.einsum("hd,khd->hk", step.query[step.prefix :].mean(dim=0), step.key) / math.sqrt(step.key.shape[2])
+    patches, sizes = step.query[step.prefix :], step.sizes[step.prefix :]
+    query = (patches * sizes[:, None, None]).sum(dim=0) / sizes.sum() if by_size else patches.mean(dim=0)
+    scores = torch.einsum("hd,khd->hk", query, step.key) / math.sqrt(step.key.shape[2])
     return scores.softmax(dim=-1).mean(dim=0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import Annotated, TypeAlias
 
@@ -10,12 +9,12 @@ import torch
 from annotated_types import Gt, Le
 
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.surgery.token_merging import by_attention, share_of
 from robustvit.primitives.surgery.token_reduction import TokenPolicy, chosen_blocks, reduce_tokens
 from robustvit.primitives.surgery.tokens import Tokens
 from robustvit.spec.registry import transform
 
 Share: TypeAlias = Annotated[float, Gt(0), Le(1)]
-_ROUNDING = 1e-9  # of a product of a share and a whole number, which must not come out above the whole number that it is
 
 _CITATION = """@inproceedings{liang2022evit,
   title={Not All Patches are What You Need: Expediting Vision Transformers via Token Reorganizations},
@@ -56,18 +55,13 @@ class AttentiveSelection(TokenPolicy):
         """The class token's attention, at its blocks."""
         return ("class_attention",) if index in self.blocks and self.keep < 1 else ()
 
-    def kept(self, patches: int) -> int:
-        """How many of so many patch tokens stay."""
-        return math.ceil(self.keep * patches - _ROUNDING)
-
     def after_attention(self, index: int, tokens: Tokens) -> Tokens:
         """The kept tokens, by falling attention, and the fused one."""
-        kept = self.kept(tokens.patches)
+        kept = share_of(tokens.patches, self.keep)
         if index not in self.blocks or kept == tokens.patches:
             return tokens
-        order = tokens.patch(tokens.columns["class_attention"]).argsort(dim=1, descending=True, stable=True)
-        attentive = tokens.take(order[:, :kept])
-        return attentive.behind(fused(tokens.take(order[:, kept:]))) if self.fuse else attentive
+        attentive, others = by_attention(tokens, kept)
+        return attentive.behind(fused(others)) if self.fuse else attentive
 
 
 def fused(tokens: Tokens) -> Tokens:

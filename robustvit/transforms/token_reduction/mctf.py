@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Whole
+from robustvit.primitives.surgery.token_merging import LEAST_WEIGHT
 from robustvit.primitives.surgery.token_reduction import TokenPolicy, chosen_blocks, depth_of, reduce_tokens
 from robustvit.primitives.surgery.tokens import Tokens, group_sums
 from robustvit.spec.registry import transform
 
 _FEWEST = 10  # tokens, prefix included, that the authors leave in every block
-_LEAST = 1e-12  # received attention: below it, float32 has no inverse to be compared
 
 _CITATION = """@inproceedings{lee2024mctf,
   title={Multi-criteria Token Fusion with One-step-ahead Attention for Efficient Vision Transformers},
@@ -74,7 +74,7 @@ class Fusion(TokenPolicy):
         received = found.mean(dim=(1, 2))
         with torch.no_grad():
             plan = _plan(tokens, self._weights(tokens, received), r // 2 if self.bidirectional else r, r)
-        weights = tokens.patch(received.clamp_min(_LEAST) * tokens.sizes)
+        weights = tokens.patch(received.clamp_min(LEAST_WEIGHT) * tokens.sizes)
         return tokens.merge(plan.group, plan.groups, weights, plan.places), _merged_map(tokens, found, plan, weights)
 
     def _weights(self, tokens: Tokens, received: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class Fusion(TokenPolicy):
         unit = functional.normalize(tokens.patch(tokens.values), dim=-1)
         cosine = unit[:, first::2] @ unit[:, 1 - first :: 2].transpose(1, 2)
         weights = ((cosine + 1.0) / 2.0).clamp_min(0.0) ** (1.0 / similarity) if similarity else torch.ones_like(cosine)
-        for tau, of in ((information, received.clamp_min(_LEAST)), (size, tokens.sizes)):
+        for tau, of in ((information, received.clamp_min(LEAST_WEIGHT)), (size, tokens.sizes)):
             if tau:
                 inverse = tokens.patch(of.amin(dim=1, keepdim=True) / of)
                 weights = weights * (inverse[:, first::2, None] * inverse[:, None, 1 - first :: 2]) ** (1.0 / tau)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Whole
+from robustvit.primitives.surgery.token_merging import merge_pairs
 from robustvit.primitives.surgery.token_reduction import TokenPolicy, reduce_tokens
 from robustvit.primitives.surgery.tokens import Tokens
 from robustvit.spec.registry import transform
@@ -55,23 +52,3 @@ class PairMerging(TokenPolicy):
         """The tokens with up to `r` of them merged: first those at even positions that are left, then those at odd positions."""
         r = min(self.r, tokens.patches // 2)
         return merge_pairs(tokens, tokens.patch(tokens.columns["keys"]), r) if r else tokens
-
-
-def merge_pairs(tokens: Tokens, metric: Tensor, r: int) -> Tokens:
-    """Tokens with r of those at even positions merged into the most similar ones at odd positions.
-
-    metric: (N, T − prefix, d), compared by cosine. Positions count the prefix.
-    """
-    first = tokens.prefix % 2  # the first patch token at an even position
-    unit = functional.normalize(metric, dim=-1)
-    similarity = unit[:, first::2] @ unit[:, 1 - first :: 2].transpose(1, 2)
-    best = similarity.max(dim=2)
-    chosen = best.values.argsort(dim=1, descending=True, stable=True)[:, :r]
-    merged = torch.zeros_like(best.indices, dtype=torch.bool).scatter(1, chosen, True)
-    left = similarity.shape[1] - r
-    group = torch.empty_like(tokens.places)
-    group[:, first::2] = torch.where(merged, left + best.indices, (~merged).cumsum(dim=1) - 1)
-    group[:, 1 - first :: 2] = left + torch.arange(similarity.shape[2], device=metric.device)
-    kept = merged.to(torch.int64).argsort(dim=1, stable=True)[:, :left]
-    places = torch.cat((tokens.places[:, first::2].gather(1, kept), tokens.places[:, 1 - first :: 2]), dim=1)
-    return tokens.merge(group, left + similarity.shape[2], places=places)

@@ -11,6 +11,7 @@ from reduction import Step, class_attention, ledger, reference
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.primitives.surgery.token_merging import share_of
 from robustvit.transforms.token_reduction.evit import AttentiveSelection, evit
 
 HOSTS = ["plain", "layer-scale", "registers", "distilled", "average-pooled", "qk-norm"]
@@ -77,8 +78,8 @@ def test_equal_attention_keeps_the_first_tokens() -> None:
 
 def test_a_share_of_a_whole_number_is_not_rounded_above_it() -> None:
     assert math.ceil(0.07 * 100) == 8
-    assert AttentiveSelection(0.07, (0,), False).kept(100) == 7
-    assert AttentiveSelection(0.55, (0,), False).kept(256) == 141
+    assert share_of(100, 0.07) == 7
+    assert share_of(256, 0.55) == 141
 
 
 def test_blocks_that_are_not_there_are_refused() -> None:
