@@ -27,6 +27,11 @@ def changed(host: Classifier, change: Callable[[nn.Module], nn.Module], *, gradi
     return made
 
 
+def unchanged(module: nn.Module) -> nn.Module:
+    """The module as it is: the `change` of a transform at its setting that does nothing."""
+    return module
+
+
 def around(host: Classifier, module: nn.Module) -> Classifier:
     """The same classifier around another module, which it takes as its own; the host is untouched.
 
