@@ -15,6 +15,8 @@ RangeRule: TypeAlias = Literal["minmax", "percentile", "mse"]
 RoundingGradient: TypeAlias = Literal["straight-through", "none"]
 Percentile = Annotated[float, Gt(50), Le(100)]
 
+POLICY_OF = {"straight-through": "straight-through", "none": "absent"}
+"""The gradient policy of a model whose values are rounded, by RoundingGradient."""
 FLOAT_BITS = 32  # not quantised
 _MOST_BITS = 16
 _CANDIDATES = 41  # ranges that a search compares, as shares of the whole range

@@ -11,10 +11,8 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.primitives.surgery.quantised_inputs import Row, RowQuantiser, quantise_inputs
 from robustvit.primitives.surgery.quantised_weights import WeightGrids, quantise_weights
-from robustvit.primitives.surgery.uniform_quantisation import FLOAT_BITS, RoundingGradient, check_bits
+from robustvit.primitives.surgery.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
 from robustvit.spec.registry import transform
-
-GRADIENTS = {"straight-through": "straight-through", "none": "absent"}
 
 
 @transform(
@@ -42,4 +40,4 @@ def dynamic_int8(
         quantise_weights(quantise_inputs("dynamic_int8", model, module, quantiser).values(), WeightGrids(bits))
         return module
 
-    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=GRADIENTS[gradient])
+    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=POLICY_OF[gradient])
