@@ -8,10 +8,10 @@ from annotated_types import Ge, Le
 from torch import nn
 
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.quantisation.quantised_inputs import Row, RowQuantiser, quantise_inputs
+from robustvit.primitives.quantisation.quantised_weights import WeightGrids, quantise_weights
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
 from robustvit.primitives.surgery.modules import changed, unchanged
-from robustvit.primitives.surgery.quantised_inputs import Row, RowQuantiser, quantise_inputs
-from robustvit.primitives.surgery.quantised_weights import WeightGrids, quantise_weights
-from robustvit.primitives.surgery.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
 from robustvit.spec.registry import transform
 
 

@@ -14,12 +14,12 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
-from robustvit.primitives.surgery.calibration import LoadBatch, calibrated
+from robustvit.primitives.quantisation.calibration import LoadBatch, calibrated
+from robustvit.primitives.quantisation.map_quantisation import MapQuantiser, negative_log2, quantise_maps
+from robustvit.primitives.quantisation.map_search import least_error_parameters
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
 from robustvit.primitives.surgery.hosts import plain_vit
-from robustvit.primitives.surgery.map_quantisation import MapQuantiser, negative_log2, quantise_maps
-from robustvit.primitives.surgery.map_search import least_error_parameters
 from robustvit.primitives.surgery.modules import changed, unchanged
-from robustvit.primitives.surgery.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
 from robustvit.spec.registry import transform
 from robustvit.spec.spec import Spec
 

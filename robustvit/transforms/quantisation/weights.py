@@ -11,9 +11,16 @@ from torch import nn
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Count
+from robustvit.primitives.quantisation.quantised_weights import (
+    WEIGHTED,
+    StoredForm,
+    WeightGrids,
+    layers_with_weights,
+    quantise_weights,
+    store,
+)
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, Granularity, Percentile, RangeRule, check_bits
 from robustvit.primitives.surgery.modules import changed, unchanged
-from robustvit.primitives.surgery.quantised_weights import WEIGHTED, StoredForm, WeightGrids, layers_with_weights, quantise_weights, store
-from robustvit.primitives.surgery.uniform_quantisation import FLOAT_BITS, Granularity, Percentile, RangeRule, check_bits
 from robustvit.spec.registry import transform
 
 _HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

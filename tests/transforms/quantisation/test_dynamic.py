@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from robustvit.errors import HostRefused
-from robustvit.primitives.surgery.quantised_inputs import RowQuantiser, call_projections
+from robustvit.primitives.quantisation.quantised_inputs import RowQuantiser, call_projections
 from robustvit.transforms.quantisation.dynamic import dynamic_int8
 from robustvit.transforms.quantisation.weights import quantize
 

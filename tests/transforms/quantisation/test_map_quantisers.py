@@ -13,8 +13,8 @@ import vits
 from calibration_noise import DRAWS, Noise, load_batch
 from torch import Tensor
 
-from robustvit.primitives.surgery.map_quantisation import MapQuantiser
-from robustvit.primitives.surgery.uniform_quantisation import Range, round_to_grid, uniform_grid
+from robustvit.primitives.quantisation.map_quantisation import MapQuantiser
+from robustvit.primitives.quantisation.uniform_quantisation import Range, round_to_grid, uniform_grid
 from robustvit.transforms.quantisation.logarithmic import (
     adalog,
     adaptive_codes,

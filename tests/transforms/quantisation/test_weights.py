@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from robustvit.errors import BadParameter, HostRefused
-from robustvit.primitives.surgery.quantised_weights import WeightGrids, quantised_weight
+from robustvit.primitives.quantisation.quantised_weights import WeightGrids, quantised_weight
 from robustvit.transforms.quantisation.weights import half_precision, quantize
 
 MATRICES = (nn.Linear, nn.Conv2d)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from robustvit.errors import BadParameter
-from robustvit.primitives.surgery.uniform_quantisation import (
+from robustvit.primitives.quantisation.uniform_quantisation import (
     Range,
     check_bits,
     least_error_range,

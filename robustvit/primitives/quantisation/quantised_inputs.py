@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustvit.errors import HostRefused, few
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.quantised_weights import layers_with_weights, mix_in
-from robustvit.primitives.surgery.uniform_quantisation import Range, RoundingGradient, quantised, uniform_grid
+from robustvit.primitives.quantisation.quantised_weights import layers_with_weights, mix_in
+from robustvit.primitives.quantisation.uniform_quantisation import Grid, Range, RoundingGradient, quantised, uniform_grid
 
 Row: TypeAlias = Literal["token", "sample"]
 
@@ -46,6 +46,28 @@ class RowQuantiser(nn.Module):
         most = values.detach().abs().amax(dim=axes, keepdim=True)
         most = most.float() if most.dtype in (torch.float16, torch.bfloat16) else most
         return quantised(values, uniform_grid(Range(-most, most), self.bits, symmetric=True), self.gradient)
+
+
+class GridQuantiser(nn.Module):
+    """Uniform quantisation to a grid that is fixed, kept as buffers.
+
+    scale, zero of the grid: () or (channels,), along `axis` of the values.
+    """
+
+    scale: Tensor
+    zero: Tensor
+
+    def __init__(self, grid: Grid, axis: int, gradient: RoundingGradient) -> None:
+        super().__init__()
+        self.axis, self.gradient, self.lowest, self.highest = axis, gradient, grid.lowest, grid.highest
+        self.register_buffer("scale", grid.scale.clone())
+        self.register_buffer("zero", grid.zero.clone())
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(…) → the same shape."""
+        after = (1,) * (-self.axis - 1 if self.axis < 0 else values.dim() - self.axis - 1)
+        scale, zero = (one.reshape(*one.shape, *after) if one.dim() else one for one in (self.scale, self.zero))
+        return quantised(values, Grid(scale, zero, self.lowest, self.highest), self.gradient)
 
 
 def quantise_inputs(

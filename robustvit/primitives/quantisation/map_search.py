@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.calibration import LoadBatch, run_calibration
+from robustvit.primitives.quantisation.calibration import LoadBatch, run_calibration
+from robustvit.primitives.quantisation.map_quantisation import Codes, Levels, quantised_map
 from robustvit.primitives.surgery.hosts import plain_vit
-from robustvit.primitives.surgery.map_quantisation import Codes, Levels, quantised_map
 from robustvit.primitives.surgery.modules import changed
 from robustvit.primitives.surgery.plain_attention import quantise_operand
 

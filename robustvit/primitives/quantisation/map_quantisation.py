@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from robustvit.primitives.quantisation.uniform_quantisation import RoundingGradient, straight_through
 from robustvit.primitives.surgery.hosts import plain_vit
 from robustvit.primitives.surgery.plain_attention import quantise_operand
-from robustvit.primitives.surgery.uniform_quantisation import RoundingGradient, straight_through
 
 Codes: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 """Values in [0, 1], a parameter () and bits → codes as whole numbers of float, from 0 to the number of levels less one."""
@@ -68,5 +68,11 @@ def quantise_maps(module: nn.Module, make: Callable[[int], nn.Module], gradient:
     for index, block in enumerate(vit.blocks):
         block.attn = quantise_operand(block.attn, "map", make(index))
     if gradient == "none":
-        vit.norm_pre = nn.Sequential(vit.norm_pre, CutGradient())
+        cut_gradient(module)
     return module
+
+
+def cut_gradient(module: nn.Module) -> None:
+    """Lets no gradient pass from the blocks of a plain vision transformer to its embedded tokens, in place."""
+    vit = plain_vit(module)
+    vit.norm_pre = nn.Sequential(vit.norm_pre, CutGradient())

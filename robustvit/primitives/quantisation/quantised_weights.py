@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.quantisation.uniform_quantisation import Granularity, Range, RangeRule, range_of, round_to_grid, uniform_grid
 from robustvit.primitives.surgery.modules import named_layers
-from robustvit.primitives.surgery.uniform_quantisation import Granularity, Range, RangeRule, range_of, round_to_grid, uniform_grid
 
 WEIGHTED = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 """The kinds of layers whose weights are quantised; torch's MultiheadAttention for its own projection, which is no layer of its own."""
