@@ -26,6 +26,11 @@ def changed(host: Classifier, change: Callable[[nn.Module], nn.Module], *, gradi
     return made
 
 
+def unchanged(module: nn.Module) -> nn.Module:
+    """The module as it is: the `change` of a transform at its setting that does nothing."""
+    return module
+
+
 def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
     """The submodules of these kinds by their dotted names, in the order of registration; a shared one once, by its first name."""
     return ((name, part) for name, part in module.named_modules() if name and isinstance(part, kinds))

@@ -47,6 +47,17 @@ class PlainAttention(nn.Module):
         return output(self, mixed_values(self, projected, attn_mask), projected.gate)
 
 
+def quantise_operand(attention: Any, name: str, quantiser: nn.Module) -> PlainAttention:
+    """A block's attention with a quantiser before one operand of its products, after those that it has already.
+
+    attention: timm's, or a PlainAttention of a module that is nobody else's, which is changed. name: of QUANTISED.
+    """
+    made = attention if isinstance(attention, PlainAttention) else PlainAttention(attention)
+    before = made.quantisers[name]
+    made.quantisers[name] = quantiser if isinstance(before, nn.Identity) else nn.Sequential(before, quantiser)
+    return made
+
+
 def projections_of(attention: Any, tokens: Tensor) -> Projections:
     """Queries, keys and values of tokens by a plain block's attention module, quantised where it has quantisers. tokens: after its norm."""
     count, length, _ = tokens.shape

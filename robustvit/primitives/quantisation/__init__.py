@@ -1,0 +1,1 @@
+"""What quantisers share: grids, ranges and calibration, quantised weights, inputs and attention maps."""
