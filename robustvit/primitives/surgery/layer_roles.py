@@ -10,6 +10,7 @@ from torch import nn
 
 from robustvit.errors import BadParameter, few, nearest
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.surgery.factored import FACTORS
 from robustvit.primitives.surgery.modules import named_layers
 
 Role: TypeAlias = Literal["qkv", "projection", "mlp", "embedding", "downsampling", "head", "norm", "other"]
@@ -79,7 +80,7 @@ def _is_norm(layer: nn.Module) -> bool:
 
 
 def _role(name: str, layer: nn.Module, channels: int) -> Role:
-    parts = name.split(".")
+    parts = [part for part in name.split(".") if part not in FACTORS]
     if _is_norm(layer):
         return "norm"
     if _EMBEDDING & set(parts) or (isinstance(layer, nn.Conv2d) and layer.in_channels == channels):
