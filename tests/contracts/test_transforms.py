@@ -19,7 +19,10 @@ from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.written.call import called
 
-SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do on hosts of 17 tokens
+SETTINGS: dict[str, dict[str, Any]] = {
+    "attention_temperature": {"temperature": 2},
+    "block_pruning": {"block": 8},
+}  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 CASES = [(name, make) for name in entries("transform") for make in vits.HOSTS]
 law = pytest.mark.parametrize(("name", "make"), CASES, ids=["-".join(case) for case in CASES])

@@ -60,6 +60,14 @@ def mask_weight(layer: nn.Module, keep: Tensor) -> None:
     layer.register_buffer("weight_mask", keep)
 
 
+def weight_parameter(layer: nn.Module) -> nn.Parameter:
+    """The parameter behind the weight of a layer, masked or not. Raises HostRefused where there is none, as in a quantised layer."""
+    found = layer._parameters.get("weight_orig" if isinstance(layer, MaskedWeight) else "weight")
+    if found is None:
+        raise HostRefused(f"a {type(layer).__name__} has no parameter `weight`.")
+    return found
+
+
 def masked_class(kind: type[nn.Module]) -> type[nn.Module]:
     """The class of masked layers of that kind, a subclass of it; the same at every call."""
     if kind not in _CLASSES:
