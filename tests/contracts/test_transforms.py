@@ -22,6 +22,7 @@ from robustvit.spec.written.call import called
 SETTINGS: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 2},
     "block_pruning": {"block": 8},
+    "head_pruning": {"amount": 0.5},
 }  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 CASES = [(name, make) for name in entries("transform") for make in vits.HOSTS]
