@@ -23,7 +23,11 @@ from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.written.call import called
 
-SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}  # where the defaults do not do on hosts of 17 tokens
+SETTINGS: dict[str, dict[str, Any]] = {
+    "attention_temperature": {"temperature": 2},
+    "block_pruning": {"block": 8},
+    "head_pruning": {"amount": 0.5},
+}  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 OURS = [name for name, entry in entries("transform").items() if entry.module.startswith("robustvit.")]
 CASES = [(name, make) for name in OURS for make in vits.HOSTS]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -31,6 +32,15 @@ def check_host(transform: str, kind: str, model: Classifier) -> None:
     """Raises HostRefused, in a sentence that names both, where a transform of this kind does not take a model."""
     if why := why_not_host(kind, model):
         raise HostRefused(f"'{transform}' takes {_TAKES[kind]}, and '{model.card.label}' is none: it {why}.")
+
+
+@contextlib.contextmanager
+def refusing(transform: str, model: Classifier) -> Iterator[None]:
+    """Context in which a refusal of one of the model's layers names the transform and the model."""
+    try:
+        yield
+    except HostRefused as error:
+        raise HostRefused(f"'{transform}' does not take '{model.card.label}': {error}") from error
 
 
 def plain_vit(module: nn.Module) -> Any:

@@ -37,6 +37,8 @@ def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[s
 
 
 def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Puts `layer` in the place of the submodule of that dotted name."""
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, layer)
+    """Puts `layer` in the place of the submodule of that dotted name, and in every other place where that very submodule stands."""
+    former = module.get_submodule(name)
+    for part in list(module.modules()):
+        for own in [own for own, child in part._modules.items() if child is former]:
+            setattr(part, own, layer)
