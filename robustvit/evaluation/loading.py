@@ -12,6 +12,7 @@ import torch
 from robustvit.errors import BadParameter, DataMissing, nearest
 from robustvit.evaluation import environment
 from robustvit.evaluation.data_part import DataPart
+from robustvit.primitives.architectures.registered import random_model
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
@@ -33,7 +34,8 @@ def load_model(
 ) -> Classifier:
     """Loads the model at an address, as a Classifier from [0, 1] pixels to logits.
 
-    address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`. device: default the CPU.
+    address: `vit_b16`, any timm name, `hf/ORG/NAME`, `file:PATH?arch=NAME`, `package.module:factory`, `demo`, `arch/hvt` for a registered
+    architecture with random weights. device: default the CPU.
     tile: rows per forward pass (default: 16 above 128 px and 64 below on a CPU, 256 elsewhere). precision: float32, bfloat16 or
     float16. `?classes=by_position` of any model gives up the names of its classes. Transforms behind a + are applied in their order
     (`"vit_b16+quantize(bits=8)+tome(r=13)"`), and learn now what they learn. Raises UnknownName, WeightsUnavailable,
@@ -47,7 +49,7 @@ def load_model(
     there = environment.device("cpu" if device is None else device)
     entry = registry.lookup("model", spec.name, spec.where)
     bound = bind(entry, spec.without("classes"))
-    model: Classifier = entry.load()(**{key: plain(value) for key, value in bound.params})
+    model: Classifier = random_model(bound) if entry.architecture else entry.load()(**{key: plain(value) for key, value in bound.params})
     if _by_position(spec):
         model.card = replace(model.card, classes=())
     model.relabel(label(address)).to(there)

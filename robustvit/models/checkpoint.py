@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
 from robustvit.models.misfits import compare, explained
-from robustvit.models.preprocessing import Interpolation, Preprocessing, Share
 from robustvit.models.tensors import Wish, read_tensors, refuse_pages
 from robustvit.models.timm import Classes, build, check_architecture, identity, parameters, preprocessing_of
+from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share
 from robustvit.primitives.checkpoint import HEADER, About
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.given import check_path, check_whole, why_not_regular
-from robustvit.spec.model_address import ALIASES, parse_kwargs, write_kwargs, write_model
+from robustvit.spec.model_address import ALIASES, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
+from robustvit.spec.written.arguments import parse_kwargs, write_kwargs
 
 
 @model(name="file", source="a checkpoint on this machine")

@@ -15,9 +15,9 @@ from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
 from robustvit.models.classes import classes_of_module
-from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.models.source_code import SourceCode, source_code
 from robustvit.models.timm import parameters
+from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share, per_channel
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.shared_weights import arithmetic_of
@@ -142,7 +142,7 @@ def _preprocessing(
     chosen = {"crop_pct": crop_pct, "interpolation": interpolation}
     merged |= {key: value for key, value in chosen.items() if value is not None}
     count = int(config["input_size"][0]) if "input_size" in config else max(3, len(tuple(found["mean"] or ())))
-    return Preprocessing(channels(found["mean"], (), count), channels(found["std"], (), count), View.of_timm(merged))
+    return Preprocessing(per_channel(found["mean"], (), count), per_channel(found["std"], (), count), View.of_timm(merged))
 
 
 def _config(built: nn.Module) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hub
 from robustvit.models.classes import classes_of_labels
-from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
 from robustvit.models.timm import parameters
+from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share, per_channel
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.model_address import write_model
@@ -62,7 +62,7 @@ def hf_model(
     transformers = _transformers()
     config, built = _loaded(transformers, name, revision)
     own = preprocessing_of(_from_pretrained(transformers.AutoImageProcessor, name, revision), name)
-    inputs = Preprocessing(channels(mean, own.mean), channels(std, own.std), own.view.with_overrides(None, crop_pct, interpolation))
+    inputs = Preprocessing(per_channel(mean, own.mean), per_channel(std, own.std), own.view.with_overrides(None, crop_pct, interpolation))
     local = Path(name).is_dir()
     address = Spec("hf").with_params(name=name, revision=revision, mean=mean, std=std)
     card = Card(
@@ -147,13 +147,13 @@ def preprocessing_of(processor: Any, name: str) -> Preprocessing:
     """Converts an image processor to a normalisation of [0, 1] pixels and a view. Raises ModelError where that gives other pixels."""
     timm_config = getattr(processor, "data_config", None)
     if timm_config is not None:
-        mean, std = channels(timm_config["mean"], ()), channels(timm_config["std"], ())
+        mean, std = per_channel(timm_config["mean"], ()), per_channel(timm_config["std"], ())
         inputs = Preprocessing(mean, std, View.of_timm(timm_config))
     else:
         scale = 255.0 * (processor.rescale_factor if getattr(processor, "do_rescale", True) else 1.0)
         normalises = getattr(processor, "do_normalize", True)
-        mean = channels(processor.image_mean if normalises else None, (0.0,))
-        std = channels(processor.image_std if normalises else None, (1.0,))
+        mean = per_channel(processor.image_mean if normalises else None, (0.0,))
+        std = per_channel(processor.image_std if normalises else None, (1.0,))
         inputs = Preprocessing(tuple(value / scale for value in mean), tuple(value / scale for value in std), _view(processor))
     _require_agreement(processor, inputs, name)
     return inputs

@@ -15,13 +15,14 @@ from torch import nn
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable, nearest
 from robustvit.models import hub
 from robustvit.models.classes import classes_of_timm
-from robustvit.models.preprocessing import Interpolation, Preprocessing, Share, channels
+from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share, per_channel
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
-from robustvit.spec.model_address import ALIASES, parse_kwargs, unknown_model, write_kwargs, write_model
+from robustvit.spec.model_address import ALIASES, unknown_model, write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
+from robustvit.spec.written.arguments import parse_kwargs, write_kwargs
 
 Classes = Annotated[int, Ge(1), Le(1_000_000)]
 
@@ -166,8 +167,9 @@ def preprocessing_of(
         config["input_size"] = (3, size, size)
     config["crop_pct"] = crop_pct or config["crop_pct"]
     config["interpolation"] = interpolation or config["interpolation"]
-    count = int(parse_kwargs(kwargs).get("in_chans") or 3)
-    return Preprocessing(channels(mean, config["mean"], count), channels(std, config["std"], count), View.of_timm(config))
+    given = parse_kwargs(kwargs).get("in_chans")
+    count = given if isinstance(given, int) and given else 3
+    return Preprocessing(per_channel(mean, config["mean"], count), per_channel(std, config["std"], count), View.of_timm(config))
 
 
 def identity(arch: str, built: nn.Module, kwargs: str, inputs: Preprocessing, **more: str) -> Spec:

@@ -24,7 +24,7 @@ def bind(entry: Entry, spec: Spec) -> Spec:
     exist.
     """
     at = at_place(spec.where)
-    known = {param.name: param for param in entry.params}
+    known = {param.name: param for param in entry.accepted}
     given = dict(spec.params)
     filled: dict[str, Value] = {}
     if entry.kind == "data" and PARAMETER in given and PARAMETER not in known:
@@ -33,7 +33,7 @@ def bind(entry: Entry, spec: Spec) -> Spec:
         if key not in known:
             takes = f"It takes {', '.join(known)}." if known else "It takes none."
             raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, known)} {takes}")
-    for param in entry.params:
+    for param in entry.accepted:
         if param.name in given:
             value = coerce(given[param.name], param.hint, f"{at}{entry.kind} '{entry.name}': {param.name}")
         elif param.required:

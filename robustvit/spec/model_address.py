@@ -6,6 +6,7 @@
     transform = NAME [ "(" key=value { "," key=value } ")" ]
 
 Transforms are the parameter `transforms` of the Spec, bound, in the order in which they are applied. A + in a path is written %2B.
+Registered models are `demo` and the architectures `arch/NAME`, which have random weights: `arch/hvt?img_size=32&num_classes=10`.
 Nothing is loaded here: whether an architecture exists and its weights are available is checked when the model is loaded.
 """
 
@@ -20,8 +21,10 @@ from robustvit.errors import BadParameter, UnknownName, nearest
 from robustvit.spec import registry
 from robustvit.spec.code_names import CODE
 from robustvit.spec.coercion import coerce
+from robustvit.spec.plugin import ARCHITECTURE
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
+from robustvit.spec.written.arguments import Argument, parse_kwargs, write_kwargs
 from robustvit.spec.written.pipeline import bind_pipeline, split_pipeline, write_pipeline
 
 ALIASES = {
@@ -57,15 +60,12 @@ ALIASES = {
 }
 
 _FORMS = (
-    "an alias (vit_b16), a timm name, a registered model (demo), hf/ORG/NAME, hf-hub:ORG/NAME (of timm), file:PATH?arch=NAME or "
-    "package.module:factory"
+    "an alias (vit_b16), a timm name, a registered model (demo), a registered architecture (arch/hvt), hf/ORG/NAME, hf-hub:ORG/NAME (of "
+    "timm), file:PATH?arch=NAME or package.module:factory"
 )
 _HUB_OF_TIMM = ("hf-hub:timm/", "timm/")  # as the hub writes the names of timm's own models
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".ckpt")
-_MOST, _MOST_OF = 65_536, {"depth": 1_000, "img_size": 16_384}  # of numbers in a constructor's arguments, which are built at once
 _CHANNELS = Hint("a number, or one for each channel separated by commas", base="float", sequence=True)
-
-Argument = bool | int | float | str | None
 
 
 def parse_model(
@@ -85,11 +85,16 @@ def parse_model(
         raise BadParameter(f"the address '{text}' has nothing after its '?'; write ?weights=random&num_classes=10.")
     spec = _subject(subject.replace("%2B", "+"), text)
     spec = spec.with_params(**_query(query, text))
+    if spec.name.startswith(ARCHITECTURE):
+        spec = spec.with_params(**{key: _sequence(value) for key, value in spec.params})
     if checkpoint is not None:
         spec = _with_checkpoint(spec, checkpoint, text)
     if num_classes is not None:
         spec = _agreeing(spec, "num_classes", num_classes, text)
-    if model_kwargs:
+    if model_kwargs and spec.name.startswith(ARCHITECTURE):
+        for key, value in model_kwargs.items():
+            spec = _agreeing(spec, key, value, text)
+    elif model_kwargs:
         known = parse_kwargs(str(spec.get("kwargs") or ""))
         for key, value in model_kwargs.items():
             if key in known and str(known[key]) != str(value):
@@ -115,32 +120,6 @@ def write_model(spec: Spec) -> str:
     return (f"{head}?{tail}" if tail else head) + write_pipeline(steps)
 
 
-def parse_kwargs(text: str) -> dict[str, Argument]:
-    """Constructor arguments written `img_size=32,depth=6,pad_type='same'`: numbers, true, false, null, or text. Never evaluated.
-
-    Raises BadParameter for a part without `=`, a key that is no name, or a repeated key.
-    """
-    found: dict[str, Argument] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, sign, value = (side.strip() for side in part.partition("="))
-        if not sign or not key.isidentifier():
-            raise BadParameter(f"'{part}' in the model arguments '{text}' is not NAME=VALUE; write img_size=32,depth=6.")
-        if key in found:
-            raise BadParameter(f"the model argument '{key}' occurs twice in '{text}'.")
-        found[key] = _argument(value)
-        number = found[key]
-        if isinstance(number, int | float) and not abs(number) <= _MOST_OF.get(key, _MOST):
-            raise BadParameter(f"the model argument '{key}' is {value}; it takes numbers up to {_MOST_OF.get(key, _MOST):,}.")
-    return found
-
-
-def write_kwargs(arguments: Mapping[str, Argument]) -> str:
-    """The canonical spelling of constructor arguments: sorted by name, without spaces."""
-    constants = {True: "true", False: "false", None: "null"}
-    shown = {key: constants[value] if value is None or isinstance(value, bool) else str(value) for key, value in arguments.items()}
-    return ",".join(f"{key}={value}" for key, value in sorted(shown.items()))
-
-
 def unknown_model(name: str, architectures: Iterable[str]) -> UnknownName:
     """The error for a name that is no alias, no registered model and none of the architectures."""
     hint = nearest(name, [*ALIASES, *registry.entries("model"), *architectures])
@@ -163,6 +142,9 @@ def _subject(subject: str, text: str) -> Spec:
         return Spec("factory", (("target", subject),))
     if subject in registry.entries("model"):
         return Spec(subject)
+    if subject.startswith(ARCHITECTURE):
+        known = [name for name in registry.entries("model") if name.startswith(ARCHITECTURE)]
+        raise UnknownName(f"no architecture is called '{subject}'.{nearest(subject, known)} Registered are {', '.join(known)}.")
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[\w.-]+)?", subject) and not subject.endswith(_SUFFIXES):
         return Spec("timm", (("arch", subject),))
     hint = f" A checkpoint is written file:{subject}?arch=NAME." if subject.endswith(_SUFFIXES) else ""
@@ -195,32 +177,35 @@ def _channels(key: str, value: str, text: str) -> Value:
 
 
 def _with_checkpoint(spec: Spec, checkpoint: Path, text: str) -> Spec:
-    if spec.name != "timm":
+    registered = spec.name.startswith(ARCHITECTURE)
+    if spec.name != "timm" and not registered:
         raise BadParameter(
-            f"--checkpoint gives weights to an architecture of timm; '{text}' is none. Write --model NAME --checkpoint PATH."
+            f"--checkpoint gives weights to an architecture of timm or a registered one; '{text}' is none. Write --model NAME --checkpoint "
+            "PATH."
         )
     if spec.get("weights") is not None:
         raise BadParameter(f"'{text}' and --checkpoint {checkpoint} both say where the weights come from; give one.")
+    spec = _as_arguments(spec) if registered else spec
     return replace(spec, name="file").with_params(path=str(checkpoint))
 
 
-def _agreeing(spec: Spec, key: str, value: int, text: str) -> Spec:
+def _as_arguments(spec: Spec) -> Spec:
+    """Of a registered architecture: its name as `arch`, and what it is built with as `kwargs`, as a checkpoint's address has them."""
+    of_file = {key: value for key, value in spec.params if key in ("num_classes", "mean", "std", "crop_pct", "interpolation")}
+    kwargs = write_kwargs({key: value for key, value in spec.params if key not in of_file})  # type: ignore[misc]
+    return Spec(spec.name, where=spec.where).with_params(arch=spec.name, kwargs=write_kwargs(parse_kwargs(kwargs)), **of_file)
+
+
+def _agreeing(spec: Spec, key: str, value: Argument, text: str) -> Spec:
     given = spec.get(key)
     if given is not None and str(given) != str(value):
         raise BadParameter(f"the address '{text}' says {key}={given}, the flag says {value}; give one.")
     return spec.with_params(**{key: value})
 
 
-def _argument(value: str) -> Argument:
-    constants: dict[str, Argument] = {"true": True, "false": False, "null": None, "none": None}
-    if value.lower() in constants:
-        return constants[value.lower()]
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+def _sequence(value: Value) -> Value:
+    """The value of an architecture's parameter: `2,2,6` is a sequence, as after the question mark of any plug-in."""
+    return tuple(value.split(",")) if isinstance(value, str) and "," in value else value
 
 
 def _written(value: Value) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from robustvit.spec.schema import Param
+from robustvit.spec.schema import Hint, Param
+from robustvit.spec.view import INTERPOLATIONS, SMALLEST_SHARE
 
 KINDS = ("model", "data", "corruption", "attack", "certificate", "analysis", "transform", "defense", "metric")
 SCENARIOS = ("corruption", "attack", "certificate", "analysis")
@@ -16,6 +17,21 @@ PLURALS = {
     "model": "models", "data": "data", "corruption": "corruptions", "attack": "attacks", "certificate": "certificates",
     "analysis": "analyses", "transform": "transforms", "defense": "defenses", "metric": "metrics",
 }  # fmt: skip
+
+ARCHITECTURE = "arch/"  # what the names of models begin with that are functions from parameters to a network with random weights
+_NUMBERS = Hint("a number, or one for each channel separated by commas, or null", base="float", optional=True, sequence=True)
+_OF_ARCHITECTURES = (
+    Param("weights", Hint("random", base="literal", choices=("random",)), "random"),
+    Param("mean", _NUMBERS, None),
+    Param("std", _NUMBERS, None),
+    Param(
+        "crop_pct",
+        Hint(f"a number >= {SMALLEST_SHARE:g} and <= 1 or null", base="float", bounds=((">=", SMALLEST_SHARE), ("<=", 1)), optional=True),
+        None,
+    ),
+    Param("interpolation", Hint(f"{', '.join(INTERPOLATIONS)} or null", base="literal", choices=(*INTERPOLATIONS,), optional=True), None),
+)
+"""What every architecture takes beside its own parameters."""
 
 DECORATORS = {"dataset" if kind == "data" else kind: kind for kind in KINDS}  # by name: `rv.data` would be the folder
 
@@ -67,6 +83,19 @@ class Entry:
     def load_beside(self, name: str) -> Callable[..., Any]:
         """Another function of its module, such as the one that `fit` names."""
         return getattr(importlib.import_module(self.module), name)  # type: ignore[no-any-return]
+
+    @property
+    def accepted(self) -> tuple[Param, ...]:
+        """The parameters that a Spec may give: its own, and for an architecture those that every one of them takes."""
+        if not self.architecture:
+            return self.params
+        own = {param.name for param in self.params}
+        return (*self.params, *(param for param in _OF_ARCHITECTURES if param.name not in own))
+
+    @property
+    def architecture(self) -> bool:
+        """Whether it makes a network of its parameters, rather than loading a model."""
+        return self.kind == "model" and self.name.startswith(ARCHITECTURE)
 
     @property
     def summary(self) -> str:

@@ -23,9 +23,11 @@ from robustvit.results.leaderboard import build_leaderboard
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data
-from robustvit.spec.model_address import parse_kwargs, parse_model
-from robustvit.spec.spec import called, parse
+from robustvit.spec.model_address import parse_model
+from robustvit.spec.spec import parse
 from robustvit.spec.suite_file import read_suite
+from robustvit.spec.written.arguments import parse_kwargs
+from robustvit.spec.written.call import called
 from robustvit.spec.yaml_reader import parse_yaml
 
 SAME = os.environ.get("ROBUSTVIT_FUZZ") is None  # the same examples each time; ROBUSTVIT_FUZZ=N draws N new ones

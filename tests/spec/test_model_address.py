@@ -12,8 +12,9 @@ import timm
 from robustvit.errors import BadParameter, UnknownName, UsageError
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
-from robustvit.spec.model_address import ALIASES, parse_kwargs, parse_model, pipeline_of, write_kwargs, write_model
+from robustvit.spec.model_address import ALIASES, parse_model, pipeline_of, write_model
 from robustvit.spec.spec import Spec
+from robustvit.spec.written.arguments import parse_kwargs, write_kwargs
 
 ADDRESSES = [
     "vit_base_patch16_224",
@@ -120,6 +121,17 @@ def test_an_unknown_parameter_is_refused_at_bind_with_the_nearest_name():
 def test_arguments_are_read_as_numbers_words_and_text_never_as_code():
     read = parse_kwargs("a=3, b=0.5,c=true,d=null,e='same',f=__import__('os')")
     assert read == {"a": 3, "b": 0.5, "c": True, "d": None, "e": "same", "f": "__import__('os')"}
+
+
+def test_several_values_of_an_argument_stand_in_brackets():
+    assert parse_kwargs("depths=[2, 2],num_heads=[2,4],act=[gelu],none=[]") == {
+        "depths": (2, 2), "num_heads": (2, 4), "act": ("gelu",), "none": (),
+    }  # fmt: skip
+    assert write_kwargs({"num_heads": (2, 4), "depths": (2, True, None)}) == "depths=[2,true,null],num_heads=[2,4]"
+    with pytest.raises(BadParameter, match=r"'depths' is .*takes numbers up to 65,536"):
+        parse_kwargs("depths=[2,65537]")
+    with pytest.raises(BadParameter, match="is not closed; write"):
+        parse_kwargs("depths=[2,3")
 
 
 def test_arguments_have_one_spelling():

@@ -98,7 +98,7 @@ def plugin_page(entry: Entry) -> dict[str, Any]:
             "default": None if param.required else show(_display(param.default)),
             "required": param.required,
         }
-        for param in entry.params
+        for param in entry.accepted
     }
     return {
         "kind": entry.kind, "name": entry.name, "doc": entry.doc, "parameters": params, "source": entry.source, "url": entry.url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -30,13 +31,29 @@ def forward_with_attention(model: Classifier, images: Tensor) -> AttentionMaps:
     """Logits of images (N, 3, H, W) in [0, 1], and the attention map of each block; gradients flow from both to the images.
 
     The model receives whole tiles, one after another. Attention of few queries to all tokens, as in a pooling head, belongs to no block.
+    The logits are not computed from these maps, which are made beside them: see `attention_in_graph` for gradients with respect to maps.
     Raises ModelError where the model does not attend between all tokens of an image in every block, or computes attention by hand.
     """
-    rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
-    parts = [_forward_tile(bound_rows(model, some), part) for some, part in zip(rows, torch.split(images, model.tile), strict=True)]
+    parts = [_forward_tile(part, tile, _CaptureMode) for part, tile in _tiles(model, images)]
     return AttentionMaps(
         torch.cat([part.logits for part in parts]), [torch.cat(layer) for layer in zip(*(part.maps for part in parts), strict=True)]
     )
+
+
+def attention_in_graph(model: Classifier, images: Tensor) -> Iterator[AttentionMaps]:
+    """Logits and attention maps as `forward_with_attention`, tile by tile, where each logit is computed from the very maps returned.
+
+    `torch.autograd.grad(part.logits[:, k].sum(), part.maps)` are the gradients of class k with respect to the maps of all blocks, through
+    the later blocks, too; images need not require gradients. Logits equal the fused path's up to rounding. The maps of a tile are what its
+    logits are computed from, and maps joined over tiles would not be: hence a tile at a time, `model.tile` rows or the rest, in order.
+    """
+    return (_forward_tile(part, tile, _GraphMode) for part, tile in _tiles(model, images))
+
+
+def _tiles(model: Classifier, images: Tensor) -> Iterator[tuple[Classifier, Tensor]]:
+    """At most a tile of the images after another, with the model bound to these rows."""
+    rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
+    return ((bound_rows(model, some), images[some]) for some in rows)
 
 
 @torch.no_grad()
@@ -47,8 +64,7 @@ def received_attention(model: Classifier, images: Tensor, layer: int | None) -> 
     None: attention rollout (Abnar and Zuidema 2020) over all blocks, heads averaged, to the class token, or to the mean of all tokens
     where there is none. Raises ModelError as `forward_with_attention` and `token_grid` do.
     """
-    rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
-    return torch.cat([_received_by_tile(bound_rows(model, some), images[some], layer) for some in rows])
+    return torch.cat([_received_by_tile(part, tile, layer) for part, tile in _tiles(model, images)])
 
 
 @torch.no_grad()
@@ -82,31 +98,30 @@ def _rollout(maps: list[Tensor], grid: TokenGrid) -> Tensor:
     return total[:, 0] if grid.class_token else total.mean(dim=1)
 
 
-def _forward_tile(model: Classifier, images: Tensor) -> AttentionMaps:
-    """As `forward_with_attention`, for at most a tile of images."""
+def _forward_tile(model: Classifier, images: Tensor, capture: Callable[[Classifier, int, int], _CaptureMode]) -> AttentionMaps:
+    """As `forward_with_attention`, for at most a tile of images, with maps as a mode of the class `capture` makes them."""
     padding = images.new_zeros(model.tile - len(images), *images.shape[1:])
     model = bound_rows(model, padded(len(images), model.tile, images.device))
-    mode = _CaptureMode(model, model.tile)
+    mode = capture(model, model.tile, len(images))
     with fused_attention(model), mode:
         logits: Tensor = model(torch.cat((images, padding)))
     mode.check_intercepted()
-    return AttentionMaps(logits[: len(images)], [layer[: len(images)] for layer in mode.captured()])
+    return AttentionMaps(logits[: len(images)], mode.captured())
 
 
 class _CaptureMode(AttentionMode):
-    """Captures the attention map of every block. rows: of the tile that the model receives."""
+    """Captures the attention map of every block. rows: of the tile that the model receives. count: how many of them are images."""
 
-    def __init__(self, model: Classifier, rows: int) -> None:
+    def __init__(self, model: Classifier, rows: int, count: int) -> None:
         super().__init__(model)
-        self.rows = rows
+        self.rows, self.count = rows, count
         self.maps: list[Tensor] = []
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
-        """The attention as called. Its map is the attention of values that are the rows of the identity matrix."""
+        """The attention as called, beside its map."""
         self.check_queries(query, key.shape[-2])
         if query.shape[-2] == key.shape[-2]:
-            identity = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*key.shape[:-1], key.shape[-2])
-            self.capture(functional.scaled_dot_product_attention(query, key, identity, *others, **rest))
+            self.capture(_map_of(query, key, value, *others, **rest))
         return functional.scaled_dot_product_attention(query, key, value, *others, **rest)
 
     def attend_multi_head(self, call: inspect.BoundArguments) -> Any:
@@ -118,12 +133,18 @@ class _CaptureMode(AttentionMode):
         assert weights is not None  # need_weights is set
         self.check_queries(weights, weights.shape[-1])
         if weights.shape[-2] == weights.shape[-1]:
-            self.capture(weights)
+            output = self.multi_head_output(call, self.capture(weights), output)
         return output, (weights.mean(dim=1) if averaged else weights) if needs_weights else None
 
-    def capture(self, attention_map: Tensor) -> None:
-        """Adds the attention map of a block; half precision becomes float32."""
-        self.maps.append(attention_map if attention_map.dtype == torch.float64 else attention_map.float())
+    def multi_head_output(self, call: inspect.BoundArguments, weights: Tensor, output: Tensor) -> Tensor:
+        """What `multi_head_attention_forward` returns as its output: what it computed."""
+        return output
+
+    def capture(self, attention_map: Tensor) -> Tensor:
+        """Adds the attention map of a block, of its images; half precision becomes float32. Returns the map to compute with."""
+        kept = attention_map[: self.count]
+        self.maps.append(kept if kept.dtype == torch.float64 else kept.float())
+        return attention_map
 
     def check_queries(self, queries: Tensor, keys: int) -> None:
         """Raises ModelError unless queries are those of whole images, (rows, heads, T, …), and no more than the keys."""
@@ -141,3 +162,40 @@ class _CaptureMode(AttentionMode):
                 f"them receives is undefined. {NO_TOKENS_HINT}"
             )
         return self.maps
+
+
+class _GraphMode(_CaptureMode):
+    """Captures as above, and computes what each attention returns from the map that it captured."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
+        """The attention as called, as its map times the values."""
+        self.check_queries(query, key.shape[-2])
+        if query.shape[-2] != key.shape[-2]:
+            return functional.scaled_dot_product_attention(query, key, value, *others, **rest)
+        found = self.capture(_map_of(query, key, value, *others, **rest))
+        shared = found.shape[1] // value.shape[1]  # heads that have keys and values in common
+        return found @ (value if shared == 1 else value.repeat_interleave(shared, dim=1))
+
+    def multi_head_output(self, call: inspect.BoundArguments, weights: Tensor, output: Tensor) -> Tensor:
+        """The output of `multi_head_attention_forward`, (T, N, D), as the weights times the projected values."""
+        arguments = call.arguments
+        separate, bias = arguments.get("use_separate_proj_weight", False), arguments["in_proj_bias"]
+        matrix = arguments["v_proj_weight"] if separate else arguments["in_proj_weight"].chunk(3)[2]
+        values = functional.linear(arguments["value"], matrix, None if bias is None else bias.chunk(3)[2])
+        heads = values.reshape(*values.shape[:2], arguments["num_heads"], -1).permute(1, 2, 0, 3)
+        joined = (weights @ heads).permute(2, 0, 1, 3).flatten(2)
+        return functional.linear(joined, arguments["out_proj_weight"], arguments["out_proj_bias"])
+
+    def capture(self, attention_map: Tensor) -> Tensor:
+        """As above; the map to compute with is made of the one that is returned to the caller."""
+        super().capture(attention_map)
+        kept = self.maps[-1]
+        if torch.is_grad_enabled() and not kept.requires_grad:
+            kept.requires_grad_()
+        return torch.cat((kept.to(attention_map.dtype), attention_map[self.count :]))
+
+
+def _map_of(query: Tensor, key: Tensor, value: Tensor, *others: Any, **rest: Any) -> Tensor:
+    """The map of an attention: the attention of values that are the rows of the identity matrix."""
+    identity = torch.eye(key.shape[-2], dtype=value.dtype, device=value.device).expand(*key.shape[:-1], key.shape[-2])
+    return functional.scaled_dot_product_attention(query, key, identity, *others, **rest)

@@ -31,7 +31,7 @@ class Preprocessing(NamedTuple):
         return Classifier(owned(built), mean=self.mean, std=self.std, view=self.view, card=card)
 
 
-def channels(given: Sequence[float] | None, default: Sequence[float], count: int = 3) -> tuple[float, ...]:
+def per_channel(given: Sequence[float] | None, default: Sequence[float], count: int = 3) -> tuple[float, ...]:
     """A number for each of `count` channels: those given or the default, where one, or several that are equal, do for all.
 
     Raises BadParameter for any other number of them.

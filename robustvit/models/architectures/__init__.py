@@ -1,0 +1,1 @@
+"""Architectures of papers, each with random weights at any size of images: `arch/NAME`."""
