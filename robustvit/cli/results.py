@@ -140,7 +140,7 @@ def factors(
     factor: Annotated[
         list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")
     ] = None,
-    cost: Annotated[str, typer.Option("--cost", help="macs or parameters.")] = "macs",
+    cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes or latency.")] = "macs",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
@@ -153,14 +153,14 @@ def factors(
     Example: robustvit factors --published --shift imagenet-a --fit effective
     """
     from robustvit.results.factors.tables import FITS, default_shift, factor_table
-    from robustvit.results.factors.view import factor_view
+    from robustvit.results.factors.view import COSTS, factor_view
     from robustvit.results.leaderboard import build_leaderboard
     from robustvit.results.table_formats import check_choice, check_format, save_file
 
     check_format(format)
     check_choice("--fit", fit or "effective", FITS)
     check_choice("--line", line, ("own", "published"))
-    check_choice("--cost", cost, ("macs", "parameters"))
+    check_choice("--cost", cost, list(COSTS))
     for option, given, fits in (("--factor", factor, fit == "augreg"), ("--line published", line == "published", fit == "effective")):
         if given and not fits:
             raise UsageError(f"{option} is for --fit {'augreg' if option == '--factor' else 'effective'}.")

@@ -52,7 +52,8 @@ def _limit(text: str) -> int | float:
 
 def _options(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="vit_b16, any timm name, hf/ORG/NAME, "
-        "file:PATH?arch=NAME, package.module:factory, demo; repeat for several. Default: demo.")] = None,
+        "file:PATH?arch=NAME, package.module:factory, demo; transforms follow behind a + in quotes, \"vit_b16+tome(r=8)\". Repeat for "
+        "several. Default: demo.")] = None,
     checkpoint: Annotated[Path | None, typer.Option("--checkpoint", help="Weights for the one --model: safetensors, or a file "
         "that loads with weights only.")] = None,
     model_kwargs: Annotated[list[str] | None, typer.Option("--model-kwargs", help="k=v for the model's constructor; repeat for "
@@ -84,6 +85,7 @@ def _options(
         "continues from there.")] = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="Also store logits, or adversarial: the images that attacks "
         "return. Repeat for both.")] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure the seconds that an image takes each model here.")] = False,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -108,7 +110,7 @@ def _options(
     settings = Settings(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
-        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget,
+        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency,
     )  # fmt: skip
     return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code)
 

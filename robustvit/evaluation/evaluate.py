@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by
-from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
+from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits, recorded_costs
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
@@ -102,7 +102,9 @@ def evaluate(
         parts.columns.append(outcome.columns)
         if outcome.images is not None:
             with model.in_float32() if does.in_float32 else contextlib.nullcontext():
-                logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
+                with recorded_costs(model, len(batch)) as spent:
+                    logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
+                parts.columns[-1] |= spent
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)

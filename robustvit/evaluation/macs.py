@@ -29,7 +29,7 @@ def count(model: nn.Module, size: tuple[int, int]) -> Cost:
     from torch.utils.flop_counter import FlopCounterMode  # late: it brings triton, which is slow to import
 
     try:
-        shapes = _of_shapes(model).eval()
+        shapes = of_shapes(model).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             shapes(torch.empty(1, 3, *size, device="meta"))
     except _UNCOUNTABLE as error:
@@ -38,7 +38,7 @@ def count(model: nn.Module, size: tuple[int, int]) -> Cost:
     return Cost(total) if total else Cost(None, "not counted: torch sees no convolution and no matrix product in it")
 
 
-def _of_shapes(model: nn.Module) -> nn.Module:
+def of_shapes(model: nn.Module) -> nn.Module:
     """A copy of the model whose tensors have shapes and no numbers; nothing of the weights is copied."""
     memo = {id(tensor): _shape(tensor) for tensor in _tensors(model)}
     return copy.deepcopy(model, memo)

@@ -23,6 +23,7 @@ from robustvit.spec.sample_order import Frames
 from robustvit.spec.spec import Spec, Value, canonical, digest, show
 from robustvit.spec.written.pipeline import pipeline_text, shown_steps, write_pipeline
 
+_SEEN = ("macs", "outputs", "pipelines")  # what was counted and seen of a model, no part of what is requested
 _FEW = 200  # classes whose names are recorded for every variant of a data set; of more, those of the base suffice
 
 
@@ -51,9 +52,7 @@ def manifest(plan: Plan, command: str) -> Manifest:
 def _id(made: Manifest) -> str:
     """The hash of what is requested. MACs, which another torch may count otherwise, and what was seen of a model are no part of it."""
     body = {key: value for key, value in made.as_json().items() if key not in ("id", "command")}
-    models = {
-        label: {key: value for key, value in card.items() if key not in ("macs", "outputs")} for label, card in body["models"].items()
-    }
+    models = {label: {key: value for key, value in card.items() if key not in _SEEN} for label, card in body["models"].items()}
     return digest({**body, "limit": made.limit, "models": models})
 
 
@@ -139,16 +138,19 @@ def _source(cell: Cell, data: Data) -> str:
 
 
 def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
-    """The facts with the MACs of one image, counted once for each model, and a note on tokens that cannot be dropped."""
+    """The facts with the costs of one image, for each pipeline of transforms, and a note on tokens that cannot be dropped."""
     model = next(part.model for part in plan.planned if part.label == label and part.model is not None)
-    if label not in plan.costs:
-        plan.costs[label] = count(model.model, model.size)
-    cost, outputs = plan.costs[label], plan.outputs.get(label)
+    costs = {pipeline_text(steps): one for (name, steps), one in plan.costs.items() if name == label}
+    cost = costs.get("") or count(model.model, model.size)
+    outputs = plan.outputs.get(label)
     undroppable = next((reason for key, reason in plan.undroppable.items() if key[0] == label and reason), "")
     notes = {"macs": cost.reason} if cost.reason else {}
     notes |= _matched_by_name(label, model, plan)
     notes |= {"unseen tokens": f"kept, black, in certificates that ask for auto: {undroppable}"} if undroppable else {}
-    return replace(facts, macs=cost.macs, outputs=outputs.reason if outputs else "", notes={**facts.notes, **notes})
+    told = {name: one.facts() for name, one in costs.items()}
+    return replace(
+        facts, macs=cost.macs, outputs=outputs.reason if outputs else "", notes={**facts.notes, **notes}, pipelines=told
+    )  # fmt: skip
 
 
 def _matched_by_name(label: str, model: Classifier, plan: Plan) -> dict[str, str]:

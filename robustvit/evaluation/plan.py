@@ -12,7 +12,7 @@ from robustvit.evaluation.checks.outputs import Outputs
 from robustvit.evaluation.class_names import checked_order
 from robustvit.evaluation.datasets import Samples, mismatches, open_data, refuse_contradictions
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.macs import Cost
+from robustvit.evaluation.pipelines.costs import PipelineCosts
 from robustvit.evaluation.pipelines.fit import learned_tensors
 from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_scenario, resolved_transform, why_own_host
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
@@ -52,9 +52,10 @@ class PlannedCells:
 class Plan:
     """A suite, its data, and the cells of every model on every data set.
 
-    plugins: the loaded models, data sets and images that nested Specs name. costs: MACs by model label. undroppable: why a model's tokens
-    cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label. artifacts: what
-    transforms learned, by id. All are filled when first needed. undefined: why a pipeline does not take a model, by label and transforms.
+    plugins: the loaded models, data sets and images that nested Specs name. costs: of an image, by model label and transforms. undroppable:
+    why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
+    artifacts: what transforms learned, by id. All are filled when first needed. undefined: why a pipeline does not take a model, by label
+    and transforms.
     """
 
     suite: Suite
@@ -62,7 +63,7 @@ class Plan:
     planned: list[PlannedCells]
     settings: Settings
     plugins: dict[Spec, Any] = field(default_factory=dict)
-    costs: dict[str, Cost] = field(default_factory=dict)
+    costs: dict[tuple[str, Pipeline], PipelineCosts] = field(default_factory=dict)
     undroppable: dict[tuple[Any, ...], str] = field(default_factory=dict)
     outputs: dict[str, Outputs] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)

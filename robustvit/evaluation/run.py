@@ -156,7 +156,7 @@ class _Run:
         page = manifest(self.plan, self.command)
         earlier = next((old for old in self.store.manifests() if old.id == page.id), None)
         kept = {} if earlier is None else {key: known for key in ("started", "finished") if (known := getattr(earlier, key))}
-        if times.keys() - kept.keys() or earlier is None:
+        if times.keys() - kept.keys() or earlier is None or self.plan.settings.latency:
             self.store.write_manifest(replace(page, environment=self.environment, **{**times, **kept}))
 
     def missing(self, part: plan.PlannedCells, cell: Cell) -> list[Task]:

@@ -25,6 +25,7 @@ class Settings:
     batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
     share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
     for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
+    latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine.
     """
 
     device: str = "cpu"
@@ -38,6 +39,7 @@ class Settings:
     storage: Spec | None = None
     data_dir: Path | None = None
     budget: str | float | None = None
+    latency: bool = False
 
     def check(self) -> None:
         """Raises BadParameter for values that no run can have."""

@@ -22,11 +22,28 @@ _LARGEST = {"confidence": 1.0, "brier": 2.0, "level": 1.0}
 _PREDICTED = frozenset({"confidence", "nll", "margin", "brier", "rank", "top5"})
 _BESIDE = {"label": _PREDICTED | {"pred", "vote"}, "pred": _PREDICTED}  # a column, and those that mean nothing without it
 _BY_PREFIX = {"pred_": pa.int32(), "rank_": pa.int32(), "value_": pa.float32()}
+_LISTS = {"value_": pa.float32(), "counts_": pa.int32()}  # of as many in every row of a cell
 
 
 def column_type(name: str) -> pa.DataType | None:
-    """The type of a column, None for one that has not always the same, or that this version does not know."""
+    """The type of a column, None for one that has not always the same, or that this version does not know.
+
+    A `value_` may be a list of numbers, one for each block of a model; `counts_` always is, one for each class.
+    """
     return FIELDS.get(name) or next((kind for prefix, kind in _BY_PREFIX.items() if name.startswith(prefix)), None)
+
+
+def list_type(name: str, length: int) -> pa.DataType | None:
+    """The type of a column whose rows are lists of that length; None where this column never is one."""
+    kind = next((kind for prefix, kind in _LISTS.items() if name.startswith(prefix)), None)
+    return None if kind is None else pa.list_(kind, length)
+
+
+def _takes(name: str, kind: pa.DataType) -> bool:
+    """Whether a column may be of a type."""
+    if pa.types.is_fixed_size_list(kind) and list_type(name, kind.list_size) is not None:
+        return bool(kind == list_type(name, kind.list_size))
+    return not name.startswith("counts_") and column_type(name) in (None, kind)
 
 
 def schema_fault(schema: pa.Schema) -> str:
@@ -37,8 +54,8 @@ def schema_fault(schema: pa.Schema) -> str:
     for name, others in _BESIDE.items():
         if name not in names and names & others:
             return f"it has a column '{min(names & others)}' and none '{name}'"
-    wrong = [one for one in schema if column_type(one.name) not in (None, one.type)]
-    return f"its column '{wrong[0].name}' holds {wrong[0].type}, not {column_type(wrong[0].name)}" if wrong else ""
+    wrong = [one for one in schema if not _takes(one.name, one.type)]
+    return f"its column '{wrong[0].name}' holds {wrong[0].type}, not {column_type(wrong[0].name) or 'lists of int32'}" if wrong else ""
 
 
 def value_fault(rows: pa.Table) -> str:
@@ -47,11 +64,18 @@ def value_fault(rows: pa.Table) -> str:
     A value that lacks, a number that its column cannot hold (a confidence of 7, a class of −7, NaN), a sample that occurs twice.
     """
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        if column.null_count and column_type(name) is not None:
-            return f"its column '{name}' has {column.null_count} values that are null"
+        flat = pc.list_flatten(column) if pa.types.is_fixed_size_list(column.type) and column_type(name) != column.type else column
+        if (missing := column.null_count + flat.null_count * (flat is not column)) and _typed(name):
+            return f"its column '{name}' has {missing} values that are null"
+        if name.startswith("counts_") and len(flat) and pc.min(flat).as_py() < 0:
+            return f"its column '{name}' has the value {pc.min(flat)}; it holds 0 or more"
         if why := _beyond(name, column):
             return why
     return sample_fault(rows)
+
+
+def _typed(name: str) -> bool:
+    return column_type(name) is not None or name.startswith("counts_")
 
 
 def sample_fault(rows: pa.Table) -> str:

@@ -38,7 +38,8 @@ class ModelFacts:
     """The card of a model.
 
     macs: multiply-accumulate operations of one image, None where they cannot be counted or were not. outputs: why its outputs are no
-    logits, "" where they are, or where nobody looked.
+    logits, "" where they are, or where nobody looked. pipelines: the costs of an image by the text of the transforms, "" for none: macs,
+    parameters, weight_bytes, moved_bytes, latency in seconds, gradient, as far as they are known.
     """
 
     weights_kind: str = ""
@@ -53,6 +54,7 @@ class ModelFacts:
     notes: Mapping[str, Any] = field(default_factory=dict)
     macs: int | None = None
     outputs: str = ""
+    pipelines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ the label, `votes` all that were counted; `tokens`, how many the model was shown
 the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that
 holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with,
 `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
-`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`.
+`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`. A measurement `value_NAME` is a number, or a list of one for each block of the
+model; `counts_NAME` is a list of whole numbers, one for each class. A model that computes on fewer tokens has `value_tokens`, how many
+each of its blocks met, and `value_gmacs`, the billions of multiply-accumulate operations of the image.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import pandas as pd
 import pyarrow as pa
 
 from robustvit.errors import BadParameter, StoreDamaged, nearest
-from robustvit.records.columns import FIELDS, column_type, sample_fault
+from robustvit.records.columns import FIELDS, column_type, list_type, sample_fault
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.records_file import RecordsFile
 
@@ -40,7 +42,7 @@ def table(columns: Mapping[str, np.ndarray | Sequence[Any]]) -> pa.Table:
     """An Arrow table of per-sample columns, each of the schema's type. Raises BadParameter for a column the schema does not know."""
     arrays = {}
     for name, values in columns.items():
-        kind = column_type(name) or _open_type(name, values)
+        kind = _list_type(name, values) or column_type(name) or _open_type(name, values)
         arrays[name] = _array(values, kind)
     ordered = [name for name in FIELDS if name in arrays] + sorted(set(arrays) - set(FIELDS))
     return pa.table({name: arrays[name] for name in ordered})
@@ -65,6 +67,14 @@ def continued(earlier: pd.DataFrame, later: pa.Table, active: np.ndarray) -> pa.
 def of_frame(rows: pd.DataFrame) -> pa.Table:
     """Rows that were read, as they were written."""
     return table({str(name): rows[name].to_numpy() if rows[name].dtype.kind in "biuf" else rows[name].tolist() for name in rows})
+
+
+def _list_type(name: str, values: Any) -> pa.DataType | None:
+    """The type of a column whose rows are lists, where its values are such; None for any other."""
+    if not name.startswith(("value_", "counts_")):
+        return None
+    shape = np.asarray(values).shape
+    return list_type(name, shape[1]) if len(shape) == 2 else None
 
 
 def _open_type(name: str, values: Any) -> pa.DataType:

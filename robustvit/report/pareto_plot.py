@@ -1,4 +1,4 @@
-"""The Pareto plot of a factor view: a robustness score against MACs or parameters."""
+"""The Pareto plot of a factor view: a robustness score against a cost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import pandas as pd
 from robustvit.errors import NotApplicable, few
 from robustvit.report.scatter import Scatter, ScatterPoint, scatter
 from robustvit.results.factors.pareto_front import pareto
-from robustvit.results.factors.view import FactorView
-
-_UNITS = {"macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters")}
+from robustvit.results.factors.view import COSTS, FactorView
 
 
 def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
@@ -28,7 +26,7 @@ def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "
         raise NotApplicable(
             f"a Pareto plot needs at least two models with {cost} and {score}; there {'is one' if len(part) else 'are none'}{out}"
         )
-    scale, unit = _UNITS[cost]
+    scale, unit = COSTS[cost]
     best = set(pareto(view, cost, score).index)
     points = [
         ScatterPoint(str(row["model"]), row[cost] / scale, row[score], *_interval(row, score), str(row[group]), index in best)

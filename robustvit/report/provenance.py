@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from robustvit.records.store import Store
 _SUITE = ("paper", "licence", "rules")
 _DATA = ("source", "n", "expected", "left_out", "classes", "licence", "rules", "fingerprint")
 _MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
+_COSTS = ("weight_bytes", "moved_bytes", "latency", "gradient", "reason")
 _TITLES = {
+    "weight_bytes": "bytes of weights", "moved_bytes": "bytes moved per image", "latency": "seconds per image",
+    "gradient": "input gradients", "reason": "operations",
     "n": "images", "expected": "images in the full set", "left_out": "left out", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU",
     "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning",
 }  # fmt: skip
@@ -61,7 +64,7 @@ def provenance(store: Store, board: pd.DataFrame) -> Provenance:
     return Provenance(
         tuple(_fact_sheet(name, str(facts.get("title", "")), facts, _SUITE) for name, facts in suites.items()),
         tuple(_fact_sheet(name, "", facts, _DATA) for name, facts in data.items()),
-        tuple(_fact_sheet(name, "", facts, _MODEL) for name, facts in models.items()),
+        tuple(sheet for name, facts in models.items() for sheet in _model_sheets(name, facts)),
         tuple(_machine(name, store.environment(name)) for name in environments(runs, board)),
         tuple(_run(run) for run in runs),
     )
@@ -89,6 +92,14 @@ def web_link(url: object) -> str:
 def _fact_sheet(title: str, subtitle: str, facts: Mapping[str, Any], keys: Sequence[str]) -> FactSheet:
     shown = tuple((_TITLES.get(key, key), _text(facts[key])) for key in keys if facts.get(key) not in (None, "", []))
     return FactSheet(title, subtitle, shown, web_link(facts.get("url")), str(facts.get("citation") or "").strip())
+
+
+def _model_sheets(name: str, facts: Mapping[str, Any]) -> Iterator[FactSheet]:
+    """The model's own, and one of the costs of each of its pipelines of transforms."""
+    yield _fact_sheet(name, "", {**facts, **facts["pipelines"].get("", {}), "gradient": ""}, (*_MODEL, *_COSTS))
+    for text, costs in facts["pipelines"].items():
+        if text:
+            yield _fact_sheet(f"{name} → {text}", "", costs, ("macs", "parameters", *_COSTS))
 
 
 def _machine(name: str, environment: Mapping[str, Any]) -> FactSheet:

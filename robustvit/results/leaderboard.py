@@ -217,7 +217,10 @@ def _without_repeated_undefined(board: pd.DataFrame) -> pd.DataFrame:
 
 def _about(reader: RowReader, cells: Iterable[StoredCell]) -> tuple[dict[str, ModelFacts], dict[str, View]]:
     """The cards of the models and the views of the cells, by their labels."""
-    known = {card.fingerprint: card for manifest in reader.store.manifests() for card in manifest.models.values()}
+    known: dict[str, ModelFacts] = {}
+    for card in (card for manifest in reader.store.manifests() for card in manifest.models.values()):
+        earlier = known.get(card.fingerprint, ModelFacts())
+        known[card.fingerprint] = replace(card, pipelines=_merged(earlier.pipelines, card.pipelines))
     cards, views = {}, {}
     for question in (one.question for one in cells):
         if question.view in views and question.model in cards:
@@ -227,6 +230,11 @@ def _about(reader: RowReader, cells: Iterable[StoredCell]) -> tuple[dict[str, Mo
             cards[question.model] = known.get(str(description.get("weights")), ModelFacts())
             views[question.view] = _view(description["view"])
     return cards, views
+
+
+def _merged(earlier: Mapping[str, Mapping[str, Any]], later: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The costs of pipelines from two runs: a latency that only the earlier one measured is kept."""
+    return {name: {**earlier.get(name, {}), **later.get(name, {})} for name in dict.fromkeys([*earlier, *later])}
 
 
 def _view(facts: Mapping[str, Any]) -> View:

@@ -250,7 +250,7 @@ def test_a_surrogate_with_another_order_is_part_of_the_cell() -> None:
     names = tuple("abcdefghij")
     with pytest.MonkeyPatch.context() as patch:
         surrogate = rv.load_model("demo")
-        patch.setattr("robustvit.evaluation.plan.load_model", lambda *_, **__: surrogate)
+        patch.setattr("robustvit.evaluation.pipelines.nested.load_model", lambda *_, **__: surrogate)
         ids = []
         for classes in ((), names, names[::-1]):
             surrogate.card = replace(surrogate.card, classes=classes)

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from robustvit.evaluation import plan
-from robustvit.evaluation.macs import Cost, count
+from robustvit.evaluation.macs import count
 from robustvit.evaluation.manifest import _id, manifest
+from robustvit.evaluation.pipelines.costs import PipelineCosts
 from robustvit.evaluation.settings import Settings
 from robustvit.spec.suite_file import load_suite
 
@@ -97,7 +98,7 @@ def test_a_manifest_tells_macs_and_is_named_without_them() -> None:
     macs = page.models["demo"].macs
     assert macs is not None
     assert macs > 1e6
-    made.costs["demo"] = Cost(None, "not counted: why")
+    made.costs["demo", ()] = PipelineCosts(None, 1, 4, None, "exact", reason="not counted: why")
     again = manifest(made, "")
     assert again.id == page.id
     assert again.models["demo"].notes["macs"] == "not counted: why"

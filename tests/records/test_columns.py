@@ -14,7 +14,7 @@ import pytest
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.columns import FIELDS, schema_fault, value_fault
-from robustvit.records.records import read, table
+from robustvit.records.records import of_frame, read, table
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec.spec import digest
@@ -171,3 +171,33 @@ def test_a_manifest_with_a_number_that_counts_nothing_is_none(
     inner[key] = value
     path.write_text(json.dumps(page))
     assert store.manifests() == []
+
+
+def test_a_measurement_may_be_a_list_of_one_number_for_each_block() -> None:
+    made = table({"sample": ["a", "b"], "value_tokens": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "value_x": np.array([1.0, 2.0])})
+    assert made.schema.field("value_tokens").type == pa.list_(pa.float32(), 3)
+    assert made.schema.field("value_x").type == pa.float32()
+    assert schema_fault(made.schema) == value_fault(made) == ""
+    again = of_frame(made.to_pandas())
+    assert again.equals(made)
+
+
+def test_counts_are_lists_of_whole_numbers_from_0() -> None:
+    made = table({"sample": ["a", "b"], "counts_inter": np.array([[1, 2], [0, 7]])})
+    assert made.schema.field("counts_inter").type == pa.list_(pa.int32(), 2)
+    assert schema_fault(made.schema) == value_fault(made) == ""
+    assert "has the value -1; it holds 0 or more" in value_fault(table({"sample": ["a"], "counts_inter": np.array([[1, -1]])}))
+
+
+@pytest.mark.parametrize(("name", "kind"), [
+    ("value_x", pa.list_(pa.int32(), 2)), ("value_x", pa.list_(pa.float32())), ("counts_x", pa.int32()),
+    ("counts_x", pa.list_(pa.float32(), 2)),
+    ("pred_real", pa.list_(pa.int32(), 2)), ("label", pa.list_(pa.int32(), 2)),
+])  # fmt: skip
+def test_lists_of_another_type_are_damage(name, kind) -> None:
+    assert f"its column '{name}' holds {kind}" in schema_fault(pa.schema([("sample", pa.string()), (name, kind)]))
+
+
+def test_a_list_with_nothing_in_a_place_is_damage() -> None:
+    values = pa.array([[1.0, None], [2.0, 3.0]], pa.list_(pa.float32(), 2))
+    assert "column 'value_x' has 1 values that are null" in value_fault(pa.table({"sample": ["a", "b"], "value_x": values}))

@@ -11,6 +11,7 @@ from torch import Tensor
 from robustvit.errors import ModelError
 from robustvit.evaluation.checks.outputs import Outputs, outputs_of
 from robustvit.evaluation.evaluate import batch_of
+from robustvit.evaluation.pipelines.costs import costs_of
 from robustvit.evaluation.plan import Plan
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.batch import Batch
@@ -40,6 +41,9 @@ def probe_models(plan: Plan, worker: Worker) -> None:
         images = worker.images(part, cell.view, ranks)
         found = probe(host, batch_of(part.samples.data, images, part.samples.positions[ranks], host.device))
         plan.outputs.setdefault(part.label, found)
+        if (part.label, cell.transforms) not in plan.costs:
+            worker.announce(f"{part.label} · costs")
+            plan.costs[part.label, cell.transforms] = costs_of(host, latency=plan.settings.latency)
 
 
 def probe(model: Classifier, batch: Batch, seed: int = 0) -> Outputs:

@@ -69,13 +69,13 @@ class ReducedViT(nn.Module):
     tokens at the end; a token is at the place of the one into which others were merged.
     """
 
-    counted: dict[str, Tensor]
     patches_left: Tensor
 
     def __init__(self, vit: Any, policies: Iterable[nn.Module]) -> None:
         super().__init__()
         self.vit = vit
         self.policies = nn.ModuleList(policies)
+        self.counted: dict[str, Tensor] = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, K) logits of normalised images (N, 3, H, W)."""

@@ -15,11 +15,10 @@ from scipy.optimize import least_squares
 from scipy.special import expit, logit, stdtr
 
 from robustvit.errors import NotApplicable, few
-from robustvit.results.factors.view import FactorView
+from robustvit.results.factors.view import COSTS, FactorView
 
 _FEWEST = 3  # models that a line is fitted to: two are always on one
 _STARTS = ((0.5, 0.3), (0.2, 1.0), (1.0, 0.1), (0.1, 2.0))  # (a, b) that the search for a scaling law begins at
-_UNITS = {"macs": 1e9, "parameters": 1e6}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Scaling:
         return pd.DataFrame({"term": list("abcd"), "value": [self.a, self.b, self.c, self.d]})
 
     def __str__(self) -> str:
-        unit = "GMACs" if self.cost == "macs" else "million parameters"
+        unit = COSTS[self.cost][1].removesuffix(" per image")
         law = f"error of {self.score} = {self.a:.4f} · (cost + {self.d:.4f})^-{self.b:.4f} + {self.c:.4f}, cost in {unit}"
         ended = "converged" if self.converged else f"NOT converged: {self.message}"
         return f"{law}; rmse {100 * self.rmse:.2f} points over {self.n} models; {ended}"
@@ -157,7 +156,7 @@ def scaling_fit(view: FactorView, score: str, cost: str = "macs") -> Scaling:
     part = view.rows[view.rows[view.need(score)].notna() & view.rows[cost].notna()]
     if len(part) < 5:
         raise NotApplicable(f"a scaling law has four parameters and needs at least five models; {len(part)} have both {score} and {cost}")
-    size = part[cost].to_numpy() / _UNITS[cost]
+    size = part[cost].to_numpy() / COSTS[cost][0]
     value = part[score].to_numpy() / 100
     error = 1 - value if view.scores[score] else value
 

@@ -26,11 +26,15 @@ from robustvit.statistics.estimates import of_measurements
 from robustvit.statistics.intervals import Interval, wilson
 
 FACTORS = tuple(one.name for one in fields(Factors))
-COSTS = ("macs", "parameters")
+COSTS = {
+    "macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters"), "weight_bytes": (2.0**20, "MiB of weights"),
+    "moved_bytes": (2.0**20, "MiB moved per image"), "latency": (1e-3, "ms per image"),
+}  # fmt: skip
+"""The costs of a model, in the order in which a figure prefers them, with their unit."""
 CLEAN = "clean"
 
 _TEXTS = ("model", "tag", "base", "family", "kind", "pretraining", "fine_tuned", "recipe", "augmentation")
-_COLUMNS = ("model", "tag", *FACTORS, "img_size", "parameters", "macs")
+_COLUMNS = ("model", "tag", *FACTORS, "img_size", *COSTS)
 _ONE = ("model", "transforms", "base", "seed", "precision", "model_view", "storage")  # what makes one row another
 _OWN = ("top1", "robust_accuracy")  # metrics that a score's name leaves out
 _READINGS = ("top1_1000way", "top1_real")
@@ -68,15 +72,14 @@ class _Score:
 
 @dataclass(frozen=True)
 class _Model:
-    """One row of a factor view. img_size, parameters, macs: None where they are not known."""
+    """One row of a factor view. img_size: None where it is not known. costs: those of COSTS that are known."""
 
     model: str
     tag: str
     base: str
     factors: Factors
     img_size: int | None
-    parameters: int | None
-    macs: int | None
+    costs: Mapping[str, float | None]
     scores: Mapping[str, _Score]
 
     def row(self) -> dict[str, Any]:
@@ -85,7 +88,8 @@ class _Model:
             f"{name}_{end}": value for name, one in self.scores.items() if one.interval for end, value in one.interval._asdict().items()
         }
         partial = {f"{name}_partial": one.partial for name, one in self.scores.items() if one.partial}
-        return {**vars(self), **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends, **partial}
+        costs = {name: self.costs.get(name) for name in COSTS}
+        return {**vars(self), **costs, **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends, **partial}
 
 
 def factor_view(board: Leaderboard | None = None) -> FactorView:
@@ -105,7 +109,7 @@ def factor_view(board: Leaderboard | None = None) -> FactorView:
 
 def _of_references(published: pd.DataFrame) -> Iterator[_Model]:
     table = pd.read_csv(folder() / "models" / "costs.csv")
-    costs: dict[Any, tuple[Any, Any]] = {(row.model, row.img_size): (row.parameters, row.macs) for row in table.itertuples()}
+    costs: dict[Any, Any] = {(row.model, row.img_size): {"parameters": row.parameters, "macs": row.macs} for row in table.itertuples()}
     groups: dict[tuple[str, int], dict[str, PublishedNumber]] = {}
     for one in published_numbers(published):
         if one.base == "imagenet" and one.unit == "%" and one.severity == "" and one.img_size is not None:
@@ -115,7 +119,7 @@ def _of_references(published: pd.DataFrame) -> Iterator[_Model]:
         if known.family == UNKNOWN or CLEAN not in numbers or numbers[CLEAN].n is None:
             continue
         scores = {name: _published_score(one) for name, one in numbers.items()}
-        yield _Model(model, model, "imagenet", known, size, *costs.get((model, size), (None, None)), scores)
+        yield _Model(model, model, "imagenet", known, size, costs.get((model, size), {}), scores)
 
 
 def _published_score(one: PublishedNumber) -> _Score:
@@ -180,7 +184,21 @@ def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Mod
         whole = _Score(row.value, Interval(row.low, row.high), row.higher_is_better)
         scores.setdefault(score, whole if row.status == "complete" else _Score(math.nan, None, row.higher_is_better, row.reason))
     size = min(view.size) if view else size_in(tag)
-    return _Model(name, tag, first.base, _factors_of(card, tag), size, card.parameters or None, card.macs, scores)
+    return _Model(name, tag, first.base, _factors_of(card, tag), size, _costs_of(card, board, first), scores)
+
+
+def _costs_of(card: ModelFacts, board: Leaderboard, row: BoardRow) -> dict[str, float | None]:
+    """The costs of a model with its transforms. MACs that depend on the image are their mean over the clean ones, where a row has it."""
+    known: dict[str, float | None] = dict(card.pipelines.get(row.transforms, {}))
+    if not row.transforms:
+        known = {"macs": card.macs, "parameters": card.parameters or None, **known}
+    if known.get("macs") is None:
+        part = board.rows
+        own = (part["metric"] == "gmacs") & (part["scenario"] == CLEAN) & part["value"].notna()
+        for name in _ONE:
+            own &= part[name] == getattr(row, name)
+        known["macs"] = 1e9 * float(part.loc[own, "value"].iloc[0]) if own.any() else None
+    return known
 
 
 def _factors_of(card: ModelFacts, tag: str) -> Factors:

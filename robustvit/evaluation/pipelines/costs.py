@@ -1,0 +1,121 @@
+"""What a model with its transforms costs for one image: operations, weights as stored, bytes moved, and on request its latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from robustvit.evaluation.macs import count, of_shapes
+from robustvit.primitives.classifier import Classifier
+
+_UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError)  # of tensors without numbers
+
+
+@dataclass(frozen=True)
+class PipelineCosts:
+    """The costs of one image through a model with its transforms.
+
+    macs: multiply-accumulate operations; None where they depend on the image or cannot be counted, and `reason` says why. parameters: of
+    its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed bits and bitmaps of zeros among them.
+    moved_bytes: these once, and what every operation reads and writes of activations, none fused; None as macs. latency: seconds, where it
+    was measured. gradient: what its input gradients are.
+    """
+
+    macs: int | None
+    parameters: int
+    weight_bytes: int
+    moved_bytes: int | None
+    gradient: str
+    latency: float | None = None
+    reason: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """What is known, by name, as a manifest keeps it."""
+        return {key: value for key, value in vars(self).items() if value not in (None, "")}
+
+
+def costs_of(model: Classifier, *, latency: bool = False) -> PipelineCosts:
+    """The costs of an image through a Classifier with its transforms. latency: whether to measure it, which takes seconds."""
+    module: nn.Module = model.model
+    counted = count(module, model.size)
+    weights = stored_bytes(module)
+    moved = None if counted.macs is None else activation_bytes(module, model.size)
+    return PipelineCosts(
+        macs=counted.macs, parameters=sum(tensor.numel() for tensor in _once(module.parameters())), weight_bytes=weights,
+        moved_bytes=None if moved is None else moved + weights, gradient=model.gradient,
+        latency=seconds_per_image(model) if latency else None, reason=counted.reason,
+    )  # fmt: skip
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """The bytes of a module's weights as they are stored: of a layer that has a method `weight_bytes` what it says, else of its tensors."""
+    total, seen = 0, set[int]()
+    for part in module.modules():
+        own = [tensor for tensor in (*part._parameters.values(), *part._buffers.values()) if tensor is not None]
+        fresh = [tensor for tensor in own if id(tensor) not in seen]
+        stated = getattr(part, "weight_bytes", None)
+        if stated is None:
+            total += sum(tensor.numel() * tensor.element_size() for tensor in fresh)
+        elif fresh or not own:
+            total += int(stated())
+        seen |= {id(tensor) for tensor in own}
+    return total
+
+
+def activation_bytes(module: nn.Module, size: tuple[int, int]) -> int | None:
+    """The bytes of activations that the operations on one image read and write, weights not counted; None where that needs numbers.
+
+    A view moves nothing. Counted on shapes alone, for float32.
+    """
+    try:
+        shapes, image = of_shapes(module).eval(), torch.empty(1, 3, *size, device="meta")
+        with torch.no_grad(), _Moved(shapes) as moved:
+            shapes(image)
+    except _UNCOUNTABLE:
+        return None
+    return int(moved.total)
+
+
+def seconds_per_image(model: Classifier) -> float:
+    """The latency of an image in a full tile on this machine, in seconds: the median over at least half a second of forward passes."""
+    from torch.utils.benchmark import Timer
+
+    images = torch.zeros(model.tile, model.channels, *model.size, device=model.device)
+    with torch.no_grad():
+        timer = Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
+        return float(timer.blocked_autorange(min_run_time=0.5).median) / model.tile
+
+
+class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the bytes of tensors that operations read and write, without a module's own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+        self._own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.total += sum(map(self._bytes, (*_tensors(args), *_tensors(found))))
+        return found
+
+    def _bytes(self, tensor: Tensor) -> int:
+        return 0 if tensor.untyped_storage()._cdata in self._own else tensor.numel() * tensor.element_size()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _once(tensors: Iterator[Tensor]) -> Iterator[Tensor]:
+    return iter({id(tensor): tensor for tensor in tensors}.values())
