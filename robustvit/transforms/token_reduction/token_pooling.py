@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,69 +68,76 @@ class Clustering(TokenPolicy):
         count = share_of(self._patches, 1.0 - (1.0 - self.keep) * (index + 1) / (self.depth - 1))
         if count >= tokens.patches:
             return tokens
-        weights = tokens.patch(tokens.columns["received_attention"]).clamp_min(LEAST_WEIGHT)
+        points, weights = tokens.patch(tokens.values), tokens.patch(tokens.columns["received_attention"]).clamp_min(LEAST_WEIGHT)
         if self.centres == "means":
-            group = clusters(tokens.patch(tokens.values), weights, count, self.iterations, _means)
-            return tokens.merge(group, count, weights)
-        group = clusters(tokens.patch(tokens.values), weights, count, self.iterations, _medoid_values)
-        medoids = _medoids(tokens.patch(tokens.values), weights, group, count)
-        chosen = tokens.take(medoids)
-        return tokens.merge(group, count, weights, chosen.places).having(values=chosen.values)
+            return tokens.merge(k_means(points, weights, count, self.iterations), count, weights)
+        found = k_medoids(points, weights, count, self.iterations)
+        chosen = tokens.take(found.centres)
+        return tokens.merge(found.group, count, weights, chosen.places).having(values=chosen.values)
+
+
+class Medoids(NamedTuple):
+    """Clusters of T points. group: (N, T) int64, the cluster of each; centres: (N, count) int64, the point at the centre of each."""
+
+    group: Tensor
+    centres: Tensor
 
 
 @torch.no_grad()
-def clusters(
-    points: Tensor, weights: Tensor, count: int, iterations: int, update: Callable[[Tensor, Tensor, Tensor, int], Tensor]
-) -> Tensor:  # fmt: skip
-    """(N, T) int64, the cluster in 0 … count − 1 of each of points (N, T, D), after some iterations; no cluster is empty.
+def k_means(points: Tensor, weights: Tensor, count: int, iterations: int) -> Tensor:
+    """(N, T) int64, the cluster in 0 … count − 1 of each of points (N, T, D), by weighted K-means; no cluster is empty.
 
-    weights: (N, T) > 0. update: (points, weights, clusters, count) → centres (N, count, D). count: at most T.
+    weights: (N, T) > 0; the first centres are the heaviest points. count: at most T.
     """
-    centres = gathered(points, weights.argsort(dim=1, descending=True, stable=True)[:, :count])
-    group = _assigned(points, weights, centres)
+    centres = gathered(points, heaviest(weights, count))
+    group = assigned(squared_distances(points, centres), weights)
     for _ in range(iterations - 1):
-        group = _assigned(points, weights, update(points, weights, group, count))
+        centres = group_sums(points * weights[:, :, None], group, count) / group_sums(weights, group, count)[:, :, None]
+        group = assigned(squared_distances(points, centres), weights)
     return group
 
 
-def _assigned(points: Tensor, weights: Tensor, centres: Tensor) -> Tensor:
-    """(N, T): the nearest of centres (N, K, D) for each point, and for each cluster without one the worst approximated point.
+@torch.no_grad()
+def k_medoids(points: Tensor, weights: Tensor, count: int, iterations: int) -> Medoids:
+    """Clusters of points (N, T, D) by weighted K-medoids; no cluster is empty. As `k_means`, but a centre is a point of its cluster."""
+    squared = squared_distances(points, points)
+    squared.diagonal(dim1=1, dim2=2).zero_()
+    centres = heaviest(weights, count)
+    for _ in range(iterations):
+        group = assigned(squared.gather(2, centres[:, None].expand(-1, points.shape[1], -1)), weights)
+        cost = (squared * weights[:, :, None]).masked_fill(group[:, :, None] != group[:, None], 0.0).sum(dim=1)
+        centres = cost[:, None].masked_fill(~_members(group, count), torch.inf).argmin(dim=2)
+    return Medoids(group, centres)
 
-    That is one of the largest w‖x − c‖² among those that are not the nearest point of their own cluster.
+
+def heaviest(weights: Tensor, count: int) -> Tensor:
+    """(N, count) int64: the heaviest points, the first of equal ones."""
+    return weights.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+
+def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
+    """(N, T, K) of points (N, T, D) from centres (N, K, D)."""
+    products = points @ centres.transpose(1, 2)
+    return (points.square().sum(dim=2)[:, :, None] + centres.square().sum(dim=2)[:, None] - 2.0 * products).clamp_min(0.0)
+
+
+def assigned(squared: Tensor, weights: Tensor) -> Tensor:
+    """(N, T) int64: the nearest centre of each point, but that each cluster without a point takes the worst approximated one.
+
+    That is one of the largest w · d² among those that are not the nearest point of their own cluster. squared: (N, T, K).
     """
-    nearest = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").min(dim=2)
-    count = centres.shape[1]
-    member = nearest.indices[:, None] == torch.arange(count, device=points.device)[:, None]
+    nearest, count = squared.min(dim=2), squared.shape[2]
+    member = _members(nearest.indices, count)
     first = nearest.values[:, None].masked_fill(~member, torch.inf).argmin(dim=2)  # of each cluster: its nearest point
     empty = ~member.any(dim=2)
     stays = torch.zeros_like(nearest.indices).scatter_add(1, first, (~empty).to(torch.int64)) > 0
-    worst = (weights * nearest.values.square()).masked_fill(stays, -1.0).argsort(dim=1, descending=True, stable=True)
-    turn = (empty.cumsum(dim=1) - 1).clamp_min(0)  # of each empty cluster among these
-    moved = worst.gather(1, turn.clamp_max(points.shape[1] - 1))
-    home = torch.where(empty, torch.arange(count, device=points.device), nearest.indices.gather(1, moved))
-    return _scattered(nearest.indices, moved, home, empty)
+    worst = (weights * nearest.values).masked_fill(stays, -1.0).argsort(dim=1, descending=True, stable=True)
+    moved = worst.gather(1, (empty.cumsum(dim=1) - 1).clamp_min(0))  # to each empty cluster the next of the worst
+    spare = torch.cat((nearest.indices, nearest.indices[:, :1]), dim=1)  # a place behind the last for what is not moved
+    home = torch.arange(count, device=squared.device).expand_as(moved)
+    return spare.scatter(1, moved.where(empty, squared.shape[1]), home)[:, :-1]
 
 
-def _scattered(group: Tensor, moved: Tensor, home: Tensor, chosen: Tensor) -> Tensor:
-    """`group` (N, T) with `home` at the indices `moved` (N, K) where these are chosen."""
-    spare = torch.cat((group, group[:, :1]), dim=1)  # a place behind the last for what is not chosen
-    return spare.scatter(1, moved.where(chosen, group.shape[1]), home)[:, :-1]
-
-
-def _means(points: Tensor, weights: Tensor, group: Tensor, count: int) -> Tensor:
-    """(N, count, D): the weighted mean of each cluster."""
-    return group_sums(points * weights[:, :, None], group, count) / group_sums(weights, group, count)[:, :, None]
-
-
-def _medoids(points: Tensor, weights: Tensor, group: Tensor, count: int) -> Tensor:
-    """(N, count) int64: of each cluster the point that approximates it best, the first of equal ones."""
-    squared = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
-    together = group[:, :, None] == group[:, None]
-    cost = (squared * weights[:, :, None]).masked_fill(~together, 0.0).sum(dim=1)
-    member = group[:, None] == torch.arange(count, device=points.device)[:, None]
-    return cost[:, None].masked_fill(~member, torch.inf).argmin(dim=2)
-
-
-def _medoid_values(points: Tensor, weights: Tensor, group: Tensor, count: int) -> Tensor:
-    """(N, count, D): the medoid of each cluster."""
-    return gathered(points, _medoids(points, weights, group, count))
+def _members(group: Tensor, count: int) -> Tensor:
+    """(N, count, T) bool: which points belong to each cluster."""
+    return group[:, None] == torch.arange(count, device=group.device)[:, None]

@@ -12,7 +12,7 @@ from reduction import Step, ledger, reference
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from robustvit.transforms.token_reduction.token_pooling import Clustering, _means, _medoid_values, clusters, token_pooling
+from robustvit.transforms.token_reduction.token_pooling import Clustering, k_means, k_medoids, token_pooling
 
 HOSTS = ["plain", "layer-scale", "registers", "distilled", "average-pooled", "qk-norm"]
 
@@ -70,8 +70,9 @@ def test_the_number_of_tokens_falls_linearly() -> None:
     tokens, macs, everything = ledger("small", Clustering(0.4375, 12, "means", 2))
     assert tokens == [1 + math.ceil(196 * (1 - 0.5625 * block / 11) - 1e-9) for block in range(12)]
     assert tokens[-1] - 1 == 86
+    products = sum((before - 1) * (after - 1) * 384 * 2 for before, after in itertools.pairwise(tokens))  # distances, twice
     identity = sum(6 * (one**3 - one * one * 64) + one * one * 384 for one in tokens[:-1])  # the map by an identity, then its product
-    assert everything == pytest.approx(macs + identity / 1e9, rel=1e-5)
+    assert everything == pytest.approx(macs + (products + identity) / 1e9, rel=1e-5)
 
 
 def test_clusters_are_those_of_scikit_learn_from_the_same_start() -> None:
@@ -79,26 +80,31 @@ def test_clusters_are_those_of_scikit_learn_from_the_same_start() -> None:
     points, weights = torch.randn(1, 60, 3, generator=generator, dtype=torch.float64), 0.1 + torch.rand(1, 60, generator=generator)
     start = points[0, weights[0].argsort(descending=True)[:7]].numpy()
     other = KMeans(7, init=start, n_init=1, max_iter=40, tol=0).fit(points[0].numpy(), sample_weight=weights[0].numpy())
-    assert clusters(points, weights.double(), 7, 40, _means)[0].tolist() == other.predict(points[0].numpy()).tolist()
+    assert k_means(points, weights.double(), 7, 40)[0].tolist() == other.predict(points[0].numpy()).tolist()
 
 
-@pytest.mark.parametrize("update", [_means, _medoid_values])
-def test_equal_points_fill_every_cluster(update) -> None:
-    group = clusters(torch.ones(2, 9, 4), torch.ones(2, 9), 5, 3, update)
+@pytest.mark.parametrize("kind", ["means", "medoids"])
+def test_equal_points_fill_every_cluster(kind) -> None:
+    given = torch.ones(2, 9, 4), torch.ones(2, 9), 5, 3
+    group = k_means(*given) if kind == "means" else k_medoids(*given).group
     assert [sorted(set(row)) for row in group.tolist()] == [[0, 1, 2, 3, 4]] * 2
 
 
-@pytest.mark.parametrize("update", [_means, _medoid_values])
-def test_iterations_approximate_the_tokens_better(update) -> None:
+@pytest.mark.parametrize("kind", ["means", "medoids"])
+def test_iterations_approximate_the_tokens_better(kind) -> None:
     generator = torch.Generator().manual_seed(0)
     points, weights = torch.randn(4, 40, 3, generator=generator), torch.rand(4, 40, generator=generator)
 
-    def loss(iterations: int) -> Tensor:
-        group = clusters(points, weights, 6, iterations, update)
-        centres = update(points, weights, group, 6)
-        own = torch.stack([one[of] for one, of in zip(centres, group, strict=True)])
-        return (weights * (points - own).square().sum(dim=2)).sum(dim=1)
+    def loss(iterations: int) -> float:
+        given = points, weights, 6, iterations
+        group = k_means(*given) if kind == "means" else k_medoids(*given).group
+        total = 0.0
+        for row, one, own in zip(points, group.tolist(), weights, strict=True):
+            for cluster in range(6):
+                of = [at for at in range(40) if one[at] == cluster]
+                total += float((own[of, None] * (row[of] - centre(row, own.tolist(), of, kind)).square()).sum())
+        return total
 
     losses = [loss(iterations) for iterations in (1, 2, 4, 8)]
-    assert all((later <= earlier + 1e-5).all() for earlier, later in itertools.pairwise(losses))
-    assert losses[-1].sum() < losses[0].sum()
+    assert all(later <= earlier + 1e-4 for earlier, later in itertools.pairwise(losses))
+    assert losses[-1] < losses[0]
