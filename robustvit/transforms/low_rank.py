@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.factored import FactoredLinear
+from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.layer_roles import RoledLayer, chosen_layers
 from robustvit.primitives.surgery.linear import linear_of
 from robustvit.primitives.surgery.modules import changed, replace_layer
@@ -49,7 +50,8 @@ def low_rank(
             _keep_energy(module, chosen, budget)
         return module
 
-    return changed(model, change)
+    with refusing("low_rank", model):
+        return changed(model, change)
 
 
 class Decomposition(NamedTuple):

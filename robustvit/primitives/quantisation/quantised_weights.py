@@ -58,11 +58,12 @@ class StoredWeights(nn.Module):
     def _bytes(self, name: str, tensor: Tensor) -> int:
         if name.endswith("_mask"):
             return math.ceil(tensor.numel() / 8)
-        if name not in self.stored:
+        form = self.stored.get(name.removesuffix("_orig"))
+        if form is None:
             return tensor.numel() * tensor.element_size()
         mask = self._buffers.get(name.removesuffix("_orig") + "_mask")
         count = tensor.numel() if mask is None else int(torch.count_nonzero(tensor * mask))
-        return math.ceil(count * self.stored[name].bits / 8) + self.stored[name].overhead
+        return math.ceil(count * form.bits / 8) + form.overhead
 
     def extra_repr(self) -> str:
         """With the bits of what is stored."""
@@ -72,7 +73,8 @@ class StoredWeights(nn.Module):
 def mix_in(layer: nn.Module, mixin: type[nn.Module]) -> bool:
     """Makes a module one of a subclass of its class and `mixin`, in place; whether it was none before.
 
-    layer: of a module that is nobody else's. The class keeps its name, by which the kind of a model is known.
+    layer: of a module that is nobody else's. A layer with weights is then of a class Quantised…; others keep their name, by which the kind
+    of a model is known.
     """
     if isinstance(layer, mixin):
         return False
@@ -82,7 +84,9 @@ def mix_in(layer: nn.Module, mixin: type[nn.Module]) -> bool:
 
 @functools.cache
 def _mixed(mixin: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind.__name__, (mixin, kind), {"__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    own = kind.__name__
+    name = f"Quantised{own}" if issubclass(kind, WEIGHTED) and not own.startswith("Quantised") else own
+    return type(name, (mixin, kind), {"__doc__": kind.__doc__, "__module__": kind.__module__})
 
 
 def layers_with_weights(transform: str, model: Classifier, module: nn.Module, *kinds: type[nn.Module]) -> dict[str, nn.Module]:
@@ -111,10 +115,10 @@ def quantise_weights(layers: Iterable[nn.Module], grids: WeightGrids) -> None:
 
 
 def store(layer: nn.Module, name: str, form: StoredForm) -> None:
-    """Says how a parameter of a module is stored."""
+    """Says how a parameter of a module is stored, under its own name also where a mask has made it `NAME_orig`."""
     if mix_in(layer, StoredWeights):
         layer.stored = {}  # type: ignore[assignment]
-    layer.stored = {**layer.stored, name: form}  # type: ignore[assignment,dict-item]
+    layer.stored = {**layer.stored, name.removesuffix("_orig"): form}  # type: ignore[assignment,dict-item]
 
 
 def quantised_weight(weight: Tensor, grids: WeightGrids) -> Tensor:

@@ -30,7 +30,13 @@ class MaskedWeight(nn.Module):
         return self.weight_orig.masked_fill(~self.weight_mask, 0.0)
 
     def weight_bytes(self) -> int:
-        """The bytes of its tensors when only non-zero weights are stored, beside a bitmap of one bit for each weight."""
+        """The bytes of its tensors when only non-zero weights are stored, beside a bitmap of one bit for each weight.
+
+        A layer that says what its own stored form takes, as one of quantised weights does, counts what the mask keeps itself.
+        """
+        own = getattr(super(), "weight_bytes", None)
+        if own is not None:
+            return int(own())
         rest = [tensor for name, tensor in (*self._parameters.items(), *self._buffers.items()) if tensor is not None and name not in _OWN]
         kept = int(torch.count_nonzero(self.weight)) * self.weight_orig.element_size()
         return kept + math.ceil(self.weight_mask.numel() / _BITS) + sum(tensor.numel() * tensor.element_size() for tensor in rest)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
+from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around
 from robustvit.primitives.shared_weights import shared_copy
@@ -37,8 +38,12 @@ def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[s
 
 
 def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Puts `layer` in the place of the submodule of that dotted name, and in every other place where that very submodule stands."""
-    former = module.get_submodule(name)
-    for part in list(module.modules()):
-        for own in [own for own, child in part._modules.items() if child is former]:
-            setattr(part, own, layer)
+    """Puts `layer` in the place of the submodule of that dotted name.
+
+    Raises HostRefused where that one quantises what it is given (`inputs`) and is no part of `layer`, which would compute on other numbers.
+    """
+    replaced = module.get_submodule(name)
+    if not isinstance(getattr(replaced, "inputs", nn.Identity()), nn.Identity) and replaced not in set(layer.modules()):
+        raise HostRefused(f"layer '{name}' quantises what it is given, which its replacement would not; quantise after this transform.")
+    parent, _, own = name.rpartition(".")
+    setattr(module.get_submodule(parent), own, layer)

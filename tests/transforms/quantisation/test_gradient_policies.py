@@ -27,15 +27,17 @@ def board(folder: Path, transforms: str):
     return done, rows[rows["transforms"] != ""].set_index(["scenario", "metric"])
 
 
-def test_an_attack_on_rounding_without_a_policy_fails_its_cell(tmp_path) -> None:
-    done, found = board(tmp_path, "[[dynamic_int8: {gradient: none}]]")
+@pytest.mark.parametrize("name", ["dynamic_int8", "log2"])
+def test_an_attack_on_rounding_without_a_policy_fails_its_cell(tmp_path, name) -> None:
+    done, found = board(tmp_path, f"[[{name}: {{gradient: none}}]]")
     assert [("zero or missing" in reason, "square" in reason) for reason in done.failed.values()] == [(True, True)]
     assert found.loc[("pgd", "robust_accuracy"), "status"] == "failed"
     assert found.loc[("clean", "top1"), "value"] > 90
 
 
-def test_an_attack_through_straight_through_gradients_succeeds(tmp_path) -> None:
-    done, found = board(tmp_path, "[[dynamic_int8: {bits: 8}]]")
+@pytest.mark.parametrize("name", ["dynamic_int8", "log2"])
+def test_an_attack_through_straight_through_gradients_succeeds(tmp_path, name) -> None:
+    done, found = board(tmp_path, f"[[{name}: {{bits: 8}}]]")
     assert not done.failed
     assert found.loc[("pgd", "robust_accuracy"), "value"] < found.loc[("clean", "top1"), "value"] - 30
 

@@ -11,6 +11,7 @@ from torch.nn.utils import prune
 
 from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.quantisation.quantised_weights import WeightGrids, quantised_weight
+from robustvit.transforms.pruning.magnitude import magnitude
 from robustvit.transforms.quantisation.weights import half_precision, quantize
 
 MATRICES = (nn.Linear, nn.Conv2d)
@@ -75,7 +76,7 @@ def test_bytes_are_those_of_packed_codes_and_scales() -> None:
 def test_layers_are_still_of_their_class_and_say_their_bits() -> None:
     layer = layers(quantize(vits.made(vits.vit), bits=5))["head"]
     assert isinstance(layer, nn.Linear)
-    assert type(layer).__name__ == "Linear"
+    assert type(layer).__name__ == "QuantisedLinear"
     assert "weight of 5 bits" in repr(layer)
 
 
@@ -137,6 +138,16 @@ def test_a_model_without_such_layers_is_refused() -> None:
 
     with pytest.raises(HostRefused, match="'quantize' quantises linear layers and convolutions, and 'toy' has none"):
         quantize(vits.made(Mean))
+
+
+@pytest.mark.parametrize("first", ["quantise", "prune"])
+def test_bytes_of_pruned_and_quantised_layers_are_those_in_either_order(first) -> None:
+    host, bits = vits.made(vits.vit), 4
+    made = magnitude(quantize(host, bits=bits)) if first == "quantise" else quantize(magnitude(host), bits=bits)
+    for layer in (block.mlp.fc2 for block in made.model.blocks):
+        kept = int(torch.count_nonzero(layer.weight))
+        assert kept <= layer.weight_mask.sum()
+        assert layer.weight_bytes() == -(-kept // 2) + 96 * 24 // 8 + 24 * 4 + 24 * 4
 
 
 def test_bits_that_nothing_has_are_refused() -> None:
