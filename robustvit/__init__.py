@@ -63,6 +63,7 @@ _HOMES = {
     "perturb": "evaluation.perturb",
     "pixels": "primitives.pixels",
     "run": "evaluation.run",
+    "save_checkpoint": "training.saving",
     "train": "training.loop",
     "transform": "spec.registry",
     "transformed": "evaluation.pipelines.transformed",
@@ -115,6 +116,7 @@ __all__ = [
     "perturb",
     "pixels",
     "run",
+    "save_checkpoint",
     "train",
     "transform",
     "transformed",
@@ -165,3 +167,4 @@ if TYPE_CHECKING:
     from robustvit.spec.view import View
     from robustvit.statistics.estimates import Clustered, Weighted
     from robustvit.training.loop import train
+    from robustvit.training.saving import save_checkpoint

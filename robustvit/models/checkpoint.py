@@ -1,4 +1,4 @@
-"""Models from checkpoints: the tensors of a file in an architecture of timm. Nothing from the file is executed."""
+"""Models from checkpoints: the tensors of a file in an architecture of timm or a registered one. Nothing from the file is executed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, WeightsUnavailable, nearest
 from robustvit.models.misfits import compare, explained
+from robustvit.models.networks import Network, network_of
+from robustvit.models.rebuilding import MOST, rebuild
 from robustvit.models.tensors import Wish, read_tensors, refuse_pages
-from robustvit.models.timm import Classes, build, check_architecture, identity, parameters, preprocessing_of
-from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share
-from robustvit.primitives.checkpoint import HEADER, About
+from robustvit.models.timm import Classes, parameters
+from robustvit.primitives.architectures.preprocessing import Interpolation, Share
+from robustvit.primitives.checkpoint import HEADER, About, with_surgery
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.spec.given import check_path, check_whole, why_not_regular
 from robustvit.spec.model_address import ALIASES, write_model
 from robustvit.spec.registry import model
-from robustvit.spec.spec import Spec
+from robustvit.spec.spec import Spec, revive
 from robustvit.spec.written.arguments import parse_kwargs, write_kwargs
 
 
@@ -44,30 +46,32 @@ def checkpoint_model(
     prefix: str | None = None,
     ema: bool | None = None,
 ) -> Classifier:
-    """A checkpoint in an architecture of timm: `file:mine.safetensors?arch=vit_small_patch16_224&mean=0.5&std=0.5`.
+    """A checkpoint in an architecture of timm or a registered one: `file:mine.safetensors?arch=vit_small_patch16_224&mean=0.5&std=0.5`.
 
     path: .safetensors, or what torch.save wrote (weights only: a file that needs more is refused). The usual nests (`state_dict`,
     `model`) and prefixes (`module.`) are removed; half precision becomes float32. key: where in the file the weights are (`teacher`).
     prefix: only tensors whose names begin so (`backbone.`). ema: averaged weights or plain ones; default averaged ones where there are any,
     which the card says. arch, num_classes, kwargs,
     mean, std: default those of the entry "robustvit" in a safetensors header, and then those of the architecture's own configuration.
+    Transforms that this entry names (`rv.save_checkpoint` writes them) are applied to the architecture before the tensors are loaded.
     Raises WeightsUnavailable for no file, CheckpointMismatch where the tensors do not fit, ModelError for a file that cannot be read.
     """
     file = existing(Path(path).expanduser())
     about = _merged(read_about(file), file, arch, num_classes, kwargs)
-    check_architecture(about.arch)
-    built = build(about.arch, about.num_classes, about.kwargs)
-    found = read_tensors(file, Wish(key, prefix, ema))
-    load_tensors(built, found.tensors, file.name)
-    inputs = _preprocessing(built, about, mean, std, crop_pct, interpolation)
+    built, inputs, own = _network(about, file, mean, std, crop_pct, interpolation)
+    found = read_tensors(file, Wish(key, "" if about.surgery and prefix is None else prefix, ema))
     address = Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std)
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation, key=key, prefix=prefix, ema=ema))
     card = Card(
-        label=label, identity=identity(about.arch.partition(".")[0], built, about.kwargs, inputs), fingerprint=fingerprint(built),
-        weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name, parameters=parameters(built), classes=about.classes,
-        notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
+        label=label, identity=own, fingerprint="", weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name,
+        classes=about.classes, notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
     )  # fmt: skip
-    return inputs.classifier(built, card)
+    if not about.surgery:
+        load_tensors(built, found.tensors, file.name)
+        return inputs.classifier(built, replace(card, fingerprint=fingerprint(built), parameters=parameters(built)))
+    made = rebuild(inputs.classifier(built, card), about.surgery, found.tensors, file)
+    made.card = replace(card, identity=with_surgery(own, about.surgery, made.learned), parameters=parameters(made.model))
+    return made.identify()
 
 
 def existing(file: Path) -> Path:
@@ -100,8 +104,9 @@ def read_about(file: Path) -> About:
         return About()
     try:
         written = json.loads(text)
-        return _checked(About(**{**written, "classes": tuple(written.get("classes", ()))}))
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError, BadParameter) as error:
+        tuples = {"classes": tuple(written.get("classes", ())), "surgery": revive(written.get("surgery", []))}
+        return _checked(About(**{**written, **tuples}))
+    except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, RecursionError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error!r}") from error
 
 
@@ -130,9 +135,21 @@ def _checked(about: About) -> About:
         raise TypeError("mean and std are numbers")
     if about.num_classes is not None:
         check_whole(about.num_classes, "num_classes", 1, 1_000_000)
+    if about.version is not None:
+        check_whole(about.version, "version", 1, 1_000_000)
+    _check_surgery(about.surgery)
     parse_kwargs(about.kwargs)
     about.own_view()
     return about
+
+
+def _check_surgery(surgery: object) -> None:
+    """Raises TypeError for anything but bound transforms, at most as many as one model has."""
+    if not isinstance(surgery, tuple) or len(surgery) > MOST or not all(isinstance(spec, Spec) for spec in surgery):
+        raise TypeError(f"surgery is a list of at most {MOST} transforms, each with name, params, kind and version")
+    for spec in surgery:
+        if not isinstance(spec.name, str) or spec.kind != "transform" or type(spec.version) is not int:
+            raise TypeError("surgery names transforms, each of a version that is a whole number")
 
 
 def _merged(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
@@ -142,26 +159,31 @@ def _merged(about: About, file: Path, arch: str | None, num_classes: int | None,
         raise BadParameter(
             f"{file} does not say which architecture it is for; write file:{file}?arch=NAME, for instance arch=vit_small_patch16_224."
         )
+    if about.surgery and name != about.arch:
+        raise BadParameter(f"{file} holds '{about.arch}' after transforms, and fits nothing else; leave arch={arch} out.")
     header = about if name.partition(".")[0] == about.arch.partition(".")[0] else About()
     merged = write_kwargs({**parse_kwargs(header.kwargs), **parse_kwargs(kwargs)})
     return replace(header, arch=name, kwargs=merged, num_classes=header.num_classes if num_classes is None else num_classes)
 
 
-def _preprocessing(
-    built: nn.Module,
+def _network(
     about: About,
+    file: Path,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     crop_pct: float | None,
     interpolation: str | None,
-) -> Preprocessing:
-    inputs = preprocessing_of(built, about.kwargs, mean or about.mean, std or about.std, crop_pct, interpolation)
-    own = about.own_view()
-    return inputs if own is None else inputs._replace(view=own.with_overrides(None, crop_pct, interpolation))
+) -> Network:
+    """What `network_of` builds; an error about another version names the file."""
+    try:
+        return network_of(about, mean, std, crop_pct, interpolation)
+    except ModelError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def _notes(about: About, mean: tuple[float, ...] | None, std: tuple[float, ...] | None, crop_pct: float | None) -> dict[str, Any]:
     notes: dict[str, Any] = {"timm": timm.__version__}
+    notes |= {"transforms": ", then ".join(map(str, about.surgery))} if about.surgery else {}
     notes |= {key: value for key, value in (("accuracy", about.accuracy), ("command", about.command)) if value}
     if (mean or about.mean) is None or (std or about.std) is None:
         notes["normalisation"] = f"mean and std are {about.arch}'s own; the checkpoint does not say"

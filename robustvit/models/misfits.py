@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -42,8 +42,15 @@ def explained(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module, n
         _counted(kinds, "of whole numbers", ", "),
     ]
     problems = "; ".join(part for part in parts if part)
-    architecture = built.pretrained_cfg.get("architecture")  # type: ignore[union-attr, operator]
-    return f"{name} does not fit {type(built).__name__} '{architecture}': {problems}. {_way_out(misfit, tensors, wanted, built)}"
+    architecture = _config(built).get("architecture")
+    fitting = type(built).__name__ + (f" '{architecture}'" if architecture else "")
+    return f"{name} does not fit {fitting}: {problems}. {_way_out(misfit, tensors, wanted, built)}"
+
+
+def _config(built: nn.Module) -> Mapping[str, Any]:
+    """timm's configuration of a module; empty where it has none."""
+    found = getattr(built, "pretrained_cfg", None)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _counted(names: list[str], what: str, joint: str) -> str:
@@ -61,7 +68,7 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], wanted: Mapping[str,
         return f"Its names begin with '{prefix}': add prefix={prefix}{_normaliser(tensors, prefix)}"
     if "fc_norm.weight" in misfit.unexpected and "norm.weight" in misfit.missing:
         return "It normalises after pooling (fc_norm), as models that average their tokens do: add kwargs=global_pool=avg."
-    head = built.pretrained_cfg.get("classifier")  # type: ignore[union-attr, operator]
+    head = _config(built).get("classifier")
     heads = (head,) if isinstance(head, str) else tuple(head or ())
     outputs = {tensors[key].shape[0] for key in misfit.reshaped if key.rpartition(".")[0] in heads}
     if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):

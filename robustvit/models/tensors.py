@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter, ModelError, few, nearest
+from robustvit.primitives.checkpoint import LEARNED
 
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 _NESTS = ("state_dict", "model_state_dict", "model", "net")
@@ -36,7 +37,8 @@ _log = logging.getLogger(__name__)
 class Wish(NamedTuple):
     """Which tensors of a file are wanted.
 
-    key: of the mapping that holds them, dots between levels. prefix: of their names; others are left out. ema: averaged weights, or plain
+    key: of the mapping that holds them, dots between levels. prefix: of their names; others are left out; "" takes names as they are, and
+    None removes the usual wrappers' prefixes. ema: averaged weights, or plain
     ones; None takes averaged ones where there are any, and says so.
     """
 
@@ -46,7 +48,10 @@ class Wish(NamedTuple):
 
 
 class NamedTensors(NamedTuple):
-    """tensors: by name, floating ones as float32. chosen: what was chosen of the file, for the card; "" where there was no choice."""
+    """tensors: by name, floating ones as float32, but for what transforms learned.
+
+    chosen: what was chosen of the file, for the card; "" where there was no choice.
+    """
 
     tensors: dict[str, Tensor]
     chosen: str
@@ -68,8 +73,8 @@ def read_tensors(file: Path, wish: Wish = ANY) -> NamedTensors:
     tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ModelError(f"{file}: holds no named tensors.{_several(inner)}")
-    named = _unprefixed(tensors) if wish.prefix is None else _with_prefix(tensors, wish.prefix, file)
-    plain = {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+    named = _unprefixed(tensors) if wish.prefix is None else _with_prefix(tensors, wish.prefix, file) if wish.prefix else tensors
+    plain = {key: value.float() if value.is_floating_point() and not key.startswith(LEARNED) else value for key, value in named.items()}
     for key, value in plain.items():
         if value.is_meta or value.is_complex() or value.layout != torch.strided:
             kind = "no numbers (it is on the meta device)" if value.is_meta else f"values of {value.dtype}, {value.layout}"

@@ -1,20 +1,25 @@
-"""Checkpoints that training writes: weights as safetensors, with a header from which the model can be built."""
+"""Checkpoints that robustvit writes: weights as safetensors, with a header from which the model can be built."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from robustvit.errors import ModelError
+from robustvit.primitives.model_card import tensors_digest
+from robustvit.spec.spec import Spec, canonical
 from robustvit.spec.view import View
 
 HEADER = "robustvit"  # the key in a safetensors header
+LEARNED = "robustvit.learned."  # what names of tensors begin with that a transform learned: LEARNED, its place in the list, a dot, its name
 
 Stored: TypeAlias = Literal["float16", "float32"]
 _TYPES: dict[Stored, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
@@ -24,9 +29,10 @@ _TYPES: dict[Stored, torch.dtype] = {"float16": torch.float16, "float32": torch.
 class About:
     """The metadata from which a checkpoint can be loaded by its path alone, stored as JSON in the header of a safetensors file.
 
-    arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments. mean, std: its normalisation. view: `size`, `resize`, `crop`,
-    `interpolation`, where it is not the architecture's own. accuracy: of the stored weights on the held-out split, where it was measured.
-    command: the command line that trained it. classes: the names of its classes.
+    arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments, or those of a registered architecture `arch/NAME` of that version.
+    mean, std: its normalisation. view: `size`, `resize`, `crop`, `interpolation`, where it is not the architecture's own. accuracy: of the
+    stored weights on the held-out split, where it was measured. command: the command line that trained it. classes: the names of its
+    classes. surgery: the bound transforms that made the module, in order, before its weights were what the file holds.
     """
 
     arch: str = ""
@@ -38,6 +44,8 @@ class About:
     accuracy: float | None = None
     command: str = ""
     classes: tuple[str, ...] = ()
+    version: int | None = None
+    surgery: tuple[Spec, ...] = ()
 
     def own_view(self) -> View | None:
         """The stored view, or None for the architecture's."""
@@ -45,17 +53,32 @@ class About:
 
     def header(self) -> dict[str, str]:
         """The metadata to write into a safetensors file."""
-        return {HEADER: json.dumps({key: value for key, value in vars(self).items() if value not in (None, "", ())}, sort_keys=True)}
+        written = {**vars(self), "surgery": canonical(self.surgery)}
+        return {HEADER: json.dumps({key: value for key, value in written.items() if value not in (None, "", (), [])}, sort_keys=True)}
 
 
-def checkpoint_bytes(model: nn.Module, about: About, stored: Stored = "float16") -> bytes:
+def checkpoint_bytes(
+    model: nn.Module, about: About, stored: Stored = "float16", learned: Sequence[Mapping[str, Tensor]] = ()
+) -> bytes:  # fmt: skip
     """The content of a safetensors file of a model's weights, with `about` as JSON under HEADER.
 
-    Raises ModelError where a weight overflows `stored`.
+    learned: for each transform of `about.surgery` the tensors that it learned, stored as they are. Raises ModelError where a weight
+    overflows `stored`, or is no plain tensor.
     """
-    tensors = {name: as_stored(name, tensor, stored).cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content: bytes = safetensors.torch.save(tensors, metadata=about.header())
+    tensors = {name: as_stored(name, tensor, stored) for name, tensor in model.state_dict().items()}
+    for place, artifact in enumerate(learned):
+        tensors |= {f"{LEARNED}{place}.{name}": tensor.detach().clone() for name, tensor in artifact.items()}
+    content: bytes = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata=about.header())
     return content
+
+
+def with_surgery(identity: Spec, surgery: Sequence[Spec], learned: Sequence[Mapping[str, Tensor]]) -> Spec:
+    """The identity of a model after transforms: its own, their Specs, and a digest of what they learned."""
+    if not surgery:
+        return identity
+    artifacts = {f"{place}.{name}": tensor for place, artifact in enumerate(learned) for name, tensor in artifact.items()}
+    named = identity.with_params(surgery=tuple(surgery))
+    return named.with_params(learned=tensors_digest(artifacts)) if artifacts else named
 
 
 def rounded(model: nn.Module, stored: Stored) -> nn.Module:
@@ -69,11 +92,18 @@ def rounded(model: nn.Module, stored: Stored) -> nn.Module:
 def as_stored(name: str, tensor: Tensor, stored: Stored) -> Tensor:
     """The tensor as the file stores it: floating-point tensors as `stored`, others unchanged.
 
-    Raises ModelError where a finite number becomes infinite.
+    Raises ModelError where a finite number becomes infinite, and for what is no plain tensor.
     """
+    check_plain(name, tensor)
     if not tensor.is_floating_point():
         return tensor.detach().clone()
     kept = tensor.detach().to(_TYPES[stored], copy=True)
     if bool((kept.isinf() & tensor.isfinite()).any()):
         raise ModelError(f"the weight '{name}' has numbers that overflow {stored}; store them as float32.")
     return kept
+
+
+def check_plain(name: str, tensor: object) -> None:
+    """Raises ModelError for a weight that is no plain tensor, such as those of quantised layers that pack theirs."""
+    if not isinstance(tensor, Tensor) or tensor.is_quantized or is_traceable_wrapper_subclass(tensor):
+        raise ModelError(f"the weight '{name}' is a {type(tensor).__name__} of packed numbers, which a checkpoint does not hold.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +40,8 @@ class Classifier(nn.Module):
 
     gradient: str = "exact"
     origin: Any = None  # of a transformed one: what it was made of, see robustvit.evaluation.pipelines.transformed
+    learned: tuple[Mapping[str, Tensor], ...] = ()
+    """For each transform that made its module, those in a checkpoint first, the tensors that it learned of other samples."""
 
     def __init__(
         self,

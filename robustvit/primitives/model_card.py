@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,13 @@ def fingerprint(module: nn.Module) -> str:
     Packed weights of a quantised layer count by their dequantised values, and tensors that wrap others (torchao's) by those and by all
     that they wrap.
     """
+    return tensors_digest(module.state_dict())
+
+
+def tensors_digest(named: Mapping[str, Any]) -> str:
+    """As `fingerprint`, of tensors by their names."""
     total = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(named.items()):
         for tensor in _tensors(value):
             array = tensor.detach().cpu().contiguous()
             total.update(f"{name}|{array.dtype}|{tuple(array.shape)}|".encode())

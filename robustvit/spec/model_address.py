@@ -126,6 +126,12 @@ def unknown_model(name: str, architectures: Iterable[str]) -> UnknownName:
     return UnknownName(f"no model is called '{name}'.{hint} It takes {_FORMS}.")
 
 
+def unknown_architecture(name: str) -> UnknownName:
+    """The error for a name that begins as those of registered architectures do, and is none."""
+    known = [one for one in registry.entries("model") if one.startswith(ARCHITECTURE)]
+    return UnknownName(f"no architecture is called '{name}'.{nearest(name, known)} Registered are {', '.join(known)}.")
+
+
 def _subject(subject: str, text: str) -> Spec:
     if subject in ALIASES:
         return Spec("timm", (("arch", ALIASES[subject]),))
@@ -143,8 +149,7 @@ def _subject(subject: str, text: str) -> Spec:
     if subject in registry.entries("model"):
         return Spec(subject)
     if subject.startswith(ARCHITECTURE):
-        known = [name for name in registry.entries("model") if name.startswith(ARCHITECTURE)]
-        raise UnknownName(f"no architecture is called '{subject}'.{nearest(subject, known)} Registered are {', '.join(known)}.")
+        raise unknown_architecture(subject)
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[\w.-]+)?", subject) and not subject.endswith(_SUFFIXES):
         return Spec("timm", (("arch", subject),))
     hint = f" A checkpoint is written file:{subject}?arch=NAME." if subject.endswith(_SUFFIXES) else ""

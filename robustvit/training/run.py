@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import loading
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
@@ -22,7 +22,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import channels, constructor_arguments
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.model_card import fingerprint
-from robustvit.records.disk import sweep, write_output
+from robustvit.records.disk import sweep
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
@@ -31,8 +31,7 @@ from robustvit.spec.spec import plain
 from robustvit.spec.written.call import called
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
 from robustvit.training.recipe import RECIPE, Recipe
-
-_ENDING = ".safetensors"
+from robustvit.training.saving import ENDING, about_of, write_checkpoint
 
 
 class TrainResult(NamedTuple):
@@ -59,7 +58,8 @@ def train_from_spec(
 ) -> TrainResult:
     """Trains the model at an address on a data set's training split, and writes the checkpoint `out`.
 
-    model: one of timm's architectures, such as `vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8`.
+    model: one of timm's architectures, such as `vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8`, or a
+    registered one, such as `arch/hvt?num_classes=10&img_size=32&patch_size=4`, or a checkpoint.
     data: where it has a split called train, that one is for training and the usual split is held out; else training uses all of it and
     nothing is held out. defenses: `name` or `name?key=value`. stored: the dtype of the weights in the file; the accuracy is that of the
     rounded weights. During training, the weights after the last whole epoch are in `OUT.partial.safetensors`; Ctrl-C leaves them there,
@@ -81,7 +81,7 @@ def train_from_spec(
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
-        _write(partial, checkpoint_bytes(now.model, about, stored))
+        write_checkpoint(partial, checkpoint_bytes(now.model, about, stored, start.learned))
         finished = now.epoch
         if progress is not None:
             progress(now)
@@ -95,7 +95,7 @@ def train_from_spec(
         raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial)) from None
     final = _classifier(rounded(trained.model, stored), start)
     held_out = accuracy(final, split.held_out) if split.held_out is not None else None
-    _write(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored))
+    write_checkpoint(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored, start.learned))
     _remove(partial)
     return TrainResult(final, trained.losses, held_out, trained.seconds)
 
@@ -125,11 +125,11 @@ def command(model: str, data: str, out: str, *, defenses: Sequence[str], recipe:
 
 def _partial(out: Path) -> Path:
     """The file for the weights of unfinished training. Raises BadParameter where `out` cannot be written."""
-    if out.suffix != _ENDING:
-        raise BadParameter(f"--out is {out}; a checkpoint's name ends in {_ENDING}.")
+    if out.suffix != ENDING:
+        raise BadParameter(f"--out is {out}; a checkpoint's name ends in {ENDING}.")
     if out.is_dir():
         raise BadParameter(f"--out is {out}, a folder; name a file in it, such as {out / 'mine.safetensors'}.")
-    partial = out.with_suffix(f".partial{_ENDING}")
+    partial = out.with_suffix(f".partial{ENDING}")
     sweep(out.absolute().parent, of=out.name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -140,14 +140,6 @@ def _partial(out: Path) -> Path:
     except OSError as error:
         raise BadParameter(f"--out is {out}; it cannot be written: {error.strerror}.") from error
     return partial
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes a checkpoint whole or not at all. Raises BadParameter where that cannot be."""
-    try:
-        write_output(path, content)
-    except OSError as error:
-        raise BadParameter(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _remove(partial: Path) -> None:
@@ -182,19 +174,15 @@ def _split(address: str, data_dir: Path | None) -> _Split:
 
 
 def _about(address: str, start: Classifier, made_by: str) -> About:
-    identity = start.card.identity
-    if identity.name != "timm":
-        raise BadParameter(f"model '{address}' is not one of timm's, so that its checkpoint could not be loaded again; name one that is.")
-    return About(
-        arch=str(identity.get("arch")),
-        kwargs=str(identity.get("kwargs") or ""),
-        num_classes=_outputs(start),
-        mean=channels(start.mean),
-        std=channels(start.std),
-        view=start.view.as_dict(),
-        command=made_by,
-        classes=start.card.classes,
-    )
+    if type(start) is not Classifier:
+        what = type(start).__name__.removeprefix("_")
+        raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
+    try:
+        return about_of(start, made_by)
+    except ModelError as error:
+        raise BadParameter(
+            f"model '{address}' could not be loaded again from its checkpoint: {error} Name one of timm's, or arch/hvt."
+        ) from error
 
 
 def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
@@ -212,7 +200,9 @@ def _outputs(start: Classifier) -> int:
 def _classifier(model: nn.Module, start: Classifier) -> Classifier:
     """The trained module as a Classifier with the normalisation and view of the model it was trained from."""
     card = replace(start.card, weights="given", fingerprint=fingerprint(model))
-    return Classifier(**constructor_arguments(start) | {"model": model, "card": card})
+    made = Classifier(**constructor_arguments(start) | {"model": model, "card": card})
+    made.gradient, made.learned = start.gradient, start.learned
+    return made
 
 
 def _interrupted(finished: int, epochs: int, partial: Path) -> str:

@@ -82,6 +82,34 @@ def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
         _run(tmp_path / "a.safetensors", ADDRESS.replace("=10&", "=7&"))
 
 
+HVT = "arch/hvt?num_classes=10&img_size=32&patch_size=8&dim=8&heads=1&depth=2"
+
+
+@pytest.mark.parametrize("stored", ["float16", "float32"])
+def test_a_registered_architecture_is_trained_and_loaded_by_the_path_alone(tmp_path: Path, stored: str) -> None:
+    trained = _run(tmp_path / "a.safetensors", HVT, stored=stored)
+    loaded = load_model(f"file:{tmp_path / 'a.safetensors'}")
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(images), trained.model(images))
+    assert trained.accuracy == accuracy(loaded, load_data("digits"))
+    assert loaded.card.fingerprint != load_model(HVT).card.fingerprint
+    assert (loaded.card.identity.name, loaded.card.weights) == ("arch/hvt", "checkpoint")
+
+
+def test_training_goes_on_from_a_checkpoint_of_an_architecture(tmp_path: Path) -> None:
+    _run(tmp_path / "a.safetensors", HVT)
+    _run(tmp_path / "b.safetensors", f"file:{tmp_path / 'a.safetensors'}")
+    first, second = (load_model(f"file:{tmp_path / name}.safetensors") for name in "ab")
+    assert first.card.fingerprint != second.card.fingerprint
+
+
+def test_a_model_that_no_file_could_name_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_net.py").write_text("import robustvit as rv\n\ndef make():\n    return rv.load_model('demo')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadParameter, match=r"'own_net:make' could not be loaded again from its checkpoint: it is of code that a file does"):
+        _run(tmp_path / "a.safetensors", "own_net:make")
+
+
 def test_an_unknown_defense_raises_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="plain"):
         _run(tmp_path / "a.safetensors", defenses=["plian"])

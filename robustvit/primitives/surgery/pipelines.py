@@ -26,10 +26,11 @@ def apply_transform(
     """
     entry = lookup("transform", spec.name, spec.where)
     check_host(spec.name, entry.hosts, model)
-    learned = (artifact or {},) if entry.fit else ()
-    made = entry.load()(model, *learned, **parameters(spec, plugins))
+    learned = dict(artifact or {})
+    made = entry.load()(model, *((learned,) if entry.fit else ()), **parameters(spec, plugins))
     if not isinstance(made, Classifier) or made is model:
         what = "the very model that it was given" if made is model else f"a {type(made).__name__}"
         raise ModelError(f"transform '{spec.name}' must return a new Classifier; it returned {what}.")
     made.card = replace(model.card, transforms=(*model.card.transforms, spec))
+    made.learned = (*model.learned, learned)
     return made
