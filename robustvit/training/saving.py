@@ -13,11 +13,10 @@ from robustvit.evaluation.loading import load_model
 from robustvit.primitives.architectures.registered import own_arguments
 from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, rounded
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import channels
+from robustvit.primitives.classifier_views import around, channels
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.shared_weights import owned
-from robustvit.primitives.surgery.modules import around
 from robustvit.records.disk import write_output
 from robustvit.spec.code_names import code_names
 from robustvit.spec.given import check_path
