@@ -96,6 +96,7 @@ class _Timer:
     def cost(self, cell: Cell) -> _Cost:
         """The cost of a cell; none where it fails when it is counted or timed, as where a patch does not fit into the image."""
         host, forward = self._host(cell)
+        forward *= 2 if cell.attack_through else 1  # each query asks both
         entry = registry.scenario_entry(cell.scenario.name)
         try:
             does = scenario(entry, cell.scenario, plugins_of(cell, self.plan))

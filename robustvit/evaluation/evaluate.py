@@ -20,7 +20,7 @@ from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import ReadClassifier
+from robustvit.primitives.classifier_views import ReadClassifier, ThroughHost
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
@@ -70,6 +70,7 @@ def evaluate(
     show: Sequence[int] = (),
     earlier: pd.DataFrame | None = None,
     artifact: Mapping[str, np.ndarray] | None = None,
+    through: Classifier | None = None,
 ) -> EvaluatedCell:
     """Evaluates a cell on some samples.
 
@@ -79,17 +80,21 @@ def evaluate(
     samples' indices in `data`. plugins: what plug-in parameters were resolved to, by name. keep: `logits`, and `adversarial` for the
     images that attacks leave. show: rows, in ascending order, whose images to return as the model saw them. earlier: for a cell that
     follows other attacks, the Records that these left of the same samples: only those still classified rightly are attacked. artifact:
-    what the scenario fitted on other samples, see robustvit.evaluation.pipelines.fit.
+    what the scenario fitted on other samples, see robustvit.evaluation.pipelines.fit. through: the model before its transforms, for a cell
+    whose attack follows its gradients.
     """
     if earlier is not None:
-        follow = functools.partial(evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact)
+        follow = functools.partial(
+            evaluate, replace(cell, after=()), model, data, plugins=plugins, keep=keep, artifact=artifact, through=through
+        )
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
     does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, model, data), as_tensors(artifact or {}))
     if does.predicts or does.uses_reading:
         _refuse_no_class(data, positions, cell.scenario.name)
     storage = None if cell.storage is None or not entry.stored else _Storage(cell)
-    host = through_reading(model, data) if does.uses_reading else model
+    asked = model if through is None else ThroughHost(model, through)
+    host = through_reading(asked, data) if does.uses_reading else asked
     matched, parts = match_classes(model, data), _Parts()
     scored = matched.readings[0]
     rows = does.rows_at_once(model.tile, model.size)

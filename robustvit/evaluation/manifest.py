@@ -117,6 +117,7 @@ def _scenario_facts(cell: Cell, own: Traits, plugins: Mapping[Spec, Any]) -> dic
         scenario, severity = own.scenario, own.severity
     elif own.scenario:
         shown |= {"on": f"{own.scenario} {own.severity}".strip()}
+    shown |= {"through": cell.attack_through} if cell.attack_through else {}
     params = ", ".join(f"{key}={value}" for key, value in shown.items())
     return {"scenario": scenario, "severity": severity, "params": params, "kind": entry.kind, "family": entry.family}
 

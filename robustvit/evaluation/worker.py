@@ -170,7 +170,13 @@ class Worker:
             cell, self.host(task), samples.data, self.images(planned_of(self.plan, task), cell.view, rows), samples.positions[rows],
             plugins=plans.plugins_of(cell, self.plan), keep=self.plan.settings.keep, show=gallery_rows(samples, task.stop) if first else (),
             earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
+            through=self._before_transforms(task) if cell.attack_through else None,
         )  # fmt: skip
+
+    def _before_transforms(self, task: Task) -> Classifier:
+        part = planned_of(self.plan, task)
+        assert part.model is not None
+        return self.plan.host(part.model, replace(task.cell, transforms=()))
 
     def _earlier(self, task: Task, begin: int) -> pd.DataFrame | None:
         """The Records that the attacks before a task's left of its samples."""

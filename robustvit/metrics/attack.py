@@ -46,6 +46,21 @@ def robust_accuracy_same_draw(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["attacked"].astype(bool) & (records["pred"] == records["label"]), dtype=np.float64)
 
 
+@metric(
+    source="definition; Carlini et al. 2019, On Evaluating Adversarial Robustness (the minimum over attacks, sample by sample)",
+    url="https://arxiv.org/abs/1902.06705", unit="%", higher_is_better=True, over="attacks", of="robust_accuracy",
+)  # fmt: skip
+def worst_case_accuracy(outcomes: pd.DataFrame) -> np.ndarray:
+    """Share of samples that no attack of a suite with one norm and radius gets misclassified: the minimum over attacks, sample by sample.
+
+    outcomes: for each attack the value of robust_accuracy by sample. Whatever the gradients that an attack follows: on a compressed model
+    its own by a surrogate, those of its host, another model's, or none. The row's `params` say how many samples each of them leaves
+    misclassified, the strongest first. Denominator: all samples of the cells, n. An upper bound, as each of its attacks. Wilson interval;
+    of a random model bootstrap over samples. No reference table.
+    """
+    return np.asarray(outcomes.min(axis=1), dtype=np.float64)
+
+
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred", "attacked"))
 def attack_success(records: pd.DataFrame) -> np.ndarray:
     """Share of the attacked samples that the attack gets misclassified.

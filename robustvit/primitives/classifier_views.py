@@ -1,10 +1,11 @@
-"""Classifiers that wrap another: one takes small images and upsamples them, one returns the logits of a data set's Reading."""
+"""Classifiers that wrap another: upsampled images, the logits of a data set's Reading, the gradients of the model before transforms."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustvit.errors import HostRefused
@@ -74,6 +75,52 @@ class ReadClassifier(Classifier):
     def outputs(self) -> int:
         """The number of classes, or of groups, that the reading compares."""
         return self.reading.classes if self.reading.groups is None else len(self.reading.groups)
+
+
+class ThroughHost(Classifier):
+    """A transformed classifier whose input gradients are its host's at the same images (BPDA; Athalye, Carlini and Wagner 2018).
+
+    model: whose logits it gives, to the bit. host: the same model before its transforms.
+    """
+
+    gradient = "surrogate"
+
+    def __init__(self, model: Classifier, host: Classifier) -> None:
+        super().__init__(**constructor_arguments(model))
+        self.transformed, self.host = model, host
+
+    @property
+    def outputs(self) -> int:
+        """The number of logits."""
+        return self.transformed.outputs
+
+    def bound(self, draws: Draws) -> Classifier:
+        """Both bound to the draws."""
+        model, host = self.transformed.bound(draws), self.host.bound(draws)
+        return self if (model, host) == (self.transformed, self.host) else ThroughHost(model, host)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) float in [0, 1] → (N, K) float32 logits of the transformed model."""
+        with torch.no_grad():
+            logits: Tensor = self.transformed(images)
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return logits
+        passed: Tensor = _BackwardThrough.apply(self.host(images), logits)
+        return passed
+
+
+class _BackwardThrough(torch.autograd.Function):
+    """The second of two tensors, with the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, followed: Tensor, given: Tensor) -> Tensor:
+        """Returns `given`."""
+        return given.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Passes the gradient on to `followed`."""
+        return gradients[0], None
 
 
 def channels(buffer: Any) -> tuple[float, ...]:

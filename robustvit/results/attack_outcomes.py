@@ -103,17 +103,18 @@ def attack_cell(cell: str, description: Mapping[str, Any], rows: pd.DataFrame) -
     kept = rows[rows["attacked"].to_numpy(dtype=bool)]
     fooled = (kept["pred"] != kept["label"]).to_numpy()
     by = kept["felled_by"].to_numpy() if len(chain) > 1 else None
-    steps = tuple(_step(spec, fooled if by is None else fooled & (by == spec.name)) for spec in chain)
+    through = bool(description.get("attack_through"))  # its gradients are another model's
+    steps = tuple(_step(spec, fooled if by is None else fooled & (by == spec.name), through) for spec in chain)
     values = 3 * math.prod(description["view"]["size"])
     same = json.dumps([canonical(spec.without("eps")) for spec in chain])
     return AttackCell(cell, same, values, pd.Index(kept["sample"]), kept["label"].to_numpy(), steps)
 
 
-def _step(spec: Spec, fooled: np.ndarray) -> AttackStep:
+def _step(spec: Spec, fooled: np.ndarray, through: bool = False) -> AttackStep:
     inner = _bounded(spec)
     eps, norm = inner.get("eps"), str(inner.get("norm") or "l2")  # DDN and CW have no parameter for their l2
     radius, ball = (math.inf, norm) if eps is None else (float(plain(eps)), f"{norm} {show(eps)}")
-    return AttackStep(spec.name, _role(spec), norm, radius, ball, fooled)
+    return AttackStep(spec.name, "transfer" if through else _role(spec), norm, radius, ball, fooled)
 
 
 def _bounded(spec: Spec) -> Spec:

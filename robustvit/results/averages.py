@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from robustvit.errors import MetricUndefined, MissingCells
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
 from robustvit.results.editions import mixed
+from robustvit.results.worst_cases import worst_cases
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric
 from robustvit.statistics.intervals import Resampler
@@ -16,11 +17,16 @@ from robustvit.statistics.mean_intervals import score_means
 
 @dataclass(frozen=True)
 class Average:
-    """A score over several cells. scenario: the corruption whose severities they are, empty for an average over a whole suite."""
+    """A score over several cells.
+
+    scenario: the corruption whose severities they are, or the ball of attacks; empty for an average over a whole suite. params: what else a
+    table tells of it.
+    """
 
     cells: Sequence[ScoredCell]
     score: Score
     scenario: str = ""
+    params: str = ""
 
 
 def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, MetricList], resampler: Resampler) -> list[list[Average]]:
@@ -46,6 +52,8 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
             for name in dict.fromkeys(one.cell.question.scenario for one in graded):
                 cells = [one for one in graded if one.cell.question.scenario == name]
                 yield Average(cells, _averaged(cells, metric, means[metric.entry.of], name), name)
+        elif metric.entry.over == "attacks":
+            yield from (Average(one.cells, one.score, one.ball, one.fooled) for one in worst_cases(group, metric, resampler))
         elif metric.entry.over == "model":
             cells = _graded(group, metric) or list(group)
             yield Average(cells, _averaged(cells, metric, means[metric.entry.of]))

@@ -131,7 +131,7 @@ def build_leaderboard(
     rows, cells_of = [], []
     for group, means in zip(groups, averaged, strict=True):
         rows += [_row_of_cell(one, score, gradients.get(one.cell.question.cell, "")) for one in group for score in one.scores]
-        rows += [replace(_row(one.cells, one.score), scenario=one.scenario) for one in means]
+        rows += [replace(_row(one.cells, one.score), scenario=one.scenario, params=one.params) for one in means]
         cells_of += [[one] for one in group for _ in one.scores] + [one.cells for one in means]
     texts = edition_texts([[one.edition for one in some] for some in cells_of])
     rows = [replace(row, plugins=text.plugins, contents=text.contents) for row, text in zip(rows, texts, strict=True)]

@@ -78,6 +78,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     named = zip(_variant_names(several), several.iterrows(), strict=True)
     row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in named}
     row |= {str(one["metric"]): _cell_text(one) for _, one in of_cells[alone].iterrows()}
+    worst = part[(part["cell"] == "") & (part["scenario"] != "") & (part["metric"] == "worst_case_accuracy")]
+    row |= {f"worst case {one['scenario']}": _cell_text(one) for _, one in worst.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
     verdict = verdict_word(worst_verdict(part["gradients"]))

@@ -30,8 +30,9 @@ class Cell:
     model, weights: identity of the model and fingerprint of its weights; weights is None while they are not at hand. data: name, arguments
     and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that what another
     corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors this one
-    attacks. class_order: the hash of which logit is which class, where names gave another order than the data's. link: its place in the
-    chain that a suite named, undefined: why it has no value whatever is computed; labels, no part of the identity.
+    attacks. class_order: the hash of which logit is which class, where names gave another order than the data's. attack_through: `host`
+    where an attack follows the gradients of the model before its transforms. link: its place in the chain that a suite named, undefined:
+    why it has no value whatever is computed; labels, no part of the identity.
     """
 
     model: Spec
@@ -46,6 +47,7 @@ class Cell:
     storage: Spec | None = None
     after: tuple[Spec, ...] = ()
     class_order: str = ""
+    attack_through: str = ""
     link: Link | None = field(default=None, compare=False)
     undefined: str = field(default="", compare=False)
 
@@ -70,6 +72,7 @@ class Cell:
         }  # fmt: skip
         fields |= {"storage": self.storage} if self.storage is not None else {}
         fields |= {"class_order": self.class_order} if self.class_order else {}
+        fields |= {"attack_through": self.attack_through} if self.attack_through else {}
         return fields | ({"after": self.after} if self.after else {})
 
     @property

@@ -12,6 +12,11 @@ from robustvit.spec.code_names import code_names
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.view import Overrides
 
+OWN, HOST = "own", "host"
+THROUGH = (OWN, HOST)
+"""Whose gradients attacks on a transformed model follow: its own, or those of the model before its transforms (BPDA)."""
+_NOT_ITS_OWN = ("black-box", "surrogate")  # families of attacks that follow no gradient of the attacked model
+
 
 @dataclass(frozen=True)
 class Part:
@@ -25,7 +30,8 @@ class Part:
 class Suite:
     """A named list of scenarios on data sets, and the metrics computed from their Records. Everything in it is bound.
 
-    parts: most suites have one. storage: what corrupted images are stored as, see Cell.
+    parts: most suites have one. storage: what corrupted images are stored as, see Cell. attack_through: whose gradients attacks on a model
+    with transforms follow, of THROUGH.
     """
 
     name: str
@@ -38,6 +44,7 @@ class Suite:
     view: Overrides = field(default_factory=Overrides)
     limit: int | None = None
     storage: Spec | None = None
+    attack_through: tuple[str, ...] = (OWN,)
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -73,8 +80,16 @@ class Suite:
             for seed in self.seeds
             for pipeline in self.transforms
             for scenario in scenarios
-            for cell in _links(model, scenario)
+            for through in self._through(scenario, pipeline)
+            for cell in _links(replace(model, attack_through=through), scenario)
         ]
+
+    def _through(self, scenario: Spec, pipeline: tuple[Spec, ...]) -> list[str]:
+        """What the cells of a scenario say of whose gradients are followed: nothing where the model's own are."""
+        entry = registry.scenario_entry(scenario.name)
+        if not pipeline or entry.kind != "attack" or entry.family in _NOT_ITS_OWN:
+            return [""]
+        return [HOST if one == HOST else "" for one in self.attack_through]
 
     def _corrupted(self, cell: Cell) -> Cell:
         """The cell with the suite's settings for corruptions.

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,7 @@ from robustvit.spec.view import Overrides, View
 from robustvit.spec.written.call import called
 
 _Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
+_Through = Literal["own", "host"]
 _Scenarios = Annotated[list[Any], Field(min_length=1)]
 _ALLOW = "If you trust this suite, give --allow-code (in Python: load_suite(…, allow_code=True)); it is then imported from this folder."
 
@@ -51,6 +52,7 @@ class _File(BaseModel):
     view: dict[str, Any] = {}
     limit: Annotated[int, Field(ge=1, le=LARGEST_SEED)] | None = None
     storage: str | None = None
+    attack_through: _Through | Annotated[list[_Through], Field(min_length=1, max_length=2)] = "own"
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -114,6 +116,7 @@ def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
         metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
         seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
+        attack_through=(file.attack_through,) if isinstance(file.attack_through, str) else tuple(dict.fromkeys(file.attack_through)),
         paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules, where=page.where,
     )  # fmt: skip
     lengths = (sum(len(part.data) * len(part.scenarios) for part in suite.parts), len(suite.transforms), len(suite.seeds))
