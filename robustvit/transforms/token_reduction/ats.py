@@ -23,7 +23,7 @@ _CITATION = """@inproceedings{fayyaz2022ats,
 
 
 @transform(
-    source="Fayyaz et al. 2022", url="https://arxiv.org/abs/2111.15667", citation=_CITATION,
+    family="token-reduction", source="Fayyaz et al. 2022", url="https://arxiv.org/abs/2111.15667", citation=_CITATION,
     licence="the authors' code is Apache-2.0; this is written from the paper and its settings",
     rules="Its cost depends on the image: report the mean GMACs of the very images, clean and shifted. Differs from the authors' code: an "
     "image's tokens go on alone, where that pads them to the longest of the batch; every prefix token is protected; the block in which "

@@ -27,7 +27,7 @@ _CITATION = """@inproceedings{long2023bat,
 
 
 @transform(
-    source="Long et al. 2023", url="https://arxiv.org/abs/2211.11315", citation=_CITATION,
+    family="token-reduction", source="Long et al. 2023", url="https://arxiv.org/abs/2211.11315", citation=_CITATION,
     licence="no code of the authors is public",
     rules="Reconstructed from the abstract and the published MACs, and not trained: say so beside the authors' figures. How the budget is "
     "split between clusters and pairs, the matching in two halves, and ties by index are ours. Gradients are exact on the chosen branch "

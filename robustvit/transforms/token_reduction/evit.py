@@ -25,7 +25,7 @@ _CITATION = """@inproceedings{liang2022evit,
 
 
 @transform(
-    source="Liang et al. 2022", url="https://arxiv.org/abs/2202.07800", citation=_CITATION,
+    family="token-reduction", source="Liang et al. 2022", url="https://arxiv.org/abs/2202.07800", citation=_CITATION,
     licence="the authors' code is Apache-2.0; this is written from the paper and its token counts",
     rules="Nothing is trained here, where the authors train with a falling keep rate: say so beside their figures. Differs from their "
     "code: distillation and register tokens are protected, too, and where logits are not read from a class token the mean of the patch "

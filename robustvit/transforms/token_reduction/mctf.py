@@ -28,7 +28,7 @@ _CITATION = """@inproceedings{lee2024mctf,
 
 
 @transform(
-    source="Lee et al. 2024", url="https://arxiv.org/abs/2403.10030", citation=_CITATION,
+    family="token-reduction", source="Lee et al. 2024", url="https://arxiv.org/abs/2403.10030", citation=_CITATION,
     licence="the authors' code is MIT; this is written from the paper and its settings",
     rules="Nothing is trained here, where the authors fine-tune with token reduction consistency: say so beside their figures. Differs "
     "from their code: every prefix token is protected, and gradients go through the weights of merging, too. They are exact on the chosen "

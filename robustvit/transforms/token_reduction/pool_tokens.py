@@ -24,7 +24,7 @@ _CITATION = """@inproceedings{pan2021hvt,
 
 
 @transform(
-    source="Pan et al. 2021", url="https://arxiv.org/abs/2103.10619", citation=_CITATION,
+    family="token-reduction", source="Pan et al. 2021", url="https://arxiv.org/abs/2103.10619", citation=_CITATION,
     licence="the authors' code is Apache-2.0; this is written from the paper and its token counts",
     rules="Nothing is trained here, where the authors train from scratch without a class token and with new position embeddings after "
     "every pooling: on a trained model prefix tokens are kept aside, and what is pooled gets no new position. Report it under that name.",

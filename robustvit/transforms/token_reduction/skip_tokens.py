@@ -20,7 +20,7 @@ _FIRST, _LAST, _OF = 5, 9, 12  # the default blocks of twelve
 
 
 @transform(
-    source="Ataiefard et al. 2024", url="https://arxiv.org/abs/2401.15293",
+    family="token-reduction", source="Ataiefard et al. 2024", url="https://arxiv.org/abs/2401.15293",
     rules="Nothing is trained here. Reconstructed from the abstract: the range of blocks is ours, and the ranking is that of the attention "
     "in the block before it, so that no attention of the skipped tokens is computed. Report it under that name. Gradients are exact on the "
     "chosen branch and blind to the choice.",

@@ -25,7 +25,7 @@ _CITATION = """@inproceedings{marin2023tokenpooling,
 
 
 @transform(
-    source="Marin et al. 2023", url="https://arxiv.org/abs/2110.03860", citation=_CITATION,
+    family="token-reduction", source="Marin et al. 2023", url="https://arxiv.org/abs/2110.03860", citation=_CITATION,
     licence="no code of the authors is public",
     rules="Written from the paper, and not fine-tuned: say so beside the authors' figures. Weights by received attention, the linear "
     "schedule and five iterations are ours where the paper leaves them open; nothing is drawn, ties go by index, and an empty cluster "

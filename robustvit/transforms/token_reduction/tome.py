@@ -20,7 +20,7 @@ _CITATION = """@inproceedings{bolya2023tome,
 
 
 @transform(
-    source="Bolya et al. 2023", url="https://arxiv.org/abs/2210.09461", citation=_CITATION,
+    family="token-reduction", source="Bolya et al. 2023", url="https://arxiv.org/abs/2210.09461", citation=_CITATION,
     licence="the authors' code is CC BY-NC 4.0; this is written from the paper",
     rules="Nothing is trained. Report GMACs beside accuracy. Differs from the authors' code: LayerScale and every prefix token are "
     "honoured, and tokens that are not merged keep their order also where there is no class token. Gradients are exact on the chosen "

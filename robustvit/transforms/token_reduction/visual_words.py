@@ -15,7 +15,7 @@ from robustvit.transforms.token_reduction.evit import Share
 
 
 @transform(
-    source="Gee et al. 2024, the intra-image approach", url="https://arxiv.org/abs/2411.15397",
+    family="token-reduction", source="Gee et al. 2024, the intra-image approach", url="https://arxiv.org/abs/2411.15397",
     licence="the authors' code is GPL-3.0; this is written from the paper",
     rules="Nothing is trained. Its choice goes by pixels alone, so that whoever writes pixels writes it: an attack that keeps its patches "
     "at a high variance is the adaptive one, and a gradient does not see it. The approach between images, with a vocabulary, is not this.",
