@@ -24,7 +24,15 @@ from robustvit.spec.suite_file import read_suite, suite_files
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETS_UP = ("python3 -m pip", "python3 -m venv", "nox", "git clone", ". ")
-RUN = {"tutorial.md": 10, "imagenet-c.md": 1, "attacks.md": 4, "patches.md": 3, "certificates.md": 3}  # commands, at least
+# commands, at least
+RUN = {
+    "quantisers.md": 3,
+    "tutorial.md": 10,
+    "imagenet-c.md": 1,
+    "attacks.md": 4,
+    "patches.md": 3,
+    "certificates.md": 3,
+}  # commands, at least
 PARSED = {"README.md": 11, "shifts.md": 3}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
 SUITE = {"name": "block", "title": "A block of a page", "data": "digits", "scenarios": ["clean"], "metrics": ["top1"]}
