@@ -106,10 +106,10 @@ def _truncate(module: nn.Module, chosen: list[RoledLayer], share: float) -> None
         if rank == full:
             continue
         up, down = decompose(weight).factors(rank)
-        saves = rank * sum(weight.shape) < weight.numel()
-        replace_layer(
-            module, name, FactoredLinear(down=linear_of(down, None), up=linear_of(up, bias)) if saves else linear_of(up @ down, bias)
-        )
+        if rank * sum(weight.shape) < weight.numel():
+            replace_layer(module, name, FactoredLinear(down=linear_of(down, None), up=linear_of(up, bias)))
+        else:
+            replace_layer(module, name, linear_of(up @ down, bias))
 
 
 def _keep_energy(module: nn.Module, chosen: list[RoledLayer], budget: float) -> None:

@@ -31,14 +31,15 @@ LoadBatch: TypeAlias = Callable[[Data, np.ndarray], Batch]
 """Data and positions in it → their batch."""
 _ROWS = 64  # images whose gradients are summed at once
 _LEVELS = 100  # steps of a distortion curve
+_LEAST = 1e-30  # of a sum of squares, so that a layer of zeros divides by no zero
 _RIDGE = 1e-7  # of the identity beside g gᵀ in the curvature, as in the authors' code
 
 
 @transform(
     family="pruning", source="Xu et al. 2024 (LPViT)", url="https://arxiv.org/abs/2407.02068", no_op="amount=0", hosts="attention",
     rules="Without LPViT's model of power and its least sparsity of 5 % a layer, and not fine-tuned. Equal slopes are found on the lower "
-    "convex hull of distortion curves, which the authors smooth exponentially; by weights, not FLOPs. With importance l1 the distortion "
-    "is the sum of squared weights (ours). At least one block of every layer stays. Computed densely with zeros: MACs stay.",
+    "convex hull of distortion curves that never fall, which the authors smooth exponentially; by weights, not FLOPs. With importance l1 "
+    "the distortion is the share of a layer's sum of squares (ours). One block of every layer stays. Computed densely: MACs stay.",
     fit="fit_taylor", passes="fit_passes",
 )  # fmt: skip
 def block_pruning(
@@ -134,17 +135,22 @@ def equal_slope_counts(found: Sequence[Blocks], amount: float) -> list[int]:
 
 
 def distortion_curve(blocks: Blocks, counts: Sequence[int]) -> Curve:
-    """Weights removed, and what it costs to remove so many blocks: with gradients mean((w·g)²) + ½ ((Σ w·g)² + 1e-7 Σ w²), else Σ w²."""
+    """Weights removed, and what it costs to remove so many blocks, never less than to remove fewer.
+
+    With gradients mean((w·g)²) + ½ ((Σ w·g)² + 1e-7 Σ w²) over the weights removed, the mean over all of the layer; without, their share
+    of the layer's Σ w².
+    """
 
     def summed(values: Tensor) -> Tensor:
         sums = functional.pad(values.flatten()[blocks.order].double().cumsum(0), (1, 0))
         return sums[torch.tensor(counts, device=sums.device)]
 
-    distortion = summed(blocks.weights)
+    removed = summed(blocks.weights)
+    distortion = removed / blocks.weights.sum().clamp_min(_LEAST)
     if blocks.products is not None and blocks.squares is not None:
         first = summed(blocks.squares) / blocks.areas.sum()
-        distortion = first + 0.5 * (summed(blocks.products) ** 2 + _RIDGE * distortion)
-    return Curve(summed(blocks.areas).tolist(), distortion.tolist())
+        distortion = first + 0.5 * (summed(blocks.products) ** 2 + _RIDGE * removed)
+    return Curve(summed(blocks.areas).tolist(), distortion.cummax(0).values.tolist())
 
 
 def block_sums(matrix: Tensor, block: int) -> Tensor:
