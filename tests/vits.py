@@ -135,6 +135,18 @@ HOSTS: dict[str, Callable[[], nn.Module]] = {
 """The kinds of models that a transform may meet, two blocks deep."""
 
 
+_KWARGS = "img_size=32,patch_size=8,embed_dim=24,num_heads=2,depth=2"
+ARCHITECTURES: dict[str, tuple[str, str]] = {
+    "plain": ("vit_tiny_patch16_224", _KWARGS), "layer-scale": ("vit_tiny_patch16_224", f"{_KWARGS},init_values=0.1"),
+    "registers": ("vit_tiny_patch16_224", f"{_KWARGS},reg_tokens=4,qk_norm=true,class_token=false,global_pool=avg"),
+    "distilled": ("deit_tiny_distilled_patch16_224", _KWARGS),
+    "average-pooled": ("vit_tiny_patch16_224", f"{_KWARGS},class_token=false,global_pool=avg"),
+    "qk-norm": ("vit_tiny_patch16_224", f"{_KWARGS},qk_norm=true"),
+    "swin": ("swin_tiny_patch4_window7_224", "img_size=32,patch_size=2,embed_dim=16,depths=[2,1],num_heads=[2,2],window_size=4"),
+}  # fmt: skip
+"""Of HOSTS those that timm builds by name: the architecture, and the arguments of its constructor."""
+
+
 def made(make: Callable[[], nn.Module], sharp: float = 6.0) -> Classifier:
     """A Classifier around the module of `make`, with fixed random weights, matrices times `sharp` so that attention is far from uniform."""
     with torch.random.fork_rng(devices=[]):

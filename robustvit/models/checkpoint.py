@@ -69,7 +69,7 @@ def checkpoint_model(
     if not about.surgery:
         load_tensors(built, found.tensors, file.name)
         return inputs.classifier(built, replace(card, fingerprint=fingerprint(built), parameters=parameters(built)))
-    made = rebuild(inputs.classifier(built, card), about.surgery, found.tensors, file)
+    made = rebuild(inputs.classifier(built, card), about, found.tensors, file)
     made.card = replace(card, identity=with_surgery(own, about.surgery, made.learned), parameters=parameters(made.model))
     return made.identify()
 
@@ -104,7 +104,7 @@ def read_about(file: Path) -> About:
         return About()
     try:
         written = json.loads(text)
-        tuples = {"classes": tuple(written.get("classes", ())), "surgery": revive(written.get("surgery", []))}
+        tuples = {name: tuple(written.get(name, ())) for name in ("classes", "learned")} | {"surgery": revive(written.get("surgery", []))}
         return _checked(About(**{**written, **tuples}))
     except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, RecursionError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error!r}") from error
@@ -129,8 +129,8 @@ def _checked(about: About) -> About:
     """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
     if not (isinstance(about.arch, str) and isinstance(about.kwargs, str) and isinstance(about.num_classes, int | None)):
         raise TypeError("arch and kwargs are text, num_classes is a whole number")
-    if not all(isinstance(name, str) for name in about.classes):
-        raise TypeError("classes are names")
+    if not all(isinstance(name, str) for name in (*about.classes, *about.learned)):
+        raise TypeError("classes and learned are names")
     if not all(isinstance(value, int | float) for value in (*(about.mean or ()), *(about.std or ()))):
         raise TypeError("mean and std are numbers")
     if about.num_classes is not None:

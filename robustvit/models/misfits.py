@@ -32,6 +32,11 @@ def compare(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Misf
 
 def explained(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module, name: str) -> str:
     """What does not fit, and what to write. name: of the file."""
+    return f"{differences(misfit, tensors, built, name)} {_way_out(misfit, tensors, built.state_dict(), built)}"
+
+
+def differences(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module, name: str) -> str:
+    """What does not fit, as a sentence. name: of the file."""
     wanted = built.state_dict()
     shapes = [f"{key} is {tuple(tensors[key].shape)}, the model's {tuple(wanted[key].shape)}" for key in misfit.reshaped]
     kinds = [f"{key} is {str(tensors[key].dtype).removeprefix('torch.')}" for key in misfit.unscaled]
@@ -44,7 +49,7 @@ def explained(misfit: Misfit, tensors: Mapping[str, Tensor], built: nn.Module, n
     problems = "; ".join(part for part in parts if part)
     architecture = _config(built).get("architecture")
     fitting = type(built).__name__ + (f" '{architecture}'" if architecture else "")
-    return f"{name} does not fit {fitting}: {problems}. {_way_out(misfit, tensors, wanted, built)}"
+    return f"{name} does not fit {fitting}: {problems}."
 
 
 def _config(built: nn.Module) -> Mapping[str, Any]:

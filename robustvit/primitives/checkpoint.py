@@ -32,7 +32,8 @@ class About:
     arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments, or those of a registered architecture `arch/NAME` of that version.
     mean, std: its normalisation. view: `size`, `resize`, `crop`, `interpolation`, where it is not the architecture's own. accuracy: of the
     stored weights on the held-out split, where it was measured. command: the command line that trained it. classes: the names of its
-    classes. surgery: the bound transforms that made the module, in order, before its weights were what the file holds.
+    classes. surgery: the bound transforms that made the module, in order, before its weights were what the file holds. learned: the names
+    of the tensors that these learned, each after its transform's place and a dot.
     """
 
     arch: str = ""
@@ -46,6 +47,7 @@ class About:
     classes: tuple[str, ...] = ()
     version: int | None = None
     surgery: tuple[Spec, ...] = ()
+    learned: tuple[str, ...] = ()
 
     def own_view(self) -> View | None:
         """The stored view, or None for the architecture's."""
@@ -66,8 +68,7 @@ def checkpoint_bytes(
     overflows `stored`, or is no plain tensor.
     """
     tensors = {name: as_stored(name, tensor, stored) for name, tensor in model.state_dict().items()}
-    for place, artifact in enumerate(learned):
-        tensors |= {f"{LEARNED}{place}.{name}": tensor.detach().clone() for name, tensor in artifact.items()}
+    tensors |= {LEARNED + name: tensor.detach().clone() for name, tensor in _by_place(learned).items()}
     content: bytes = safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata=about.header())
     return content
 
@@ -76,9 +77,17 @@ def with_surgery(identity: Spec, surgery: Sequence[Spec], learned: Sequence[Mapp
     """The identity of a model after transforms: its own, their Specs, and a digest of what they learned."""
     if not surgery:
         return identity
-    artifacts = {f"{place}.{name}": tensor for place, artifact in enumerate(learned) for name, tensor in artifact.items()}
     named = identity.with_params(surgery=tuple(surgery))
-    return named.with_params(learned=tensors_digest(artifacts)) if artifacts else named
+    return named.with_params(learned=tensors_digest(_by_place(learned))) if any(learned) else named
+
+
+def learned_names(learned: Sequence[Mapping[str, Tensor]]) -> tuple[str, ...]:
+    """The names of what transforms learned, as a header has them."""
+    return tuple(sorted(_by_place(learned)))
+
+
+def _by_place(learned: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{place}.{name}": tensor for place, artifact in enumerate(learned) for name, tensor in artifact.items()}
 
 
 def rounded(model: nn.Module, stored: Stored) -> nn.Module:

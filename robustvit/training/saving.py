@@ -6,12 +6,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from robustvit.errors import BadParameter, ModelError, RobustvitError
+from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, RobustvitError
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.architectures.registered import own_arguments
-from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, rounded
+from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, learned_names, rounded
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, channels
 from robustvit.primitives.draws import Draws
@@ -41,7 +40,8 @@ def save_checkpoint(model: Classifier, path: Path | str, *, stored: Stored = "fl
     """
     place = _checked(path, stored)
     try:
-        content = checkpoint_bytes(model.model, about_of(model), stored, _learned(model))
+        _check_learned(model)
+        content = checkpoint_bytes(model.model, about_of(model), stored, model.learned)
         _check_rebuilt(model, content, stored)
     except RobustvitError as error:
         raise ModelError(f"model '{model.card.label}' cannot be saved as {place.name}: {error}") from error
@@ -52,7 +52,7 @@ def about_of(model: Classifier, command: str = "") -> About:
     """The header of a model's checkpoint. Raises ModelError for a model that no file could name."""
     identity = model.card.identity
     registered = identity.name.startswith(ARCHITECTURE)
-    own = type(model) is not Classifier and not hasattr(model, "with_module")
+    own = model.view.shown is not None or (type(model) is not Classifier and not hasattr(model, "with_module"))
     if own or identity.get("code") is not None or not (registered or identity.name == "timm"):
         what = type(model).__name__ if own else identity.name
         raise ModelError(
@@ -66,6 +66,7 @@ def about_of(model: Classifier, command: str = "") -> About:
     return About(
         **arch, num_classes=classes if isinstance(classes, int) else model.outputs, mean=channels(model.mean), std=channels(model.std),
         view=model.view.as_dict(), command=command, classes=model.card.classes, surgery=surgery_of(model),
+        learned=learned_names(model.learned),
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -103,14 +104,11 @@ def _checked(path: Path | str, stored: Stored) -> Path:
     return place
 
 
-def _learned(model: Classifier) -> tuple[dict[str, Tensor], ...]:
-    """For each transform what it learned. Raises ModelError where that is no longer with the model."""
-    surgery = surgery_of(model)
-    found = [dict(model.learned[place]) if place < len(model.learned) else {} for place in range(len(surgery))]
-    for spec, artifact in zip(surgery, found, strict=True):
-        if lookup("transform", spec.name).fit and not artifact:
+def _check_learned(model: Classifier) -> None:
+    """Raises ModelError where what a transform learned is no longer with the model."""
+    for spec in surgery_of(model)[len(model.learned) :]:
+        if lookup("transform", spec.name).fit:
             raise ModelError(f"what its transform '{spec.name}' learned is not with it; save what rv.transformed or load_model returned.")
-    return tuple(found)
 
 
 def _kwargs(identity: Spec) -> str:
@@ -124,11 +122,7 @@ def _kwargs(identity: Spec) -> str:
 def _check_rebuilt(model: Classifier, content: bytes, stored: Stored) -> None:
     """Raises ModelError unless a file of this content gives the model back: its weights to the bit, and its logits of noise."""
     module = model.model if stored == "float32" else owned(rounded(model.model, stored))
-    kept = around(model, module).configure(tile=_ROWS)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"checkpoint{ENDING}"
-        file.write_bytes(content)
-        found = load_model(Spec("file", (("path", str(file)),)), device=model.device, tile=_ROWS, precision=model.precision)
+    kept, found = around(model, module).configure(tile=_ROWS), _loaded(model, content)
     if fingerprint(found.model) != fingerprint(kept.model):
         raise ModelError(f"its weights are not all of {stored}, and would be rounded.")
     noise = torch.rand(_ROWS, model.channels, *model.size, generator=torch.Generator().manual_seed(0)).to(model.device)
@@ -136,3 +130,15 @@ def _check_rebuilt(model: Classifier, content: bytes, stored: Stored) -> None:
     first, second = (one.bound(draws)(noise) for one in (kept, found))
     if first.shape != second.shape or not torch.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True):
         raise ModelError("its architecture, weights and transforms do not give its logits: it was changed by hand.")
+
+
+def _loaded(model: Classifier, content: bytes) -> Classifier:
+    """What a file of this content gives, where and as the model computes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"checkpoint{ENDING}"
+        file.write_bytes(content)
+        try:
+            return load_model(Spec("file", (("path", str(file)),)), device=model.device, tile=_ROWS, precision=model.precision)
+        except CheckpointMismatch as error:
+            why = "the shapes that its transforms leave depend on the weights" if surgery_of(model) else "it was changed by hand"
+            raise ModelError(f"{why}, and a file names arguments alone. {error}") from error

@@ -12,9 +12,11 @@ import vits
 from torch import Tensor
 
 from robustvit.errors import HostRefused
+from robustvit.evaluation.loading import load_model
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.scenario import parameters
 from robustvit.primitives.surgery.hosts import HOSTS, why_not_host
 from robustvit.primitives.surgery.pipelines import apply_transform
@@ -22,6 +24,7 @@ from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.written.call import called
+from robustvit.training.saving import save_checkpoint
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 2},
@@ -171,6 +174,19 @@ def test_small_tiles_change_no_bit(name, make) -> None:
     whole = model(pixels)
     with model.with_small_tiles():
         assert all(torch.equal(model(pixels), whole) for _ in range(5))
+
+
+@pytest.mark.parametrize(("name", "make"), [case for case in CASES if case[1] in ("plain", "registers", "distilled", "swin")])
+def test_the_checkpoint_round_trip_is_exact(name, make, tmp_path) -> None:
+    host, pixels = hosted(name, make), vits.images(5)
+    arch, kwargs = vits.ARCHITECTURES[make]
+    host.card = dataclasses.replace(host.card, identity=Spec("timm").with_params(arch=arch, kwargs=kwargs, num_classes=5))
+    model = apply(host, setting(name))
+    save_checkpoint(model, tmp_path / "a.safetensors")
+    loaded = load_model(f"file:{tmp_path / 'a.safetensors'}", tile=model.tile)
+    assert torch.equal(loaded(pixels), model(pixels))
+    assert (loaded.gradient, loaded.card.fingerprint) == (model.gradient, fingerprint(model.model))
+    assert loaded.card.identity.get("surgery") == (setting(name),)
 
 
 @law

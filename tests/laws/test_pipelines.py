@@ -96,6 +96,13 @@ def test_what_learns_learns_once_and_again_for_another_seed(tmp_path) -> None:
     assert torch.equal(in_python.model.shift, torch.from_numpy(artifact["mean"]))
 
 
+def test_one_that_looks_at_no_image_learns_nothing_and_is_applied() -> None:
+    model = rv.load_model("demo")
+    made = rv.transformed(model, "head_pruning", amount=0.5)
+    assert made.learned == ({},)
+    assert sum(one.numel() for one in made.model.parameters()) < sum(one.numel() for one in model.model.parameters())
+
+
 def test_names_of_pipelines_select_and_compare(tmp_path) -> None:
     store = tmp_path / "s"
     rv.run(suite(tmp_path), ["demo", f"demo+{LEARNED}", f"demo+{HOT}"], store=store, limit=16)

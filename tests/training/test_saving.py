@@ -229,6 +229,30 @@ def test_a_transform_that_was_applied_with_data_is_not_written(tmp_path: Path) -
     rv.save_checkpoint(transformed(rv.load_model(VIT), "compared"), tmp_path / "a.safetensors")
 
 
+def test_shapes_that_depend_on_weights_are_refused(tmp_path: Path) -> None:
+    model = rv.load_model("demo+head_pruning(amount=0.5,scope=global)")
+    with pytest.raises(
+        ModelError, match=r"the shapes that its transforms leave depend on the weights, .*qkv.weight is \(96, 96\), the model"
+    ):
+        rv.save_checkpoint(model, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("pipeline", [
+    "static_int8(calibration=digits?split=train,samples=16)", "evit+simulated_quantisation(calibration=digits?split=train,samples=16)",
+    "tome(r=2)+dynamic_int8+attention_temperature(temperature=2)", "magnitude(amount=0.5)+evit+magnitude(amount=0.7)",
+    "head_pruning(amount=0.5)+low_rank(rank_share=0.5)",
+])  # fmt: skip
+def test_pipelines_of_an_address_are_loaded_as_they_were_saved(tmp_path: Path, pipeline: str) -> None:
+    model = rv.load_model(f"demo+{pipeline}")
+    rv.save_checkpoint(model, tmp_path / "a.safetensors")
+    loaded = rv.load_model(f"file:{tmp_path / 'a.safetensors'}")
+    assert torch.equal(loaded(images()), model(images()))
+    assert loaded.card.identity.get("surgery") == model.card.transforms
+    again = rv.transformed(loaded, "attention_temperature", temperature=3)
+    rv.save_checkpoint(again, tmp_path / "b.safetensors")
+    assert torch.equal(rv.load_model(f"file:{tmp_path / 'b.safetensors'}")(images()), again(images()))
+
+
 @pytest.mark.usefixtures("registered")
 def test_what_was_learned_must_be_with_the_model(tmp_path: Path) -> None:
     model = transformed(rv.load_model(VIT), "shifted", {"shift": torch.ones(5)}, calibration="digits")

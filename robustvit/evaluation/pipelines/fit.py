@@ -50,7 +50,7 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")
     arrays = {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
-    seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), -1)
+    seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), 16)
     return arrays | {DIGESTS: seen} if entry.kind == "transform" else arrays
 
 
