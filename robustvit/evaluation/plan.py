@@ -55,7 +55,7 @@ class Plan:
     plugins: the loaded models, data sets and images that nested Specs name. costs: of an image, by model label and transforms. undroppable:
     why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
     artifacts: what transforms learned, by id. All are filled when first needed. undefined: why a pipeline does not take a model, by label
-    and transforms.
+    and transforms. data: the address of the first data set, None where it was given as a Data.
     """
 
     suite: Suite
@@ -68,6 +68,7 @@ class Plan:
     outputs: dict[str, Outputs] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     undefined: dict[tuple[str, Pipeline], str] = field(default_factory=dict)
+    data: str | Spec | None = None
 
     @property
     def cells(self) -> list[Cell]:
@@ -175,6 +176,7 @@ def make(
     limit = suite.limit if settings.limit is None else settings.limit
     opened = open_data(suite, data, settings.data_dir)
     plan = Plan(_adjusted(suite, settings), [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
+    plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
     refuse_contradictions(plan.samples)
     for base, pipelines in requested_models(models):
         plan.planned += _planned(plan, base, pipelines, need_weights)
@@ -208,7 +210,7 @@ def _planned(plan: Plan, base: str | Spec | Classifier, pipelines: Sequence[Pipe
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     model.require_rgb(plan.samples[0].data.name)
     orders = [checked_order(model, samples.data) for samples in plan.samples]
-    card, place = model.card, Place(model, plan.settings, plan.suite)
+    card, place = model.card, Place(model, plan.settings, plan.suite, plan.data)
     steps = [tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps]
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in steps:

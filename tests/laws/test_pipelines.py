@@ -219,3 +219,19 @@ def test_a_transform_that_returns_its_host_is_a_fault() -> None:
 
     with pytest.raises(RobustvitError, match="must return a new Classifier"):
         rv.transformed(rv.load_model("demo"), "nothing_at_all")
+
+
+def test_a_suite_calibrates_on_another_split_of_whatever_it_is_run_on(tmp_path) -> None:
+    other = "[[{shift_logits: {calibration: 'evaluated?split=train'}}]]"
+    same = ids(make(suite(tmp_path), [f"demo+{LEARNED}"], None, Settings()))
+    assert ids(make(suite(tmp_path, other), ["demo"], None, Settings())) == same
+    assert ids(make(suite(tmp_path, other), ["demo"], "digits?split=test", Settings())) == same
+    part = "[[{shift_logits: {calibration: 'evaluated?part=calibration'}}]]"
+    split = ids(make(suite(tmp_path, part), ["demo"], "digits?part=evaluation", Settings()))
+    assert split == ids(
+        make(suite(tmp_path), ["demo+shift_logits(calibration=digits?part=calibration)"], "digits?part=evaluation", Settings())
+    )
+    with pytest.raises(BadParameter, match="names the data of a run"):
+        rv.transformed(rv.load_model("demo"), "shift_logits(calibration=evaluated?split=train)")
+    with pytest.raises(BadParameter, match="names the data of a run"):
+        rv.load_data("evaluated")

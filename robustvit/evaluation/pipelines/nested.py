@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import checked_order, nested_order
 from robustvit.evaluation.datasets import place_of, refuse_ambiguous_order
 from robustvit.evaluation.kept_images import load_kept
@@ -13,19 +14,23 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
+from robustvit.spec.binding import bind
+from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec, Value
 from robustvit.spec.suite import Suite
 from robustvit.spec.view import View
 
 HOST = "host"  # the address of the evaluated model before its transforms
+EVALUATED = "evaluated"  # the name of the data that a run evaluates on
 
 
 class Place(NamedTuple):
-    """Where nested plug-ins are loaded for: a model without its transforms, the settings, and the suite of a run."""
+    """Where nested plug-ins are loaded for: a model without its transforms, the settings, and the suite and first data of a run."""
 
     model: Classifier
     settings: Settings
     suite: Suite | None = None
+    data: str | Spec | None = None
 
 
 def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any]) -> Spec:
@@ -77,20 +82,33 @@ def _as_seen(data: Data, model: Classifier) -> Mapping[str, Value]:
 
 def _loaded(kind: str, value: Spec, place: Place) -> tuple[Spec, Any]:
     """The identity of a nested plug-in, by which cells name it, and what it is."""
-    settings = place.settings
     if kind == "model":
         model = _model(value, place)
         identity = model.card.identity.with_params(fingerprint=model.card.fingerprint)
         return identity.with_params(transforms=model.card.transforms) if model.card.transforms else identity, model
     if kind == "data":
-        folder = settings.data_dir if place.suite is None else place_of(place.suite, value, settings.data_dir)
-        data = load_data(value, data_dir=folder)
+        value, data = _data(value, place)
         refuse_ambiguous_order(data)
         return value.with_params(fingerprint=data.fingerprint), data
     if kind == "kept":
         kept = load_kept(value.name)
         return kept.identity, kept
     return value, resolve(value)
+
+
+def _data(value: Spec, place: Place) -> tuple[Spec, Data]:
+    """A nested data set, and its bound Spec: the evaluated one's where it names that."""
+    folder = place.settings.data_dir
+    if value.name != EVALUATED:
+        return value, load_data(value, data_dir=folder if place.suite is None else place_of(place.suite, value, folder))
+    given: dict[str, Any] = {key: one for key, one in value.params if one is not None}
+    if place.data is None:
+        raise BadParameter(
+            f"'{value.name}' names the data of a run by its address, and there is none here. Name a data set, such as digits?split=train."
+        )
+    spec = place.data if isinstance(place.data, Spec) else parse_data(place.data)[0]
+    found = load_data(place.data, data_dir=folder, **given)
+    return bind(registry.lookup("data", spec.name), spec.with_params(**given)), found
 
 
 def _model(value: Spec, place: Place) -> Classifier:
