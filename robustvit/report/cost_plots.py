@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,6 +15,7 @@ from robustvit.results.factors.view import COSTS, FACTORS, FactorView, factor_vi
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.statistics.estimates import of_measurements
 
+_COMPRESSED = ("macs", "weight_bytes", "latency")  # what transforms change
 _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", "mean_flip_rate")  # shown before any other average
 
 
@@ -29,23 +31,44 @@ class CostPlot:
 
 
 def cost_plots(board: Leaderboard) -> tuple[CostPlot, ...]:
-    """For each data set, the first robustness score that two models have, over MACs, or over parameters where MACs are unknown."""
+    """For each data set, the first robustness score that two models have, over MACs, or over parameters where MACs are unknown.
+
+    Where models have transforms: clean accuracy, the first average and the first accuracy under attack, over each cost that they differ in.
+    """
     view, rows = factor_view(board), board.rows
-    plots = (
-        _plot(str(data), FactorView(part, view.scores), rows[rows["base"] == data]) for data, part in view.rows.groupby("base", sort=False)
-    )
-    return tuple(plot for plot in plots if plot is not None)
+    found: list[CostPlot] = []
+    for data, part in view.rows.groupby("base", sort=False):
+        own = FactorView(part, view.scores)
+        names = _scores(own, rows[rows["base"] == data])
+        found += _of_transforms(str(data), own, names) if part["transforms"].any() else _of_models(str(data), own, names)
+    return tuple(found)
 
 
-def _plot(data: str, view: FactorView, board: pd.DataFrame) -> CostPlot | None:
-    part = view.rows
-    # in the view, a score's suite or parameters may follow its name
-    names = [name for score in _robustness_scores(board) for name in view.scores if name.split(" (")[0] == score]
-    found = [(cost, score) for cost in COSTS for score in names if (part[cost].notna() & part[score].notna()).sum() > 1]
-    if not found:
-        return None
-    cost, score = found[0]
-    group = next((name for name in ("pretraining", "family", *FACTORS) if part[name].nunique() > 1), "pretraining")
+def _scores(view: FactorView, board: pd.DataFrame) -> list[str]:
+    """The robustness scores of a view, as `_robustness_scores` orders them; a score's suite or parameters may follow its name."""
+    return [name for score in _robustness_scores(board) for name in view.scores if name.split(" (")[0] == score]
+
+
+def _of_models(data: str, view: FactorView, names: Sequence[str]) -> Iterator[CostPlot]:
+    found = ((cost, score) for cost in COSTS for score in names if _both(view, cost, score))
+    yield from (_plot(data, view, score, cost) for cost, score in itertools.islice(found, 1))
+
+
+def _of_transforms(data: str, view: FactorView, names: Sequence[str]) -> Iterator[CostPlot]:
+    rows = view.rows
+    averages, attacked = [name for name in names if " " not in name], [name for name in names if " " in name]
+    scores = [name for name in ("clean", *averages[:1], *attacked[:1]) if name in view.scores]
+    costs = [cost for cost in _COMPRESSED if cost in rows and rows[cost].nunique() > 1]
+    yield from (_plot(data, view, score, cost) for cost in costs for score in scores if _both(view, cost, score))
+
+
+def _both(view: FactorView, cost: str, score: str) -> bool:
+    """Whether two models have both numbers."""
+    return bool((view.rows[cost].notna() & view.rows[score].notna()).sum() > 1)
+
+
+def _plot(data: str, view: FactorView, score: str, cost: str) -> CostPlot:
+    group = next((name for name in ("transform", "pretraining", "family", *FACTORS) if view.rows[name].nunique() > 1), "pretraining")
     return CostPlot(data, score, cost, Markup(svg(pareto_plot(view, score, cost, group))), tuple(_left_out(view, score, cost)))
 
 

@@ -33,7 +33,7 @@ COSTS = {
 """The costs of a model, in the order in which a figure prefers them, with their unit."""
 CLEAN = "clean"
 
-_TEXTS = ("model", "tag", "base", "family", "kind", "pretraining", "fine_tuned", "recipe", "augmentation")
+_TEXTS = ("model", "tag", "base", "family", "kind", "pretraining", "fine_tuned", "recipe", "augmentation", "transforms", "transform")
 _COLUMNS = ("model", "tag", *FACTORS, "img_size", *COSTS)
 _ONE = ("model", "transforms", "base", "seed", "precision", "model_view", "storage")  # what makes one row another
 _OWN = ("top1", "robust_accuracy")  # metrics that a score's name leaves out
@@ -81,6 +81,12 @@ class _Model:
     img_size: int | None
     costs: Mapping[str, float | None]
     scores: Mapping[str, _Score]
+    transforms: str = ""
+
+    @property
+    def transform(self) -> str:
+        """The names of its transforms without their settings; "none" where it has none."""
+        return " → ".join(step.partition("(")[0] for step in self.transforms.split(" → ")) or "none"
 
     def row(self) -> dict[str, Any]:
         """The values by column."""
@@ -89,7 +95,15 @@ class _Model:
         }
         partial = {f"{name}_partial": one.partial for name, one in self.scores.items() if one.partial}
         costs = {name: self.costs.get(name) for name in COSTS}
-        return {**vars(self), **costs, **vars(self.factors), **{name: one.value for name, one in self.scores.items()}, **ends, **partial}
+        return {
+            **vars(self),
+            "transform": self.transform,
+            **costs,
+            **vars(self.factors),
+            **{name: one.value for name, one in self.scores.items()},
+            **ends,
+            **partial,
+        }
 
 
 def factor_view(board: Leaderboard | None = None) -> FactorView:
@@ -101,7 +115,11 @@ def factor_view(board: Leaderboard | None = None) -> FactorView:
     models = list(_of_references(references()) if board is None else _of_board(board))
     scores = {name: one.higher_is_better for model in models for name, one in model.scores.items()}
     partial = [f"{name}_partial" for name in scores if any(name in model.scores and model.scores[name].partial for model in models)]
-    columns = [*_COLUMNS, *([] if board is None else ["base"]), *(f"{name}{end}" for name in scores for end in ("", "_low", "_high"))]
+    columns = [
+        *_COLUMNS,
+        *([] if board is None else ["base", "transforms", "transform"]),
+        *(f"{name}{end}" for name in scores for end in ("", "_low", "_high")),
+    ]
     rows = pd.DataFrame([model.row() for model in models], columns=[*columns, *partial]).fillna(dict.fromkeys(partial, ""))
     texts = {*_TEXTS, *partial}
     return FactorView(rows.astype({name: "str" if name in texts else "float64" for name in rows}), scores)
@@ -184,7 +202,7 @@ def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Mod
         whole = _Score(row.value, Interval(row.low, row.high), row.higher_is_better)
         scores.setdefault(score, whole if row.status == "complete" else _Score(math.nan, None, row.higher_is_better, row.reason))
     size = min(view.size) if view else size_in(tag)
-    return _Model(name, tag, first.base, _factors_of(card, tag), size, _costs_of(card, board, first), scores)
+    return _Model(name, tag, first.base, _factors_of(card, tag), size, _costs_of(card, board, first), scores, first.transforms)
 
 
 def _costs_of(card: ModelFacts, board: Leaderboard, row: BoardRow) -> dict[str, float | None]:
