@@ -1,0 +1,54 @@
+"""Token reduction of compressed models, and compression of models whose tokens are reduced."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import vits
+
+from robustvit.evaluation.macs import count
+from robustvit.primitives.surgery.pipelines import apply_transform
+from robustvit.spec.binding import bind
+from robustvit.spec.registry import lookup
+from robustvit.spec.written.call import called
+
+OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)"]
+REDUCERS = ["tome(r=4)", "mctf(r=4)", "evit", "ats"]
+
+
+def applied(host, *names: str):
+    for name in names:
+        spec = called(name, "transform")
+        host = apply_transform(host, bind(lookup("transform", spec.name), spec))
+    return host
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("reducer", REDUCERS)
+def test_both_orders_are_one_model_and_its_cost_is_that_of_its_layers(reducer, other) -> None:
+    host, pixels = vits.made(vits.HOSTS["distilled"], sharp=2.0), vits.images(vits.TILE)
+    first, second = applied(host, reducer, other), applied(host, other, reducer)
+    assert torch.allclose(first(pixels), second(pixels), atol=1e-5)
+    for alone in (applied(host, reducer), applied(host, other)):
+        assert (first(pixels) - alone(pixels)).abs().max() > 1e-4
+    if other.startswith("attention"):
+        return
+    macs = [torch.round(made.model.counted["gmacs"] * 1e9).tolist() for made in (first, second)]
+    assert macs[0] == macs[1]
+    everything = count(second.model, (vits.SIDE, vits.SIDE)).macs
+    assert everything is None if reducer == "ats" else macs[1][0] <= everything < 1.25 * macs[1][0]
+
+
+def test_reducers_follow_each_other_in_one_runner() -> None:
+    host, pixels = vits.made(lambda: vits.vit(depth=4)), vits.images(vits.TILE)
+    made = applied(
+        host, "visual_words(keep=0.75)", "tome(r=1)", "skip_tokens(share=0.5, first=1, last=1)", "evit(keep=0.5, blocks=[3])", "ats"
+    )
+    made(pixels)
+    assert len(made.model.policies) == 5
+    assert made.model.vit.blocks is not None
+    tokens = made.model.counted["tokens"]
+    assert (tokens[:, 0] <= 12).all()
+    assert (tokens[:, 1:3] < tokens[:, :1]).all()
+    alone = [made(pixels[row : row + 1]) for row in range(vits.TILE)]
+    assert torch.equal(torch.cat(alone), made(pixels))
