@@ -9,6 +9,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
+from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.factored import FactoredLinear
 from robustvit.primitives.surgery.hosts import refusing
@@ -43,6 +44,7 @@ def low_rank(
     def change(module: nn.Module) -> nn.Module:
         chosen = chosen_layers(model, module, layers, kinds=(nn.Linear,))
         for one in chosen:
+            _refuse_quantised(one)
             _add_bias_separately(module, one.name)
         if budget is None:
             _truncate(module, chosen, rank_share)
@@ -125,6 +127,11 @@ def _keep_energy(module: nn.Module, chosen: list[RoledLayer], budget: float) -> 
 
 def _tensors(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     return layer.weight, layer.bias  # type: ignore[return-value]
+
+
+def _refuse_quantised(one: RoledLayer) -> None:
+    if hasattr(one.layer, "stored"):
+        raise HostRefused(f"layer '{one.name}' has quantised weights, which its factors would not have; quantise after this transform.")
 
 
 def _add_bias_separately(module: nn.Module, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robustvit.primitives.surgery.linear import fit_shapes
+from robustvit.primitives.surgery.linear import resize, stored_size
 
 FACTORS = ("down", "up", "whole")
 """The names of the linear layers within a FactoredLinear."""
@@ -54,13 +54,30 @@ class FactoredLinear(nn.Module):
         made: Tensor = self.whole(tokens) if "whole" in self._modules else self.up(self.down(tokens))
         return made
 
+    def resize(self, out: int, into: int) -> None:
+        """Gives it so many outputs and inputs in place, at its rank; see `linear.resize`."""
+        if "whole" in self._modules:
+            resize(self.whole, out, into)
+        else:
+            resize(self.down, self.down.out_features, into)
+            resize(self.up, out, self.up.in_features)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        stored = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        wanted = [name for name in FACTORS if any(key.startswith(f"{name}.") for key in stored)]
-        if wanted and set(wanted) != set(self._modules):
-            template = next(iter(self._modules.values()))
-            self._modules = {name: copy.deepcopy(template) for name in wanted}
-        for name in wanted:
-            own = {key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")}
-            fit_shapes(self.get_submodule(name), own)
+        out, into = self.out_features, self.in_features
+        down = stored_size(state_dict, f"{prefix}down.")
+        if down is not None and down[0] <= min(out, into):
+            self._become_factors(down[0])
+        elif stored_size(state_dict, f"{prefix}whole.") is not None and "whole" not in self._modules:
+            self._modules = {"whole": self.up}
+            resize(self.whole, out, into)
         super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+
+    def _become_factors(self, rank: int) -> None:
+        """Two factors of that rank, of the kind of its own layers."""
+        out, into = self.out_features, self.in_features
+        if "whole" in self._modules:
+            whole = self.whole
+            self._modules = {"down": copy.deepcopy(whole), "up": whole}
+            self.down._parameters["bias"] = None
+        resize(self.down, rank, into)
+        resize(self.up, out, rank)

@@ -1,4 +1,4 @@
-"""Linear layers of given tensors, and layers whose shapes follow the state dict that is loaded into them."""
+"""Linear layers of given tensors, and layers whose sizes follow the state dict that is loaded into them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_NAMES = ("weight", "weight_orig")  # of a linear layer's matrix, the latter where it is masked
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
@@ -22,26 +24,26 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     return made.eval()
 
 
-def fit_shapes(layer: nn.Module, stored: Mapping[str, Any]) -> None:
-    """Gives a linear layer, or what a transform made of one, tensors of the stored shapes, their numbers undefined until they are loaded.
+def stored_size(state_dict: Mapping[str, Any], place: str) -> tuple[int, int] | None:
+    """(out, in) of the linear layer that a state dict holds at a place (`blocks.0.attn.qkv.`); None where it holds none."""
+    for tensor in (state_dict.get(f"{place}{name}") for name in _NAMES):
+        if isinstance(tensor, Tensor) and tensor.ndim == 2:
+            return tensor.shape[0], tensor.shape[1]
+    return None
 
-    stored: the tensors of a state dict by their names within the layer. A transform that keeps as much of a layer as its weights call for
-    leaves shapes that its parameters do not tell.
+
+def resize(layer: nn.Linear, out: int, into: int) -> None:
+    """Gives a linear layer, masked or not, so many outputs and inputs in place; numbers of what is new are undefined until they are loaded.
+
+    For transforms that keep as much of a layer as its weights call for: then a state dict has sizes that their parameters do not tell.
     """
-    for owned in (layer._parameters, layer._buffers):
+    held: list[dict[str, Any]] = [layer._parameters, layer._buffers]
+    for owned in held:
         for name, tensor in owned.items():
-            wanted = stored.get(name)
-            if wanted is None:
-                owned[name] = None
-            elif tensor is None or tensor.shape != wanted.shape:
-                owned[name] = _empty_like(wanted, tensor, layer, as_parameter=owned is layer._parameters)
-    rows = next((one.shape for one in stored.values() if one.ndim == 2), None)
-    if rows is not None and isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = rows
-
-
-def _empty_like(wanted: Tensor, former: Tensor | None, layer: nn.Module, *, as_parameter: bool) -> Any:
-    """An empty tensor of the wanted shape, of the former's dtype and device, else of the layer's first tensor."""
-    like = former if former is not None else next(iter(layer.state_dict().values()))
-    made = torch.empty(wanted.shape, dtype=like.dtype, device=like.device)
-    return nn.Parameter(made, requires_grad=like.requires_grad) if as_parameter else made
+            if tensor is None or not (tensor.ndim == 2 or name == "bias"):
+                continue
+            shape = (out, into)[: tensor.ndim]
+            if tensor.shape != shape:
+                made = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+                owned[name] = nn.Parameter(made, requires_grad=tensor.requires_grad) if owned is layer._parameters else made
+    layer.out_features, layer.in_features = out, into

@@ -38,12 +38,13 @@ def named_layers(module: nn.Module, *kinds: type[nn.Module]) -> Iterator[tuple[s
 
 
 def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Puts `layer` in the place of the submodule of that dotted name.
+    """Puts `layer` in the place of the submodule of that dotted name, and in every other place where that very submodule stands.
 
     Raises HostRefused where that one quantises what it is given (`inputs`) and is no part of `layer`, which would compute on other numbers.
     """
     replaced = module.get_submodule(name)
     if not isinstance(getattr(replaced, "inputs", nn.Identity()), nn.Identity) and replaced not in set(layer.modules()):
         raise HostRefused(f"layer '{name}' quantises what it is given, which its replacement would not; quantise after this transform.")
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, layer)
+    for part in list(module.modules()):
+        for own in [own for own, child in part._modules.items() if child is replaced]:
+            setattr(part, own, layer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.surgery.factored import FactoredLinear
-from robustvit.primitives.surgery.linear import fit_shapes, linear_of
+from robustvit.primitives.surgery.linear import linear_of, resize, stored_size
 from robustvit.primitives.surgery.masks import MaskedWeight, mask_weight, masked_class, weight_parameter
 from robustvit.primitives.surgery.modules import replace_layer
 
@@ -47,7 +48,7 @@ def keep_heads(module: nn.Module, attentions: Sequence[Any], keep: Tensor, *, re
     _keep(module, [attention.gate for attention in attentions if attention.gate is not None], channels, dim=0, remove=remove)
     for attention in attentions if remove else ():
         attention.num_heads, attention.attn_dim = int(keep.sum()), len(channels)
-        attention.register_load_state_dict_pre_hook(follow_stored_heads)
+        attention.register_load_state_dict_pre_hook(partial(follow_stored_heads, len(keep)))
 
 
 def keep_neurons(module: nn.Module, mlps: Sequence[Any], keep: Tensor, *, remove: bool) -> None:
@@ -58,34 +59,42 @@ def keep_neurons(module: nn.Module, mlps: Sequence[Any], keep: Tensor, *, remove
     _keep(module, [mlp.fc1 for mlp in mlps], kept, dim=0, remove=remove)
     _keep(module, [mlp.fc2 for mlp in mlps], kept, dim=1, remove=remove)
     for mlp in mlps if remove else ():
-        mlp.register_load_state_dict_pre_hook(follow_stored_neurons)
+        mlp.register_load_state_dict_pre_hook(partial(follow_stored_neurons, len(keep)))
 
 
-def follow_stored_heads(attention: Any, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Gives an attention module as many heads as a state dict holds that is about to be loaded: which ones stay may depend on weights."""
-    rows = _follow(attention, ("qkv", "proj", "gate"), state_dict, prefix)
-    if rows:
-        attention.num_heads = rows // (3 * attention.head_dim)
-        attention.attn_dim = attention.num_heads * attention.head_dim
+def follow_stored_heads(most: int, attention: Any, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Gives an attention module as many heads as a state dict holds that is about to be loaded, at most so many.
+
+    Which ones stay may depend on the weights, and their number for each block with it.
+    """
+    heads, rest = divmod(_stored_outputs(state_dict, f"{prefix}qkv."), 3 * attention.head_dim)
+    if not rest and 0 < heads <= most:
+        attention.num_heads, attention.attn_dim = heads, heads * attention.head_dim
+        _resize(attention.qkv, 3 * attention.attn_dim, attention.qkv.in_features)
+        _resize(attention.proj, attention.proj.out_features, attention.attn_dim)
+        if attention.gate is not None:
+            _resize(attention.gate, attention.attn_dim, attention.gate.in_features)
 
 
-def follow_stored_neurons(mlp: Any, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Gives an MLP as many neurons as a state dict holds that is about to be loaded."""
-    _follow(mlp, ("fc1", "fc2"), state_dict, prefix)
+def follow_stored_neurons(most: int, mlp: Any, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Gives an MLP as many neurons as a state dict holds that is about to be loaded, at most so many."""
+    neurons = _stored_outputs(state_dict, f"{prefix}fc1.")
+    if 0 < neurons <= most:
+        _resize(mlp.fc1, neurons, mlp.fc1.in_features)
+        _resize(mlp.fc2, mlp.fc2.out_features, neurons)
 
 
-def _follow(module: nn.Module, names: Sequence[str], state_dict: Mapping[str, Any], prefix: str) -> int:
-    """Fits the named layers to the state dict; the number of outputs of the first, 0 where it is not stored."""
-    outputs = 0
-    for name in names:
-        place = f"{prefix}{name}."
-        stored = {key.removeprefix(place): value for key, value in state_dict.items() if key.startswith(place)}
-        matrices = {key: value.shape[0] for key, value in stored.items() if value.ndim == 2 and not key.startswith("down.")}
-        outputs = outputs or next(iter(matrices.values()), 0)
-        layer = getattr(module, name, None)
-        if stored and isinstance(layer, nn.Linear):
-            fit_shapes(layer, stored)
-    return outputs
+def _stored_outputs(state_dict: Mapping[str, Any], place: str) -> int:
+    """How many outputs the layer at a place has in a state dict, factored or not; 0 where there is none."""
+    sizes = (stored_size(state_dict, f"{place}{factor}") for factor in ("", "whole.", "up."))
+    return next((size[0] for size in sizes if size is not None), 0)
+
+
+def _resize(layer: Any, out: int, into: int) -> None:
+    if isinstance(layer, FactoredLinear):
+        layer.resize(out, into)
+    else:
+        resize(layer, out, into)
 
 
 def _keep(module: nn.Module, layers: Sequence[nn.Module], kept: Tensor, *, dim: int, remove: bool) -> None:
