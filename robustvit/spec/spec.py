@@ -59,7 +59,7 @@ class Spec:
             return self.with_params(**{first: inner.without(rest)}) if isinstance(inner, Spec) else self
         return replace(self, params=tuple((key, value) for key, value in self.params if key != first))
 
-    def with_params(self, **params: Value) -> Spec:
+    def with_params(self, /, **params: Value) -> Spec:
         """The same Spec with arguments added or replaced."""
         merged = {**dict(self.params), **params}
         return replace(self, params=tuple(sorted(merged.items())))

@@ -118,6 +118,12 @@ def test_an_unknown_parameter_is_refused_at_bind_with_the_nearest_name():
         bind(registry.lookup("model", "timm"), parse_model("vit_b16?weight=random"))
 
 
+@pytest.mark.parametrize("key", ["self", "spec", "name", "kind"])
+def test_a_parameter_of_any_name_is_refused_at_bind_alone(key):
+    with pytest.raises(BadParameter, match=f"has no parameter '{key}'"):
+        bind(registry.lookup("model", "timm"), parse_model(f"vit_b16?{key}=3"))
+
+
 def test_arguments_are_read_as_numbers_words_and_text_never_as_code():
     read = parse_kwargs("a=3, b=0.5,c=true,d=null,e='same',f=__import__('os')")
     assert read == {"a": 3, "b": 0.5, "c": True, "d": None, "e": "same", "f": "__import__('os')"}

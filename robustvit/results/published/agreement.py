@@ -76,10 +76,10 @@ def beside(board: Leaderboard, published: pd.DataFrame | None = None) -> pd.Data
 
 
 def tag_of(card: ModelFacts) -> str:
-    """timm's name of the weights that a card is of, with its tag; "" for others, and for random ones."""
+    """timm's name of the weights that a card is of, with its tag; "" for others, for random ones, and for those of a transformed model."""
     name, _, rest = card.identity.partition("(")
     parts = dict(part.partition("=")[::2] for part in rest.removesuffix(")").split(", "))
-    if name != "timm" or "weights" in parts:
+    if name != "timm" or {"weights", "surgery"} & set(parts):
         return ""
     architecture = parts.get("arch", "")
     if "." in architecture or not card.tag:

@@ -104,6 +104,7 @@ def test_the_same_rules_come_before_others(board, published) -> None:
         ("timm(arch=deit_tiny_patch16_224, num_classes=1000)", "fb_in1k", TAG),
         ("timm(arch=deit_tiny_patch16_224, num_classes=1000)", "", ""),
         ("timm(arch=deit_tiny_patch16_224, num_classes=1000, weights=random)", "", ""),
+        ("timm(arch=deit_tiny_patch16_224, num_classes=1000, surgery=[magnitude(amount=0.5, scope=global)])", "fb_in1k", ""),
         ("hf(arch=deit_tiny_patch16_224)", "fb_in1k", ""),
         ("", "", ""),
     ],
