@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by
-from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits, recorded_costs
+from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
@@ -26,6 +26,7 @@ from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import Outcome, scenario, scenario_kind, stream
+from robustvit.primitives.surgery.token_records import recorded_costs
 from robustvit.records import records
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -17,27 +13,6 @@ from robustvit.primitives.inference.keyed import JUDGEMENTS, judges
 from robustvit.primitives.reading import Reading
 
 _ROUNDING = 1e-3  # relative: a margin below it may change its sign with the order of sums
-
-
-@contextlib.contextmanager
-def recorded_costs(model: Classifier, rows: int) -> Iterator[dict[str, Tensor]]:
-    """Context that fills a dict with `value_tokens` (rows, L) and `value_gmacs` (rows,) of the images that are predicted within it.
-
-    Left empty for models whose cost does not depend on tokens: those without a module that sets `counted` at every forward pass.
-    """
-    found: dict[str, Tensor] = {}
-    parts: list[dict[str, Tensor]] = []
-
-    def record(made: Any, *_: object) -> None:
-        parts.append({key: one.detach().clone() for key, one in made.counted.items()})
-
-    handles = [part.register_forward_hook(record) for part in model.modules() if hasattr(part, "counted")]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-    found.update({f"value_{key}": torch.cat([part[key] for part in parts])[:rows].float() for key in (parts[0] if parts else ())})
 
 
 def predicted_logits(images: Tensor, model: Classifier, batch: Batch) -> Tensor:

@@ -36,3 +36,27 @@ def tokens(records: pd.DataFrame, *, block: Annotated[int, Ge(0)] | None = None)
     if block is not None and block >= every.shape[1]:
         raise NotApplicable(f"the model has {every.shape[1]} blocks, 0 to {every.shape[1] - 1}")
     return np.asarray(every.mean(axis=1) if block is None else every[:, block], dtype=np.float64)
+
+
+@metric(
+    source="Yehezkel et al. 2024, DeSparsify (token utilisation ratio)", url="https://arxiv.org/abs/2402.02554", unit="%",
+    higher_is_better=False, needs=("value_token_utilisation",),
+)  # fmt: skip
+def token_utilisation(records: pd.DataFrame) -> np.ndarray:
+    """Share of its tokens that a model computes on, on average over blocks and images.
+
+    Prefix tokens count. Compare a cell of `inflate` with `clean`: what an attack makes an adaptive model spend. Denominator: all samples of
+    the cell, n. Bootstrap over samples. No reference table.
+    """
+    return np.asarray(records["value_token_utilisation"], dtype=np.float64)
+
+
+@metric(
+    source="definition; selection overlap of token reducers", unit="%", higher_is_better=True, needs=("value_token_iou",),
+)  # fmt: skip
+def token_overlap(records: pd.DataFrame) -> np.ndarray:
+    """Overlap of the tokens kept of a clean and of a shifted image, intersection over union, on average over images.
+
+    Of the analysis token_choice. Denominator: all samples of the cell, n. Bootstrap over samples. No reference table.
+    """
+    return np.asarray(records["value_token_iou"], dtype=np.float64)

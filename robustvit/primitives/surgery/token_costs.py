@@ -32,14 +32,18 @@ class Costs:
         return Costs(self.macs + macs, (*self.counts, count))
 
 
-def counted(costs: Sequence[Costs], rows: Sequence[int]) -> dict[str, Tensor]:
-    """tokens (N, L) and gmacs (N,), float: those of parts of a batch, of so many rows each."""
+def counted(costs: Sequence[Costs], rows: Sequence[int], whole: int) -> dict[str, Tensor]:
+    """tokens (N, L), gmacs (N,) and token_utilisation (N,), float: those of parts of a batch, of so many rows each.
+
+    whole: the tokens of an image before any is taken away, of which the utilisation is the mean share over blocks.
+    """
     repeats = torch.tensor(rows)
     tokens = torch.tensor([cost.counts for cost in costs], dtype=torch.float32)
     gmacs = torch.tensor([cost.macs / _GIGA for cost in costs], dtype=torch.float32)
     total = sum(rows)
     return {
         "tokens": tokens.repeat_interleave(repeats, dim=0, output_size=total), "gmacs": gmacs.repeat_interleave(repeats, output_size=total),
+        "token_utilisation": (tokens.mean(dim=1) / whole).repeat_interleave(repeats, output_size=total),
     }  # fmt: skip
 
 

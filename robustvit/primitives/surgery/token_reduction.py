@@ -85,7 +85,7 @@ class ReducedViT(nn.Module):
         parts = self._at_input(Tokens.of(embedded, vit.num_prefix_tokens, Costs(fixed_macs(vit, patches))), images)
         for index, block in enumerate(vit.blocks):
             parts = [done for part in parts for done in self._block(index, block, part)]
-        self.counted = counted([part.costs for part in parts], [len(part.values) for part in parts])
+        self.counted = counted([part.costs for part in parts], [len(part.values) for part in parts], embedded.shape[1])
         self.patches_left = torch.cat([part.left(patches) for part in parts])
         return torch.cat([self._head(part) for part in parts])
 
