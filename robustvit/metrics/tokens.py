@@ -14,7 +14,7 @@ from robustvit.spec.registry import metric
 
 @metric(
     source="definition; multiply-accumulate operations as Liang et al. 2022 (EViT) count them", url="https://arxiv.org/abs/2202.07800",
-    unit="GMACs", higher_is_better=False, needs=("value_gmacs",),
+    family="cost", unit="GMACs", higher_is_better=False, needs=("value_gmacs",),
 )  # fmt: skip
 def gmacs(records: pd.DataFrame) -> np.ndarray:
     """Billions of multiply-accumulate operations of an image, on average, of a model that computes on fewer tokens.
@@ -25,7 +25,7 @@ def gmacs(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["value_gmacs"], dtype=np.float64)
 
 
-@metric(source="definition", unit="tokens", higher_is_better=False, needs=("value_tokens",))
+@metric(family="cost", source="definition", unit="tokens", higher_is_better=False, needs=("value_tokens",))
 def tokens(records: pd.DataFrame, *, block: Annotated[int, Ge(0)] | None = None) -> np.ndarray:
     """Tokens that a block computes on, on average over images.
 
@@ -39,7 +39,7 @@ def tokens(records: pd.DataFrame, *, block: Annotated[int, Ge(0)] | None = None)
 
 
 @metric(
-    source="Yehezkel et al. 2024, DeSparsify (token utilisation ratio)", url="https://arxiv.org/abs/2402.02554", unit="%",
+    source="Yehezkel et al. 2024, DeSparsify (token utilisation ratio)", url="https://arxiv.org/abs/2402.02554", family="cost", unit="%",
     higher_is_better=False, needs=("value_token_utilisation",),
 )  # fmt: skip
 def token_utilisation(records: pd.DataFrame) -> np.ndarray:

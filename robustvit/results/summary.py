@@ -11,7 +11,7 @@ import pandas as pd
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
-from robustvit.statistics.estimates import of_measurements, of_votes
+from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 
 _ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
@@ -52,6 +52,9 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
         row["data"] = str(part["data"].iloc[0])
     for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
         row["clean top-1"] = _cell_text(clean)
+    spent = part[(part["scenario"] == "clean") & part["metric"].map(of_costs).astype(bool)]
+    row |= {f"clean {one['metric']}": _cell_text(one) for _, one in spent.iterrows()}
+    part = part[~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")]
     attacks = part[part["metric"] == "robust_accuracy"]
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])

@@ -135,9 +135,15 @@ def resolve_metric(node: object) -> Metric:
 
 
 def of_measurements(label: str) -> bool:
-    """Whether the metric of this label reads measurements of an analysis (`value_…`), and not predictions."""
+    """Whether the metric of this label reads measurements of an analysis (`value_…`), and not predictions or costs."""
     known = registry.entries("metric").get(label.partition("(")[0])
-    return known is not None and any(column.startswith("value_") for column in known.needs)
+    return known is not None and known.family != "cost" and any(column.startswith("value_") for column in known.needs)
+
+
+def of_costs(label: str) -> bool:
+    """Whether the metric of this label is of what an image costs a model, which stands beside whatever was done to the image."""
+    known = registry.entries("metric").get(label.partition("(")[0])
+    return known is not None and known.family == "cost"
 
 
 def of_votes(label: str) -> bool:
