@@ -33,6 +33,7 @@ _RUN = {
     "storage": "choice",
     "budget": "budget",
     "keep": "choice",
+    "latency": "flag",
     "allow-code": "flag",
     "json": "flag",
     "quiet": "flag",
