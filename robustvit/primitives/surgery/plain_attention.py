@@ -76,7 +76,8 @@ def attention_map(attention: Any, projected: Projections, bias: Tensor | None = 
     """
     tokens = projected.key.shape[-2]
     identity = torch.eye(tokens, dtype=projected.value.dtype, device=projected.value.device).expand(*projected.key.shape[:-1], tokens)
-    found: Tensor = functional.scaled_dot_product_attention(projected.query, projected.key, identity, attn_mask=bias)
+    key = projected.key.contiguous()  # of strided keys a CPU gives few queries other bits at other places of a batch
+    found: Tensor = functional.scaled_dot_product_attention(projected.query, key, identity, attn_mask=bias)
     quantised: Tensor = _quantiser(attention, "map")(found)
     return quantised
 
@@ -85,7 +86,7 @@ def mixed_values(attention: Any, projected: Projections, bias: Tensor | None = N
     """(N, heads, T, d): values mixed by the attention map, which is never made where nothing quantises it."""
     if isinstance(_quantiser(attention, "map"), nn.Identity):
         return functional.scaled_dot_product_attention(projected.query, projected.key, projected.value, attn_mask=bias)
-    return attention_map(attention, projected, bias) @ projected.value
+    return attention_map(attention, projected, bias) @ projected.value.contiguous()
 
 
 def output(attention: Any, values: Tensor, gate: Tensor | None) -> Tensor:

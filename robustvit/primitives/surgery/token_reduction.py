@@ -119,7 +119,7 @@ class ReducedViT(nn.Module):
                 tokens, found = policy.inside_attention(index, tokens, found)
             if tokens.count != before:
                 projected = projections_of(attention, block.norm1(tokens.values))
-        mixed = mixed_values(attention, projected, self._bias(tokens)) if found is None else found @ projected.value
+        mixed = mixed_values(attention, projected, self._bias(tokens)) if found is None else found @ projected.value.contiguous()
         residual = block.drop_path1(block.ls1(output(attention, mixed, projected.gate)))
         columns = {name: self._column(name, _Attention(attention, projected, found), tokens) for name in sorted(reads - {"map"})}
         costs = tokens.costs.plus(attention_macs(attention, before, tokens.count))

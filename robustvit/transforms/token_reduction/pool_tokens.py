@@ -11,6 +11,7 @@ from torch.nn import functional
 from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Count
+from robustvit.primitives.surgery.hosts import plain_vit
 from robustvit.primitives.surgery.token_reduction import TokenPolicy, chosen_blocks, reduce_tokens
 from robustvit.primitives.surgery.tokens import Tokens
 from robustvit.spec.registry import transform
@@ -37,7 +38,20 @@ def pool_tokens(model: Classifier, *, kernel: Count = 3, stride: Count = 2, bloc
     ⌊(L − kernel) / stride⌋ + 1. blocks: after which, counted from 0. Raises BadParameter for blocks that the model does not have, and
     where a kernel is wider than the sequence.
     """
-    return reduce_tokens(model, SequencePooling(kernel, stride, chosen_blocks("pool_tokens", blocks, model)))
+    chosen, left = chosen_blocks("pool_tokens", blocks, model), int(plain_vit(model.model).patch_embed.num_patches)
+    for index in chosen:
+        check_width(kernel, index, left)
+        left = (left - kernel) // stride + 1
+    return reduce_tokens(model, SequencePooling(kernel, stride, chosen))
+
+
+def check_width(kernel: int, index: int, patches: int) -> None:
+    """Raises BadParameter where a kernel is wider than the sequence of patch tokens after a block."""
+    if patches < kernel:
+        raise BadParameter(
+            f"transform 'pool_tokens': kernel is {kernel}; after block {index} an image has {patches} patch tokens left, and the kernel "
+            "can be no wider."
+        )
 
 
 class SequencePooling(TokenPolicy):
@@ -51,11 +65,7 @@ class SequencePooling(TokenPolicy):
         """The pooled tokens, each at the place of the middle of its window; sizes and what is read of attention are averaged."""
         if index not in self.blocks or (self.kernel, self.stride) == (1, 1):
             return tokens
-        if tokens.patches < self.kernel:
-            raise BadParameter(
-                f"transform 'pool_tokens': kernel is {self.kernel}; after block {index} an image has {tokens.patches} patch tokens left, "
-                "and the kernel can be no wider."
-            )
+        check_width(self.kernel, index, tokens.patches)
         raster = tokens.take(tokens.places.argsort(dim=1, stable=True))
         middles = torch.arange(self.kernel // 2, tokens.patches - (self.kernel - 1) // 2, self.stride, device=tokens.places.device)
         return raster.having(

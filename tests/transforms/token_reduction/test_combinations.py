@@ -10,6 +10,7 @@ from robustvit.evaluation.macs import count
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import lookup
+from robustvit.spec.view import View
 from robustvit.spec.written.call import called
 
 OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)"]
@@ -37,6 +38,22 @@ def test_both_orders_are_one_model_and_its_cost_is_that_of_its_layers(reducer, o
     assert macs[0] == macs[1]
     everything = count(second.model, (vits.SIDE, vits.SIDE)).macs
     assert everything is None if reducer == "ats" else macs[1][0] <= everything < 1.25 * macs[1][0]
+
+
+def wide() -> torch.nn.Module:
+    """A ViT of 50 tokens and heads as wide as those of trained ones."""
+    return vits.vit(img_size=56, embed_dim=128, depth=3)
+
+
+@pytest.mark.parametrize(
+    "reducer", ["tome(r=7)", "mctf(r=7)", "evit", "bat", "token_pooling(keep=0.1)", "token_pooling(centres=means)", "ats"]
+)
+def test_a_row_is_the_same_at_every_place_of_a_batch(reducer) -> None:
+    host = vits.made(wide, sharp=2.0)
+    host.view = View((56, 56), 56)
+    pixels, made = torch.rand(4, 3, 56, 56, generator=torch.Generator().manual_seed(0)), applied(host, reducer)
+    logits = made(pixels)
+    assert all(torch.equal(made(pixels.roll(places, 0)), logits.roll(places, 0)) for places in (1, 2, 3))
 
 
 def test_reducers_follow_each_other_in_one_runner() -> None:

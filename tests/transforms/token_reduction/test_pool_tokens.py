@@ -56,6 +56,16 @@ def test_the_order_of_the_sequence_is_that_of_the_image() -> None:
         assert left.nonzero()[:, 0].tolist() == whole.nonzero()[1::2, 0].tolist()[:3]
 
 
-def test_a_kernel_wider_than_the_sequence_is_refused() -> None:
-    with pytest.raises(BadParameter, match="kernel is 17; after block 0 an image has 16 patch tokens left"):
-        pool_tokens(vits.made(vits.vit), kernel=17)(vits.images(1))
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"kernel": 17}, "kernel is 17; after block 0 an image has 16 patch tokens left"),
+    ({"kernel": 9, "stride": 4, "blocks": (0, 2)}, "kernel is 9; after block 2 an image has 2 patch tokens left"),
+])  # fmt: skip
+def test_a_kernel_wider_than_the_sequence_is_refused(settings, message) -> None:
+    with pytest.raises(BadParameter, match=message):
+        pool_tokens(vits.made(vits.vit), **settings)
+
+
+def test_a_kernel_wider_than_what_others_left_is_refused_by_the_forward_pass() -> None:
+    made = pool_tokens(evit(vits.made(vits.vit), keep=0.1, blocks=(0,), fuse=False), kernel=3)
+    with pytest.raises(BadParameter, match="kernel is 3; after block 0 an image has 2 patch tokens left"):
+        made(vits.images(1))
