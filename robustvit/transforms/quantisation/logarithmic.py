@@ -26,7 +26,7 @@ from robustvit.spec.spec import Spec
 _STEPS = {"2": 1.0, "sqrt2": 2.0}  # codes for each halving
 _PARTS = 37  # AdaLog's r: a base is 2^(q/37)
 _FINEST, _COARSEST = 10, 138  # AdaLog's smallest and largest q
-_SEARCH = 20.0  # forward passes that comparing all bases on a sample takes; measured
+_SEARCH = 25.0  # forward passes that comparing all bases on a sample takes; measured
 
 
 @transform(
