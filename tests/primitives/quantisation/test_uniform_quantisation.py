@@ -131,5 +131,5 @@ def test_half_precision_is_quantised_in_float32() -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 17, 31, 33])
 def test_bits_are_2_to_16_or_32(bits) -> None:
-    with pytest.raises(BadParameter, match=f"bits is {bits}; it takes 2 to 16, or 32"):
-        check_bits(bits)
+    with pytest.raises(BadParameter, match=f"transform 'quantize': bits is {bits}; it takes 2 to 16, or 32"):
+        check_bits("quantize", bits)
