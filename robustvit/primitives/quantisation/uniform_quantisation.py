@@ -39,10 +39,12 @@ class Range(NamedTuple):
     high: Tensor
 
 
-def check_bits(bits: int, name: str = "bits") -> None:
-    """Raises BadParameter unless `bits` is a width that quantisers here have: 2 to 16, or 32, which leaves values as they are."""
+def check_bits(transform: str, bits: int, name: str = "bits") -> None:
+    """Raises BadParameter, naming transform and parameter, unless `bits` is 2 to 16, or 32, which leaves values as they are."""
     if not (2 <= bits <= _MOST_BITS or bits == FLOAT_BITS):
-        raise BadParameter(f"{name} is {bits}; it takes 2 to {_MOST_BITS}, or {FLOAT_BITS} for values that are not quantised.")
+        raise BadParameter(
+            f"transform '{transform}': {name} is {bits}; it takes 2 to {_MOST_BITS}, or {FLOAT_BITS} for values that are not quantised."
+        )
 
 
 def uniform_grid(span: Range, bits: int, symmetric: bool) -> Grid:

@@ -31,7 +31,7 @@ def dynamic_int8(
     models of windows); the image before a patch embedding has one. gradient: straight-through treats rounding as the identity; none is what
     integer kernels give, no gradient at all, so that a white-box attack fails its cell.
     """
-    check_bits(bits)
+    check_bits("dynamic_int8", bits)
 
     def change(module: nn.Module) -> nn.Module:
         def quantiser(name: str, layer: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ from robustvit.spec.spec import Spec
 _STEPS = {"2": 1.0, "sqrt2": 2.0}  # codes for each halving
 _PARTS = 37  # AdaLog's r: a base is 2^(q/37)
 _FINEST, _COARSEST = 10, 138  # AdaLog's smallest and largest q
-_SEARCH = 20.0  # forward passes that comparing all bases on a sample takes; measured
+_SEARCH = 25.0  # forward passes that comparing all bases on a sample takes; measured
 
 
 @transform(
@@ -47,7 +47,7 @@ def log2(
     bits: 2 to 16; values whose code is 2^bits or more become 0; 32 changes nothing. base: 2, or √2 with half the range. gradient:
     straight-through treats rounding as the identity; none leaves the model without any gradient, so that a white-box attack fails its cell.
     """
-    check_bits(bits)
+    check_bits("log2", bits)
 
     def change(module: nn.Module) -> nn.Module:
         steps = torch.tensor(_STEPS[base], device=model.device)
@@ -90,7 +90,7 @@ def adalog(
     multiples of 1/(2^(bits+1) − 2). calibration: the data that bases are searched on, the first `samples` of it. bits, gradient: as in
     `log2`.
     """
-    check_bits(bits)
+    check_bits("adalog", bits)
     bases = calibrated(artifact, "base", (_depth(model),), model)
 
     def change(module: nn.Module) -> nn.Module:

@@ -65,7 +65,7 @@ def simulated_quantisation(
         weight_scale, activation_scale, percentile, symmetric, layernorm,
     )  # fmt: skip
     for name in ("weight_bits", "activation_bits", "attention_bits", "map_bits"):
-        check_bits(getattr(scheme, name), name)
+        check_bits(scheme.name, getattr(scheme, name), name)
     return calibrated_model(model, artifact, scheme, gradient)
 
 
@@ -106,7 +106,7 @@ def static_int8(
     `simulated_quantisation` with one width for both. calibration: the data that ranges are found on, the first `samples` of it. bits: 2 to
     16; 32 changes nothing. scale: of activations, the least and largest value, `percentile`, or least squared error. gradient: as there.
     """
-    check_bits(bits)
+    check_bits("static_int8", bits)
     return calibrated_model(model, artifact, _int8(bits, scale, percentile), gradient)
 
 

@@ -50,7 +50,7 @@ def dopq(
     [0, 1], so that the result is never worse than that. calibration: the data that it is searched on, the first `samples` of it. bits: 2 to
     16; 32 changes nothing. gradient: straight-through treats rounding as the identity; none leaves the model without any gradient.
     """
-    check_bits(bits)
+    check_bits("dopq", bits)
     curves = calibrated(artifact, "curve", (_depth(model),), model)
 
     def change(module: nn.Module) -> nn.Module:

@@ -48,7 +48,7 @@ def quantize(
     for `scale=percentile`, of absolute weights where symmetric. symmetric: codes around zero, or with a zero-point. The projection of
     torch's MultiheadAttention is quantised, too. Gradients are exact: they are those of a model with these weights.
     """
-    check_bits(bits)
+    check_bits("quantize", bits)
     grids = WeightGrids(bits, granularity, group, scale, percentile, symmetric)
 
     def change(module: nn.Module) -> nn.Module:

@@ -55,6 +55,14 @@ def test_a_grid_has_as_many_values_as_its_bits_say_and_zero_is_one(symmetric) ->
     assert 0.0 in found
 
 
+@pytest.mark.parametrize(("low", "high"), [(1.0, 3.0), (-3.0, -1.0)])
+def test_a_range_of_one_sign_is_extended_to_zero(low, high) -> None:
+    grid = uniform_grid(Range(torch.tensor(low), torch.tensor(high)), 4, symmetric=False)
+    found = round_to_grid(torch.tensor([0.0, low, high]), grid)
+    assert float(found[0]) == 0.0
+    assert torch.allclose(found[1:], torch.tensor([low, high]), atol=0.1)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_rounding_twice_is_rounding_once(symmetric) -> None:
     grid = uniform_grid(Range(torch.tensor(-1.3), torch.tensor(0.4)), 4, symmetric)
@@ -123,5 +131,5 @@ def test_half_precision_is_quantised_in_float32() -> None:
 
 @pytest.mark.parametrize("bits", [0, 1, 17, 31, 33])
 def test_bits_are_2_to_16_or_32(bits) -> None:
-    with pytest.raises(BadParameter, match=f"bits is {bits}; it takes 2 to 16, or 32"):
-        check_bits(bits)
+    with pytest.raises(BadParameter, match=f"transform 'quantize': bits is {bits}; it takes 2 to 16, or 32"):
+        check_bits("quantize", bits)

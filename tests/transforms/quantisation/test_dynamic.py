@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.quantisation.quantised_inputs import RowQuantiser, call_projections
+from robustvit.primitives.surgery.modules import replace_layer
 from robustvit.transforms.low_rank import low_rank
 from robustvit.transforms.quantisation.dynamic import dynamic_int8
 from robustvit.transforms.quantisation.weights import quantize
@@ -129,8 +130,11 @@ def test_quantised_inputs_can_be_quantised_again() -> None:
 
 
 def test_a_layer_that_quantises_its_inputs_is_not_replaced_in_silence() -> None:
-    with pytest.raises(HostRefused, match=r"'low_rank' does not take 'toy': layer 'blocks\.0\.attn\.qkv' quantises what it is given"):
-        low_rank(dynamic_int8(vits.made(vits.vit)), rank_share=0.25)
+    made = dynamic_int8(vits.made(vits.vit))
+    with pytest.raises(HostRefused, match=r"layer 'head' quantises what it is given, which its replacement would not"):
+        replace_layer(made.model, "head", nn.Linear(24, 5))
+    with pytest.raises(HostRefused, match=r"'low_rank' does not take 'toy': .*quantise after this transform"):
+        low_rank(made, rank_share=0.25)
     both = dynamic_int8(low_rank(vits.made(vits.vit), rank_share=0.25))
     assert len(given(both).linear) == 13 + 12  # each layer of a block is two
     assert max(distance_to_grid(values, 8, (-1,)) for values in given(both).linear) < 1e-3
