@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter, HostRefused, ModelError, nearest
+from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_dropping import PLAIN
@@ -32,6 +32,15 @@ def check_host(transform: str, kind: str, model: Classifier) -> None:
     """Raises HostRefused, in a sentence that names both, where a transform of this kind does not take a model."""
     if why := why_not_host(kind, model):
         raise HostRefused(f"'{transform}' takes {_TAKES[kind]}, and '{model.card.label}' is none: it {why}.")
+
+
+def require_gradient(transform: str, model: Classifier) -> None:
+    """Raises GradientAbsent where a transform learns from gradients and the model has none."""
+    if model.gradient == "absent":
+        raise GradientAbsent(
+            f"'{transform}' learns from gradients, and '{model.card.label}' has none: something in it rounds. Give that a straight-through "
+            "gradient (gradient=straight-through), or choose a setting that needs none."
+        )
 
 
 @contextlib.contextmanager

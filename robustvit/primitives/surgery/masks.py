@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 from typing import Any
 
@@ -42,7 +43,10 @@ class MaskedWeight(nn.Module):
         return kept + math.ceil(self.weight_mask.numel() / _BITS) + sum(tensor.numel() * tensor.element_size() for tensor in rest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bare, (type(self).__bases__[1],), self.__dict__
+        kind = type(self)
+        if kind in _CLASSES.values():  # by its base, which can be imported: pickle finds no class that was made here
+            return _bare, (kind.__bases__[1],), self.__dict__
+        return copyreg.__newobj__, (kind,), self.__dict__  # type: ignore[attr-defined]
 
 
 _OWN = ("weight_orig", "weight_mask")

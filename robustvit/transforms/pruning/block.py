@@ -19,6 +19,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.shared_weights import shared_copy
+from robustvit.primitives.surgery.hosts import require_gradient
 from robustvit.primitives.surgery.layer_roles import RoledLayer, chosen_layers
 from robustvit.primitives.surgery.masks import mask_weight, smallest, weight_parameter
 from robustvit.primitives.surgery.modules import changed
@@ -85,6 +86,7 @@ def fit_taylor(
         return {}
     if calibration is None:
         raise BadParameter("block_pruning: importance taylor takes calibration, a data set of other samples than those that are judged.")
+    require_gradient("block_pruning", model)
     copied: Any = shared_copy(model, model.card.label)
     chosen = chosen_layers(model, copied.model, layers, kinds=(nn.Linear,))
     weights = [weight_parameter(one.layer).requires_grad_() for one in chosen]

@@ -18,7 +18,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.shared_weights import shared_copy
-from robustvit.primitives.surgery.hosts import plain_vit, refusing
+from robustvit.primitives.surgery.hosts import plain_vit, refusing, require_gradient
 from robustvit.primitives.surgery.masks import smallest
 from robustvit.primitives.surgery.modules import changed
 from robustvit.primitives.surgery.units import heads_of, keep_heads
@@ -96,6 +96,7 @@ def fit_importance(
         return {}
     if calibration is None:
         raise BadParameter("head_pruning: importance taylor takes calibration, a data set of other samples than those that are judged.")
+    require_gradient("head_pruning", model)
     copied: Any = shared_copy(model, model.card.label)
     groups = heads_of(plain_vit(copied.model).blocks)
     total = [torch.zeros(group[0].num_heads, device=model.device) for group in groups]

@@ -19,7 +19,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.shared_weights import shared_copy
-from robustvit.primitives.surgery.hosts import plain_vit, refusing
+from robustvit.primitives.surgery.hosts import plain_vit, refusing, require_gradient
 from robustvit.primitives.surgery.modules import changed
 from robustvit.primitives.surgery.units import heads_of, keep_heads, keep_neurons, neurons_of
 from robustvit.spec.registry import transform
@@ -122,6 +122,7 @@ def fit_masks(
     *, calibration: Data, keep: float, sparsity: float, smoothness: float, samples: int, epochs: int, remove: bool,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The masks (units, classes) of every block by name, learned by Adam on batches of labelled images in an order drawn for each epoch."""
+    require_gradient("xprune", model)
     copied: Any = shared_copy(model, model.card.label)
     units = units_of(plain_vit(copied.model))
     logits = [torch.full((one.size, model.outputs), _START, device=model.device, requires_grad=True) for one in units]

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import robustvit as rv
-from robustvit.errors import CheckpointMismatch, ModelError
+from robustvit.errors import CheckpointMismatch, GradientAbsent, ModelError
+from robustvit.evaluation.macs import count
 from robustvit.models.checkpoint import read_about
 
 CALIBRATION = "digits?part=calibration"
@@ -39,6 +40,26 @@ def test_a_pipeline_is_learned_saved_and_loaded_to_the_bit(demo, tmp_path: Path,
     rv.save_checkpoint(made, tmp_path / "a.safetensors")
     loaded = rv.load_model(f"file:{tmp_path / 'a.safetensors'}")
     assert torch.equal(loaded(images()), made(images()))
+
+
+@pytest.mark.parametrize("pipeline", [
+    f"head_pruning(importance=taylor,samples=16,calibration={CALIBRATION})", f"xprune(samples=16,calibration={CALIBRATION})",
+    f"block_pruning(importance=taylor,block=16,samples=16,calibration={CALIBRATION})",
+])  # fmt: skip
+def test_what_has_no_gradient_is_not_learned_from(demo, pipeline: str) -> None:
+    with pytest.raises(GradientAbsent, match=r"learns from gradients, and 'demo\+log2\(.*' has none"):
+        rv.transformed(rv.transformed(demo, "log2(gradient=none)"), pipeline)
+
+
+@pytest.mark.parametrize(
+    "pipeline", ["tome(r=2)+head_pruning(amount=0.5)", "head_pruning(amount=0.5)+tome(r=2)", "low_rank(budget=0.6)+tome(r=2)"]
+)
+def test_tokens_are_reduced_before_or_after(pipeline: str) -> None:
+    model = rv.load_model(f"demo+{pipeline}")
+    assert bool(torch.isfinite(model(images())).all())
+    plain = rv.load_model("demo+tome(r=2)")
+    assert float((model(images()) - plain(images())).abs().max()) > 1e-3
+    assert count(model.model, (32, 32)).macs < count(plain.model, (32, 32)).macs
 
 
 @pytest.mark.parametrize(("pipeline", "name", "shape"), [

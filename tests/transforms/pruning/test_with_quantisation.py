@@ -11,6 +11,7 @@ import vits
 from torch import nn
 
 from robustvit.errors import HostRefused
+from robustvit.evaluation.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.masks import MaskedWeight
 from robustvit.transforms.low_rank import low_rank
@@ -71,6 +72,20 @@ def test_what_is_left_of_a_quantised_model_is_still_on_its_grid(prune, quantise)
     sizes = [sum(one.model.get_submodule(name).weight_bytes() for name in masked(both)) for one in (both, quantised)]
     assert sizes[0] < sizes[1]
     assert not torch.equal(both(vits.images(3)), quantised(vits.images(3)))
+
+
+@quantisers
+@pytest.mark.parametrize("first", ["prune", "quantise"])
+def test_a_third_transform_can_follow(quantise, first) -> None:
+    host = vits.made(vits.vit)
+    both = quantise(magnitude(host)) if first == "prune" else magnitude(quantise(host))
+    third = magnitude(both, amount=0.7)
+    assert count(both.model, (32, 32)) == count(host.model, (32, 32))
+    for name, layer in masked(both).items():
+        later = third.model.get_submodule(name).weight
+        assert torch.equal(later[later != 0], layer.weight[later != 0])
+    kept = sum(int((layer.weight != 0).sum()) for layer in masked(third).values())
+    assert kept <= 0.3 * sum(layer.weight.numel() for layer in masked(third).values()) + 1
 
 
 @pytest.mark.parametrize("shrink", SMALLER.values(), ids=SMALLER)
