@@ -206,6 +206,7 @@ def upsampled() -> Classifier:
     return UpsampledClassifier(rv.load_model(VIT), rv.load_model(VIT).view.with_scenario_size(16))
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(("make", "message"), [
     (of_own_code, r"code that a file does not name \(factory\); register its architecture with @rv.model\(name='arch/NAME'\)"),
     (of_own_class, r"code that a file does not name \(Doubled\)"), (upsampled, r"does not name \(UpsampledClassifier\)"),
