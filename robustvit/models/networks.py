@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from robustvit.errors import ModelError
-from robustvit.models.timm import build, check_architecture, identity, preprocessing_of
+from robustvit.models.timm import check_architecture, identity, preprocessing_of, random
 from robustvit.primitives.architectures.preprocessing import Preprocessing
 from robustvit.primitives.architectures.registered import architecture_identity, network, preprocessing_of_architecture
 from robustvit.primitives.checkpoint import About
@@ -35,7 +35,7 @@ def network_of(
     mean, std = mean or about.mean, std or about.std
     if not about.arch.startswith(ARCHITECTURE):
         check_architecture(about.arch)
-        built = build(about.arch, about.num_classes, about.kwargs)
+        built = random(about.arch, about.num_classes, about.kwargs)  # transforms then leave the same shapes in every process
         inputs = _own_view(about, preprocessing_of(built, about.kwargs, mean, std, crop_pct, interpolation), crop_pct, interpolation)
         return Network(built, inputs, identity(about.arch.partition(".")[0], built, about.kwargs, inputs))
     numbers = {key: None if value is None else tuple(value) for key, value in (("mean", mean), ("std", std))}

@@ -31,7 +31,7 @@ from robustvit.spec.spec import plain
 from robustvit.spec.written.call import called
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
 from robustvit.training.recipe import RECIPE, Recipe
-from robustvit.training.saving import ENDING, about_of, write_checkpoint
+from robustvit.training.saving import ENDING, about_of, check_rebuilt, write_checkpoint
 
 
 class TrainResult(NamedTuple):
@@ -178,7 +178,10 @@ def _about(address: str, start: Classifier, made_by: str) -> About:
         what = type(start).__name__.removeprefix("_")
         raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
     try:
-        return about_of(start, made_by)
+        about = about_of(start, made_by)
+        if about.surgery:
+            check_rebuilt(start, checkpoint_bytes(start.model, about, "float32", start.learned), "float32")
+        return about
     except ModelError as error:
         raise BadParameter(
             f"model '{address}' could not be loaded again from its checkpoint: {error} Name one of timm's, or arch/hvt."

@@ -42,7 +42,7 @@ def save_checkpoint(model: Classifier, path: Path | str, *, stored: Stored = "fl
     try:
         _check_learned(model)
         content = checkpoint_bytes(model.model, about_of(model), stored, model.learned)
-        _check_rebuilt(model, content, stored)
+        check_rebuilt(model, content, stored)
     except RobustvitError as error:
         raise ModelError(f"model '{model.card.label}' cannot be saved as {place.name}: {error}") from error
     write_checkpoint(place, content)
@@ -85,6 +85,20 @@ def surgery_of(model: Classifier) -> tuple[Spec, ...]:
     return found
 
 
+@torch.no_grad()
+def check_rebuilt(model: Classifier, content: bytes, stored: Stored) -> None:
+    """Raises ModelError unless a file of this content gives the model back: its weights to the bit, and its logits of noise."""
+    module = model.model if stored == "float32" else owned(rounded(model.model, stored))
+    kept, found = around(model, module).configure(tile=_ROWS), _loaded(model, content)
+    if fingerprint(found.model) != fingerprint(kept.model):
+        raise ModelError(f"its weights are not all of {stored}, and would be rounded.")
+    noise = torch.rand(_ROWS, model.channels, *model.size, generator=torch.Generator().manual_seed(0)).to(model.device)
+    draws = Draws(0, "checkpoint", [str(row) for row in range(_ROWS)], model.device)
+    first, second = (one.bound(draws)(noise) for one in (kept, found))
+    if first.shape != second.shape or not torch.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True):
+        raise ModelError("its architecture, weights and transforms do not give its logits: it was changed by hand.")
+
+
 def write_checkpoint(path: Path, content: bytes) -> None:
     """Writes a checkpoint whole or not at all. Raises BadParameter where that cannot be."""
     try:
@@ -116,20 +130,6 @@ def _kwargs(identity: Spec) -> str:
     own = dict(own_arguments(identity).params)
     own.pop("num_classes")
     return write_kwargs(own)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def _check_rebuilt(model: Classifier, content: bytes, stored: Stored) -> None:
-    """Raises ModelError unless a file of this content gives the model back: its weights to the bit, and its logits of noise."""
-    module = model.model if stored == "float32" else owned(rounded(model.model, stored))
-    kept, found = around(model, module).configure(tile=_ROWS), _loaded(model, content)
-    if fingerprint(found.model) != fingerprint(kept.model):
-        raise ModelError(f"its weights are not all of {stored}, and would be rounded.")
-    noise = torch.rand(_ROWS, model.channels, *model.size, generator=torch.Generator().manual_seed(0)).to(model.device)
-    draws = Draws(0, "checkpoint", [str(row) for row in range(_ROWS)], model.device)
-    first, second = (one.bound(draws)(noise) for one in (kept, found))
-    if first.shape != second.shape or not torch.allclose(first, second, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True):
-        raise ModelError("its architecture, weights and transforms do not give its logits: it was changed by hand.")
 
 
 def _loaded(model: Classifier, content: bytes) -> Classifier:

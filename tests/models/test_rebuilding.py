@@ -226,3 +226,12 @@ def test_transforms_of_a_file_share_nothing_with_other_models(files: dict[str, P
         first.model.head.weight.zero_()
     assert bool(second.model.head.weight.any())
     assert isinstance(first.model, nn.Module)
+
+
+@pytest.mark.parametrize("name", ["plain", "magnitude", "hvt"])
+def test_loading_a_checkpoint_leaves_the_random_state_alone(files: dict[str, Path], name: str) -> None:
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    rv.load_model(f"file:{files[name]}")
+    assert torch.equal(torch.rand(1), drawn)

@@ -3,10 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, UnknownName
 from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.checkpoint import About
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.surgery.modules import changed
+from robustvit.spec import registry
 from robustvit.training.loop import EpochProgress
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import TrainResult, _partial, accuracy, command, train_from_spec
@@ -108,6 +112,32 @@ def test_a_model_that_no_file_could_name_is_refused_before_training(tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadParameter, match=r"'own_net:make' could not be loaded again from its checkpoint: it is of code that a file does"):
         _run(tmp_path / "a.safetensors", "own_net:make")
+
+
+def test_a_pruned_model_is_trained_with_its_masks_and_loaded_by_the_path_alone(tmp_path: Path) -> None:
+    trained = _run(tmp_path / "a.safetensors", f"{ADDRESS}+magnitude(amount=0.5)").model
+    loaded = load_model(f"file:{tmp_path / 'a.safetensors'}")
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(images), trained(images))
+    weight = loaded.model.blocks[0].mlp.fc1.weight
+    assert 0.3 < float((weight == 0).float().mean()) < 0.7
+    assert [spec.name for spec in loaded.card.identity.get("surgery")] == ["magnitude"]
+
+
+def test_a_pipeline_whose_shapes_no_file_could_name_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_weights(model: Classifier) -> Classifier:
+        return changed(model, lambda module: nn.Sequential(module, nn.Linear(10, 10)) if bool(module.norm.bias.any()) else module)
+
+    monkeypatch.setattr(registry, "_LIVE", dict(registry._LIVE))
+    registry.transform(name="by_weights")(by_weights)
+    with pytest.raises(BadParameter, match="could not be loaded again from its checkpoint: the shapes that its transforms leave depend"):
+        _run(tmp_path / "a.safetensors", "demo+by_weights")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_computes_more_than_its_module_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match="a AttentionTemperature, which computes more than its module"):
+        _run(tmp_path / "a.safetensors", "demo+attention_temperature(temperature=2)")
 
 
 def test_an_unknown_defense_raises_with_the_nearest_name(tmp_path: Path) -> None:

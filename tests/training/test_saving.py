@@ -72,6 +72,10 @@ def registered():
     def compared(model: Classifier, *, with_: rv.Data | None = None) -> Classifier:
         return changed(model, lambda module: nn.Sequential(module))
 
+    def by_weights(model: Classifier) -> Classifier:
+        return changed(model, lambda module: nn.Sequential(module, nn.Linear(10, 10)) if bool(module.norm.bias.any()) else module)
+
+    transform(name="by_weights")(by_weights)
     transform(name="widened", version=3)(widened)
     transform(name="shifted", fit="learn_shift", passes=("by",))(shifted)
     transform(name="compared")(compared)
@@ -210,6 +214,7 @@ def upsampled() -> Classifier:
     return UpsampledClassifier(rv.load_model(VIT), rv.load_model(VIT).view.with_scenario_size(16))
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize(("make", "message"), [
     (of_own_code, r"code that a file does not name \(factory\); register its architecture with @rv.model\(name='arch/NAME'\)"),
     (of_own_class, r"code that a file does not name \(Doubled\)"), (upsampled, r"does not name \(UpsampledClassifier\)"),

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError
@@ -24,6 +23,7 @@ from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec, plain
 from robustvit.spec.view import View
 
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _NEEDED = ("num_classes", "img_size")
 _SEED = 0  # of random weights; any fixed number will do
 _CROP, _SMALL = 0.875, 64  # the share that the crop keeps; images of up to so many pixels are not cropped
@@ -77,8 +77,8 @@ def preprocessing_of_architecture(spec: Spec) -> Preprocessing:
     side = given["img_size"]
     share = given.get("crop_pct") or (_CROP if side > _SMALL else 1.0)
     view = View((side, side), math.floor(side / share), "center", given.get("interpolation") or "bicubic", share)
-    mean = per_channel(given.get("mean"), IMAGENET_DEFAULT_MEAN)
-    return Preprocessing(mean, per_channel(given.get("std"), IMAGENET_DEFAULT_STD), view)
+    mean = per_channel(given.get("mean"), _MEAN)
+    return Preprocessing(mean, per_channel(given.get("std"), _STD), view)
 
 
 def architecture_identity(spec: Spec, inputs: Preprocessing) -> Spec:
