@@ -94,6 +94,15 @@ def test_a_budget_is_kept_by_the_model(budget) -> None:
     assert torch.allclose(low_rank(host, budget=1.0)(vits.images(2)), host(vits.images(2)), atol=1e-5)
 
 
+def test_a_budget_is_of_squared_singular_values() -> None:
+    host = vits.made(vits.vit)
+    weights = [layer.weight for layer in layers(host).values()]
+    energies = [torch.from_numpy(np.linalg.svd(weight.double().numpy(), compute_uv=False) ** 2) for weight in weights]
+    expected = ranks_within(energies, [tuple(weight.shape) for weight in weights], 0.6)
+    found = layers(low_rank(host, budget=0.6)).values()
+    assert [layer.down.out_features if "down" in layer._modules else None for layer in found] == expected
+
+
 @pytest.mark.parametrize("then", [lambda model: model, magnitude])
 def test_ranks_are_loaded_with_a_state_dict(then) -> None:
     host, other = vits.made(vits.vit), vits.made(vits.vit)
