@@ -146,6 +146,15 @@ def test_heads_are_loaded_with_a_state_dict(then) -> None:
     assert torch.equal(empty(vits.images(3)), made(vits.images(3)))
 
 
+def test_more_heads_than_there_were_are_not_loaded() -> None:
+    model = head_pruning(vits.made(four_heads), {}, amount=0.4, scope="global").model
+    state = model.state_dict()
+    for name, shape in {"qkv.weight": (144, 24), "qkv.bias": (144,), "proj.weight": (24, 48)}.items():
+        state[f"blocks.0.attn.{name}"] = torch.zeros(shape)  # of eight heads
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        model.load_state_dict(state)
+
+
 def test_a_second_time_there_are_fewer_heads() -> None:
     once = head_pruning(vits.made(four_heads), {}, amount=0.5)
     twice = head_pruning(once, {}, amount=0.5)
