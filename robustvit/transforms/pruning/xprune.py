@@ -133,9 +133,8 @@ def fit_masks(
         for start in range(0, len(shuffled), _ROWS):
             batch = load_batch(calibration, shuffled[start : start + _ROWS])
             masks = [one.sigmoid() for one in logits]
-            penalty = sparsity * _mean([one.mean() for one in masks]) + smoothness * _mean([one.var(dim=1).mean() for one in masks])
             step.zero_grad()
-            torch.autograd.backward(class_loss(copied, units, masks, batch) + penalty)
+            torch.autograd.backward(class_loss(copied, units, masks, batch) + regulariser(masks, sparsity, smoothness))
             step.step()
     return {one.name: mask.detach().sigmoid() for one, mask in zip(units, logits, strict=True)}
 
@@ -143,6 +142,11 @@ def fit_masks(
 def fit_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
     """A gradient pass for each of its samples in every epoch."""
     return Passes(fit=product_of(spec, "epochs") * min(product_of(spec, "samples"), len(plugins["calibration"])))
+
+
+def regulariser(masks: list[Tensor], sparsity: float, smoothness: float) -> Tensor:
+    """The weighted mean mask and mean variance of a unit's masks over classes, both means over blocks. masks: (units, classes)."""
+    return sparsity * _mean([one.mean() for one in masks]) + smoothness * _mean([one.var(dim=1).mean() for one in masks])
 
 
 def class_loss(copied: Classifier, units: list[Units], masks: list[Tensor], batch: Batch) -> Tensor:

@@ -14,7 +14,7 @@ from robustvit.evaluation.macs import count
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.transforms.pruning.xprune import fit_masks, units_of, within_budget, xprune
+from robustvit.transforms.pruning.xprune import fit_masks, regulariser, units_of, within_budget, xprune
 from robustvit.transforms.weight_sharing import weight_sharing
 
 TOKENS, WIDTH, DEPTH, HEADS, NEURONS = 17, 24, 2, 4, 96
@@ -96,6 +96,12 @@ def test_a_step_goes_down_the_objective(sparsity, smoothness) -> None:
             ends.append(objective(model, moved, sparsity, smoothness))
         step = float(found[name][unit, label] - 2.0)
         assert step == pytest.approx(-0.1 * np.sign(ends[0] - ends[1]), abs=2e-3) or abs(ends[0] - ends[1]) < 1e-9
+
+
+def test_the_regulariser_is_the_mean_mask_and_the_variance_over_classes() -> None:
+    masks = [torch.tensor([[0.0, 1.0], [0.5, 0.5]]), torch.tensor([[0.2, 0.2], [0.2, 0.2], [0.2, 0.2]])]
+    assert float(regulariser(masks, 2.0, 0.0)) == pytest.approx(2 * (0.5 + 0.2) / 2)
+    assert float(regulariser(masks, 0.0, 4.0)) == pytest.approx(4 * (np.var([0.0, 1.0], ddof=1) / 2 + 0.0) / 2)
 
 
 def test_units_without_effect_score_least() -> None:
