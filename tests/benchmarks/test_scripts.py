@@ -15,6 +15,7 @@ PEERS = {
     "attention.py": (),
     "attacks.py": ("pyautoattack", "torchattacks"),
     "certify.py": (),
+    "compressors.py": (),
     "corruptions.py": ("imagecorruptions", "skimage"),
     "runner.py": ("imagecorruptions", "skimage"),
 }
