@@ -67,8 +67,6 @@ def attention_macs(attention: Any, count: int, values: int | None = None) -> int
 
 def layer_macs(layer: nn.Module) -> int:
     """The operations of one token in a layer: those of its linear layers, or of what took their place with in_features and out_features."""
-    if isinstance(layer, nn.Linear):
-        return layer.in_features * layer.out_features
     inner = sum(layer_macs(child) for child in layer.children())
     inward, outward = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
     return inward * outward if not inner and isinstance(inward, int) and isinstance(outward, int) else inner

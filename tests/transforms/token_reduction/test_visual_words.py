@@ -120,7 +120,7 @@ def worded(words: Tensor, threshold: float):
 def test_tokens_of_one_word_are_averaged_as_by_loops(make, threshold) -> None:
     host, pixels = vits.made(vits.HOSTS[make], sharp=2.0), vits.images(vits.TILE)
     words = torch.randn(300, 192, generator=torch.Generator().manual_seed(0))  # more words than numbers in a patch
-    words[:5] = ((vits.images(9)[4:9] - host.mean) / host.std)[:, :, :8, :8].flatten(1)
+    words[192:196] = ((pixels - host.mean) / host.std)[:, :, 8:16, 24:].flatten(1)  # the eighth patch of each image
     made = visual_words(host, {"words": words}, kind="inter", threshold=threshold)
     logits, vit = made(pixels), host.model
     for row, image in enumerate((pixels - host.mean) / host.std):
