@@ -41,6 +41,7 @@ LEFT_OUT = (
     "transfer",
     "replay",
     "patch_fool",
+    "inflate",  # of token reducers alone
 )  # the first draw for a batch; for the last see below
 ATTACKS = [entry for entry in entries("attack").values() if not entry.chain and entry.name not in LEFT_OUT]
 CERTIFICATES = list(entries("certificate").values())

@@ -19,8 +19,9 @@ from robustvit.statistics.metric_context import MetricContext
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]
-DEMANDING = [name for name in NAMES if any(param.default is None for param in registry.lookup("metric", name).params)]
-JOINED = [name for name in NAMES if registry.lookup("metric", name).over != "cell" and name not in DEMANDING]
+OVER_CELLS = [name for name in NAMES if registry.lookup("metric", name).over in ("corruption", "model")]
+DEMANDING = [name for name in OVER_CELLS if any(param.default is None for param in registry.lookup("metric", name).params)]
+JOINED = [name for name in OVER_CELLS if name not in DEMANDING]
 
 
 def records(n: int = 240) -> pd.DataFrame:
@@ -44,6 +45,8 @@ def records(n: int = 240) -> pd.DataFrame:
         "vote": pred, "votes_first": (half := rng.integers(16, 33, n)), "votes_second": 32 - half,
         "votes_label": np.where(label == pred, half, 32 - half), "votes": 32,
         "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
+        "value_gmacs": rng.uniform(2, 3, n), "value_tokens": list(rng.integers(40, 198, (n, 12)).astype(np.float32)),
+        "value_token_utilisation": rng.random(n), "value_token_iou": rng.random(n),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
@@ -73,7 +76,7 @@ def test_a_metric_has_a_source_and_a_denominator(name: str) -> None:
     entry = registry.lookup("metric", name)
     assert entry.source
     assert "Denominator" in inspect.cleandoc(entry.doc)
-    assert entry.over in ("cell", "corruption", "model")
+    assert entry.over in ("cell", "corruption", "model", "attacks")
 
 
 @pytest.mark.parametrize("name", PER_CELL)

@@ -9,6 +9,7 @@ import vits
 from torch import nn
 
 import robustvit as rv
+from robustvit.evaluation.macs import count
 from robustvit.evaluation.pipelines.costs import activation_bytes, costs_of, stored_bytes
 from robustvit.results.factors.view import factor_view
 from robustvit.results.leaderboard import build_leaderboard
@@ -43,6 +44,16 @@ def test_shared_weights_are_stored_once_and_a_layer_says_what_it_stores() -> Non
     assert stored_bytes(nn.Sequential(shared, shared)) == 4 * 72
     assert stored_bytes(nn.Sequential(shared, tied)) == 4 * (64 + 8 + 8)
     assert stored_bytes(nn.Sequential(Packed(8, 8), nn.LayerNorm(8))) == 7 + 4 * 16
+
+
+def test_operations_of_a_token_reducer_are_those_of_its_papers() -> None:
+    host = vits.made(vits.HOSTS["plain"])
+    merged = rv.transformed(host, "mctf(r=2)")
+    merged(vits.images(1))
+    assert costs_of(merged).macs == round(1e9 * float(merged.model.counted["gmacs"][0]))
+    assert costs_of(merged).macs < count(merged.model, host.size).macs, "torch counts the similarities of tokens, too"
+    assert costs_of(host).macs == count(host.model, host.size).macs
+    assert costs_of(rv.transformed(host, "ats")).macs is None
 
 
 def test_costs_that_need_numbers_are_not_counted() -> None:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustvit.evaluation.macs import count, of_shapes
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.surgery.token_records import recorded_costs
 
 _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError)  # of tensors without numbers
 
@@ -20,10 +21,10 @@ _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeEr
 class PipelineCosts:
     """The costs of one image through a model with its transforms.
 
-    macs: multiply-accumulate operations; None where they depend on the image or cannot be counted, and `reason` says why. parameters: of
-    its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed bits and bitmaps of zeros among them.
-    moved_bytes: these once, and what every operation reads and writes of activations, none fused; None as macs. latency: seconds, where it
-    was measured. gradient: what its input gradients are.
+    macs: multiply-accumulate operations, of a token reducer as its papers count them; None where they depend on the image or cannot be
+    counted, and `reason` says why. parameters: of its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed
+    bits and bitmaps of zeros among them. moved_bytes: these once, and what every operation reads and writes of activations, none fused;
+    None as macs. latency: seconds, where it was measured. gradient: what its input gradients are.
     """
 
     macs: int | None
@@ -43,13 +44,25 @@ def costs_of(model: Classifier, *, latency: bool = False) -> PipelineCosts:
     """The costs of an image through a Classifier with its transforms. latency: whether to measure it, which takes seconds."""
     module: nn.Module = model.model
     counted = count(module, model.size)
+    macs = counted.macs if counted.macs is None else _by_tokens(model) or counted.macs
     weights = stored_bytes(module)
     moved = None if counted.macs is None else activation_bytes(module, model.size)
     return PipelineCosts(
-        macs=counted.macs, parameters=sum(tensor.numel() for tensor in _once(module.parameters())), weight_bytes=weights,
+        macs=macs, parameters=sum(tensor.numel() for tensor in _once(module.parameters())), weight_bytes=weights,
         moved_bytes=None if moved is None else moved + weights, gradient=model.gradient,
         latency=seconds_per_image(model) if latency else None, reason=counted.reason,
     )  # fmt: skip
+
+
+def _by_tokens(model: Classifier) -> int | None:
+    """The operations of an image as papers on token reduction count them, of a model whose tokens do not depend on it; else None.
+
+    Without the products by which tokens are chosen and merged, which torch counts, too.
+    """
+    blank = torch.zeros(1, model.channels, *model.size, device=model.device)
+    with torch.no_grad(), recorded_costs(model, 1) as found:
+        model(blank)
+    return round(1e9 * float(found["value_gmacs"][0])) if found else None
 
 
 def stored_bytes(module: nn.Module) -> int:
