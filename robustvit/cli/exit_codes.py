@@ -23,7 +23,10 @@ def _stored_suite(given: str | None) -> str | None:
 SuiteName = Annotated[
     str | None, typer.Option("--suite", "-s", help="Only this suite, by name or file as for run.", callback=_stored_suite)
 ]
-ModelNames = Annotated[list[str] | None, typer.Option("--model", "-m", help="Only these models (labels); repeat for several.")]
+ModelNames = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help='Only these models: LABEL, or "LABEL+tome(r=8)" for one of its pipelines; repeat for several.'),
+]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
