@@ -13,7 +13,7 @@ from robustvit.spec.registry import lookup
 from robustvit.spec.view import View
 from robustvit.spec.written.call import called
 
-OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)"]
+OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)", "sparse_attention"]
 REDUCERS = ["tome(r=4)", "mctf(r=4)", "evit", "ats"]
 
 
@@ -46,7 +46,18 @@ def wide() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    "reducer", ["tome(r=7)", "mctf(r=7)", "evit", "bat", "token_pooling(keep=0.1)", "token_pooling(centres=means)", "ats"]
+    "reducer",
+    [
+        "tome(r=7)",
+        "mctf(r=7)",
+        "evit",
+        "bat",
+        "token_pooling(keep=0.1)",
+        "token_pooling(centres=means)",
+        "ats",
+        "sparse_attention",
+        "semantic_tokens(count=9, at=1)",
+    ],
 )
 def test_a_row_is_the_same_at_every_place_of_a_batch(reducer) -> None:
     host = vits.made(wide, sharp=2.0)
