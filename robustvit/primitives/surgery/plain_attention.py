@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustvit.primitives.surgery.key_selection import restricted, selected_keys
+
 QUANTISED = ("query", "key", "map", "value")
 """The operands of the two matrix products of attention: queries and keys, the map after the softmax and values."""
 
@@ -29,7 +31,8 @@ class Projections(NamedTuple):
 class PlainAttention(nn.Module):
     """timm's attention module with a quantiser before each operand of its two products; the identity where there is none.
 
-    It has the very projections and norms of the module that it takes the place of, under the same names.
+    It has the very projections and norms of the module that it takes the place of, under the same names. keep: the share of keys, those of
+    its largest scores, to which a query attends; prefix: how many of the first queries attend to all.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -40,6 +43,7 @@ class PlainAttention(nn.Module):
         self.num_heads, self.head_dim, self.attn_dim = attention.num_heads, attention.head_dim, attention.attn_dim
         self.scale, self.fused_attn = attention.scale, True
         self.quantisers = nn.ModuleDict({name: nn.Identity() for name in QUANTISED})
+        self.keep, self.prefix = 1.0, 0
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """(N, T, D) → (N, T, D)."""
@@ -52,9 +56,20 @@ def quantise_operand(attention: Any, name: str, quantiser: nn.Module) -> PlainAt
 
     attention: timm's, or a PlainAttention of a module that is nobody else's, which is changed. name: of QUANTISED.
     """
-    made = attention if isinstance(attention, PlainAttention) else PlainAttention(attention)
+    made = _plain(attention)
     before = made.quantisers[name]
     made.quantisers[name] = quantiser if isinstance(before, nn.Identity) else nn.Sequential(before, quantiser)
+    return made
+
+
+def keep_largest_scores(attention: Any, keep: float, prefix: int) -> PlainAttention:
+    """A block's attention in which a query attends to the keys of its largest scores alone, and to no more than before.
+
+    attention: timm's, or a PlainAttention of a module that is nobody else's, which is changed. keep: the share of keys, in (0, 1], rounded
+    up. prefix: how many of the first queries attend to all.
+    """
+    made = _plain(attention)
+    made.keep, made.prefix = min(made.keep, keep), prefix
     return made
 
 
@@ -77,7 +92,8 @@ def attention_map(attention: Any, projected: Projections, bias: Tensor | None = 
     tokens = projected.key.shape[-2]
     identity = torch.eye(tokens, dtype=projected.value.dtype, device=projected.value.device).expand(*projected.key.shape[:-1], tokens)
     key = projected.key.contiguous()  # of strided keys a CPU gives few queries other bits at other places of a batch
-    found: Tensor = functional.scaled_dot_product_attention(projected.query, key, identity, attn_mask=bias)
+    mask = _mask(attention, projected, bias)
+    found: Tensor = functional.scaled_dot_product_attention(projected.query, key, identity, attn_mask=mask)
     quantised: Tensor = _quantiser(attention, "map")(found)
     return quantised
 
@@ -85,7 +101,8 @@ def attention_map(attention: Any, projected: Projections, bias: Tensor | None = 
 def mixed_values(attention: Any, projected: Projections, bias: Tensor | None = None) -> Tensor:
     """(N, heads, T, d): values mixed by the attention map, which is never made where nothing quantises it."""
     if isinstance(_quantiser(attention, "map"), nn.Identity):
-        return functional.scaled_dot_product_attention(projected.query, projected.key, projected.value, attn_mask=bias)
+        query, key, value, _ = projected
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=_mask(attention, projected, bias))
     return attention_map(attention, projected, bias) @ projected.value.contiguous()
 
 
@@ -94,6 +111,18 @@ def output(attention: Any, values: Tensor, gate: Tensor | None) -> Tensor:
     joined = attention.norm(values.transpose(1, 2).flatten(2))
     projected: Tensor = attention.proj_drop(attention.proj(joined if gate is None else joined * gate))
     return projected
+
+
+def _plain(attention: Any) -> PlainAttention:
+    return attention if isinstance(attention, PlainAttention) else PlainAttention(attention)
+
+
+def _mask(attention: Any, projected: Projections, bias: Tensor | None) -> Tensor | None:
+    """The bias, and the choice of keys where there is one; a query that is not of one of the tokens attends to all."""
+    query, key, tokens = projected.query, projected.key, projected.key.shape[-2]
+    if not isinstance(attention, PlainAttention) or attention.keep == 1 or query.shape[-2] != tokens:
+        return bias
+    return restricted(bias, selected_keys(query, key, attention.keep, attention.prefix, bias))
 
 
 def _quantiser(attention: Any, name: str) -> Callable[[Tensor], Tensor]:

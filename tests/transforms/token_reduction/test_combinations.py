@@ -13,7 +13,7 @@ from robustvit.spec.registry import lookup
 from robustvit.spec.view import View
 from robustvit.spec.written.call import called
 
-OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)"]
+OTHERS = ["dynamic_int8", "log2", "head_pruning(amount=0.5)", "low_rank", "attention_temperature(temperature=2)", "sparse_attention"]
 REDUCERS = ["tome(r=4)", "mctf(r=4)", "evit", "ats"]
 
 
