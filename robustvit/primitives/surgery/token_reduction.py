@@ -39,6 +39,10 @@ class TokenPolicy(nn.Module):
         """What it reads of the attention of a block: names of `tokens.COLUMNS`, and "map" where it overrides `inside_attention`."""
         return _NOTHING
 
+    def at_embedding(self, tokens: Tokens, images: Tensor, vit: Any) -> Tokens:
+        """The tokens that `at_input` is given. vit: the transformer, for policies that embed parts of the images once more."""
+        return tokens
+
     def at_input(self, tokens: Tokens, images: Tensor) -> Reduced:
         """The tokens that the first block computes. tokens: with position embeddings; images: (N, 3, H, W), normalised."""
         return tokens
@@ -92,7 +96,8 @@ class ReducedViT(nn.Module):
     def _at_input(self, tokens: Tokens, images: Tensor) -> list[Tokens]:
         parts = [(tokens, images)]
         for policy in self._policies:
-            parts = [pair for part, rows in parts for pair in _with_images(policy.at_input(part, rows), rows)]
+            embedded = [(policy.at_embedding(part, rows, self.vit), rows) for part, rows in parts]
+            parts = [pair for part, rows in embedded for pair in _with_images(policy.at_input(part, rows), rows)]
         return [part for part, _ in parts]
 
     def _block(self, index: int, block: Any, tokens: Tokens) -> list[Tokens]:
