@@ -46,7 +46,18 @@ def wide() -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(
-    "reducer", ["tome(r=7)", "mctf(r=7)", "evit", "bat", "token_pooling(keep=0.1)", "token_pooling(centres=means)", "ats"]
+    "reducer",
+    [
+        "tome(r=7)",
+        "mctf(r=7)",
+        "evit",
+        "bat",
+        "token_pooling(keep=0.1)",
+        "token_pooling(centres=means)",
+        "ats",
+        "sparse_attention",
+        "semantic_tokens(count=9, at=1)",
+    ],
 )
 def test_a_row_is_the_same_at_every_place_of_a_batch(reducer) -> None:
     host = vits.made(wide, sharp=2.0)
