@@ -142,7 +142,9 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_step_gain": lambda one: np.where(one.right, 0.1, 0.9), "value_random_gain": lambda one: np.full(one.n, 0.5),
     "value_fooled_share": lambda one: one.rng.binomial(49, one.certain) / 49,
     "value_target": lambda one: np.where(one.right, one.pred, (one.pred + 1) % CLASSES),
-    "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
+    "value_gmacs": lambda one: one.rng.normal(3, 0.3, one.n), "value_token_utilisation": lambda one: one.rng.beta(8, 4, one.n),
+    "value_tokens": lambda one: list(one.rng.binomial(197, 0.6, (one.n, 12)).astype(np.float32)),
+    "value_token_iou": lambda one: one.rng.beta(2, 2, one.n), "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),
     "votes_first": lambda one: one.rng.integers(17, 33, one.n), "votes_second": lambda one: np.zeros(one.n, int),
     "votes_label": lambda one: one.rng.binomial(32, one.certain), "patch_held": lambda one: one.rng.integers(2, 12, one.n),
@@ -229,7 +231,7 @@ def simulated(name: str) -> bool:
     """Whether there is a population that a metric can be simulated on."""
     entry, given = registry.lookup("metric", name), ARGUMENTS.get(name, {})
     if entry.over != "cell":
-        return name in CELLS
+        return name in CELLS or entry.over == "attacks"
     if not all(not param.required or param.name in given for param in entry.params):
         return False
     return set(resolve_metric({name: given} if given else name).entry.needs) <= set(COLUMNS)
@@ -239,7 +241,7 @@ def coverage(name: str, share: float, repeats: int) -> Coverage:
     """The share of `repeats` samples of a population whose interval holds the truth. The seed is a hash of the metric's name."""
     metric = resolve_metric({name: ARGUMENTS[name]} if name in ARGUMENTS else name)
     rng = np.random.default_rng([zlib.crc32(name.encode()), round(1000 * share)])
-    truth, draw = (_of_cells if metric.entry.over != "cell" else _of_one)(metric, rng, share)
+    truth, draw = (_of_one if metric.entry.over in ("cell", "attacks") else _of_cells)(metric, rng, share)
     drawn = [found for found in (_or_none(draw) for _ in range(repeats)) if found is not None]
     truths = [truth if own is None else own for _, own in drawn]
     if name in EXPECTED:
@@ -289,8 +291,13 @@ class Pool:
 def _pool(metric: Metric, rng: np.random.Generator, share: float) -> Pool:
     clips = "against" in metric.entry.needs
     one = Population(rng, share, LARGE // 5 if clips else LARGE, FRAMES if clips else 1)
-    rows = one.records(metric.entry.needs)
+    rows = _outcomes(one) if metric.entry.over == "attacks" else one.records(metric.entry.needs)
     return Pool(rows.assign(**{column: make(one) for column, make in SOURCES.get(metric.entry.name, {}).items()}), one.frames)
+
+
+def _outcomes(one: Population) -> pd.DataFrame:
+    """Of three attacks, whether each sample is robust: what one of them fools, the others fool more often than by chance."""
+    return pd.DataFrame({place: np.where(one.rng.random(one.n) < 0.7, one.right, one.rng.random(one.n) < 0.95) * 1.0 for place in range(3)})
 
 
 def _of_one(metric: Metric, rng: np.random.Generator, share: float) -> tuple[float, Callable[[], Drawn]]:

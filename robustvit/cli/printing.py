@@ -28,6 +28,11 @@ def escape(text: str) -> str:
     return markup.escape(_ENDLESS.sub(lambda word: f"{word[0][:60]}… ({len(word[0]):,} characters)", visible))
 
 
+def _pipeline(label: str, transforms: str) -> str:
+    """A model's label with its transforms."""
+    return f"{label} → {transforms}" if transforms else label
+
+
 def print_undefined(reasons: Mapping[str, str]) -> None:
     """Prints which cells have no value whatever is computed, and why."""
     for name, reason in reasons.items():
@@ -92,8 +97,9 @@ def print_gradients(board: Any) -> None:
     """Why the accuracy under attack of a model is not reliable yet, each reason once."""
     from robustvit.results.gradient_masking import verdict_word
 
-    doubted = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "gradients"]].drop_duplicates()
-    for model, text in doubted.itertuples(index=False):
+    doubted = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "transforms", "gradients"]].drop_duplicates()
+    for label, transforms, text in doubted.itertuples(index=False):
+        model = _pipeline(label, transforms)
         suspect = verdict_word(text) == "suspect"
         mark, hint = ("[red]! gradients suspect:[/]", "") if suspect else ("[yellow]gradients unchecked:[/]", _HINT)
         err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
@@ -102,7 +108,8 @@ def print_gradients(board: Any) -> None:
 def print_marked(board: Any) -> None:
     """Why numbers that are complete are marked, each reason once."""
     marked = board[(board["status"] == "complete") & (board["reason"] != "")]
-    for (model, data, reason), rows in marked.groupby(["model", "data", "reason"], sort=False):
+    for (label, transforms, data, reason), rows in marked.groupby(["model", "transforms", "data", "reason"], sort=False):
+        model = _pipeline(label, transforms)
         scenarios = dict.fromkeys(" ".join(filter(None, pair)) for pair in zip(rows["scenario"], rows["severity"], strict=True))
         what = " ".join(filter(None, (*([*scenarios] if len(scenarios) == 1 else []), ", ".join(dict.fromkeys(rows["metric"])))))
         err.print(f"[yellow]?[/] {escape(f'{model} · {what} on {data}: {reason}')}", highlight=False, soft_wrap=True)
@@ -111,6 +118,7 @@ def print_marked(board: Any) -> None:
 def print_averages_without_value(board: Any) -> None:
     """Why averages have no value, each reason once."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "undefined"))]
-    for (model, status, reason), rows in partial.groupby(["model", "status", "reason"], sort=False):
+    for (label, transforms, status, reason), rows in partial.groupby(["model", "transforms", "status", "reason"], sort=False):
+        model = _pipeline(label, transforms)
         names = ", ".join(dict.fromkeys(rows["metric"]))
         err.print(f"[yellow]{status}:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)

@@ -9,7 +9,10 @@ from robustvit.errors import BadParameter
 from robustvit.spec.registry import dataset
 
 
-@dataset(source="the run itself")
+@dataset(
+    source="the run itself", licence="that of the evaluated data",
+    rules="Names the data of a run inside its transforms, where nothing else is known of it: calibration=evaluated?split=train.",
+)  # fmt: skip
 def evaluated(root: Path | None, *, split: str | None = None, part: str | None = None) -> Any:
     """The data set that a run evaluates on, another split or part of it, inside a transform: `calibration: evaluated?split=train`.
 

@@ -58,7 +58,7 @@ def worst_case_accuracy(outcomes: pd.DataFrame) -> np.ndarray:
     misclassified, the strongest first. Denominator: all samples of the cells, n. An upper bound, as each of its attacks. Wilson interval;
     of a random model bootstrap over samples. No reference table.
     """
-    return np.asarray(outcomes.min(axis=1), dtype=np.float64)
+    return np.asarray(outcomes.drop(columns="sample", errors="ignore").min(axis=1), dtype=np.float64)
 
 
 @metric(source="definition", unit="%", higher_is_better=False, needs=("label", "pred", "attacked"))

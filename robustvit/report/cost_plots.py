@@ -56,7 +56,9 @@ def _of_models(data: str, view: FactorView, names: Sequence[str]) -> Iterator[Co
 
 def _of_transforms(data: str, view: FactorView, names: Sequence[str]) -> Iterator[CostPlot]:
     rows = view.rows
-    averages, attacked = [name for name in names if " " not in name], [name for name in names if " " in name]
+    averages = [name for name in names if " " not in name]
+    attacked = sorted((name for name in view.scores if " " in name), key=lambda name: ("worst_case" not in name, names.index(name)
+                      if name in names else len(names)))  # fmt: skip
     scores = [name for name in ("clean", *averages[:1], *attacked[:1]) if name in view.scores]
     costs = [cost for cost in _COMPRESSED if cost in rows and rows[cost].nunique() > 1]
     yield from (_plot(data, view, score, cost) for cost in costs for score in scores if _both(view, cost, score))

@@ -127,8 +127,19 @@ def strongest_attacks(model: ModelResults, metric: str = "robust_accuracy") -> d
         by_budget = {setting.severity: point for setting, point in points.items() if setting[:2] == key}
         attack, largest = key[0], sorted_levels(list(by_budget))[-1]
         point = by_budget[largest]
-        strongest[attack, largest] = min(strongest.get((attack, largest), point), point, key=lambda one: one.value)
+        strongest[attack, largest] = min(strongest.get((attack, largest), point), point, key=_known_first)
     return strongest
+
+
+def _known_first(point: Point) -> float:
+    """The value, by which points are compared; one without a value, as of a failed cell, comes last."""
+    return point.value if point.known else math.inf
+
+
+def worst_cases_of(model: ModelResults) -> dict[str, Point]:
+    """The worst case over attacks in each ball, by the ball: `linf 4/255`."""
+    rows = model.rows[(model.rows["metric"] == "worst_case_accuracy") & (model.rows["cell"] == "")]
+    return {str(row.scenario): point_of(row) for row in rows.itertuples()}
 
 
 def _clean(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
@@ -148,7 +159,8 @@ def _averages(model: ModelResults) -> dict[Column, Point]:
 
 def _attacks(model: ModelResults) -> dict[Column, Point]:
     """Accuracies under attack; of a random model what the attack found under its own draw stands beside."""
-    return {
+    worst = {Column(f"worst case {ball}", f"worst case {ball}", "%", True): point for ball, point in worst_cases_of(model).items()}
+    return worst | {
         Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True): point
         for metric, beside in (("robust_accuracy", ""), ("robust_accuracy_same_draw", ", same draw"))
         for (attack, budget), point in strongest_attacks(model, metric).items()

@@ -11,7 +11,7 @@ from robustvit.report.certified_curves import certified_results
 from robustvit.report.columns import points_of_cells
 from robustvit.report.labels import format_number, sorted_levels, with_spaces
 from robustvit.report.points import point_of, stated_text
-from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_status
+from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word
@@ -125,7 +125,10 @@ def _attacked(model: ModelResults) -> str:
         for (attack, budget), point in strongest_attacks(model).items()
         if point.known
     ]
-    return f"robust accuracy {', '.join(parts)}" if parts else ""
+    worst = [
+        f"{stated_text(point)} in the worst case over attacks at {ball}" for ball, point in worst_cases_of(model).items() if point.known
+    ]
+    return f"robust accuracy {', '.join([*worst, *parts])}" if parts or worst else ""
 
 
 def _budget(attack: str, level: str) -> str:

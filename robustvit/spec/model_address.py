@@ -25,7 +25,7 @@ from robustvit.spec.plugin import ARCHITECTURE
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
 from robustvit.spec.written.arguments import Argument, parse_kwargs, write_kwargs
-from robustvit.spec.written.pipeline import bind_pipeline, split_pipeline, write_pipeline
+from robustvit.spec.written.pipeline import HELP, bind_pipeline, split_pipeline, write_pipeline
 
 ALIASES = {
     "beit_b16": "beit_base_patch16_224",
@@ -153,6 +153,7 @@ def _subject(subject: str, text: str) -> Spec:
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[\w.-]+)?", subject) and not subject.endswith(_SUFFIXES):
         return Spec("timm", (("arch", subject),))
     hint = f" A checkpoint is written file:{subject}?arch=NAME." if subject.endswith(_SUFFIXES) else ""
+    hint += f" {HELP}" if "+" in subject else ""
     raise BadParameter(f"'{text}' is not the address of a model.{hint} Write {_FORMS}.")
 
 

@@ -63,11 +63,12 @@ def with_pipeline(model: Classifier, transforms: Sequence[Spec], seed: int = 0) 
 def pipeline_host(
     model: Classifier, transforms: Sequence[Spec], found: Mapping[Spec, Any], artifact: Callable[[int], Artifact]
 ) -> Classifier:  # fmt: skip
-    """The model after resolved transforms, in order. found: what they nest. artifact: what the one at a place learned."""
+    """The model after resolved transforms, in order, named with them. found: what they nest. artifact: what the one at a place learned."""
+    label = model.card.label
     for place, spec in enumerate(transforms):
         own = artifact(place) if registry.lookup("transform", spec.name).fit else None
         model = apply_transform(model, spec, nested_of(spec, found), own)
-    return model
+    return model.relabel(label + write_pipeline(shown_steps(transforms))) if transforms else model
 
 
 def learned(model: Classifier, spec: Spec, seed: int, found: Mapping[Spec, Any], workers: int = 0) -> Artifact | None:
@@ -90,6 +91,9 @@ def refuse_changed(model: Classifier) -> None:
 
 
 def _with_params(transform: str | Spec, params: Mapping[str, Any]) -> str | Spec:
+    for key, value in params.items():
+        if isinstance(value, Classifier) or (isinstance(value, Data) and not isinstance(value, str)):
+            raise BadParameter(f"{key} is a {type(value).__name__}; it takes its address, such as digits?split=train or vit_b16.")
     if not params:
         return transform
     if isinstance(transform, Spec) or not transform.replace("_", "").isalnum():

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from robustvit.errors import NotApplicable
 from robustvit.results.factors.pareto_front import pareto
 from robustvit.results.factors.regression import augreg_fit, effective_robustness, scaling_fit
-from robustvit.results.factors.view import FactorView
+from robustvit.results.factors.view import COSTS, FactorView
 
 FITS = ("effective", "augreg", "scaling")
 DEFAULT_TERMS = ("pretraining", "kind")
@@ -44,11 +45,15 @@ def default_shift(view: FactorView) -> str:
 
 def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
     """The view itself; its page has the clean accuracy and one score, and marks the models of the Pareto front."""
+    if view.rows[cost].isna().all():
+        hint = " Run again with --latency." if cost == "latency" else ""
+        raise NotApplicable(f"no model here has a number of {COSTS[cost][1]} ({cost}).{hint}")
     best = set(pareto(view, cost, shift).index)
     lines = [
         {
             "model": row["model"], "pretraining": row["pretraining"], "recipe": row["recipe"],
             "M parameters": _scaled(row["parameters"], 1e6), "GMACs": _scaled(row["macs"], 1e9),
+            **({} if cost in ("macs", "parameters") else {COSTS[cost][1]: _scaled(row[cost], COSTS[cost][0])}),
             **{name: _shown(row, name) for name in dict.fromkeys(("clean", shift))},
             "front": "*" if index in best else "",
         }

@@ -37,6 +37,8 @@ _TEXTS = ("model", "tag", "base", "family", "kind", "pretraining", "fine_tuned",
 _COLUMNS = ("model", "tag", *FACTORS, "img_size", *COSTS)
 _ONE = ("model", "transforms", "base", "seed", "precision", "model_view", "storage")  # what makes one row another
 _OWN = ("top1", "robust_accuracy")  # metrics that a score's name leaves out
+_THROUGH = "through=host"  # in the parameters of an attack that followed the gradients of the model before its transforms
+_WORST = "worst_case_accuracy"
 _READINGS = ("top1_1000way", "top1_real")
 
 
@@ -162,14 +164,17 @@ def _is_score(row: BoardRow) -> bool:
     if row.unit != "%" or row.metric == "":
         return False
     if row.cell == "":
-        return row.scenario == ""
+        return row.scenario == "" or row.metric == _WORST
     own = row.metric in ("top1", *_READINGS) or of_measurements(row.metric)
     return row.metric == "robust_accuracy" or (row.severity == "" and own)
 
 
 def _names(rows: list[BoardRow]) -> list[str]:
-    """Each row's score; with its parameters, and then its suite, where one model has several numbers of the name."""
-    names = [_score_name(row) for row in rows]
+    """Each row's score; with its parameters, and then its suite, where one model has several numbers of the name.
+
+    Whose gradients an attack followed is part of the name in any case: on a model where one failed the other is not its number.
+    """
+    names = [f"{_score_name(row)}{' through host' if _THROUGH in row.params else ''}" for row in rows]
     for more in ("params", "suite"):
         several = _ambiguous(rows, names)
         texts = [getattr(row, more) for row in rows]
