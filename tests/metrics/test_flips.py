@@ -7,7 +7,7 @@ import pytest
 from robustvit.errors import NotApplicable
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
-from robustvit.spec.spec import called
+from robustvit.spec.written.call import called
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resampler
