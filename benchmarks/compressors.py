@@ -28,7 +28,7 @@ from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 
-TINY = "vit_tiny_patch16_224?kwargs=img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2&weights=random&num_classes=10"
+TINY = "vit_tiny_patch16_224?kwargs=img_size=32,patch_size=8,embed_dim=24,depth=6,num_heads=2&weights=random&num_classes=10"
 SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
 _PAGE = 4096
 
