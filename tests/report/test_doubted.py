@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from robustvit.report.columns import Column
 from robustvit.report.points import Point, point_text, stated_text, value_text
 from robustvit.report.ranking import _attacks, _entry
@@ -31,6 +33,8 @@ def test_a_partial_number_says_so_in_sentences_and_in_the_ranking() -> None:
 
 def test_what_an_attack_found_under_its_own_draw_has_a_column_beside_the_fresh_number() -> None:
     class Random:
+        rows = pd.DataFrame({"metric": [], "cell": []})
+
         def points(self, metric: str) -> dict[ScenarioSetting, Point]:
             found = {"robust_accuracy": 13.0, "robust_accuracy_same_draw": 0.0}
             return {ScenarioSetting("pgd", "", "8/255"): Point(found[metric])}

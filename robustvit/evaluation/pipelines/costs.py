@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustvit.evaluation.macs import count, of_shapes
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.token_records import recorded_costs
+from robustvit.primitives.surgery.token_records import recorded_costs, reduces_tokens
 
 _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError)  # of tensors without numbers
 
@@ -59,10 +59,12 @@ def _by_tokens(model: Classifier) -> int | None:
 
     Without the products by which tokens are chosen and merged, which torch counts, too.
     """
+    if not reduces_tokens(model):
+        return None
     blank = torch.zeros(1, model.channels, *model.size, device=model.device)
     with torch.no_grad(), recorded_costs(model, 1) as found:
         model(blank)
-    return round(1e9 * float(found["value_gmacs"][0])) if found else None
+    return round(1e9 * float(found["value_gmacs"][0]))
 
 
 def stored_bytes(module: nn.Module) -> int:

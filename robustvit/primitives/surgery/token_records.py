@@ -42,6 +42,11 @@ def surviving_patches(model: Classifier, images: Tensor) -> Tensor:
     return torch.cat(parts)[: len(images)]
 
 
+def reduces_tokens(model: Classifier) -> bool:
+    """Whether a module of the model computes on fewer tokens."""
+    return any(hasattr(part, _REDUCES) for part in model.modules())
+
+
 def refusal(model: Classifier) -> str:
     """The message that a model computes on all its tokens."""
     return f"model '{model.card.label}' computes on all its tokens; a transform that reduces them is needed, such as tome, evit or ats."

@@ -45,7 +45,7 @@ def default_shift(view: FactorView) -> str:
 
 def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
     """The view itself; its page has the clean accuracy and one score, and marks the models of the Pareto front."""
-    if view.rows[cost].isna().all():
+    if cost not in ("macs", "parameters") and view.rows[cost].isna().all():
         hint = " Run again with --latency." if cost == "latency" else ""
         raise NotApplicable(f"no model here has a number of {COSTS[cost][1]} ({cost}).{hint}")
     best = set(pareto(view, cost, shift).index)
