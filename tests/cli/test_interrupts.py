@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 CODE = """
-import sys, time, weakref
+import signal, sys, time, weakref
 from robustvit.cli import app
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits that it is ignored
 
 class Thing: pass
 
