@@ -9,7 +9,7 @@
     ├── ModelError              a model cannot be loaded as requested
     │   ├── WeightsUnavailable  its weights are not here and cannot be fetched
     │   ├── CheckpointMismatch  a checkpoint's tensors do not fit the architecture
-    │   ├── HostRefused         a transform does not take this kind of model
+    │   ├── HostRefused         a transform or scenario does not take this kind of model
     │   └── GradientAbsent      it gives an attack no gradient to follow
     ├── DataError               a data set cannot be opened as requested
     │   ├── DataMissing         nothing, or too little, where it should be
@@ -92,7 +92,7 @@ class PixelRange(RobustvitError):
 
 
 class HostRefused(ModelError):
-    """A transform does not take this kind of model: a cell of both is undefined, which is no fault of either."""
+    """A transform or a scenario does not take this kind of model: a cell of both is undefined, which is no fault of either."""
 
 
 class GradientAbsent(ModelError):

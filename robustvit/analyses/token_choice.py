@@ -31,7 +31,7 @@ def token_choice(
 
     corruption, attack: what shifts the image, one of them; an attack is run whether or not the image is classified correctly. Columns:
     value_token_iou, from 0 (no patch is kept of both) to 1, also 1 where none is kept of either; value_kept_clean and value_kept_shifted,
-    how many patches' places have tokens at the end. Raises ModelError for a model that computes on all its tokens, BadParameter unless one
+    how many patches' places have tokens at the end. Raises HostRefused for a model that computes on all its tokens, BadParameter unless one
     of the two is given.
     """
     if (corruption is None) == (attack is None):

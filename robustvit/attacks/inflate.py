@@ -9,7 +9,7 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
-from robustvit.errors import ModelError
+from robustvit.errors import HostRefused
 from robustvit.primitives.attack_search import Crafted, Search
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -35,7 +35,7 @@ def inflate(
 
     eps: radius in linf. steps: queries after the first, for every sample. share: share of the image that a square covers at first. Uses no
     gradient, because the number of tokens has none. Differs from DeSparsify and SlowFormer, which follow gradients of relaxed scores of
-    each reducer: this takes any reducer as it is. Raises ModelError for a model that computes on all its tokens.
+    each reducer: this takes any reducer as it is. Raises HostRefused for a model that computes on all its tokens.
     """
     search = Search(model, images, labels, draws, early=False)
     rows, (low, high) = torch.arange(len(images), device=images.device), bounds(images, eps)
@@ -55,7 +55,7 @@ def _spent(search: Search, rows: Tensor, pixels: Tensor) -> Tensor:
     with recorded_costs(search.model, len(rows)) as found:
         search.query(rows, pixels)
     if not found:
-        raise ModelError(refusal(search.model))
+        raise HostRefused(refusal(search.model))
     return found["value_gmacs"].to(pixels.device)
 
 

@@ -13,6 +13,8 @@ from rich import markup
 from rich.console import Console
 from rich.table import Table
 
+from robustvit.errors import few
+
 _COLON = ": "
 _UNSEEN = ("Cc", "Cf", "Cs")  # categories of characters that move the cursor, hide or turn what is printed
 _ENDLESS = re.compile(r"\S{1000,}")
@@ -28,9 +30,10 @@ def escape(text: str) -> str:
     return markup.escape(_ENDLESS.sub(lambda word: f"{word[0][:60]}… ({len(word[0]):,} characters)", visible))
 
 
-def _pipeline(label: str, transforms: str) -> str:
-    """A model's label with its transforms."""
-    return f"{label} → {transforms}" if transforms else label
+def _models(rows: Any) -> str:
+    """The models of some rows of a leaderboard with their transforms, the first few of them."""
+    names = rows["model"] + rows["transforms"].map(lambda text: f" → {text}" if text else "")
+    return few(list(dict.fromkeys(names)))
 
 
 def print_undefined(reasons: Mapping[str, str]) -> None:
@@ -97,28 +100,25 @@ def print_gradients(board: Any) -> None:
     """Why the accuracy under attack of a model is not reliable yet, each reason once."""
     from robustvit.results.gradient_masking import verdict_word
 
-    doubted = board.loc[~board["gradients"].map(verdict_word).isin(("", "honest")), ["model", "transforms", "gradients"]].drop_duplicates()
-    for label, transforms, text in doubted.itertuples(index=False):
-        model = _pipeline(label, transforms)
+    doubted = board[~board["gradients"].map(verdict_word).isin(("", "honest"))]
+    for text, rows in doubted.groupby("gradients", sort=False):
         suspect = verdict_word(text) == "suspect"
         mark, hint = ("[red]! gradients suspect:[/]", "") if suspect else ("[yellow]gradients unchecked:[/]", _HINT)
-        err.print(f"{mark} {escape(f'{model} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
+        err.print(f"{mark} {escape(f'{_models(rows)} · {text.partition(_COLON)[2]}{hint}')}", highlight=False, soft_wrap=True)
 
 
 def print_marked(board: Any) -> None:
     """Why numbers that are complete are marked, each reason once."""
     marked = board[(board["status"] == "complete") & (board["reason"] != "")]
-    for (label, transforms, data, reason), rows in marked.groupby(["model", "transforms", "data", "reason"], sort=False):
-        model = _pipeline(label, transforms)
+    for (_, _, data, reason), rows in marked.groupby(["model", "transforms", "data", "reason"], sort=False):
         scenarios = dict.fromkeys(" ".join(filter(None, pair)) for pair in zip(rows["scenario"], rows["severity"], strict=True))
         what = " ".join(filter(None, (*([*scenarios] if len(scenarios) == 1 else []), ", ".join(dict.fromkeys(rows["metric"])))))
-        err.print(f"[yellow]?[/] {escape(f'{model} · {what} on {data}: {reason}')}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]?[/] {escape(f'{_models(rows)} · {what} on {data}: {reason}')}", highlight=False, soft_wrap=True)
 
 
 def print_averages_without_value(board: Any) -> None:
     """Why averages have no value, each reason once."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "undefined"))]
-    for (label, transforms, status, reason), rows in partial.groupby(["model", "transforms", "status", "reason"], sort=False):
-        model = _pipeline(label, transforms)
+    for (status, reason), rows in partial.groupby(["status", "reason"], sort=False):
         names = ", ".join(dict.fromkeys(rows["metric"]))
-        err.print(f"[yellow]{status}:[/] {escape(f'{model} · {names}: {reason}')}", highlight=False, soft_wrap=True)
+        err.print(f"[yellow]{status}:[/] {escape(f'{_models(rows)} · {names}: {reason}')}", highlight=False, soft_wrap=True)

@@ -50,8 +50,9 @@ def manifest(plan: Plan, command: str) -> Manifest:
 
 
 def _id(made: Manifest) -> str:
-    """The hash of what is requested. MACs, which another torch may count otherwise, and what was seen of a model are no part of it."""
+    """The hash of what is requested. Costs, which another torch may count otherwise, and what was seen of a model are no part of it."""
     body = {key: value for key, value in made.as_json().items() if key not in ("id", "command")}
+    body["cells"] = [{key: value for key, value in cell.items() if key != "undefined"} for cell in body["cells"]]
     models = {label: {key: value for key, value in card.items() if key not in _SEEN} for label, card in body["models"].items()}
     return digest({**body, "limit": made.limit, "models": models})
 
@@ -71,8 +72,8 @@ def undefined_cells(plan: Plan) -> dict[str, str]:
             name = part.label + write_pipeline(shown_steps(cell.transforms))
             if whole := plan.undefined.get((part.label, cell.transforms), ""):
                 found[name] = whole
-            elif cell.undefined:
-                found[f"{name} {cell}"] = cell.undefined
+            elif own := plan.why_undefined(part, cell):
+                found[f"{name} {cell}"] = own
     return found
 
 

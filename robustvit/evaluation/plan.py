@@ -54,8 +54,8 @@ class Plan:
 
     plugins: the loaded models, data sets and images that nested Specs name. costs: of an image, by model label and transforms. undroppable:
     why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
-    artifacts: what transforms learned, by id. All are filled when first needed. undefined: why a pipeline does not take a model, by label
-    and transforms. data: the address of the first data set, None where it was given as a Data.
+    artifacts: what transforms learned, by id. undefined: why a pipeline does not take a model, by label and transforms; refused: why a
+    scenario does not take the model of a cell. All are filled when first needed. data: the address of the first data set, None for a Data.
     """
 
     suite: Suite
@@ -68,6 +68,7 @@ class Plan:
     outputs: dict[str, Outputs] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     undefined: dict[tuple[str, Pipeline], str] = field(default_factory=dict)
+    refused: dict[Cell, str] = field(default_factory=dict)
     data: str | Spec | None = None
 
     @property
@@ -86,7 +87,7 @@ class Plan:
 
     def why_undefined(self, part: PlannedCells, cell: Cell) -> str:
         """Why a cell has no value whatever is computed; "" where it has one."""
-        return self.undefined.get((part.label, cell.transforms), "") or cell.undefined
+        return self.undefined.get((part.label, cell.transforms), "") or cell.undefined or self.refused.get(cell, "")
 
     def fitted(self, cell: Cell) -> bool:
         """Whether everything that the transforms of a cell learn is at hand in `artifacts`."""

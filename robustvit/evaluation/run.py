@@ -145,9 +145,11 @@ class _Run:
             self.worker.decode(part, view)
         local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
         self.summary.repaired_digests = self.worker.damaged_digests
+        self.summary.undefined = undefined_cells(self.plan)
+        self.summary.cells, self.summary.rows = len(self.plan.cells), self.plan.rows
         self.summary.complete = self.plan.complete(self.store)
         self.store.verified.save()
-        if self.summary.computed and not self.summary.stopped:
+        if (self.summary.computed or self.plan.refused) and not self.summary.stopped:
             self.note(finished=_now())
         return self.summary
 
@@ -156,7 +158,7 @@ class _Run:
         page = manifest(self.plan, self.command)
         earlier = next((old for old in self.store.manifests() if old.id == page.id), None)
         kept = {} if earlier is None else {key: known for key in ("started", "finished") if (known := getattr(earlier, key))}
-        if times.keys() - kept.keys() or earlier is None or self.plan.settings.latency:
+        if times.keys() - kept.keys() or earlier is None or self.plan.settings.latency or self.plan.refused:
             self.store.write_manifest(replace(page, environment=self.environment, **{**times, **kept}))
 
     def missing(self, part: plan.PlannedCells, cell: Cell) -> list[Task]:

@@ -96,6 +96,8 @@ class Worker:
         """Computes a task under its lease. A scenario or model that raises fails its cell; faults of the store or the data are raised."""
         if task.cell.id in self._failed:
             return self._failed[task.cell.id]
+        if task.cell in self.plan.refused or (task.cell.after and task.cell.earlier in self.plan.refused):
+            return Done()
         if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.stop:
             return self._await_earlier(task)
         blocked = self._fit(task)
@@ -135,7 +137,7 @@ class Worker:
         """The result of the work; where it raises, as a scenario or a model may, the cell has failed."""
         try:
             return work()
-        except (StoreError, DataError):
+        except (StoreError, DataError, HostRefused):
             raise
         except CELL_FAULTS as error:
             return self._fail(task, error)
@@ -143,7 +145,11 @@ class Worker:
     def _compute(self, task: Task, begin: int) -> Outcome:
         self.announce(f"{task.model} · {self.title(task)}")
         began = time.perf_counter()
-        found = self._attempt(lambda: self.evaluate(task, begin), task)
+        try:
+            found = self._attempt(lambda: self.evaluate(task, begin), task)
+        except HostRefused as error:  # no fault: the cell has no value
+            self.plan.refused[task.cell] = str(error)
+            return Done()
         if isinstance(found, Failed):
             return found
         host = self.host(task)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
+from robustvit.results.parameters import parsed_parameters
 from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 
@@ -92,7 +92,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
 def _fooled(rates: pd.DataFrame) -> dict[str, str]:
     """The mean fooling rate over the corruptions inside one scenario (patch_corruption), left out where one of them is missing."""
     nested = rates[rates["params"].str.contains("corruption=", regex=False)]
-    others = [", ".join(f"{key}={value}" for key, value in _parameters(text).items() if key != "corruption") for text in nested["params"]]
+    every = (parsed_parameters(text) for text in nested["params"])
+    others = [", ".join(f"{key}={value}" for key, value in one.items() if key != "corruption") for one in every]
     groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
     names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
     return {
@@ -104,7 +105,7 @@ def _fooled(rates: pd.DataFrame) -> dict[str, str]:
 
 def _variant_names(attacks: pd.DataFrame) -> list[str]:
     """Names that tell scenarios apart: `pgd 4/255`, and where one has several variants with what differs: `pgd steps=50 4/255`."""
-    every = [_parameters(text) for text in attacks["params"]]
+    every = [parsed_parameters(text) for text in attacks["params"]]
     names = []
     for own, (_, one) in zip(every, attacks.iterrows(), strict=True):
         alike = [other for other, scenario in zip(every, attacks["scenario"], strict=True) if scenario == one["scenario"]]
@@ -112,11 +113,6 @@ def _variant_names(attacks: pd.DataFrame) -> list[str]:
         differing = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
         names.append(" ".join(word for word in (one["scenario"], *differing, one["severity"]) if word))
     return names
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """`norm=l2, attack=pgd(steps=3, eot=1)` by name."""
-    return dict(pair.split("=", 1) for pair in re.split(r", (?![^(]*\))", text) if "=" in pair)
 
 
 def _counts_text(part: pd.DataFrame) -> str:

@@ -16,9 +16,13 @@ from robustvit.evaluation.plan import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.classifier_views import ThroughHost
 from robustvit.records.store import load_records
+from robustvit.report.cost_plots import cost_plots
+from robustvit.report.ranking import strongest_attacks
+from robustvit.report.suite_results import results_by_suite
 from robustvit.results.attack_outcomes import attacks_beside
+from robustvit.results.factors.view import factor_view
 from robustvit.results.gradient_masking import findings
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import build_leaderboard, leaderboard
 from robustvit.spec.suite_file import read_suite
 from robustvit.statistics.intervals import wilson
 
@@ -133,3 +137,24 @@ def test_attacks_through_the_host_are_evidence_about_the_models_own_gradients(st
     assert sorted(step.role for cell in setting.attacks.cells for step in cell.steps) == ["iterative", "search", "transfer", "transfer"]
     found = findings(store)
     assert set(found.loc[(found["transforms"] == SOFT) & (found["check"] == "transfer"), "status"]) <= {"passed", "failed"}
+
+
+def test_a_failed_attack_has_no_number_where_models_are_compared(store) -> None:
+    """The number that the attack through the host left is another score: the failed one's place is empty."""
+    view = factor_view(build_leaderboard(store)).rows.set_index("model")
+    hard, soft = view.loc[f"demo → {HARD}"], view.loc[f"demo → {SOFT}"]
+    assert np.isnan(hard["pgd 4/255"])
+    assert hard["pgd 4/255 (through=host)"] == soft["pgd 4/255 (through=host)"] > 0
+    assert soft["linf 4/255 worst_case_accuracy"] < soft["pgd 4/255"]
+    assert np.isnan(view.loc["demo", "pgd 4/255 (through=host)"])
+
+
+def test_the_headline_the_ranking_and_the_figure_have_the_worst_case(store, tmp_path) -> None:
+    page = rv.write_report(store, tmp_path / "r.html").read_text()
+    assert "in the worst case over attacks at linf 4/255" in page
+    assert "worst case linf 4/255" in page
+    board = build_leaderboard(store)
+    assert "linf 4/255 worst_case_accuracy" in {plot.score for plot in cost_plots(board)}
+    (model,) = [one for suite in results_by_suite(board.rows) for one in suite.models if one.rows["transforms"].iloc[0] == HARD]
+    strongest = strongest_attacks(model)
+    assert strongest["pgd", "4/255"].known, "the failed cell hides no other number of that attack"

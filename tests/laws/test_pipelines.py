@@ -235,3 +235,25 @@ def test_a_suite_calibrates_on_another_split_of_whatever_it_is_run_on(tmp_path) 
         rv.transformed(rv.load_model("demo"), "shift_logits(calibration=evaluated?split=train)")
     with pytest.raises(BadParameter, match="names the data of a run"):
         rv.load_data("evaluated")
+
+
+def test_a_nested_data_set_is_given_by_its_address() -> None:
+    with pytest.raises(BadParameter, match=r"calibration is a .*; it takes its address, such as digits"):
+        rv.transformed(rv.load_model("demo"), "shift_logits", calibration=rv.load_data("digits"))
+
+
+def test_a_scenario_that_does_not_take_the_model_is_undefined_and_the_others_go_on(tmp_path) -> None:
+    page = SUITE.format("[[], [evit]]").replace(
+        "clean, ", "clean, {inflate: {eps: 8/255, steps: 2}}, {token_choice: {corruption: {fog: {severity: 1}}}}, "
+    )
+    (tmp_path / "n.yaml").write_text(page)
+    loaded = read_suite(tmp_path / "n.yaml", "n.yaml")
+    for computed in (8 + 7, 0):
+        done = rv.run(loaded, ["demo"], store=tmp_path / "s", limit=4)
+        assert (done.failed, len(done.undefined), done.cells) == ({}, 2, 8)
+        assert (done.computed > 0) == (computed > 0)
+        board = leaderboard(tmp_path / "s")
+        hollow = board[(board["transforms"] == "") & board["scenario"].isin(("inflate", "token_choice"))]
+        assert set(hollow["status"]) == {"undefined"}
+        assert hollow["reason"].str.contains("computes on all its tokens").all()
+        assert set(board.loc[(board["transforms"] != "") & (board["cell"] != ""), "status"]) == {"complete"}

@@ -8,8 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from robustvit.primitives.quantisation.uniform_quantisation import RoundingGradient, straight_through
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, straight_through
 from robustvit.primitives.surgery.hosts import plain_vit
+from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.primitives.surgery.plain_attention import quantise_operand
 
 Codes: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
@@ -57,6 +59,20 @@ class CutGradient(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """The values without their graph."""
         return values.detach()
+
+
+def with_quantised_maps(
+    model: Classifier, codes: Codes, levels: Levels, parameter_of: Callable[[int], Tensor], bits: int, gradient: RoundingGradient
+) -> Classifier:  # fmt: skip
+    """The Classifier whose attention maps have the levels of a scheme; at 32 bits a copy that computes as the model does.
+
+    parameter_of: of a block's index, the parameter () of the scheme there.
+    """
+
+    def change(module: nn.Module) -> nn.Module:
+        return quantise_maps(module, lambda at: MapQuantiser(codes, levels, parameter_of(at), bits, gradient), gradient)
+
+    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=POLICY_OF[gradient])
 
 
 def quantise_maps(module: nn.Module, make: Callable[[int], nn.Module], gradient: RoundingGradient) -> nn.Module:

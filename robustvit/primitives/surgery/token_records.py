@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustvit.errors import ModelError
+from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier, temporarily
 
 _REDUCES = "counted"  # what a module sets at every forward pass that computes on fewer tokens
@@ -32,13 +32,13 @@ def recorded_costs(model: Classifier, rows: int) -> Iterator[dict[str, Tensor]]:
 def surviving_patches(model: Classifier, images: Tensor) -> Tensor:
     """(N, patches) bool: at which patches' places a model that computes on fewer tokens has tokens at its end.
 
-    A token is at the place of the one into which others were merged. Raises ModelError for a model that computes on all its tokens.
+    A token is at the place of the one into which others were merged. Raises HostRefused for a model that computes on all its tokens.
     """
     parts: list[Tensor] = []
     with _hooked(model, lambda made: parts.append(made.patches_left.detach().clone())):
         model(images)
     if not parts:
-        raise ModelError(refusal(model))
+        raise HostRefused(refusal(model))
     return torch.cat(parts)[: len(images)]
 
 

@@ -7,6 +7,7 @@ Of a leaderboard, or of the published numbers. A score is an accuracy (`clean`, 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from robustvit.errors import UsageError, nearest
 from robustvit.records.manifest import ModelFacts
 from robustvit.results.factors.weight_names import UNKNOWN, Factors, factors, size_in
 from robustvit.results.leaderboard import BoardRow, Leaderboard
+from robustvit.results.parameters import parsed_parameters
 from robustvit.results.published.agreement import references, tag_of
 from robustvit.results.published.files import PublishedNumber, folder, published_numbers
 from robustvit.spec.grouping import grouped
@@ -37,7 +39,6 @@ _TEXTS = ("model", "tag", "base", "family", "kind", "pretraining", "fine_tuned",
 _COLUMNS = ("model", "tag", *FACTORS, "img_size", *COSTS)
 _ONE = ("model", "transforms", "base", "seed", "precision", "model_view", "storage")  # what makes one row another
 _OWN = ("top1", "robust_accuracy")  # metrics that a score's name leaves out
-_THROUGH = "through=host"  # in the parameters of an attack that followed the gradients of the model before its transforms
 _WORST = "worst_case_accuracy"
 _READINGS = ("top1_1000way", "top1_real")
 
@@ -170,16 +171,22 @@ def _is_score(row: BoardRow) -> bool:
 
 
 def _names(rows: list[BoardRow]) -> list[str]:
-    """Each row's score; with its parameters, and then its suite, where one model has several numbers of the name.
+    """Each row's score, with the parameters in which rows of one score differ, whatever their models: a column is of one question.
 
-    Whose gradients an attack followed is part of the name in any case: on a model where one failed the other is not its number.
+    And with its suite, where one model still has several numbers of the name.
     """
-    names = [f"{_score_name(row)}{' through host' if _THROUGH in row.params else ''}" for row in rows]
-    for more in ("params", "suite"):
-        several = _ambiguous(rows, names)
-        texts = [getattr(row, more) for row in rows]
-        names = [f"{name} ({text})" if name in several and text else name for name, text in zip(names, texts, strict=True)]
-    return names
+    names = [_score_name(row) for row in rows]
+    own = [parsed_parameters(row.params) if row.cell else {} for row in rows]  # what a worst case stands on is told there
+    alike = grouped(zip(names, own, strict=True))
+    varied = {name: [key for key in dict.fromkeys(itertools.chain(*some)) if len({one.get(key) for one in some}) > 1]
+              for name, some in alike.items()}  # fmt: skip
+    names = [_with(name, [f"{key}={one[key]}" for key in varied[name] if key in one]) for name, one in zip(names, own, strict=True)]
+    several = _ambiguous(rows, names)
+    return [_with(name, [row.suite]) if name in several else name for name, row in zip(names, rows, strict=True)]
+
+
+def _with(name: str, more: Sequence[str]) -> str:
+    return f"{name} ({', '.join(more)})" if any(more) else name
 
 
 def _ambiguous(rows: list[BoardRow], names: Iterable[str]) -> set[str]:

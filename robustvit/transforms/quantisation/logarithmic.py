@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
@@ -15,11 +15,10 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
 from robustvit.primitives.quantisation.calibration import LoadBatch, calibrated
-from robustvit.primitives.quantisation.map_quantisation import MapQuantiser, negative_log2, quantise_maps
+from robustvit.primitives.quantisation.map_quantisation import negative_log2, with_quantised_maps
 from robustvit.primitives.quantisation.map_search import least_error_parameters
-from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, RoundingGradient, check_bits
 from robustvit.primitives.surgery.hosts import plain_vit
-from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.spec.registry import transform
 from robustvit.spec.spec import Spec
 
@@ -48,12 +47,8 @@ def log2(
     straight-through treats rounding as the identity; none leaves the model without any gradient, so that a white-box attack fails its cell.
     """
     check_bits("log2", bits)
-
-    def change(module: nn.Module) -> nn.Module:
-        steps = torch.tensor(_STEPS[base], device=model.device)
-        return quantise_maps(module, lambda _: MapQuantiser(log_codes, log_levels, steps, bits, gradient), gradient)
-
-    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=POLICY_OF[gradient])
+    steps = torch.tensor(_STEPS[base], device=model.device)
+    return with_quantised_maps(model, log_codes, log_levels, lambda _: steps, bits, gradient)
 
 
 def log_codes(values: Tensor, steps: Tensor, bits: int) -> Tensor:
@@ -92,11 +87,7 @@ def adalog(
     """
     check_bits("adalog", bits)
     bases = calibrated(artifact, "base", (_depth(model),), model)
-
-    def change(module: nn.Module) -> nn.Module:
-        return quantise_maps(module, lambda at: MapQuantiser(adaptive_codes, adaptive_levels, bases[at], bits, gradient), gradient)
-
-    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=POLICY_OF[gradient])
+    return with_quantised_maps(model, adaptive_codes, adaptive_levels, lambda at: bases[at], bits, gradient)
 
 
 def fit_bases(

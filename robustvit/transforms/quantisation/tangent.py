@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
@@ -16,11 +16,10 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
 from robustvit.primitives.quantisation.calibration import LoadBatch, calibrated
-from robustvit.primitives.quantisation.map_quantisation import MapQuantiser, quantise_maps
+from robustvit.primitives.quantisation.map_quantisation import with_quantised_maps
 from robustvit.primitives.quantisation.map_search import least_error_parameters
-from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, POLICY_OF, RoundingGradient, check_bits
+from robustvit.primitives.quantisation.uniform_quantisation import FLOAT_BITS, RoundingGradient, check_bits
 from robustvit.primitives.surgery.hosts import plain_vit
-from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.spec.registry import transform
 from robustvit.spec.spec import Spec
 
@@ -52,11 +51,7 @@ def dopq(
     """
     check_bits("dopq", bits)
     curves = calibrated(artifact, "curve", (_depth(model),), model)
-
-    def change(module: nn.Module) -> nn.Module:
-        return quantise_maps(module, lambda at: MapQuantiser(tangent_codes, tangent_levels, curves[at], bits, gradient), gradient)
-
-    return changed(model, unchanged) if bits == FLOAT_BITS else changed(model, change, gradient=POLICY_OF[gradient])
+    return with_quantised_maps(model, tangent_codes, tangent_levels, lambda at: curves[at], bits, gradient)
 
 
 def fit_curves(
