@@ -14,6 +14,7 @@ from robustvit.report.labels import format_number, scenario_title, sorted_levels
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
+from robustvit.results.parameters import attack_name
 from robustvit.spec import registry
 from robustvit.statistics.estimates import of_measurements
 from robustvit.statistics.intervals import mean_of
@@ -120,12 +121,16 @@ def corruption_errors(model: ModelResults) -> dict[str, Point]:
 
 
 def strongest_attacks(model: ModelResults, metric: str = "robust_accuracy") -> dict[tuple[str, str], Point]:
-    """A robust accuracy at the largest budget of every attack, by (attack, budget); the lowest where parameters differ."""
+    """A robust accuracy at the largest budget of every attack, by (attack, budget); the lowest where parameters differ.
+
+    An attack through the host is another: it lends its number to none that failed.
+    """
     points = model.points(metric)
     strongest: dict[tuple[str, str], Point] = {}
     for key in dict.fromkeys(setting[:2] for setting in points):
         by_budget = {setting.severity: point for setting, point in points.items() if setting[:2] == key}
-        attack, largest = key[0], sorted_levels(list(by_budget))[-1]
+        attack = attack_name(key[0], key[1])
+        largest = sorted_levels(list(by_budget))[-1]
         point = by_budget[largest]
         strongest[attack, largest] = min(strongest.get((attack, largest), point), point, key=_known_first)
     return strongest

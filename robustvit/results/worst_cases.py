@@ -12,6 +12,7 @@ import pandas as pd
 from robustvit.errors import MetricUndefined
 from robustvit.results.cell_scores import Score, ScoredCell
 from robustvit.results.editions import mixed
+from robustvit.results.parameters import attack_name
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import Metric, score
 from robustvit.statistics.intervals import Resampler
@@ -40,9 +41,9 @@ def _worst(cells: Sequence[ScoredCell], metric: Metric, resampler: Resampler, ba
     of = metric.entry.of
     lacking = [one for one in cells if of not in one.values]
     if lacking:
-        reason = (
-            f"{len(cells) - len(lacking)} of {len(cells)} attacks; lacking {_name(lacking[0])}: {lacking[0].missing_reason.get(of, '')}"
-        )
+        first = lacking[0]
+        name = attack_name(first.cell.question.scenario, first.cell.question.params)
+        reason = f"{len(cells) - len(lacking)} of {len(cells)} attacks; lacking {name}: {first.missing_reason.get(of, '')}"
         return WorstCase(cells, Score(metric, "partial", reason), ball, "")
     if reason := mixed(one.edition for one in cells):
         return WorstCase(cells, Score(metric, "undefined", reason), ball, "")
@@ -62,14 +63,11 @@ def _worst(cells: Sequence[ScoredCell], metric: Metric, resampler: Resampler, ba
 def _fooled(cells: Sequence[ScoredCell], outcomes: pd.DataFrame) -> str:
     """`transfer 41, square 12, pgd 3 of 120`: how many samples each leaves misclassified, those that are when clean among them."""
     counts = [float(count) for count in (1.0 - outcomes).sum(axis=0)]
-    ordered = sorted(zip(counts, map(_name, cells), strict=True), key=lambda pair: -pair[0])
+    ordered = sorted(
+        zip(counts, (attack_name(one.cell.question.scenario, one.cell.question.params) for one in cells), strict=True),
+        key=lambda pair: -pair[0],
+    )
     return ", ".join(f"{name} {count:g}" for count, name in ordered) + f" of {len(outcomes)}"
-
-
-def _name(one: ScoredCell) -> str:
-    question = one.cell.question
-    through = " through host" if "through=host" in question.params else ""
-    return f"{question.scenario}{through}"
 
 
 def _ball(one: ScoredCell) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustvit.report.columns import Column
 from robustvit.report.points import Point, point_text, stated_text, value_text
-from robustvit.report.ranking import _attacks, _entry
+from robustvit.report.ranking import _attacks, _entry, strongest_attacks
 from robustvit.report.suite_results import ScenarioSetting
 
 COLUMN = Column("pgd 8/255", "pgd 8/255", "%", True)
@@ -44,3 +44,16 @@ def test_what_an_attack_found_under_its_own_draw_has_a_column_beside_the_fresh_n
         ("pgd 8/255", 13.0),
         ("pgd 8/255, same draw", 0.0),
     ]
+
+
+def test_a_failed_attack_hides_no_other_number_of_that_attack_and_lends_none() -> None:
+    """The lowest of those that have a value, whatever comes first; an attack through the host is an attack by itself."""
+
+    class Attacked:
+        def points(self, metric: str) -> dict[ScenarioSetting, Point]:
+            values = {"steps=5": math.nan, "steps=9": 13.0, "steps=2": 40.0, "steps=5, through=host": 7.0}
+            return {ScenarioSetting("pgd", params, "8/255"): Point(value) for params, value in values.items()}
+
+    model: Any = Attacked()
+    found = strongest_attacks(model)
+    assert {key: point.value for key, point in found.items()} == {("pgd", "8/255"): 13.0, ("pgd through host", "8/255"): 7.0}
