@@ -140,7 +140,7 @@ def factors(
     factor: Annotated[
         list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")
     ] = None,
-    cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes or latency.")] = "macs",
+    cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes, peak_bytes or latency.")] = "macs",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,

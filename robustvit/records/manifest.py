@@ -39,7 +39,7 @@ class ModelFacts:
 
     macs: multiply-accumulate operations of one image, None where they cannot be counted or were not. outputs: why its outputs are no
     logits, "" where they are, or where nobody looked. pipelines: the costs of an image by the text of the transforms, "" for none: macs,
-    parameters, weight_bytes, moved_bytes, latency in seconds, gradient, as far as they are known.
+    parameters, weight_bytes, moved_bytes, peak_bytes, latency in seconds, gradient, as far as they are known.
     """
 
     weights_kind: str = ""

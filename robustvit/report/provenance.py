@@ -14,9 +14,10 @@ from robustvit.records.store import Store
 _SUITE = ("paper", "licence", "rules")
 _DATA = ("source", "n", "expected", "left_out", "classes", "licence", "rules", "fingerprint")
 _MODEL = ("weights_kind", "identity", "tag", "source", "licence", "parameters", "macs", "fingerprint", "notes")
-_COSTS = ("weight_bytes", "moved_bytes", "latency", "gradient", "reason")
+_COSTS = ("weight_bytes", "moved_bytes", "peak_bytes", "latency", "gradient", "reason")
 _TITLES = {
-    "weight_bytes": "bytes of weights", "moved_bytes": "bytes moved per image", "latency": "seconds per image",
+    "weight_bytes": "bytes of weights", "moved_bytes": "bytes moved per image", "peak_bytes": "bytes of activations at once",
+    "latency": "seconds per image",
     "gradient": "input gradients", "reason": "operations",
     "n": "images", "expected": "images in the full set", "left_out": "left out", "weights_kind": "weights", "cpu": "CPU", "gpu": "GPU",
     "cuda": "CUDA", "tf32": "TF32", "cudnn_deterministic": "deterministic cuDNN", "cudnn_benchmark": "cuDNN autotuning",

@@ -155,7 +155,7 @@ def test_the_plot_is_written(robustvit: Callable[..., Any], store: Path, tmp_pat
     ("words", "message"),
     [
         (["--fit", "efective"], "--fit 'efective' is unknown. Did you mean 'effective'?"),
-        (["--cost", "flops"], "--cost 'flops' is unknown. It takes macs, parameters, weight_bytes, moved_bytes, latency."),
+        (["--cost", "flops"], "--cost 'flops' is unknown. It takes macs, parameters, weight_bytes, moved_bytes, peak_bytes, latency."),
         (["--format", "xml"], "--format 'xml' is unknown."),
         (["--line", "others"], "--line 'others' is unknown."),
         (["--factor", "recipe"], "--factor is for --fit augreg."),

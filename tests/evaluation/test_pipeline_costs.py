@@ -30,7 +30,25 @@ def test_bytes_of_a_linear_layer_are_counted_by_hand() -> None:
     weights = 4 * (48 * 5 + 5)
     assert stored_bytes(linear()) == weights
     reads_and_writes = 4 * (48 + 5) + 4 * (5 + 5)  # the product; the ReLU; flattening is a view
-    assert activation_bytes(linear(), (4, 4)) == reads_and_writes
+    assert activation_bytes(linear(), (4, 4)) == (reads_and_writes, 4 * (48 + 5 + 5))  # the image stays alive: its caller holds it
+
+
+def test_the_peak_is_what_is_alive_at_once_and_no_view_of_it() -> None:
+    class Widens(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            kept = images.flatten(1)[:, :10].exp()  # 10, held until the end
+            wide = torch.cat([images.flatten(1)] * 5, dim=1)  # 240
+            wide = wide.relu()  # 240 and 240 at once, then one of them
+            low = wide.view(5, 48).sum(dim=0, keepdim=True)  # 48
+            del wide
+            return low[:, :10] + kept
+
+    assert activation_bytes(Widens(), (4, 4)).peak == 4 * (48 + 10 + 240 + 240)
+
+
+def test_tokens_that_are_gone_before_the_widest_layer_need_no_memory() -> None:
+    host = vits.made(vits.HOSTS["plain"])
+    assert costs_of(rv.transformed(host, "semantic_tokens(count=1, at=0)")).peak_bytes < costs_of(host).peak_bytes
 
 
 def test_shared_weights_are_stored_once_and_a_layer_says_what_it_stores() -> None:
@@ -56,13 +74,18 @@ def test_operations_of_a_token_reducer_are_those_of_its_papers() -> None:
     assert costs_of(rv.transformed(host, "ats")).macs is None
 
 
+def test_a_quantiser_of_attention_maps_costs_no_operation_more() -> None:
+    host = vits.made(vits.HOSTS["plain"])
+    assert costs_of(rv.transformed(host, "log2(bits=4)")).macs == costs_of(host).macs
+
+
 def test_costs_that_need_numbers_are_not_counted() -> None:
     class Chooses(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.flatten(1)[:, : 2 + int(images.sum() > 1e9)]
 
     found = costs_of(vits.made(Chooses))
-    assert (found.macs, found.moved_bytes) == (None, None)
+    assert (found.macs, found.moved_bytes, found.peak_bytes) == (None, None, None)
     assert "not counted" in found.reason
     assert "macs" not in found.facts()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustvit.evaluation.macs import count, of_shapes
@@ -24,13 +25,15 @@ class PipelineCosts:
     macs: multiply-accumulate operations, of a token reducer as its papers count them; None where they depend on the image or cannot be
     counted, and `reason` says why. parameters: of its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed
     bits and bitmaps of zeros among them. moved_bytes: these once, and what every operation reads and writes of activations, none fused;
-    None as macs. latency: seconds, where it was measured. gradient: what its input gradients are.
+    None as macs. peak_bytes: the most bytes of activations that are needed at once, which the memory of a microcontroller has to hold; None
+    as macs. latency: seconds, where it was measured. gradient: what its input gradients are.
     """
 
     macs: int | None
     parameters: int
     weight_bytes: int
     moved_bytes: int | None
+    peak_bytes: int | None
     gradient: str
     latency: float | None = None
     reason: str = ""
@@ -46,10 +49,11 @@ def costs_of(model: Classifier, *, latency: bool = False) -> PipelineCosts:
     counted = count(module, model.size)
     macs = counted.macs if counted.macs is None else _by_tokens(model) or counted.macs
     weights = stored_bytes(module)
-    moved = None if counted.macs is None else activation_bytes(module, model.size)
+    bytes_of = None if counted.macs is None else activation_bytes(module, model.size)
     return PipelineCosts(
         macs=macs, parameters=sum(tensor.numel() for tensor in _once(module.parameters())), weight_bytes=weights,
-        moved_bytes=None if moved is None else moved + weights, gradient=model.gradient,
+        moved_bytes=None if bytes_of is None else bytes_of.moved + weights, peak_bytes=None if bytes_of is None else bytes_of.peak,
+        gradient=model.gradient,
         latency=seconds_per_image(model) if latency else None, reason=counted.reason,
     )  # fmt: skip
 
@@ -82,18 +86,26 @@ def stored_bytes(module: nn.Module) -> int:
     return total
 
 
-def activation_bytes(module: nn.Module, size: tuple[int, int]) -> int | None:
-    """The bytes of activations that the operations on one image read and write, weights not counted; None where that needs numbers.
+class ActivationBytes(NamedTuple):
+    """Of the operations on one image, weights not counted. moved: what they read and write; peak: what is needed at once at most."""
 
-    A view moves nothing. Counted on shapes alone, for float32.
+    moved: int
+    peak: int
+
+
+def activation_bytes(module: nn.Module, size: tuple[int, int]) -> ActivationBytes | None:
+    """The bytes of activations that the operations on one image move and need; None where that needs numbers.
+
+    A view moves nothing and needs nothing of its own. An operation needs what it reads, what it writes, and what is read later, the image
+    among it. Counted on shapes alone, for float32, one operation after another.
     """
     try:
         shapes, image = of_shapes(module).eval(), torch.empty(1, 3, *size, device="meta")
-        with torch.no_grad(), _Moved(shapes) as moved:
+        with torch.no_grad(), _Activations(shapes, image) as found:
             shapes(image)
     except _UNCOUNTABLE:
         return None
-    return int(moved.total)
+    return ActivationBytes(int(found.moved), int(found.peak))
 
 
 def seconds_per_image(model: Classifier) -> float:
@@ -106,19 +118,29 @@ def seconds_per_image(model: Classifier) -> float:
         return float(timer.blocked_autorange(min_run_time=0.5).median) / model.tile
 
 
-class _Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the bytes of tensors that operations read and write, without a module's own."""
+class _Activations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the bytes of tensors that operations read and write, and watches which are alive, without a module's own."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
+        self.moved = self.peak = 0
         self._own = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._watch([image])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.total += sum(map(self._bytes, (*_tensors(args), *_tensors(found))))
+            self.moved += sum(map(self._bytes, (*_tensors(args), *_tensors(found))))
+        self._watch(_tensors(found))
         return found
+
+    def _watch(self, made: Iterable[Tensor]) -> None:
+        for storage in (tensor.untyped_storage() for tensor in made):
+            if storage._cdata not in self._own and storage._cdata not in self._alive:
+                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()  # type: ignore[no-untyped-call]
+        self._alive = {key: one for key, one in self._alive.items() if not one[0].expired()}  # type: ignore[no-untyped-call]
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
 
     def _bytes(self, tensor: Tensor) -> int:
         return 0 if tensor.untyped_storage()._cdata in self._own else tensor.numel() * tensor.element_size()

@@ -89,12 +89,8 @@ def attention_map(attention: Any, projected: Projections, bias: Tensor | None = 
 
     bias: added to the scores, broadcast to (N, heads, T, T).
     """
-    tokens = projected.key.shape[-2]
-    identity = torch.eye(tokens, dtype=projected.value.dtype, device=projected.value.device).expand(*projected.key.shape[:-1], tokens)
-    key = projected.key.contiguous()  # of strided keys a CPU gives few queries other bits at other places of a batch
     mask = _mask(attention, projected, bias)
-    found: Tensor = functional.scaled_dot_product_attention(projected.query, key, identity, attn_mask=mask)
-    quantised: Tensor = _quantiser(attention, "map")(found)
+    quantised: Tensor = _quantiser(attention, "map")(_softmax_map(projected, mask))
     return quantised
 
 
@@ -111,6 +107,16 @@ def output(attention: Any, values: Tensor, gate: Tensor | None) -> Tensor:
     joined = attention.norm(values.transpose(1, 2).flatten(2))
     projected: Tensor = attention.proj_drop(attention.proj(joined if gate is None else joined * gate))
     return projected
+
+
+def _softmax_map(projected: Projections, mask: Tensor | None) -> Tensor:
+    """(N, heads, T, T): the map before any quantiser; where operations are counted on shapes alone, without the product by the identity."""
+    query, key = projected.query, projected.key.contiguous()  # of strided keys a CPU gives few queries other bits elsewhere in a batch
+    if key.is_meta:
+        return (query @ key.transpose(-2, -1)).softmax(dim=-1)
+    tokens = key.shape[-2]
+    identity = torch.eye(tokens, dtype=projected.value.dtype, device=projected.value.device).expand(*key.shape[:-1], tokens)
+    return functional.scaled_dot_product_attention(query, key, identity, attn_mask=mask)
 
 
 def _plain(attention: Any) -> PlainAttention:

@@ -30,7 +30,8 @@ from robustvit.statistics.intervals import Interval, wilson
 FACTORS = tuple(one.name for one in fields(Factors))
 COSTS = {
     "macs": (1e9, "GMACs per image"), "parameters": (1e6, "million parameters"), "weight_bytes": (2.0**20, "MiB of weights"),
-    "moved_bytes": (2.0**20, "MiB moved per image"), "latency": (1e-3, "ms per image"),
+    "moved_bytes": (2.0**20, "MiB moved per image"), "peak_bytes": (2.0**20, "MiB of activations at once"),
+    "latency": (1e-3, "ms per image"),
 }  # fmt: skip
 """The costs of a model, in the order in which a figure prefers them, with their unit."""
 CLEAN = "clean"
