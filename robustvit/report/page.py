@@ -19,6 +19,7 @@ from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.certified_curves import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
+from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
 from robustvit.report.figures import symbol
@@ -80,6 +81,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
         "certified": certified_panels(suite),
+        "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None], "galleries": [one for one in galleries if one is not None],
     }  # fmt: skip
 

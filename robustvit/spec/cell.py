@@ -94,8 +94,7 @@ class Cell:
         """
         if not registry.lookup("transform", self.transforms[place].name).fit:
             return None
-        question = self.as_dict()
-        return digest({**{key: question[key] for key in ("model", "weights", "seed")}, "transforms": self.transforms[: place + 1]})
+        return learned_id(self.as_dict(), place)
 
     @property
     def earlier(self) -> Cell:
@@ -115,3 +114,8 @@ class Cell:
 def artifact_id(question: Mapping[str, Any]) -> str:
     """The id of what the scenario of a canonical cell fitted: the hash of all of the cell but the data that it is evaluated on."""
     return digest({key: value for key, value in question.items() if key not in _OF_DATA})
+
+
+def learned_id(question: Mapping[str, Any], place: int) -> str:
+    """The id of what the transform at a place of a canonical cell's pipeline learned."""
+    return digest({**{key: question[key] for key in ("model", "weights", "seed")}, "transforms": question["transforms"][: place + 1]})

@@ -71,6 +71,7 @@ class Entry:
     smallest: tuple[int, ...] = ()
     hosts: str = "any"
     no_op: str = ""
+    class_maps: str = ""
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:

@@ -49,10 +49,10 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     several cells, the name of a function of the same arguments that says why its value is marked, or ""); for attacks `chain`; for attacks
     and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
-    or the name of a function that counts them (see robustvit.primitives.passes). A plug-in that declares no passes is timed on a few
-    samples by `plan`. For transforms `hosts`, the kind of model that it takes (a key of robustvit.primitives.surgery.hosts.HOSTS, default
-    "any"), and `no_op`, the arguments with which it changes nothing (`bits=32`), to which the tests hold it. Raises BadParameter for an
-    unknown kind or field, and for a name that another function has.
+    or the name of a function that counts them (see robustvit.primitives.passes); without it `plan` times a few samples. For transforms
+    `hosts`, the kind of model that it takes (a key of robustvit.primitives.surgery.hosts.HOSTS, default "any"), `no_op`, the arguments with
+    which it changes nothing (`bits=32`), to which the tests hold it, and `class_maps`, what reports draw of what it learned (`heads` for
+    `heads.0`, …, (units, classes) of each block, in [0, 1]). Raises BadParameter for an unknown kind or field, and for a taken name.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")

@@ -39,7 +39,7 @@ NonNegative = Annotated[float, Ge(0)]
     family="pruning", source="Yu and Xiang 2023 (X-Pruner)", url="https://arxiv.org/abs/2303.04935", no_op="keep=1", hosts="plain",
     rules="Reduced: the paper's code was never released. Masks are sigmoids learned with frozen weights, one threshold serves all layers "
     "where the paper learns one for each, smoothness is the variance of a unit's masks over classes (ours), and nothing is fine-tuned.",
-    fit="fit_masks", passes="fit_passes",
+    fit="fit_masks", passes="fit_passes", class_maps="heads",
 )  # fmt: skip
 def xprune(
     model: Classifier,
