@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from robustvit.report.labels import shorten_levels
 from robustvit.report.points import Point, point_text
 
-_WIDTH, _HEIGHT = 220.0, 148.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 22.0
+_WIDTH, _HEIGHT = 220.0, 154.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 28.0
 _BASE = _HEIGHT - _BOTTOM
 _INSET = 8.0
 _MARK = 3.1
+_BESIDE, _SPREAD = 2.0, 12.0  # between curves at a level, so that equal ones do not hide each other; and of all of them
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A symbol at a point of a curve. kind: `complete`, `partial` (drawn hollow) or `failed` (a cross on the axis)."""
+    """A symbol at a point of a curve. kind: `complete`, `partial` (drawn hollow) or `failed` (a cross below the axis)."""
 
     path: str
     kind: str
@@ -112,7 +113,7 @@ def panel(
         title=title, tag=tag, width=_WIDTH, height=_HEIGHT, left=_LEFT, right=_WIDTH - _RIGHT, base=_BASE, scale=scale,
         columns=tuple(Tick(x, text) for x, text in zip(axes.xs, labels, strict=True)),
         rows=tuple(Tick(axes.y(top * part / 4), f"{top * part / 4:g}" if part % 2 == 0 else "") for part in range(5)),
-        curves=tuple(_curve(one, axes) for one in series),
+        curves=tuple(_curve(one, axes, shift) for one, shift in zip(series, _shifts(len(series)), strict=True)),
         hovers=tuple(
             HoverColumn(round(x - axes.half, 1), round(2 * axes.half, 1), _tooltip(title, level, series, i, unit))
             for i, (x, level) in enumerate(zip(axes.xs, levels, strict=True))
@@ -173,8 +174,14 @@ def _tooltip(title: str, level: str, series: Sequence[Series], index: int, unit:
     return "\n".join([f"{title} · {level}", *lines])
 
 
-def _curve(series: Series, axes: _Axes) -> DrawnCurve:
-    placed = list(zip(axes.xs, series.points, strict=True))
+def _shifts(count: int) -> list[float]:
+    """How far each of so many curves is drawn to the right of its level."""
+    gap = min(_BESIDE, _SPREAD / count) if count else 0.0
+    return [gap * (index - (count - 1) / 2) for index in range(count)]
+
+
+def _curve(series: Series, axes: _Axes, shift: float) -> DrawnCurve:
+    placed = list(zip([round(x + shift, 1) for x in axes.xs], series.points, strict=True))
     runs = _runs(placed)
     return DrawnCurve(
         slot=series.slot,
@@ -210,5 +217,5 @@ def _band(run: Sequence[tuple[float, Point]], axes: _Axes) -> str:
 def _mark(slot: int, x: float, point: Point, axes: _Axes) -> Mark:
     if point.known:
         return Mark(symbol(slot, x, axes.y(point.value)), "complete" if point.status == "complete" else "partial")
-    y = _BASE - 4 - 5 * (slot % 4)  # one above the other where several models failed
+    y = _BASE + 5  # below the axis, where there are no values
     return Mark(f"M{x - 2.5:.1f} {y - 2.5:.1f}l5 5m0 -5l-5 5", "failed")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from robustvit.results.parameters import differing_parameters
+
 
 def format_number(value: float) -> str:
     """A number as tables print it: one decimal from 1 upwards, three significant digits below; "" for NaN."""
@@ -20,10 +22,10 @@ def with_spaces(name: str) -> str:
 
 
 def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
-    """The name of a scenario, with its parameters where `keys` has the same scenario with others. key: (scenario, parameters)."""
+    """The name of a scenario, with those parameters that tell it from others of that name in `keys`. key: (scenario, parameters)."""
     scenario, params = key
-    several = sum(other == scenario for other, _ in keys) > 1
-    return f"{with_spaces(scenario)} ({params})" if several and params else with_spaces(scenario)
+    differing = differing_parameters(params, [other for name, other in keys if name == scenario])
+    return f"{with_spaces(scenario)} ({differing})" if differing else with_spaces(scenario)
 
 
 def sorted_levels(levels: Sequence[str]) -> list[str]:

@@ -217,7 +217,7 @@ def _mark_box(x: float, y: float) -> _Box:
 
 
 def _inside(box: _Box) -> bool:
-    return box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= _HEIGHT - _BOTTOM
+    return box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= _TOP - _LINE and box[3] <= _HEIGHT - _BOTTOM
 
 
 def _overlap(one: _Box, other: _Box) -> bool:

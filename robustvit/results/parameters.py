@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
 
 def parsed_parameters(text: str) -> dict[str, str]:
-    """`norm=l2, attack=pgd(steps=3, eot=1)` by name."""
-    return dict(pair.split("=", 1) for pair in re.split(r", (?![^(]*\))", text) if "=" in pair)
+    """`norm=l2, attack=pgd(steps=3, eot=1)` by name; what brackets hold stays together."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    pairs = (part.strip().partition("=") for part in parts if "=" in part)
+    return {name: value for name, _, value in pairs}
+
+
+def differing_parameters(text: str, others: Iterable[str]) -> str:
+    """The parameters of a text that are not the same in all others, as that text has them."""
+    own, all_of_them = parsed_parameters(text), [parsed_parameters(other) for other in others]
+    differing = {name: value for name, value in own.items() if any(other.get(name) != value for other in all_of_them)}
+    return ", ".join(f"{name}={value}" for name, value in differing.items())
 
 
 def attack_name(scenario: str, params: str) -> str:

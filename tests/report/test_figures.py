@@ -35,6 +35,22 @@ def test_a_missing_number_leaves_a_gap_and_a_failed_one_a_cross() -> None:
     assert [mark.kind for mark in drawn.marks] == ["complete", "failed", "complete"]
 
 
+def test_a_failed_number_is_drawn_where_there_are_no_values() -> None:
+    panel = figures.panel("fog", ["1"], [Series(slot, "demo", (Point(math.nan, status="failed"),)) for slot in range(4)])
+    heights = {float(curve.marks[0].path.removeprefix("M").split("l")[0].split(" ")[1]) for curve in panel.curves}
+    assert min(heights) > panel.base
+
+
+def test_equal_curves_stand_beside_each_other() -> None:
+    panel = figures.panel("fog", ["1", "2"], [curve(50.0, 40.0, slot=slot) for slot in range(13)])
+    firsts = [float(drawn.path.removeprefix("M").split(" ")[0]) for drawn in panel.curves]
+    assert len(set(firsts)) == 13
+    assert max(firsts) - min(firsts) <= 12
+    assert sum(firsts) / 13 == pytest.approx(panel.columns[0].at, abs=0.1)
+    (alone,) = figures.panel("fog", ["1", "2"], [curve(50.0, 40.0)]).curves
+    assert float(alone.path.removeprefix("M").split(" ")[0]) == panel.columns[0].at
+
+
 def test_a_partial_number_is_drawn_hollow() -> None:
     (drawn,) = figures.panel("fog", ["1"], [Series(0, "demo", (Point(40.0, status="partial"),))]).curves
     assert [mark.kind for mark in drawn.marks] == ["partial"]

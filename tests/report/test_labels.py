@@ -15,6 +15,8 @@ def test_a_shared_denominator_is_left_out() -> None:
     assert labels.shorten_levels(["1", "2"]) == (["1", "2"], "")
 
 
-def test_a_scenario_is_named_with_its_parameters_where_there_are_several_of_it() -> None:
-    keys = [("gaussian_noise", "a=1"), ("gaussian_noise", "a=2"), ("fog", "b=1")]
+def test_a_scenario_is_named_with_those_parameters_that_tell_it_from_others_of_its_name() -> None:
+    keys = [("gaussian_noise", "a=1, c=3"), ("gaussian_noise", "a=2, c=3"), ("fog", "b=1")]
     assert [labels.scenario_title(key, keys) for key in keys] == ["gaussian noise (a=1)", "gaussian noise (a=2)", "fog"]
+    through = [("pgd", "steps=10"), ("pgd", "steps=10, through=host")]
+    assert [labels.scenario_title(key, through) for key in through] == ["pgd", "pgd (through=host)"]
