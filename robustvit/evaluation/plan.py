@@ -11,9 +11,9 @@ from robustvit.errors import BadParameter, HostRefused, UsageError, WeightsUnava
 from robustvit.evaluation.checks.outputs import Outputs
 from robustvit.evaluation.class_names import checked_order
 from robustvit.evaluation.datasets import Samples, mismatches, open_data, refuse_contradictions
+from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.costs import PipelineCosts
-from robustvit.evaluation.pipelines.fit import learned_tensors
 from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_scenario, resolved_transform, why_own_host
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
 from robustvit.evaluation.pipelines.transformed import Artifact, pipeline_host
@@ -99,7 +99,7 @@ class Plan:
         for cell in self.cells:
             for name in (cell.learned_id(place) for place in range(len(cell.transforms)) if cell.resolved):
                 if name is not None and name not in self.artifacts and (kept := store.artifact(name)) is not None:
-                    self.artifacts[name] = learned_tensors(kept)
+                    self.artifacts[name] = as_tensors(kept)
 
     def host(self, model: Classifier, cell: Cell) -> Classifier:
         """The model of a cell: its transforms applied in order, then the upsampling of its view. The argument is untouched.

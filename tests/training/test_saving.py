@@ -292,3 +292,16 @@ def test_the_tensors_are_those_of_the_module(tmp_path: Path) -> None:
     rv.save_checkpoint(model, tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", framework="pt") as file:
         assert set(file.keys()) == set(model.model.state_dict())
+
+
+def test_a_calibrated_model_that_was_saved_is_not_evaluated_on_what_it_was_calibrated_on(tmp_path: Path) -> None:
+    file, suite = tmp_path / "a.safetensors", tmp_path / "t.yaml"
+    calibrated = rv.transformed(rv.load_model("demo"), "static_int8", calibration="digits?part=calibration", samples=16)
+    rv.save_checkpoint(calibrated, file)
+    suite.write_text("{name: t, title: t, data: 'digits?part=calibration', scenarios: [clean], metrics: [top1]}")
+    with pytest.raises(BadParameter, match="'a' learns of 16 images that 'a' is then evaluated on, of 16 that"):
+        rv.run(suite, [f"file:{file}"], store=tmp_path / "s", limit=40)
+    suite.write_text(suite.read_text().replace("calibration", "evaluation"))
+    assert not rv.run(suite, [f"file:{file}"], store=tmp_path / "s", limit=40).failed
+    rv.save_checkpoint(rv.load_model(f"file:{file}"), tmp_path / "b.safetensors")
+    assert (tmp_path / "b.safetensors").read_bytes() == file.read_bytes(), "also what is saved again"

@@ -9,18 +9,17 @@ import numpy as np
 from torch import Tensor
 
 from robustvit.errors import RobustvitError
-from robustvit.evaluation.evaluate import as_tensors, batch_of, through_reading
+from robustvit.evaluation.evaluate import batch_of, through_reading
 from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import parameters, stream
+from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.spec import registry
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
-
-DIGESTS = "robustvit.images"  # (n, 16) uint8, in what a transform learned: of the images that it was shown
 
 
 def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
@@ -50,10 +49,5 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")
     arrays = {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
-    seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), 16)
-    return arrays | {DIGESTS: seen} if entry.kind == "transform" else arrays
-
-
-def learned_tensors(artifact: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """What a transform learned, without the digests of the images that it was shown."""
-    return as_tensors({name: values for name, values in artifact.items() if name != DIGESTS})
+    seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), 16).copy()
+    return arrays | {DIGESTS: seen} if shown and entry.kind == "transform" else arrays

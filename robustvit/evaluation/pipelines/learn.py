@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.pipelines.fit import DIGESTS, fit, learned_tensors
+from robustvit.evaluation.evaluate import as_tensors
+from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.nested import nested_of, view_of
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data
+from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.records.store import Store
 from robustvit.spec.cell import Cell
 from robustvit.spec.view import View
@@ -37,26 +39,33 @@ def learn_pipeline(learner: Learner, part: PlannedCells, cell: Cell) -> None:
     """Puts what the transforms of a cell learn into the plan's `artifacts`: from the store, or learned now and kept there.
 
     One process learns under a lease, and others wait for it. Raises BadParameter where the images learned of are among those that the part
-    is evaluated on.
+    is evaluated on; also those of a checkpoint whose transforms learned before it was saved.
     """
+    assert part.model is not None
+    for artifact in (one for one in part.model.learned if DIGESTS in one):
+        refuse_overlap(artifact[DIGESTS].numpy(), part.label, part, learner.digests(part, cell.view))
     for place in range(len(cell.transforms)):
         name = cell.learned_id(place)
         if name is None or name in learner.plan.artifacts:
             continue
         found = _kept_or_learned(learner, part, cell, place, name)
-        refuse_overlap(found, cell, place, part, learner.digests(part, cell.view))
-        learner.plan.artifacts[name] = learned_tensors(found)
+        if DIGESTS in found:
+            refuse_overlap(found[DIGESTS], cell.transforms[place].name, part, learner.digests(part, cell.view))
+        learner.plan.artifacts[name] = as_tensors(found)
 
 
-def refuse_overlap(artifact: Mapping[str, np.ndarray], cell: Cell, place: int, part: PlannedCells, judged: np.ndarray) -> None:
-    """Raises BadParameter where images that a transform learned of are among the judged ones. judged: (n, 16) digests of their bytes."""
-    seen = {one.tobytes() for one in artifact.get(DIGESTS, np.zeros((0, 16), np.uint8))}
+def refuse_overlap(shown: np.ndarray, learner: str, part: PlannedCells, judged: np.ndarray) -> None:
+    """Raises BadParameter where images that something learned of are among the judged ones. shown, judged: (n, 16) digests of their bytes.
+
+    learner: the transform, or the model whose transforms learned before.
+    """
+    seen = {one.tobytes() for one in shown}
     both = len(seen & {one.tobytes() for one in judged})
     if both:
-        data, name = part.samples.data.name, cell.transforms[place].name
+        data = part.samples.data.name.partition("?")[0]
         raise BadParameter(
-            f"'{name}' learns of {both} images that '{part.label}' is then evaluated on, of {len(seen)} that it learns of: its numbers on "
-            f"'{data}' would be of images that it knows. Let it learn of others: the training split, or split one set, "
+            f"'{learner}' learns of {both} images that '{part.label}' is then evaluated on, of {len(seen)} that it learns of: its numbers "
+            f"on '{data}' would be of images that it knows. Let it learn of others: the training split, or split one set, "
             f"calibration={data}?part=calibration in the transform and --data {data}?part=evaluation."
         )
 

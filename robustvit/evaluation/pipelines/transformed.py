@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.pipelines.fit import fit, learned_tensors
+from robustvit.evaluation.evaluate import as_tensors
+from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_transform, view_of
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
@@ -78,7 +79,7 @@ def learned(model: Classifier, spec: Spec, seed: int, found: Mapping[Spec, Any],
     nested = nested_of(spec, found)
     data = next((one for one in nested.values() if isinstance(one, Data)), None)
     with model.in_float32():
-        return learned_tensors(fit(model, model.view if data is None else view_of(model, data), spec, seed, nested, workers))
+        return as_tensors(fit(model, model.view if data is None else view_of(model, data), spec, seed, nested, workers))
 
 
 def refuse_changed(model: Classifier) -> None:
