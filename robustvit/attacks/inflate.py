@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -42,7 +43,7 @@ def inflate(
     stripes = draws.at("start").uniform(images.shape[1], 1, images.shape[3]).to(images) < 0.5
     best, state = _spent(search, rows, images), images.clone()
     for step in range(steps + 1):
-        proposal = torch.where(stripes, low, high) if step == 0 else _square(state, low, high, draws.at(step), _side(images, step, share))
+        proposal = torch.where(stripes, low, high) if step == 0 else square(state, low, high, draws.at(step), side_at(images, step, share))
         found = _spent(search, rows, proposal)
         better = found > best
         state[better], best[better] = proposal[better], found[better]
@@ -52,21 +53,27 @@ def inflate(
 
 def _spent(search: Search, rows: Tensor, pixels: Tensor) -> Tensor:
     """(n,) the operations of each image, in 10⁹."""
-    with recorded_costs(search.model, len(rows)) as found:
-        search.query(rows, pixels)
+    return gmacs_of(search.model, len(rows), lambda: search.query(rows, pixels)).to(pixels.device)
+
+
+def gmacs_of(model: Classifier, rows: int, query: Callable[[], object]) -> Tensor:
+    """(rows,) the operations of each image that `query` gives the model, in 10⁹. Raises HostRefused where it computes on all its tokens."""
+    with recorded_costs(model, rows) as found:
+        query()
     if not found:
-        raise HostRefused(refusal(search.model))
-    return found["value_gmacs"].to(pixels.device)
+        raise HostRefused(refusal(model))
+    return found["value_gmacs"]
 
 
-def _side(images: Tensor, step: int, share: float) -> int:
+def side_at(images: Tensor, step: int, share: float) -> int:
+    """The side of a step's square in pixels. images: (…, H, W); share: of their area that the first squares cover."""
     covered = share / 2 ** sum(step > turn for turn in _HALVED_AFTER)
-    height, width = images.shape[2:]
+    height, width = images.shape[-2:]
     return min(max(round(math.sqrt(covered * height * width)), 1), height, width)
 
 
-def _square(state: Tensor, low: Tensor, high: Tensor, draws: Draws, side: int) -> Tensor:
-    """Each sample's state with one square at an end of its ball, a sign for each channel."""
+def square(state: Tensor, low: Tensor, high: Tensor, draws: Draws, side: int) -> Tensor:
+    """Each sample's state (N, C, H, W) with one square of `low` or `high`, drawn for each channel."""
     channels, height, width = state.shape[1:]
     uniforms = draws.uniform(2 + channels).to(state)
     top, left = ((uniforms[:, i] * (size - side + 1)).long() for i, size in enumerate((height, width)))

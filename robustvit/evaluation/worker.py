@@ -127,7 +127,10 @@ class Worker:
             cell, workers = task.cell, self.plan.settings.workers
             self.announce(f"{task.model} · fitting {self.title(task)}")
             plugins = plans.plugins_of(cell, self.plan)
-            made = self._attempt(lambda: fit(self.host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
+            try:
+                made = self._attempt(lambda: fit(self.host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
+            except HostRefused as error:
+                return self._refused(task, error)
             if isinstance(made, Failed):
                 return made
             self.store.keep_artifact(artifact, made)
@@ -147,9 +150,8 @@ class Worker:
         began = time.perf_counter()
         try:
             found = self._attempt(lambda: self.evaluate(task, begin), task)
-        except HostRefused as error:  # no fault: the cell has no value
-            self.plan.refused[task.cell] = str(error)
-            return Done()
+        except HostRefused as error:
+            return self._refused(task, error)
         if isinstance(found, Failed):
             return found
         host = self.host(task)
@@ -225,6 +227,11 @@ class Worker:
     def title(self, task: Task) -> str:
         """A task's cell as tables call it."""
         return title(task.cell, planned_of(self.plan, task))
+
+    def _refused(self, task: Task, error: HostRefused) -> Outcome:
+        """Done: a scenario that does not take the model is no fault, and the cell has no value."""
+        self.plan.refused[task.cell] = str(error)
+        return Done()
 
     def _fail(self, task: Task, error: BaseException) -> Failed:
         reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"

@@ -41,7 +41,8 @@ LEFT_OUT = (
     "transfer",
     "replay",
     "patch_fool",
-    "inflate",  # of token reducers alone
+    "inflate",  # of token reducers alone, as the next
+    "inflate_patch",
 )  # the first draw for a batch; for the last see below
 ATTACKS = [entry for entry in entries("attack").values() if not entry.chain and entry.name not in LEFT_OUT]
 CERTIFICATES = list(entries("certificate").values())
