@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from robustvit.spec.written.call import split_outside
+
 
 def parsed_parameters(text: str) -> dict[str, str]:
     """`norm=l2, attack=pgd(steps=3, eot=1)` by name; what brackets hold stays together."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([") - (letter in ")]")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    pairs = (part.strip().partition("=") for part in parts if "=" in part)
-    return {name: value for name, _, value in pairs}
+    try:
+        parts = split_outside(text, ", ")
+    except ValueError:  # a path with a lone bracket
+        parts = text.split(", ")
+    return dict(part.split("=", 1) for part in parts if "=" in part)
 
 
 def differing_parameters(text: str, others: Iterable[str]) -> str:

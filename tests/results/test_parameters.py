@@ -13,6 +13,7 @@ from robustvit.results.parameters import differing_parameters, parsed_parameters
         ("", {}),
         ("norm=l2, steps=3", {"norm": "l2", "steps": "3"}),
         ("attack=pgd(steps=3, source=f(x)), eot=1", {"attack": "pgd(steps=3, source=f(x))", "eot": "1"}),
+        ("path=a(b, c=1", {"path": "a(b", "c": "1"}),
         ("blocks=[3, 6], data=digits(part=a=b)", {"blocks": "[3, 6]", "data": "digits(part=a=b)"}),
     ],
 )
