@@ -18,7 +18,7 @@ from robustvit.spec.spec import Spec, parse
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "quantisers.md").read_text(encoding="utf-8")
 FAMILY = [entry.name for entry in entries("transform").values() if entry.family == "quantisation" and entry.module.startswith("robustvit.")]
-OPERANDS = ("weights", "inputs", "QKV", "maps")
+OPERANDS = ("weights", "inputs", "GELU", "QKV", "maps")
 
 
 def table(first: str) -> list[dict[str, str]]:
@@ -53,6 +53,7 @@ def quantised(model: Any) -> dict[str, bool]:
     return {
         "weights": not torch.equal(block.mlp.fc1.weight, host.blocks[0].mlp.fc1.weight),
         "inputs": not isinstance(getattr(block.mlp.fc1, "inputs", nn.Identity()), nn.Identity),
+        "GELU": not isinstance(getattr(block.mlp.fc2, "inputs", nn.Identity()), nn.Identity),
         "QKV": "key" in slots and not isinstance(slots["key"], nn.Identity),
         "maps": "map" in slots and not isinstance(slots["map"], nn.Identity),
     }

@@ -19,7 +19,7 @@ Codes: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 Levels: TypeAlias = Callable[[Tensor, int], Tensor]
 """A parameter () and bits → (L,) what the codes stand for."""
 
-_LEAST = 1e-15  # the smallest value whose logarithm is taken, as in AdaLog
+LEAST = 1e-15  # the smallest value whose logarithm is taken, as in AdaLog
 
 
 class MapQuantiser(nn.Module):
@@ -50,7 +50,7 @@ def quantised_map(values: Tensor, codes: Codes, levels: Levels, parameter: Tenso
 
 def negative_log2(values: Tensor) -> Tensor:
     """−log₂ of values in [0, 1], those below 1e-15 as 1e-15."""
-    return -values.clamp(_LEAST, 1.0).log2()
+    return -values.clamp(LEAST, 1.0).log2()
 
 
 class CutGradient(nn.Module):

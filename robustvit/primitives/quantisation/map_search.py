@@ -37,7 +37,7 @@ def map_errors(
 
     def change(module: nn.Module) -> nn.Module:
         for block in plain_vit(module).blocks:
-            value = _Value()
+            value = LastValue()
             recorders.append(_Errors(value, candidates, codes, levels, bits))
             block.attn = quantise_operand(quantise_operand(block.attn, "value", value), "map", recorders[-1])
         return module
@@ -46,26 +46,33 @@ def map_errors(
     return torch.stack([recorder.errors for recorder in recorders])
 
 
-class _Value(nn.Module):
+class LastValue(nn.Module):
     """Passes values on, and keeps the last."""
 
     last: Tensor
 
     def forward(self, values: Tensor) -> Tensor:
+        """The values, unchanged."""
         self.last = values
         return values
+
+    def kept(self) -> Tensor:
+        """The last values."""
+        return self.last
 
 
 class _Errors(nn.Module):
     """Passes maps on, and adds up what quantising them would change, for every candidate."""
 
-    def __init__(self, value: _Value, candidates: Tensor, codes: Codes, levels: Levels, bits: int) -> None:
+    def __init__(self, value: LastValue, candidates: Tensor, codes: Codes, levels: Levels, bits: int) -> None:
         super().__init__()
         self.value, self.candidates, self.codes, self.levels, self.bits = value, candidates, codes, levels, bits
         self.errors = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
 
     def forward(self, maps: Tensor) -> Tensor:
-        for index, candidate in enumerate(self.candidates):
-            lost = maps - quantised_map(maps, self.codes, self.levels, candidate.to(maps.dtype), self.bits)
-            self.errors[index] += (lost @ self.value.last).square().sum(dtype=torch.float64)
+        size = 1 if maps.device.type == "cpu" else len(maps)  # what a CPU reads for all candidates is in its cache
+        for part, values in zip(torch.split(maps, size), torch.split(self.value.last, size), strict=True):
+            for index, candidate in enumerate(self.candidates):
+                lost = part - quantised_map(part, self.codes, self.levels, candidate.to(maps.dtype), self.bits)
+                self.errors[index] += (lost @ values).square().sum(dtype=torch.float64)
         return maps

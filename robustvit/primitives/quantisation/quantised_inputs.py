@@ -71,11 +71,12 @@ class GridQuantiser(nn.Module):
 
 
 def quantise_inputs(
-    transform: str, model: Classifier, module: nn.Module, make: Callable[[str, nn.Module], nn.Module]
+    transform: str, model: Classifier, module: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]
 ) -> dict[str, nn.Module]:
     """Puts a quantiser before every linear layer and convolution of a module that is nobody else's; returns these layers by name.
 
-    make: of a layer's name and the layer, its quantiser, which follows the one that it has already. A layer that no image reaches has none.
+    make: of a layer's name and the layer, its quantiser, which follows the one that it has already, or None for none. A layer that no image
+    reaches has none.
     Raises HostRefused, naming transform and model, where there is no such layer, and where the module computes with the weights of one
     without calling it, so that its inputs cannot be quantised.
     """
@@ -88,7 +89,8 @@ def quantise_inputs(
             f"calling them, as torch's MultiheadAttention does ({few(passed)})."
         )
     for name in called:
-        _append(layers[name], make(name, layers[name]))
+        if (quantiser := make(name, layers[name])) is not None:
+            append_quantiser(layers[name], quantiser)
     return {name: layers[name] for name in called}
 
 
@@ -120,14 +122,15 @@ def _called(model: Classifier, module: nn.Module, layers: Mapping[str, nn.Module
     noting = {name: _Noting() for name in layers}
     before = {name: layer.inputs if isinstance(layer, QuantisedInputs) else nn.Identity() for name, layer in layers.items()}
     for name, layer in layers.items():
-        _append(layer, noting[name])
+        append_quantiser(layer, noting[name])
     _blank_logits(model, module)
     for name, layer in layers.items():
         layer.inputs = before[name]  # type: ignore[assignment]
     return [name for name, note in noting.items() if note.called]
 
 
-def _append(layer: nn.Module, quantiser: nn.Module) -> None:
+def append_quantiser(layer: nn.Module, quantiser: nn.Module) -> None:
+    """Makes a layer of a module that is nobody else's quantise its input, after the quantisers that it has already."""
     new = mix_in(layer, QuantisedInputs)
     layer.inputs = quantiser if new or isinstance(layer.inputs, nn.Identity) else nn.Sequential(layer.inputs, quantiser)  # type: ignore[arg-type]
 

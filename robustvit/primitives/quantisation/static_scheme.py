@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from robustvit.primitives.quantisation.uniform_quantisation import (
     uniform_grid,
 )
 from robustvit.primitives.surgery.hosts import check_host, plain_vit
+from robustvit.primitives.surgery.layer_roles import chosen_layers
 from robustvit.primitives.surgery.modules import changed
 from robustvit.primitives.surgery.plain_attention import QUANTISED, quantise_operand
 
@@ -48,6 +49,7 @@ class StaticScheme(NamedTuple):
     percentile: float = 100.0
     symmetric: bool = False
     layernorm: Literal["tensor", "mean", "median"] = "tensor"
+    float_inputs: Sequence[str] = ()
 
     @property
     def folds(self) -> bool:
@@ -118,9 +120,12 @@ def place_quantisers(model: Classifier, module: nn.Module, scheme: StaticScheme,
     """
     if scheme.plain:
         check_host(scheme.name, "plain", model)
-    by_channel = {reader for readers in _after_norms(module, scheme).values() for reader in readers}
+    by_channel = {reader for readers in _after_norms(model, module, scheme).values() for reader in readers}
+    left = _left(model, module, scheme)
 
-    def before(name: str, layer: nn.Module) -> nn.Module:
+    def before(name: str, layer: nn.Module) -> nn.Module | None:
+        if name in left:
+            return None
         return make(_site_of(name, layer, scheme, "channel" if name in by_channel else scheme.activations))
 
     rounds = scheme.activation_bits < FLOAT_BITS
@@ -144,17 +149,25 @@ def _place_operands(module: nn.Module, scheme: StaticScheme, make: Callable[[Sit
             block.attn = quantise_operand(block.attn, slot, make(site))
 
 
-def _after_norms(module: nn.Module, scheme: StaticScheme) -> dict[nn.LayerNorm, list[str]]:
+def _left(model: Classifier, module: nn.Module, scheme: StaticScheme) -> set[str]:
+    """The names of the layers whose inputs are not quantised."""
+    if not scheme.float_inputs:
+        return set()
+    return {one.name for one in chosen_layers(model, module, scheme.float_inputs, kinds=(nn.Linear, nn.Conv2d))}
+
+
+def _after_norms(model: Classifier, module: nn.Module, scheme: StaticScheme) -> dict[nn.LayerNorm, list[str]]:
     """The names of the linear layers that read each LayerNorm of a plain vision transformer's blocks, where the scheme folds them."""
     if not scheme.folds:
         return {}
+    left = _left(model, module, scheme)
     names = {part: name for name, part in module.named_modules()}
     found: dict[nn.LayerNorm, list[str]] = {}
     for block in plain_vit(module).blocks:
         for norm, parts in ((block.norm1, (block.attn, ("qkv", "gate"))), (block.norm2, (block.mlp, ("fc1", "fc1_g", "fc1_x")))):
             readers = [getattr(parts[0], name, None) for name in parts[1]]
             found.setdefault(norm, []).extend(names[one] for one in readers if one is not None and names[one] not in found[norm])
-    return found
+    return {norm: readers for norm, readers in found.items() if not left.intersection(readers)}
 
 
 def _fold(model: Classifier, module: nn.Module, scheme: StaticScheme, grid_at: Callable[[Site], Grid]) -> dict[str, Grid]:
@@ -162,7 +175,7 @@ def _fold(model: Classifier, module: nn.Module, scheme: StaticScheme, grid_at: C
     if scheme.plain:
         check_host(scheme.name, "plain", model)
     folded: dict[str, Grid] = {}
-    for norm, names in _after_norms(module, scheme).items():
+    for norm, names in _after_norms(model, module, scheme).items():
         readers = [module.get_submodule(name) for name in names]
         if not readers or not isinstance(norm, nn.LayerNorm) or norm.weight is None or norm.bias is None:
             raise HostRefused(

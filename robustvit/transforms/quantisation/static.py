@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Le
@@ -48,6 +48,7 @@ def simulated_quantisation(
     percentile: Percentile = 99.9,
     symmetric: bool = False,
     layernorm: Literal["tensor", "mean", "median"] = "tensor",
+    float_inputs: Sequence[str] = (),
     gradient: RoundingGradient = "straight-through",
 ) -> Classifier:
     """Simulated uniform quantisation of weights and activations at any bits, with activation ranges fixed by calibration.
@@ -57,12 +58,13 @@ def simulated_quantisation(
     calibration: the data that ranges are found on, the first `samples` of it. weights, activations: what shares a scale; `group`
     consecutive weights or channels; a head for queries, keys and values wherever it is not the tensor. weight_scale, activation_scale: the
     least and largest value, `percentile`, or least squared error. symmetric: activations without zero-point. layernorm: ranges by channel
-    after each LayerNorm, folded into it and the next layer, around the mean or median channel; plain vision transformers alone. gradient:
-    straight-through where a value is in its range; none gives no gradient, so that a white-box attack fails its cell.
+    after each LayerNorm, folded into it and the next layer, around the mean or median channel; plain vision transformers alone.
+    float_inputs: names of layers, or ends of names, that are given unrounded activations, such as `mlp.fc2`, whose input `adalog` rounds.
+    gradient: straight-through where a value is in its range; none gives no gradient, so that a white-box attack fails its cell.
     """
     scheme = StaticScheme(
         "simulated_quantisation", weight_bits, activation_bits, attention_bits, map_bits, weights, activations, group,
-        weight_scale, activation_scale, percentile, symmetric, layernorm,
+        weight_scale, activation_scale, percentile, symmetric, layernorm, float_inputs,
     )  # fmt: skip
     for name in ("weight_bits", "activation_bits", "attention_bits", "map_bits"):
         check_bits(scheme.name, getattr(scheme, name), name)
@@ -73,12 +75,12 @@ def fit_simulated(
     model: Classifier, load_batch: LoadBatch, draws: Draws,
     *, calibration: Data, weight_bits: int, activation_bits: int, attention_bits: int, map_bits: int, samples: int, weights: Granularity,
     activations: Granularity, group: int, weight_scale: RangeRule, activation_scale: RangeRule, percentile: float, symmetric: bool,
-    layernorm: Literal["tensor", "mean", "median"], gradient: str,
+    layernorm: Literal["tensor", "mean", "median"], float_inputs: Sequence[str], gradient: str,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The range of every quantised activation, `NAME.low` and `NAME.high`."""
     scheme = StaticScheme(
         "simulated_quantisation", weight_bits, activation_bits, attention_bits, map_bits, weights, activations, group,
-        weight_scale, activation_scale, percentile, symmetric, layernorm,
+        weight_scale, activation_scale, percentile, symmetric, layernorm, float_inputs,
     )  # fmt: skip
     return calibration_ranges(model, load_batch, draws, calibration, samples, scheme)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 
@@ -13,17 +14,10 @@ import vits
 from calibration_noise import DRAWS, Noise, load_batch
 from torch import Tensor
 
+from robustvit.primitives.quantisation.adaptive_logarithm import adaptive_codes, adaptive_levels
 from robustvit.primitives.quantisation.map_quantisation import MapQuantiser
 from robustvit.primitives.quantisation.uniform_quantisation import Range, round_to_grid, uniform_grid
-from robustvit.transforms.quantisation.logarithmic import (
-    adalog,
-    adaptive_codes,
-    adaptive_levels,
-    fit_bases,
-    log2,
-    log_codes,
-    log_levels,
-)
+from robustvit.transforms.quantisation.logarithmic import adalog, fit_logarithms, log2, log_codes, log_levels
 from robustvit.transforms.quantisation.tangent import dopq, fit_curves, tangent_codes, tangent_levels
 
 
@@ -144,7 +138,7 @@ def squared_change(make: MapQuantiser, attention: Tensor, value: Tensor) -> floa
 def test_bases_and_curves_are_those_of_least_change_of_what_is_attended(bits) -> None:
     data, samples = Noise(), 20
     asked = {"calibration": data, "bits": bits, "samples": samples, "gradient": "none"}
-    bases = fit_bases(vits.made(vits.vit), load_batch, DRAWS, **asked)["base"]
+    bases = fit_logarithms(vits.made(vits.vit), load_batch, DRAWS, operands=["maps"], **asked)["map_base"]
     curves = fit_curves(vits.made(vits.vit), load_batch, DRAWS, **asked)["curve"]
     assert bases.shape == curves.shape == (3,)
     for block in range(3):
@@ -157,7 +151,13 @@ def test_bases_and_curves_are_those_of_least_change_of_what_is_attended(bits) ->
         assert errors[-1] <= errors[0]
 
 
-@pytest.mark.parametrize(("transform", "name", "values"), [(adalog, "base", [11.0, 20.0, 60.0]), (dopq, "curve", [0.0, 0.7, 1.3])])
+@pytest.mark.parametrize(
+    ("transform", "name", "values"),
+    [
+        (functools.partial(adalog, operands=["maps"]), "map_base", [11.0, 20.0, 60.0]),
+        (dopq, "curve", [0.0, 0.7, 1.3]),
+    ],
+)
 def test_each_block_has_its_own_and_a_model_without_calibration_no_logits(transform, name, values) -> None:
     host, pixels = vits.made(vits.vit), vits.images(2)
     made = transform(host, {name: torch.tensor(values)}, calibration=Noise(), bits=3)
@@ -169,9 +169,9 @@ def test_each_block_has_its_own_and_a_model_without_calibration_no_logits(transf
 
 
 def test_calibration_does_not_depend_on_the_models_tile() -> None:
-    asked = {"calibration": Noise(), "bits": 4, "samples": 5, "gradient": "none"}
-    found = [fit_bases(vits.made(vits.vit).configure(tile=tile), load_batch, DRAWS, **asked)["base"] for tile in (1, 7)]
-    assert torch.equal(*found)
+    asked = {"calibration": Noise(), "bits": 4, "operands": ["maps", "gelu"], "samples": 5, "gradient": "none"}
+    found = [fit_logarithms(vits.made(vits.vit).configure(tile=tile), load_batch, DRAWS, **asked) for tile in (1, 7)]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in ("map_base", "gelu_base", "gelu_scale"))
 
 
 def test_without_a_policy_nothing_passes_back_beside_the_maps_either() -> None:

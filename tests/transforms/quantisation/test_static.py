@@ -230,3 +230,21 @@ def test_folding_into_norms_whose_readers_are_quantised_already_is_refused() -> 
 def test_bits_are_named_where_they_are_wrong() -> None:
     with pytest.raises(BadParameter, match="attention_bits is 24; it takes 2 to 16, or 32"):
         simulated(artifact={}, attention_bits=24)
+
+
+def test_the_inputs_of_some_layers_can_stay_float() -> None:
+    found = fitted(float_inputs=["mlp.fc2", "patch_embed.proj"])
+    assert {name for name in fitted() if name not in found} == {
+        f"{name}.{end}" for name in ("patch_embed.proj", *(f"blocks.{at}.mlp.fc2" for at in range(3))) for end in ("low", "high")
+    }
+    made = simulated(float_inputs=["mlp.fc2", "patch_embed.proj"], weight_bits=4)
+    assert isinstance(made.model.blocks[0].mlp.fc2.inputs, nn.Identity)
+    assert len(made.model.blocks[0].mlp.fc2.weight[0].unique()) <= 15
+    with pytest.raises(BadParameter, match=r"no layer of 'toy' is called 'mlp\.fc3'\. There are fc1, fc2"):
+        simulated(artifact={}, float_inputs=["mlp.fc3"])
+
+
+def test_a_norm_whose_reader_stays_float_is_not_folded() -> None:
+    host, made = vits.made(vits.vit), simulated(layernorm="mean", float_inputs=["fc1"], weight_bits=32)
+    assert torch.equal(made.model.blocks[0].norm2.weight, host.model.blocks[0].norm2.weight)
+    assert not torch.equal(made.model.blocks[0].norm1.weight, host.model.blocks[0].norm1.weight)

@@ -10,7 +10,7 @@ from calibration_noise import DRAWS, Noise, load_batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec.registry import lookup
 from robustvit.transforms.quantisation.dynamic import dynamic_int8
-from robustvit.transforms.quantisation.logarithmic import fit_bases, log2
+from robustvit.transforms.quantisation.logarithmic import adalog, fit_logarithms, log2
 from robustvit.transforms.quantisation.static import fit_simulated, simulated_quantisation
 from robustvit.transforms.token_reduction.evit import evit
 from robustvit.transforms.token_reduction.tome import tome
@@ -25,8 +25,16 @@ def simulated(model: Classifier) -> Classifier:
     return simulated_quantisation(model, ranges | {f"vit.{name}": span for name, span in ranges.items()}, **asked)
 
 
+def logarithmic(model: Classifier) -> Classifier:
+    learned = {"map_base": torch.full((3,), 25.0), "gelu_base": torch.full((3,), 20.0), "gelu_scale": torch.full((3,), 9.0)}
+    return adalog(model, learned, calibration=Noise())
+
+
+QUANTISERS = {"log2": lambda model: log2(model, bits=3), "dynamic": dynamic_int8, "simulated": simulated, "adalog": logarithmic}
+
+
 @pytest.mark.parametrize("reduced", REDUCERS)
-@pytest.mark.parametrize("quantised", [lambda model: log2(model, bits=3), dynamic_int8, simulated], ids=["log2", "dynamic", "simulated"])
+@pytest.mark.parametrize("quantised", QUANTISERS.values(), ids=QUANTISERS)
 def test_either_order_gives_the_same_logits(reduced, quantised) -> None:
     host, pixels = vits.made(vits.vit), vits.images(4)
     first, second = quantised(REDUCERS[reduced](host)), REDUCERS[reduced](quantised(host))
@@ -36,6 +44,7 @@ def test_either_order_gives_the_same_logits(reduced, quantised) -> None:
 
 @pytest.mark.parametrize("reduced", REDUCERS)
 def test_a_model_of_reduced_tokens_can_be_calibrated(reduced) -> None:
-    found = fit_bases(REDUCERS[reduced](vits.made(vits.vit)), load_batch, DRAWS, calibration=Noise(), bits=3, samples=8, gradient="none")
-    assert found["base"].shape == (3,)
-    assert bool(((found["base"] >= 10) & (found["base"] <= 138)).all())
+    asked = {"calibration": Noise(), "bits": 3, "operands": ["maps", "gelu"], "samples": 8, "gradient": "none"}
+    found = fit_logarithms(REDUCERS[reduced](vits.made(vits.vit)), load_batch, DRAWS, **asked)
+    assert {name: tuple(one.shape) for name, one in found.items()} == dict.fromkeys(("map_base", "gelu_base", "gelu_scale"), (3,))
+    assert all(bool(((found[name] >= 10) & (found[name] <= 138)).all()) for name in ("map_base", "gelu_base"))
