@@ -15,7 +15,7 @@ from robustvit.spec.registry import transform
 
 Share: TypeAlias = Annotated[float, Gt(0), Le(1)]
 
-_CITATION = """@inproceedings{wei2023sparsifiner,
+CITATION = """@inproceedings{wei2023sparsifiner,
   title={Sparsifiner: Learning Sparse Instance-Dependent Attention for Efficient Vision Transformers},
   author={Wei, Cong and Duke, Brendan and Jiang, Ruowei and Aarabi, Parham and Taylor, Graham W. and Shkurti, Florian},
   booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
@@ -25,16 +25,16 @@ _CITATION = """@inproceedings{wei2023sparsifiner,
 
 @transform(
     family="sparse-attention", source="Wei et al. 2023 (Sparsifiner), the true scores in place of its predictor",
-    url="https://arxiv.org/abs/2303.13755", citation=_CITATION,
+    url="https://arxiv.org/abs/2303.13755", citation=CITATION,
     licence="the authors' code is MIT; this is written from the paper and facts of the code",
-    rules="Saves no operations: keys are chosen by the true scores, which takes the product of queries and keys once more. It is the upper "
-    "bound of what the method can keep of the model at this share of keys: report it as that, and no operations or time beside it. Differs "
-    "from the paper: there is no low-rank predictor of scores, and nothing is fine-tuned. Distillation and register tokens attend to all "
-    "keys, too, as the class token does. Gradients are exact on the chosen keys and blind to the choice.",
+    rules="Saves no operations: keys are chosen by the true scores, which takes the product of queries and keys once more. No choice of "
+    "this share of keys keeps more attention, though another may keep more accuracy: report no operations or time beside it. Differs from the "
+    "paper: its low-rank predictor of scores is `learned_sparse_attention`, and nothing is fine-tuned. Distillation and register tokens "
+    "attend to all keys, too, as the class token does. Gradients are exact on the chosen keys and blind to the choice.",
     hosts="plain", no_op="keep=1",
 )  # fmt: skip
 def sparse_attention(model: Classifier, *, keep: Share = 0.25) -> Classifier:
-    """Sparse attention by an oracle (the bound of Sparsifiner, Wei et al. 2023): the softmax is over the largest scores of a query alone.
+    """Sparse attention by an oracle, the true scores (of Sparsifiner, Wei et al. 2023): a query attends to its largest ones alone.
 
     keep: the share of keys, prefix included, that each patch token attends to in every head of every block, rounded up, of equal scores the
     first ones; 1 changes nothing. Prefix tokens attend to all. Scores are those of quantised queries and keys where they are quantised, and

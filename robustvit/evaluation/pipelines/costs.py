@@ -22,8 +22,9 @@ _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeEr
 class PipelineCosts:
     """The costs of one image through a model with its transforms.
 
-    macs: multiply-accumulate operations, of a token reducer as its papers count them; None where they depend on the image or cannot be
-    counted, and `reason` says why. parameters: of its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed
+    macs: multiply-accumulate operations, of a token reducer as its papers count them, of sparse products those of entries that are not zero
+    (modules tell what they skip by `skipped_macs`); None where they depend on the image or cannot be counted, and `reason` says why.
+    parameters: of its tensors, a shared one once. weight_bytes: of the weights as they are stored, packed
     bits and bitmaps of zeros among them. moved_bytes: these once, and what every operation reads and writes of activations, none fused;
     None as macs. peak_bytes: the most bytes of activations that are needed at once, which the memory of a microcontroller has to hold; None
     as macs. latency: seconds, where it was measured. gradient: what its input gradients are.
@@ -47,7 +48,7 @@ def costs_of(model: Classifier, *, latency: bool = False) -> PipelineCosts:
     """The costs of an image through a Classifier with its transforms. latency: whether to measure it, which takes seconds."""
     module: nn.Module = model.model
     counted = count(module, model.size)
-    macs = counted.macs if counted.macs is None else _by_tokens(model) or counted.macs
+    macs = counted.macs if counted.macs is None else _by_tokens(model) or counted.macs - skipped_macs(module)
     weights = stored_bytes(module)
     bytes_of = None if counted.macs is None else activation_bytes(module, model.size)
     return PipelineCosts(
@@ -69,6 +70,12 @@ def _by_tokens(model: Classifier) -> int | None:
     with torch.no_grad(), recorded_costs(model, 1) as found:
         model(blank)
     return round(1e9 * float(found["value_gmacs"][0]))
+
+
+def skipped_macs(module: nn.Module) -> int:
+    """The operations on one image that torch counts in a module and a kernel for sparse products leaves out: what its parts say."""
+    stated = (getattr(part, "skipped_macs", None) for part in module.modules())
+    return sum(int(skipped()) for skipped in stated if skipped is not None)
 
 
 def stored_bytes(module: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Which keys each query attends to, where it attends to those of its largest scores alone."""
+"""Which keys each query attends to, where it attends to those of its largest scores alone, true or predicted ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ def selected_keys(query: Tensor, key: Tensor, keep: float, prefix: int, bias: Te
         scores = query.contiguous() @ key.transpose(-2, -1).contiguous() * query.shape[-1] ** -0.5
         if bias is not None:
             scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
-        largest = scores.argsort(dim=-1, descending=True, stable=True)[..., : share_of(key.shape[-2], keep)]
-        chosen = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, largest, True)
+        chosen = largest_of(scores, share_of(key.shape[-2], keep))
         chosen[..., :prefix, :] = True
         return chosen
+
+
+def largest_of(scores: Tensor, count: int) -> Tensor:
+    """(…, K) bool: where the so many largest of the last dimension of scores (…, K) are, of equal ones the first."""
+    largest = scores.argsort(dim=-1, descending=True, stable=True)[..., :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(-1, largest, True)
 
 
 def restricted(bias: Tensor | None, chosen: Tensor) -> Tensor:

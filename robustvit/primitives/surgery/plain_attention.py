@@ -32,7 +32,8 @@ class PlainAttention(nn.Module):
     """timm's attention module with a quantiser before each operand of its two products; the identity where there is none.
 
     It has the very projections and norms of the module that it takes the place of, under the same names. keep: the share of keys, those of
-    its largest scores, to which a query attends; prefix: how many of the first queries attend to all.
+    its largest scores, to which a query attends; prefix: how many of the first queries attend to all. selectors: modules that choose keys
+    before that, see `select_keys`.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -43,12 +44,18 @@ class PlainAttention(nn.Module):
         self.num_heads, self.head_dim, self.attn_dim = attention.num_heads, attention.head_dim, attention.attn_dim
         self.scale, self.fused_attn = attention.scale, True
         self.quantisers = nn.ModuleDict({name: nn.Identity() for name in QUANTISED})
+        self.selectors = nn.ModuleList()
         self.keep, self.prefix = 1.0, 0
 
     def forward(self, tokens: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """(N, T, D) → (N, T, D)."""
         projected = projections_of(self, tokens)
         return output(self, mixed_values(self, projected, attn_mask), projected.gate)
+
+    def skipped_macs(self) -> int:
+        """The operations on an image that torch counts here and that are of masked entries of the map, or of zeros within selectors."""
+        masked = max((one.masked_entries() for one in self.selectors), default=0)  # type: ignore[operator]
+        return int(self.num_heads * (2 * self.head_dim * masked + sum(one.zero_products() for one in self.selectors)))  # type: ignore[operator]
 
 
 def quantise_operand(attention: Any, name: str, quantiser: nn.Module) -> PlainAttention:
@@ -70,6 +77,19 @@ def keep_largest_scores(attention: Any, keep: float, prefix: int) -> PlainAttent
     """
     made = _plain(attention)
     made.keep, made.prefix = min(made.keep, keep), prefix
+    return made
+
+
+def select_keys(attention: Any, selector: nn.Module) -> PlainAttention:
+    """A block's attention in which a query attends to keys that a module selects, among those that others selected before.
+
+    attention: timm's, or a PlainAttention of a module that is nobody else's, which is changed. selector: of queries and keys (N, heads, T,
+    d) and the present bias, (N, heads, T, T) bool, True for at least one of the keys of each query that the bias leaves. Its methods
+    `masked_entries` and `zero_products` tell what a kernel for sparse products leaves out of an image, in a head: entries of the map, and
+    operations of its own.
+    """
+    made = _plain(attention)
+    made.selectors.append(selector)
     return made
 
 
@@ -126,9 +146,11 @@ def _plain(attention: Any) -> PlainAttention:
 def _mask(attention: Any, projected: Projections, bias: Tensor | None) -> Tensor | None:
     """The bias, and the choice of keys where there is one; a query that is not of one of the tokens attends to all."""
     query, key, tokens = projected.query, projected.key, projected.key.shape[-2]
-    if not isinstance(attention, PlainAttention) or attention.keep == 1 or query.shape[-2] != tokens:
+    if not isinstance(attention, PlainAttention) or query.shape[-2] != tokens:
         return bias
-    return restricted(bias, selected_keys(query, key, attention.keep, attention.prefix, bias))
+    for selector in attention.selectors:
+        bias = restricted(bias, selector(query, key, bias))
+    return bias if attention.keep == 1 else restricted(bias, selected_keys(query, key, attention.keep, attention.prefix, bias))
 
 
 def _quantiser(attention: Any, name: str) -> Callable[[Tensor], Tensor]:

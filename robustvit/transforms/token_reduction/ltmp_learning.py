@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,6 +16,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.shared_weights import shared_copy
 from robustvit.primitives.surgery.hosts import plain_vit
+from robustvit.primitives.surgery.learning import falling, rows_of_steps
 from robustvit.primitives.surgery.plain_attention import attention_map, output, projections_of
 from robustvit.spec.sample_order import order
 
@@ -49,9 +49,9 @@ def learn_thresholds(
     rates = (2.0 * _MERGE_TRAVEL / steps, 2.0 * _PRUNE_TRAVEL / steps / patches)
     leaves = (walk.merge.requires_grad_(), walk.prune.requires_grad_())
     optimizer = torch.optim.Adam([{"params": [leaf], "lr": rate} for leaf, rate in zip(leaves, rates, strict=True)])
-    for step, rows in enumerate(_tiles(order(data.ids)[:samples], model.tile, steps, draws)):
+    for step, rows in enumerate(rows_of_steps(order(data.ids)[:samples], model.tile, steps, draws)):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1.0 + math.cos(math.pi * step / steps)) / 2.0
+            group["lr"] = rate * falling(step, steps)
         batch = load_batch(data, rows)
         optimizer.zero_grad()
         loss = functional.cross_entropy(copied(batch.images), batch.labels, ignore_index=NO_CLASS, reduction="sum") / len(batch)
@@ -165,10 +165,3 @@ def gate(value: Tensor, threshold: Tensor) -> Tensor:
     """1 where a value is above the threshold, else 0, with the slope of sigmoid((value − threshold) / 0.1)."""
     soft = ((value - threshold) / _TEMPERATURE).sigmoid()
     return (value > threshold).to(soft.dtype) + (soft - soft.detach())  # the difference is 0, so that a gate is 0 or 1 to the bit
-
-
-def _tiles(positions: np.ndarray, rows: int, steps: int, draws: Draws) -> list[np.ndarray]:
-    """For every step so many positions, one shuffle after another; each is drawn."""
-    passes = -(-rows * steps // len(positions))
-    shuffled = [positions[draws.at(turn).permutation(len(positions))[0].cpu().numpy()] for turn in range(passes)]
-    return list(np.concatenate(shuffled)[: rows * steps].reshape(steps, rows))
