@@ -49,7 +49,7 @@ def learn_thresholds(
     rates = (2.0 * _MERGE_TRAVEL / steps, 2.0 * _PRUNE_TRAVEL / steps / patches)
     leaves = (walk.merge.requires_grad_(), walk.prune.requires_grad_())
     optimizer = torch.optim.Adam([{"params": [leaf], "lr": rate} for leaf, rate in zip(leaves, rates, strict=True)])
-    for step, rows in enumerate(_tiles(order(data.ids)[:samples], model.tile, steps, draws)):
+    for step, rows in enumerate(tiles(order(data.ids)[:samples], model.tile, steps, draws)):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1.0 + math.cos(math.pi * step / steps)) / 2.0
         batch = load_batch(data, rows)
@@ -167,7 +167,7 @@ def gate(value: Tensor, threshold: Tensor) -> Tensor:
     return (value > threshold).to(soft.dtype) + (soft - soft.detach())  # the difference is 0, so that a gate is 0 or 1 to the bit
 
 
-def _tiles(positions: np.ndarray, rows: int, steps: int, draws: Draws) -> list[np.ndarray]:
+def tiles(positions: np.ndarray, rows: int, steps: int, draws: Draws) -> list[np.ndarray]:
     """For every step so many positions, one shuffle after another; each is drawn."""
     passes = -(-rows * steps // len(positions))
     shuffled = [positions[draws.at(turn).permutation(len(positions))[0].cpu().numpy()] for turn in range(passes)]
