@@ -33,6 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned_sparse_attention": {"steps": 3},
     "ltmp": {"target": 0.5, "steps": 4},
     "semantic_tokens": {"count": 4, "at": 1},
+    "stvit": {"count": 4, "at": 1, "steps": 3},
 }  # where the defaults do not do on hosts of 17 tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 OURS = [name for name, entry in entries("transform").items() if entry.module.startswith("robustvit.")]

@@ -20,7 +20,7 @@ from robustvit.spec.registry import transform
 
 Natural: TypeAlias = Annotated[int, Ge(0)]
 
-_CITATION = """@inproceedings{chang2023stvit,
+CITATION = """@inproceedings{chang2023stvit,
   title={Making Vision Transformers Efficient from A Token Sparsification View},
   author={Chang, Shuning and Wang, Pichao and Lin, Ming and Wang, Fan and Zhang, David Junhao and Jin, Rong and Shou, Mike Zheng},
   booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
@@ -30,10 +30,10 @@ _CITATION = """@inproceedings{chang2023stvit,
 
 @transform(
     family="token-reduction", source="Chang et al. 2023 (STViT), its initial tokens alone", url="https://arxiv.org/abs/2303.08685",
-    citation=_CITATION, licence="the authors' code is MIT; this is written from the paper",
+    citation=CITATION, licence="the authors' code is MIT; this is written from the paper",
     rules="Not the method of the paper, but what is left of it without training: no cross attention from semantic tokens to patches, no "
-    "learned embeddings, no recovery of patches; average in place of maximum pooling. Report it as pooling of tokens, beside no figure of "
-    "theirs. Gradients are exact, and there is no choice that they could be blind to.",
+    "learned embeddings (stvit learns both), no recovery of patches; average in place of maximum pooling. Report it as pooling of tokens, "
+    "beside no figure of theirs. Gradients are exact, and there is no choice that they could be blind to.",
     hosts="plain", no_op="count=0",
 )  # fmt: skip
 def semantic_tokens(model: Classifier, *, count: Natural = 16, at: Natural = 4) -> Classifier:
@@ -44,17 +44,22 @@ def semantic_tokens(model: Classifier, *, count: Natural = 16, at: Natural = 4) 
     stay. The tokens are at no patch's place, and each stands for an equal share of the patches. Raises BadParameter for a count that is no
     square or has more rows than the grid, for a block that the model does not have, and where patch tokens are reduced before that block.
     """
-    if at >= depth_of(model):
-        raise BadParameter(
-            f"transform 'semantic_tokens': at is {at}; it takes one of the {depth_of(model)} blocks of model '{model.card.label}', counted "
-            f"from 0: 0 … {depth_of(model) - 1}."
-        )
+    check_block("semantic_tokens", model, at)
     if not count:
         return changed(model, unchanged)
-    return reduce_tokens(model, GridPooling(*_side_and_grid(model, count), at))
+    return reduce_tokens(model, GridPooling(*side_and_grid("semantic_tokens", model, count), at))
 
 
-def _side_and_grid(model: Classifier, count: int) -> tuple[int, tuple[int, int]]:
+def check_block(transform: str, model: Classifier, at: int) -> None:
+    """Raises BadParameter for a block that the model does not have."""
+    if at >= depth_of(model):
+        raise BadParameter(
+            f"transform '{transform}': at is {at}; it takes one of the {depth_of(model)} blocks of model '{model.card.label}', counted "
+            f"from 0: 0 … {depth_of(model) - 1}."
+        )
+
+
+def side_and_grid(transform: str, model: Classifier, count: int) -> tuple[int, tuple[int, int]]:
     """The rows and columns of so many pooled tokens, and those of the patches; raises BadParameter for a count that has none."""
     patch = plain_vit(model.model).patch_embed.patch_size
     grid = (model.size[0] // patch[0], model.size[1] // patch[1])
@@ -62,7 +67,7 @@ def _side_and_grid(model: Classifier, count: int) -> tuple[int, tuple[int, int]]
     if side * side != count or side > min(grid):
         allowed = ", ".join(str(one * one) for one in range(1, min(grid) + 1))
         raise BadParameter(
-            f"transform 'semantic_tokens': count is {count}; on the grid of {grid[0]}x{grid[1]} patches of model '{model.card.label}' it "
+            f"transform '{transform}': count is {count}; on the grid of {grid[0]}x{grid[1]} patches of model '{model.card.label}' it "
             f"takes 0, {allowed}."
         )
     return side, grid
@@ -71,23 +76,26 @@ def _side_and_grid(model: Classifier, count: int) -> tuple[int, tuple[int, int]]
 class GridPooling(TokenPolicy):
     """Pools patch tokens over their grid before the block `at`. side: rows and columns then; grid: those of patches."""
 
+    transform = "semantic_tokens"
+
     def __init__(self, side: int, grid: tuple[int, int], at: int) -> None:
         super().__init__()
         self.side, self.at, self.grid = side, at, grid
 
     def at_input(self, tokens: Tokens, images: Tensor) -> Tokens:
         """The pooled tokens, where the first block computes them."""
-        return tokens if self.at else self._pooled(tokens)
+        return tokens if self.at else self.pooled(tokens)
 
     def after_block(self, index: int, tokens: Tokens) -> Tokens:
         """The pooled tokens, where the next block is the first that computes them."""
-        return self._pooled(tokens) if index + 1 == self.at else tokens
+        return self.pooled(tokens) if index + 1 == self.at else tokens
 
-    def _pooled(self, tokens: Tokens) -> Tokens:
+    def pooled(self, tokens: Tokens) -> Tokens:
+        """The pooled tokens behind the prefix. Raises BadParameter where patch tokens were reduced before."""
         rows, patches = tokens.places.shape
         if patches != self.grid[0] * self.grid[1]:
             raise BadParameter(
-                f"transform 'semantic_tokens': {patches} patch tokens are left before block {self.at}, and it pools the whole grid of "
+                f"transform '{self.transform}': {patches} patch tokens are left before block {self.at}, and it pools the whole grid of "
                 f"{self.grid[0]}x{self.grid[1]}; reduce tokens at later blocks, or choose a smaller `at`."
             )
         raster, count = tokens.take(tokens.places.argsort(dim=1, stable=True)), self.side * self.side
