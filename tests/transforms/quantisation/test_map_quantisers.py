@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robustvit.primitives.quantisation.adaptive_logarithm import adaptive_codes, adaptive_levels
 from robustvit.primitives.quantisation.map_quantisation import MapQuantiser
+from robustvit.primitives.quantisation.map_search import map_errors
 from robustvit.primitives.quantisation.uniform_quantisation import Range, round_to_grid, uniform_grid
 from robustvit.transforms.quantisation.logarithmic import adalog, fit_logarithms, log2, log_codes, log_levels
 from robustvit.transforms.quantisation.tangent import dopq, fit_curves, tangent_codes, tangent_levels
@@ -149,6 +150,14 @@ def test_bases_and_curves_are_those_of_least_change_of_what_is_attended(bits) ->
         errors = [squared_change(tangent(bits, float(a)), *seen) for a in [*np.arange(32) * math.pi / 64, float(curves[block])]]
         assert errors[-1] == pytest.approx(min(errors), rel=1e-4)
         assert errors[-1] <= errors[0]
+
+
+def test_errors_of_curves_are_those_of_what_is_attended() -> None:
+    curves = torch.tensor([0.0, 0.7, 1.4])
+    found = map_errors(vits.made(vits.vit), load_batch, DRAWS, Noise(), 20, curves, tangent_codes, tangent_levels, 3)
+    for block in range(3):
+        seen = attended(vits.made(vits.vit), calibration_noise.first(Noise(), 20), block)
+        assert found[block].tolist() == pytest.approx([squared_change(tangent(3, a), *seen) for a in curves.tolist()], rel=1e-3)
 
 
 @pytest.mark.parametrize(
