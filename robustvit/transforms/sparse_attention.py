@@ -28,9 +28,10 @@ CITATION = """@inproceedings{wei2023sparsifiner,
     url="https://arxiv.org/abs/2303.13755", citation=CITATION,
     licence="the authors' code is MIT; this is written from the paper and facts of the code",
     rules="Saves no operations: keys are chosen by the true scores, which takes the product of queries and keys once more. No choice of "
-    "this share of keys keeps more attention, though another may keep more accuracy: report no operations or time beside it. Differs "
-    "from the paper: its low-rank predictor of scores is `learned_sparse_attention`, and nothing is fine-tuned. Distillation and register "
-    "tokens attend to all keys, too, as the class token does. Gradients are exact on the chosen keys and blind to the choice.",
+    "this share of keys keeps more attention, though another may keep more accuracy: report no operations or time beside it. "
+    "Differs from the paper: its low-rank predictor of scores is `learned_sparse_attention`, and nothing is fine-tuned. "
+    "Distillation and register tokens attend to all keys, too, as the class token does. Gradients are exact on the chosen keys and "
+    "blind to the choice.",
     hosts="plain", no_op="keep=1",
 )  # fmt: skip
 def sparse_attention(model: Classifier, *, keep: Share = 0.25) -> Classifier:

@@ -21,7 +21,7 @@ from robustvit.transforms.token_reduction.visual_words import patches_of
 
 SIDE = 2
 """Of a region, in patches."""
-_CITATION = """@inproceedings{havtorn2023msvit,
+CITATION = """@inproceedings{havtorn2023msvit,
   title={MSViT: Dynamic Mixed-Scale Tokenization for Vision Transformers},
   author={Havtorn, Jakob Drachmann and Royer, Amelie and Blankevoort, Tijmen and Ehteshami Bejnordi, Babak},
   booktitle={IEEE/CVF International Conference on Computer Vision Workshops},
@@ -31,9 +31,9 @@ _CITATION = """@inproceedings{havtorn2023msvit,
 
 @transform(
     family="token-reduction", source="Havtorn et al. 2023 (MSViT), variance in place of its learned gate",
-    url="https://arxiv.org/abs/2307.02321", citation=_CITATION, licence="no code of the authors; this is written from the paper",
+    url="https://arxiv.org/abs/2307.02321", citation=CITATION, licence="no code of the authors; this is written from the paper",
     rules="Nothing is trained. Differs from the paper: the choice is by the variance of pixels, with equally many coarse regions in every "
-    "image, where a learned gate with a loss that shapes batches lets the number depend on the image; that gate is not built here. All "
+    "image, where a learned gate, `learned_mixed_scale`, lets the number depend on the image. All "
     "patches and all regions are embedded and counted, chosen or not. A head that averages tokens weighs a coarse one as the four patches "
     "that it stands for. Whoever writes pixels writes the choice, which a gradient does not see: report restarts and a black-box attack, "
     "too.",
@@ -47,23 +47,33 @@ def mixed_scale(model: Classifier, *, share: Annotated[float, Ge(0), Le(1)] = 0.
     is at no patch's place. Fine tokens come first, in their order. Raises HostRefused for a grid of an odd number of rows or columns, and
     for a model whose patch tokens are reduced already at the input.
     """
+    region = region_of("mixed_scale", model)
+    coarse = share_of((model.size[0] // region[0]) * (model.size[1] // region[1]), share)
+    if not coarse:
+        return changed(model, unchanged)
+    require_all_patches("mixed_scale", model)
+    return reduce_tokens(model, MixedScales(coarse, region))
+
+
+def region_of(transform: str, model: Classifier) -> tuple[int, int]:
+    """(height, width) of a region in pixels. Raises HostRefused where the grid of patches does not divide into regions."""
     patch = plain_vit(model.model).patch_embed.patch_size
     region = (SIDE * patch[0], SIDE * patch[1])
     if any(whole % part for whole, part in zip(model.size, region, strict=True)):
         raise HostRefused(
-            f"'mixed_scale' does not take '{model.card.label}': its images of {_by(model.size)} pixels, in patches of {_by(patch)}, do not "
+            f"'{transform}' does not take '{model.card.label}': its images of {_by(model.size)} pixels, in patches of {_by(patch)}, do not "
             f"divide into regions of {SIDE}x{SIDE} patches."
         )
-    regions = (model.size[0] // region[0]) * (model.size[1] // region[1])
-    coarse = share_of(regions, share)
-    if not coarse:
-        return changed(model, unchanged)
+    return region
+
+
+def require_all_patches(transform: str, model: Classifier) -> None:
+    """Raises HostRefused for a model whose tokens are reduced at the input already."""
     if isinstance(model.model, ReducedViT) and any(map(_at_input, model.model.policies)):
         raise HostRefused(
-            f"'mixed_scale' does not take '{model.card.label}' after a transform that reduces tokens at the input, where not all regions "
+            f"'{transform}' does not take '{model.card.label}' after a transform that reduces tokens at the input, where not all regions "
             "have their four patches; apply it before that, and once."
         )
-    return reduce_tokens(model, MixedScales(coarse, region))
 
 
 class MixedScales(TokenPolicy):
@@ -77,7 +87,7 @@ class MixedScales(TokenPolicy):
         """The fine tokens, and behind them the coarse ones, both in raster order."""
         order = patches_of(images, self.region).var(dim=2, correction=0).argsort(dim=1, stable=True)
         coarse, fine = order[:, : self.coarse].sort(dim=1).values, order[:, self.coarse :]
-        members = _members(images.shape[2] // self.region[0], images.shape[3] // self.region[1]).to(order.device)
+        members = members_of(images.shape[2] // self.region[0], images.shape[3] // self.region[1]).to(order.device)
         left = tokens.take(members[fine].flatten(1).sort(dim=1).values)
         values = gathered(embedded_regions(vit, images, SIDE), coarse).to(left.values.dtype)
         return left.having(
@@ -88,7 +98,7 @@ class MixedScales(TokenPolicy):
         )  # fmt: skip
 
 
-def _members(rows: int, columns: int) -> Tensor:
+def members_of(rows: int, columns: int) -> Tensor:
     """(regions, 4) int64: the patches of each of rows x columns regions, all counted in raster order."""
     places = torch.arange(rows * SIDE * columns * SIDE).view(rows, SIDE, columns, SIDE)
     return places.permute(0, 2, 1, 3).reshape(rows * columns, SIDE * SIDE)
