@@ -29,11 +29,13 @@ from robustvit.transforms.token_reduction.mixed_scale_learning import Gate, gate
     family="token-reduction", source="Havtorn et al. 2023 (MSViT)", url="https://arxiv.org/abs/2307.02321", citation=CITATION,
     licence="no code of the authors; this is written from the paper",
     rules="Its cost depends on the image: report the mean GMACs of the very images, clean and shifted, and how many gates flip "
-    "(`token_choice`). Weights stay, where the paper trains them with the gate. Differs from the paper: the prior of batch shaping is a "
-    "relaxed Bernoulli distribution with the target share of fine regions above ½ at every position, without a hyperprior that learns a "
-    "share for each; gates are shaped before their noise, so that the share holds without it. All patches and all regions are embedded and "
-    "counted, chosen or not. A head that averages tokens weighs a coarse one as the four patches that it stands for. Whoever writes pixels "
-    "writes the choice, which a gradient does not see: report restarts and a black-box attack, too.",
+    "(`token_choice`). Weights stay, where the paper trains them with the gate. Differs from the paper: the prior of batch shaping "
+    "is a relaxed Bernoulli distribution with the target share of fine regions above ½ at every position, without a hyperprior "
+    "that learns a share for each; gates are shaped before their noise, so that the share is one without it, and alone in the "
+    "first third of the steps. The share is a target, which cross-entropy on frozen weights resists: report the tokens that there "
+    "are; a larger weight holds it at the price of accuracy. All patches and all regions are embedded and counted, chosen or not. "
+    "A head that averages tokens weighs a coarse one as the four patches that it stands for. Whoever writes pixels writes the "
+    "choice, which a gradient does not see: report restarts and a black-box attack, too.",
     hosts="plain", no_op="share=0", fit="fit_gate", passes="fit_passes",
 )  # fmt: skip
 def learned_mixed_scale(
@@ -42,7 +44,7 @@ def learned_mixed_scale(
     *,
     calibration: Data,
     share: Annotated[float, Ge(0), Lt(1)] = 0.5,
-    weight: Annotated[float, Gt(0)] = 10.0,
+    weight: Annotated[float, Gt(0)] = 100.0,
     hidden: Count = 64,
     samples: Count = 1000,
     steps: Count = 200,

@@ -28,6 +28,7 @@ TEMPERATURE = 0.5
 """Of the relaxed Bernoulli distribution that gates should have over images."""
 _NOISE = 1.0  # the temperature of the noise in gates
 _RATE = 1e-2  # of Adam at first
+_SHAPED = 3  # a third of the steps come first and shape gates alone, before cross-entropy can open them all
 _EDGE = 1e-6  # of uniform numbers and gates, whose logits are infinite at 0 and 1
 
 
@@ -54,7 +55,7 @@ def learn_gate(
     """A Gate for which cross-entropy + weight · batch shaping is small; the model's weights stay.
 
     Labels are those of the data, for images of none of its classes the model's own predictions. Every step takes a tile of the first
-    `samples` of the data, in an order drawn for every pass over them.
+    `samples` of the data, in an order drawn for every pass over them; the first third of the steps is by batch shaping alone.
     """
     require_gradient("learned_mixed_scale", model)
     copied: Any = shared_copy(model, model.card.label)
@@ -63,9 +64,8 @@ def learn_gate(
             f"'learned_mixed_scale' learns its gate on a model whose tokens nothing else reduces, and '{model.card.label}' is a "
             f"{type(copied.model).__name__}; put it first."
         )
-    gate = Gate(
-        *(part.to(model.get_buffer("mean").dtype).requires_grad_() for part in _first(draws, 3 * region[0] * region[1], hidden, share))
-    )
+    first = _first(draws, model.channels * region[0] * region[1], hidden, share)
+    gate = Gate(*(part.to(model.get_buffer("mean").dtype).requires_grad_() for part in first))
     walk = GatedScales(copied.model, region, gate)
     copied.model.forward = walk
     optimizer = torch.optim.Adam(gate, lr=_RATE)
@@ -74,7 +74,11 @@ def learn_gate(
         batch = load_batch(data, rows)
         walk.uniform = draws.at(f"noise {step}").uniform(len(batch), (model.size[0] // region[0]) * (model.size[1] // region[1]))[0]
         optimizer.zero_grad()
-        loss = functional.cross_entropy(copied(batch.images), _labels(model, batch))
+        if step < steps // _SHAPED:
+            normal = (batch.images - model.get_buffer("mean")) / model.get_buffer("std")
+            walk.logits, loss = gate_logits(gate, normal, region), gate.shift * 0.0
+        else:
+            loss = functional.cross_entropy(copied(batch.images), _labels(model, batch))
         torch.autograd.backward(loss + weight * batch_shaping(walk.logits.sigmoid(), 1.0 - share, TEMPERATURE))
         optimizer.step()
     return {name: part.detach() for name, part in gate._asdict().items()}
