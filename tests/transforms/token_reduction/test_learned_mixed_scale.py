@@ -178,7 +178,10 @@ def test_a_gate_depends_on_labels_and_those_of_no_class_are_the_models_own() -> 
     host, given, other, none, own = vits.made(vits.vit, sharp=2.0), Noise(), Noise(), Noise(), Noise()
     other.labels = 4 - Noise.labels
     none.labels = np.full(16, NO_CLASS)
+    with torch.no_grad():
+        host.model.head.bias -= host(contrasted()).mean(dim=0)  # so that it predicts several classes
     own.labels = host(contrasted()).argmax(dim=1).numpy()
+    assert len(set(own.labels.tolist())) > 1
     first, second, third, fourth = (learn(host, data)["into"] for data in (given, other, none, own))
     assert not torch.equal(first, second)
     assert torch.equal(third, fourth)
