@@ -2,7 +2,7 @@
 
     python benchmarks/compressors.py [--arch vit_small_patch16_224] [--only tome quantize] [--tiny]
 
-Every registered transform at its defaults (those of `SETTINGS` here, where they do nothing) on a transformer with random weights; one that
+Every registered transform at its defaults (those of `SETTINGS` here, where they do nothing, or take hours) on a transformer with random weights; one that
 learns does so of 32 images of noise, in the seconds. learn, apply: seconds of CPU time, one thread. peak: MiB of the process above what it
 had before, sampled every 2 ms. kept: MiB of tensors that the compressed model does not share with its host. `--tiny` takes a small
 transformer and few images.
@@ -29,7 +29,10 @@ from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 
 TINY = "vit_tiny_patch16_224?kwargs=img_size=32,patch_size=8,embed_dim=24,depth=6,num_heads=2&weights=random&num_classes=10"
-SETTINGS: dict[str, dict[str, Any]] = {"attention_temperature": {"temperature": 2}}
+_FEW = {"steps": 8}  # of gradient descent, of 200
+SETTINGS: dict[str, dict[str, Any]] = {
+    "attention_temperature": {"temperature": 2}, "ltmp": _FEW, "learned_mixed_scale": _FEW, "learned_sparse_attention": _FEW, "stvit": _FEW,
+}  # fmt: skip
 _PAGE = 4096
 
 

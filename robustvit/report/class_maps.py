@@ -13,6 +13,7 @@ from PIL import Image
 
 from robustvit.records.store import Store
 from robustvit.report.colours import colour_scale, colour_step
+from robustvit.report.labels import format_number
 from robustvit.report.suite_results import ModelResults
 from robustvit.spec import registry
 from robustvit.spec.cell import learned_id
@@ -27,11 +28,16 @@ _LONGEST = 14  # letters of a name
 
 @dataclass(frozen=True)
 class ClassMap:
-    """A heat map: units of all blocks from the first block down, classes across. units: what they are; svg: the drawing."""
+    """A heat map: units of all blocks from the first block down, classes across. units: what they are; svg: the drawing.
+
+    low, high: the values at the ends of the colour scale, the lowest and highest of the map.
+    """
 
     model: ModelResults
     units: str
     svg: str
+    low: str
+    high: str
 
 
 def class_maps(store: Store, model: ModelResults, class_names: Mapping[str, Sequence[str]]) -> Iterator[ClassMap]:
@@ -46,12 +52,13 @@ def class_maps(store: Store, model: ModelResults, class_names: Mapping[str, Sequ
         if entry is not None and learned is not None:
             prefix = f"{entry.class_maps}."
             blocks = {int(name.removeprefix(prefix)): values for name, values in learned.items() if name.startswith(prefix)}
-            svg = drawn([blocks[index] for index in sorted(blocks)], class_names.get(cell, ()))
-            yield ClassMap(model, entry.class_maps, svg)
+            values = np.concatenate(list(blocks.values()))
+            ends = (format_number(float(values.min())), format_number(float(values.max())))
+            yield ClassMap(model, entry.class_maps, drawn([blocks[at] for at in sorted(blocks)], class_names.get(cell, ())), *ends)
 
 
 def drawn(blocks: Sequence[np.ndarray], names: Sequence[str]) -> str:
-    """The values of units (units, classes) of every block, in [0, 1], as an SVG element. names: of the classes, or none."""
+    """The values of units (units, classes) of every block as an SVG element, the lowest dark. names: of the classes, or none."""
     values = np.concatenate(blocks)
     rows, columns = values.shape
     tall, wide = min(_TALLEST, _HEIGHT / rows), min(_WIDEST, (_WIDTH - _LEFT) / columns)
@@ -85,12 +92,14 @@ def _class_ticks(names: Sequence[str], columns: int, wide: float, height: float)
         turn = f' transform="rotate(35 {x:.1f} {y:.1f})"' if few and len(short) > 3 else ""
         anchor = "start" if turn else "middle"
         yield f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{escape(short)}</text>'
+    yield f'<text class="tick" x="{_LEFT - 8:g}" y="{height + 14:.1f}" text-anchor="end">class</text>'
 
 
 def _png(values: np.ndarray) -> str:
     """A data URI of an image with one pixel for each value."""
     shades = np.array([[int(one.background[i : i + 2], 16) for i in (1, 3, 5)] for one in colour_scale()], dtype=np.uint8)
-    steps = np.vectorize(lambda value: colour_step(float(value), 1.0), otypes=[np.int64])(values)
+    low, span = float(values.min()), float(np.ptp(values)) or 1.0
+    steps = np.vectorize(lambda value: colour_step(float(value) - low, span), otypes=[np.int64])(values)
     buffer = io.BytesIO()
     Image.fromarray(shades[steps]).save(buffer, "png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -94,19 +94,19 @@ def differences(rows: pd.DataFrame, keys: list[str]) -> dict[Any, str]:
         others = [pairs for other, pairs in named.items() if beside[other] == beside[key]]
         apart = [name for name in own if len(frozenset[str]().union(*(pairs.get(name, frozenset()) for pairs in others))) > 1]
         if apart:
-            found[key] = ", ".join(f"{name} {' and '.join(sorted(own[name]))}" for name in sorted(apart))
+            found[key] = ", ".join(f"{name} {' and '.join(sorted(own[column, name]))}" for column, name in sorted(apart))
     return found
 
 
-def _pairs(part: pd.DataFrame) -> dict[str, frozenset[str]]:
-    """The versions and contents of the cells of some rows, by name."""
-    found: dict[str, set[str]] = {}
+def _pairs(part: pd.DataFrame) -> dict[tuple[str, str], frozenset[str]]:
+    """The versions and contents of the cells of some rows, by column and name: a data set may be nested in a plug-in and evaluated, too."""
+    found: dict[tuple[str, str], set[str]] = {}
     cells = part[part["cell"] != ""]
-    for text in dict.fromkeys((*cells["plugins"], *cells["contents"])):
+    for column, text in ((name, text) for name in ("plugins", "contents") for text in dict.fromkeys(cells[name])):
         for pair in re.split(r", (?![^(]*\))", text) if text else ():
             match = re.fullmatch(r"(.+?) (\S+?)( \(by names and sizes\))?", pair)
             if match:
-                found.setdefault(match[1], set()).add(match[2] + (match[3] or ""))
+                found.setdefault((column, match[1]), set()).add(match[2] + (match[3] or ""))
     return {name: frozenset(values) for name, values in found.items()}
 
 

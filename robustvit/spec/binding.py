@@ -31,8 +31,9 @@ def bind(entry: Entry, spec: Spec) -> Spec:
         filled[PARAMETER] = check_part(given.pop(PARAMETER), at)
     for key in given:
         if key not in known:
-            takes = f"It takes {', '.join(known)}." if known else "It takes none."
-            raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, known)} {takes}")
+            every = [*known, *([PARAMETER] if entry.kind == "data" else [])]
+            takes = f"It takes {', '.join(every)}." if every else "It takes none."
+            raise BadParameter(f"{at}{entry.kind} '{entry.name}' has no parameter '{key}'.{nearest(key, every)} {takes}")
     for param in entry.accepted:
         if param.name in given:
             value = coerce(given[param.name], param.hint, f"{at}{entry.kind} '{entry.name}': {param.name}")

@@ -30,7 +30,10 @@ def coerce(value: Value, hint: Hint, what: str) -> Value:
         raise BadParameter(f"{what} is null; it takes {hint.text}.")
     if hint.sequence:
         if not isinstance(value, tuple):
-            raise BadParameter(f"{what} takes {hint.text}; a list here would be a sweep. Write one value as [[{_shown(value)}]].")
+            one = _shown(value)
+            raise BadParameter(
+                f"{what} takes {hint.text}, and is one value: in a suite, where a list is a sweep, write [[{one}]], in an address [{one}]."
+            )
         return tuple(_scalar(item, hint, what) for item in value)
     if isinstance(value, tuple) and hint.base != "any":
         raise BadParameter(f"{what} is {_shown(value)}, a sequence; it takes {hint.text}.")

@@ -106,8 +106,8 @@ def _tokens(model: Classifier) -> int:
     module: Any = model.model
     if plain_vit(module) is not module:
         raise HostRefused(
-            f"'learned_sparse_attention' predicts the attention of all tokens, each at its place, and '{model.card.label}' is a "
-            f"{type(module).__name__}, which computes on fewer."
+            f"'learned_sparse_attention' predicts the attention of all tokens, each at its place, and '{model.card.label}' computes on "
+            "fewer; put it first."
         )
     height, width = module.patch_embed.patch_size
     return int(module.num_prefix_tokens + (model.size[0] // height) * (model.size[1] // width))

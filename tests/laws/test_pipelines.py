@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import robustvit as rv
-from robustvit.errors import BadParameter, RobustvitError, StoreError
+from robustvit.errors import BadParameter, HostRefused, RobustvitError, StoreError
 from robustvit.evaluation.cost_estimate import estimate
 from robustvit.evaluation.plan import make
 from robustvit.evaluation.settings import Settings
@@ -153,7 +153,7 @@ def test_nothing_is_learned_of_the_images_that_are_judged(tmp_path, calibration,
     models = [f"demo+shift_logits(calibration={calibration})"]
     for _ in range(2):  # what an earlier run learned is held to it, too
         if both:
-            with pytest.raises(BadParameter, match=f"learns of {both} .*part=calibration"):
+            with pytest.raises(BadParameter, match=f"learned of {both} .*part=calibration"):
                 rv.run(suite(tmp_path), models, data, store=tmp_path / "s", limit=1.0)
         else:
             assert not rv.run(suite(tmp_path), models, data, store=tmp_path / "s", limit=16).failed
@@ -257,3 +257,19 @@ def test_a_scenario_that_does_not_take_the_model_is_undefined_and_the_others_go_
         assert set(hollow["status"]) == {"undefined"}
         assert hollow["reason"].str.contains("computes on all its tokens").all()
         assert set(board.loc[(board["transforms"] != "") & (board["cell"] != ""), "status"]) == {"complete"}
+
+
+def test_what_an_earlier_run_learned_is_held_to_the_images_of_a_later_one(tmp_path) -> None:
+    model = "demo+shift_logits(calibration=digits?part=calibration)"
+    assert not rv.run(suite(tmp_path), [model], "digits?part=evaluation", store=tmp_path / "s", limit=16).failed
+    with pytest.raises(BadParameter, match=r"'shift_logits' learned of .* images that"):
+        rv.run(suite(tmp_path), [model], "digits?part=calibration", store=tmp_path / "s", limit=1.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["stvit(count=4, at=1, ", "learned_mixed_scale(", "learned_sparse_attention(", "adalog(", "xprune(", "ltmp("]
+)
+def test_one_that_learns_refuses_a_model_that_it_does_not_take_before_it_learns(text) -> None:
+    cnn = rv.load_model("resnet10t?weights=random&num_classes=10")
+    with pytest.raises(HostRefused, match="takes timm's plain vision transformers"):
+        rv.transformed(cnn, f"{text}calibration=digits?split=train, samples=4)")

@@ -14,6 +14,7 @@ import robustvit as rv
 from robustvit.records.store import Store
 from robustvit.report.class_maps import class_maps, drawn
 from robustvit.report.colours import colour_scale, colour_step
+from robustvit.report.labels import format_number
 from robustvit.report.page import render
 from robustvit.report.suite_results import results_by_suite
 from robustvit.results.leaderboard import build_leaderboard
@@ -29,8 +30,8 @@ def pixels(svg: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri[1]))))
 
 
-def shade(value: float) -> list[int]:
-    background = colour_scale()[colour_step(value, 1.0)].background
+def shade(value: float, low: float = 0.0, high: float = 1.0) -> list[int]:
+    background = colour_scale()[colour_step(value - low, high - low)].background
     return [int(background[at : at + 2], 16) for at in (1, 3, 5)]
 
 
@@ -63,7 +64,9 @@ def test_the_page_draws_the_masks_of_heads_that_a_run_learned(store: Store) -> N
     artifact = store.artifact(learned_id(question, 0))
     assert artifact is not None
     expected = np.concatenate([artifact[f"heads.{block}"] for block in range(4)])
-    assert pixels(found.svg).tolist() == [[shade(float(value)) for value in row] for row in expected]
+    low, high = float(expected.min()), float(expected.max())
+    assert pixels(found.svg).tolist() == [[shade(float(value), low, high) for value in row] for row in expected]
+    assert (found.low, found.high) == (format_number(low), format_number(high))
     page = render(board, store)
     assert page.count('<figure class="class-map">') == 1
     assert "style=" not in found.svg, "the page's policy allows no style of its own"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from robustvit.errors import StoreError
 from robustvit.evaluation.run import run
 from robustvit.records.manifest import DataFacts
 from robustvit.results.comparison import compare, flips
-from robustvit.results.editions import Edition, edition_texts, mixed, unequal
+from robustvit.results.editions import Edition, differences, edition_texts, mixed, unequal
 from robustvit.results.leaderboard import build_leaderboard, leaderboard
 from robustvit.results.summary import summary
 
@@ -173,3 +174,11 @@ def test_a_nested_data_set_is_one_thing_with_one_version_and_content() -> None:
     assert mixed([one, one]) == ""
     nested["params"] = {"fingerprint": "other0"}
     assert mixed([one, Edition.of(description, facts)]) == "patches was computed as version 1/99c30b and as version 1/other0"
+
+
+def test_a_data_set_that_is_nested_in_a_plug_in_is_not_taken_for_what_is_evaluated():
+    columns = {"suite": "s", "base": "digits", "cell": "c", "contents": "digits 6ad475"}
+    rows = pd.DataFrame([{**columns, "model": "a", "plugins": "digits 1/1c9e85, patch 1"}, {**columns, "model": "b", "plugins": "clean 1"}])
+    assert differences(rows, ["model"]) == {}
+    other = rows.assign(contents=["digits 6ad475", "digits 77aa00"])
+    assert differences(other, ["model"]) == {("a",): "digits 6ad475", ("b",): "digits 77aa00"}

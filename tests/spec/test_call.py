@@ -31,3 +31,7 @@ def test_splitting_leaves_what_is_in_brackets_whole() -> None:
     for text in ("a(b", "a)b", "a(b]"):
         with pytest.raises(ValueError, match="close"):
             split_outside(text, r"\+")
+
+
+def test_an_empty_list_is_a_sequence_of_nothing() -> None:
+    assert called("t(layers=[], blocks=[ ])", "transform").params == (("blocks", ()), ("layers", ()))

@@ -73,7 +73,7 @@ def test_a_type_of_the_facade_is_read_as_what_it_stands_for(source: str) -> None
     ({"eps": "much"}, "takes a number"),
     ({"eps": 0.1, "steps": 2.5}, "takes a whole number"),
     ({"eps": 0.1, "loud": 1}, "takes true or false"),
-    ({"eps": 0.1, "layers": 3}, r"Write one value as \[\[3\]\]"),
+    ({"eps": 0.1, "layers": 3}, r"is one value: .* write \[\[3\]\], in an address \[3\]"),
     ({"eps": None}, "is null"),
 ])  # fmt: skip
 def test_wrong_parameters_are_refused_at_the_door(given: dict[str, object], message: str) -> None:

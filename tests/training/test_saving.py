@@ -299,7 +299,7 @@ def test_a_calibrated_model_that_was_saved_is_not_evaluated_on_what_it_was_calib
     calibrated = rv.transformed(rv.load_model("demo"), "static_int8", calibration="digits?part=calibration", samples=16)
     rv.save_checkpoint(calibrated, file)
     suite.write_text("{name: t, title: t, data: 'digits?part=calibration', scenarios: [clean], metrics: [top1]}")
-    with pytest.raises(BadParameter, match="'a' learns of 16 images that 'a' is then evaluated on, of 16 that"):
+    with pytest.raises(BadParameter, match="'a', which was calibrated before it was saved, learned of 16 images that 'a'"):
         rv.run(suite, [f"file:{file}"], store=tmp_path / "s", limit=40)
     suite.write_text(suite.read_text().replace("calibration", "evaluation"))
     assert not rv.run(suite, [f"file:{file}"], store=tmp_path / "s", limit=40).failed

@@ -15,6 +15,7 @@ from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import parameters, stream
+from robustvit.primitives.surgery.hosts import check_host
 from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.spec import registry
 from robustvit.spec.sample_order import order
@@ -28,9 +29,11 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
     model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
     its plug-in parameters were resolved to. The model predicts through the first Reading of the data, where exactly one data set is nested.
     What a transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
-    something else than tensors by name.
+    something else than tensors by name, HostRefused for a model that a transform does not take.
     """
     entry = registry.lookup(spec.kind, spec.name)
+    if entry.kind == "transform":
+        check_host(spec.name, entry.hosts, model)
     draws = Draws(seed, f"{stream(spec)}/learn", ["learn"], model.device)
     caches: dict[str, ImageCache] = {}
     shown: dict[bytes, None] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.evaluate import as_tensors
@@ -21,6 +22,11 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.view import View
 
 _WAIT = 0.2  # seconds between looks at what another process is learning
+_OF_TRANSFORMS = (
+    "Let it learn of others: the training split, or split one set, calibration={data}?part=calibration in the transform and --data "
+    "{data}?part=evaluation."
+)
+_OF_FILES = "Evaluate it on others, such as --data {data}?part=evaluation where it was calibrated on part=calibration."
 
 
 class Learner(Protocol):
@@ -42,31 +48,30 @@ def learn_pipeline(learner: Learner, part: PlannedCells, cell: Cell) -> None:
     is evaluated on; also those of a checkpoint whose transforms learned before it was saved.
     """
     assert part.model is not None
-    for artifact in (one for one in part.model.learned if DIGESTS in one):
-        refuse_overlap(artifact[DIGESTS].numpy(), part.label, part, learner.digests(part, cell.view))
+    for artifact in part.model.learned:
+        _refuse_overlap(learner, artifact, part, cell, f"'{part.label}', which was calibrated before it was saved,", _OF_FILES)
     for place in range(len(cell.transforms)):
         name = cell.learned_id(place)
-        if name is None or name in learner.plan.artifacts:
-            continue
-        found = _kept_or_learned(learner, part, cell, place, name)
-        if DIGESTS in found:
-            refuse_overlap(found[DIGESTS], cell.transforms[place].name, part, learner.digests(part, cell.view))
-        learner.plan.artifacts[name] = as_tensors(found)
+        if name is not None:
+            if name not in learner.plan.artifacts:
+                learner.plan.artifacts[name] = as_tensors(_kept_or_learned(learner, part, cell, place, name))
+            _refuse_overlap(learner, learner.plan.artifacts[name], part, cell, f"'{cell.transforms[place].name}'", _OF_TRANSFORMS)
 
 
-def refuse_overlap(shown: np.ndarray, learner: str, part: PlannedCells, judged: np.ndarray) -> None:
-    """Raises BadParameter where images that something learned of are among the judged ones. shown, judged: (n, 16) digests of their bytes.
+def _refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: PlannedCells, cell: Cell, who: str, advice: str) -> None:
+    """Raises BadParameter where images that an artifact was learned of are among those that a part is evaluated on.
 
-    learner: the transform, or the model whose transforms learned before.
+    who: the subject of the message. advice: how it goes on, with {data} for the name of what is evaluated.
     """
-    seen = {one.tobytes() for one in shown}
-    both = len(seen & {one.tobytes() for one in judged})
+    if DIGESTS not in artifact:
+        return
+    seen = {one.tobytes() for one in artifact[DIGESTS].numpy()}
+    both = len(seen & {one.tobytes() for one in learner.digests(part, cell.view)})
     if both:
         data = part.samples.data.name.partition("?")[0]
         raise BadParameter(
-            f"'{learner}' learns of {both} images that '{part.label}' is then evaluated on, of {len(seen)} that it learns of: its numbers "
-            f"on '{data}' would be of images that it knows. Let it learn of others: the training split, or split one set, "
-            f"calibration={data}?part=calibration in the transform and --data {data}?part=evaluation."
+            f"{who} learned of {both} images that '{part.label}' is then evaluated on, of {len(seen)} that it learned of: its numbers on "
+            f"'{data}' would be of images that it knows. {advice.format(data=data)}"
         )
 
 

@@ -58,7 +58,7 @@ def _in_parentheses(arguments: str, text: str, what: str) -> dict[str, Value]:
         if key in found:
             raise BadParameter(f"{what} '{text}': the parameter '{key}' occurs twice; give one value.")
         listed = re.fullmatch(r"\[(.*)\]", value, re.DOTALL)
-        found[key] = tuple(item.strip() for item in listed[1].split(",")) if listed else value
+        found[key] = tuple(item.strip() for item in listed[1].split(",") if listed[1].strip()) if listed else value
     return found
 
 

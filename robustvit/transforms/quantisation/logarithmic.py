@@ -139,8 +139,9 @@ def fit_logarithms(
 
 def _check(bits: int, operands: Sequence[Operand]) -> None:
     check_bits("adalog", bits)
-    if not operands:
-        raise BadParameter("transform 'adalog': operands is empty; it takes maps, gelu or both.")
+    if not operands or len(set(operands)) < len(operands):
+        found = ", ".join(operands)
+        raise BadParameter(f"transform 'adalog': operands is [{found}]; it takes [maps], [gelu] or [maps, gelu].")
 
 
 def _sizes(model: Classifier, operands: Sequence[Operand]) -> dict[str, int]:

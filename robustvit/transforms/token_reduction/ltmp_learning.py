@@ -38,8 +38,8 @@ def learn_thresholds(
     copied: Any = shared_copy(model, model.card.label)
     if plain_vit(copied.model) is not copied.model:
         raise HostRefused(
-            f"'ltmp' learns its thresholds on a model whose tokens nothing else reduces, and '{model.card.label}' is a "
-            f"{type(copied.model).__name__}; put ltmp first."
+            f"'ltmp' learns its thresholds on a model whose tokens nothing else reduces, and those of '{model.card.label}' are reduced "
+            "already; put ltmp first."
         )
     vit = copied.model
     depth, patches = len(vit.blocks), vit.patch_embed.num_patches

@@ -61,8 +61,8 @@ def learn_gate(
     copied: Any = shared_copy(model, model.card.label)
     if plain_vit(copied.model) is not copied.model:
         raise HostRefused(
-            f"'learned_mixed_scale' learns its gate on a model whose tokens nothing else reduces, and '{model.card.label}' is a "
-            f"{type(copied.model).__name__}; put it first."
+            f"'learned_mixed_scale' learns its gate on a model whose tokens nothing else reduces, and those of '{model.card.label}' are "
+            "reduced already; put it first."
         )
     first = _first(draws, model.channels * region[0] * region[1], hidden, share)
     gate = Gate(*(part.to(model.get_buffer("mean").dtype).requires_grad_() for part in first))

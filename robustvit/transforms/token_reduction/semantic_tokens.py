@@ -44,9 +44,9 @@ def semantic_tokens(model: Classifier, *, count: Natural = 16, at: Natural = 4) 
     stay. The tokens are at no patch's place, and each stands for an equal share of the patches. Raises BadParameter for a count that is no
     square or has more rows than the grid, for a block that the model does not have, and where patch tokens are reduced before that block.
     """
-    check_block("semantic_tokens", model, at)
     if not count:
         return changed(model, unchanged)
+    check_block("semantic_tokens", model, at)
     return reduce_tokens(model, GridPooling(*side_and_grid("semantic_tokens", model, count), at))
 
 

@@ -53,9 +53,9 @@ def stvit(
     rate falls to 0 along a cosine: the loss is the divergence KL(p‖q) of the predictions q from those of the model itself, p, because it is
     the model that is to be kept. Prefix tokens stay. Raises BadParameter as semantic_tokens does, HostRefused for an MLP that is gated.
     """
-    check_block("stvit", model, at)
     if not count:
         return changed(model, unchanged)
+    check_block("stvit", model, at)
     like = next(plain_vit(model.model).parameters())
     return reduce_tokens(model, _policy(model, {name: one.to(like) for name, one in artifact.items()}, count, at))
 
@@ -64,9 +64,9 @@ def learn_tokens(
     model: Classifier, load_batch: LoadBatch, draws: Draws, *, calibration: Data, count: int, at: int, samples: int, steps: int
 ) -> dict[str, Tensor]:  # fmt: skip
     """The tensors of both blocks and the embedding. Every step takes a tile, in an order drawn for every pass over the samples."""
-    check_block("stvit", model, at)
     if not count:
         return {}
+    check_block("stvit", model, at)
     require_gradient("stvit", model)
     policy = _policy(model, initial(model, count, at), count, at).requires_grad_()
     student = _reduced(model, policy)
