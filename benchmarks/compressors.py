@@ -4,8 +4,8 @@
 
 Every registered transform at its defaults (those of `SETTINGS` here, where they do nothing, or take hours) on a transformer with random
 weights; one that learns does so of 32 images of noise, in the seconds. learn, apply: seconds of CPU time, one thread. peak: MiB of the
-process above what it had before, sampled every 2 ms. kept: MiB of tensors that the compressed model does not share with its host. `--tiny` takes a small
-transformer and few images.
+process above what it had before, sampled every 2 ms. kept: MiB of tensors that the compressed model does not share with its host.
+`--tiny` takes a small transformer and few images.
 """
 
 from __future__ import annotations
