@@ -11,6 +11,7 @@ process above what it had before, sampled every 2 ms. kept: MiB of tensors that 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import threading
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ class Peak:
     """Context that samples the memory of the process; `mib` is the most above what it had at first."""
 
     def __enter__(self) -> Peak:
+        _give_back()
         self.first = self.most = _resident()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample)
@@ -71,6 +73,13 @@ class Peak:
     def _sample(self) -> None:
         while not self._over.wait(0.002):
             self.most = max(self.most, _resident())
+
+
+def _give_back() -> None:
+    """Returns memory that was freed to the system, where the C library can: what is kept for later would hide a peak."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def main() -> None:
