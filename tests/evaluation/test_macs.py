@@ -98,7 +98,7 @@ def test_a_manifest_tells_macs_and_is_named_without_them() -> None:
     macs = page.models["demo"].macs
     assert macs is not None
     assert macs > 1e6
-    made.costs["demo", ()] = PipelineCosts(None, 1, 4, None, "exact", reason="not counted: why")
+    made.costs["demo", ()] = PipelineCosts(None, 1, 4, None, None, "exact", reason="not counted: why")
     again = manifest(made, "")
     assert again.id == page.id
     assert again.models["demo"].notes["macs"] == "not counted: why"
