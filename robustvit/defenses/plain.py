@@ -22,6 +22,6 @@ def plain(*, smoothing: Annotated[float, Ge(0), Lt(1)] = 0.1) -> Defense:
     """
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        return functional.cross_entropy(model(batch.images), batch.labels, label_smoothing=smoothing)
+        return functional.cross_entropy(model(batch.shown), batch.targets, label_smoothing=smoothing)
 
     return Defense("plain", loss=loss)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -89,12 +90,42 @@ def left_out(data: Data) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training is. step: counted from 0, of `steps` in all; epochs: passes over the data in all. By default at its end."""
+
+    step: int = 1
+    steps: int = 1
+    epochs: int = 1
+
+    @property
+    def done(self) -> float:
+        """The share of the steps that are done, from 0 to 1."""
+        return self.step / self.steps
+
+    @property
+    def epoch(self) -> int:
+        """The epoch, counted from 0."""
+        return min(self.step * self.epochs // self.steps, self.epochs - 1)
+
+    def ramp(self, epochs: float) -> float:
+        """What rises linearly from 0 to 1 over so many epochs, and then stays; 1 for 0 epochs."""
+        return 1.0 if epochs <= 0 else min(1.0, self.done * self.epochs / epochs)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """images: (N, 3, H, W) float32 in [0, 1]; labels: (N,) int64; ids: N sample ids."""
+    """images: (N, 3, H, W) float32 in [0, 1]; labels: (N,) int64; ids: N sample ids.
+
+    What training adds, where it does: soft_labels: (N, K) float32, a distribution over the classes for each image, in place of its label;
+    crafted: (N, 3, H, W), the adversarial images that were made of `images`; progress: where training is.
+    """
 
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+    soft_labels: Tensor | None = None
+    crafted: Tensor | None = None
+    progress: Progress = Progress()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,13 +133,40 @@ class Batch:
     def __getitem__(self, keep: Tensor) -> Batch:
         """The rows that a boolean mask or an index tensor names."""
         index = torch.arange(len(self), device=self.labels.device)[keep].cpu()
-        return Batch(self.images[keep], self.labels[keep], tuple(self.ids[i] for i in index.tolist()))
+        return self._rows(lambda of: of[keep], tuple(self.ids[i] for i in index.tolist()))
+
+    @property
+    def targets(self) -> Tensor:
+        """What a loss compares logits with: the soft labels where there are any, else the labels."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
+    @property
+    def shown(self) -> Tensor:
+        """The images that a model is trained on: the adversarial ones where there are any, else the images."""
+        return self.images if self.crafted is None else self.crafted
 
     def with_images(self, images: Tensor) -> Batch:
         """The same samples, other pixels."""
         return replace(self, images=images)
 
+    def with_soft_labels(self, soft_labels: Tensor) -> Batch:
+        """The same samples with a distribution over classes for each, (N, K)."""
+        return replace(self, soft_labels=soft_labels)
+
+    def with_crafted(self, crafted: Tensor) -> Batch:
+        """The same samples with adversarial images beside their own."""
+        return replace(self, crafted=crafted)
+
+    def at(self, progress: Progress) -> Batch:
+        """The same samples at another place of training."""
+        return replace(self, progress=progress)
+
     def chunks(self, rows: int) -> Iterator[Batch]:
         """Consecutive parts of at most `rows` rows."""
         for start in range(0, len(self), rows):
-            yield Batch(self.images[start : start + rows], self.labels[start : start + rows], self.ids[start : start + rows])
+            part = slice(start, start + rows)
+            yield self._rows(operator.itemgetter(part), self.ids[part])
+
+    def _rows(self, some: Callable[[Tensor], Tensor], ids: tuple[str, ...]) -> Batch:
+        soft, crafted = (None if of is None else some(of) for of in (self.soft_labels, self.crafted))
+        return Batch(some(self.images), some(self.labels), ids, soft, crafted, self.progress)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.errors import ModelError
-from robustvit.primitives.batch import Batch, Data
+from robustvit.primitives.batch import Batch, Data, Progress
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels
@@ -87,8 +87,10 @@ def train(
                 _set_rate(optimizer, recipe, step / (recipe.epochs * steps))
                 batch = load_batch(data, rows, view, device)
                 draws = Draws.for_step(seed, step, batch.ids, device)
+                batch = batch.at(Progress(step, recipe.epochs * steps, recipe.epochs))
                 batch = defense.batch(jitter(batch, draws.at("jitter"), recipe), draws.at("batch"))
-                loss = defense.step(_closure(defense, trained, batch, draws.at("loss"), optimizer), optimizer)
+                batch = defense.craft_for(trained, batch, draws)
+                loss = defense.step(_closure(defense, trained, batch, draws, optimizer), optimizer)
                 defense.after_step(model)
                 total += _finite(loss, epoch)
             losses.append(total / steps)
@@ -165,7 +167,7 @@ def load_batch(data: Data, rows: np.ndarray, view: View, device: Device) -> Batc
 def _closure(defense: Defense, model: nn.Module, batch: Batch, draws: Draws, optimizer: torch.optim.Optimizer) -> Closure:
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = defense.loss(model, batch, draws)
+        loss = defense.objective(model, batch, draws)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), _LARGEST_GRADIENT_NORM)
         return loss.detach()

@@ -5,8 +5,8 @@ from torch import nn
 
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives.batch import Batch
-from robustvit.primitives.defense import Defense
+from robustvit.primitives.batch import Batch, Progress
+from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
 from robustvit.training.loop import EpochProgress, Trained, jitter, train
@@ -116,6 +116,33 @@ def test_every_part_of_a_defense_is_called() -> None:
 
     _train(_model(), defense=Defense("watch", prepare=tells("prepare"), after_step=tells("step"), export=tells("export")))
     assert calls == ["prepare", *["step"] * 4, "export"]
+
+
+def test_images_are_crafted_once_in_a_step_however_often_its_loss_is_computed() -> None:
+    crafted: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+
+    def craft(model: nn.Module, batch: Batch, draws: Draws) -> torch.Tensor:
+        crafted.append((batch.images + 0.25 * draws.uniform(*batch.images.shape[1:])).clamp(0, 1))
+        return crafted[-1]
+
+    def loss(model: nn.Module, batch: Batch, draws: Draws) -> torch.Tensor:
+        shown.append(batch.shown)
+        return model(batch.shown).sum()
+
+    def twice(closure, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        closure()
+        return closure()
+
+    _train(_model(), defense=compose([Defense("noise", craft=craft, loss=loss), Defense("twice", step=twice)]))
+    assert (len(crafted), len(shown)) == (4, 8)
+    assert all(torch.equal(shown[i], crafted[i // 2]) for i in range(8))
+
+
+def test_a_batch_tells_where_training_is() -> None:
+    seen: list[Progress] = []
+    _train(_model(), defense=Defense("watch", batch=lambda batch, draws: seen.append(batch.progress) or batch))
+    assert seen == [Progress(step, 4, 2) for step in range(4)]
 
 
 def test_progress_comes_after_every_epoch_with_the_model_to_keep() -> None:
