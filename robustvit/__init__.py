@@ -54,6 +54,7 @@ _HOMES = {
     "defense": "spec.registry",
     "leaderboard": "results.leaderboard",
     "load_data": "evaluation.loading",
+    "load_defense": "training.defending",
     "load_kept": "evaluation.kept_images",
     "load_model": "evaluation.loading",
     "load_records": "records.store",
@@ -107,6 +108,7 @@ __all__ = [
     "defense",
     "leaderboard",
     "load_data",
+    "load_defense",
     "load_kept",
     "load_model",
     "load_records",
@@ -166,5 +168,6 @@ if TYPE_CHECKING:
     from robustvit.spec.suite_file import load_suite
     from robustvit.spec.view import View
     from robustvit.statistics.estimates import Clustered, Weighted
+    from robustvit.training.defending import load_defense
     from robustvit.training.loop import train
     from robustvit.training.saving import save_checkpoint

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.evaluation.evaluate import as_tensors
-from robustvit.evaluation.kept_images import load_kept
-from robustvit.evaluation.loading import load_data, load_model, resolve
 from robustvit.evaluation.pipelines.fit import fit
-from robustvit.primitives.batch import Batch, Data
+from robustvit.evaluation.pipelines.nested import loaded_plugins
+from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
@@ -23,7 +21,6 @@ from robustvit.primitives.scenario import scenario, stream
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
-from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.suite import links
 
@@ -78,7 +75,7 @@ def perturb(
     host: Any = None if model is None else model.to(images.device)
     if entry.chain:
         return _chained(host, batch, bound, seed)
-    plugins = {**_nested(bound, entry), **given}
+    plugins = loaded_plugins(bound, given)
     fitted = fit(host, host.view, bound, seed, plugins) if entry.fit else {}
     outcome = scenario(entry, bound, plugins, as_tensors(fitted))(host, batch, Draws(seed, stream(bound), names, images.device))
     assert outcome.images is not None
@@ -121,17 +118,3 @@ def _chained(model: Classifier, batch: Batch, chain: Spec, seed: int) -> Tensor:
             assert outcome.images is not None
             images[rows] = outcome.images
     return images
-
-
-def _nested(spec: Spec, entry: Entry) -> dict[str, Any]:
-    """What the plug-in parameters of a bound Spec are resolved to, by their names."""
-    load: dict[str, Any] = {"model": load_model, "data": _fitting_data, "kept": lambda value: load_kept(value.name)}
-    kinds = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin}
-    return {key: load.get(kinds[key], resolve)(value) for key, value in spec.params if key in kinds and isinstance(value, Spec)}
-
-
-def _fitting_data(address: str | Spec) -> Data:
-    """The data that an attack is fitted to. Raises BadParameter where the order of its classes is ambiguous."""
-    data = load_data(address)
-    refuse_ambiguous_order(data)
-    return data

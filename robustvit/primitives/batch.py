@@ -108,8 +108,8 @@ class Progress:
         return min(self.step * self.epochs // self.steps, self.epochs - 1)
 
     def ramp(self, epochs: float) -> float:
-        """What rises linearly from 0 to 1 over so many epochs, and then stays; 1 for 0 epochs."""
-        return 1.0 if epochs <= 0 else min(1.0, self.done * self.epochs / epochs)
+        """What rises linearly from 0 to 1 over so many epochs, and then stays; 1 at the end of training."""
+        return 1.0 if epochs <= 0 or self.done >= 1 else min(1.0, self.done * self.epochs / epochs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ def untouched(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
     finally:
         with torch.no_grad():
             for buffer, kept in buffers:
-                buffer.copy_(kept)
+                if not torch.equal(buffer, kept):  # what a graph of the caller holds may not be written to, even with the same numbers
+                    buffer.copy_(kept)
         for parameter in trained:
             parameter.requires_grad_(True)
         for module, training in modes:

@@ -7,6 +7,7 @@ threads gives the same bytes.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from robustvit.primitives.pixels import pixels
 from robustvit.primitives.reading import Reading
 from robustvit.spec.view import View
 from robustvit.training.recipe import RECIPE, Recipe
+from robustvit.training.state import TrainingState, current, restore
 
 _BETAS = (0.9, 0.95)
 _LARGEST_GRADIENT_NORM = 1.0  # l2; a larger gradient is scaled down to it
@@ -65,38 +67,84 @@ def train(
     seed: int = 0,
     device: Device = "cpu",
     progress: Callable[[EpochProgress], None] | None = None,
+    start: TrainingState | None = None,
+    keep: Callable[[TrainingState], None] | None = None,
+    keep_every: float = 300.0,
 ) -> Trained:
     """Trains a module, in place unless the defense's `prepare` makes a new one.
 
     model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: preprocessing of the images, as in a Classifier. progress: is
-    called after every epoch. Raises ModelError where the model's outputs do not match the data's classes, or the loss is no longer finite.
+    called after every epoch. keep: is given the state after every epoch, and after `keep_every` seconds at the next step; from it, as
+    `start`, the same call goes on to the same bytes. Raises ModelError where the model's outputs do not match the data's classes, or the
+    loss is no longer finite.
     """
     started = time.monotonic()
-    steps = max(1, len(data) // recipe.batch_size)
-    losses: list[float] = []
+    device = torch.device(device)
     with torch.random.fork_rng(devices=fork_devices(device)):
         torch.manual_seed(seed)  # for the randomness of the model itself, such as dropout
-        model = defense.prepare(model.to(device).requires_grad_(True)).to(device)
-        trained = _ReadModel(model, mean, std, data.readings[0]).to(device)
-        _check_outputs(trained, view, data, device)
-        trained.train()
-        optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), betas=_BETAS)
-        for epoch in range(recipe.epochs):
-            total = 0.0
-            for step, rows in enumerate(_rows(data, recipe, seed, epoch), start=epoch * steps):
-                _set_rate(optimizer, recipe, step / (recipe.epochs * steps))
-                batch = load_batch(data, rows, view, device)
-                draws = Draws.for_step(seed, step, batch.ids, device)
-                batch = batch.at(Progress(step, recipe.epochs * steps, recipe.epochs))
-                batch = defense.batch(jitter(batch, draws.at("jitter"), recipe), draws.at("batch"))
-                batch = defense.craft_for(trained, batch, draws)
-                loss = defense.step(_closure(defense, trained, batch, draws, optimizer), optimizer)
-                defense.after_step(model)
-                total += _finite(loss, epoch)
-            losses.append(total / steps)
-            if progress is not None:
-                progress(EpochProgress(epoch + 1, recipe.epochs, losses[-1], time.monotonic() - started, defense.export(model)))
-    return Trained(defense.export(model).eval().requires_grad_(False), tuple(losses), time.monotonic() - started)
+        run = _Run(defense.prepare(model.to(device).requires_grad_(True)).to(device), data, view, mean, std, defense, recipe, seed, device)
+        if start is not None:
+            run.restore(start)
+        last = time.monotonic()
+        while run.step < run.steps:
+            run.take_step()
+            whole = run.step % run.steps_of_epoch == 0
+            if whole and progress is not None:
+                seconds = time.monotonic() - started
+                progress(EpochProgress(len(run.losses), recipe.epochs, run.losses[-1], seconds, defense.export(run.model)))
+            if keep is not None and (whole or time.monotonic() - last >= keep_every):
+                keep(run.state())
+                last = time.monotonic()
+    trained = defense.export(run.model).eval().requires_grad_(False)
+    return Trained(trained, tuple(run.losses), time.monotonic() - started)
+
+
+class _Run:
+    """A training run between two steps. step: of the next one, of `steps`; losses: the mean of every whole epoch."""
+
+    def __init__(
+        self, model: nn.Module, data: Data, view: View, mean: tuple[float, ...], std: tuple[float, ...],
+        defense: Defense, recipe: Recipe, seed: int, device: torch.device,
+    ) -> None:  # fmt: skip
+        self.model, self.data, self.view, self.defense, self.recipe = model, data, view, defense, recipe
+        self.seed, self.device = seed, device
+        self.read = _ReadModel(model, mean, std, data.readings[0]).to(device)
+        _check_outputs(self.read, view, data, device)
+        self.read.train()
+        self.optimizer = torch.optim.AdamW(_groups(model, recipe.weight_decay), betas=_BETAS)
+        self.steps_of_epoch = max(1, len(data) // recipe.batch_size)
+        self.steps = recipe.epochs * self.steps_of_epoch
+        self.step, self.total, self.losses = 0, 0.0, list[float]()
+        self._rows: Iterator[np.ndarray] = iter(())
+
+    def take_step(self) -> None:
+        """Takes the next step; after the last one of an epoch `losses` has one more."""
+        epoch, within = divmod(self.step, self.steps_of_epoch)
+        if within == 0:
+            self._rows = _rows(self.data, self.recipe, self.seed, epoch)
+        _set_rate(self.optimizer, self.recipe, self.step / self.steps)
+        batch = load_batch(self.data, next(self._rows), self.view, self.device).at(Progress(self.step, self.steps, self.recipe.epochs))
+        draws = Draws.for_step(self.seed, self.step, batch.ids, self.device)
+        batch = self.defense.batch(jitter(batch, draws.at("jitter"), self.recipe), draws.at("batch"))
+        batch = self.defense.craft_for(self.read, batch, draws)
+        loss = self.defense.step(_closure(self.defense, self.read, batch, draws, self.optimizer), self.optimizer)
+        self.defense.after_step(self.model)
+        self.total += _finite(loss, self.step, epoch, self.defense.name)
+        self.step += 1
+        if within + 1 == self.steps_of_epoch:
+            self.losses.append(self.total / self.steps_of_epoch)
+            self.total = 0.0
+
+    def state(self) -> TrainingState:
+        """The state now; its tensors change with the next step."""
+        return current(self.step, self.losses, self.total, self.model, self.optimizer, self.defense, self.device)
+
+    def restore(self, state: TrainingState) -> None:
+        """Goes on from a state."""
+        restore(state, self.model, self.optimizer, self.defense, self.device)
+        self.step, self.total, self.losses = state.step, state.total, list(state.losses)
+        epoch, within = divmod(self.step, self.steps_of_epoch)
+        self._rows = itertools.islice(_rows(self.data, self.recipe, self.seed, epoch), within, None)
 
 
 def jitter(batch: Batch, draws: Draws, recipe: Recipe) -> Batch:
@@ -175,10 +223,13 @@ def _closure(defense: Defense, model: nn.Module, batch: Batch, draws: Draws, opt
     return closure
 
 
-def _finite(loss: Tensor, epoch: int) -> float:
+def _finite(loss: Tensor, step: int, epoch: int, defense: str) -> float:
     value = float(loss)
     if not math.isfinite(value):
-        raise ModelError(f"the loss is {value} in epoch {epoch + 1}: training cannot go on. Try a lower lr, or a longer warmup.")
+        raise ModelError(
+            f"the loss is {value} at step {step} in epoch {epoch + 1}, with {defense}: training cannot go on. Try a lower lr, a longer "
+            "warmup, or a smaller eps."
+        )
     return value
 
 

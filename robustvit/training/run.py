@@ -20,18 +20,19 @@ from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, rou
 from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import channels, constructor_arguments
-from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.model_card import fingerprint
 from robustvit.records.disk import sweep
 from robustvit.spec import registry
-from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
-from robustvit.spec.spec import plain
-from robustvit.spec.written.call import called
+from robustvit.spec.spec import Spec
+from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
 from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, about_of, check_rebuilt, write_checkpoint
+from robustvit.training.state import read_state, write_state
+
+_GOES_ON = " The same command goes on from there."
 
 
 class TrainResult(NamedTuple):
@@ -61,23 +62,27 @@ def train_from_spec(
     model: one of timm's architectures, such as `vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=8`, or a
     registered one, such as `arch/hvt?num_classes=10&img_size=32&patch_size=4`, or a checkpoint.
     data: where it has a split called train, that one is for training and the usual split is held out; else training uses all of it and
-    nothing is held out. defenses: `name` or `name?key=value`. stored: the dtype of the weights in the file; the accuracy is that of the
-    rounded weights. During training, the weights after the last whole epoch are in `OUT.partial.safetensors`; Ctrl-C leaves them there,
-    and the message of the KeyboardInterrupt names the file. Raises BadParameter, UnknownName, ModelError or DataError, before training
-    where it can.
+    nothing is held out. defenses: `name` or `name(key=value)`. stored: the dtype of the weights in the file; the accuracy is that of the
+    rounded weights. During training, the weights after the last whole epoch are in `OUT.partial.safetensors`, and the whole state after it,
+    or after five minutes, in `OUT.resume.pt`: however a run ends, the same call goes on from there, and to the same bytes. The message of
+    a KeyboardInterrupt says so. Raises BadParameter, UnknownName, ModelError or DataError, before training where it can; StoreFull where
+    the state cannot be written.
     """
     partial = _partial(out)
     check_seed(seed)
-    defense = compose([_defense(text) for text in defenses])
+    bound = bound_defenses(defenses)
     split = _split(data, data_dir)
     for part in split:
         if part is not None:
             refuse_ambiguous_order(part)
     start = loading.load_model(model, device=device)
     split.training.readings[0].check(_outputs(start), model, split.training.name)
+    defense = composed(bound, split.training, device, data_dir)
     start.card = replace(start.card, classes=_classes(start, split.training))
     about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored))
-    finished = 0
+    question = _question(start, split.training, bound, recipe, seed)
+    resumed = read_state(_resume(out), question)
+    finished = 0 if resumed is None else len(resumed.losses)
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
@@ -89,14 +94,16 @@ def train_from_spec(
     try:
         trained = train(
             start.model, split.training, view=start.view, mean=channels(start.mean), std=channels(start.std),
-            defense=defense, recipe=recipe, seed=seed, device=device, progress=save_epoch,
+            defense=defense, recipe=recipe, seed=seed, device=device, progress=save_epoch, start=resumed,
+            keep=lambda state: write_state(_resume(out), state, question),
         )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial)) from None
+        raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial, _resume(out))) from None
     final = _classifier(rounded(trained.model, stored), start)
     held_out = accuracy(final, split.held_out) if split.held_out is not None else None
     write_checkpoint(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored, start.learned))
-    _remove(partial)
+    for left in (partial, _resume(out)):
+        _remove(left)
     return TrainResult(final, trained.losses, held_out, trained.seconds)
 
 
@@ -150,14 +157,6 @@ def _remove(partial: Path) -> None:
         raise BadParameter(f"{partial} cannot be removed: {error.strerror}. The trained weights are beside it, whole.") from error
 
 
-def _defense(text: str) -> Defense:
-    spec = called(text, "defense")
-    entry = registry.lookup("defense", spec.name)
-    bound = bind(entry, spec)
-    made: Defense = entry.load()(**{key: plain(value) for key, value in bound.params})
-    return made
-
-
 class _Split(NamedTuple):
     training: Data
     held_out: Data | None
@@ -208,7 +207,21 @@ def _classifier(model: nn.Module, start: Classifier) -> Classifier:
     return made
 
 
-def _interrupted(finished: int, epochs: int, partial: Path) -> str:
+def _question(start: Classifier, data: Data, defenses: Sequence[Spec], recipe: Recipe, seed: int) -> dict[str, str]:
+    """All that the trained weights depend on, by name."""
+    return {
+        "model": start.card.label, "starting weights": start.card.fingerprint, "data": f"{data.name} ({data.fingerprint[:12]})",
+        "view": str(start.view), "defense": " + ".join(map(str, defenses)), "seed": str(seed),
+        **{part.name.replace("_", " "): repr(getattr(recipe, part.name)) for part in fields(Recipe)},
+    }  # fmt: skip
+
+
+def _resume(out: Path) -> Path:
+    """The file for the state of unfinished training."""
+    return out.with_suffix(".resume.pt")
+
+
+def _interrupted(finished: int, epochs: int, partial: Path, state: Path) -> str:
     if not finished:
-        return "stopped before the end of the first epoch: there are no weights to keep."
-    return f"stopped after epoch {finished} of {epochs}; the weights of that epoch are in {partial}."
+        return "stopped before the end of the first epoch: there are no weights to keep." + (_GOES_ON if state.exists() else "")
+    return f"stopped after epoch {finished} of {epochs}; the weights of that epoch are in {partial}.{_GOES_ON}"

@@ -1,4 +1,4 @@
-"""The law of crafting: whatever makes adversarial images during training leaves the model, its buffers, modes and generators as they were."""
+"""The law of crafting: what makes adversarial images during training leaves the model, its buffers, modes and generators as they were."""
 
 from __future__ import annotations
 

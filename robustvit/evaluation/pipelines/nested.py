@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import checked_order, nested_order
@@ -52,6 +55,29 @@ def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec
 def nested_of(spec: Spec, found: Mapping[Spec, Any]) -> dict[str, Any]:
     """What the plug-in parameters of a resolved Spec are, by parameter name."""
     return {key: found[value] for key, value in spec.params if isinstance(value, Spec) and value in found}
+
+
+def loaded_plugins(
+    spec: Spec, given: Mapping[str, Any] | None = None, *, device: torch.device | str = "cpu", data_dir: Path | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """What the plug-in parameters of a bound Spec are, by name: as given, or loaded by their address, where no run names cells by them.
+
+    Raises BadParameter for a data set the order of whose classes is ambiguous.
+    """
+
+    def data(address: Spec) -> Data:
+        found = load_data(address, data_dir=data_dir)
+        refuse_ambiguous_order(found)
+        return found
+
+    load: dict[str, Callable[[Spec], Any]] = {
+        "model": lambda address: load_model(address if address.params else address.name, device=device),
+        "data": data, "kept": lambda address: load_kept(address.name),
+    }  # fmt: skip
+    kinds = {param.name: param.hint.plugin for param in registry.lookup(spec.kind, spec.name).params if param.hint.plugin}
+    own = dict(given or {})
+    named = [(key, value) for key, value in spec.params if key in kinds and key not in own and isinstance(value, Spec)]
+    return own | {key: load.get(kinds[key], resolve)(value) for key, value in named}
 
 
 def view_of(model: Classifier, data: Data) -> View:
