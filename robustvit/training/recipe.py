@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from robustvit.errors import BadParameter
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Epochs, learning rate, weight decay and augmentation.
+    """Epochs, learning rate, weight decay, augmentation, and how a step is computed.
 
     lr: the highest rate; it rises linearly over the share `warmup` of the steps, then falls to zero along a cosine. weight_decay: of
-    weight matrices alone. rotation (degrees), scale, shift (shares of the side): the most that an image is rotated, resized and shifted;
-    three zeros turn augmentation off.
+    weight matrices alone. layer_decay: the rate of a layer is that of the next one times this, so that early layers of a pretrained model
+    move less; 1 for equal rates. clip: the largest l2 norm of the gradient, to which a larger one is scaled down. accumulate: a step's
+    batch is computed in so many parts one after another, in that share of the memory. precision: bfloat16 computes the model under
+    autocast, with weights in float32. ema: what is kept is a running mean of the weights, w ← ema · w + (1 − ema) · new; 0 for none.
+    rotation (degrees), scale, shift (shares of the side): the most that an image is rotated, resized and shifted; three zeros turn
+    augmentation off.
     """
 
     epochs: int = 200
@@ -25,6 +32,11 @@ class Recipe:
     rotation: float = 12.0
     scale: float = 0.15
     shift: float = 0.1
+    layer_decay: float = 1.0
+    clip: float = 1.0
+    accumulate: int = 1
+    precision: Precision = "float32"
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         _within("epochs", self.epochs, 1 <= self.epochs <= _MOST, f"a whole number from 1 to {_MOST:,}")
@@ -35,6 +47,12 @@ class Recipe:
         _within("rotation", self.rotation, 0 <= self.rotation <= 180, "degrees in [0, 180]")
         _within("scale", self.scale, 0 <= self.scale < 1, "a share in [0, 1)")
         _within("shift", self.shift, 0 <= self.shift < 1, "a share in [0, 1)")
+        _within("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a factor in (0, 1]")
+        _within("clip", self.clip, 0 < self.clip < math.inf, "a finite number above 0")
+        _within("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, "a whole number from 1 to the batch size")
+        _within("ema", self.ema, 0 <= self.ema < 1, "a share in [0, 1)")
+        if self.precision not in get_args(Precision):
+            raise BadParameter(f"training's precision is '{self.precision}'; it takes {' or '.join(get_args(Precision))}.")
 
 
 _MOST = 1_000_000  # epochs, and samples of a step

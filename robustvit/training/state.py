@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustvit.errors import BadParameter, StoreFull
-from robustvit.primitives.defense import Defense
 from robustvit.records.disk import write_output
 
 _VERSION = 1
@@ -22,38 +21,30 @@ _VERSION = 1
 class TrainingState:
     """step: of the next one; losses: the mean of every whole epoch; total: the sum over the steps of the epoch that was begun.
 
-    model, optimizer: their state dicts. defenses: what each keeps from step to step. generators: of torch, on the CPU and each GPU.
+    model, averaged, optimizer: their state dicts; averaged is the running mean of the weights, None without one. defenses: what each keeps
+    from step to step. generators: for each process those of torch, on the CPU and its GPU.
     """
 
     step: int
     losses: tuple[float, ...]
     total: float
     model: Mapping[str, Tensor]
+    averaged: Mapping[str, Tensor] | None
     optimizer: Mapping[str, Any]
     defenses: Mapping[str, Mapping[str, Tensor]]
-    generators: tuple[Tensor, ...]
+    generators: tuple[tuple[Tensor, ...], ...]
 
 
-def current(
-    step: int, losses: list[float], total: float, model: nn.Module, optimizer: torch.optim.Optimizer, defense: Defense, device: torch.device
-) -> TrainingState:  # fmt: skip
-    """The state before a step. Tensors are those that training goes on to change: write them before it does."""
-    generators = (torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []))
-    return TrainingState(step, tuple(losses), total, model.state_dict(), optimizer.state_dict(), defense.states, generators)
+def generator_states(device: torch.device) -> tuple[Tensor, ...]:
+    """The states of torch's generators, on the CPU and on a GPU."""
+    return (torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else []))
 
 
-def restore(
-    state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer, defense: Defense, device: torch.device
-) -> None:  # fmt: skip
-    """Puts a state back into a model, an optimizer, a defense and torch's generators."""
-    model.load_state_dict(dict(state.model))
-    optimizer.load_state_dict(dict(state.optimizer))
-    for name, kept in defense.states.items():
-        kept.clear()
-        kept.update({key: tensor.to(device) for key, tensor in state.defenses[name].items()})
-    torch.set_rng_state(state.generators[0])
+def set_generators(states: tuple[Tensor, ...], device: torch.device) -> None:
+    """Puts the states of torch's generators back."""
+    torch.set_rng_state(states[0])
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state.generators[1], device)
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def write_state(path: Path, state: TrainingState, question: Mapping[str, str]) -> None:

@@ -9,7 +9,8 @@ from robustvit.primitives.batch import Batch, Progress
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
-from robustvit.training.loop import EpochProgress, Trained, jitter, train
+from robustvit.training.augmentation import jitter
+from robustvit.training.loop import EpochProgress, Trained, train
 from robustvit.training.recipe import Recipe
 
 VIEW = View(size=(8, 8), resize=8)

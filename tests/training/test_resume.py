@@ -23,7 +23,7 @@ from robustvit.training.state import TrainingState, read_state, write_state
 
 KWARGS = "img_size=32,patch_size=16,embed_dim=8,depth=1,num_heads=1,proj_drop_rate=0.3"
 ADDRESS = f"vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs={KWARGS}"
-RECIPE = Recipe(epochs=3, batch_size=4)  # three steps an epoch
+RECIPE = Recipe(epochs=3, batch_size=4, ema=0.5)  # three steps an epoch
 QUESTION = {"seed": "0"}
 
 

@@ -1,0 +1,94 @@
+"""One step of the optimizer: its groups and rates, and the closure that computes the loss of a batch and its gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustvit.errors import BadParameter
+from robustvit.primitives.batch import Batch
+from robustvit.primitives.defense import Closure, Defense
+from robustvit.primitives.draws import Draws
+from robustvit.training.processes import Processes
+from robustvit.training.recipe import Recipe
+
+_BETAS = (0.9, 0.95)
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW over the parameters that are trained. Raises BadParameter for a layer decay where the layers of a model are not known."""
+    return torch.optim.AdamW(_groups(model, recipe), betas=_BETAS)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
+    """Sets the learning rate for the share of the steps that is done."""
+    rising = done < recipe.warmup
+    share = done / recipe.warmup if rising else 0.5 * (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.lr * share * group.get("lr_scale", 1.0)
+
+
+def closure_of(
+    defense: Defense, model: nn.Module, batch: Batch, draws: Draws, optimizer: torch.optim.Optimizer, recipe: Recipe,
+    whole: int, processes: Processes,
+) -> Closure:  # fmt: skip
+    """The closure of a step: clears the gradients, computes those of a batch, a part at a time, and returns its mean loss.
+
+    model: from pixels in [0, 1]. batch: this process's share of `whole` samples, over which loss and gradients are means.
+    """
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        total = batch.images.new_zeros(())
+        for part, own in _parts(batch, draws, recipe.accumulate):
+            with autocast(recipe, batch.images.device):
+                loss = defense.objective(model, part, own) * (len(part) / whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach().float()
+        processes.add_gradients(model.parameters())
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        return processes.sum(total)
+
+    return closure
+
+
+def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context in which the model computes in the recipe's precision."""
+    return contextlib.nullcontext() if recipe.precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+
+
+def _parts(batch: Batch, draws: Draws, count: int) -> Iterator[tuple[Batch, Draws]]:
+    """At most so many parts of a batch, as equal as can be, with the draws of their samples."""
+    if count == 1:
+        yield batch, draws
+        return
+    rows, start = -(-len(batch) // count), 0
+    for part in batch.chunks(rows):
+        yield part, draws[torch.arange(start, start + len(part))]
+        start += len(part)
+
+
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    if recipe.layer_decay < 1:
+        return _by_layer(model, recipe)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if parameter.dim() > 1]
+    others = [parameter for parameter in trainable if parameter.dim() <= 1]
+    return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    from timm.optim._param_groups import param_groups_layer_decay
+
+    if not hasattr(model, "group_matcher"):
+        raise BadParameter(
+            f"training's layer_decay is {recipe.layer_decay:g}, and a {type(model).__name__} does not say which layers it has "
+            "(timm's `group_matcher`); leave it at 1."
+        )
+    found: list[dict[str, Any]] = param_groups_layer_decay(model, recipe.weight_decay, layer_decay=recipe.layer_decay)
+    return found
