@@ -1,4 +1,4 @@
-"""What several plug-ins take as a parameter: whole numbers from 1 or 0, and radii above 0."""
+"""What several plug-ins take as a parameter: whole numbers from 1 or 0, radii above 0, and weights from 0."""
 
 from typing import Annotated
 
@@ -7,3 +7,4 @@ from annotated_types import Ge, Gt
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
 Radius = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]

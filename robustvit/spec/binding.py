@@ -49,8 +49,10 @@ def bind(entry: Entry, spec: Spec) -> Spec:
 def _refuse_levels(entry: Entry, filled: dict[str, Value], at: str) -> None:
     """Raises BadParameter for a radius in linf above 1: probably a level of 255, where pixels are in [0, 1]."""
     eps = filled.get("eps")
-    if entry.kind == "attack" and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
-        raise BadParameter(f"{at}attack '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255.")
+    if entry.kind in ("attack", "defense") and filled.get("norm", "linf") == "linf" and isinstance(eps, int | float | Fraction) and eps > 1:
+        raise BadParameter(
+            f"{at}{entry.kind} '{entry.name}': eps is {show(eps)} in linf, where pixels are in [0, 1]; write {show(eps)}/255."
+        )
 
 
 def _called(value: str, hint: Hint, where: str) -> Spec:

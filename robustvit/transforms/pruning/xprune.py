@@ -9,14 +9,14 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.limits import Count
+from robustvit.primitives.limits import Count, NonNegative
 from robustvit.primitives.passes import Passes, product_of
 from robustvit.primitives.shared_weights import shared_copy
 from robustvit.primitives.surgery.hosts import plain_vit, refusing, require_gradient
@@ -31,8 +31,6 @@ LoadBatch: TypeAlias = Callable[[Data, np.ndarray], Batch]
 _ROWS = 64  # images of a step
 _RATE = 0.1  # of Adam
 _START = 2.0  # logit of every mask before the first step: masks are 0.88
-
-NonNegative = Annotated[float, Ge(0)]
 
 
 @transform(
