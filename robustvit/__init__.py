@@ -31,6 +31,7 @@ _HOMES = {
     "Defense": "primitives.defense",
     "Draws": "primitives.draws",
     "Norm": "primitives.norms",
+    "OnPixels": "primitives.on_pixels",
     "Reading": "primitives.reading",
     "Records": "records.records",
     "RobustvitError": "errors",
@@ -84,6 +85,7 @@ __all__ = [
     "Defense",
     "Draws",
     "Norm",
+    "OnPixels",
     "Reading",
     "Records",
     "RobustvitError",
@@ -153,6 +155,7 @@ if TYPE_CHECKING:
     from robustvit.primitives.draws import Draws
     from robustvit.primitives.model_card import Card
     from robustvit.primitives.norms import Norm
+    from robustvit.primitives.on_pixels import OnPixels
     from robustvit.primitives.pixels import pixels
     from robustvit.primitives.reading import Reading
     from robustvit.primitives.votes import Votes

@@ -82,7 +82,7 @@ def train(
     model: Annotated[str, typer.Option("--model", "-m", help="An address with random weights, or a checkpoint to continue from.")] = _DEMO,
     data: Annotated[str, typer.Option("--data", "-d", help="Trained on its training split, evaluated on its usual split.")] = "digits",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
-    defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME?key=value; repeat to combine. "
+    defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME(key=value); repeat to combine. "
         "Default: plain.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per step.")] = None,
@@ -92,6 +92,11 @@ def train(
     rotation: Annotated[float | None, typer.Option("--rotation", help="Largest random rotation, in degrees.")] = None,
     scale: Annotated[float | None, typer.Option("--scale", help="Largest random change of scale, as a share.")] = None,
     shift: Annotated[float | None, typer.Option("--shift", help="Largest random shift, as a share of the side.")] = None,
+    layer_decay: Annotated[float | None, typer.Option("--layer-decay", help="Rate of a layer relative to the next one's.")] = None,
+    clip: Annotated[float | None, typer.Option("--clip", help="Largest l2 norm of the gradient.")] = None,
+    accumulate: Annotated[int | None, typer.Option("--accumulate", help="Parts in which a step's batch is computed.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="float32 or bfloat16.")] = None,
+    ema: Annotated[float | None, typer.Option("--ema", help="Keep a running mean of the weights, with this share of the last.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
@@ -99,19 +104,22 @@ def train(
 ) -> None:  # fmt: skip
     """Train a model, with or without a defense.
 
-    The demo was trained by this loop.
+    Killed or interrupted, the same command goes on from the last epoch, or the last five minutes, to the same bytes. The demo was trained
+    by this loop.
 
     Example: robustvit train --data digits --defense plain --epochs 40 --out mine.safetensors
     """
     from dataclasses import replace
 
     from robustvit.evaluation import environment
+    from robustvit.training.processes import is_first, local_device
     from robustvit.training.recipe import RECIPE
     from robustvit.training.run import train_from_spec
 
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "rotation": rotation,
-        "scale": scale, "shift": shift,
+        "scale": scale, "shift": shift, "layer_decay": layer_decay, "clip": clip, "accumulate": accumulate, "precision": precision,
+        "ema": ema,
     }  # fmt: skip
     recipe = replace(RECIPE, **{name: value for name, value in given.items() if value is not None})
     if stored not in ("float16", "float32"):
@@ -125,10 +133,13 @@ def train(
     try:
         done = train_from_spec(
             model, data, out=out_file, defenses=tuple(defense or ["plain"]), recipe=recipe, seed=seed,
-            device=environment.device(device), stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=report,
+            device=environment.device(local_device(device)), stored="float16" if stored == "float16" else "float32", data_dir=data_dir,
+            progress=report,
         )  # fmt: skip
     except KeyboardInterrupt as interrupted:
         err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+    if not is_first():
+        return
     accuracy = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
     out.print(f"Wrote {out_file} after {done.seconds:.0f} s.{accuracy}", highlight=False, soft_wrap=True)

@@ -25,8 +25,8 @@ from robustvit.primitives.batch import Batch, Data, Progress
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
+from robustvit.primitives.on_pixels import OnPixels
 from robustvit.primitives.pixels import pixels
-from robustvit.primitives.reading import Reading
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
 from robustvit.training.optimization import autocast, closure_of, optimizer_of, set_rate
@@ -87,7 +87,8 @@ def train(
     with torch.random.fork_rng(devices=fork_devices(device)):
         torch.manual_seed(seed)  # for the layers that a defense adds
         made = defense.prepare(model.to(device).requires_grad_(True)).to(device)
-        same_everywhere(processes, [fingerprint(made), data.fingerprint], "weights or data")
+        if processes.number > 1:
+            same_everywhere(processes, [fingerprint(made), data.fingerprint], "weights or data")
         torch.manual_seed(seed + processes.rank)  # for the randomness of the model itself, such as dropout
         run = _Run(made, data, view, mean, std, defense, recipe, seed, device, processes)
         if start is not None:
@@ -96,10 +97,12 @@ def train(
         while run.step < run.steps:
             run.take_step()
             whole = run.step % run.steps_of_epoch == 0
-            if whole and progress is not None:
+            if whole and progress is not None and processes.first:
                 progress(EpochProgress(len(run.losses), recipe.epochs, run.losses[-1], time.monotonic() - began, run.kept()))
             if keep is not None and processes.agree(whole or time.monotonic() - last >= keep_every):
-                keep(run.state())
+                state = run.state()
+                if processes.first:
+                    keep(state)
                 last = time.monotonic()
     return Trained(run.kept().eval().requires_grad_(False), tuple(run.losses), time.monotonic() - began)
 
@@ -113,7 +116,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.model, self.data, self.view, self.defense, self.recipe = model, data, view, defense, recipe
         self.seed, self.device, self.processes = seed, device, processes
-        self.read = _ReadModel(model, mean, std, data.readings[0]).to(device)
+        self.read = OnPixels(model, mean, std, data.readings[0]).to(device)
         _check_outputs(self.read, view, data, device)
         self.read.train()
         self.optimizer = optimizer_of(model, recipe)
@@ -176,26 +179,12 @@ class _Run:
         self._rows = itertools.islice(_rows(self.data, self.recipe, self.seed, epoch), within, None)
 
 
-class _ReadModel(nn.Module):
-    """The model that a loss receives: from pixels in [0, 1] to the logits of the data's labels."""
-
-    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], reading: Reading) -> None:
-        super().__init__()
-        self.model = model
-        self.reading = reading
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.reading.read(self.model((images - self.mean) / self.std))  # type: ignore[operator]
-
-
-def _check_outputs(trained: _ReadModel, view: View, data: Data, device: Device) -> None:
+def _check_outputs(trained: OnPixels, view: View, data: Data, device: Device) -> None:
     with torch.no_grad():
         logits = trained.model.eval()(torch.zeros(1, 3, *view.size, device=device))
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise ModelError("the model to train must return logits of shape (N, K).")
-    trained.reading.check(logits.shape[1], "to train", data.name)
+    data.readings[0].check(logits.shape[1], "to train", data.name)
 
 
 def _rows(data: Data, recipe: Recipe, seed: int, epoch: int) -> Iterator[np.ndarray]:

@@ -79,6 +79,11 @@ def started(device: torch.device) -> Processes:
     return Processes(distributed.get_rank(), count)
 
 
+def is_first() -> bool:
+    """Whether this process writes files and reports: the only one, or the first that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def local_device(name: str) -> str:
     """`cuda` as this process's own GPU where torchrun started several; any other name as it is."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name

@@ -28,6 +28,7 @@ from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec
 from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
+from robustvit.training.processes import is_first
 from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, about_of, check_rebuilt, write_checkpoint
 from robustvit.training.state import read_state, write_state
@@ -66,9 +67,9 @@ def train_from_spec(
     rounded weights. During training, the weights after the last whole epoch are in `OUT.partial.safetensors`, and the whole state after it,
     or after five minutes, in `OUT.resume.pt`: however a run ends, the same call goes on from there, and to the same bytes. The message of
     a KeyboardInterrupt says so. Raises BadParameter, UnknownName, ModelError or DataError, before training where it can; StoreFull where
-    the state cannot be written.
+    the state cannot be written. Of several processes that torchrun started the first writes the files and measures the accuracy.
     """
-    partial = _partial(out)
+    partial = _partial(out) if is_first() else out
     check_seed(seed)
     bound = bound_defenses(defenses)
     split = _split(data, data_dir)
@@ -100,6 +101,8 @@ def train_from_spec(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial, _resume(out))) from None
     final = _classifier(rounded(trained.model, stored), start)
+    if not is_first():
+        return TrainResult(final, trained.losses, None, trained.seconds)
     held_out = accuracy(final, split.held_out) if split.held_out is not None else None
     write_checkpoint(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored, start.learned))
     for left in (partial, _resume(out)):

@@ -82,10 +82,8 @@ def test_images_stay_in_the_ball_and_in_the_range_of_pixels(name: str, norm: str
 @pytest.mark.parametrize("name", ["pgd_at", "trades", "mart"])
 def test_the_radius_rises_over_the_epochs_of_warmup(name: str) -> None:
     given, defense = batch(), rv.load_defense(name, eps="8/255", steps=3, warmup=4)
-    largest = [
-        float((crafted(defense, linear(), given.at(Progress(step, 20, 10))) - given.images).abs().max()) for step in (0, 2, 4, 8, 16)
-    ]
-    assert largest == pytest.approx([0.0, EPS / 4, EPS / 2, EPS, EPS], abs=1e-6)
+    found = [crafted(defense, linear(), given.at(Progress(step, 20, 10))) for step in (0, 2, 4, 8, 16)]
+    assert [float((one - given.images).abs().max()) for one in found] == pytest.approx([0.0, EPS / 4, EPS / 2, EPS, EPS], abs=1e-6)
 
 
 def test_ascent_is_that_of_the_loss_step_by_step() -> None:
@@ -173,7 +171,7 @@ def test_awp_takes_its_step_at_weights_that_are_worse_by_a_share_of_each_tensor(
         loss = functional.cross_entropy(model(given.images), given.labels)
         loss.backward()
         seen.append({name: one.detach().clone() for name, one in model.named_parameters()})
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         return loss.detach()
 
     rv.load_defense("awp", gamma=0.01).step(closure, optimizer)
@@ -194,9 +192,9 @@ def test_sam_steps_along_the_gradient_at_the_worse_point() -> None:
         images = given.images.double()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
-        def closure(model=model, optimizer=optimizer, images=images) -> Tensor:
+        def closure(model=model, optimizer=optimizer, images=images, labels=given.labels) -> Tensor:
             optimizer.zero_grad()
-            loss = functional.cross_entropy(model(images), given.labels)
+            loss = functional.cross_entropy(model(images), labels)
             loss.backward()
             return loss.detach()
 
