@@ -32,6 +32,7 @@ RUN = {
     "attacks.md": 4,
     "patches.md": 3,
     "certificates.md": 3,
+    "training.md": 2,
 }  # commands, at least
 PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
