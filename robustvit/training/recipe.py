@@ -47,7 +47,7 @@ class Recipe:
         _within("rotation", self.rotation, 0 <= self.rotation <= 180, "degrees in [0, 180]")
         _within("scale", self.scale, 0 <= self.scale < 1, "a share in [0, 1)")
         _within("shift", self.shift, 0 <= self.shift < 1, "a share in [0, 1)")
-        _within("layer_decay", self.layer_decay, 0 < self.layer_decay <= 1, "a factor in (0, 1]")
+        _within("layer_decay", self.layer_decay, 1e-3 <= self.layer_decay <= 1, "a factor from 0.001 to 1")
         _within("clip", self.clip, 0 < self.clip < math.inf, "a finite number above 0")
         _within("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, "a whole number from 1 to the batch size")
         _within("ema", self.ema, 0 <= self.ema < 1, "a share in [0, 1)")
