@@ -22,7 +22,7 @@ from torch.nn import functional
 
 import robustvit as rv
 from robustvit.data.formats.arrays import array_dataset
-from robustvit.primitives.on_pixels import OnPixels
+from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.training.loop import load_batch
 from robustvit.training.recipe import Recipe
 

@@ -31,7 +31,7 @@ _HOMES = {
     "Defense": "primitives.defense",
     "Draws": "primitives.draws",
     "Norm": "primitives.norms",
-    "OnPixels": "primitives.on_pixels",
+    "OnPixels": "primitives.training.on_pixels",
     "Reading": "primitives.reading",
     "Records": "records.records",
     "RobustvitError": "errors",
@@ -155,9 +155,9 @@ if TYPE_CHECKING:
     from robustvit.primitives.draws import Draws
     from robustvit.primitives.model_card import Card
     from robustvit.primitives.norms import Norm
-    from robustvit.primitives.on_pixels import OnPixels
     from robustvit.primitives.pixels import pixels
     from robustvit.primitives.reading import Reading
+    from robustvit.primitives.training.on_pixels import OnPixels
     from robustvit.primitives.votes import Votes
     from robustvit.records.records import Records
     from robustvit.records.store import Store, load_records

@@ -90,7 +90,7 @@ def left_out(data: Data) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingStep:
     """Where training is. step: counted from 0, of `steps` in all; epochs: passes over the data in all. By default at its end."""
 
     step: int = 1
@@ -125,7 +125,7 @@ class Batch:
     ids: tuple[str, ...]
     soft_labels: Tensor | None = None
     crafted: Tensor | None = None
-    progress: Progress = Progress()
+    progress: TrainingStep = TrainingStep()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,7 +157,7 @@ class Batch:
         """The same samples with adversarial images beside their own."""
         return replace(self, crafted=crafted)
 
-    def at(self, progress: Progress) -> Batch:
+    def at(self, progress: TrainingStep) -> Batch:
         """The same samples at another place of training."""
         return replace(self, progress=progress)
 

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.crafting import Mode, crafted_by
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.training.crafting import Mode, crafted_by
 
 Prepare: TypeAlias = Callable[[nn.Module], nn.Module]
 Change: TypeAlias = Callable[[Batch, Draws], Batch]

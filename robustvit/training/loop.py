@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.batch import Batch, Data, Progress
+from robustvit.primitives.batch import Batch, Data, TrainingStep
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
-from robustvit.primitives.on_pixels import OnPixels
 from robustvit.primitives.pixels import pixels
+from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
 from robustvit.training.optimization import autocast, closure_of, optimizer_of, set_rate
@@ -135,7 +135,7 @@ class _Run:
         set_rate(self.optimizer, self.recipe, self.step / self.steps)
         rows = next(self._rows)
         batch = load_batch(self.data, self.processes.own(rows), self.view, self.device)
-        batch = batch.at(Progress(self.step, self.steps, self.recipe.epochs))
+        batch = batch.at(TrainingStep(self.step, self.steps, self.recipe.epochs))
         draws = Draws.for_step(self.seed, self.step, batch.ids, self.device)
         batch = self.defense.batch(jitter(batch, draws.at("jitter"), self.recipe), draws.at("batch"))
         with autocast(self.recipe, self.device):

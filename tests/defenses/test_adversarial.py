@@ -13,7 +13,7 @@ import robustvit as rv
 from robustvit.defenses.adversarial.mart import boosted_cross_entropy, weighted_divergence
 from robustvit.defenses.adversarial.trades import divergence_of
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Batch, Progress
+from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import compose
 from robustvit.primitives.draws import Draws
 
@@ -82,7 +82,7 @@ def test_images_stay_in_the_ball_and_in_the_range_of_pixels(name: str, norm: str
 @pytest.mark.parametrize("name", ["pgd_at", "trades", "mart"])
 def test_the_radius_rises_over_the_epochs_of_warmup(name: str) -> None:
     given, defense = batch(), rv.load_defense(name, eps="8/255", steps=3, warmup=4)
-    found = [crafted(defense, linear(), given.at(Progress(step, 20, 10))) for step in (0, 2, 4, 8, 16)]
+    found = [crafted(defense, linear(), given.at(TrainingStep(step, 20, 10))) for step in (0, 2, 4, 8, 16)]
     assert [float((one - given.images).abs().max()) for one in found] == pytest.approx([0.0, EPS / 4, EPS / 2, EPS, EPS], abs=1e-6)
 
 

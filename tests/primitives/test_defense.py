@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from robustvit.errors import BadParameter
-from robustvit.primitives.batch import Batch, Progress
+from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.draws import Draws
 
@@ -128,18 +128,18 @@ def test_the_default_loss_is_of_crafted_images_and_soft_labels_where_there_are_a
 
 def test_rows_and_parts_of_a_batch_keep_all_that_training_adds() -> None:
     soft, crafted = torch.rand(2, 2), torch.rand(2, 3, 4, 4)
-    batch = _batch().with_soft_labels(soft).with_crafted(crafted).at(Progress(3, 10, 5))
+    batch = _batch().with_soft_labels(soft).with_crafted(crafted).at(TrainingStep(3, 10, 5))
     (last,) = (batch[torch.tensor([False, True])],)
     for one in (last, list(batch.chunks(1))[1]):
         assert torch.equal(one.soft_labels, soft[1:])
         assert torch.equal(one.crafted, crafted[1:])
-        assert (one.ids, one.progress) == (("b",), Progress(3, 10, 5))
+        assert (one.ids, one.progress) == (("b",), TrainingStep(3, 10, 5))
 
 
 def test_the_place_of_training() -> None:
-    assert [Progress(step, 10, 5).epoch for step in range(10)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert [Progress(step, 10, 5).ramp(2) for step in (0, 1, 2, 4, 9)] == [0.0, 0.25, 0.5, 1.0, 1.0]
-    assert (Progress().done, Progress().ramp(3), Progress(0, 10).ramp(0)) == (1.0, 1.0, 1.0)
+    assert [TrainingStep(step, 10, 5).epoch for step in range(10)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert [TrainingStep(step, 10, 5).ramp(2) for step in (0, 1, 2, 4, 9)] == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert (TrainingStep().done, TrainingStep().ramp(3), TrainingStep(0, 10).ramp(0)) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("part", ["craft", "loss", "step"])

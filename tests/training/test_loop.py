@@ -5,7 +5,7 @@ from torch import nn
 
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives.batch import Batch, Progress
+from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Defense, compose
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
@@ -141,9 +141,9 @@ def test_images_are_crafted_once_in_a_step_however_often_its_loss_is_computed() 
 
 
 def test_a_batch_tells_where_training_is() -> None:
-    seen: list[Progress] = []
+    seen: list[TrainingStep] = []
     _train(_model(), defense=Defense("watch", batch=lambda batch, draws: seen.append(batch.progress) or batch))
-    assert seen == [Progress(step, 4, 2) for step in range(4)]
+    assert seen == [TrainingStep(step, 4, 2) for step in range(4)]
 
 
 def test_progress_comes_after_every_epoch_with_the_model_to_keep() -> None:

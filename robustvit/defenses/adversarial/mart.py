@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.primitives.ascent import Adversary, TrainingNorm, small_noise, summed_cross_entropy
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.crafting import Mode
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count, NonNegative, Radius
+from robustvit.primitives.training.ascent import Adversary, TrainingNorm, small_noise, summed_cross_entropy
+from robustvit.primitives.training.crafting import Mode
 from robustvit.spec.registry import defense
 
 _CITATION = """@inproceedings{wang2020improving,

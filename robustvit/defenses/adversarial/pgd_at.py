@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustvit.primitives.ascent import Adversary, TrainingNorm, summed_cross_entropy
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.crafting import Mode
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count, NonNegative, Radius
 from robustvit.primitives.norms import random_start
+from robustvit.primitives.training.ascent import Adversary, TrainingNorm, summed_cross_entropy
+from robustvit.primitives.training.crafting import Mode
 from robustvit.spec.registry import defense
 
 CITATION = """@inproceedings{madry2018towards,

@@ -46,12 +46,12 @@ class Adversary:
         eps, size = self.eps * scale, (2.5 * self.eps / self.steps if self.step is None else self.step) * scale
         delta = project_in_box(images, start(eps), eps, self.norm)
         for _ in range(self.steps):
-            uphill = steepest(input_gradient(model, images + delta, loss), self.norm)
+            uphill = steepest(image_gradient(model, images + delta, loss), self.norm)
             delta = project_in_box(images, delta + size * uphill, eps, self.norm)
         return images + delta
 
 
-def input_gradient(model: nn.Module, images: Tensor, loss: SummedLoss) -> Tensor:
+def image_gradient(model: nn.Module, images: Tensor, loss: SummedLoss) -> Tensor:
     """The gradient of a loss of the logits with respect to the images, (N, 3, H, W), without a graph."""
     leaf = images.detach().requires_grad_(True)
     with torch.enable_grad():

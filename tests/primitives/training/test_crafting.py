@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from robustvit.errors import ModelError
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.crafting import crafted_by
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.training.crafting import crafted_by
 
 
 def batch() -> Batch:
