@@ -30,6 +30,7 @@ _HOMES = {
     "DataMissing": "errors",
     "Defense": "primitives.defense",
     "Draws": "primitives.draws",
+    "Monitor": "training.monitor",
     "Norm": "primitives.norms",
     "OnPixels": "primitives.training.on_pixels",
     "Reading": "primitives.reading",
@@ -84,6 +85,7 @@ __all__ = [
     "DataMissing",
     "Defense",
     "Draws",
+    "Monitor",
     "Norm",
     "OnPixels",
     "Reading",
@@ -173,4 +175,5 @@ if TYPE_CHECKING:
     from robustvit.statistics.estimates import Clustered, Weighted
     from robustvit.training.defending import load_defense
     from robustvit.training.loop import train
+    from robustvit.training.monitor import Monitor
     from robustvit.training.saving import save_checkpoint

@@ -97,6 +97,12 @@ def train(
     accumulate: Annotated[int | None, typer.Option("--accumulate", help="Parts in which a step's batch is computed.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="float32 or bfloat16.")] = None,
     ema: Annotated[float | None, typer.Option("--ema", help="Keep a running mean of the weights, with this share of the last.")] = None,
+    eval_suite: Annotated[str | None, typer.Option("--eval-suite", help="A suite to run on the model while it trains.")] = None,
+    eval_data: Annotated[str | None, typer.Option("--eval-data", help="What it is run on. Default: part=calibration of what is held out.")]
+        = None,
+    eval_limit: Annotated[int, typer.Option("--eval-limit", help="Images of it.")] = 512,
+    every: Annotated[int, typer.Option("--every", help="Epochs between runs of that suite.")] = 1,
+    keep_best: Annotated[bool, typer.Option("--keep-best", help="Keep the weights of the epoch that is most robust there.")] = False,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
@@ -112,6 +118,7 @@ def train(
     from dataclasses import replace
 
     from robustvit.evaluation import environment
+    from robustvit.training.monitor import Monitor, calibration_part
     from robustvit.training.processes import is_first, local_device
     from robustvit.training.recipe import RECIPE
     from robustvit.training.run import train_from_spec
@@ -126,6 +133,10 @@ def train(
         raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
     environment.determine()
 
+    watched = eval_data or calibration_part(data)
+    store = out_file.with_suffix(".measured")
+    monitor = Monitor(eval_suite, watched, every=every, limit=eval_limit, store=store) if eval_suite else None
+
     def report(now: Any) -> None:
         if not quiet:
             err.print(f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  {now.seconds:.0f} s", highlight=False)
@@ -134,7 +145,7 @@ def train(
         done = train_from_spec(
             model, data, out=out_file, defenses=tuple(defense or ["plain"]), recipe=recipe, seed=seed,
             device=environment.device(local_device(device)), stored="float16" if stored == "float16" else "float32", data_dir=data_dir,
-            progress=report,
+            progress=report, monitor=monitor, keep_best=keep_best,
         )  # fmt: skip
     except KeyboardInterrupt as interrupted:
         err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
@@ -142,4 +153,7 @@ def train(
     if not is_first():
         return
     accuracy = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
+    for one in done.measured:
+        mark = "  kept" if keep_best and one.epoch == done.epoch else ""
+        out.print(f"epoch {one.epoch}: clean {one.clean:.1%}, {eval_suite} {one.score:.1%}{mark}", highlight=False, soft_wrap=True)
     out.print(f"Wrote {out_file} after {done.seconds:.0f} s.{accuracy}", highlight=False, soft_wrap=True)

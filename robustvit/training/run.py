@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -14,6 +15,7 @@ from torch import nn
 
 from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import loading
+from robustvit.evaluation.data_part import DataPart
 from robustvit.evaluation.datasets import refuse_ambiguous_order
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, rounded
@@ -21,28 +23,32 @@ from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import channels, constructor_arguments
 from robustvit.primitives.model_card import fingerprint
-from robustvit.records.disk import sweep
 from robustvit.spec import registry
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec
 from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.loop import Device, EpochProgress, load_batch, train
+from robustvit.training.monitor import Measured, Monitor, Watch, calibration_part
+from robustvit.training.output import interrupted, partial_of, remove_unfinished, state_of
 from robustvit.training.processes import is_first
 from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, about_of, check_rebuilt, write_checkpoint
 from robustvit.training.state import read_state, write_state
 
-_GOES_ON = " The same command goes on from there."
-
 
 class TrainResult(NamedTuple):
-    """The trained model with its weights as stored, the loss of every epoch, and the accuracy on the held-out split (None without one)."""
+    """The trained model with its weights as stored, the loss of every epoch, and the accuracy on the held-out split (None without one).
+
+    measured: what a monitor found after epochs. epoch: that whose weights are kept, the last unless the best were asked for.
+    """
 
     model: Classifier
     losses: tuple[float, ...]
     accuracy: float | None
     seconds: float
+    measured: tuple[Measured, ...] = ()
+    epoch: int = 0
 
 
 def train_from_spec(
@@ -57,6 +63,8 @@ def train_from_spec(
     stored: Stored = "float16",
     data_dir: Path | None = None,
     progress: Callable[[EpochProgress], None] | None = None,
+    monitor: Monitor | None = None,
+    keep_best: bool = False,
 ) -> TrainResult:
     """Trains the model at an address on a data set's training split, and writes the checkpoint `out`.
 
@@ -68,27 +76,42 @@ def train_from_spec(
     or after five minutes, in `OUT.resume.pt`: however a run ends, the same call goes on from there, and to the same bytes. The message of
     a KeyboardInterrupt says so. Raises BadParameter, UnknownName, ModelError or DataError, before training where it can; StoreFull where
     the state cannot be written. Of several processes that torchrun started the first writes the files and measures the accuracy.
+    monitor: is run while training goes on, and its measurements are in `OUT.measured.jsonl`. keep_best: the weights of the epoch with its
+    best score are written in place of the last ones, and the accuracy is that of `part=evaluation` of the held-out split, as a monitor
+    chooses on `part=calibration`.
     """
-    partial = _partial(out) if is_first() else out
+    if keep_best and monitor is None:
+        raise BadParameter("keep_best chooses among the epochs that a monitor measures, and there is none; give --eval-suite.")
+    partial = partial_of(out) if is_first() else out
     check_seed(seed)
     bound = bound_defenses(defenses)
     split = _split(data, data_dir)
     for part in split:
         if part is not None:
             refuse_ambiguous_order(part)
+    if monitor is not None and split.held_out is None and monitor.data == calibration_part(data):
+        raise BadParameter(
+            f"data '{data}' has no split that training leaves out, and epochs are not chosen on trained images; give --eval-data."
+        )
     start = loading.load_model(model, device=device)
     split.training.readings[0].check(_outputs(start), model, split.training.name)
     defense = composed(bound, split.training, device, data_dir)
     start.card = replace(start.card, classes=_classes(start, split.training))
-    about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored))
+    more = monitor.options() if monitor is not None and keep_best else ()
+    about = _about(model, start, command(model, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more))
     question = _question(start, split.training, bound, recipe, seed)
-    resumed = read_state(_resume(out), question)
+    resumed = read_state(state_of(out), question)
     finished = 0 if resumed is None else len(resumed.losses)
+
+    watch = None if monitor is None else Watch(monitor, out.with_suffix(".measured.jsonl"), out.with_suffix(f".best{ENDING}"), finished)
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
         write_checkpoint(partial, checkpoint_bytes(now.model, about, stored, start.learned))
         finished = now.epoch
+        if watch is not None and watch.monitor.due(now.epoch, now.epochs):
+            copied = _classifier(copy.deepcopy(now.model), start)
+            watch.after(now.epoch, copied, lambda: checkpoint_bytes(now.model, about, "float32", start.learned))
         if progress is not None:
             progress(now)
 
@@ -96,18 +119,23 @@ def train_from_spec(
         trained = train(
             start.model, split.training, view=start.view, mean=channels(start.mean), std=channels(start.std),
             defense=defense, recipe=recipe, seed=seed, device=device, progress=save_epoch, start=resumed,
-            keep=lambda state: write_state(_resume(out), state, question),
+            keep=lambda state: write_state(state_of(out), state, question),
         )  # fmt: skip
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_interrupted(finished, recipe.epochs, partial, _resume(out))) from None
-    final = _classifier(rounded(trained.model, stored), start)
+        raise KeyboardInterrupt(interrupted(finished, recipe.epochs, partial, state_of(out))) from None
+    chosen = watch.chosen if watch is not None and keep_best else None
+    kept = loading.load_model(f"file:{watch.best}", device=device).model if watch is not None and chosen is not None else trained.model
+    final = _classifier(rounded(kept, stored), start)
+    measured = () if watch is None else tuple(watch.measured)
+    result = TrainResult(final, trained.losses, None, trained.seconds, measured, chosen.epoch if chosen else recipe.epochs)
     if not is_first():
-        return TrainResult(final, trained.losses, None, trained.seconds)
-    held_out = accuracy(final, split.held_out) if split.held_out is not None else None
+        return result
+    judged = split.held_out if chosen is None or split.held_out is None else DataPart(split.held_out, "evaluation")
+    held_out = accuracy(final, judged) if judged is not None else None
     write_checkpoint(out, checkpoint_bytes(final.model, replace(about, accuracy=held_out), stored, start.learned))
-    for left in (partial, _resume(out)):
-        _remove(left)
-    return TrainResult(final, trained.losses, held_out, trained.seconds)
+    for left in (partial, state_of(out), *(() if watch is None else (watch.best,))):
+        remove_unfinished(left)
+    return result._replace(accuracy=held_out)
 
 
 def accuracy(model: Classifier, data: Data) -> float:
@@ -120,8 +148,10 @@ def accuracy(model: Classifier, data: Data) -> float:
     return correct / len(data)
 
 
-def command(model: str, data: str, out: str, *, defenses: Sequence[str], recipe: Recipe, seed: int, stored: Stored) -> str:
-    """The command line that repeats a training run. Options at their default are left out, except epochs and seed."""
+def command(
+    model: str, data: str, out: str, *, defenses: Sequence[str], recipe: Recipe, seed: int, stored: Stored, more: Sequence[str] = ()
+) -> str:  # fmt: skip
+    """The command line that repeats a training run. Options at their default are left out, except epochs and seed. more: further words."""
     words = ["robustvit", "train", "--model", model, "--data", data]
     words += [word for text in defenses for word in ("--defense", text)]
     words += ["--epochs", str(recipe.epochs), "--seed", str(seed)]
@@ -130,34 +160,7 @@ def command(model: str, data: str, out: str, *, defenses: Sequence[str], recipe:
         if part.name != "epochs" and value != getattr(RECIPE, part.name):
             words += [f"--{part.name.replace('_', '-')}", repr(value)]
     words += ["--stored", stored] if stored != "float16" else []
-    return shlex.join([*words, "--out", out])
-
-
-def _partial(out: Path) -> Path:
-    """The file for the weights of unfinished training. Raises BadParameter where `out` cannot be written."""
-    if out.suffix != ENDING:
-        raise BadParameter(f"--out is {out}; a checkpoint's name ends in {ENDING}.")
-    if out.is_dir():
-        raise BadParameter(f"--out is {out}, a folder; name a file in it, such as {out / 'mine.safetensors'}.")
-    partial = out.with_suffix(f".partial{ENDING}")
-    sweep(out.absolute().parent, of=out.name)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("ab"):
-            pass
-        if not partial.stat().st_size:
-            partial.unlink()
-    except OSError as error:
-        raise BadParameter(f"--out is {out}; it cannot be written: {error.strerror}.") from error
-    return partial
-
-
-def _remove(partial: Path) -> None:
-    """Removes the weights of unfinished training, unless another process that trained the same has done so."""
-    try:
-        partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise BadParameter(f"{partial} cannot be removed: {error.strerror}. The trained weights are beside it, whole.") from error
+    return shlex.join([*words, *more, "--out", out])
 
 
 class _Split(NamedTuple):
@@ -217,14 +220,3 @@ def _question(start: Classifier, data: Data, defenses: Sequence[Spec], recipe: R
         "view": str(start.view), "defense": " + ".join(map(str, defenses)), "seed": str(seed),
         **{part.name.replace("_", " "): repr(getattr(recipe, part.name)) for part in fields(Recipe)},
     }  # fmt: skip
-
-
-def _resume(out: Path) -> Path:
-    """The file for the state of unfinished training."""
-    return out.with_suffix(".resume.pt")
-
-
-def _interrupted(finished: int, epochs: int, partial: Path, state: Path) -> str:
-    if not finished:
-        return "stopped before the end of the first epoch: there are no weights to keep." + (_GOES_ON if state.exists() else "")
-    return f"stopped after epoch {finished} of {epochs}; the weights of that epoch are in {partial}.{_GOES_ON}"

@@ -15,7 +15,6 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
-from robustvit.training import run as runs
 from robustvit.training.loop import Trained, train
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec
@@ -136,4 +135,3 @@ def test_the_command_goes_on_from_where_it_was_killed_and_leaves_the_same_file(t
     assert seen == [1, 2, 2, 3], "the second epoch was not kept before it was killed"
     assert (out.read_bytes(), again.losses) == ((tmp_path / "whole" / "a.safetensors").read_bytes(), whole.losses)
     assert [path.name for path in out.parent.iterdir()] == ["a.safetensors"]
-    assert runs._resume(out).name == "a.resume.pt"

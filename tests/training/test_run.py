@@ -12,8 +12,9 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.modules import changed
 from robustvit.spec import registry
 from robustvit.training.loop import EpochProgress
+from robustvit.training.output import partial_of
 from robustvit.training.recipe import Recipe
-from robustvit.training.run import TrainResult, _partial, accuracy, command, train_from_spec
+from robustvit.training.run import TrainResult, accuracy, command, train_from_spec
 
 KWARGS = "img_size=32,patch_size=16,embed_dim=8,depth=1,num_heads=1"
 ADDRESS = f"vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs={KWARGS}"
@@ -78,7 +79,7 @@ def test_a_path_that_cannot_be_written_is_refused_before_training(tmp_path: Path
 
 
 def test_the_folder_of_a_checkpoint_is_made(tmp_path: Path) -> None:
-    assert _partial(tmp_path / "new/deep/a.safetensors").parent.is_dir()
+    assert partial_of(tmp_path / "new/deep/a.safetensors").parent.is_dir()
 
 
 def test_a_model_with_other_classes_is_refused(tmp_path: Path) -> None:
