@@ -60,7 +60,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "-m",
-        "not browser and not architectures and not coverage",
+        "not browser and not architectures and not coverage and not processes",
         "--ignore",
         "tests/docs",
         "--timeout",
@@ -74,7 +74,7 @@ def tests(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """The oldest dependencies that pyproject.toml promises (uv only)."""
     session.install("-q", "--resolution", "lowest-direct", ".", *TEST)
-    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures and not coverage", *session.posargs)
+    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures and not coverage and not processes", *session.posargs)
 
 
 @nox.session
@@ -103,6 +103,13 @@ def architectures(session: nox.Session) -> None:
     """The smallest variant of many architectures, with random weights, through suite quick: minutes."""
     session.install("-q", ".[hf]", *TEST)
     session.run("pytest", "-q", "-rs", "-n", "auto", "-m", "architectures", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def processes(session: nox.Session) -> None:
+    """Training in several processes: the whole of it, and killed."""
+    installed(session, *TEST)
+    session.run("pytest", "-q", "-rs", "-m", "processes", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

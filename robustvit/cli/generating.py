@@ -135,7 +135,7 @@ def train(
 
     watched = eval_data or calibration_part(data)
     store = out_file.with_suffix(".measured")
-    monitor = Monitor(eval_suite, watched, every=every, limit=eval_limit, store=store) if eval_suite else None
+    monitor = Monitor(eval_suite, watched, every=every, limit=eval_limit, store=store, data_dir=data_dir) if eval_suite else None
 
     def report(now: Any) -> None:
         if not quiet:

@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.kept_suite import named_suite
+from robustvit.evaluation.loading import load_data
 from robustvit.evaluation.run import run
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
@@ -40,21 +42,25 @@ class Monitor:
 
     suite: its name, a file, or a Suite. data: other images than those of training, and than those on which the trained model is reported,
     where the best epoch is chosen by the score. store: the folder of its Records, from which boards are made as from any other. The models
-    are called `epoch 3` there. Raises BadParameter for numbers that are none.
+    are called `epoch 3` there. Raises BadParameter for numbers that are none, and whatever a suite or data that are not there raise.
     """
 
     def __init__(
-        self, suite: Suite | str | Path, data: str | Data | None = None, *, every: int = 1, limit: int = 512, store: Path | str
+        self, suite: Suite | str | Path, data: str | Data | None = None, *, every: int = 1, limit: int = 512, store: Path | str,
+        data_dir: Path | None = None,
     ) -> None:  # fmt: skip
         check_whole(every, "a monitor's every", 1, _MOST)
         check_whole(limit, "a monitor's limit", 1, _MOST)
-        self.suite, self.data, self.every, self.limit, self.store = suite, data, every, limit, Path(store)
+        self.suite = suite if isinstance(suite, Suite) else named_suite(suite)
+        self.named = suite.name if isinstance(suite, Suite) else str(suite)
+        self.data, self.every, self.limit, self.store, self.data_dir = data, every, limit, Path(store), data_dir
+        if isinstance(data, str):
+            load_data(data, data_dir=data_dir)  # what is not there is said before training
 
     def options(self) -> tuple[str, ...]:
         """The words of a command line that keeps the best epoch by it."""
-        suite = self.suite.name if isinstance(self.suite, Suite) else str(self.suite)
         data = self.data if isinstance(self.data, str) or self.data is None else self.data.name
-        words = ("--eval-suite", suite, *(() if data is None else ("--eval-data", data)))
+        words = ("--eval-suite", self.named, *(() if data is None else ("--eval-data", data)))
         return (*words, "--eval-limit", str(self.limit), "--every", str(self.every), "--keep-best")
 
     def due(self, epoch: int, epochs: int) -> bool:
@@ -68,7 +74,10 @@ class Monitor:
         """
         label = f"epoch {epoch}"
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-            done = run(self.suite, [model.relabel(label)], self.data, store=self.store, limit=self.limit, device=str(model.device))
+            done = run(
+                self.suite, [model.relabel(label)], self.data, store=self.store, limit=self.limit, device=str(model.device),
+                data_dir=self.data_dir,
+            )  # fmt: skip
         if done.failed:
             reason = next(iter(done.failed.values()))
             raise BadParameter(f"the suite that watches training failed after epoch {epoch}: {reason}")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import robustvit as rv
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, UsageError
 from robustvit.models.checkpoint import read_about
 from robustvit.training import monitor as monitors
 from robustvit.training.loop import EpochProgress
@@ -72,7 +72,7 @@ def test_the_best_epoch_is_kept_the_earliest_of_equal_ones_and_reported_on_other
         return Measured(epoch, 1.0, next(scores))
 
     monkeypatch.setattr(Monitor, "measure", measure)
-    done = trained(tmp_path / "a.safetensors", Monitor(suite, "x", store=tmp_path / "s"), keep_best=True, stored="float32")
+    done = trained(tmp_path / "a.safetensors", Monitor(suite, "digits", store=tmp_path / "s"), keep_best=True, stored="float32")
     assert done.epoch == 2
     assert all(torch.equal(one, weights[1][name]) for name, one in done.model.model.state_dict().items())
     assert done.accuracy == accuracy(rv.load_model(f"file:{tmp_path / 'a.safetensors'}"), rv.load_data("digits?part=evaluation"))
@@ -92,7 +92,7 @@ def test_a_killed_run_keeps_what_was_measured_of_whole_epochs(tmp_path: Path, su
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Monitor, "measure", measure)
-    watch = Monitor(suite, "x", store=tmp_path / "s")
+    watch = Monitor(suite, "digits", store=tmp_path / "s")
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "a.safetensors", watch, keep_best=True, progress=stop)
     done = trained(tmp_path / "a.safetensors", watch, keep_best=True)
@@ -113,6 +113,9 @@ def test_bad_numbers_and_images_that_are_trained_on_are_refused(tmp_path: Path, 
     for name in ("every", "limit"):
         with pytest.raises(BadParameter, match=f"a monitor's {name} is 0; it takes a whole number from 1"):
             Monitor(suite, store=tmp_path / "s", **{name: 0})
+    for given, what in (("nope", "no suite is called 'nope'"), (suite, "no data is called 'nope'")):
+        with pytest.raises(UsageError, match=what):
+            Monitor(given, "nope", store=tmp_path / "s")
     with pytest.raises(BadParameter, match="keep_best chooses among the epochs that a monitor measures"):
         trained(tmp_path / "a.safetensors", None, keep_best=True)
     assert calibration_part("digits?ink=grey") == "digits?ink=grey&part=calibration"

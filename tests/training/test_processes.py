@@ -72,6 +72,7 @@ def trained(out: Path, rank: int = 0) -> tuple[tuple[float, ...], dict[str, torc
     return found
 
 
+@pytest.mark.processes
 def test_two_processes_train_what_one_trains_also_with_uneven_shares(tmp_path: Path) -> None:
     assert (run(tmp_path / "one", 1), run(tmp_path / "two", 2)) == (0, 0)
     (losses, alone), (shared, first), (_, second) = trained(tmp_path / "one"), trained(tmp_path / "two"), trained(tmp_path / "two", 1)
@@ -80,6 +81,7 @@ def test_two_processes_train_what_one_trains_also_with_uneven_shares(tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in alone)
 
 
+@pytest.mark.processes
 def test_killed_processes_go_on_to_the_same_bytes_also_with_dropout(tmp_path: Path) -> None:
     assert run(tmp_path / "whole", 2, dropout=0.5) == 0
     assert run(tmp_path / "killed", 2, dropout=0.5, killed_at=5) != 0
