@@ -133,9 +133,13 @@ def train(
         raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
     environment.determine()
 
-    watched = eval_data or calibration_part(data)
-    store = out_file.with_suffix(".measured")
-    monitor = Monitor(eval_suite, watched, every=every, limit=eval_limit, store=store, data_dir=data_dir) if eval_suite else None
+    if eval_suite is None and (eval_data is not None or keep_best or (eval_limit, every) != (512, 1)):
+        raise UsageError("--eval-data, --eval-limit, --every and --keep-best are about the suite that watches training; give --eval-suite.")
+    watched = eval_data if eval_data is not None else calibration_part(data)
+    store = out_file.parent / f"{out_file.stem}.measured"
+    monitor = None if eval_suite is None else Monitor(
+        eval_suite, watched, every=every, limit=eval_limit, store=store, data_dir=data_dir
+    )  # fmt: skip
 
     def report(now: Any) -> None:
         if not quiet:
