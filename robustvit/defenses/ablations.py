@@ -32,6 +32,6 @@ def ablations(*, width: Annotated[int, Ge(1)], kind: Kind = "columns", unseen: U
         height, across = batch.images.shape[2:]
         every = Ablations(kind, width, 1, (height, across))
         window = every.window(draws.integers(low=0, high=every.count).cpu().numpy())
-        return functional.cross_entropy(masked_forward(model, batch.images, window, unseen), batch.labels)
+        return functional.cross_entropy(masked_forward(model, batch.shown, window, unseen), batch.targets)
 
     return Defense("ablations", loss=loss)

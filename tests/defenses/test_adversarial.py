@@ -259,3 +259,21 @@ def test_a_radius_in_levels_is_refused(name: str) -> None:
     with pytest.raises(BadParameter, match=f"defense '{name}': eps is 8 in linf, where pixels are in .*; write 8/255"):
         rv.load_defense(name, eps=8)
     rv.load_defense(name, eps=3, norm="l2")
+
+
+def test_ablations_are_of_adversarial_images_and_soft_labels_where_there_are_any() -> None:
+    given = batch()
+    defense, model = rv.load_defense("ablations", width=2, unseen="kept"), linear()
+    moved = defense.loss(model, given.with_crafted(given.images * 0.5), draws(given))
+    assert torch.equal(moved, defense.loss(model, given.with_images(given.images * 0.5), draws(given)))
+    assert not torch.equal(moved, defense.loss(model, given, draws(given)))
+    soft = functional.one_hot(1 - given.labels, 2).float()
+    flipped = Batch(given.images, 1 - given.labels, given.ids)
+    assert torch.allclose(defense.loss(model, given.with_soft_labels(soft), draws(given)), defense.loss(model, flipped, draws(given)))
+
+
+def test_mart_refuses_soft_labels() -> None:
+    given = batch()
+    soft = given.with_soft_labels(functional.one_hot(given.labels, 2).float()).with_crafted(given.images)
+    with pytest.raises(BadParameter, match="'mart' weighs images by their label"):
+        rv.load_defense("mart", eps=0.1).loss(linear(), soft, draws(given))

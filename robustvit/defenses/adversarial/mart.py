@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
@@ -35,8 +36,8 @@ def mart(
     """MART (Wang et al. 2020): boosted cross-entropy of adversarial images + beta · the mean of KL(p‖q)(1 − p of the label).
 
     eps: radius in pixel units; write 8/255. The boosted cross-entropy is −log q_y − log(1 − max q_k over k ≠ y), q the prediction of an
-    image that ascends the cross-entropy from normal noise of 0.001, p that of the image. Soft labels are not taken. warmup: epochs over
-    which eps rises from 0. mode: of the model while images are made.
+    image that ascends the cross-entropy from normal noise of 0.001, p that of the image. warmup: epochs over which eps rises from 0. mode:
+    of the model while images are made. Raises BadParameter for soft labels.
     """
     adversary = Adversary(eps, norm, steps, step, warmup)
 
@@ -44,6 +45,8 @@ def mart(
         return adversary.ascend(model, batch, lambda _: small_noise(batch, draws), summed_cross_entropy(batch))
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
+        if batch.soft_labels is not None:
+            raise BadParameter("the defense 'mart' weighs images by their label, and these have soft labels; leave out what makes them so.")
         adversarial = model(batch.shown)
         boosted = boosted_cross_entropy(adversarial, batch.labels)
         return boosted + beta * weighted_divergence(model(batch.images), adversarial, batch.labels) if beta else boosted
