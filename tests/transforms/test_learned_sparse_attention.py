@@ -263,7 +263,7 @@ def test_another_number_of_tokens_is_refused_in_one_line() -> None:
     larger.view = View((48, 48), 48)
     with pytest.raises(HostRefused, match=r"does not take 'toy': it has learned of 17 tokens, and images of 48x48 pixels have 37; learn"):
         applied(larger, drawn(host))
-    with pytest.raises(HostRefused, match="'toy' is a ReducedViT, which computes on fewer"):
+    with pytest.raises(HostRefused, match="each at its place, and 'toy' computes on fewer; put it first"):
         learn(evit(host, keep=0.5, blocks=(0,)))
     with pytest.raises(HostRefused, match="has learned of 17 tokens, each at its place, and is given 10: it takes images of no other size"):
         evit(applied(host, drawn(host)), keep=0.5, blocks=(0,))(vits.images(1))

@@ -130,7 +130,7 @@ def test_operands_say_what_is_quantised(operands) -> None:
     for block in made.model.blocks:
         assert ("maps" in operands) == hasattr(block.attn, "quantisers")
         assert ("gelu" in operands) == hasattr(block.mlp.fc2, "inputs")
-    with pytest.raises(BadParameter, match=r"operands is empty; it takes maps, gelu or both"):
+    with pytest.raises(BadParameter, match=r"operands is \[\]; it takes \[maps\], \[gelu\] or \[maps, gelu\]"):
         adalog(vits.made(vits.vit), MADE_UP, calibration=Noise(), operands=[])
 
 

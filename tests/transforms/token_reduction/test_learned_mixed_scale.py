@@ -216,7 +216,7 @@ def test_hosts_are_refused_by_name() -> None:
     with pytest.raises(HostRefused, match="'learned_mixed_scale' does not take 'toy': its images of 24x32 pixels"):
         learn(host)
     plain = vits.made(vits.vit)
-    with pytest.raises(HostRefused, match="'toy' is a ReducedViT; put it first"):
+    with pytest.raises(HostRefused, match="those of 'toy' are reduced already; put it first"):
         learn(evit(plain, keep=0.5, blocks=(1,)))
     with pytest.raises(HostRefused, match="'learned_mixed_scale' does not take 'toy' after a transform that reduces tokens at the input"):
         applied(mixed_scale(plain), drawn())

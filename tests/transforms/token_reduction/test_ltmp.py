@@ -136,5 +136,5 @@ def test_the_thresholds_are_in_the_state() -> None:
 
 
 def test_a_model_whose_tokens_are_reduced_already_is_refused_by_the_fit() -> None:
-    with pytest.raises(HostRefused, match="'toy' is a ReducedViT; put ltmp first"):
+    with pytest.raises(HostRefused, match="those of 'toy' are reduced already; put ltmp first"):
         fit_thresholds(evit(vits.made(vits.vit)), load, Draws(0, "l", ["l"]), calibration=Noise(), target=0.5, samples=4, steps=2)
