@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,13 @@ class Torchs(nn.Module):
         tokens = self.blocks(self.embed(images).flatten(2).transpose(1, 2))
         logits: Tensor = self.head(tokens.mean(dim=1))
         return logits
+
+
+class Wrapped(nn.Sequential):
+    """A plain ViT in a module that holds it under a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(OrderedDict([(name, vit())]))
 
 
 class HuggingFace(nn.Module):

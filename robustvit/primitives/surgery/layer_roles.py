@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, TypeAlias
@@ -100,9 +101,16 @@ def _heads(module: nn.Module, found: list[RoledLayer]) -> set[int]:
     """The ids of the layers of the head."""
     own = getattr(module, "get_classifier", None)
     told = set(_parts(own())) if own is not None else set()
-    named = {id(one.layer) for one in found if _HEAD & set(one.name.split(".")) and one.role != "norm"}
+    shared = _shared(found)
+    named = {id(one.layer) for one in found if _HEAD & set(one.name.split(".")[shared:]) and one.role != "norm"}
     linear = [id(one.layer) for one in found if isinstance(one.layer, nn.Linear)]
     return told or named or set(linear[-1:])
+
+
+def _shared(found: list[RoledLayer]) -> int:
+    """How many parts all names begin with, such as that of the module that a wrapper holds."""
+    levels = zip(*(one.name.split(".")[:-1] for one in found), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _parts(heads: object) -> Iterator[int]:

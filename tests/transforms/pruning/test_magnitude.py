@@ -88,6 +88,8 @@ def test_pruning_twice_is_pruning_once() -> None:
     (vits.small_cnn, {"0": "embedding", "3": "other", "7": "head"}),
     (vits.Torchs, {"embed": "embedding", "blocks.layers.0.linear1": "mlp", "blocks.layers.0.self_attn.out_proj": "projection"}),
     (vits.HuggingFace, {"inner.vit.embeddings.patch_embeddings.projection": "embedding", "inner.classifier": "head"}),
+    (lambda: vits.Wrapped("classifier"), {"classifier.blocks.0.attn.qkv": "qkv", "classifier.head": "head"}),
+    (lambda: vits.Wrapped("head"), {"head.blocks.0.attn.qkv": "qkv", "head.patch_embed.proj": "embedding", "head.head": "head"}),
 ])  # fmt: skip
 def test_roles_of_layers(make, roles) -> None:
     host = vits.made(make)
