@@ -79,7 +79,8 @@ def corrupt(
 
 def train(
     out_file: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write, NAME.safetensors.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="An address with random weights, or a checkpoint to continue from.")] = _DEMO,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="An architecture with random weights. Default: a small ViT.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="A model to start from, in place of --model: any address.")] = None,
     data: Annotated[str, typer.Option("--data", "-d", help="Trained on its training split, evaluated on its usual split.")] = "digits",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
     defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME(key=value); repeat to combine. "
@@ -95,7 +96,7 @@ def train(
     layer_decay: Annotated[float | None, typer.Option("--layer-decay", help="Rate of a layer relative to the next one's.")] = None,
     clip: Annotated[float | None, typer.Option("--clip", help="Largest l2 norm of the gradient.")] = None,
     accumulate: Annotated[int | None, typer.Option("--accumulate", help="Parts in which a step's batch is computed.")] = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="float32 or bfloat16.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="float32, bfloat16 or float16.")] = None,
     ema: Annotated[float | None, typer.Option("--ema", help="Keep a running mean of the weights, with this share of the last.")] = None,
     eval_suite: Annotated[str | None, typer.Option("--eval-suite", help="A suite to run on the model while it trains.")] = None,
     eval_data: Annotated[str | None, typer.Option("--eval-data", help="What it is run on. Default: part=calibration of what is held out.")]
@@ -106,6 +107,7 @@ def train(
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device")] = "cpu",
     stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
+    log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl or tensorboard: the loss of every step, beside the file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:  # fmt: skip
     """Train a model, with or without a defense.
@@ -118,6 +120,7 @@ def train(
     from dataclasses import replace
 
     from robustvit.evaluation import environment
+    from robustvit.training.logs import log_path
     from robustvit.training.monitor import Monitor, calibration_part
     from robustvit.training.processes import is_first, local_device
     from robustvit.training.recipe import RECIPE
@@ -141,16 +144,24 @@ def train(
         eval_suite, watched, every=every, limit=eval_limit, store=store, data_dir=data_dir
     )  # fmt: skip
 
+    if log_to is not None:
+        log_path(log_to, out_file)
+    if model is None and start is None:
+        model = _DEMO
+
     def report(now: Any) -> None:
         if not quiet:
             err.print(f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  {now.seconds:.0f} s", highlight=False)
 
     try:
-        done = train_from_spec(
-            model, data, out=out_file, defenses=tuple(defense or ["plain"]), recipe=recipe, seed=seed,
-            device=environment.device(local_device(device)), stored="float16" if stored == "float16" else "float32", data_dir=data_dir,
-            progress=report, monitor=monitor, keep_best=keep_best,
-        )  # fmt: skip
+        with progress_shown(quiet or not is_first(), "steps") as bar:
+            done = train_from_spec(
+                model, data, start=start, out=out_file, defenses=tuple(defense or ["plain"]),
+                recipe=recipe, seed=seed, device=environment.device(local_device(device)),
+                stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=report, monitor=monitor,
+                keep_best=keep_best, log_to=log_to,
+                each=None if bar is None else lambda now: bar(now.step, now.steps, f"epoch {now.epoch:.1f}, loss {now.loss:.4f}"),
+            )  # fmt: skip
     except KeyboardInterrupt as interrupted:
         err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_shown(quiet: bool) -> Iterator[Progress | None]:
+def progress_shown(quiet: bool, unit: str = "rows") -> Iterator[Progress | None]:
     """Yields a callback (done, total, what): a progress bar on a terminal, a line every ten seconds elsewhere, None when quiet."""
     if quiet:
         yield None
@@ -22,7 +22,7 @@ def progress_shown(quiet: bool) -> Iterator[Progress | None]:
         with _bar() as progress:
             yield progress
     else:
-        yield _Lines()
+        yield _Lines(unit)
 
 
 @contextmanager
@@ -39,11 +39,12 @@ def _bar() -> Iterator[Progress]:
 class _Lines:
     """Prints progress for logs: a line every ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
         self.last = time.monotonic() - 8.0
 
     def __call__(self, done: int, total: int, what: str) -> None:
         now = time.monotonic()
         if now - self.last >= 10.0:
             self.last = now
-            err.print(f"{done:,}/{total:,} rows · {what}", highlight=False, soft_wrap=True)
+            err.print(f"{done:,}/{total:,} {self.unit} · {what}", highlight=False, soft_wrap=True)

@@ -59,12 +59,13 @@ def checkpoint_model(
     file = existing(Path(path).expanduser())
     about = _merged(read_about(file), file, arch, num_classes, kwargs)
     built, inputs, own = _network(about, file, mean, std, crop_pct, interpolation)
-    found = read_tensors(file, Wish(key, "" if about.surgery and prefix is None else prefix, ema))
+    found = read_tensors(file, Wish(key, "" if (about.surgery or about.origin) and prefix is None else prefix, ema))
     address = Spec("file").with_params(path=path, arch=arch, num_classes=num_classes, kwargs=kwargs, mean=mean, std=std)
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation, key=key, prefix=prefix, ema=ema))
     card = Card(
         label=label, identity=own, fingerprint="", weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name,
-        classes=about.classes, notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
+        classes=about.classes, origin=about.origin,
+        notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
     )  # fmt: skip
     if not about.surgery:
         load_tensors(built, found.tensors, file.name)
@@ -127,8 +128,8 @@ def load_tensors(built: nn.Module, tensors: dict[str, Tensor], name: str) -> Non
 
 def _checked(about: About) -> About:
     """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
-    if not (isinstance(about.arch, str) and isinstance(about.kwargs, str) and isinstance(about.num_classes, int | None)):
-        raise TypeError("arch and kwargs are text, num_classes is a whole number")
+    if not all(isinstance(text, str) for text in (about.arch, about.kwargs, about.origin)) or not isinstance(about.num_classes, int | None):
+        raise TypeError("arch, kwargs and origin are text, num_classes is a whole number")
     if not all(isinstance(name, str) for name in (*about.classes, *about.learned)):
         raise TypeError("classes and learned are names")
     if not all(isinstance(value, int | float) for value in (*(about.mean or ()), *(about.std or ()))):
@@ -155,7 +156,7 @@ def _check_surgery(surgery: object) -> None:
 def _merged(about: About, file: Path, arch: str | None, num_classes: int | None, kwargs: str) -> About:
     """The values of the address, and of the header where the address has none. The header of another architecture is not used."""
     name = ALIASES.get(arch, arch) if arch else about.arch
-    if not name:
+    if not name and not about.origin:
         raise BadParameter(
             f"{file} does not say which architecture it is for; write file:{file}?arch=NAME, for instance arch=vit_small_patch16_224."
         )

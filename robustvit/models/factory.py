@@ -14,10 +14,14 @@ from annotated_types import Ge
 from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
+from robustvit.models.checkpoint import existing, read_about
 from robustvit.models.classes import classes_of_module
+from robustvit.models.rebuilding import rebuild
 from robustvit.models.source_code import SourceCode, source_code
+from robustvit.models.tensors import Wish, read_tensors
 from robustvit.models.timm import parameters
 from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share, per_channel
+from robustvit.primitives.checkpoint import with_surgery
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.shared_weights import arithmetic_of
@@ -36,13 +40,15 @@ def factory_model(
     img_size: Annotated[int, Ge(1)] | None = None,
     crop_pct: Share | None = None,
     interpolation: Interpolation | None = None,
+    weights: str | None = None,
 ) -> Classifier:
     """The model that a function of yours returns: `my_models.vit:robust_small?mean=0.5&std=0.5&img_size=224`.
 
     The function is called without arguments and returns a Classifier, which is taken as it is, or an nn.Module from normalised images to
     logits, whose `pretrained_cfg` or `default_cfg` (timm's keys), or else mean, std and img_size here, give its preprocessing, and whose
     attribute `classes`, or `config.id2label`, names its logits. crop_pct: default the configuration's, or 1. interpolation: the
-    configuration's, or bicubic. The module is imported with the current folder on the path during the import and the call, as `python -m`
+    configuration's, or bicubic. weights: a file with all of its weights, which `robustvit train --from` or `rv.save_checkpoint` wrote.
+    The module is imported with the current folder on the path during the import and the call, as `python -m`
     does. This is the only address that runs code; the code of that module, and of what it imports from its package or folder, is part of
     the identity.
     """
@@ -52,8 +58,8 @@ def factory_model(
     if isinstance(built, Classifier):
         _refuse(target, given)
         identity = built.card.identity.with_params(code=code.digest)
-        built.card = replace(built.card, identity=identity, notes={**built.card.notes, **notes})
-        return built.identify()  # the function may have changed what it loaded
+        built.card = replace(built.card, identity=identity, origin=target, notes={**built.card.notes, **notes})
+        return _with_weights(built, weights).identify()  # the function may have changed what it loaded
     _refuse_weights(built, target)
     inputs = _preprocessing(built, target, mean, std, img_size, crop_pct, interpolation)
     address = Spec("factory").with_params(
@@ -61,10 +67,23 @@ def factory_model(
     )
     named = Spec("factory", kind="model", version=1).with_params(target=target, mean=inputs.mean, std=inputs.std, code=code.digest)
     card = Card(
-        label=write_model(address), identity=named, fingerprint=fingerprint(built), weights="given", source=target,
-        parameters=parameters(built), classes=classes_of_module(built), notes=notes,
+        label=write_model(address.with_params(weights=weights)), origin=write_model(address), identity=named,
+        fingerprint=fingerprint(built), weights="given", source=target, parameters=parameters(built),
+        classes=classes_of_module(built), notes=notes,
     )  # fmt: skip
-    return inputs.classifier(built, card)
+    return _with_weights(inputs.classifier(built, card), weights)
+
+
+def _with_weights(made: Classifier, path: str | None) -> Classifier:
+    """The model with the weights of a file, after the transforms that its header names; unchanged without a file."""
+    if path is None:
+        return made
+    file = existing(Path(path).expanduser())
+    about = read_about(file)
+    rebuilt = rebuild(made, about, read_tensors(file, Wish(None, "", None)).tensors, file)
+    identity = with_surgery(made.card.identity, about.surgery, rebuilt.learned)
+    rebuilt.card = replace(made.card, identity=identity, classes=about.classes or made.card.classes)
+    return rebuilt.identify()
 
 
 def _called(target: str) -> tuple[nn.Module, SourceCode]:

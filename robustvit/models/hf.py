@@ -67,6 +67,7 @@ def hf_model(
     address = Spec("hf").with_params(name=name, revision=revision, mean=mean, std=std)
     card = Card(
         label=write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation)),
+        origin=write_model(Spec("hf").with_params(name=str(Path(name).resolve()) if local else name, revision=revision)),
         identity=_identity(config, built, inputs), fingerprint=fingerprint(built), weights="pretrained",
         tag=str(getattr(config, "_commit_hash", None) or ""),
         source=Path(name).name if local else name, url="" if local else hub.page({"hf_hub_id": name}), citation=_CITATION,

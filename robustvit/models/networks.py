@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from robustvit.errors import ModelError
+from robustvit.models.hf import hf_model
 from robustvit.models.timm import check_architecture, identity, preprocessing_of, random
 from robustvit.primitives.architectures.preprocessing import Preprocessing
 from robustvit.primitives.architectures.registered import architecture_identity, network, preprocessing_of_architecture
 from robustvit.primitives.checkpoint import About
+from robustvit.primitives.classifier_views import channels
 from robustvit.spec.binding import bind
-from robustvit.spec.model_address import unknown_architecture
+from robustvit.spec.model_address import parse_model, unknown_architecture
 from robustvit.spec.plugin import ARCHITECTURE
 from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec
@@ -33,6 +35,8 @@ def network_of(
 ) -> Network:  # fmt: skip
     """What a header and an address name. Raises UnknownName, BadParameter, or ModelError for another version of an architecture."""
     mean, std = mean or about.mean, std or about.std
+    if about.origin:
+        return _of_repository(about, mean, std, crop_pct, interpolation)
     if not about.arch.startswith(ARCHITECTURE):
         check_architecture(about.arch)
         built = random(about.arch, about.num_classes, about.kwargs)  # transforms then leave the same shapes in every process
@@ -42,6 +46,22 @@ def network_of(
     spec = _bound(about, **numbers, crop_pct=crop_pct, interpolation=interpolation)
     inputs = _own_view(about, preprocessing_of_architecture(spec), crop_pct, interpolation)
     return Network(network(spec), inputs, architecture_identity(spec, inputs))
+
+
+def _of_repository(
+    about: About, mean: Sequence[float] | None, std: Sequence[float] | None, crop_pct: float | None, interpolation: str | None
+) -> Network:  # fmt: skip
+    """The network of a repository, with the repository's weights. Raises ModelError where the origin is code, which no file runs."""
+    spec = parse_model(about.origin)
+    if spec.name != "hf":
+        sign = "&" if "?" in about.origin else "?"
+        raise ModelError(
+            f"it holds weights for '{about.origin}', which is code that a file does not run; load {about.origin}{sign}weights=FILE"
+        )
+    given = {key: None if value is None else tuple(value) for key, value in (("mean", mean), ("std", std))}
+    host = hf_model(name=str(spec.get("name")), revision=spec.get("revision"), crop_pct=crop_pct, interpolation=interpolation, **given)  # type: ignore[arg-type]
+    inputs = _own_view(about, Preprocessing(channels(host.mean), channels(host.std), host.view), crop_pct, interpolation)
+    return Network(host.model, inputs, host.card.identity)
 
 
 def _bound(about: About, **images: Any) -> Spec:

@@ -30,6 +30,7 @@ class About:
     """The metadata from which a checkpoint can be loaded by its path alone, stored as JSON in the header of a safetensors file.
 
     arch, kwargs (`img_size=32,depth=4`), num_classes: timm's arguments, or those of a registered architecture `arch/NAME` of that version.
+    origin: in place of them, the address of the code or the repository that has the architecture (`hf/ORG/NAME`, `my_models:small`).
     mean, std: its normalisation. view: `size`, `resize`, `crop`, `interpolation`, where it is not the architecture's own. accuracy: of the
     stored weights on the held-out split, where it was measured. command: the command line that trained it. classes: the names of its
     classes. surgery: the bound transforms that made the module, in order, before its weights were what the file holds. learned: the names
@@ -46,6 +47,7 @@ class About:
     command: str = ""
     classes: tuple[str, ...] = ()
     version: int | None = None
+    origin: str = ""
     surgery: tuple[Spec, ...] = ()
     learned: tuple[str, ...] = ()
 

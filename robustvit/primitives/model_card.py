@@ -20,7 +20,9 @@ class Card:
 
     identity: architecture and arguments, without labels or paths. fingerprint: of its weights (`fingerprint`). weights: `pretrained`,
     `checkpoint`, `bundled`, `given` or `random`. classes: the name or wnid of each logit, where they are known; data that names its
-    classes too is matched by them. transforms: what was done to it since; identity and fingerprint are still those of the model before.
+    classes too is matched by them. origin: the address of the code or the repository that a file of its weights needs to be loaded; empty
+    where a file names the architecture itself. transforms: what was done to it since; identity and fingerprint are still those of the model
+    before.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Card:
     citation: str = ""
     parameters: int = 0
     classes: tuple[str, ...] = ()
+    origin: str = ""
     transforms: tuple[Spec, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 

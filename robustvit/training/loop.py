@@ -29,6 +29,7 @@ from robustvit.primitives.pixels import pixels
 from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
+from robustvit.training.loss_scale import LossScale
 from robustvit.training.optimization import autocast, closure_of, optimizer_of, set_rate
 from robustvit.training.processes import Processes, same_everywhere, started
 from robustvit.training.recipe import RECIPE, Recipe
@@ -47,6 +48,18 @@ class EpochProgress(NamedTuple):
     loss: float
     seconds: float
     model: nn.Module
+    steps: int
+
+
+class StepProgress(NamedTuple):
+    """The state of training after a step. step: how many are done, of `steps`; epoch: the share of the training split seen, such as 1.5."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    lr: float
+    seconds: float
 
 
 class Trained(NamedTuple):
@@ -69,16 +82,18 @@ def train(
     seed: int = 0,
     device: Device = "cpu",
     progress: Callable[[EpochProgress], None] | None = None,
+    each: Callable[[StepProgress], None] | None = None,
     start: TrainingState | None = None,
     keep: Callable[[TrainingState], None] | None = None,
     keep_every: float = 300.0,
 ) -> Trained:
     """Trains a module, in place unless the defense's `prepare` makes a new one.
 
-    model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: preprocessing of the images, as in a Classifier. progress: is
-    called after every epoch. keep: is given the state after every epoch, and after `keep_every` seconds at the next step; from it, as
-    `start`, the same call goes on to the same bytes. Under torchrun every process takes its share of each batch, and the first one reports
-    and keeps. Raises ModelError where the model's outputs do not match the data's classes, or the loss is no longer finite.
+    model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: preprocessing of the images, as in a Classifier. progress, each:
+    are called after every epoch and every step. keep: is given the state after every epoch, and after `keep_every` seconds at the next
+    step; from it, as `start`, the same call goes on to the same bytes. Under torchrun every process takes its share of each batch, and the
+    first one reports and keeps. Raises ModelError where the model's outputs do not match the data's classes, or the loss is no longer
+    finite.
     """
     began = time.monotonic()
     device = torch.device(device)
@@ -95,10 +110,12 @@ def train(
             run.restore(start)
         last = time.monotonic()
         while run.step < run.steps:
-            run.take_step()
+            loss = run.take_step()
+            if each is not None and processes.first:
+                each(run.told(loss, time.monotonic() - began))
             whole = run.step % run.steps_of_epoch == 0
             if whole and progress is not None and processes.first:
-                progress(EpochProgress(len(run.losses), recipe.epochs, run.losses[-1], time.monotonic() - began, run.kept()))
+                progress(EpochProgress(len(run.losses), recipe.epochs, run.losses[-1], time.monotonic() - began, run.kept(), run.step))
             if keep is not None and processes.agree(whole or time.monotonic() - last >= keep_every):
                 state = run.state()
                 if processes.first:
@@ -124,11 +141,12 @@ class _Run:
         self.averaged = AveragedModel(model, multi_avg_fn=ema, use_buffers=True) if recipe.ema else None
         self.steps_of_epoch = max(1, len(data) // recipe.batch_size)
         self.steps = recipe.epochs * self.steps_of_epoch
+        self.scaling = LossScale.of(recipe.precision)
         self.step, self.total, self.losses = 0, 0.0, list[float]()
         self._rows: Iterator[np.ndarray] = iter(())
 
-    def take_step(self) -> None:
-        """Takes the next step; after the last one of an epoch `losses` has one more."""
+    def take_step(self) -> float:
+        """Takes the next step and returns its loss; after the last one of an epoch `losses` has one more."""
         epoch, within = divmod(self.step, self.steps_of_epoch)
         if within == 0:
             self._rows = _rows(self.data, self.recipe, self.seed, epoch)
@@ -140,16 +158,23 @@ class _Run:
         batch = self.defense.batch(jitter(batch, draws.at("jitter"), self.recipe), draws.at("batch"))
         with autocast(self.recipe, self.device):
             batch = self.defense.craft_for(self.read, batch, draws)
-        closure = closure_of(self.defense, self.read, batch, draws, self.optimizer, self.recipe, len(rows), self.processes)
+        closure = closure_of(self.defense, self.read, batch, draws, self.optimizer, self.recipe, len(rows), self.processes, self.scaling)
         loss = self.defense.step(closure, self.optimizer)
         self.defense.after_step(self.model)
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        self.total += _finite(loss, self.step, epoch, self.defense.name)
+        value = _finite(loss, self.step, epoch, self.defense.name)
+        self.total += value
         self.step += 1
         if within + 1 == self.steps_of_epoch:
             self.losses.append(self.total / self.steps_of_epoch)
             self.total = 0.0
+        return value
+
+    def told(self, loss: float, seconds: float) -> StepProgress:
+        """What is told of the step before."""
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        return StepProgress(self.step, self.steps, self.step / self.steps_of_epoch, loss, rate, seconds)
 
     def kept(self) -> nn.Module:
         """The model that would be kept if training ended now."""
@@ -161,7 +186,7 @@ class _Run:
         averaged = None if self.averaged is None else self.averaged.state_dict()
         return TrainingState(
             self.step, tuple(self.losses), self.total, self.model.state_dict(), averaged, self.optimizer.state_dict(), self.defense.states,
-            tuple(generators),
+            tuple(generators), (self.scaling.factor, self.scaling.steady),
         )  # fmt: skip
 
     def restore(self, state: TrainingState) -> None:
@@ -173,6 +198,7 @@ class _Run:
         for name, kept in self.defense.states.items():
             kept.clear()
             kept.update({key: tensor.to(self.device) for key, tensor in state.defenses[name].items()})
+        self.scaling.factor, self.scaling.steady = state.scaling
         set_generators(state.generators[self.processes.rank], self.device)
         self.step, self.total, self.losses = state.step, state.total, list(state.losses)
         epoch, within = divmod(self.step, self.steps_of_epoch)

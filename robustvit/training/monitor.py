@@ -108,12 +108,14 @@ class Watch:
         """The measurement with the best score, of equal ones the earliest; None before the first."""
         return max(self.measured, key=lambda one: (one.score, -one.epoch), default=None)
 
-    def after(self, epoch: int, model: Classifier, content: Callable[[], bytes]) -> None:
+    def after(self, epoch: int, model: Classifier, content: Callable[[], bytes]) -> Measured:
         """Measures a model after an epoch, and keeps what `content` makes of it where it is the best so far."""
-        self.measured.append(self.monitor.measure(model, epoch))
+        found = self.monitor.measure(model, epoch)
+        self.measured.append(found)
         write_output(self.log, "".join(f"{json.dumps(one._asdict())}\n" for one in self.measured).encode())
         if self.chosen is self.measured[-1]:
             write_output(self.best, content())
+        return found
 
 
 def _score(rows: pd.DataFrame) -> float:

@@ -14,6 +14,7 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
+from robustvit.training.loss_scale import LossScale
 from robustvit.training.processes import Processes
 from robustvit.training.recipe import Recipe
 
@@ -35,31 +36,37 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> N
 
 def closure_of(
     defense: Defense, model: nn.Module, batch: Batch, draws: Draws, optimizer: torch.optim.Optimizer, recipe: Recipe,
-    whole: int, processes: Processes,
+    whole: int, processes: Processes, scaling: LossScale,
 ) -> Closure:  # fmt: skip
     """The closure of a step: clears the gradients, computes those of a batch, a part at a time, and returns its mean loss.
 
     model: from pixels in [0, 1]. batch: this process's share of `whole` samples, over which loss and gradients are means.
     """
 
-    def closure() -> Tensor:
+    def gradients() -> Tensor:
         optimizer.zero_grad()
         total = batch.images.new_zeros(())
         for part, own in _parts(batch, draws, recipe.accumulate):
             with autocast(recipe, batch.images.device):
                 loss = defense.objective(model, part, own) * (len(part) / whole)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss * scaling.factor).backward()  # type: ignore[no-untyped-call]
             total += loss.detach().float()
         processes.add_gradients(model.parameters())
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         return processes.sum(total)
+
+    def closure() -> Tensor:
+        loss = gradients()
+        while bool(loss.isfinite()) and not scaling.undone(model.parameters()):
+            loss = gradients()
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        return loss
 
     return closure
 
 
 def autocast(recipe: Recipe, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context in which the model computes in the recipe's precision."""
-    return contextlib.nullcontext() if recipe.precision == "float32" else torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext() if recipe.precision == "float32" else torch.autocast(device.type, getattr(torch, recipe.precision))
 
 
 def _parts(batch: Batch, draws: Draws, count: int) -> Iterator[tuple[Batch, Draws]]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from robustvit.errors import BadParameter
 
-Precision: TypeAlias = Literal["float32", "bfloat16"]
+Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,9 @@ class Recipe:
     lr: the highest rate; it rises linearly over the share `warmup` of the steps, then falls to zero along a cosine. weight_decay: of
     weight matrices alone. layer_decay: the rate of a layer is that of the next one times this, so that early layers of a pretrained model
     move less; 1 for equal rates. clip: the largest l2 norm of the gradient, to which a larger one is scaled down. accumulate: a step's
-    batch is computed in so many parts one after another, in that share of the memory. precision: bfloat16 computes the model under
-    autocast, with weights in float32. ema: what is kept is a running mean of the weights, w ← ema · w + (1 − ema) · new; 0 for none.
+    batch is computed in so many parts one after another, in that share of the memory. precision: bfloat16 and float16 compute the model
+    under autocast, with weights in float32; in float16 the loss is scaled so that small gradients are not lost. ema: what is kept is a
+    running mean of the weights, w ← ema · w + (1 − ema) · new; 0 for none.
     rotation (degrees), scale, shift (shares of the side): the most that an image is rotated, resized and shifted; three zeros turn
     augmentation off.
     """
@@ -52,7 +53,7 @@ class Recipe:
         _within("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, "a whole number from 1 to the batch size")
         _within("ema", self.ema, 0 <= self.ema < 1, "a share in [0, 1)")
         if self.precision not in get_args(Precision):
-            raise BadParameter(f"training's precision is '{self.precision}'; it takes {' or '.join(get_args(Precision))}.")
+            raise BadParameter(f"training's precision is '{self.precision}'; it takes float32, bfloat16 or float16.")
 
 
 _MOST = 1_000_000  # epochs, and samples of a step

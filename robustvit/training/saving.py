@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from robustvit.primitives.shared_weights import owned
 from robustvit.records.disk import write_output
 from robustvit.spec.code_names import code_names
 from robustvit.spec.given import check_path
+from robustvit.spec.model_address import parse_model
 from robustvit.spec.plugin import ARCHITECTURE
 from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec
@@ -53,21 +55,29 @@ def about_of(model: Classifier, command: str = "") -> About:
     identity = model.card.identity
     registered = identity.name.startswith(ARCHITECTURE)
     own = model.view.shown is not None or (type(model) is not Classifier and not hasattr(model, "with_module"))
-    if own or identity.get("code") is not None or not (registered or identity.name == "timm"):
+    if own or not (model.card.origin or (identity.get("code") is None and (registered or identity.name == "timm"))):
         what = type(model).__name__ if own else identity.name
         raise ModelError(
             f"it is of code that a file does not name ({what}); register its architecture with @rv.model(name='arch/NAME') in an installed "
             "package, or save its state dict and build it yourself."
         )
-    arch = {"arch": identity.name, "kwargs": _kwargs(identity), "version": identity.version} if registered else {
-        "arch": str(identity.get("arch")), "kwargs": str(identity.get("kwargs") or ""),
-    }  # fmt: skip
     classes = identity.get("num_classes")
     return About(
-        **arch, num_classes=classes if isinstance(classes, int) else model.outputs, mean=channels(model.mean), std=channels(model.std),
+        **_architecture(model), num_classes=classes if isinstance(classes, int) else model.outputs,
+        mean=channels(model.mean), std=channels(model.std),
         view=model.view.as_dict(), command=command, classes=model.card.classes, surgery=surgery_of(model),
         learned=learned_names(model.learned),
     )  # type: ignore[arg-type]  # fmt: skip
+
+
+def _architecture(model: Classifier) -> dict[str, Any]:
+    """What a header names the architecture by."""
+    identity = model.card.identity
+    if model.card.origin:
+        return {"origin": model.card.origin}
+    if identity.name.startswith(ARCHITECTURE):
+        return {"arch": identity.name, "kwargs": _kwargs(identity), "version": identity.version}
+    return {"arch": str(identity.get("arch")), "kwargs": str(identity.get("kwargs") or "")}
 
 
 def surgery_of(model: Classifier) -> tuple[Spec, ...]:
@@ -132,13 +142,19 @@ def _kwargs(identity: Spec) -> str:
     return write_kwargs(own)  # type: ignore[arg-type]
 
 
+def address_of_file(model: Classifier, file: str) -> Spec:
+    """The address of a file of a model's weights, with the code that they are for, where there is any."""
+    origin = parse_model(model.card.origin) if model.card.origin else None
+    return origin.with_params(weights=file) if origin is not None and origin.name == "factory" else Spec("file", (("path", file),))
+
+
 def _loaded(model: Classifier, content: bytes) -> Classifier:
     """What a file of this content gives, where and as the model computes."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"checkpoint{ENDING}"
         file.write_bytes(content)
         try:
-            return load_model(Spec("file", (("path", str(file)),)), device=model.device, tile=_ROWS, precision=model.precision)
+            return load_model(address_of_file(model, str(file)), device=model.device, tile=_ROWS, precision=model.precision)
         except CheckpointMismatch as error:
             why = "the shapes that its transforms leave depend on the weights" if surgery_of(model) else "it was changed by hand"
             raise ModelError(f"{why}, and a file names arguments alone. {error}") from error

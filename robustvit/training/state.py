@@ -14,7 +14,7 @@ from torch import Tensor
 from robustvit.errors import BadParameter, StoreFull
 from robustvit.records.disk import write_output
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class TrainingState:
     """step: of the next one; losses: the mean of every whole epoch; total: the sum over the steps of the epoch that was begun.
 
     model, averaged, optimizer: their state dicts; averaged is the running mean of the weights, None without one. defenses: what each keeps
-    from step to step. generators: for each process those of torch, on the CPU and its GPU.
+    from step to step. generators: for each process those of torch, on the CPU and its GPU. scaling: the factor
+    of the loss in float16, and how long it has stood.
     """
 
     step: int
@@ -33,6 +34,7 @@ class TrainingState:
     optimizer: Mapping[str, Any]
     defenses: Mapping[str, Mapping[str, Tensor]]
     generators: tuple[tuple[Tensor, ...], ...]
+    scaling: tuple[float, int]
 
 
 def generator_states(device: torch.device) -> tuple[Tensor, ...]:

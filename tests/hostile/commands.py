@@ -76,6 +76,7 @@ KINDS: dict[str, dict[str, str]] = {
     "train": {
         "out": "output",
         "model": "model",
+        "from": "model",
         "data": "data",
         "data-dir": "data_dir",
         "defense": "defense",
@@ -100,6 +101,7 @@ KINDS: dict[str, dict[str, str]] = {
         "seed": "seed",
         "device": "device",
         "stored": "choice",
+        "log-to": "choice",
         "quiet": "flag",
     },
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import robustvit as rv
 from robustvit.errors import CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hf, hub
 from robustvit.primitives.classifier import Classifier
@@ -17,6 +18,8 @@ from robustvit.spec.binding import bind
 from robustvit.spec.model_address import parse_model
 from robustvit.spec.spec import plain
 from robustvit.spec.view import View
+from robustvit.training.recipe import Recipe
+from robustvit.training.run import train_from_spec
 
 transformers = pytest.importorskip("transformers", reason="transformers (the extra [hf]) is not installed")
 
@@ -56,6 +59,32 @@ def test_the_names_of_its_classes_are_those_of_its_configuration(folder):
     names = {str(i): name for i, name in enumerate("gfedcba")}
     (folder / "config.json").write_text(json.dumps({**config, "id2label": names, "label2id": {name: int(i) for i, name in names.items()}}))
     assert load(f"hf/{folder}").card.classes == tuple("gfedcba")
+
+
+def test_a_checkpoint_of_it_is_loaded_by_its_path_alone(folder, tmp_path):
+    model = rv.load_model(f"hf/{folder}")
+    with torch.no_grad():
+        model.model.classifier.classifier.bias += 1.0  # as after training
+    model.identify()
+    rv.save_checkpoint(model, tmp_path / "a.safetensors")
+    loaded = rv.load_model(f"file:{tmp_path / 'a.safetensors'}")
+    pixels = torch.rand(3, 3, 32, 32)
+    assert torch.equal(loaded(pixels), model(pixels))
+    assert (loaded.card.identity, loaded.card.fingerprint, loaded.view) == (model.card.identity, model.card.fingerprint, model.view)
+    again = rv.transformed(loaded, "magnitude", amount=0.5)
+    rv.save_checkpoint(again, tmp_path / "b.safetensors")
+    assert torch.equal(rv.load_model(f"file:{tmp_path / 'b.safetensors'}")(pixels), again(pixels))
+
+
+def test_training_starts_from_it(tmp_path):
+    config = transformers.ViTConfig(image_size=32, patch_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_labels=10)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
+    recipe = Recipe(epochs=1, batch_size=640)
+    done = train_from_spec(data="digits", start=f"hf/{tmp_path / 'vit'}", out=tmp_path / "a.safetensors", recipe=recipe)
+    pixels = torch.rand(3, 3, 32, 32)
+    assert torch.equal(rv.load_model(f"file:{tmp_path / 'a.safetensors'}")(pixels), done.model(pixels))
+    assert not torch.equal(rv.load_model(f"hf/{tmp_path / 'vit'}")(pixels), done.model(pixels))
 
 
 def test_an_image_gets_nearly_the_logits_that_transformers_gives_it(folder, classifier):

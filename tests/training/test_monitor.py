@@ -29,7 +29,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def trained(out: Path, monitor: Monitor | None, **options: object) -> TrainResult:
-    return train_from_spec("demo", "digits", out=out, recipe=SHORT, monitor=monitor, **options)  # type: ignore[arg-type]
+    return train_from_spec(data="digits", start="demo", out=out, recipe=SHORT, monitor=monitor, **options)  # type: ignore[arg-type]
 
 
 def test_the_score_is_the_share_that_every_attack_leaves_right(tmp_path: Path, suite: Path) -> None:

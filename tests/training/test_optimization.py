@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import timm
@@ -9,14 +12,15 @@ import torch
 from torch import nn
 
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
 from robustvit.training.loop import Trained, train
+from robustvit.training.loss_scale import LossScale
 from robustvit.training.optimization import optimizer_of, set_rate
-from robustvit.training.recipe import Recipe
+from robustvit.training.recipe import Precision, Recipe
 
 STILL = {"rotation": 0.0, "scale": 0.0, "shift": 0.0}
 
@@ -71,7 +75,8 @@ def test_what_is_kept_with_an_ema_is_the_running_mean_of_the_weights_after_every
     assert not torch.allclose(kept[1].weight, seen[-1], atol=1e-4)
 
 
-def test_bfloat16_computes_the_model_in_it_and_keeps_weights_in_float32() -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_computes_the_model_in_it_and_keeps_weights_in_float32(precision: Precision) -> None:
     seen: set[torch.dtype] = set()
 
     def step(closure: Closure, optimizer: torch.optim.Optimizer) -> torch.Tensor:
@@ -87,10 +92,69 @@ def test_bfloat16_computes_the_model_in_it_and_keeps_weights_in_float32() -> Non
         outputs.add(logits.dtype)
         return nn.functional.cross_entropy(logits.float(), batch.labels)
 
-    done = trained(Recipe(epochs=2, batch_size=7, precision="bfloat16"), Defense("watch", loss=loss, step=step))
-    assert (seen, outputs) == ({torch.float32}, {torch.bfloat16})
+    done = trained(Recipe(epochs=2, batch_size=7, precision=precision), Defense("watch", loss=loss, step=step))
+    assert (seen, outputs) == ({torch.float32}, {getattr(torch, precision)})
     assert done.losses == pytest.approx(trained(Recipe(epochs=2, batch_size=7)).losses, rel=0.05)
     assert next(done.model.parameters()).dtype == torch.float32
+
+
+def test_gradients_too_small_for_float16_are_not_lost() -> None:
+    """The gradient of a logit is about 1e-9 here, below the least float16, 6e-8; AdamW would leave the weights as they are."""
+
+    def loss(made: nn.Module, batch: Batch, draws: Draws) -> torch.Tensor:
+        return made(batch.images).float().mean() * 1e-8
+
+    recipe = Recipe(epochs=1, batch_size=14, weight_decay=0.0, warmup=0.0, precision="float16", **STILL)
+    moved = trained(recipe, Defense("small", loss=loss)).model
+    wanted = trained(replace(recipe, precision="float32"), Defense("small", loss=loss)).model
+    for first, second, before in zip(moved.parameters(), wanted.parameters(), model().parameters(), strict=True):
+        assert torch.allclose(first - before, second - before, atol=2e-4)
+    assert not torch.equal(wanted[1].weight, model()[1].weight)  # type: ignore[index, arg-type]
+
+
+def overflowing(at: float) -> tuple[nn.Linear, Callable[[float], None]]:
+    layer = nn.Linear(1, 1)
+
+    def backward(factor: float) -> None:
+        layer.zero_grad()
+        (layer(torch.ones(1, 1)).sum() * factor).backward()
+        if factor > at:
+            assert layer.weight.grad is not None
+            layer.weight.grad.fill_(torch.inf)
+
+    return layer, backward
+
+
+def test_the_factor_is_halved_until_gradients_are_finite_and_doubled_after_2000_that_were() -> None:
+    layer, backward = overflowing(at=1000.0)
+    scaling, seen = LossScale.of("float16"), []
+    for _ in range(2003):
+        backward(scaling.factor)
+        while not scaling.undone(layer.parameters()):
+            seen.append(scaling.factor)
+            backward(scaling.factor)
+        assert layer.weight.grad == 1.0
+    assert seen == [2.0**power for power in range(15, 8, -1)] + [512.0]
+    assert (scaling.factor, scaling.steady) == (512.0, 3)
+
+
+def test_gradients_that_overflow_whatever_the_factor_are_told() -> None:
+    layer, backward = overflowing(at=0.0)
+    scaling = LossScale.of("float16")
+    backward(1.0)
+    for _ in range(30):
+        assert not scaling.undone(layer.parameters())
+    assert scaling.factor == 2.0**-14
+    with pytest.raises(ModelError, match="gradients overflow in float16, whatever"):
+        scaling.undone(layer.parameters())
+
+
+def test_nothing_is_scaled_in_other_precisions() -> None:
+    layer, backward = overflowing(at=0.0)
+    scaling = LossScale.of("bfloat16")
+    backward(1.0)
+    assert scaling.undone(layer.parameters())
+    assert (scaling.factor, scaling.steady) == (1.0, 0)
 
 
 def test_rates_fall_by_layer_from_the_head_to_the_embedding() -> None:
@@ -113,5 +177,5 @@ def test_rates_fall_by_layer_from_the_head_to_the_embedding() -> None:
 def test_a_recipe_out_of_range_is_refused(name: str, value: float) -> None:
     with pytest.raises(BadParameter, match=f"training's {name} is"):
         Recipe(**{name: value})  # type: ignore[arg-type]
-    with pytest.raises(BadParameter, match="'float8'; it takes float32 or bfloat16"):
+    with pytest.raises(BadParameter, match="'float8'; it takes float32, bfloat16 or float16"):
         Recipe(precision="float8")  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.view import View
-from robustvit.training.loop import Trained, train
+from robustvit.training.loop import StepProgress, Trained, train
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec
 from robustvit.training.state import TrainingState, read_state, write_state
@@ -135,3 +136,52 @@ def test_the_command_goes_on_from_where_it_was_killed_and_leaves_the_same_file(t
     assert seen == [1, 2, 2, 3], "the second epoch was not kept before it was killed"
     assert (out.read_bytes(), again.losses) == ((tmp_path / "whole" / "a.safetensors").read_bytes(), whole.losses)
     assert [path.name for path in out.parent.iterdir()] == ["a.safetensors"]
+
+
+def test_the_log_of_a_killed_run_goes_on_without_a_gap_or_a_repetition(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, batch_size=640)
+    whole = train_from_spec(ADDRESS, "digits", out=tmp_path / "whole.safetensors", recipe=recipe, log_to="jsonl")
+    stopping = [5]  # in the third epoch
+
+    def stop(now: StepProgress) -> None:
+        if now.step in stopping:
+            stopping.clear()
+            raise KeyboardInterrupt
+
+    out = tmp_path / "a.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train_from_spec(ADDRESS, "digits", out=out, recipe=recipe, log_to="jsonl", each=stop)
+    (tmp_path / "a.log.jsonl").open("a").write('{"step": 6, "lo')  # as a kill leaves it
+    train_from_spec(ADDRESS, "digits", out=out, recipe=recipe, log_to="jsonl", each=stop)
+    uncut, cut = (logged(tmp_path / f"{name}.log.jsonl") for name in ("whole", "a"))
+    assert cut == uncut
+    assert [line["step"] for line in uncut] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in uncut] == [0.5, 1, 1.5, 2, 2.5, 3]
+    assert [(uncut[at]["loss"] + uncut[at + 1]["loss"]) / 2 for at in (0, 2, 4)] == pytest.approx(whole.losses)
+
+
+def logged(path: Path) -> list[dict[str, float]]:
+    """The lines of a log without the time that they took."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_tensorboard_is_given_the_same_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard (the extra [tensorboard]) is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = Recipe(epochs=2, batch_size=640)
+    for kind in ("jsonl", "tensorboard"):
+        train_from_spec(ADDRESS, "digits", out=tmp_path / "a.safetensors", recipe=recipe, log_to=kind)
+    events = EventAccumulator(str(tmp_path / "a.tensorboard"))
+    events.Reload()
+    wanted = logged(tmp_path / "a.log.jsonl")
+    for name in ("loss", "lr", "epoch"):
+        assert [(one.step, one.value) for one in events.Scalars(name)] == [
+            (line["step"], pytest.approx(line[name], rel=1e-6)) for line in wanted
+        ]
+
+
+def test_an_unknown_log_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(BadParameter, match=r"log is 'jsonk'; it takes jsonl or tensorboard\. Did you mean 'jsonl'"):
+        train_from_spec(ADDRESS, "digits", out=tmp_path / "a.safetensors", log_to="jsonk")

@@ -1,11 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter, ModelError, UnknownName
+from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName
 from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.checkpoint import About
 from robustvit.primitives.classifier import Classifier
@@ -22,7 +23,8 @@ SHORT = Recipe(epochs=1, batch_size=640)  # two steps
 
 
 def _run(out: Path, model: str = ADDRESS, data: str = "digits", **options: object) -> TrainResult:
-    return train_from_spec(model, data, out=out, **{"recipe": SHORT, **options})  # type: ignore[arg-type]
+    named = None if "start" in options else model
+    return train_from_spec(named, data, out=out, **{"recipe": SHORT, **options})  # type: ignore[arg-type]
 
 
 def test_the_same_command_leaves_the_same_bytes(tmp_path: Path) -> None:
@@ -103,16 +105,61 @@ def test_a_registered_architecture_is_trained_and_loaded_by_the_path_alone(tmp_p
 
 def test_training_goes_on_from_a_checkpoint_of_an_architecture(tmp_path: Path) -> None:
     _run(tmp_path / "a.safetensors", HVT)
-    _run(tmp_path / "b.safetensors", f"file:{tmp_path / 'a.safetensors'}")
+    _run(tmp_path / "b.safetensors", start=f"file:{tmp_path / 'a.safetensors'}")
     first, second = (load_model(f"file:{tmp_path / name}.safetensors") for name in "ab")
     assert first.card.fingerprint != second.card.fingerprint
 
 
-def test_a_model_that_no_file_could_name_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_net.py").write_text("import robustvit as rv\n\ndef make():\n    return rv.load_model('demo')\n")
+OWN = """
+import robustvit as rv
+from torch import nn
+
+def whole():
+    return rv.load_model("demo")
+
+def bare():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+"""
+
+
+@pytest.fixture
+def own_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_net.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BadParameter, match=r"'own_net:make' could not be loaded again from its checkpoint: it is of code that a file does"):
-        _run(tmp_path / "a.safetensors", "own_net:make")
+
+
+@pytest.mark.usefixtures("own_net")
+@pytest.mark.parametrize("address", ["own_net:whole", "own_net:bare?mean=0.5&std=0.5&img_size=8", "own_net:whole+magnitude(amount=0.5)"])
+def test_the_weights_of_code_of_ones_own_are_loaded_by_its_address(tmp_path: Path, address: str) -> None:
+    trained = _run(tmp_path / "a.safetensors", start=address).model
+    subject = address.partition("+")[0]
+    sign = "&" if "?" in subject else "?"
+    loaded = load_model(f"{subject}{sign}weights={tmp_path / 'a.safetensors'}")
+    images = torch.rand(4, 3, *trained.size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(images), trained(images))
+    assert loaded.card.fingerprint == trained.card.fingerprint
+    with pytest.raises(ModelError, match=r"it holds weights for 'own_net:.*', which is code that a file does not run; load own_net:"):
+        load_model(f"file:{tmp_path / 'a.safetensors'}")
+    again = _run(tmp_path / "b.safetensors", start=f"{subject}{sign}weights={tmp_path / 'a.safetensors'}").model
+    assert torch.equal(load_model(f"{subject}{sign}weights={tmp_path / 'b.safetensors'}")(images), again(images))
+
+
+@pytest.mark.usefixtures("own_net")
+def test_weights_of_another_model_are_refused_by_code_of_ones_own(tmp_path: Path) -> None:
+    _run(tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointMismatch, match=r"a.safetensors does not fit"):
+        load_model(f"own_net:whole?weights={tmp_path / 'a.safetensors'}")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"start": ADDRESS}, "has random weights, from which nothing goes on; give it as --model"),
+    ({"model": "demo"}, "model 'demo' has bundled weights; to train it further, give it as --from"),
+    ({"model": None}, "takes either a model with random weights"),
+])  # fmt: skip
+def test_a_model_with_weights_and_one_without_are_told_apart(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadParameter, match=message):
+        _run(tmp_path / "a.safetensors", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pruned_model_is_trained_with_its_masks_and_loaded_by_the_path_alone(tmp_path: Path) -> None:
@@ -132,13 +179,13 @@ def test_a_pipeline_whose_shapes_no_file_could_name_is_refused_before_training(t
     monkeypatch.setattr(registry, "_LIVE", dict(registry._LIVE))
     registry.transform(name="by_weights")(by_weights)
     with pytest.raises(BadParameter, match="could not be loaded again from its checkpoint: the shapes that its transforms leave depend"):
-        _run(tmp_path / "a.safetensors", "demo+by_weights")
+        _run(tmp_path / "a.safetensors", start="demo+by_weights")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_computes_more_than_its_module_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="a AttentionTemperature, which computes more than its module"):
-        _run(tmp_path / "a.safetensors", "demo+attention_temperature(temperature=2)")
+        _run(tmp_path / "a.safetensors", start="demo+attention_temperature(temperature=2)")
 
 
 def test_an_unknown_defense_raises_with_the_nearest_name(tmp_path: Path) -> None:
@@ -157,10 +204,10 @@ def test_naming_the_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_names_only_what_is_not_the_default() -> None:
-    short = command("m", "digits", "a.safetensors", defenses=["plain"], recipe=Recipe(epochs=3), seed=0, stored="float16")
+    short = command(("--model", "m"), "digits", "a.safetensors", defenses=["plain"], recipe=Recipe(epochs=3), seed=0, stored="float16")
     assert short == "robustvit train --model m --data digits --defense plain --epochs 3 --seed 0 --out a.safetensors"
-    long = command("m?x=1&y=2", "d", "a", defenses=["plain"], recipe=Recipe(epochs=3, lr=0.1), seed=1, stored="float32")
-    assert "'m?x=1&y=2'" in long
+    long = command(("--from", "m?x=1&y=2"), "d", "a", defenses=["plain"], recipe=Recipe(epochs=3, lr=0.1), seed=1, stored="float32")
+    assert long.startswith("robustvit train --from 'm?x=1&y=2' --data d")
     assert "--lr 0.1 --stored float32" in long
 
 

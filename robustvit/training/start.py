@@ -1,0 +1,75 @@
+"""The model that training starts from, what its checkpoints say of it, and the Classifier around the trained module."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from robustvit.errors import BadParameter, ModelError
+from robustvit.evaluation import loading
+from robustvit.primitives.batch import Data
+from robustvit.primitives.checkpoint import About, checkpoint_bytes
+from robustvit.primitives.class_lookup import names_classes
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import constructor_arguments
+from robustvit.primitives.model_card import fingerprint
+from robustvit.training.saving import about_of, check_rebuilt
+
+_RANDOM = "random"  # weights, as a card says
+
+
+def starting_model(model: str | None, start: str | None, data: Data, device: torch.device | str) -> Classifier:
+    """The model at an address, for the classes of the data. model: of one with random weights; start: of any other, in place of it.
+
+    Raises BadParameter unless one of them is given, and where it is of the other kind; ModelError where the outputs are not the classes.
+    """
+    if (model is None) == (start is None):
+        raise BadParameter("training takes either a model with random weights (--model) or one to start from (--from).")
+    address = model if start is None else start
+    assert address is not None
+    loaded = loading.load_model(address, device=device)
+    weights = loaded.card.weights
+    if start is None and weights != _RANDOM:
+        raise BadParameter(f"model '{address}' has {weights} weights; to train it further, give it as --from, and without --model.")
+    if start is not None and weights == _RANDOM:
+        raise BadParameter(f"'{address}' has random weights, from which nothing goes on; give it as --model, and without --from.")
+    if type(loaded) is not Classifier:
+        what = type(loaded).__name__.removeprefix("_")
+        raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
+    data.readings[0].check(_outputs(loaded), address, data.name)
+    loaded.card = replace(loaded.card, classes=_classes(loaded, data))
+    return loaded
+
+
+def about_trained(start: Classifier, command: str) -> About:
+    """The header of the checkpoints of a model that is trained. Raises BadParameter where they could not be loaded again."""
+    label = start.card.label
+    try:
+        about = about_of(start, command)
+        if about.surgery:
+            check_rebuilt(start, checkpoint_bytes(start.model, about, "float32", start.learned), "float32")
+        return about
+    except ModelError as error:
+        raise BadParameter(f"model '{label}' could not be loaded again from its checkpoint: {error}") from error
+
+
+def trained_model(module: nn.Module, start: Classifier) -> Classifier:
+    """The trained module as a Classifier with the normalisation and view of the model it was trained from."""
+    card = replace(start.card, weights="given", fingerprint=fingerprint(module))
+    made = Classifier(**constructor_arguments(start) | {"model": module, "card": card})
+    made.gradient, made.learned = start.gradient, start.learned
+    return made
+
+
+def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
+    """The names of the trained model's classes: the data's, whose order it learns, unless that is read from some of its own logits."""
+    if data.readings[0].columns is not None or data.readings[0].groups is not None:
+        return start.card.classes
+    return tuple(data.classes) if names_classes(data.classes) else ()
+
+
+def _outputs(start: Classifier) -> int:
+    with torch.no_grad():
+        return int(start(torch.zeros(1, start.channels, *start.size, device=start.device)).shape[1])
