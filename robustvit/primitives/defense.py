@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.training.crafting import Mode, crafted_by
+from robustvit.primitives.training.crafting import Mode, crafted_by, untouched
 
 Prepare: TypeAlias = Callable[[nn.Module], nn.Module]
 Change: TypeAlias = Callable[[Batch, Draws], Batch]
@@ -23,6 +23,7 @@ Loss: TypeAlias = Callable[[nn.Module, Batch, Draws], Tensor]
 Closure: TypeAlias = Callable[[], Tensor]
 Step: TypeAlias = Callable[[Closure, Optimizer], Tensor]
 AfterStep: TypeAlias = Callable[[nn.Module], None]
+Check: TypeAlias = Callable[[nn.Module, Batch, Draws], str]
 
 
 def cross_entropy(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
@@ -57,6 +58,11 @@ def one_step(closure: Closure, optimizer: Optimizer) -> Tensor:
     return loss
 
 
+def no_objection(model: nn.Module, batch: Batch, draws: Draws) -> str:
+    """Nothing against going on."""
+    return ""
+
+
 def nothing_more(model: nn.Module) -> None:
     """Does nothing after a step."""
 
@@ -68,9 +74,11 @@ class Defense:
     In the order of a step: batch: changes the images and targets of a batch. craft: (model, batch, draws) → adversarial images, once for a
     step, under the law of `crafted_by`. step: (closure, optimizer) → loss; each call of the closure clears the gradients and computes loss
     and penalty, with their gradients, for the same images. loss: (model, batch, draws) → () Tensor. penalty: as loss, added to whatever
-    loss there is. after_step: after every step. Before training, prepare: model surgery; after it, export: returns the model to keep.
+    loss there is. after_step: after every step. check: (model, batch, draws) → why training must not go on, or "", at the end of every
+    epoch, before its weights are kept, on its last batch and under the law of `crafted_by`. Before training, prepare: model surgery; after
+    it, export: returns the model to keep.
 
-    craft, loss and penalty are given a model that takes pixels in [0, 1]; prepare, after_step and export the bare module, without
+    craft, loss, penalty and check are given a model that takes pixels in [0, 1]; prepare, after_step and export the bare module, without
     normalisation. crafting: the mode of the model while images are crafted. state: tensors that the parts keep from step to step, by name,
     which a checkpoint keeps, too. parts: those of a composed defense.
 
@@ -85,6 +93,7 @@ class Defense:
     penalty: Loss = no_penalty
     step: Step = one_step
     after_step: AfterStep = nothing_more
+    check: Check = no_objection
     export: Prepare = same_model
     crafting: Mode = "eval"
     state: dict[str, Tensor] = field(default_factory=dict, compare=False)
@@ -104,6 +113,13 @@ class Defense:
         if not self.sets("craft"):
             return batch
         return batch.with_crafted(crafted_by(self.craft, model, batch, draws.at("craft"), self.crafting))
+
+    def objection(self, model: nn.Module, batch: Batch, draws: Draws) -> str:
+        """What `check` says at the end of an epoch; the model is as it was. draws: of its last step."""
+        if not self.sets("check"):
+            return ""
+        with untouched(model, "eval", batch.images.device):
+            return self.check(model, batch, draws.at("check"))
 
     def objective(self, model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         """Loss and penalty of a batch whose adversarial images are made, () Tensor. draws: of the step."""
@@ -141,6 +157,7 @@ def compose(defenses: Sequence[Defense]) -> Defense:
         **{name: _one(parts, name) for name in _ONLY_ONE},
         penalty=_sum(parts),
         after_step=_each([one.after_step for one in parts if one.sets("after_step")]),
+        check=_first_objection(parts),
         export=_chain([one.export for one in reversed(parts) if one.sets("export")]),
         crafting=next((one.crafting for one in parts if one.sets("craft")), "eval"),
         parts=parts,
@@ -181,6 +198,16 @@ def _sum(parts: Sequence[Defense]) -> Loss:
         return sum((one.penalty(model, batch, draws.at(one.name)) for one in adding), batch.images.new_zeros(()))
 
     return summed if adding else no_penalty
+
+
+def _first_objection(parts: Sequence[Defense]) -> Check:
+    """What the first one says that has anything to say, each with draws of its own."""
+    checking = [one for one in parts if one.sets("check")]
+
+    def objection(model: nn.Module, batch: Batch, draws: Draws) -> str:
+        return next(filter(None, (one.check(model, batch, draws.at(one.name)) for one in checking)), "")
+
+    return objection if checking else no_objection
 
 
 def _chain(calls: Sequence[Prepare]) -> Prepare:

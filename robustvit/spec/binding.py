@@ -75,6 +75,11 @@ def _bind_nested(value: Value, hint: Hint, where: str) -> Value:
         raise BadParameter(
             f"{at_place(where)}'{inner.name}' is a chain of attacks, which cannot be nested in another attack; name one of its links."
         )
+    if entry.fit:
+        raise BadParameter(
+            f"{at_place(where)}{entry.kind} '{inner.name}' learns of other samples before it is used, which a nested one cannot. Name it "
+            "by itself."
+        )
     if entry.kind == "corruption" and entry.tells:
         raise BadParameter(
             f"{at_place(where)}corruption '{inner.name}' has columns of its own ({', '.join(entry.tells)}), which another scenario would "

@@ -16,7 +16,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -25,10 +24,10 @@ from robustvit.primitives.batch import Batch, Data, TrainingStep
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
-from robustvit.primitives.pixels import pixels
 from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
+from robustvit.training.batches import batches_of_epoch, load_batch
 from robustvit.training.loss_scale import LossScale
 from robustvit.training.optimization import autocast, closure_of, optimizer_of, set_rate
 from robustvit.training.processes import Processes, same_everywhere, started
@@ -149,7 +148,7 @@ class _Run:
         """Takes the next step and returns its loss; after the last one of an epoch `losses` has one more."""
         epoch, within = divmod(self.step, self.steps_of_epoch)
         if within == 0:
-            self._rows = _rows(self.data, self.recipe, self.seed, epoch)
+            self._rows = batches_of_epoch(self.data, self.recipe, self.seed, epoch)
         set_rate(self.optimizer, self.recipe, self.step / self.steps)
         rows = next(self._rows)
         batch = load_batch(self.data, self.processes.own(rows), self.view, self.device)
@@ -167,9 +166,16 @@ class _Run:
         self.total += value
         self.step += 1
         if within + 1 == self.steps_of_epoch:
+            self._check(batch, draws, epoch)
             self.losses.append(self.total / self.steps_of_epoch)
             self.total = 0.0
         return value
+
+    def _check(self, batch: Batch, draws: Draws, epoch: int) -> None:
+        """Raises ModelError where the defense objects to going on after an epoch."""
+        objections = self.processes.gather(self.defense.objection(self.read, batch, draws) if self.defense.sets("check") else "")
+        if found := next(filter(None, objections), ""):
+            raise ModelError(f"training ends after epoch {epoch + 1}, with {self.defense.name}: {found}")
 
     def told(self, loss: float, seconds: float) -> StepProgress:
         """What is told of the step before."""
@@ -202,7 +208,7 @@ class _Run:
         set_generators(state.generators[self.processes.rank], self.device)
         self.step, self.total, self.losses = state.step, state.total, list(state.losses)
         epoch, within = divmod(self.step, self.steps_of_epoch)
-        self._rows = itertools.islice(_rows(self.data, self.recipe, self.seed, epoch), within, None)
+        self._rows = itertools.islice(batches_of_epoch(self.data, self.recipe, self.seed, epoch), within, None)
 
 
 def _check_outputs(trained: OnPixels, view: View, data: Data, device: Device) -> None:
@@ -211,21 +217,6 @@ def _check_outputs(trained: OnPixels, view: View, data: Data, device: Device) ->
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise ModelError("the model to train must return logits of shape (N, K).")
     data.readings[0].check(logits.shape[1], "to train", data.name)
-
-
-def _rows(data: Data, recipe: Recipe, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """The positions of each batch of an epoch. Samples that do not fill a last batch are left out of this epoch."""
-    order = Draws(seed, f"epoch {epoch}", data.ids).words(1)[:, 0].argsort(stable=True).numpy()
-    for start in range(0, max(1, len(order) - recipe.batch_size + 1), recipe.batch_size):
-        yield order[start : start + recipe.batch_size]
-
-
-def load_batch(data: Data, rows: np.ndarray, view: View, device: Device) -> Batch:
-    """Loads the samples at some positions as a batch, preprocessed by the view."""
-    samples = [data[int(row)] for row in rows]
-    images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image), sample.id)) for sample in samples])
-    labels = torch.tensor([sample.label for sample in samples], device=device)
-    return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples))
 
 
 def _finite(loss: Tensor, step: int, epoch: int, defense: str) -> float:

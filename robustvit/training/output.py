@@ -43,6 +43,11 @@ def state_of(out: Path) -> Path:
     return out.with_suffix(".resume.pt")
 
 
+def good_weights(finished: int, partial: Path) -> str:
+    """Where the weights are of the last epoch before training failed. finished: whole epochs."""
+    return f" The weights after epoch {finished} are in {partial}." if finished else ""
+
+
 def interrupted(finished: int, epochs: int, partial: Path, state: Path) -> str:
     """What a KeyboardInterrupt says. finished: whole epochs."""
     if not finished:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import loading
 from robustvit.evaluation.data_part import DataPart
 from robustvit.evaluation.datasets import refuse_ambiguous_order
@@ -24,11 +24,12 @@ from robustvit.spec import registry
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec
+from robustvit.training.batches import load_batch
 from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.logs import open_log
-from robustvit.training.loop import Device, EpochProgress, StepProgress, load_batch, train
+from robustvit.training.loop import Device, EpochProgress, StepProgress, train
 from robustvit.training.monitor import Measured, Monitor, Watch, calibration_part
-from robustvit.training.output import interrupted, partial_of, remove_unfinished, state_of
+from robustvit.training.output import good_weights, interrupted, partial_of, remove_unfinished, state_of
 from robustvit.training.processes import is_first
 from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, address_of_file, write_checkpoint
@@ -130,6 +131,8 @@ def train_from_spec(
         )  # fmt: skip
     except KeyboardInterrupt:
         raise KeyboardInterrupt(interrupted(finished, recipe.epochs, partial, state_of(out))) from None
+    except ModelError as error:
+        raise ModelError(f"{error}{good_weights(finished, partial)}") from error
     finally:
         if log is not None:
             log.close()

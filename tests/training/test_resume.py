@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
-from robustvit.errors import BadParameter, StoreFull
+from robustvit.errors import BadParameter, ModelError, StoreFull
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
+from robustvit.spec import registry
 from robustvit.spec.view import View
 from robustvit.training.loop import StepProgress, Trained, train
 from robustvit.training.recipe import Recipe
@@ -185,3 +186,22 @@ def test_tensorboard_is_given_the_same_numbers(tmp_path: Path) -> None:
 def test_an_unknown_log_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=r"log is 'jsonk'; it takes jsonl or tensorboard\. Did you mean 'jsonl'"):
         train_from_spec(ADDRESS, "digits", out=tmp_path / "a.safetensors", log_to="jsonk")
+
+
+def test_an_epoch_after_which_a_defense_objects_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def objecting() -> Defense:
+        return Defense("objecting", check=lambda model, batch, draws: "enough." if batch.progress.epoch == 1 else "")
+
+    monkeypatch.setattr(registry, "_LIVE", dict(registry._LIVE))
+    registry.defense(name="objecting")(objecting)
+    out, epochs = tmp_path / "a.safetensors", list[int]()
+    with pytest.raises(
+        ModelError, match=r"training ends after epoch 2, with objecting: enough\. The weights after epoch 1 are in .*a\.part"
+    ):
+        train_from_spec(
+            ADDRESS, "digits", out=out, recipe=Recipe(epochs=3, batch_size=640), defenses=["objecting"],
+            progress=lambda now: epochs.append(now.epoch),
+        )  # fmt: skip
+    assert epochs == [1]
+    assert (tmp_path / "a.partial.safetensors").exists()
+    assert not out.exists()
