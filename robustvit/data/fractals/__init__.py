@@ -1,0 +1,1 @@
+"""Fractals of iterated function systems, computed rather than downloaded."""

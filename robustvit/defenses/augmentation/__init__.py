@@ -1,0 +1,1 @@
+"""Defenses that change or mix the images of a batch."""
