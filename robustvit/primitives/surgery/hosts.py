@@ -57,8 +57,9 @@ def plain_vit(module: nn.Module) -> Any:
     return getattr(module, "vit", module)
 
 
-def _why_not_plain(model: Classifier) -> str:
-    module = plain_vit(model.model)
+def why_no_plain_vit(model: nn.Module) -> str:
+    """Why a module is no plain vision transformer of timm, as a predicate; "" where it is one."""
+    module: Any = plain_vit(model)
     if _class_of(module) not in PLAIN:
         return f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
     other = next((block for block in module.blocks if _class_of(block) != _BLOCK), None)
@@ -104,7 +105,7 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "any": lambda model: "",
     "attention": _why_no_attention,
     "windows": _why_no_projections,
-    "plain": _why_not_plain,
+    "plain": lambda model: why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. plain: timm's plain vision transformer, whose blocks attend between all tokens."""
