@@ -38,7 +38,7 @@ def adl(*, weight: NonNegative = 1.0, threshold: NonNegative = 2.0) -> Defense:
     """
 
     def penalty(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        return weight * attention_similarity(trained_attention(model, batch.shown), threshold)
+        return weight * attention_similarity(trained_attention(model, batch.shown).maps, threshold)
 
     return Defense("adl", penalty=penalty) if weight else Defense("adl")
 

@@ -36,7 +36,7 @@ def sparse_attention(*, weight: NonNegative = 0.01, blocks: Literal["last", "all
     """
 
     def penalty(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
-        maps = trained_attention(model, batch.shown)
+        maps = trained_attention(model, batch.shown).maps
         return weight * log_penalty(maps if blocks == "all" else maps[-1:])
 
     return Defense("sparse_attention", penalty=penalty) if weight else Defense("sparse_attention")

@@ -10,20 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.errors import ModelError
+from robustvit.primitives.inference.attention_maps import AttentionMaps
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 
 
-def trained_attention(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """The attention map of each block in order, (N, heads, T, T), after the softmax and before dropout; rows are queries and sum to 1.
+def trained_attention(model: nn.Module, images: Tensor) -> AttentionMaps:
+    """Logits, and the attention map of each block in order, (N, heads, T, T), after the softmax and before dropout; rows are queries.
 
     model: from images (N, 3, H, W) in [0, 1] to logits. One forward pass, in the mode that the model is in. Attention of few queries to all
     tokens, as in a pooling head, belongs to no block. Raises ModelError where attention is within windows, or computed by hand.
     """
     mode = _MapsMode(model, len(images))
     with fused_attention(model), mode:
-        model(images)
+        logits = model(images)
     mode.check_intercepted()
-    return mode.maps
+    return AttentionMaps(logits, mode.maps)
 
 
 class _MapsMode(AttentionMode):

@@ -84,7 +84,7 @@ def test_forms_take_every_attention_of_timm_and_no_mask() -> None:
         module = form_attention(make(), "l2").eval()
         assert all(type(block.attn) is L2Attention for block in module.blocks)
         assert bool(module(IMAGES).isfinite().all())
-        rows = trained_attention(module, IMAGES)[0].sum(dim=-1)
+        rows = trained_attention(module, IMAGES).maps[0].sum(dim=-1)
         assert torch.allclose(rows, torch.ones_like(rows), atol=1e-5)
     with pytest.raises(ModelError, match="ReLUAttention attends to all tokens, and takes no mask"):
         ReLUAttention(attention())(torch.zeros(1, 5, 24, dtype=torch.float64), attn_mask=torch.zeros(5, 5))
@@ -120,7 +120,7 @@ def test_the_log_penalty_is_least_for_uniform_attention() -> None:
 @pytest.mark.parametrize("blocks", ["last", "all"])
 def test_the_penalty_is_of_the_maps_of_the_blocks_named(blocks: str) -> None:
     module = vits.made(lambda: vits.vit(depth=2)).model.requires_grad_(True)
-    maps = trained_attention(module, IMAGES)
+    maps = trained_attention(module, IMAGES).maps
     maps = maps[1:] if blocks == "last" else maps
     expected = 0.5 * sum((1 + one**2).log().mean() for one in maps) / len(maps)
     found = rv.load_defense("sparse_attention", weight=0.5, blocks=blocks).penalty(module, BATCH, DRAWS)

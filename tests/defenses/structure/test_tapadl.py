@@ -103,7 +103,7 @@ def test_fewer_tokens_and_other_models_are_refused() -> None:
 
 def test_maps_are_those_that_timm_computes_unfused() -> None:
     module = vits.vit(depth=2, qk_norm=True).eval()
-    found = trained_attention(module, IMAGES)
+    found = trained_attention(module, IMAGES).maps
     seen: list[Tensor] = []
     for block in module.blocks:
         block.attn.fused_attn = False
@@ -116,7 +116,7 @@ def test_maps_are_those_that_timm_computes_unfused() -> None:
 
 def test_maps_leave_dropout_and_the_predictions_alone() -> None:
     module = vits.vit(depth=1, attn_drop_rate=0.5).train()
-    rows = trained_attention(module, IMAGES)[0].sum(dim=-1)
+    rows = trained_attention(module, IMAGES).maps[0].sum(dim=-1)
     assert torch.allclose(rows, torch.ones_like(rows), atol=1e-6)
     with pytest.raises(ModelError, match="within windows"):
         trained_attention(vits.swin().eval(), IMAGES)
@@ -160,7 +160,7 @@ def test_it_is_added_to_any_loss_on_the_images_that_are_shown() -> None:
     both = compose([rv.load_defense("adl", weight=0.5), rv.load_defense("trades", eps=0.05, steps=1)])
     shown = both.craft_for(module, BATCH, DRAWS)
     alone = rv.load_defense("trades", eps=0.05, steps=1).objective(module, shown, DRAWS)
-    expected = alone + 0.5 * attention_similarity(trained_attention(module, shown.shown), 2.0)
+    expected = alone + 0.5 * attention_similarity(trained_attention(module, shown.shown).maps, 2.0)
     assert torch.allclose(both.objective(module, shown, DRAWS), expected, atol=1e-6)
     assert float((expected - alone).detach()) > 1e-3
     assert not rv.load_defense("adl", weight=0).sets("penalty")
