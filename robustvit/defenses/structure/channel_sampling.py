@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.training.on_pixels import normalisation_mean
 from robustvit.spec.registry import defense
 
 _CITATION = """@inproceedings{bao2024channel,
@@ -37,7 +37,7 @@ def channel_sampling(*, rescale: bool = True) -> Defense:
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         keep = sampled_channels(draws, batch.images.shape[1])
-        return functional.cross_entropy(model(with_channels(batch.shown, keep, _mean_of(model), rescale=rescale)), batch.targets)
+        return functional.cross_entropy(model(with_channels(batch.shown, keep, normalisation_mean(model), rescale=rescale)), batch.targets)
 
     return Defense("channel_sampling", loss=loss)
 
@@ -56,13 +56,3 @@ def with_channels(images: Tensor, keep: Tensor, mean: Tensor, *, rescale: bool) 
     share = keep.float().mean(dim=1, keepdim=True) if rescale else torch.ones_like(keep[:, :1], dtype=torch.float32)
     factor = (keep / share).to(images)[:, :, None, None]
     return torch.where(factor == 1, images, mean + factor * (images - mean))
-
-
-def _mean_of(model: nn.Module) -> Tensor:
-    mean = getattr(model, "mean", None)
-    if not isinstance(mean, Tensor):
-        raise BadParameter(
-            f"'channel_sampling' sets channels to the mean of the model's normalisation, and a {type(model).__name__} has none; give "
-            "rv.OnPixels(module, mean, std)."
-        )
-    return mean
