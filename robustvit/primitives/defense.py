@@ -15,6 +15,7 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.training.crafting import Mode, crafted_by, untouched
+from robustvit.spec.spec import Spec
 
 Prepare: TypeAlias = Callable[[nn.Module], nn.Module]
 Change: TypeAlias = Callable[[Batch, Draws], Batch]
@@ -80,7 +81,8 @@ class Defense:
 
     craft, loss, penalty and check are given a model that takes pixels in [0, 1]; prepare, after_step and export the bare module, without
     normalisation. crafting: the mode of the model while images are crafted. state: tensors that the parts keep from step to step, by name,
-    which a checkpoint keeps, too. parts: those of a composed defense.
+    which a checkpoint keeps, too. surgery: bound transforms that make, of a model before `prepare`, the structure of the one that `export`
+    returns: a checkpoint names them, so that it can be loaded. parts: those of a composed defense.
 
     Called as `defense(model, batch, draws)` it is the whole loss of a step, for a training loop of one's own.
     """
@@ -97,6 +99,7 @@ class Defense:
     export: Prepare = same_model
     crafting: Mode = "eval"
     state: dict[str, Tensor] = field(default_factory=dict, compare=False)
+    surgery: tuple[Spec, ...] = ()
     parts: tuple[Defense, ...] = field(default=(), compare=False)
 
     def sets(self, part: str) -> bool:
@@ -160,6 +163,7 @@ def compose(defenses: Sequence[Defense]) -> Defense:
         check=_first_objection(parts),
         export=_chain([one.export for one in reversed(parts) if one.sets("export")]),
         crafting=next((one.crafting for one in parts if one.sets("craft")), "eval"),
+        surgery=tuple(spec for one in parts for spec in one.surgery),
         parts=parts,
     )
 

@@ -35,6 +35,7 @@ from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, address_of_file, write_checkpoint
 from robustvit.training.start import about_trained, starting_model, trained_model
 from robustvit.training.state import read_state, write_state
+from robustvit.training.structure import structured
 
 
 class TrainResult(NamedTuple):
@@ -96,9 +97,10 @@ def train_from_spec(
     begun = starting_model(model, start, split.training, device)
     defense = composed(bound, split.training, device, data_dir)
     more = monitor.options() if monitor is not None and keep_best else ()
+    question = _question(begun, split.training, bound, recipe, seed)
+    network, begun = begun.model, structured(begun, defense)  # from here on, what a checkpoint of the trained model names
     own = ("--model", model) if model is not None else ("--from", str(start))
-    repeats = command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more)
-    about, question = about_trained(begun, repeats), _question(begun, split.training, bound, recipe, seed)
+    about = about_trained(begun, command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more))
     resumed = read_state(state_of(out), question)
     finished, steps = (0, 0) if resumed is None else (len(resumed.losses), resumed.step)
 
@@ -125,7 +127,7 @@ def train_from_spec(
 
     try:
         trained = train(
-            begun.model, split.training, view=begun.view, mean=channels(begun.mean), std=channels(begun.std),
+            network, split.training, view=begun.view, mean=channels(begun.mean), std=channels(begun.std),
             defense=defense, recipe=recipe, seed=seed, device=device, progress=save_epoch, each=report, start=resumed,
             keep=lambda state: write_state(state_of(out), state, question),
         )  # fmt: skip

@@ -29,9 +29,9 @@ class AttentionMode(TorchFunctionMode):
     Inside these two the mode itself is off, and modes around it are on.
     """
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.label = model.card.label
+        self.label = model.card.label if isinstance(model, Classifier) else type(model).__name__
         self.intercepted = False
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:

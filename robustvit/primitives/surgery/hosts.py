@@ -57,15 +57,20 @@ def plain_vit(module: nn.Module) -> Any:
     return getattr(module, "vit", module)
 
 
-def _why_not_plain(model: Classifier) -> str:
-    module = plain_vit(model.model)
-    if _class_of(module) not in PLAIN:
-        return f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
+def why_no_plain_vit(model: nn.Module) -> str:
+    """Why a module is no plain vision transformer of timm, as a predicate; "" where it is one."""
+    module: Any = plain_vit(model)
+    if why := _why_no_transformer(module):
+        return why
     other = next((block for block in module.blocks if _class_of(block) != _BLOCK), None)
     if other is not None:
         return f"has blocks of the type {type(other).__name__}"
     odd = next((block.attn for block in module.blocks if type(block.attn).__name__ not in ("Attention", PlainAttention.__name__)), None)
     return "" if odd is None else f"has attention of the type {type(odd).__name__}"
+
+
+def _why_no_transformer(module: nn.Module) -> str:
+    return "" if _class_of(module) in PLAIN else f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
 
 
 def _class_of(module: nn.Module) -> tuple[str, str]:
@@ -104,12 +109,15 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "any": lambda model: "",
     "attention": _why_no_attention,
     "windows": _why_no_projections,
-    "plain": _why_not_plain,
+    "blocks": lambda model: _why_no_transformer(model.model),
+    "plain": lambda model: why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
-or windows. plain: timm's plain vision transformer, whose blocks attend between all tokens."""
+or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
+where these attend between all tokens as timm's do."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
+    "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
 }

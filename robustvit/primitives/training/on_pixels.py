@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustvit.errors import BadParameter
 from robustvit.primitives.reading import Reading
 
 
@@ -30,3 +31,23 @@ class OnPixels(nn.Module):
         """(N, K) logits."""
         logits: Tensor = self.model((images - self.mean) / self.std)
         return logits if self.reading is None else self.reading.read(logits)
+
+
+def normalised(model: nn.Module, images: Tensor) -> Tensor:
+    """What a model's own module is given of images (N, C, H, W) in [0, 1]. Raises BadParameter for a model without a normalisation."""
+    mean, std = (_of_normalisation(model, name) for name in ("mean", "std"))
+    return (images - mean) / std
+
+
+def normalisation_mean(model: nn.Module) -> Tensor:
+    """The mean of a model's normalisation, (1, C, 1, 1). Raises BadParameter for a model without one."""
+    return _of_normalisation(model, "mean")
+
+
+def _of_normalisation(model: nn.Module, name: str) -> Tensor:
+    found = getattr(model, name, None)
+    if not isinstance(found, Tensor):
+        raise BadParameter(
+            f"a {type(model).__name__} has no normalisation of its own, which the defense needs: give rv.OnPixels(module, mean, std)."
+        )
+    return found
