@@ -85,6 +85,8 @@ def train(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
     defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME(key=value); repeat to combine. "
         "Default: plain.")] = None,
+    distill: Annotated[str | None, typer.Option("--distill", help="A model to learn from: --defense distillation(teacher=…).")] = None,
+    logits: Annotated[Path | None, typer.Option("--logits", help="A file that keeps what it predicts (top 10).")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
@@ -120,6 +122,7 @@ def train(
     from dataclasses import replace
 
     from robustvit.evaluation import environment
+    from robustvit.training.defending import learning_from
     from robustvit.training.logs import log_path
     from robustvit.training.monitor import Monitor, calibration_part
     from robustvit.training.processes import is_first, local_device
@@ -144,6 +147,9 @@ def train(
         eval_suite, watched, every=every, limit=eval_limit, store=store, data_dir=data_dir
     )  # fmt: skip
 
+    if logits is not None and distill is None:
+        raise UsageError("--logits is about what a teacher predicts; give --distill.")
+    named = (*(defense or ([] if distill else ["plain"])), *([] if distill is None else [learning_from(distill, logits)]))
     if log_to is not None:
         log_path(log_to, out_file)
     if model is None and start is None:
@@ -156,7 +162,7 @@ def train(
     try:
         with progress_shown(quiet or not is_first(), "steps") as bar:
             done = train_from_spec(
-                model, data, start=start, out=out_file, defenses=tuple(defense or ["plain"]),
+                model, data, start=start, out=out_file, defenses=named,
                 recipe=recipe, seed=seed, device=environment.device(local_device(device)),
                 stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=report, monitor=monitor,
                 keep_best=keep_best, log_to=log_to,

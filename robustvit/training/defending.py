@@ -41,6 +41,17 @@ def bound_defenses(texts: Sequence[str]) -> tuple[Spec, ...]:
     return tuple(bind(registry.lookup("defense", spec.name), spec) for spec in specs)
 
 
+def learning_from(teacher: str, kept: Path | None = None) -> str:
+    """The defense, as a command line has it, by which a model learns from the one at an address.
+
+    kept: a file for the teacher's ten most probable classes of each image. Raises BadParameter for an address with quotation marks.
+    """
+    if '"' in teacher or '"' in str(kept):
+        raise BadParameter(f"--distill {teacher}: an address there may have no quotation marks.")
+    file = "" if kept is None else f', kept="{kept}", top=10'
+    return f'distillation(teacher="{teacher}"{file})'
+
+
 def composed(defenses: Sequence[Spec], data: Data, device: torch.device | str, data_dir: Path | None = None) -> Defense:
     """Bound defenses as one, with what they name loaded. data: what is trained on, by whose classes nested models are read.
 

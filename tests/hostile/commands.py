@@ -77,6 +77,8 @@ KINDS: dict[str, dict[str, str]] = {
         "out": "output",
         "model": "model",
         "from": "model",
+        "distill": "model",
+        "logits": "output",
         "data": "data",
         "data-dir": "data_dir",
         "defense": "defense",

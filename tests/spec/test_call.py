@@ -25,6 +25,13 @@ def test_what_is_no_call_is_refused(text, message) -> None:
         called(text, "thing")
 
 
+def test_quotation_marks_keep_a_value_whole() -> None:
+    spec = called('distillation(teacher="file:a, (b.safetensors?kwargs=depth=2,num_heads=3", alpha=0.3)', "defense")
+    assert spec.params == (("alpha", "0.3"), ("teacher", "file:a, (b.safetensors?kwargs=depth=2,num_heads=3"))
+    with pytest.raises(BadParameter, match="'\"' is not closed"):
+        called('distillation(teacher="file:a)', "defense")
+
+
 def test_splitting_leaves_what_is_in_brackets_whole() -> None:
     assert split_outside("a+b(c+d[e+f])+g", r"\+") == ["a", "b(c+d[e+f])", "g"]
     assert split_outside("", r"\+") == [""]

@@ -1,0 +1,1 @@
+"""Defenses that let a model learn from another."""
