@@ -6,11 +6,13 @@ import copy
 from dataclasses import replace
 
 import torch
+from torch.nn.utils import parametrize
 
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.checkpoint import checkpoint_bytes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.defense import Defense
+from robustvit.primitives.quantisation.quantised_weights import stored_weights
 from robustvit.primitives.surgery.modules import changed
 from robustvit.training.loop import fork_devices
 from robustvit.training.saving import about_of, check_rebuilt
@@ -22,6 +24,7 @@ def structured(start: Classifier, defense: Defense) -> Classifier:
     Its weights are those that the defense begins with. The very model where a defense changes no structure. Raises BadParameter where
     what is exported is not what that surgery makes, so that a checkpoint could not be loaded again.
     """
+    _refuse_leaving_grids(start, defense)
     if not (defense.surgery or defense.sets("prepare") or defense.sets("export")):
         return start
     with torch.random.fork_rng(devices=fork_devices(start.device)):
@@ -33,3 +36,17 @@ def structured(start: Classifier, defense: Defense) -> Classifier:
     except ModelError as error:
         raise BadParameter(f"what '{defense.name}' leaves of '{start.card.label}' could not be loaded again: {error}") from error
     return made
+
+
+def _refuse_leaving_grids(start: Classifier, defense: Defense) -> None:
+    """Raises BadParameter where steps would take quantised weights off their grids, which the bytes that they are said to take are of."""
+    if not any(True for _ in stored_weights(start.model)):
+        return
+    with torch.random.fork_rng(devices=fork_devices(start.device)):
+        prepared = defense.prepare(copy.deepcopy(start.model).requires_grad_(True))
+    for layer, name, form in stored_weights(prepared):
+        if not parametrize.is_parametrized(layer, name):
+            raise BadParameter(
+                f"model '{start.card.label}' has weights of {form.bits} bits, which plain steps would take off their grid; add "
+                "--defense quantisation_aware."
+            )

@@ -36,10 +36,15 @@ class WeightGrids(NamedTuple):
 
 
 class StoredForm(NamedTuple):
-    """Bits of each value of a stored tensor, and the bytes of its scales and zero-points."""
+    """Bits of each value of a stored tensor, the bytes of its scales and zero-points, and what its values are rounded to."""
 
     bits: int
     overhead: int
+    to: WeightGrids | torch.dtype
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """The weight rounded to what can be stored."""
+        return quantised_weight(weight, self.to) if isinstance(self.to, WeightGrids) else weight.to(self.to).to(weight)
 
 
 class StoredWeights(nn.Module):
@@ -68,6 +73,14 @@ class StoredWeights(nn.Module):
     def extra_repr(self) -> str:
         """With the bits of what is stored."""
         return ", ".join(filter(None, (super().extra_repr(), *(f"{name} of {form.bits} bits" for name, form in self.stored.items()))))
+
+
+def stored_weights(module: nn.Module) -> Iterator[tuple[nn.Module, str, StoredForm]]:
+    """The parameters inside a module that are stored in fewer bytes: of which module, their name there, and how."""
+    for layer in module.modules():
+        if isinstance(layer, StoredWeights):
+            for name, form in layer.stored.items():
+                yield layer, f"{name}_orig" if name + "_mask" in layer._buffers else name, form
 
 
 def mix_in(layer: nn.Module, mixin: type[nn.Module]) -> bool:
@@ -111,7 +124,7 @@ def quantise_weights(layers: Iterable[nn.Module], grids: WeightGrids) -> None:
                 kept = parameter.detach() if mask is None else parameter.detach() * mask
                 made[parameter] = nn.Parameter(quantised_weight(kept, grids), requires_grad=False)
             layer._parameters[name] = made[parameter]
-            store(layer, name, StoredForm(grids.bits, _overhead(parameter, grids)))
+            store(layer, name, StoredForm(grids.bits, _overhead(parameter, grids), grids))
 
 
 def store(layer: nn.Module, name: str, form: StoredForm) -> None:

@@ -80,7 +80,7 @@ def half_precision(model: Classifier, *, dtype: Literal["float32", "bfloat16", "
                     where = f"{name}.{own}".lstrip(".")
                     raise HostRefused(f"'half_precision': '{model.card.label}' has weights beyond the range of {dtype} in {where}.")
                 part._parameters[own] = halves[parameter]
-                store(part, own, StoredForm(bits=16, overhead=0))
+                store(part, own, StoredForm(16, 0, _HALVES[dtype]))
         return module
 
     return changed(model, unchanged if dtype == "float32" else change)
