@@ -87,6 +87,7 @@ def train(
         "Default: plain.")] = None,
     distill: Annotated[str | None, typer.Option("--distill", help="A model to learn from: --defense distillation(teacher=…).")] = None,
     logits: Annotated[Path | None, typer.Option("--logits", help="A file that keeps what it predicts (top 10).")] = None,
+    preset_: Annotated[str | None, typer.Option("--preset", help="A published recipe; options given beside it come first.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training split.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Samples per step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate.")] = None,
@@ -100,6 +101,9 @@ def train(
     accumulate: Annotated[int | None, typer.Option("--accumulate", help="Parts in which a step's batch is computed.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="float32, bfloat16 or float16.")] = None,
     ema: Annotated[float | None, typer.Option("--ema", help="Keep a running mean of the weights, with this share of the last.")] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="adamw or sgd.")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule", help="cosine, or steps: a tenth at 7/8, a hundredth at 19/20.")] = None,
+    final: Annotated[float | None, typer.Option("--final", help="Last learning rate of the cosine, as a share of the peak.")] = None,
     eval_suite: Annotated[str | None, typer.Option("--eval-suite", help="A suite to run on the model while it trains.")] = None,
     eval_data: Annotated[str | None, typer.Option("--eval-data", help="What it is run on. Default: part=calibration of what is held out.")]
         = None,
@@ -125,6 +129,7 @@ def train(
     from robustvit.training.defending import learning_from
     from robustvit.training.logs import log_path
     from robustvit.training.monitor import Monitor, calibration_part
+    from robustvit.training.presets import preset
     from robustvit.training.processes import is_first, local_device
     from robustvit.training.recipe import RECIPE
     from robustvit.training.run import train_from_spec
@@ -132,9 +137,10 @@ def train(
     given: dict[str, Any] = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "warmup": warmup, "rotation": rotation,
         "scale": scale, "shift": shift, "layer_decay": layer_decay, "clip": clip, "accumulate": accumulate, "precision": precision,
-        "ema": ema,
+        "ema": ema, "optimizer": optimizer, "schedule": schedule, "final": final,
     }  # fmt: skip
-    recipe = replace(RECIPE, **{name: value for name, value in given.items() if value is not None})
+    chosen = None if preset_ is None else preset(preset_)
+    recipe = replace(RECIPE if chosen is None else chosen.recipe, **{name: value for name, value in given.items() if value is not None})
     if stored not in ("float16", "float32"):
         raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
     environment.determine()
@@ -149,7 +155,8 @@ def train(
 
     if logits is not None and distill is None:
         raise UsageError("--logits is about what a teacher predicts; give --distill.")
-    named = (*(defense or ([] if distill else ["plain"])), *([] if distill is None else [learning_from(distill, logits)]))
+    usual = chosen.defenses if chosen is not None else () if distill else ("plain",)
+    named = (*(defense or usual), *([] if distill is None else [learning_from(distill, logits)]))
     if log_to is not None:
         log_path(log_to, out_file)
     if model is None and start is None:

@@ -18,20 +18,31 @@ from robustvit.training.loss_scale import LossScale
 from robustvit.training.processes import Processes
 from robustvit.training.recipe import Recipe
 
-_BETAS = (0.9, 0.95)
+_BETAS, _MOMENTUM = (0.9, 0.95), 0.9
+_DROPS = (7 / 8, 19 / 20)  # shares of training after which the rate is a tenth of what it was
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over the parameters that are trained. Raises BadParameter for a layer decay where the layers of a model are not known."""
-    return torch.optim.AdamW(_groups(model, recipe), betas=_BETAS)
+    """The recipe's optimizer of what is trained. Raises BadParameter for a layer decay where the layers of a model are not known."""
+    groups = _groups(model, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=_MOMENTUM)
+    return torch.optim.AdamW(groups, betas=_BETAS)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
     """Sets the learning rate for the share of the steps that is done."""
-    rising = done < recipe.warmup
-    share = done / recipe.warmup if rising else 0.5 * (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup)))
+    share = done / recipe.warmup if done < recipe.warmup else _falling(recipe, done)
     for group in optimizer.param_groups:
         group["lr"] = recipe.lr * share * group.get("lr_scale", 1.0)
+
+
+def _falling(recipe: Recipe, done: float) -> float:
+    """The share of the highest rate after warmup."""
+    if recipe.schedule == "steps":
+        return 0.1 ** sum(done >= drop for drop in _DROPS)
+    cosine = 0.5 * (1 + math.cos(math.pi * (done - recipe.warmup) / (1 - recipe.warmup)))
+    return recipe.final + (1 - recipe.final) * cosine
 
 
 def closure_of(

@@ -9,18 +9,21 @@ from typing import Literal, TypeAlias, get_args
 from robustvit.errors import BadParameter
 
 Precision: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Optimizer: TypeAlias = Literal["adamw", "sgd"]
+Schedule: TypeAlias = Literal["cosine", "steps"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Epochs, learning rate, weight decay, augmentation, and how a step is computed.
 
-    lr: the highest rate; it rises linearly over the share `warmup` of the steps, then falls to zero along a cosine. weight_decay: of
-    weight matrices alone. layer_decay: the rate of a layer is that of the next one times this, so that early layers of a pretrained model
-    move less; 1 for equal rates. clip: the largest l2 norm of the gradient, to which a larger one is scaled down. accumulate: a step's
-    batch is computed in so many parts one after another, in that share of the memory. precision: bfloat16 and float16 compute the model
-    under autocast, with weights in float32; in float16 the loss is scaled so that small gradients are not lost. ema: what is kept is a
-    running mean of the weights, w ← ema · w + (1 − ema) · new; 0 for none.
+    lr: the highest rate; it rises linearly over the share `warmup` of the steps, then falls. schedule: along a cosine to the share `final`
+    of it; or in `steps`, to a tenth after 7/8 of training and to a hundredth after 19/20. optimizer: AdamW with betas 0.9 and 0.95, or SGD
+    with momentum 0.9. weight_decay: of weight matrices alone. layer_decay: the rate of a layer is that of the next one times this, so that
+    early layers of a pretrained model move less; 1 for equal rates. clip: the largest l2 norm of the gradient, to which a larger one is
+    scaled down. accumulate: a step's batch is computed in so many parts one after another, in that share of the memory. precision: bfloat16
+    and float16 compute the model under autocast, with weights in float32; in float16 the loss is scaled so that small gradients are not
+    lost. ema: what is kept is a running mean of the weights, w ← ema · w + (1 − ema) · new; 0 for none.
     rotation (degrees), scale, shift (shares of the side): the most that an image is rotated, resized and shifted; three zeros turn
     augmentation off.
     """
@@ -38,6 +41,9 @@ class Recipe:
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0
+    optimizer: Optimizer = "adamw"
+    schedule: Schedule = "cosine"
+    final: float = 0.0
 
     def __post_init__(self) -> None:
         _within("epochs", self.epochs, 1 <= self.epochs <= _MOST, f"a whole number from 1 to {_MOST:,}")
@@ -52,6 +58,10 @@ class Recipe:
         _within("clip", self.clip, 0 < self.clip < math.inf, "a finite number above 0")
         _within("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, "a whole number from 1 to the batch size")
         _within("ema", self.ema, 0 <= self.ema < 1, "a share in [0, 1)")
+        _within("final", self.final, 0 <= self.final <= 1, "a share in [0, 1]")
+        for name, known in (("optimizer", Optimizer), ("schedule", Schedule)):
+            if getattr(self, name) not in get_args(known):
+                raise BadParameter(f"training's {name} is '{getattr(self, name)}'; it takes {' or '.join(get_args(known))}.")
         if self.precision not in get_args(Precision):
             raise BadParameter(f"training's precision is '{self.precision}'; it takes float32, bfloat16 or float16.")
 
