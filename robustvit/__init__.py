@@ -29,6 +29,7 @@ _HOMES = {
     "Data": "primitives.batch",
     "DataMissing": "errors",
     "Defense": "primitives.defense",
+    "DefenseLoss": "training.adapters.criterion",
     "Draws": "primitives.draws",
     "Monitor": "training.monitor",
     "Norm": "primitives.norms",
@@ -84,6 +85,7 @@ __all__ = [
     "Data",
     "DataMissing",
     "Defense",
+    "DefenseLoss",
     "Draws",
     "Monitor",
     "Norm",
@@ -173,6 +175,7 @@ if TYPE_CHECKING:
     from robustvit.spec.suite_file import load_suite
     from robustvit.spec.view import View
     from robustvit.statistics.estimates import Clustered, Weighted
+    from robustvit.training.adapters.criterion import DefenseLoss
     from robustvit.training.defending import load_defense
     from robustvit.training.loop import train
     from robustvit.training.monitor import Monitor

@@ -1,0 +1,338 @@
+"""The loss of a defense in a loop of one's own, against the plain loop written out step by step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+import robustvit as rv
+from robustvit.errors import BadParameter, ModelError, PixelRange
+from robustvit.primitives.batch import Batch, TrainingStep
+from robustvit.primitives.defense import Defense, compose
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+N, CLASSES = 6, 4
+DEFENSES: dict[str, Callable[[], Defense]] = {
+    "pgd_at": lambda: rv.load_defense("pgd_at", eps="8/255", steps=2),
+    "trades": lambda: rv.load_defense("trades", eps="8/255", steps=2, beta=6.0),
+    "gaussian": lambda: rv.load_defense("gaussian", sigma=0.1),
+    "ablations": lambda: rv.load_defense("ablations", width=5),
+    "sam": lambda: rv.load_defense("sam", rho=0.1),
+    "trades+awp": lambda: compose([rv.load_defense("trades", eps="8/255", steps=2), rv.load_defense("awp", gamma=0.05)]),
+}
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(3)
+    return VisionTransformer(img_size=16, patch_size=8, embed_dim=12, depth=1, num_heads=2, num_classes=CLASSES)
+
+
+def samples(step: int = 0) -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    """Pixels in [0, 1] of 8 bits, labels and ids of a step."""
+    generator = torch.Generator().manual_seed(step)
+    ids = tuple(f"train/{step * N + row}" for row in range(N))
+    levels = torch.randint(256, (N, 3, 16, 16), generator=generator)
+    return levels / 255, torch.randint(CLASSES, (N,), generator=generator), ids
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    return (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+
+
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+
+
+def plain_loop(model: nn.Module, defense: Defense, steps: int, seed: int = 7, clip: float | None = None) -> list[float]:
+    """Every part of a defense, called as docs/training.md says, by hand."""
+    read, optimizer, losses = rv.OnPixels(model, MEAN, STD), sgd(model), []
+    for step in range(steps):
+        pixels, labels, ids = samples(step)
+        draws = rv.Draws.for_step(seed, step, ids)
+        batch = defense.craft_for(read, defense.batch(Batch(pixels, labels, ids), draws.at("batch")), draws)
+
+        found: list[float] = []
+
+        def closure(batch: Batch = batch, draws: rv.Draws = draws, found: list[float] = found) -> Tensor:
+            optimizer.zero_grad()
+            loss = defense.objective(read, batch, draws)
+            loss.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip)
+            found.append(float(loss.detach()))
+            return loss.detach()
+
+        defense.step(closure, optimizer)
+        losses.append(found[0])
+        defense.after_step(model)
+    return losses
+
+
+def own_loop(
+    model: nn.Module, criterion: rv.DefenseLoss, optimizer: torch.optim.Optimizer, steps: int, clip: float | None = None
+) -> list[float]:
+    """What a PyTorch user writes."""
+    losses = []
+    for step in range(steps):
+        pixels, labels, ids = samples(step)
+        loss = criterion(normalised(pixels), labels, ids)
+        optimizer.zero_grad()
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+def distance(one: nn.Module, other: nn.Module) -> float:
+    return max(float((a - b).detach().abs().max()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_losses_and_weights_are_those_of_the_plain_loop(name: str) -> None:
+    first, second = vit(), vit()
+    expected = plain_loop(first, DEFENSES[name](), 3)
+    optimizer = sgd(second)
+    criterion = rv.DefenseLoss(DEFENSES[name](), second, mean=MEAN, std=STD, optimizer=optimizer, seed=7)
+    assert own_loop(second, criterion, optimizer, 3) == pytest.approx(expected, abs=1e-6)
+    assert distance(first, second) < 1e-6 < distance(first, vit())
+    assert criterion.state_dict()["_extra_state"]["step"] == 3
+
+
+def test_gradients_that_are_computed_again_are_clipped_as_the_loop_clips() -> None:
+    first, second = vit(), vit()
+    expected = plain_loop(first, DEFENSES["sam"](), 2, clip=0.1)
+    optimizer = sgd(second)
+    criterion = rv.DefenseLoss(DEFENSES["sam"](), second, mean=MEAN, std=STD, optimizer=optimizer, seed=7, clip=0.1)
+    assert own_loop(second, criterion, optimizer, 2, clip=0.1) == pytest.approx(expected, abs=1e-6)
+    assert distance(first, second) < 1e-6
+
+
+def test_parts_of_a_step_are_computed_again_each_with_its_share() -> None:
+    """SAM over two parts, scaled by half, is SAM over the whole batch."""
+    first, second = vit(), vit()
+    plain_loop(first, DEFENSES["sam"](), 1)
+    optimizer, (pixels, labels, ids) = sgd(second), samples()
+    criterion = rv.DefenseLoss(DEFENSES["sam"](), second, mean=MEAN, std=STD, optimizer=optimizer, seed=7)
+    optimizer.zero_grad()
+    for part in (slice(0, 2), slice(2, N)):
+        loss = criterion(normalised(pixels[part]), labels[part], ids[part])
+        loss /= N / len(ids[part])  # in place, as some loops do
+        loss.backward()
+    optimizer.step()
+    assert distance(first, second) < 1e-6
+    assert criterion.steps.step == 1
+
+
+def test_a_closure_and_a_scheduler_change_nothing() -> None:
+    first, second = vit(), vit()
+    expected = plain_loop(first, DEFENSES["trades+awp"](), 1)
+    optimizer, (pixels, labels, ids) = sgd(second), samples()
+    criterion = rv.DefenseLoss(DEFENSES["trades+awp"](), second, mean=MEAN, std=STD, optimizer=optimizer, seed=7)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = criterion(normalised(pixels), labels, ids)
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == pytest.approx(expected[0], abs=1e-6)
+    schedule.step()
+    assert distance(first, second) < 1e-6
+
+
+def test_what_is_computed_again_is_under_the_loop_s_autocast() -> None:
+    dtypes: list[torch.dtype] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(768, CLASSES)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = self.head(images.flatten(1))
+            dtypes.append(logits.dtype)
+            return logits
+
+    model = Watched()
+    optimizer, (pixels, labels, _) = sgd(model), samples()
+    criterion = rv.DefenseLoss(DEFENSES["sam"](), model, optimizer=optimizer)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = criterion(pixels, labels)
+    loss.backward()
+    optimizer.step()
+    assert dtypes == [torch.bfloat16] * 2
+    with torch.autocast("cpu", torch.float16), pytest.raises(BadParameter, match=r"'sam' computes gradients again.*use bfloat16"):
+        criterion(pixels, labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_criterion_takes_the_place_of_cross_entropy(smoothing: float) -> None:
+    pixels, labels, ids = samples()
+    model, defense = vit(), DEFENSES["pgd_at"]()
+    criterion = rv.DefenseLoss(defense, model, nn.CrossEntropyLoss(label_smoothing=smoothing), mean=MEAN, std=STD, seed=7)
+    read = rv.OnPixels(model, MEAN, STD)
+    crafted = defense.craft_for(read, Batch(pixels, labels, ids), rv.Draws.for_step(7, 0, ids)).shown
+    target = torch.full((N, CLASSES), smoothing / CLASSES).scatter(1, labels[:, None], 1 - smoothing + smoothing / CLASSES)
+    expected = -(target * read(crafted).log_softmax(dim=1)).sum(dim=1).mean()
+    assert criterion(normalised(pixels), labels, ids).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_soft_labels_reach_a_defense_that_takes_them_and_mart_refuses_them() -> None:
+    pixels, _, ids = samples()
+    soft = torch.rand(N, CLASSES, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    model = vit()
+    found = rv.DefenseLoss(DEFENSES["pgd_at"](), model, mean=MEAN, std=STD, seed=7)(normalised(pixels), soft, ids)
+    read, defense = rv.OnPixels(model, MEAN, STD), DEFENSES["pgd_at"]()
+    batch = Batch(pixels, soft.argmax(dim=1), ids, soft_labels=soft)
+    assert float(found) == pytest.approx(float(defense(read, batch, rv.Draws.for_step(7, 0, ids))), abs=1e-6)
+    with pytest.raises(BadParameter, match="'mart' weighs images by their label"):
+        rv.DefenseLoss(rv.load_defense("mart", eps=0.1, steps=1), model, mean=MEAN, std=STD)(normalised(pixels), soft)
+
+
+def test_without_gradients_it_is_the_criterion_of_the_images_and_counts_no_step() -> None:
+    pixels, labels, _ = samples()
+    model = vit()
+    criterion = rv.DefenseLoss(DEFENSES["pgd_at"](), model, mean=MEAN, std=STD)
+    with torch.no_grad():
+        assert float(criterion(normalised(pixels), labels)) == pytest.approx(
+            float(nn.functional.cross_entropy(model(normalised(pixels)), labels)), abs=1e-6
+        )
+    assert criterion.steps.step == 0
+    criterion(normalised(pixels), labels)
+    assert criterion.steps.step == 1
+
+
+def test_without_ids_rows_steps_and_parts_draw_apart() -> None:
+    seen: list[Tensor] = []
+
+    def loss(model: nn.Module, batch: Batch, draws: rv.Draws) -> Tensor:
+        seen.append(draws.uniform(1))
+        return model(batch.shown).sum() * 0
+
+    pixels, labels, _ = samples()
+    model = vit()
+    optimizer = sgd(model)
+    criterion = rv.DefenseLoss(Defense("noise", loss=loss), model, optimizer=optimizer)
+    for _ in range(2):
+        for _ in range(2):
+            criterion(pixels, labels).backward()
+        optimizer.step()
+    assert len(torch.cat(seen).unique()) == 4 * N
+
+
+def test_an_on_pixels_and_models_of_hugging_face_s_outputs_are_taken() -> None:
+    class Output:
+        def __init__(self, logits: Tensor) -> None:
+            self.logits = logits
+
+    class Wrapped(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images: Tensor) -> Output:
+            return Output(self.inner(images))
+
+    pixels, labels, ids = samples()
+    model = vit()
+    expected = float(rv.DefenseLoss(DEFENSES["trades"](), model, mean=MEAN, std=STD)(normalised(pixels), labels, ids))
+    for given, images in ((rv.OnPixels(model, MEAN, STD), pixels), (rv.OnPixels(Wrapped(model), MEAN, STD), pixels)):
+        assert float(rv.DefenseLoss(DEFENSES["trades"](), given)(images, labels, ids)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_warm_up_needs_the_length_of_training() -> None:
+    pixels, labels, ids = samples()
+    defense = rv.load_defense("pgd_at", eps="8/255", steps=1, warmup=2)
+    with pytest.raises(BadParameter, match=r"changes over training.*give steps and epochs"):
+        rv.DefenseLoss(defense, vit())(pixels, labels, ids)
+    model = vit()
+    criterion = rv.DefenseLoss(defense, model, steps=4, epochs=4)
+    assert float(criterion(pixels, labels, ids)) == pytest.approx(float(nn.functional.cross_entropy(model(pixels), labels)), abs=1e-6)
+    assert criterion.steps.position() == TrainingStep(1, 4, 4)
+
+
+def test_its_state_goes_on_from_a_checkpoint_and_another_defense_is_refused() -> None:
+    counter = Defense("counter", state={"seen": torch.tensor(3)})
+    saved = copy.deepcopy(rv.DefenseLoss(counter, vit()).state_dict())
+    fresh = Defense("counter", state={"seen": torch.tensor(0)})
+    criterion = rv.DefenseLoss(fresh, vit())
+    saved["_extra_state"]["step"] = 5
+    criterion.load_state_dict(saved)
+    assert (int(fresh.state["seen"]), criterion.steps.step) == (3, 5)
+    with pytest.raises(BadParameter, match="is of training with counter, and this is with pgd_at"):
+        rv.DefenseLoss(DEFENSES["pgd_at"](), vit()).load_state_dict(saved)
+
+
+def test_after_a_step_its_defense_is_given_the_bare_module() -> None:
+    given: list[Any] = []
+    pixels, labels, _ = samples()
+    model = vit()
+    optimizer = sgd(model)
+    criterion = rv.DefenseLoss(Defense("watch", after_step=given.append), model, optimizer=optimizer, mean=MEAN, std=STD)
+    criterion(normalised(pixels), labels).backward()
+    optimizer.step()
+    assert given == [model]
+
+
+BAD: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "normalised": (lambda: _loss(normalised(samples()[0])), PixelRange, "they seem normalised. Give the mean and std"),
+    "another mean": (lambda: _loss(normalised(samples()[0]) * 3, mean=MEAN, std=STD), PixelRange, "by mean .*Give those of the loop's"),
+    "not numbers": (lambda: _loss(samples()[0] * float("nan")), PixelRange, "span .nan, nan"),
+    "logits": (lambda: _loss(torch.zeros(N, CLASSES)), BadParameter, r"takes the images that the model takes.*it was given \(6, 4\)"),
+    "bytes": (lambda: _loss(torch.zeros(N, 3, 16, 16, dtype=torch.uint8)), BadParameter, "of floats; it was given"),
+    "float labels": (lambda: _loss(samples()[0], targets=torch.zeros(N)), BadParameter, "soft labels"),
+    "fewer labels": (lambda: _loss(samples()[0], targets=torch.zeros(2).long()), BadParameter, "a batch of 6 images has 2 targets"),
+    "fewer ids": (lambda: _loss(samples()[0], ids=("a",)), BadParameter, "a batch of 6 images has the ids 1"),
+    "a mean alone": (lambda: rv.DefenseLoss(Defense("x"), vit(), mean=MEAN), BadParameter, "give both, or neither"),
+    "frozen": (lambda: rv.DefenseLoss(Defense("x"), vit().requires_grad_(False)), ModelError, "there is nothing to train"),
+    "a Classifier": (lambda: rv.DefenseLoss(Defense("x"), rv.load_model("demo")), ModelError, "'demo' is a Classifier, which is frozen"),
+    "half": (lambda: rv.DefenseLoss(Defense("x"), vit().half()), ModelError, "weights of the model are float16"),
+    "two losses": (
+        lambda: rv.DefenseLoss(DEFENSES["trades"](), vit(), nn.CrossEntropyLoss()), BadParameter, "'trades' has a loss of its own",
+    ),
+    "no reduction": (
+        lambda: rv.DefenseLoss(Defense("x"), vit(), nn.CrossEntropyLoss(reduction="none"))(*samples()), BadParameter, "reduction='mean'",
+    ),
+    "no optimizer": (lambda: rv.DefenseLoss(DEFENSES["sam"](), vit())(*samples()), BadParameter, "'sam' takes part in the"),
+    "no backward": (lambda: _step_without_backward(), BadParameter, "steps before any backward of a loss of the defense 'sam'"),
+    "no logits": (lambda: rv.DefenseLoss(Defense("x"), Pair())(*samples()), ModelError, "a Pair returned a tuple; a defense needs"),
+    "diverged": (lambda: rv.DefenseLoss(Defense("x"), vit(), lambda a, b: a.sum() / 0)(*samples()), ModelError, "is .*inf at step 0"),
+    "no steps": (lambda: rv.DefenseLoss(Defense("x"), vit(), steps=0), BadParameter, "a training run's steps is 0"),
+}  # fmt: skip
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images.mean(dim=(2, 3)), self.weight
+
+
+def _loss(images: Tensor, targets: Tensor | None = None, ids: tuple[str, ...] | None = None, **options: Any) -> Tensor:
+    return rv.DefenseLoss(Defense("x"), vit(), **options)(images, samples()[1] if targets is None else targets, ids)
+
+
+def _step_without_backward() -> None:
+    model = vit()
+    optimizer = sgd(model)
+    rv.DefenseLoss(DEFENSES["sam"](), model, optimizer=optimizer)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_in_one_line(case: str) -> None:
+    call, kind, message = BAD[case]
+    with pytest.raises(kind, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
