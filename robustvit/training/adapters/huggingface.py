@@ -17,7 +17,7 @@ from robustvit.primitives.defense import Defense
 from robustvit.spec.view import View
 from robustvit.training.adapters.batches import unpacked
 from robustvit.training.adapters.criterion import Criterion, with_criterion
-from robustvit.training.adapters.monitoring import classifier_in_training, scores
+from robustvit.training.adapters.monitoring import as_classifier, scores
 from robustvit.training.adapters.normalised import normalised_model
 from robustvit.training.adapters.steps import DefendedSteps, Length
 from robustvit.training.monitor import Monitor
@@ -144,7 +144,7 @@ class TrainerMonitor(TrainerCallback):  # type: ignore[misc]
             return
         found: list[dict[str, float] | None] = [None]
         if state.is_world_process_zero:
-            model = classifier_in_training(self.trainer.accelerator.unwrap_model(self.trainer.model), self.view, *self._normalised_by)
+            model = as_classifier(self.trainer.accelerator.unwrap_model(self.trainer.model), self.view, *self._normalised_by)
             found = [scores(self.monitor.measure(model, epoch))]
         broadcast_object_list(found)
         self._latest = found[0] or {}

@@ -14,7 +14,7 @@ from robustvit.spec.coercion import check_seed
 from robustvit.spec.view import View
 from robustvit.training.adapters.batches import unpacked
 from robustvit.training.adapters.criterion import Criterion, with_criterion
-from robustvit.training.adapters.monitoring import classifier_in_training, scores
+from robustvit.training.adapters.monitoring import as_classifier, scores
 from robustvit.training.adapters.normalised import normalised_model
 from robustvit.training.adapters.steps import DefendedSteps, Length
 from robustvit.training.monitor import Monitor
@@ -135,7 +135,7 @@ class LightningMonitor(Callback):  # type: ignore[misc]
             return
         found: dict[str, float] | None = None
         if trainer.is_global_zero:
-            model = classifier_in_training(network_of(pl_module, self.network), self.view, self.mean, self.std)
+            model = as_classifier(network_of(pl_module, self.network), self.view, self.mean, self.std)
             found = scores(self.monitor.measure(model, epoch))
         found = trainer.strategy.broadcast(found)
         pl_module.log_dict(found or {})

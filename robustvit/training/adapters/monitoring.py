@@ -17,24 +17,25 @@ from robustvit.training.adapters.normalised import logits_of, normalised_model
 from robustvit.training.monitor import Measured
 
 
-def classifier_in_training(
+def as_classifier(
     network: nn.Module, view: View, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> Classifier:  # fmt: skip
-    """The network as a Classifier, whatever its mode, with its weights as they are; training goes on with the network itself.
+    """A network as a Classifier, also while it is trained: `monitor.measure(rv.as_classifier(network, view, mean, std), epoch)`.
 
-    network: gives logits, as a tensor or in `.logits`; DistributedDataParallel, torch.compile and accelerate's autocast are left out. mean,
-    std: of the images that it takes, neither for pixels in [0, 1]. view: how images are brought to its size.
+    network: gives logits, as a tensor or in `.logits`; its weights are shared, its mode and gradients are not. DistributedDataParallel,
+    torch.compile and accelerate's autocast are left out. view: how images are brought to its size. mean, std: of the images that it takes,
+    neither for pixels in [0, 1] or with an `rv.OnPixels` as network. Raises ModelError for a network that gives no logits.
     """
     read = normalised_model(getattr(network, "_orig_mod", network), mean, std)
     inner = getattr(read.model, "_orig_mod", read.model)
-    card = Card(
-        label="in training", identity=Spec("given", (("class", type(inner).__name__),)), fingerprint=fingerprint(inner), weights="given"
-    )
+    count = sum(one.numel() for one in inner.parameters())
+    identity = Spec("given", (("class", type(inner).__name__),))
+    card = Card(label="in training", identity=identity, fingerprint=fingerprint(inner), weights="given", parameters=count)
     with _own_forward(inner):
         made = Classifier(inner, mean=channels(read.mean), std=channels(read.std), view=view, card=card)
     with torch.no_grad():
         output = made.model(torch.zeros(1, made.channels, *made.size, device=made.device))
-    if isinstance(output, Tensor):
+    if logits_of(output, inner) is output:
         return made
     return Classifier(_Logits(made.model), mean=channels(read.mean), std=channels(read.std), view=view, card=card)
 

@@ -47,8 +47,9 @@ class NormalisedModel(OnPixels):
         if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
             what = f"{tuple(images.shape)} {images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
             raise BadParameter(f"a defense takes the images that the model takes, (N, 3, H, W) of floats; it was given {what}.")
+        self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
         wide = images.detach() if images.dtype == torch.float64 else images.detach().float()
-        pixels = wide.clone() if self.given_pixels else wide * self.std.to(images.device) + self.mean.to(images.device)
+        pixels = wide.clone() if self.given_pixels else wide * self.std + self.mean
         low, high = (float(end) for end in torch.aminmax(pixels)) if pixels.numel() else (0.0, 1.0)
         most = _ROUNDING.get(images.dtype, _HALF_ROUNDING)
         if not (low >= -most and high <= 1 + most):
@@ -70,7 +71,7 @@ def normalised_model(model: nn.Module, mean: Sequence[float] | None = None, std:
     """A model that takes images normalised by mean and std, or pixels in [0, 1] without them, as defenses are given it.
 
     model: a module, an OnPixels, or either in DistributedDataParallel, which is left out here. Raises BadParameter for a mean without a
-    std, ModelError for a model that cannot be trained.
+    std, ModelError for a Classifier.
     """
     inner = without_wrapper(model)
     if (mean is None) != (std is None):
@@ -82,9 +83,18 @@ def normalised_model(model: nn.Module, mean: Sequence[float] | None = None, std:
     else:
         made = NormalisedModel(inner, *((0.0,) * 3, (1.0,) * 3) if mean is None or std is None else (mean, std))
     made.given_pixels = mean is None
-    _check_trainable(made)
-    device = next(inner.parameters()).device
-    return made.to(device) if device.type != "meta" else made
+    first = next(inner.parameters(), None)
+    return made if first is None else made.to(first.device)
+
+
+def check_trainable(made: NormalisedModel) -> None:
+    """Raises ModelError for a model that has nothing to train, or whose weights are of float16."""
+    if not any(one.requires_grad for one in made.model.parameters()):
+        raise ModelError(f"no parameter of the {type(made.model).__name__} requires a gradient: there is nothing to train.")
+    if made.dtype == torch.float16:
+        raise ModelError(
+            "the weights of the model are float16, in which gradients of images vanish; keep them in float32 and train under autocast."
+        )
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:
@@ -106,12 +116,3 @@ def _exact(pixels: Tensor) -> Tensor:
     levels = (pixels * 255).round_()
     near = (pixels * 255 - levels).abs_().flatten(1).amax(dim=1) <= _LEVEL_ROUNDING
     return torch.where(near[:, None, None, None], of_levels(levels).to(pixels.dtype), pixels)
-
-
-def _check_trainable(made: NormalisedModel) -> None:
-    if not any(one.requires_grad for one in made.model.parameters()):
-        raise ModelError(f"no parameter of the {type(made.model).__name__} requires a gradient: there is nothing to train.")
-    if made.dtype == torch.float16:
-        raise ModelError(
-            "the weights of the model are float16, in which gradients of images vanish; keep them in float32 and train under autocast."
-        )

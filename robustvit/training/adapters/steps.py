@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -25,7 +25,7 @@ from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.training.adapters.batches import names_of, training_batch
-from robustvit.training.adapters.normalised import NormalisedModel
+from robustvit.training.adapters.normalised import NormalisedModel, check_trainable
 from robustvit.training.adapters.wrapped import through
 
 
@@ -75,6 +75,7 @@ class DefendedSteps:
         self, defense: Defense, model: NormalisedModel, *, seed: int = 0, length: Length | None = None,
         wrapper: DistributedDataParallel | None = None, clip: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
+        check_trainable(model)
         self.defense, self.model, self.seed, self.length, self.wrapper, self.clip = defense, model, seed, length, wrapper, clip
         self.step = 0
         self.optimizer: Optimizer | None = None
@@ -113,6 +114,12 @@ class DefendedSteps:
         functools.update_wrapper(step, take)
         optimizer.step = types.MethodType(step, optimizer)  # type: ignore[method-assign]
 
+    @property
+    def bare(self) -> nn.Module:
+        """The module that is trained, without normalisation, DistributedDataParallel and compilation, as after_step is given it."""
+        module: nn.Module = getattr(self.model.model, "_orig_mod", self.model.model)
+        return module
+
     def position(self) -> TrainingStep:
         """Where training is."""
         if self.length is None:
@@ -127,7 +134,7 @@ class DefendedSteps:
         """Goes on from a state. Raises BadParameter for that of another defense."""
         if set(state["defenses"]) != set(self.defense.states):
             raise BadParameter(f"the checkpoint is of training with {'+'.join(state['defenses'])}, and this is with {self.defense.name}.")
-        device = self.model.mean.device
+        device = next(self.model.parameters()).device
         for name, kept in self.defense.states.items():
             kept.clear()
             kept.update({key: tensor.to(device) for key, tensor in state["defenses"][name].items()})
@@ -159,7 +166,7 @@ class DefendedSteps:
                 self.defense.step(self._closure(), self.optimizer)  # type: ignore[arg-type]
             finally:
                 self._inside = False
-        self.defense.after_step(self.model.model)
+        self.defense.after_step(self.bare)
         self._parts.clear()
         self.step += 1
         return found

@@ -132,7 +132,7 @@ def test_soft_labels_reach_a_defense_that_takes_them_and_mart_refuses_them() -> 
     found = rv.DefenseLoss(DEFENSES["pgd_at"](), model, mean=MEAN, std=STD, seed=7)(normalised(pixels), soft, ids)
     read, defense = rv.OnPixels(model, MEAN, STD), DEFENSES["pgd_at"]()
     batch = Batch(pixels, soft.argmax(dim=1), ids, soft_labels=soft)
-    assert float(found) == pytest.approx(float(defense(read, batch, rv.Draws.for_step(7, 0, ids))), abs=1e-6)
+    assert found.item() == pytest.approx(defense(read, batch, rv.Draws.for_step(7, 0, ids)).item(), abs=1e-6)
     with pytest.raises(BadParameter, match="'mart' weighs images by their label"):
         rv.DefenseLoss(rv.load_defense("mart", eps=0.1, steps=1), model, mean=MEAN, std=STD)(normalised(pixels), soft)
 
