@@ -79,7 +79,8 @@ class DefendedSteps:
         self.defense, self.model, self.seed, self.length, self.wrapper, self.clip = defense, model, seed, length, wrapper, clip
         self.step = 0
         self.optimizer: Optimizer | None = None
-        self._parts: list[_Part] = []
+        self._parts: list[_Part] = []  # of the step that is under way, where it may be computed again
+        self._count = 0  # of its parts
         self._inside = False
 
     def loss(self, images: Tensor, targets: Tensor, ids: Tensor | Sequence[Any] | None = None, *, wrapped: bool = False) -> Tensor:
@@ -93,7 +94,7 @@ class DefendedSteps:
         autocast = _autocast_dtype(pixels.device)
         self._check(autocast)
         rows = len(targets) if isinstance(targets, Tensor) else 0
-        names = _places(len(self._parts), rows) if ids is None else names_of(ids, rows)
+        names = _places(self._count, rows) if ids is None else names_of(ids, rows)
         batch = training_batch(pixels, targets, names).at(self.position())
         draws = Draws.for_step(self.seed, self.step, names, pixels.device)
         batch = self.defense.batch(batch, draws.at("batch"))
@@ -147,6 +148,9 @@ class DefendedSteps:
         if self.optimizer is None:
             self.step += 1
             return
+        self._count += 1
+        if not self.defense.sets("step"):
+            return
 
         def arrived(gradient: Tensor) -> None:
             part.factor = gradient.detach().clone()
@@ -168,6 +172,7 @@ class DefendedSteps:
                 self._inside = False
         self.defense.after_step(self.bare)
         self._parts.clear()
+        self._count = 0
         self.step += 1
         return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,11 @@ from plain_training import CLASSES, DEFENSES, MEAN, STD, N, distance, normalised
 from torch import Tensor, nn
 
 import robustvit as rv
+from robustvit.data.formats.arrays import array_dataset
 from robustvit.errors import BadParameter, ModelError, PixelRange
 from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Defense
+from robustvit.training.recipe import Recipe
 
 
 def own_loop(
@@ -43,6 +47,30 @@ def test_losses_and_weights_are_those_of_the_plain_loop(name: str) -> None:
     assert own_loop(second, criterion, optimizer, 3) == pytest.approx(expected, abs=1e-6)
     assert distance(first, second) < 1e-6 < distance(first, vit())
     assert criterion.state_dict()["_extra_state"]["step"] == 3
+
+
+def test_a_step_of_robustvit_train_is_that_of_a_loop_of_one_s_own() -> None:
+    first, second = vit(), vit()
+    pixels, labels, ids = samples()
+    images = (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    data = array_dataset("six", images, labels.numpy(), ids=list(ids), classes=[str(c) for c in range(CLASSES)])
+    recipe = Recipe(epochs=1, batch_size=N, lr=1e-3, warmup=0.0, rotation=0.0, scale=0.0, shift=0.0, clip=0.5, weight_decay=0.0)
+    view = rv.View(size=(16, 16), resize=16)
+    done = rv.train(first, data, view=view, mean=MEAN, std=STD, defense=DEFENSES["trades+awp"](), recipe=recipe, seed=7)
+
+    optimizer = torch.optim.AdamW(second.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    criterion = rv.DefenseLoss(DEFENSES["trades+awp"](), second.train(), mean=MEAN, std=STD, optimizer=optimizer, seed=7, clip=0.5)
+    criterion(normalised(pixels), labels, ids).backward()
+    nn.utils.clip_grad_norm_(second.parameters(), 0.5)
+    optimizer.step()
+    assert distance(done.model, second) < 1e-5 < 5e-4 < distance(second, vit())  # Adam moves weights of tiny gradients by up to 1e-3
+
+
+def test_frameworks_are_imported_only_where_they_are_used() -> None:
+    code = "import sys, robustvit as rv; rv.DefenseLoss, rv.as_classifier; print(*{name.split('.')[0] for name in sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in found
+    assert not {"lightning", "transformers", "accelerate"} & set(found)
 
 
 def test_gradients_that_are_computed_again_are_clipped_as_the_loop_clips() -> None:
