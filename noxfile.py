@@ -125,7 +125,8 @@ def processes(session: nox.Session) -> None:
 def frameworks(session: nox.Session) -> None:
     """Defenses in the loops of PyTorch Lightning, Hugging Face's Trainer and timm, and the examples that need these."""
     session.install("-q", ".[lightning,hf]", *TEST)
-    session.run("pytest", "-q", "-rs", "-m", "frameworks", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    chosen = ("-n", "auto", "-m", "frameworks", "tests/training/adapters", "tests/docs")
+    session.run("pytest", "-q", "-rs", *chosen, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

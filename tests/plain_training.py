@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.primitives.batch import Batch
-from robustvit.primitives.defense import Defense, compose
+from robustvit.primitives.defense import Closure, Defense, compose
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 N, CLASSES = 6, 4
@@ -22,6 +22,23 @@ DEFENSES: dict[str, Callable[[], Defense]] = {
     "sam": lambda: rv.load_defense("sam", rho=0.1),
     "trades+awp": lambda: compose([rv.load_defense("trades", eps="8/255", steps=2), rv.load_defense("awp", gamma=0.05)]),
 }
+
+
+def step_from_half_the_weights(closure: Closure, optimizer: torch.optim.Optimizer) -> Tensor:
+    """A step of a defense that moves the weights before it asks for a gradient."""
+    weights = [one for group in optimizer.param_groups for one in group["params"]]
+    with torch.no_grad():
+        for one in weights:
+            one.mul_(0.5)
+    loss = closure()
+    with torch.no_grad():
+        for one in weights:
+            one.mul_(2.0)
+    optimizer.step()
+    return loss
+
+
+DEFENSES["moves first"] = lambda: Defense("moves_first", step=step_from_half_the_weights)
 
 
 def vit() -> nn.Module:
