@@ -63,7 +63,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "-m",
-        "not browser and not architectures and not coverage and not processes",
+        "not browser and not architectures and not coverage and not processes and not frameworks",
         "--ignore",
         "tests/docs",
         "--timeout",
@@ -77,7 +77,13 @@ def tests(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """The oldest dependencies that pyproject.toml promises (uv only)."""
     session.install("-q", "--resolution", "lowest-direct", ".", *TEST)
-    session.run("pytest", "-q", "-m", "not browser and not slow and not architectures and not coverage and not processes", *session.posargs)
+    session.run(
+        "pytest",
+        "-q",
+        "-m",
+        "not browser and not slow and not architectures and not coverage and not processes and not frameworks",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -113,6 +119,14 @@ def processes(session: nox.Session) -> None:
     """Training in several processes: the whole of it, and killed."""
     installed(session, *TEST)
     session.run("pytest", "-q", "-rs", "-m", "processes", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """Defenses in the loops of PyTorch Lightning, Hugging Face's Trainer and timm, and the examples that need these."""
+    session.install("-q", ".[lightning,hf]", *TEST)
+    chosen = ("-n", "auto", "-m", "frameworks", "tests/training/adapters", "tests/docs")
+    session.run("pytest", "-q", "-rs", *chosen, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -29,6 +29,7 @@ _HOMES = {
     "Data": "primitives.batch",
     "DataMissing": "errors",
     "Defense": "primitives.defense",
+    "DefenseLoss": "training.adapters.criterion",
     "Draws": "primitives.draws",
     "Monitor": "training.monitor",
     "Norm": "primitives.norms",
@@ -48,6 +49,7 @@ _HOMES = {
     "Votes": "primitives.votes",
     "Weighted": "statistics.estimates",
     "analysis": "spec.registry",
+    "as_classifier": "training.adapters.monitoring",
     "attack": "spec.registry",
     "certificate": "spec.registry",
     "compare": "results.comparison",
@@ -84,6 +86,7 @@ __all__ = [
     "Data",
     "DataMissing",
     "Defense",
+    "DefenseLoss",
     "Draws",
     "Monitor",
     "Norm",
@@ -104,6 +107,7 @@ __all__ = [
     "Weighted",
     "__version__",
     "analysis",
+    "as_classifier",
     "attack",
     "certificate",
     "compare",
@@ -173,6 +177,8 @@ if TYPE_CHECKING:
     from robustvit.spec.suite_file import load_suite
     from robustvit.spec.view import View
     from robustvit.statistics.estimates import Clustered, Weighted
+    from robustvit.training.adapters.criterion import DefenseLoss
+    from robustvit.training.adapters.monitoring import as_classifier
     from robustvit.training.defending import load_defense
     from robustvit.training.loop import train
     from robustvit.training.monitor import Monitor

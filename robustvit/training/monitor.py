@@ -17,7 +17,8 @@ from robustvit.evaluation.run import run
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.records.disk import write_output
-from robustvit.records.store import load_records
+from robustvit.records.records import Records
+from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.given import check_whole
 from robustvit.spec.suite import Suite
@@ -81,7 +82,9 @@ class Monitor:
         if done.failed:
             reason = next(iter(done.failed.values()))
             raise BadParameter(f"the suite that watches training failed after epoch {epoch}: {reason}")
-        rows = load_records(self.store, models=[label]).to_pandas(["sample", "label", "pred"])
+        store = Store(self.store)
+        mine = [one for one in store.questions(self.suite.name) if one.weights == model.card.fingerprint]
+        rows = Records([(one, store.files(one.cell)) for one in mine]).to_pandas(["sample", "label", "pred"])
         right = rows.assign(right=rows["pred"] == rows["label"])
         return Measured(epoch, float(right.loc[right["scenario"] == _CLEAN, "right"].mean()), _score(right))
 

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -33,6 +34,7 @@ RUN = {
     "patches.md": 3,
     "certificates.md": 3,
     "training.md": 2,
+    "frameworks.md": 1,
 }  # commands, at least
 PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
@@ -110,12 +112,26 @@ def test_the_suites_of_a_page_can_be_read(page: Path, tmp_path: Path) -> None:
             pytest.skip(str(error))
 
 
+def example(script: Path) -> Any:
+    """An example, marked where its first line names packages that it needs: `# needs: lightning`."""
+    needs = script.read_text(encoding="utf-8").startswith("# needs: ")
+    return pytest.param(script, id=script.name, marks=[pytest.mark.frameworks] if needs else [])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", [example(path) for path in sorted((ROOT / "examples").glob("*.py"))])
 def test_every_example_runs(script: Path, tmp_path: Path) -> None:
     target = tmp_path / script.name
     target.write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
     assert done([sys.executable, script.name], tmp_path)
+
+
+def test_excerpts_of_examples_on_a_page_are_in_the_examples() -> None:
+    """Blocks of Python that need an extra are fenced as `py`, and are parts of an example that runs."""
+    scripts = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py"))
+    found = [block for page in PAGES for block in blocks(page, "py")]
+    assert found
+    assert not [block for block in found if block not in scripts]
 
 
 def test_links_inside_the_documents_lead_somewhere() -> None:

@@ -43,6 +43,23 @@ def test_the_score_is_the_share_that_every_attack_leaves_right(tmp_path: Path, s
     assert 0 < found.score < found.clean
 
 
+def test_another_run_in_the_same_store_and_another_suite_do_not_change_what_is_measured(tmp_path: Path, suite: Path) -> None:
+    view, other, generator = rv.load_model("demo").view, tmp_path / "v.yaml", torch.Generator().manual_seed(0)
+    other.write_text(SUITE.replace("name: w", "name: v").replace("4/255", "8/255"))
+    worse, network = rv.load_model("demo").model, rv.load_model("demo").model
+    with torch.no_grad():
+        for weight in worse.parameters():
+            weight.add_(0.25 * weight.std() * torch.randn(weight.shape, generator=generator) if weight.numel() > 1 else 0)
+
+    def score(given: Path, store: str, model: torch.nn.Module) -> float:
+        monitor = Monitor(given, "digits?part=calibration", limit=20, store=tmp_path / store)
+        return monitor.measure(rv.as_classifier(model, view, (0.5,) * 3, (0.5,) * 3), 1).score
+
+    for given in (other, suite):
+        assert score(given, "shared", worse) < score(given, f"alone-{given.stem}", network) == score(given, "shared", network)
+    assert score(suite, "shared", network) > score(other, "shared", network)
+
+
 def test_without_attacks_the_score_is_the_mean_over_scenarios_or_that_of_clean_images() -> None:
     rows = pd.DataFrame({"cell": list("aabbb"), "scenario": ["fog"] * 2 + ["snow"] * 3, "sample": list("12123"), "right": [1, 0, 1, 1, 1]})
     assert monitors._score(rows) == 0.75

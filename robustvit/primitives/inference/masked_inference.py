@@ -88,7 +88,8 @@ def masked_forward(model: nn.Module, images: Tensor, window: Window, unseen: Uns
     groups = [np.flatnonzero(counts == count) for count in np.unique(counts)]
     parts = [plain.logits(patches, torch.from_numpy(rows), Window(window.rows[rows], window.columns[rows])) for rows in groups]
     logits = torch.cat(parts)[torch.from_numpy(np.concatenate(groups).argsort()).to(images.device)]
-    return cast(Reading, model.reading).read(logits) if hasattr(model, "reading") else logits
+    reading = cast(Reading | None, getattr(model, "reading", None))
+    return logits if reading is None else reading.read(logits)
 
 
 def why_not_droppable(model: Classifier) -> str:

@@ -13,6 +13,7 @@ from robustvit.primitives.inference.masked_inference import MaskedViews, mask_mo
 from robustvit.primitives.inference.token_dropping import PlainViT
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.reading import Reading
+from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations, Window
 from robustvit.spec.spec import Spec
@@ -175,6 +176,13 @@ def test_in_training_each_image_has_its_own_mask_and_gradients_flow(name: str) -
         torch.testing.assert_close(logits, mask_model(model, images).logits(MaskedViews(torch.arange(3), mine)), rtol=1e-4, atol=1e-4)
     logits.sum().backward()
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in (model.model.pos_embed, model.model.head.weight))
+
+
+def test_in_training_a_model_whose_logits_are_not_read_is_taken() -> None:
+    model, images, window = classifier(built()), random_images(2), every(width=5)
+    mine = Window(window.rows[:2], window.columns[:2])
+    on_pixels = OnPixels(model.model, model.mean.flatten().tolist(), model.std.flatten().tolist())
+    assert torch.equal(masked_forward(on_pixels, images, mine), masked_forward(model, images, mine))
 
 
 def test_a_model_without_known_parts_is_trained_on_images_with_hidden_pixels_black() -> None:
