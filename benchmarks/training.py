@@ -23,7 +23,7 @@ from torch.nn import functional
 import robustvit as rv
 from robustvit.data.formats.arrays import array_dataset
 from robustvit.primitives.training.on_pixels import OnPixels
-from robustvit.training.batches import load_batch
+from robustvit.training.epochs import load_batch
 from robustvit.training.recipe import Recipe
 
 MEAN = STD = (0.5, 0.5, 0.5)

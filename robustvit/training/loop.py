@@ -27,7 +27,7 @@ from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
-from robustvit.training.batches import batches_of_epoch, load_batch
+from robustvit.training.epochs import batches_of_epoch, load_batch
 from robustvit.training.loss_scale import LossScale
 from robustvit.training.optimization import autocast, closure_of, optimizer_of, set_rate
 from robustvit.training.processes import Processes, same_everywhere, started

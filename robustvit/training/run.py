@@ -24,8 +24,8 @@ from robustvit.spec import registry
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec
-from robustvit.training.batches import load_batch
 from robustvit.training.defending import bound_defenses, composed
+from robustvit.training.epochs import load_batch
 from robustvit.training.logs import open_log
 from robustvit.training.loop import Device, EpochProgress, StepProgress, train
 from robustvit.training.monitor import Measured, Monitor, Watch, calibration_part

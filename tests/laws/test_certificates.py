@@ -30,7 +30,7 @@ from robustvit.spec.registry import lookup
 from robustvit.spec.spec import parse
 from robustvit.spec.suite_file import read_suite
 from robustvit.spec.view import Overrides
-from robustvit.training.batches import load_batch
+from robustvit.training.epochs import load_batch
 
 BANDS = Ablations("columns", 4, 1, (32, 32))
 WINDOW = BANDS.window(np.arange(BANDS.count))

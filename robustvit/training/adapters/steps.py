@@ -25,31 +25,9 @@ from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
 from robustvit.training.adapters.batches import names_of, training_batch
+from robustvit.training.adapters.length import Length, UnplacedStep
 from robustvit.training.adapters.normalised import NormalisedModel, check_trainable
 from robustvit.training.adapters.wrapped import through
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How long training is. steps: of the optimizer, in all; epochs: passes over the data in all."""
-
-    steps: int
-    epochs: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnplacedStep(TrainingStep):
-    """A step of training whose length is not known. Raises BadParameter for a defense that asks how much of it is done."""
-
-    @property
-    def done(self) -> float:
-        """Not known."""
-        raise BadParameter("this defense changes over training (as by warmup), and how long that is is not known; give steps and epochs.")
-
-    @property
-    def epoch(self) -> int:
-        """Not known."""
-        raise BadParameter("this defense changes from epoch to epoch, and how many there are is not known; give steps and epochs.")
 
 
 @dataclass(slots=True)
@@ -82,6 +60,7 @@ class DefendedSteps:
         self._parts: list[_Part] = []  # of the step that is under way, where it may be computed again
         self._count = 0  # of its parts
         self._inside = False
+        self._last: _Part | None = None  # by which the defense judges an epoch
 
     def loss(self, images: Tensor, targets: Tensor, ids: Tensor | Sequence[Any] | None = None, *, wrapped: bool = False) -> Tensor:
         """The loss of images, as the loop's model takes them, and their targets, with a graph.
@@ -149,6 +128,7 @@ class DefendedSteps:
             self.step += 1
             return
         self._count += 1
+        self._last = part if self.defense.sets("check") else None
         if not self.defense.sets("step"):
             return
 
@@ -174,7 +154,15 @@ class DefendedSteps:
         self._parts.clear()
         self._count = 0
         self.step += 1
+        self._end_epoch()
         return found
+
+    def _end_epoch(self) -> None:
+        """Raises ModelError where the defense objects to going on after the epoch that ends with this step."""
+        if self._last is None or self.length is None or self.step % max(1, self.length.steps // self.length.epochs):
+            return
+        if found := self.defense.objection(self.model, self._last.batch, self._last.draws):
+            raise ModelError(f"training ends after step {self.step}, with {self.defense.name}: {found}")
 
     def _closure(self) -> Closure:
         parts = [part for part in self._parts if part.factor is not None]
@@ -208,7 +196,12 @@ class DefendedSteps:
             self.clip()
 
     def _check(self, autocast: torch.dtype | None) -> None:
-        for part in ("step", "after_step"):
+        if self.length is None and self.defense.sets("check"):
+            raise BadParameter(
+                f"the defense '{self.defense.name}' is checked at the end of every epoch, and how long one is is not known; give steps and "
+                "epochs, or take it with check=false."
+            )
+        for part in ("step", "after_step", "check"):
             if self.optimizer is None and self.defense.sets(part):
                 raise BadParameter(f"the defense '{self.defense.name}' takes part in the optimizer's step; give it: `optimizer=…`.")
         if autocast == torch.float16 and self.defense.sets("step"):

@@ -305,3 +305,23 @@ def test_bad_input_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_defense_ends_training_at_the_end_of_an_epoch() -> None:
+    """Of three epochs of two steps, in a loop that knows how long they are."""
+    judged: list[tuple[str, ...]] = []
+
+    def check(model: nn.Module, batch: Batch, draws: rv.Draws) -> str:
+        judged.append(batch.ids)
+        return "enough." if batch.progress.epoch == 1 else ""
+
+    objecting, model = Defense("objecting", check=check), vit()
+    optimizer = sgd(model)
+    criterion = rv.DefenseLoss(objecting, model, mean=MEAN, std=STD, optimizer=optimizer, steps=6, epochs=3)
+    own_loop(model, criterion, optimizer, 3)
+    assert judged == [samples(1)[2]]
+    with pytest.raises(ModelError, match=r"training ends after step 4, with objecting: enough\."):
+        own_loop(model, criterion, optimizer, 1)
+    unknown = rv.DefenseLoss(objecting, vit(), mean=MEAN, std=STD, optimizer=optimizer)
+    with pytest.raises(BadParameter, match="checked at the end of every epoch, and how long one is is not known; give steps and epochs"):
+        own_loop(model, unknown, optimizer, 1)
