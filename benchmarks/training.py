@@ -23,6 +23,7 @@ from torch.nn import functional
 import robustvit as rv
 from robustvit.data.formats.arrays import array_dataset
 from robustvit.primitives.training.on_pixels import OnPixels
+from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.epochs import load_batch
 from robustvit.training.recipe import Recipe
 
@@ -30,7 +31,10 @@ MEAN = STD = (0.5, 0.5, 0.5)
 PASSES = {  # forward passes of a step, a backward pass counted as two; plain is 3
     "plain(smoothing=0)": 3, "gaussian(sigma=0.25)": 3, "pgd_at(eps=8/255, steps=3)": 3 * 3 + 3,
     "trades(eps=8/255, steps=3)": 1 + 3 * 3 + 6, "mart(eps=8/255, steps=3)": 3 * 3 + 6, "sam": 6, "awp": 6,
-    "tap": 3, "adl": 6, "layershuffle": 3, "channel_sampling": 3, "ewa": 3,
+    "fast_at(eps=8/255)": 6, "nfgsm(eps=8/255)": 6, "free_at(eps=8/255, replays=4)": 12, "attack_at(attack=fgsm(eps=8/255))": 6,
+    "universal_patch_at(size=8)": 6, "consistency(sigma=0.25)": 6, "augmix": 9, "augmix(jsd=0)": 3, "pixmix(mixing=fractals)": 3,
+    "mixup(classes=10)": 3, "random_erasing": 3, "random_resized_crop": 3, "rand_augment": 3, "distillation(teacher=demo)": 3,
+    "tap": 3, "adl": 6, "layershuffle": 3, "channel_sampling": 3, "ewa": 3, "relu_attention": 3, "sparse_attention": 6,
 }  # fmt: skip
 
 
@@ -66,9 +70,7 @@ def bare(tiny: bool, data: rv.Data, view: rv.View, recipe: Recipe, steps: int) -
 
 def ours(tiny: bool, data: rv.Data, view: rv.View, recipe: Recipe, defense: str) -> float:
     """Seconds of an epoch of the loop."""
-    name, _, arguments = defense.partition("(")
-    pairs = (pair.split("=") for pair in arguments.rstrip(")").split(", ") if pair)
-    made = rv.load_defense(name, **dict(pairs))
+    made = composed(bound_defenses([defense]), data, "cpu")
     return rv.train(model(tiny), data, view=view, mean=MEAN, std=STD, defense=made, recipe=recipe).seconds
 
 
