@@ -30,6 +30,7 @@ MEAN = STD = (0.5, 0.5, 0.5)
 PASSES = {  # forward passes of a step, a backward pass counted as two; plain is 3
     "plain(smoothing=0)": 3, "gaussian(sigma=0.25)": 3, "pgd_at(eps=8/255, steps=3)": 3 * 3 + 3,
     "trades(eps=8/255, steps=3)": 1 + 3 * 3 + 6, "mart(eps=8/255, steps=3)": 3 * 3 + 6, "sam": 6, "awp": 6,
+    "tap": 3, "adl": 6, "layershuffle": 3, "channel_sampling": 3, "ewa": 3,
 }  # fmt: skip
 
 
