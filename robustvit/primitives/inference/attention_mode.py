@@ -31,7 +31,7 @@ class AttentionMode(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.label = model.card.label if isinstance(model, Classifier) else type(model).__name__
+        self.label = model.card.label if isinstance(model, Classifier) else type(getattr(model, "model", model)).__name__
         self.intercepted = False
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
