@@ -9,7 +9,7 @@ from torch import nn
 from robustvit.errors import BadParameter
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.defense import Defense, compose
-from robustvit.primitives.surgery.token_aware_pooling import pool_before_attention
+from robustvit.primitives.structure.token_aware_pooling import pool_before_attention
 from robustvit.primitives.training.named_surgery import named_surgery
 from robustvit.training.structure import structured
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from robustvit.primitives.defense import Defense
-from robustvit.primitives.surgery.attention_forms import form_attention
+from robustvit.primitives.structure.attention_forms import form_attention
 from robustvit.primitives.training.named_surgery import named_surgery
 from robustvit.primitives.training.plain_host import plain_host
 from robustvit.spec.registry import defense

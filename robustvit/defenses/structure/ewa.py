@@ -12,7 +12,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
-from robustvit.primitives.surgery.experts import Experts, with_experts, without_experts
+from robustvit.primitives.structure.experts import Experts, with_experts, without_experts
 from robustvit.primitives.training.plain_host import plain_host
 from robustvit.spec.registry import defense
 

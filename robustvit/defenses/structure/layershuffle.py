@@ -16,7 +16,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import NonNegative
-from robustvit.primitives.surgery.slot_embedding import embed_slots
+from robustvit.primitives.structure.slot_embedding import embed_slots
 from robustvit.primitives.training.block_order import blocks_in_order, drawn_order, transformer_in
 from robustvit.primitives.training.named_surgery import named_surgery
 from robustvit.primitives.training.plain_host import plain_host

@@ -6,7 +6,7 @@ from torch import nn
 
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.limits import Count
-from robustvit.primitives.surgery.token_aware_pooling import pool_before_attention
+from robustvit.primitives.structure.token_aware_pooling import pool_before_attention
 from robustvit.primitives.training.named_surgery import named_surgery
 from robustvit.primitives.training.plain_host import plain_host
 from robustvit.spec.registry import defense

@@ -12,9 +12,9 @@ from torch.nn.utils import parametrize
 
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.limits import Count
+from robustvit.primitives.structure.overlapping_patches import overlap_patches
 from robustvit.primitives.surgery.linear import linear_of
 from robustvit.primitives.surgery.modules import named_layers, replace_layer
-from robustvit.primitives.surgery.overlapping_patches import overlap_patches
 from robustvit.primitives.training.named_surgery import named_surgery
 from robustvit.primitives.training.plain_host import plain_host
 from robustvit.spec.registry import defense

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.slot_embedding import SlottedBlock
+from robustvit.primitives.structure.slot_embedding import SlottedBlock
 
 
 def transformer_in(model: nn.Module, defense: str) -> Any:

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from torch import nn
 
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.attention_forms import AttentionForm, form_attention
+from robustvit.primitives.structure.attention_forms import AttentionForm, form_attention
 from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.modules import changed
 from robustvit.spec.registry import transform

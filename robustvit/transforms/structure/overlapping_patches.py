@@ -6,9 +6,9 @@ from torch import nn
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Whole
+from robustvit.primitives.structure.overlapping_patches import overlap_patches
 from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.modules import changed
-from robustvit.primitives.surgery.overlapping_patches import overlap_patches
 from robustvit.spec.registry import transform
 
 

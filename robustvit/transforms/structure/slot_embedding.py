@@ -6,9 +6,9 @@ from torch import nn
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Whole
-from robustvit.primitives.surgery.initial_weights import seeded
+from robustvit.primitives.structure.initial_weights import seeded
+from robustvit.primitives.structure.slot_embedding import embed_slots
 from robustvit.primitives.surgery.modules import changed
-from robustvit.primitives.surgery.slot_embedding import embed_slots
 from robustvit.spec.registry import transform
 
 

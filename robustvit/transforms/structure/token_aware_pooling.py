@@ -6,9 +6,9 @@ from torch import nn
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.limits import Count
-from robustvit.primitives.surgery.initial_weights import seeded
+from robustvit.primitives.structure.initial_weights import seeded
+from robustvit.primitives.structure.token_aware_pooling import pool_before_attention
 from robustvit.primitives.surgery.modules import changed
-from robustvit.primitives.surgery.token_aware_pooling import pool_before_attention
 from robustvit.spec.registry import transform
 
 

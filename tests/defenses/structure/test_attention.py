@@ -15,7 +15,7 @@ from robustvit.errors import HostRefused, ModelError
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.attention_forms import L2Attention, ReLUAttention, form_attention
+from robustvit.primitives.structure.attention_forms import L2Attention, ReLUAttention, form_attention
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 from robustvit.primitives.training.attention import trained_attention
 from robustvit.training.recipe import Recipe

@@ -15,7 +15,7 @@ from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.macs import count
 from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.experts import Experts, with_experts, without_experts
+from robustvit.primitives.structure.experts import Experts, with_experts, without_experts
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec
 

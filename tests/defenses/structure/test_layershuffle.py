@@ -17,7 +17,7 @@ from robustvit.errors import HostRefused
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.slot_embedding import embed_slots
+from robustvit.primitives.structure.slot_embedding import embed_slots
 from robustvit.primitives.training.block_order import blocks_in_order, drawn_order, transformer_in
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec

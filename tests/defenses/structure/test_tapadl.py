@@ -17,7 +17,7 @@ from robustvit.evaluation.loading import load_model
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import compose
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.token_aware_pooling import TokenAwarePooling, pool_before_attention
+from robustvit.primitives.structure.token_aware_pooling import TokenAwarePooling, pool_before_attention
 from robustvit.primitives.training.attention import trained_attention
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec

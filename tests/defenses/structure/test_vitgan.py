@@ -13,7 +13,7 @@ import robustvit as rv
 from robustvit.defenses.structure.vitgan import KeptSpectralNorm
 from robustvit.errors import HostRefused
 from robustvit.evaluation.loading import load_model
-from robustvit.primitives.surgery.overlapping_patches import overlap_patches
+from robustvit.primitives.structure.overlapping_patches import overlap_patches
 from robustvit.training.recipe import Recipe
 from robustvit.training.run import train_from_spec
 

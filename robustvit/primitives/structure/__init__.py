@@ -1,0 +1,1 @@
+"""Structures that are trained in place of those of a plain vision transformer."""
