@@ -17,8 +17,9 @@ from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.given import check_whole
+from robustvit.training.adapters.length import Length
 from robustvit.training.adapters.normalised import logits_of, normalised_model
-from robustvit.training.adapters.steps import DefendedSteps, Length
+from robustvit.training.adapters.steps import DefendedSteps
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 _MOST = 1 << 40

@@ -229,6 +229,31 @@ def test_a_warm_up_needs_the_length_of_training() -> None:
     assert criterion.steps.position() == TrainingStep(1, 4, 4)
 
 
+def test_a_check_ends_training_after_the_epoch_that_it_objects_to() -> None:
+    pixels, labels, ids = samples()
+    asked: list[int] = []
+
+    def check(model: nn.Module, batch: Batch, draws: rv.Draws) -> str:
+        asked.append(batch.progress.step)
+        return "it collapsed." if len(asked) == 2 else ""
+
+    model = vit()
+    optimizer = sgd(model)
+    criterion = rv.DefenseLoss(Defense("watch", check=check), model, optimizer=optimizer, steps=6, epochs=3)
+
+    def step() -> None:
+        criterion(pixels, labels, ids).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    with pytest.raises(ModelError, match="training ends after epoch 2, with watch: it collapsed"):
+        step()
+    assert asked == [1, 3]
+    with pytest.raises(BadParameter, match="checks training after every epoch: give steps and epochs, or check=False"):
+        rv.DefenseLoss(rv.load_defense("fast_at", eps=0.1), model, optimizer=optimizer)(pixels, labels)
+
+
 def test_its_state_goes_on_from_a_checkpoint_and_another_defense_is_refused() -> None:
     counter = Defense("counter", state={"seen": torch.tensor(3)})
     saved = copy.deepcopy(rv.DefenseLoss(counter, vit()).state_dict())
