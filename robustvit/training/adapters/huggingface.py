@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from robustvit.errors import BadParameter, MissingExtra
 from robustvit.primitives.defense import Defense
 from robustvit.spec.view import View
-from robustvit.training.adapters.batches import unpacked
 from robustvit.training.adapters.criterion import Criterion, with_criterion
 from robustvit.training.adapters.length import Length
+from robustvit.training.adapters.loader_batches import unpacked
 from robustvit.training.adapters.monitoring import as_classifier, scores
 from robustvit.training.adapters.normalised import normalised_model
 from robustvit.training.adapters.steps import DefendedSteps

@@ -1,4 +1,4 @@
-"""How long training by the loop of another is, and where it is where that is not known."""
+"""How long training in another's loop is, and where in it a step is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ class Length:
 
     steps: int
     epochs: int
+
+    def at(self, step: int) -> TrainingStep:
+        """The place of a step, counted from 0."""
+        return TrainingStep(min(step, self.steps), self.steps, self.epochs)
+
+    def ended(self, step: int) -> int | None:
+        """The epoch, counted from 1, that has ended before this step and not before the one before; None where none has."""
+        before, now = ((step - back) * self.epochs // self.steps for back in (1, 0))
+        return now if now > before else None
 
 
 @dataclass(frozen=True, slots=True)

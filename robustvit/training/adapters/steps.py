@@ -2,8 +2,8 @@
 
 A loop calls backward on what `loss` returns, scaled as it likes, once or for several parts of a step, and then `optimizer.step()`. The
 gradients are there by then, so that the first call of the closure that a Defense's `step` is given finds them as they are: accumulated,
-averaged over processes, clipped. Every later call, and a first one after the weights were moved, computes the same parts again, from the
-same images, each times the factor that the loop's own backward arrived with.
+averaged over processes, clipped. Every later call, and a first one where the weights were moved or the defense keeps a state, computes the
+same parts again, from the same images, each times the factor that the loop's own backward arrived with.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
-from robustvit.training.adapters.batches import names_of, training_batch
 from robustvit.training.adapters.length import Length, UnplacedStep
+from robustvit.training.adapters.loader_batches import names_of, training_batch
 from robustvit.training.adapters.normalised import NormalisedModel, check_trainable
 from robustvit.training.adapters.wrapped import through
 
@@ -59,8 +59,8 @@ class DefendedSteps:
         self.optimizer: Optimizer | None = None
         self._parts: list[_Part] = []  # of the step that is under way, where it may be computed again
         self._count = 0  # of its parts
+        self._last: _Part | None = None  # for a check after an epoch
         self._inside = False
-        self._last: _Part | None = None  # by which the defense judges an epoch
 
     def loss(self, images: Tensor, targets: Tensor, ids: Tensor | Sequence[Any] | None = None, *, wrapped: bool = False) -> Tensor:
         """The loss of images, as the loop's model takes them, and their targets, with a graph.
@@ -102,9 +102,7 @@ class DefendedSteps:
 
     def position(self) -> TrainingStep:
         """Where training is."""
-        if self.length is None:
-            return UnplacedStep(self.step)
-        return TrainingStep(min(self.step, self.length.steps), self.length.steps, self.length.epochs)
+        return UnplacedStep(self.step) if self.length is None else self.length.at(self.step)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep: the step, and what the defense keeps from step to step."""
@@ -154,22 +152,24 @@ class DefendedSteps:
         self._parts.clear()
         self._count = 0
         self.step += 1
-        self._end_epoch()
+        self._object()
         return found
 
-    def _end_epoch(self) -> None:
-        """Raises ModelError where the defense objects to going on after the epoch that ends with this step."""
-        if self._last is None or self.length is None or self.step % max(1, self.length.steps // self.length.epochs):
+    def _object(self) -> None:
+        """Raises ModelError where the defense objects to going on after an epoch that has just ended."""
+        if self._last is None or self.length is None:
             return
-        if found := self.defense.objection(self.model, self._last.batch, self._last.draws):
-            raise ModelError(f"training ends after step {self.step}, with {self.defense.name}: {found}")
+        epoch = self.length.ended(self.step)
+        if epoch is not None and (found := self.defense.objection(self.model, self._last.batch, self._last.draws)):
+            raise ModelError(f"training ends after epoch {epoch}, with {self.defense.name}: {found}")
 
     def _closure(self) -> Closure:
         parts = [part for part in self._parts if part.factor is not None]
         if not parts:
             raise BadParameter(f"the optimizer steps before any backward of a loss of the defense '{self.defense.name}'.")
         total = torch.tensor(sum(part.value * float(part.factor) for part in parts if part.factor is not None))
-        there: list[int] | None = self._versions()  # of the weights, at which gradients are there already
+        kept = any(self.defense.states.values())  # by which a loss may prepare for the step, in each call anew
+        there: list[int] | None = None if kept else self._versions()  # of the weights, at which gradients are there already
 
         def closure() -> Tensor:
             nonlocal there
@@ -196,14 +196,13 @@ class DefendedSteps:
             self.clip()
 
     def _check(self, autocast: torch.dtype | None) -> None:
-        if self.length is None and self.defense.sets("check"):
-            raise BadParameter(
-                f"the defense '{self.defense.name}' is checked at the end of every epoch, and how long one is is not known; give steps and "
-                "epochs, or take it with check=false."
-            )
         for part in ("step", "after_step", "check"):
             if self.optimizer is None and self.defense.sets(part):
                 raise BadParameter(f"the defense '{self.defense.name}' takes part in the optimizer's step; give it: `optimizer=…`.")
+        if self.length is None and self.defense.sets("check"):
+            raise BadParameter(
+                f"the defense '{self.defense.name}' checks training after every epoch: give steps and epochs, or check=False."
+            )
         if autocast == torch.float16 and self.defense.sets("step"):
             raise BadParameter(
                 f"the defense '{self.defense.name}' computes gradients again, which float16 would need to scale; use bfloat16 or float32."

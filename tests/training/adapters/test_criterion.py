@@ -229,6 +229,31 @@ def test_a_warm_up_needs_the_length_of_training() -> None:
     assert criterion.steps.position() == TrainingStep(1, 4, 4)
 
 
+def test_a_check_ends_training_after_the_epoch_that_it_objects_to() -> None:
+    pixels, labels, ids = samples()
+    asked: list[int] = []
+
+    def check(model: nn.Module, batch: Batch, draws: rv.Draws) -> str:
+        asked.append(batch.progress.step)
+        return "it collapsed." if len(asked) == 2 else ""
+
+    model = vit()
+    optimizer = sgd(model)
+    criterion = rv.DefenseLoss(Defense("watch", check=check), model, optimizer=optimizer, steps=6, epochs=3)
+
+    def step() -> None:
+        criterion(pixels, labels, ids).backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()
+    with pytest.raises(ModelError, match="training ends after epoch 2, with watch: it collapsed"):
+        step()
+    assert asked == [1, 3]
+    with pytest.raises(BadParameter, match="checks training after every epoch: give steps and epochs, or check=False"):
+        rv.DefenseLoss(rv.load_defense("fast_at", eps=0.1), model, optimizer=optimizer)(pixels, labels)
+
+
 def test_its_state_goes_on_from_a_checkpoint_and_another_defense_is_refused() -> None:
     counter = Defense("counter", state={"seen": torch.tensor(3)})
     saved = copy.deepcopy(rv.DefenseLoss(counter, vit()).state_dict())
@@ -305,23 +330,3 @@ def test_bad_input_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
-
-
-def test_a_defense_ends_training_at_the_end_of_an_epoch() -> None:
-    """Of three epochs of two steps, in a loop that knows how long they are."""
-    judged: list[tuple[str, ...]] = []
-
-    def check(model: nn.Module, batch: Batch, draws: rv.Draws) -> str:
-        judged.append(batch.ids)
-        return "enough." if batch.progress.epoch == 1 else ""
-
-    objecting, model = Defense("objecting", check=check), vit()
-    optimizer = sgd(model)
-    criterion = rv.DefenseLoss(objecting, model, mean=MEAN, std=STD, optimizer=optimizer, steps=6, epochs=3)
-    own_loop(model, criterion, optimizer, 3)
-    assert judged == [samples(1)[2]]
-    with pytest.raises(ModelError, match=r"training ends after step 4, with objecting: enough\."):
-        own_loop(model, criterion, optimizer, 1)
-    unknown = rv.DefenseLoss(objecting, vit(), mean=MEAN, std=STD, optimizer=optimizer)
-    with pytest.raises(BadParameter, match="checked at the end of every epoch, and how long one is is not known; give steps and epochs"):
-        own_loop(model, unknown, optimizer, 1)
