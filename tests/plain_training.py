@@ -20,6 +20,8 @@ DEFENSES: dict[str, Callable[[], Defense]] = {
     "gaussian": lambda: rv.load_defense("gaussian", sigma=0.1),
     "ablations": lambda: rv.load_defense("ablations", width=5),
     "sam": lambda: rv.load_defense("sam", rho=0.1),
+    "free_at": lambda: rv.load_defense("free_at", eps="8/255", replays=2),
+    "mixup+sam": lambda: compose([rv.load_defense("mixup", classes=CLASSES), rv.load_defense("sam", rho=0.1)]),
     "trades+awp": lambda: compose([rv.load_defense("trades", eps="8/255", steps=2), rv.load_defense("awp", gamma=0.05)]),
 }
 

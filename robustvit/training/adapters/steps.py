@@ -2,8 +2,8 @@
 
 A loop calls backward on what `loss` returns, scaled as it likes, once or for several parts of a step, and then `optimizer.step()`. The
 gradients are there by then, so that the first call of the closure that a Defense's `step` is given finds them as they are: accumulated,
-averaged over processes, clipped. Every later call, and a first one after the weights were moved, computes the same parts again, from the
-same images, each times the factor that the loop's own backward arrived with.
+averaged over processes, clipped. Every later call, and a first one where the weights were moved or the defense keeps a state, computes the
+same parts again, from the same images, each times the factor that the loop's own backward arrived with.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class DefendedSteps:
         if not parts:
             raise BadParameter(f"the optimizer steps before any backward of a loss of the defense '{self.defense.name}'.")
         total = torch.tensor(sum(part.value * float(part.factor) for part in parts if part.factor is not None))
-        there: list[int] | None = self._versions()  # of the weights, at which gradients are there already
+        kept = any(self.defense.states.values())  # by which a loss may prepare for the step, in each call anew
+        there: list[int] | None = None if kept else self._versions()  # of the weights, at which gradients are there already
 
         def closure() -> Tensor:
             nonlocal there
