@@ -95,7 +95,9 @@ def projected(model: nn.Module, images: Tensor) -> Tensor:
 
 def contrastive_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """() the normalised, temperature-scaled cross-entropy (NT-Xent), a mean over 2N views. first, second: (N, D), rows are pairs."""
-    views = functional.normalize(torch.cat((first, second)).float(), dim=1)
-    cosines = (views @ views.T / temperature).fill_diagonal_(-torch.inf)
-    others = torch.arange(len(views), device=views.device).roll(len(first))
-    return functional.cross_entropy(cosines, others)
+    with torch.autocast(first.device.type, enabled=False):  # half the digits of a cosine are few, over a low temperature
+        both = torch.cat((first, second))
+        views = functional.normalize(both.to(torch.promote_types(both.dtype, torch.float32)), dim=1)
+        cosines = (views @ views.T / temperature).fill_diagonal_(-torch.inf)
+        others = torch.arange(len(views), device=views.device).roll(len(first))
+        return functional.cross_entropy(cosines, others)
