@@ -190,6 +190,19 @@ def test_what_it_cannot_do_is_refused() -> None:
         penalty_of(Odd(), host())
     with pytest.raises(BadParameter, match="a width is 24, which 5 heads do not divide"):
         penalty_of(student(), host(), heads=5)
+    with pytest.raises(HostRefused, match="takes models that call their last block as a whole, which Idle does not"):
+        penalty_of(Idle(), host())
+
+
+class Idle(nn.Module):
+    """A model that calls none of its blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = vits.vit().blocks
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
 
 
 class Odd(nn.Module):

@@ -91,7 +91,7 @@ def last_states(model: nn.Module, images: Tensor) -> BlockStates:
         for handle in handles:
             handle.remove()
     if len(seen) < len(handles):
-        raise HostRefused(f"'{_NAME}' takes models that call their last block as a whole, and a {type(transformer).__name__} does not.")
+        raise HostRefused(f"'{_NAME}' takes models that call their last block as a whole, which {type(transformer).__name__} does not.")
     return BlockStates(seen["qkv"].chunk(3, dim=-1), seen["hidden"], int(getattr(transformer, "num_prefix_tokens", 0)))
 
 
