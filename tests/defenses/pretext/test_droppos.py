@@ -10,7 +10,7 @@ import vits
 from torch import Tensor, nn
 
 import robustvit as rv
-from robustvit.defenses.structure.droppos import attentive_weights, drawn_patches, place_logits, place_targets, position_loss
+from robustvit.defenses.pretext.droppos import attentive_weights, drawn_patches, place_logits, place_targets, position_loss
 from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.draws import Draws

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustvit.defenses.pretext.patch_tokens import embedded, encoded, fix_positions, rows_of, without
 from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
@@ -53,7 +52,7 @@ def droppos(
     def prepare(model: nn.Module) -> nn.Module:
         vit: Any = plain_host(model, _NAME)
         _check(vit, mask, attentive)
-        _fix_positions(vit)
+        fix_positions(vit, _NAME)
         vit.position_decoder = PositionDecoder(vit.embed_dim, vit.patch_embed.num_patches, width, blocks, heads).to(vit.pos_embed)
         return model
 
@@ -68,7 +67,7 @@ def droppos(
         weights = attentive_weights(vit, images).gather(1, shown) if attentive else torch.ones_like(shown, dtype=logits.dtype)
         return position_loss(logits, targets, weights * dropped)
 
-    return Defense(_NAME, prepare=prepare, loss=loss, export=_without_decoder)
+    return Defense(_NAME, prepare=prepare, loss=loss, export=lambda model: without(model, "position_decoder"))
 
 
 class PositionDecoder(nn.Module):
@@ -103,11 +102,10 @@ def drawn_patches(draws: Draws, count: int, mask: float, drop: float) -> tuple[T
 
 def place_logits(vit: Any, images: Tensor, shown: Tensor, dropped: Tensor) -> Tensor:
     """(N, n, L): logits of the places of the patches shown. images: normalised. No gradient flows into position embeddings."""
-    patches, prefix, positions = _embedded(vit, images)
+    patches, prefix, positions = embedded(vit, images)
     places = torch.where(dropped[:, :, None], vit.position_decoder.mask, positions[shown])
-    tokens = patches.gather(1, shown[:, :, None].expand(-1, -1, patches.shape[2])) + places
-    encoded = _encoded(vit, torch.cat((prefix, tokens), dim=1))
-    logits: Tensor = vit.position_decoder(encoded)[:, prefix.shape[1] :]
+    tokens = rows_of(patches, shown) + places
+    logits: Tensor = vit.position_decoder(encoded(vit, torch.cat((prefix, tokens), dim=1)))[:, prefix.shape[1] :]
     return logits
 
 
@@ -124,9 +122,9 @@ def place_targets(grid: tuple[int, int], sigma: float) -> Tensor:
 @torch.no_grad()
 def attentive_weights(vit: Any, images: Tensor) -> Tensor:
     """(N, L): the softmax over patches of their cosine with the class token, of whole images at all positions."""
-    patches, prefix, positions = _embedded(vit, images)
-    encoded = _encoded(vit, torch.cat((prefix, patches + positions), dim=1))
-    similar = functional.cosine_similarity(encoded[:, :1], encoded[:, prefix.shape[1] :], dim=-1)
+    patches, prefix, positions = embedded(vit, images)
+    tokens = encoded(vit, torch.cat((prefix, patches + positions), dim=1))
+    similar = functional.cosine_similarity(tokens[:, :1], tokens[:, prefix.shape[1] :], dim=-1)
     return (similar / _TEMPERATURE).softmax(dim=1)
 
 
@@ -136,38 +134,8 @@ def position_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (weights * each).sum() / weights.sum()
 
 
-def _embedded(vit: Any, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches (N, L, D) without positions, prefix tokens (N, prefix, D) with theirs, and the positions of patches (L, D)."""
-    patches = vit.patch_embed(images)
-    embedding = vit._pos_embed(torch.zeros_like(patches[:1]))
-    prefix, positions = embedding[:, : vit.num_prefix_tokens], embedding[0, vit.num_prefix_tokens :].detach()
-    return patches, prefix.expand(len(patches), -1, -1), positions
-
-
-def _encoded(vit: Any, tokens: Tensor) -> Tensor:
-    encoded: Tensor = vit.norm(vit.blocks(vit.norm_pre(tokens)))
-    return encoded
-
-
 def _check(vit: Any, mask: float, attentive: bool) -> None:
     if vit.pos_embed is None or int(vit.patch_embed.num_patches * (1 - mask)) < 1:
         raise HostRefused(f"'{_NAME}' shows at least one patch of a model with position embeddings; choose a lower mask, or another model.")
     if attentive and vit.cls_token is None:
         raise HostRefused(f"'{_NAME}' weighs patches by the class token, and the model to train has none; choose attentive=false.")
-
-
-def _fix_positions(vit: Any) -> None:
-    """Sets the position embeddings of patches to fixed sines and cosines, and those of prefix tokens to 0."""
-    count, width = vit.patch_embed.num_patches, vit.embed_dim
-    if width % 4:
-        raise HostRefused(f"'{_NAME}' sets positions to sines and cosines in four parts, and the model's width of {width} has none.")
-    with torch.no_grad():
-        vit.pos_embed.zero_()
-        vit.pos_embed[0, -count:] = build_sincos2d_pos_embed(list(vit.patch_embed.grid_size), width).to(vit.pos_embed)
-    vit.pos_embed.requires_grad_(False)
-
-
-def _without_decoder(model: nn.Module) -> nn.Module:
-    made = copy.deepcopy(model)
-    del made.position_decoder
-    return made

@@ -1,0 +1,1 @@
+"""Pretext tasks: losses without labels, whose checkpoints are trained on."""
