@@ -53,6 +53,7 @@ _HOMES = {
     "attack": "spec.registry",
     "certificate": "spec.registry",
     "compare": "results.comparison",
+    "compose": "primitives.defense",
     "corruption": "spec.registry",
     "dataset": "spec.registry",
     "defense": "spec.registry",
@@ -111,6 +112,7 @@ __all__ = [
     "attack",
     "certificate",
     "compare",
+    "compose",
     "corruption",
     "dataset",
     "defense",
@@ -157,7 +159,7 @@ if TYPE_CHECKING:
     from robustvit.primitives.attack_search import Crafted, Search
     from robustvit.primitives.batch import Batch, Data, Sample, Severity, Traits
     from robustvit.primitives.classifier import Classifier
-    from robustvit.primitives.defense import Defense
+    from robustvit.primitives.defense import Defense, compose
     from robustvit.primitives.draws import Draws
     from robustvit.primitives.model_card import Card
     from robustvit.primitives.norms import Norm

@@ -116,8 +116,9 @@ class TrainingStep:
 class Batch:
     """images: (N, 3, H, W) float32 in [0, 1]; labels: (N,) int64; ids: N sample ids.
 
-    What training adds, where it does: soft_labels: (N, K) float32, a distribution over the classes for each image, in place of its label;
-    crafted: (N, 3, H, W), the adversarial images that were made of `images`; progress: where training is.
+    classes: how many the labels are of, None where that is not known. What training adds, where it does: soft_labels: (N, K) float32, a
+    distribution over the classes for each image, in place of its label; crafted: (N, 3, H, W), the adversarial images that were made of
+    `images`; progress: where training is.
     """
 
     images: Tensor
@@ -126,6 +127,7 @@ class Batch:
     soft_labels: Tensor | None = None
     crafted: Tensor | None = None
     progress: TrainingStep = TrainingStep()
+    classes: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -169,4 +171,4 @@ class Batch:
 
     def _rows(self, some: Callable[[Tensor], Tensor], ids: tuple[str, ...]) -> Batch:
         soft, crafted = (None if of is None else some(of) for of in (self.soft_labels, self.crafted))
-        return Batch(some(self.images), some(self.labels), ids, soft, crafted, self.progress)
+        return Batch(some(self.images), some(self.labels), ids, soft, crafted, self.progress, self.classes)

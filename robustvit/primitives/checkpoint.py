@@ -110,7 +110,10 @@ def as_stored(name: str, tensor: Tensor, stored: Stored) -> Tensor:
         return tensor.detach().clone()
     kept = tensor.detach().to(_TYPES[stored], copy=True)
     if bool((kept.isinf() & tensor.isfinite()).any()):
-        raise ModelError(f"the weight '{name}' has numbers that overflow {stored}; store them as float32.")
+        raise ModelError(
+            f"the weight '{name}' has numbers that overflow {stored}: store them as float32, or, where training made them so large, take a "
+            "lower lr."
+        )
     return kept
 
 

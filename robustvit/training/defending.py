@@ -24,9 +24,13 @@ from robustvit.spec.written.call import called
 def load_defense(name: str, /, **params: Any) -> Defense:
     """The defense of a name, for a training loop of one's own: `loss = load_defense("plain", smoothing=0.1)(model, batch, draws)`.
 
-    params: its own, as in a suite file (`eps="4/255"`); a nested model may be a Classifier, or is loaded by its address, as a nested data
-    set is. Several defenses at once: `robustvit.primitives.defense.compose`. Raises UnknownName or BadParameter.
+    name: also with its parameters, as on a command line, `"trades(eps=4/255)"`. params: its own, as in a suite file (`eps="4/255"`); a
+    nested model may be a Classifier, or is loaded by its address, as a nested data set is. Several defenses at once: `rv.compose`.
+    Raises UnknownName or BadParameter.
     """
+    if "(" in name and not params:
+        (spec,) = bound_defenses([name])
+        return _made(spec, loaded_plugins(spec))
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
     specs = parse({name: {key: value.card.label if key in given else value for key, value in params.items()}})
     if len(specs) != 1:

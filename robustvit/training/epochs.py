@@ -27,4 +27,4 @@ def load_batch(data: Data, rows: np.ndarray, view: View, device: torch.device | 
     samples = [data[int(row)] for row in rows]
     images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image), sample.id)) for sample in samples])
     labels = torch.tensor([sample.label for sample in samples], device=device)
-    return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples))
+    return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples), classes=len(data.classes))

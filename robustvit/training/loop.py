@@ -101,6 +101,8 @@ def train(
     with torch.random.fork_rng(devices=fork_devices(device)):
         torch.manual_seed(seed)  # for the layers that a defense adds
         made = defense.prepare(model.to(device).requires_grad_(True)).to(device)
+        if not any(one.requires_grad for one in made.parameters()):
+            raise ModelError(f"the {type(model).__name__} has no parameter: there is nothing to train.")
         if processes.number > 1:
             same_everywhere(processes, [fingerprint(made), data.fingerprint], "weights or data")
         torch.manual_seed(seed + processes.rank)  # for the randomness of the model itself, such as dropout

@@ -103,6 +103,9 @@ class Watch:
 
     def __init__(self, monitor: Monitor, log: Path, best: Path, finished: int) -> None:
         self.monitor, self.log, self.best = monitor, log, best
+        for path in (log, best):
+            if path.is_dir():
+                raise BadParameter(f"{path} is a folder, and training writes a file of that name; move it, or name another --out.")
         lines = log.read_text().splitlines() if finished and log.exists() else []
         self.measured = [one for one in (Measured(**json.loads(line)) for line in lines) if one.epoch <= finished]
 
@@ -115,10 +118,16 @@ class Watch:
         """Measures a model after an epoch, and keeps what `content` makes of it where it is the best so far."""
         found = self.monitor.measure(model, epoch)
         self.measured.append(found)
-        write_output(self.log, "".join(f"{json.dumps(one._asdict())}\n" for one in self.measured).encode())
+        self._write(self.log, "".join(f"{json.dumps(one._asdict())}\n" for one in self.measured).encode())
         if self.chosen is self.measured[-1]:
-            write_output(self.best, content())
+            self._write(self.best, content())
         return found
+
+    def _write(self, path: Path, content: bytes) -> None:
+        try:
+            write_output(path, content)
+        except OSError as error:
+            raise BadParameter(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def _score(rows: pd.DataFrame) -> float:

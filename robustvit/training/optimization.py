@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
@@ -60,6 +60,8 @@ def closure_of(
         for part, own in _parts(batch, draws, recipe.accumulate):
             with autocast(recipe, batch.images.device):
                 loss = defense.objective(model, part, own) * (len(part) / whole)
+            if not loss.requires_grad:
+                raise ModelError("the loss has no gradient: the model computes its logits without a graph, as under torch.no_grad.")
             (loss * scaling.factor).backward()  # type: ignore[no-untyped-call]
             total += loss.detach().float()
         processes.add_gradients(model.parameters())

@@ -36,7 +36,7 @@ PRESETS: dict[str, Preset] = {
         ("pgd_at(eps=8/255,step=2/255,steps=10)",),
         "Mo et al. 2022, When Adversarial Training Meets Vision Transformers", "https://arxiv.org/abs/2210.07540",
         "For CIFAR, from weights of ImageNet (--from). Images are shifted by up to an eighth, and not mirrored. Without mixup and CutMix "
-        "(the paper mixes 3 of 10 batches: mixup(classes=10,cutmix=1,probability=0.3)), and without ARD and PRM, its masks of attention "
+        "(the paper mixes 3 of 10 batches: mixup(cutmix=1,probability=0.3)), and without ARD and PRM, its masks of attention "
         "and patches.",
     ),
     "light": Preset(
@@ -54,7 +54,7 @@ PRESETS: dict[str, Preset] = {
         ),
         (
             "attack_at(attack=apgd_ce(eps=4/255,steps=2))", _WEAK, "rand_augment(config=rand-m9-mstd0.5-inc1)",
-            "random_erasing(probability=0.25)", "mixup(classes=1000,alpha=0.8,cutmix=1)",
+            "random_erasing(probability=0.25)", "mixup(alpha=0.8,cutmix=1)",
         ),
         "Singh, Croce and Hein 2023, Revisiting Adversarial Training for ImageNet", "https://arxiv.org/abs/2303.01870",
         "From a model that was trained on clean images (--from). The authors' ConvStem is not put in the place of the patch embedding, and "
@@ -66,7 +66,7 @@ PRESETS: dict[str, Preset] = {
         ),
         (
             "pgd_at(eps=4/255,steps=3,step=8/765,warmup=5)", _WEAK, "rand_augment(config=rand-m9-mstd0.5-inc1)",
-            "random_erasing(probability=0.25)", "mixup(classes=1000,alpha=0.8,cutmix=1)",
+            "random_erasing(probability=0.25)", "mixup(alpha=0.8,cutmix=1)",
         ),
         "Liu et al. 2023, A Comprehensive Study on Robustness of Image Classification Models (ARES)", "https://arxiv.org/abs/2302.14301",
         "The last of three images is trained on, where the authors take that of the largest loss.",

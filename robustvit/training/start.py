@@ -71,5 +71,16 @@ def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
 
 
 def _outputs(start: Classifier) -> int:
+    try:
+        return _probed(start)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"model '{start.card.label}' does not compute on images of {start.size[0]}x{start.size[1]} pixels, of which its preprocessing "
+            f"makes them: {reason}. Give its address the size that it was made for, such as ?img_size=32."
+        ) from error
+
+
+def _probed(start: Classifier) -> int:
     with torch.no_grad():
         return int(start(torch.zeros(1, start.channels, *start.size, device=start.device)).shape[1])

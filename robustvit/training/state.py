@@ -56,10 +56,8 @@ def write_state(path: Path, state: TrainingState, question: Mapping[str, str]) -
     try:
         write_output(path, buffer.getvalue())
     except OSError as error:
-        raise StoreFull(
-            f"the state of training after step {state.step} cannot be written to {path}: {error.strerror}. The last one that was is there, "
-            "and the same command goes on from it."
-        ) from error
+        left = " The last one that was is there, and the same command goes on from it." if path.is_file() else ""
+        raise StoreFull(f"the state of training after step {state.step} cannot be written to {path}: {error.strerror}.{left}") from error
 
 
 def read_state(path: Path, question: Mapping[str, str]) -> TrainingState | None:

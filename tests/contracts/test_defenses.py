@@ -31,10 +31,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "droppos": {"width": 16, "heads": 2, "mask": 0.5},
 }
 TAKES_EPS = {"pgd_at", "trades", "mart", "fast_at", "nfgsm", "free_at", "smoothadv"}
-PRETEXTS = {"droppos"}  # which train no classifier
+_TEACHER = "needs a teacher of these classes: tests/defenses/test_distillation.py and its neighbours"
 SKIPPED = {
-    "quantisation_aware": "of quantised models; tests/defenses/test_quantisation_aware.py",
-    "distillation": "needs a teacher of these classes",
+    "quantisation_aware": "of quantised models: tests/defenses/test_quantisation_aware.py",
+    "distillation": _TEACHER,
+    "relation_distillation": _TEACHER,
+    "scalekd": _TEACHER,
 }
 MEAN = STD = (0.5, 0.5, 0.5)
 

@@ -32,6 +32,12 @@ def test_quotation_marks_keep_a_value_whole() -> None:
         called('distillation(teacher="file:a)', "defense")
 
 
+@pytest.mark.parametrize("text", ["pgd_at(eps=8/255", "pgd_at(eps=8/255)+sam", "sam()x"])
+def test_a_parenthesis_that_is_not_closed_is_told(text: str) -> None:
+    with pytest.raises(BadParameter, match="its parenthesis is not closed, or something follows it; write NAME"):
+        called(text, "defense")
+
+
 def test_splitting_leaves_what_is_in_brackets_whole() -> None:
     assert split_outside("a+b(c+d[e+f])+g", r"\+") == ["a", "b(c+d[e+f])", "g"]
     assert split_outside("", r"\+") == [""]

@@ -141,3 +141,10 @@ def test_bad_numbers_and_images_that_are_trained_on_are_refused(tmp_path: Path, 
 def test_a_log_of_another_run_is_begun_anew(tmp_path: Path, suite: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(Measured(1, 1.0, 1.0)._asdict()) + "\n")
     assert Watch(Monitor(suite, store=tmp_path / "s"), tmp_path / "a.jsonl", tmp_path / "b", 0).measured == []
+
+
+def test_a_file_that_cannot_be_written_is_told_before_training(tmp_path: Path, suite: Path) -> None:
+    (tmp_path / "a.measured.jsonl").mkdir()
+    monitor = Monitor(suite, "digits?part=calibration", limit=4, store=tmp_path / "s")
+    with pytest.raises(BadParameter, match=r"a\.measured\.jsonl is a folder, and training writes a file of that name"):
+        trained(tmp_path / "a.safetensors", monitor)

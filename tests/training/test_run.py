@@ -112,6 +112,7 @@ def test_training_goes_on_from_a_checkpoint_of_an_architecture(tmp_path: Path) -
 
 OWN = """
 import robustvit as rv
+import torch
 from torch import nn
 
 def whole():
@@ -119,6 +120,19 @@ def whole():
 
 def bare():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+class Empty(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :10]
+
+class Blind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = bare()
+
+    @torch.no_grad()
+    def forward(self, images):
+        return self.inner(images)
 """
 
 
@@ -142,6 +156,18 @@ def test_the_weights_of_code_of_ones_own_are_loaded_by_its_address(tmp_path: Pat
         load_model(f"file:{tmp_path / 'a.safetensors'}")
     again = _run(tmp_path / "b.safetensors", start=f"{subject}{sign}weights={tmp_path / 'a.safetensors'}").model
     assert torch.equal(load_model(f"{subject}{sign}weights={tmp_path / 'b.safetensors'}")(images), again(images))
+
+
+@pytest.mark.usefixtures("own_net")
+@pytest.mark.parametrize(("address", "message"), [
+    ("own_net:Empty?mean=0.5&std=0.5&img_size=8", "the Empty has no parameter: there is nothing to train"),
+    ("own_net:Blind?mean=0.5&std=0.5&img_size=8", "the loss has no gradient: the model computes its logits without a graph"),
+    ("own_net:bare?mean=0.5&std=0.5&img_size=32", r"does not compute on images of 32x32 pixels, .*Give its address the size"),
+])  # fmt: skip
+def test_a_model_that_cannot_be_trained_is_refused_in_one_line(tmp_path: Path, address: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as refusal:
+        _run(tmp_path / "a.safetensors", start=address)
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.usefixtures("own_net")

@@ -53,13 +53,14 @@ class Mix(NamedTuple):
     family="augmentation", source="Zhang et al. 2018, as timm has it", url="https://arxiv.org/abs/1710.09412", citation=_MIXUP, rules=_RULES
 )
 def mixup(
-    *, classes: Classes, alpha: Annotated[float, Gt(0)] = 0.8, cutmix: NonNegative = 0.0, switch: Share = 0.5, probability: Share = 1.0,
-    smoothing: Smoothing = 0.1, mode: Per = "batch",
+    *, classes: Classes | None = None, alpha: Annotated[float, Gt(0)] = 0.8, cutmix: NonNegative = 0.0, switch: Share = 0.5,
+    probability: Share = 1.0, smoothing: Smoothing = 0.1, mode: Per = "batch",
 ) -> Defense:  # fmt: skip
     """Mixup (Zhang et al. 2018): s·x + (1 − s)·x′ with labels s·y + (1 − s)·y′, s ~ Beta(alpha, alpha), x′ another image of the batch.
 
-    classes: of the data. cutmix: the alpha of CutMix, which takes mixup's place with the probability `switch`; 0 for none. probability: of
-    mixing at all. smoothing: of labels, before they are mixed. mode: one share for a `batch`, or one for each `elem`, an element of it.
+    classes: of the data; default those that training knows of. cutmix: the alpha of CutMix, which takes mixup's place with the probability
+    `switch`; 0 for none. probability: of mixing at all. smoothing: of labels, before they are mixed. mode: one share for a `batch`, or
+    one for each `elem`, an element of it.
     """
     return Defense("mixup", batch=_mixing("mixup", classes, (alpha, cutmix, switch if cutmix else 0.0), probability, smoothing, mode))
 
@@ -68,7 +69,8 @@ def mixup(
     family="augmentation", source="Yun et al. 2019, as timm has it", url="https://arxiv.org/abs/1905.04899", citation=_CUTMIX, rules=_RULES
 )
 def cutmix(
-    *, classes: Classes, alpha: Annotated[float, Gt(0)] = 1.0, probability: Share = 1.0, smoothing: Smoothing = 0.1, mode: Per = "batch"
+    *, classes: Classes | None = None, alpha: Annotated[float, Gt(0)] = 1.0, probability: Share = 1.0, smoothing: Smoothing = 0.1,
+    mode: Per = "batch",
 ) -> Defense:  # fmt: skip
     """CutMix (Yun et al. 2019): a box of another image of the batch, and as much of its label as the box covers of the image.
 
@@ -78,7 +80,7 @@ def cutmix(
 
 
 def _mixing(
-    name: str, classes: int, shares: tuple[float, float, float], probability: float, smoothing: float, mode: Per
+    name: str, classes: int | None, shares: tuple[float, float, float], probability: float, smoothing: float, mode: Per
 ) -> Change:  # fmt: skip
     """The change of a batch. shares: the alphas of mixup and CutMix, and how often it is CutMix."""
 
@@ -131,9 +133,15 @@ def mixed_images(images: Tensor, mixes: list[Mix]) -> Tensor:
     return made
 
 
-def _smoothed(given: Batch, classes: int, smoothing: float, name: str) -> Tensor:
+def _smoothed(given: Batch, classes: int | None, smoothing: float, name: str) -> Tensor:
     """(N, classes) targets. Raises BadParameter for labels, or soft ones, of more classes or others."""
     soft = given.soft_labels
+    known = given.classes if classes is None else classes
+    if known is None:
+        raise BadParameter(f"the defense '{name}' does not know how many classes there are; give classes.")
+    if given.classes not in (None, known):
+        raise BadParameter(f"the defense '{name}' mixes labels of classes = {known}, and the data has {given.classes}; leave classes out.")
+    classes = known
     found = int(given.labels.max()) + 1 if soft is None else soft.shape[1]
     if found > classes or (soft is not None and found < classes):
         raise BadParameter(f"the defense '{name}' mixes labels of classes = {classes}, and these are of {found}; give the data's number.")

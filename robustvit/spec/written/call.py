@@ -21,6 +21,10 @@ def called(text: str, what: str) -> Spec:
     BadParameter.
     """
     written = re.fullmatch(r"\s*([^()?]+?)\s*\((.*)\)\s*", text, re.DOTALL)
+    if not written and "(" in text.partition("?")[0]:
+        raise BadParameter(
+            f"{what} '{text}': its parenthesis is not closed, or something follows it; write {_FORM}, and each one by itself."
+        )
     pairs = _in_parentheses(written[2], text, what) if written else _after_question_mark(text, what)
     name = written[1] if written else text.partition("?")[0]
     return Spec(name, tuple(sorted(pairs.items())))

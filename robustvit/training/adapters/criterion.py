@@ -83,6 +83,8 @@ class DefenseLoss(nn.Module):
 
 def with_criterion(defense: Defense, criterion: Criterion | None) -> Defense:
     """The defense with a criterion in place of cross-entropy. Raises BadParameter for a defense with a loss of its own."""
+    if not isinstance(defense, Defense):
+        raise BadParameter(f"the defense is a {type(defense).__name__}; make one by rv.load_defense, and of several one by rv.compose.")
     if criterion is None:
         return defense
     if defense.sets("loss"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
@@ -46,6 +47,10 @@ def training_batch(pixels: Tensor, targets: Tensor, ids: Sequence[str]) -> Batch
     if targets.dim() == 1 and not targets.is_floating_point():
         return Batch(pixels, targets.long(), tuple(ids))
     if targets.dim() == 2 and targets.is_floating_point():
+        if not bool((targets >= 0).all()) or not torch.allclose(
+            targets.float().sum(dim=1), targets.new_ones(len(targets)).float(), atol=1e-3
+        ):
+            raise BadParameter("the soft labels are no distributions over the classes: rows must be from 0 and sum to 1.")
         return Batch(pixels, targets.argmax(dim=1), tuple(ids), soft_labels=targets.float())
     raise BadParameter(
         f"targets are {tuple(targets.shape)} {targets.dtype}; a defense takes labels (N,) of whole numbers or soft labels (N, K)."

@@ -74,6 +74,8 @@ def normalised_model(model: nn.Module, mean: Sequence[float] | None = None, std:
     std, ModelError for a Classifier.
     """
     inner = without_wrapper(model)
+    if std is not None and not all(value > 0 for value in std):
+        raise BadParameter(f"std is {tuple(std)}; it takes a number above 0 for each channel.")
     if (mean is None) != (std is None):
         raise BadParameter(f"mean is {mean} and std is {std}; give both, or neither for a model that takes pixels in [0, 1].")
     if isinstance(inner, Classifier):

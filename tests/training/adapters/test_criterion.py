@@ -330,3 +330,22 @@ def test_bad_input_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_defense_or_no_distribution_is_refused() -> None:
+    with pytest.raises(BadParameter, match=r"the defense is a str; make one by rv\.load_defense"):
+        rv.DefenseLoss("pgd_at", vit(), mean=MEAN, std=STD)  # type: ignore[arg-type]
+    with pytest.raises(BadParameter, match=r"std is .*; it takes a number above 0 for each channel"):
+        rv.DefenseLoss(Defense("plain"), vit(), mean=MEAN, std=(0.5, 0.0, 0.5))
+    criterion = rv.DefenseLoss(Defense("plain"), vit(), mean=MEAN, std=STD)
+    pixels, labels, _ = samples(0)
+    soft = torch.nn.functional.one_hot(labels, CLASSES).float()
+    criterion(normalised(pixels), soft)
+    for wrong in (soft + 0.1, 2 * soft - 1):
+        with pytest.raises(BadParameter, match="the soft labels are no distributions over the classes"):
+            criterion(normalised(pixels), wrong)
+
+
+def test_a_defense_is_read_with_its_parameters_and_several_are_one() -> None:
+    one = rv.load_defense("sam(rho=0.1)")
+    assert rv.compose([one, rv.load_defense("pgd_at(eps=8/255, steps=1)")]).name == "sam+pgd_at"
