@@ -113,7 +113,7 @@ def train(
         while run.step < run.steps:
             loss = run.take_step()
             if each is not None and processes.first:
-                each(run.told(loss, time.monotonic() - began))
+                each(run.progress(loss, time.monotonic() - began))
             whole = run.step % run.steps_of_epoch == 0
             if whole and progress is not None and processes.first:
                 progress(EpochProgress(len(run.losses), recipe.epochs, run.losses[-1], time.monotonic() - began, run.kept(), run.step))
@@ -179,8 +179,8 @@ class _Run:
         if found := next(filter(None, objections), ""):
             raise ModelError(f"training ends after epoch {epoch + 1}, with {self.defense.name}: {found}")
 
-    def told(self, loss: float, seconds: float) -> StepProgress:
-        """What is told of the step before."""
+    def progress(self, loss: float, seconds: float) -> StepProgress:
+        """The progress after the step before."""
         rate = max(group["lr"] for group in self.optimizer.param_groups)
         return StepProgress(self.step, self.steps, self.step / self.steps_of_epoch, loss, rate, seconds)
 

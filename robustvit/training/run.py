@@ -41,7 +41,7 @@ from robustvit.training.structure import structured
 class TrainResult(NamedTuple):
     """The trained model with its weights as stored, the loss of every epoch, and the accuracy on the held-out split (None without one).
 
-    measured: what a monitor found after epochs. epoch: that whose weights are kept, the last unless the best were asked for.
+    measured: what a monitor found after epochs. epoch: that whose weights are kept, the last unless the best are to be kept.
     """
 
     model: Classifier
