@@ -33,7 +33,8 @@ _NAME = "relation_distillation"
     family="distillation", source="Zhang et al. 2022 (MiniViT)", url="https://arxiv.org/abs/2204.07154", citation=_CITATION,
     licence="the authors' code is MIT; this is written from facts of the code",
     rules="Name the teacher. A penalty beside a loss: the authors add it to distillation of predictions (temperature 1, alpha 1, the "
-    "defense distillation), on a student that shares weights between blocks (the transform weight_sharing). The paper was not at hand. Differs from their code: the "
+    "defense distillation), on a student that shares weights between blocks (the transform weight_sharing). The paper was not "
+    "at hand. Differs from their code: the "
     "last block alone, and not six of a Swin; hidden states by cross-entropy, where theirs has the squared difference of cosines times 49. "
     "A forward and a backward pass more, and a forward pass of the teacher.",
 )  # fmt: skip
