@@ -65,6 +65,7 @@ class Entry:
     needs: tuple[str, ...] = ()
     chain: bool = False
     fit: str = ""
+    label_free: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""

@@ -46,7 +46,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     side in pixels below which half of an image lies outside: boards mark such rows); for metrics also `over`, `of` (the metric that one
     over several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads; `value_ood_{score}` is that of the
     score which its parameter names), `beside` (a metric that it stands beside wherever a cell has their columns), `marks` (for one over
-    several cells, the name of a function of the same arguments that says why its value is marked, or ""); for attacks `chain`; for attacks
+    several cells, the name of a function of the same arguments that says why its value is marked, or ""); for attacks `chain`, and
+    `label_free` where they read neither labels nor logits, so that a surrogate may have any outputs; for attacks
     and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
     or the name of a function that counts them (see robustvit.primitives.passes); without it `plan` times a few samples. For transforms
