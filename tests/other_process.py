@@ -7,6 +7,7 @@ from pathlib import Path
 
 import robustvit as rv
 from robustvit.evaluation import plan as plans
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.worker import Worker
 from robustvit.records.store import Store
@@ -16,7 +17,7 @@ LIMIT = 8
 
 def planned() -> plans.Plan:
     """Suite quick on a few digits."""
-    return plans.make(rv.load_suite("quick"), ["demo"], "digits", Settings(limit=LIMIT))
+    return make(rv.load_suite("quick"), ["demo"], "digits", Settings(limit=LIMIT))
 
 
 def do_task(store: Path, parcel: bytes) -> bytes:

@@ -127,13 +127,13 @@ def plan(options: RunOptions) -> None:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan downloads nothing
     from robustvit.evaluation import cost_estimate as estimates
-    from robustvit.evaluation import plan as plans
+    from robustvit.evaluation import requested
     from robustvit.evaluation.datasets import omissions
     from robustvit.evaluation.kept_suite import named_suite
     from robustvit.evaluation.manifest import undefined_cells
     from robustvit.records.store import Store
 
-    made = plans.make(
+    made = requested.make(
         named_suite(options.suite, allow_code=options.allow_code), options.models, options.data, options.settings, need_weights=False
     )
     store = Store(options.store) if Store.is_at(options.store) else None
@@ -166,7 +166,7 @@ def _planned(made: Plan, done: Mapping[str, int]) -> list[dict[str, Any]]:
 
     return [
         {
-            "model": ask.label, "transforms": pipeline_text(cell.transforms), "scenario": title(cell, ask),
+            "model": ask.label, "transforms": pipeline_text(cell.transforms), "scenario": title(cell, ask, made),
             "data": ask.samples.data.name, "seed": cell.seed, "wanted": ask.samples.asked,
             "cell": cell.id if cell.resolved else None, "done": done.get(cell.id, 0) if cell.resolved else 0,
             "undefined": made.why_undefined(ask, cell),

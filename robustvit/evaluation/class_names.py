@@ -65,6 +65,15 @@ def checked_order(model: Classifier, data: Data) -> str:
     return order_id(matched)
 
 
+def reads(model: Classifier, data: Data) -> bool:
+    """Whether a model's outputs can be read as the classes of a data set."""
+    try:
+        checked_order(model, data)
+    except ModelError:
+        return False
+    return True
+
+
 def nested_order(nested: object, model: Classifier, data: Data) -> str:
     """`order_id` of a nested model on the data, or of the model on a nested data set; "" for anything else."""
     if isinstance(nested, Classifier):

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by
+from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by, reads
 from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
+from robustvit.evaluation.scenario_of_cell import ScenarioOfCell
+from robustvit.primitives.adversarial_images import AdversarialImages
 from robustvit.primitives.attack_search import GRADIENTS
 from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
 from robustvit.primitives.classifier import Classifier
@@ -25,7 +27,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
-from robustvit.primitives.scenario import Outcome, scenario, scenario_kind, stream
+from robustvit.primitives.scenario import scenario, scenario_kind, stream
 from robustvit.primitives.surgery.token_records import recorded_costs
 from robustvit.records import records
 from robustvit.spec import registry
@@ -72,6 +74,7 @@ def evaluate(
     earlier: pd.DataFrame | None = None,
     artifact: Mapping[str, np.ndarray] | None = None,
     through: Classifier | None = None,
+    crafted: AdversarialImages | None = None,
 ) -> EvaluatedCell:
     """Evaluates a cell on some samples.
 
@@ -82,7 +85,7 @@ def evaluate(
     images that attacks leave. show: rows, in ascending order, whose images to return as the model saw them. earlier: for a cell that
     follows other attacks, the Records that these left of the same samples: only those still classified rightly are attacked. artifact:
     what the scenario fitted on other samples, see robustvit.evaluation.pipelines.fit. through: the model before its transforms, for a cell
-    whose attack follows its gradients.
+    whose attack follows its gradients. crafted: the images of a cell that are crafted on another model.
     """
     if earlier is not None:
         follow = functools.partial(
@@ -93,20 +96,21 @@ def evaluate(
     does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, model, data), as_tensors(artifact or {}))
     if does.predicts or does.uses_reading:
         _refuse_no_class(data, positions, cell.scenario.name)
-    storage = None if cell.storage is None or not entry.stored else _Storage(cell)
+    own = ScenarioOfCell(cell, does, crafted, reads=not (cell.crafts and entry.label_free) or reads(model, data))
     asked = model if through is None else ThroughHost(model, through)
-    host = through_reading(asked, data) if does.uses_reading else asked
-    matched, parts = match_classes(model, data), _Parts()
+    host = through_reading(asked, data) if does.uses_reading and own.reads else asked
+    parts = _Parts()
+    matched = match_classes(model, data) if own.reads else MatchedClasses(data.readings)
     scored = matched.readings[0]
     rows = does.rows_at_once(model.tile, model.size)
     for start in range(0, len(positions), rows):
         batch = batch_of(data, images[start : start + rows], positions[start : start + rows], model.device)
         draws = Draws(cell.seed, stream(cell.scenario), batch.ids, model.device)
-        outcome = does(host, batch, draws)
-        if storage is not None:
-            outcome = storage(outcome, model, batch)
+        outcome = own(host, batch, draws, model)
         parts.columns.append(outcome.columns)
-        if outcome.images is not None:
+        if outcome.images is not None and does.makes_adversarial_images and "adversarial" in keep:
+            parts.adversarial.append(outcome.images.cpu().numpy())
+        if outcome.images is not None and own.reads:
             with model.in_float32() if does.in_float32 else contextlib.nullcontext():
                 with recorded_costs(model, len(batch)) as spent:
                     logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
@@ -114,12 +118,10 @@ def evaluate(
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)
-            if does.makes_adversarial_images and "adversarial" in keep:
-                parts.adversarial.append(outcome.images.cpu().numpy())
             if here := [row - start for row in show if start <= row < start + len(batch)]:
                 parts.seen.append(to_uint8(outcome.images[here]))
     columns = _columns(data, matched, positions, parts, keep)
-    if does.makes_adversarial_images:
+    if does.makes_adversarial_images and own.reads:
         columns["felled_by"] = _successful(columns, cell.scenario.name)
     adversarial = _adversarial(np.concatenate(parts.adversarial), images) if parts.adversarial else None
     shown = tuple(show) if parts.seen else ()
@@ -190,20 +192,6 @@ def through_reading(model: Classifier, data: Data) -> Classifier:
     reading = match_classes(model, data).readings[0]
     reading.check(model.outputs, model.card.label, data.name)
     return model if reading.columns is None and reading.groups is None else ReadClassifier(model, reading)
-
-
-class _Storage:
-    """Sends what a corruption made through the storage of its cell: a corruption itself, such as JPEG."""
-
-    def __init__(self, cell: Cell) -> None:
-        assert cell.storage is not None
-        self.spec, self.seed = cell.storage, cell.seed
-        self.does = scenario(registry.lookup("corruption", cell.storage.name), cell.storage)
-
-    def __call__(self, outcome: Outcome, model: Classifier, batch: Batch) -> Outcome:
-        assert outcome.images is not None
-        draws = Draws(self.seed, stream(self.spec), batch.ids, model.device)
-        return replace(outcome, images=self.does(model, batch.with_images(outcome.images), draws).images)
 
 
 def _successful(columns: Mapping[str, Any], name: str) -> list[str]:

@@ -57,11 +57,15 @@ def _id(made: Manifest) -> str:
     return digest({**body, "limit": made.limit, "models": models})
 
 
-def title(cell: Cell, part: PlannedCells) -> str:
-    """A cell's name: `fog 3`, whether the corruption is made here or came with the data; with the data's name where there are several."""
+def title(cell: Cell, part: PlannedCells, plan: Plan) -> str:
+    """A cell's name: `fog 3`, whether the corruption is made here or came with the data; with the data's name where there are several.
+
+    Of images that were crafted on another model, `pgd 4/255 from demo`.
+    """
     facts = _scenario_facts(cell, part.samples.traits, {})
     data = f" of {part.samples.data.name}" if part.samples.traits.base else ""
-    return f"{facts['scenario']} {facts['severity']}".strip() + data
+    source = "" if cell.waits_for is None else _surrogate(cell, plan)
+    return f"{facts['scenario']} {facts['severity']}".strip() + data + (f" from {source}" if source else "")
 
 
 def undefined_cells(plan: Plan) -> dict[str, str]:
@@ -79,15 +83,28 @@ def undefined_cells(plan: Plan) -> dict[str, str]:
 
 def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
     assert part.model is not None
-    data, own = part.samples.data, part.samples.traits
+    data, own, surrogate = part.samples.data, part.samples.traits, _surrogate(cell, plan)
+    facts = _scenario_facts(_resolved(cell, part, plan), own, plan.plugins)
+    if cell.surrogate is not None:
+        stored = {"stored_as": cell.surrogate.stored} if cell.surrogate.stored else {}
+        facts["params"] = ", ".join(
+            filter(None, (facts["params"], *(f"{key}={value}" for key, value in {"surrogate": surrogate, **stored}.items())))
+        )
+        facts["family"] = facts["family"] if cell.crafts else "surrogate"
     return RequestedCell(
         cell=cell.id, weights=cell.weights, model=part.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
-        **_scenario_facts(_resolved(cell, part, plan), own, plan.plugins), transforms=pipeline_text(cell.transforms),
+        **facts, transforms=pipeline_text(cell.transforms),
         seed=cell.seed, precision=cell.precision, view=str(cell.view), model_view=str(part.model.view),
         storage="" if cell.storage is None else str(cell.storage), asked=part.samples.asked, source=_source(cell, data),
         link=0 if cell.link is None else cell.link.place, links=0 if cell.link is None else cell.link.of, attack=cell.scenario.name,
-        undefined=plan.why_undefined(part, cell),
+        undefined=plan.why_undefined(part, cell), surrogate=surrogate,
     )  # fmt: skip
+
+
+def _surrogate(cell: Cell, plan: Plan) -> str:
+    """The label of the model on which a cell's images are crafted, with its transforms; "" where it is attacked itself."""
+    made = cell.surrogate
+    return "" if made is None else plan.labels[made.model, made.weights] + write_pipeline(shown_steps(made.transforms))
 
 
 def _resolved(cell: Cell, part: PlannedCells, plan: Plan) -> Cell:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import BadParameter, HostRefused, UsageError, WeightsUnavailable
+from robustvit.errors import HostRefused
 from robustvit.evaluation.checks.outputs import Outputs
-from robustvit.evaluation.class_names import checked_order
-from robustvit.evaluation.datasets import Samples, mismatches, open_data, refuse_contradictions
+from robustvit.evaluation.datasets import Samples, mismatches
 from robustvit.evaluation.evaluate import as_tensors
-from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.costs import PipelineCosts
-from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_scenario, resolved_transform, why_own_host
-from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
+from robustvit.evaluation.pipelines.nested import nested_of
+from robustvit.evaluation.pipelines.requests import Pipeline
 from robustvit.evaluation.pipelines.transformed import Artifact, pipeline_host
 from robustvit.evaluation.settings import Settings
-from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.surgery.hosts import check_host
@@ -29,7 +26,6 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
-from robustvit.spec.view import View
 
 
 @dataclass(eq=False)
@@ -55,7 +51,8 @@ class Plan:
     plugins: the loaded models, data sets and images that nested Specs name. costs: of an image, by model label and transforms. undroppable:
     why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
     artifacts: what transforms learned, by id. undefined: why a pipeline does not take a model, by label and transforms; refused: why a
-    scenario does not take the model of a cell. All are filled when first needed. data: the address of the first data set, None for a Data.
+    scenario does not take the model of a cell. labels: of models, by their identity and weights. All are filled when
+    first needed. data: the address of the first data set, None for a Data.
     """
 
     suite: Suite
@@ -69,6 +66,7 @@ class Plan:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     undefined: dict[tuple[str, Pipeline], str] = field(default_factory=dict)
     refused: dict[Cell, str] = field(default_factory=dict)
+    labels: dict[tuple[Spec, str], str] = field(default_factory=dict)
     data: str | Spec | None = None
 
     @property
@@ -128,9 +126,17 @@ class Plan:
         """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""
         if store is None:
             return []
-        images = "adversarial" in self.settings.keep
-        known = dict.fromkeys(cell.id for cell in self.cells if cell.resolved)
-        return [path for cell in known for path in (*store.damaged_description(cell), *store.damaged(cell, images=images))]
+        known = dict.fromkeys(cell for cell in self.cells if cell.resolved)
+        return [
+            path
+            for cell in known
+            for path in (*store.damaged_description(cell.id), *store.damaged(cell.id, images="adversarial" in self.kept_of(cell)))
+        ]
+
+    def kept_of(self, cell: Cell) -> tuple[str, ...]:
+        """What is kept beside the rows of a cell, of settings.KEPT; of one that crafts images for other models these in any case."""
+        kept = self.settings.keep
+        return (*kept, "adversarial") if cell.crafts and "adversarial" not in kept else kept
 
     def done(self, store: Store | None, damaged: Iterable[Path] = ()) -> dict[str, int]:
         """Rows already here, by cell id, those of damaged files not counted; nothing for cells whose id is unresolved."""
@@ -157,87 +163,6 @@ class Plan:
     def rows(self) -> int:
         """Rows requested in all."""
         return sum(part.samples.asked * len(self.defined(part)) for part in self.planned)
-
-
-def make(
-    suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
-) -> Plan:
-    """Loads the data and the models, and lists the cells.
-
-    models: addresses, or Classifiers. data: an address or a Data; None takes the suite's own. need_weights=False lists models whose
-    weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
-    """
-    if isinstance(models, str | Spec | Classifier):
-        raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
-    if not isinstance(models, Sequence):
-        raise BadParameter(f"models takes a list of addresses and Classifiers; this is a {type(models).__name__}.")
-    if not models:
-        raise BadParameter("no model was named; give one with --model, for instance --model demo.")
-    settings.check()
-    limit = suite.limit if settings.limit is None else settings.limit
-    opened = open_data(suite, data, settings.data_dir)
-    plan = Plan(_adjusted(suite, settings), [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
-    plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
-    refuse_contradictions(plan.samples)
-    for base, pipelines in requested_models(models):
-        plan.planned += _planned(plan, base, pipelines, need_weights)
-    labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise BadParameter(f"the model '{label}' is named twice.")
-    return plan
-
-
-def _adjusted(suite: Suite, settings: Settings) -> Suite:
-    """The suite with the seed and storage of the settings."""
-    adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
-    if settings.storage is None:
-        return adjusted
-    if not any(registry.scenario_entry(spec.name).stored for spec in suite.scenarios):
-        raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
-    return replace(adjusted, storage=settings.storage)
-
-
-def _planned(plan: Plan, base: str | Spec | Classifier, pipelines: Sequence[Pipeline], need_weights: bool) -> list[PlannedCells]:
-    """The cells of one model, with each of its own pipelines followed by each of the suite's, on every data set."""
-    steps = [own + after for own in pipelines for after in plan.suite.transforms]
-    try:
-        model = base if isinstance(base, Classifier) else load(base, plan.settings)
-    except WeightsUnavailable as error:
-        if need_weights:
-            raise
-        blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
-        return [PlannedCells(str(base), samples, _cells(plan, steps, blank, samples), None, str(error)) for samples in plan.samples]
-    model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
-    model.require_rgb(plan.samples[0].data.name)
-    orders = [checked_order(model, samples.data) for samples in plan.samples]
-    card, place = model.card, Place(model, plan.settings, plan.suite, plan.data)
-    steps = [tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps]
-    first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
-    for pipeline in steps:
-        plan.try_host(card.label, model, replace(first, transforms=pipeline))
-    found = []
-    for samples, order in zip(plan.samples, orders, strict=True):
-        part = PlannedCells(card.label, samples, [], model)
-        for cell in _cells(plan, steps, replace(first, class_order=order), samples):
-            scenario = resolved_scenario(cell.scenario, place, samples.data, plan.plugins)
-            undefined = "" if cell.transforms else why_own_host(cell.scenario, card.label)
-            part.cells.append(replace(cell, scenario=scenario, undefined=undefined))
-        found.append(part)
-    return found
-
-
-def _cells(plan: Plan, pipelines: Sequence[Pipeline], model: Cell, samples: Samples) -> list[Cell]:
-    """The suite's cells on one data set. `model`: a Cell with its model, that model's own view and precision."""
-    suite = replace(plan.suite, transforms=tuple(dict.fromkeys(pipelines)))
-    cut = samples.traits.cut
-    view = model.view if cut is None else model.view.for_precropped(cut)
-    return suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
-
-
-def load(address: str | Spec, settings: Settings) -> Classifier:
-    """The model at an address under a run's settings."""
-    return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
 
 
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from robustvit.errors import BadParameter, UsageError, nearest
-from robustvit.evaluation import environment, plan
+from robustvit.evaluation import environment, plan, requested
 from robustvit.evaluation.checks.former_cells import take_over
 from robustvit.evaluation.checks.probe import probe_models
 from robustvit.evaluation.checks.recheck import recheck
@@ -108,7 +108,7 @@ def run(
     deadline = Deadline(chosen.budget)
     environment.determine()
     environment.device(chosen.device)
-    made = plan.make(bound, models, data, chosen)
+    made = requested.make(bound, models, data, chosen)
     place = store if isinstance(store, Store) else Store(store, create=True)
     summary = _Run(made, place, progress, command or command_line(bound, models, data, chosen, place), deadline).go()
     summary.seconds = time.perf_counter() - started
@@ -139,12 +139,13 @@ class _Run:
         recheck(self.plan, self.store, self.worker)
         self.summary.model_notes = _model_notes(self.plan)
         self.note(started=_now())
-        tasks = [task for part, cell in self.plan.pairs for task in self.missing(part, cell)]
+        ready_first = sorted(self.plan.pairs, key=lambda pair: pair[1].surrogate is not None and pair[1].waits_for is not None)
+        tasks = [task for part, cell in ready_first for task in self.missing(part, cell)]
         self.show("reading images" if tasks else "nothing to do")
-        for part, view in dict.fromkeys((planned_of(self.plan, task), task.cell.view) for task in tasks):
-            self.worker.decode(part, view)
+        for samples, view in dict.fromkeys((planned_of(self.plan, task).samples, task.cell.view) for task in tasks):
+            self.worker.samples.decode(samples, view)
         local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
-        self.summary.repaired_digests = self.worker.damaged_digests
+        self.summary.repaired_digests = self.worker.samples.damaged_digests
         self.summary.undefined = undefined_cells(self.plan)
         self.summary.cells, self.summary.rows = len(self.plan.cells), self.plan.rows
         self.summary.complete = self.plan.complete(self.store)
@@ -165,7 +166,7 @@ class _Run:
         """The tasks of a cell that the Store lacks. What is damaged is set aside first, and listed in the summary."""
         sweep_cell(self.store.path, cell.id)
         damaged = self.store.declare(cell.id, canonical(cell.as_dict()))
-        damaged += self.store.set_aside(cell.id, images="adversarial" in self.plan.settings.keep)
+        damaged += self.store.set_aside(cell.id, images="adversarial" in self.plan.kept_of(cell))
         for path in damaged:
             log.warning("%s was damaged; what it held is made anew.", path)
         self.summary.repaired += damaged
@@ -177,7 +178,7 @@ class _Run:
 
     def refuse_half_kept(self, cell: Cell) -> None:
         """Raises UsageError where rows were computed without what is now to be kept of them: they would not be computed again."""
-        keep = self.plan.settings.keep
+        keep = self.plan.kept_of(cell)
         if not keep:
             return
         files = self.store.files(cell.id)

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +16,8 @@ from robustvit.errors import DataError, HostRefused, RobustvitError, StoreError,
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
 from robustvit.evaluation.gallery import gallery, gallery_rows
-from robustvit.evaluation.images.image_cache import ImageCache
+from robustvit.evaluation.images.run_images import RunImages
+from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.manifest import title
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.learn import learn_pipeline
@@ -25,11 +25,9 @@ from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
-from robustvit.records.sample_digests import SampleDigests
 from robustvit.records.store import Store
 from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
-from robustvit.spec.view import View
 from robustvit.version import __version__
 
 log = logging.getLogger(__name__)
@@ -45,61 +43,23 @@ class Worker:
 
     def __init__(self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None) -> None:
         self.plan, self.store, self.environment, self.announce = plan, store, environment, announce
-        self._images: dict[tuple[str, View], ImageCache] = {}
-        self._digests: dict[str, SampleDigests] = {}
+        self.samples = RunImages(store, plan.settings.workers, announce)
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
         self._failed: dict[str, Failed] = {}
-
-    def decode(self, part: PlannedCells, view: View) -> None:
-        """Decodes the images of a part's samples through a view, all of them at once, where they were not decoded before.
-
-        Raises DataUnreadable where they cannot be read, or are not those that the store's rows were computed on.
-        """
-        cache, asked = self._cache(part, view), part.samples.asked
-        cache.ensure(asked, progress=lambda done, total: self.announce(f"reading images, {done} of {total}"))
-        if not cache.fleeting:
-            self._compare(part, np.arange(asked), cache.digests(asked))
-
-    def digests(self, part: PlannedCells, view: View) -> np.ndarray:
-        """(n, 16) uint8: the digests of the images that a part is evaluated on; none of data that is fleeting."""
-        cache = self._cache(part, view)
-        cache.ensure(part.samples.asked)
-        return np.zeros((0, 16), np.uint8) if cache.fleeting else cache.digests(part.samples.asked)
-
-    def images(self, part: PlannedCells, view: View, ranks: np.ndarray) -> np.ndarray:
-        """(n, H, W, 3) uint8: the images at consecutive ranks in evaluation order, through a view. Raises as `decode` does."""
-        found = self._cache(part, view).rows_with_digests(ranks)
-        self._compare(part, ranks, found.digests)
-        return found.images
-
-    @property
-    def damaged_digests(self) -> list[Path]:
-        """The tables of digests that were damaged and are set aside."""
-        return [path for known in self._digests.values() for path in known.damaged]
-
-    def _cache(self, part: PlannedCells, view: View) -> ImageCache:
-        key = (part.samples.data.fingerprint, view)
-        if key not in self._images:
-            self._images[key] = ImageCache(part.samples.data, view, workers=self.plan.settings.workers)
-        return self._images[key]
-
-    def _compare(self, part: PlannedCells, ranks: np.ndarray, digests: np.ndarray) -> None:
-        """Compares the digests of images at consecutive ranks with those in the store, and keeps them there."""
-        data, positions = part.samples.data, part.samples.positions
-        known = self._digests.setdefault(data.fingerprint, SampleDigests(self.store.path, data.fingerprint, data.name))
-        for shard in np.unique(ranks // SHARD).tolist():
-            here = ranks // SHARD == shard
-            ids = [data.ids[position] for position in positions[ranks[here]].tolist()]
-            known.keep(shard, int(ranks[here][0]) % SHARD, ids, digests[here])
+        self._kept: tuple[tuple[str, int], KeptImages] | None = None
 
     def do(self, task: Task) -> Outcome:
         """Computes a task under its lease. A scenario or model that raises fails its cell; faults of the store or the data are raised."""
         if task.cell.id in self._failed:
             return self._failed[task.cell.id]
-        if task.cell in self.plan.refused or (task.cell.after and task.cell.earlier in self.plan.refused):
+        before = task.cell.waits_for
+        if task.cell in self.plan.refused:
             return Done()
-        if task.cell.after and self.store.reached(task.cell.earlier.id, task.shard) < task.stop:
-            return self._await_earlier(task)
+        if before is not None and (refusal := self.plan.refused.get(before)):
+            self.plan.refused[task.cell] = refusal
+            return Done()
+        if before is not None and self.store.reached(before.id, task.shard) < task.stop:
+            return self._await(before, task)
         blocked = self._fit(task)
         if blocked is not None:
             return blocked
@@ -109,10 +69,11 @@ class Worker:
             begin = self.store.reached(task.cell.id, task.shard)
             return self._compute(task, begin) if begin < task.stop else Done()
 
-    def _await_earlier(self, task: Task) -> Outcome:
-        """Failed where the attack before this one failed, else Busy: it is still to come."""
-        reason = self.store.failure(task.cell.earlier.id)
-        return Busy() if reason is None else self._fail(task, RobustvitError(f"the attack before it failed: {reason}"))
+    def _await(self, before: Cell, task: Task) -> Outcome:
+        """Failed where the cell whose rows a task needs failed, else Busy: it is still to come."""
+        reason = self.store.failure(before.id)
+        what = "the attack before it" if task.cell.after else "the attack on its surrogate"
+        return Busy() if reason is None else self._fail(task, RobustvitError(f"{what} failed: {reason}"))
 
     def _fit(self, task: Task) -> Outcome | None:
         """None where the artifact that the task's scenario needs is in the store, fitted now if need be; else Busy or Failed."""
@@ -175,11 +136,21 @@ class Worker:
         rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
         first = task.shard == 0 and begin == 0
         return evaluate(
-            cell, self.host(task), samples.data, self.images(planned_of(self.plan, task), cell.view, rows), samples.positions[rows],
-            plugins=plans.plugins_of(cell, self.plan), keep=self.plan.settings.keep, show=gallery_rows(samples, task.stop) if first else (),
+            cell, self.host(task), samples.data, self.samples.images(samples, cell.view, rows), samples.positions[rows],
+            plugins=plans.plugins_of(cell, self.plan), keep=self.plan.kept_of(cell), show=gallery_rows(samples, task.stop) if first else (),
             earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
-            through=self._before_transforms(task) if cell.attack_through else None,
+            through=self._before_transforms(task) if cell.attack_through else None, crafted=self._crafted(cell),
         )  # fmt: skip
+
+    def _crafted(self, cell: Cell) -> KeptImages | None:
+        """The images that were crafted for a cell on its surrogate."""
+        source = None if cell.surrogate is None or cell.crafts else cell.crafting
+        if source is None:
+            return None
+        key = (source.id, len(self.store.files(source.id)))  # more may be crafted while others are judged
+        if self._kept is None or self._kept[0] != key:
+            self._kept = key, KeptImages(self.store, str(source), source.id, source.scenario)
+        return self._kept[1]
 
     def _before_transforms(self, task: Task) -> Classifier:
         part = planned_of(self.plan, task)
@@ -226,7 +197,7 @@ class Worker:
 
     def title(self, task: Task) -> str:
         """A task's cell as tables call it."""
-        return title(task.cell, planned_of(self.plan, task))
+        return title(task.cell, planned_of(self.plan, task), self.plan)
 
     def _refused(self, task: Task, error: HostRefused) -> Outcome:
         """Done: a scenario that does not take the model is no fault, and the cell has no value."""

@@ -96,7 +96,8 @@ class RequestedCell:
 
     data: where the images are from; base: the data set they are variants of. view: what the images went through; model_view: the model's
     own in that run, which a cell's data or suite may replace. link, links, attack: of a chain of attacks, which link of how many, and what
-    it is. undefined: why it has no value whatever is computed.
+    it is. surrogate: the model on which an attack's images were crafted, with its transforms; "" where the model was attacked itself.
+    undefined: why it has no value whatever is computed.
     """
 
     cell: str
@@ -121,6 +122,7 @@ class RequestedCell:
     link: int = 0
     links: int = 0
     attack: str = ""
+    surrogate: str = ""
     undefined: str = ""
 
 
@@ -162,7 +164,7 @@ class Manifest:
         """The JSON object of the file: facts that a data set does not have, no code, and times that have not come, are left out."""
         page = {key: value for key, value in asdict(self).items() if value != "" or key == "command"}
         suite = {key: value for key, value in page["suite"].items() if value or key != "code"}
-        cells = [{key: value for key, value in cell.items() if value or key != "undefined"} for cell in page["cells"]]
+        cells = [{key: value for key, value in cell.items() if value or key not in ("undefined", "surrogate")} for cell in page["cells"]]
         return page | {"data": {name: without_none(facts) for name, facts in page["data"].items()}, "suite": suite, "cells": cells}
 
 

@@ -12,7 +12,29 @@ from robustvit.spec import registry
 from robustvit.spec.spec import Spec, Value, digest, show
 from robustvit.spec.view import View
 
-_OF_DATA = frozenset({"data", "data_fingerprint", "class_order", "storage", "after"})  # nothing that is fitted on other data depends on it
+_OF_DATA = frozenset(
+    {"data", "data_fingerprint", "class_order", "storage", "after", "surrogate"}
+)  # what is fitted on other data depends on none
+
+
+class Surrogate(NamedTuple):
+    """The model on which the images of an attack are crafted: its identity, weights, transforms, order of classes and input size.
+
+    stored: `uint8` where the images are rounded to whole levels, as in a file, before another model is evaluated on them; "" where they
+    stay as they were crafted.
+    """
+
+    model: Spec
+    weights: str
+    transforms: tuple[Spec, ...]
+    class_order: str
+    size: tuple[int, int]
+    stored: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The surrogate as plain data; what is empty is left out."""
+        fields = {"model": self.model, "weights": self.weights, "transforms": self.transforms, "size": self.size}
+        return fields | {key: value for key in ("class_order", "stored") if (value := getattr(self, key))}
 
 
 class Link(NamedTuple):
@@ -31,8 +53,9 @@ class Cell:
     and fingerprint. view: what the model is shown. scenario: bound, with its plug-in's version. storage: a corruption that what another
     corruption made goes through before the model sees it, as if it had been stored in a file. after: the attacks whose survivors this one
     attacks. class_order: the hash of which logit is which class, where names gave another order than the data's. attack_through: `host`
-    where an attack follows the gradients of the model before its transforms. link: its place in the chain that a suite named, undefined:
-    why it has no value whatever is computed; labels, no part of the identity.
+    where an attack follows the gradients of the model before its transforms. surrogate: on which model an attack's images are crafted, for
+    every sample, right or wrong; None where an attack is run on the model itself, and on what that classifies correctly. link: its place in
+    the chain that a suite named, undefined: why it has no value whatever is computed; labels, no part of the identity.
     """
 
     model: Spec
@@ -48,6 +71,7 @@ class Cell:
     after: tuple[Spec, ...] = ()
     class_order: str = ""
     attack_through: str = ""
+    surrogate: Surrogate | None = None
     link: Link | None = field(default=None, compare=False)
     undefined: str = field(default="", compare=False)
 
@@ -73,11 +97,14 @@ class Cell:
         fields |= {"storage": self.storage} if self.storage is not None else {}
         fields |= {"class_order": self.class_order} if self.class_order else {}
         fields |= {"attack_through": self.attack_through} if self.attack_through else {}
+        fields |= {"surrogate": self.surrogate.as_dict()} if self.surrogate is not None else {}
         return fields | ({"after": self.after} if self.after else {})
 
     @property
     def artifact_id(self) -> str | None:
         """The id of what the scenario fits on other samples first: the hash of everything it depends on. None where it fits nothing."""
+        if self.surrogate is not None and not self.crafts:
+            return None
         if not registry.scenario_entry(self.scenario.name).fit:
             return None
         return artifact_id(self.as_dict())
@@ -100,6 +127,33 @@ class Cell:
     def earlier(self) -> Cell:
         """The cell of the attack before it in a chain, whose robust samples this one attacks."""
         return replace(self, scenario=self.after[-1], after=self.after[:-1])
+
+    @property
+    def crafting(self) -> Cell | None:
+        """The cell in which the images of this one are crafted, itself where its model is the surrogate; None without one.
+
+        The surrogate sees the images of this cell's view, resized where its own size is another.
+        """
+        made = self.surrogate
+        if made is None:
+            return None
+        shown = None if made.size == self.view.size else made.size
+        return replace(
+            self, model=made.model, weights=made.weights, transforms=made.transforms, class_order=made.class_order,
+            view=replace(self.view, shown=shown), surrogate=made._replace(stored=""), undefined="",
+        )  # fmt: skip
+
+    @property
+    def crafts(self) -> bool:
+        """Whether it is the cell in which the images of others are crafted."""
+        return self.surrogate is not None and self.crafting == self
+
+    @property
+    def waits_for(self) -> Cell | None:
+        """The cell whose rows it needs: the attack before it in a chain, or the one that crafts its images. None where it needs none."""
+        if self.after:
+            return self.earlier
+        return None if self.crafts else self.crafting
 
     @property
     def severity(self) -> Value:

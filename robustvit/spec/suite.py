@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
-from robustvit.spec.cell import Cell, Link
+from robustvit.spec.cell import Cell, Link, Surrogate
 from robustvit.spec.code_names import code_names
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.view import Overrides
@@ -15,6 +15,10 @@ from robustvit.spec.view import Overrides
 OWN, HOST = "own", "host"
 THROUGH = (OWN, HOST)
 """Whose gradients attacks on a transformed model follow: its own, or those of the model before its transforms (BPDA)."""
+MODELS, GIVEN = "models", "given"
+"""Surrogates by a word: every model of the run, or those that the run is given (--surrogate)."""
+STORED = ("float32", "uint8")
+"""What crafted images are stored as before a model is evaluated on them: as they are, or rounded to whole levels."""
 _NOT_ITS_OWN = ("black-box", "surrogate")  # families of attacks that follow no gradient of the attacked model
 
 
@@ -31,7 +35,9 @@ class Suite:
     """A named list of scenarios on data sets, and the metrics computed from their Records. Everything in it is bound.
 
     parts: most suites have one. storage: what corrupted images are stored as, see Cell. attack_through: whose gradients attacks on a model
-    with transforms follow, of THROUGH.
+    with transforms follow, of THROUGH. surrogates: the models on which the images of its attacks are crafted, once, for every sample, and
+    evaluated on every model: addresses, or MODELS or GIVEN; none for a suite whose attacks are run on each model itself. stored_as: as
+    what they are stored in between, of STORED.
     """
 
     name: str
@@ -45,6 +51,8 @@ class Suite:
     limit: int | None = None
     storage: Spec | None = None
     attack_through: tuple[str, ...] = (OWN,)
+    surrogates: tuple[str, ...] = ()
+    stored_as: tuple[str, ...] = ("float32",)
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -73,16 +81,27 @@ class Suite:
         """The scenarios evaluated on one of its data sets."""
         return tuple(dict.fromkeys(spec for part in self.parts if data in part.data for spec in part.scenarios))
 
-    def cells(self, model: Cell, scenarios: Iterable[Spec]) -> list[Cell]:
-        """Every cell of one model on one data set. `model`: a Cell that already knows its model, data, view and precision."""
+    def cells(self, model: Cell, scenarios: Iterable[Spec], surrogates: Sequence[Surrogate] = ()) -> list[Cell]:
+        """Every cell of one model on one data set. `model`: a Cell that already knows its model, data, view and precision.
+
+        surrogates: those of the suite, resolved, on which the images of its attacks are crafted.
+        """
         return [
             self._corrupted(replace(cell, transforms=pipeline, seed=seed))
             for seed in self.seeds
             for pipeline in self.transforms
             for scenario in scenarios
-            for through in self._through(scenario, pipeline)
-            for cell in _links(replace(model, attack_through=through), scenario)
+            for cell in self._of_scenario(model, scenario, pipeline, surrogates)
         ]
+
+    def _of_scenario(self, model: Cell, scenario: Spec, pipeline: tuple[Spec, ...], surrogates: Sequence[Surrogate]) -> Iterable[Cell]:
+        if self.surrogates and crafted(scenario):
+            return [
+                replace(model, scenario=scenario, surrogate=one._replace(stored="" if stored == STORED[0] else stored))
+                for one in surrogates
+                for stored in self.stored_as
+            ]
+        return [cell for through in self._through(scenario, pipeline) for cell in _links(replace(model, attack_through=through), scenario)]
 
     def _through(self, scenario: Spec, pipeline: tuple[Spec, ...]) -> list[str]:
         """What the cells of a scenario say of whose gradients are followed: nothing where the model's own are."""
@@ -105,6 +124,12 @@ class Suite:
     def with_seed(self, seed: int) -> Suite:
         """The same suite at one seed."""
         return replace(self, seeds=(seed,))
+
+
+def crafted(scenario: Spec) -> bool:
+    """Whether the images of a scenario are crafted on surrogates where a suite names some: an attack that is not one already."""
+    entry = registry.scenario_entry(scenario.name)
+    return entry.kind == "attack" and entry.family != "surrogate"
 
 
 def _links(model: Cell, scenario: Spec) -> Iterable[Cell]:

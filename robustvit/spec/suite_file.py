@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,12 +20,13 @@ from robustvit.spec.coercion import LARGEST_SEED
 from robustvit.spec.given import LONGEST_NAME, check_path
 from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, parse, refuse_product
-from robustvit.spec.suite import Part, Suite
+from robustvit.spec.suite import OWN, STORED, Part, Suite, crafted
 from robustvit.spec.view import Overrides, View
 from robustvit.spec.written.call import called
 
 _Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
 _Through = Literal["own", "host"]
+_Stored = Literal["float32", "uint8"]
 _Scenarios = Annotated[list[Any], Field(min_length=1)]
 _ALLOW = "If you trust this suite, give --allow-code (in Python: load_suite(…, allow_code=True)); it is then imported from this folder."
 
@@ -53,6 +54,8 @@ class _File(BaseModel):
     limit: Annotated[int, Field(ge=1, le=LARGEST_SEED)] | None = None
     storage: str | None = None
     attack_through: _Through | Annotated[list[_Through], Field(min_length=1, max_length=2)] = "own"
+    surrogates: str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    stored_as: _Stored | Annotated[list[_Stored], Field(min_length=1, max_length=2)] = "float32"
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -116,13 +119,39 @@ def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
         metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
         seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
-        attack_through=(file.attack_through,) if isinstance(file.attack_through, str) else tuple(dict.fromkeys(file.attack_through)),
+        attack_through=_several(file.attack_through),
+        surrogates=() if file.surrogates is None else _several(file.surrogates), stored_as=_several(file.stored_as),
         paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules, where=page.where,
     )  # fmt: skip
     lengths = (sum(len(part.data) * len(part.scenarios) for part in suite.parts), len(suite.transforms), len(suite.seeds))
     refuse_product(lengths, f"{page.where}: scenarios on data, pipelines of transforms and seeds")
     _refuse_repeats(suite)
+    _check_surrogates(suite, page)
     return suite
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    """One word or several, each once."""
+    return (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+
+
+def _check_surrogates(suite: Suite, page: yaml_reader.Map) -> None:
+    """Raises SuiteError where no attack could be crafted on the suite's surrogates, or where they are set without any."""
+    if not suite.surrogates:
+        if suite.stored_as != STORED[:1]:
+            raise SuiteError(f"{page.places['stored_as']}: stored_as is about images that are crafted on surrogates; give surrogates, too.")
+        return
+    place = page.places["surrogates"]
+    if not any(crafted(spec) for spec in suite.scenarios):
+        raise SuiteError(f"{place}: surrogates are what attacks are crafted on, and this suite has no attack.")
+    for spec in suite.scenarios:
+        if registry.scenario_entry(spec.name).chain:
+            raise SuiteError(
+                f"{spec.where}: '{spec.name}' is a chain, whose attacks go on with what survives on one model; of images that are crafted "
+                "on surrogates name single attacks, such as apgd."
+            )
+    if suite.attack_through != (OWN,):
+        raise SuiteError(f"{page.places['attack_through']}: with surrogates, list the model before its transforms among them.")
 
 
 def _checked(page: yaml_reader.Map) -> _File:

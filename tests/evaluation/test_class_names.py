@@ -21,7 +21,7 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.evaluate import through_reading
 from robustvit.evaluation.manifest import manifest
-from robustvit.evaluation.plan import Settings, make
+from robustvit.evaluation.requested import Settings, make
 from robustvit.primitives.class_lookup import names_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier

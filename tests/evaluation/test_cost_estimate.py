@@ -10,9 +10,9 @@ from exact import linear
 from torch import Tensor
 
 import robustvit as rv
-from robustvit.evaluation import plan
 from robustvit.evaluation.cost_estimate import Estimate, estimate
 from robustvit.evaluation.loading import load_model
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.passes import GRADIENT, Passes, declared_passes
@@ -81,7 +81,7 @@ def undeclared(model: rv.Classifier, images: Tensor, labels: Tensor, draws: rv.D
 def test_a_scenario_that_declares_no_passes_is_timed(tmp_path: Path) -> None:
     page = tmp_path / "mine.yaml"
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [{undeclared: {eps: 1/255}}]\nmetrics: [robust_accuracy]\n")
-    made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=100))
+    made = make(rv.load_suite(page), ["demo"], "digits", Settings(limit=100))
     assert 1.0 < (estimate(made, {}).seconds or 0.0) < 10.0
 
 
@@ -94,7 +94,7 @@ def raising(model: rv.Classifier, images: Tensor, labels: Tensor, draws: rv.Draw
 def test_a_plan_survives_a_scenario_that_fails_when_it_is_timed(tmp_path: Path) -> None:
     page = tmp_path / "mine.yaml"
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [clean, {raising: {eps: 1/255}}]\nmetrics: [top1]\n")
-    made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
+    made = make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
     assert estimate(made, {}).rows_to_do == 8
 
 
@@ -103,7 +103,7 @@ def test_what_is_fitted_once_for_a_cell_counts(tmp_path: Path) -> None:
         page = tmp_path / f"{epochs}.yaml"
         attack = f"{{uap: {{eps: 10/255, train: digits, samples: 100, epochs: {epochs}}}}}"
         page.write_text(f"name: mine\ntitle: Mine\ndata: digits\nscenarios: [{attack}]\nmetrics: [robust_accuracy]\n")
-        made = plan.make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
+        made = make(rv.load_suite(page), ["demo"], "digits", Settings(limit=4))
         return estimate(made, {}).seconds or 0.0
 
     assert seconds(1000) > 50 * seconds(1)

@@ -14,11 +14,11 @@ from layouts import LAYOUTS, plant, plant_images
 import robustvit as rv
 from robustvit.data.formats.left_out import LeftOut
 from robustvit.errors import BadParameter, DataMissing
-from robustvit.evaluation import plan
 from robustvit.evaluation.command_line import command_line
 from robustvit.evaluation.datasets import Samples, mismatches, omissions, open_data, wanted
 from robustvit.evaluation.loading import load_data
 from robustvit.evaluation.plan import Settings
+from robustvit.evaluation.requested import make
 from robustvit.primitives.batch import Data, Traits, left_out
 from robustvit.records.store import Store
 from robustvit.spec.suite import Suite
@@ -61,7 +61,7 @@ def numbered(tmp_path: Path) -> Path:
 
 
 def evaluate(data: str, tmp_path: Path) -> None:
-    plan.make(suite_on(tmp_path, "digits"), [MODEL], data, Settings())
+    make(suite_on(tmp_path, "digits"), [MODEL], data, Settings())
 
 
 def train(data: str, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def fit_in_a_suite(data: str, tmp_path: Path) -> None:
         f"name: mine\ntitle: Mine\ndata: digits\nscenarios: [{{uap: {{eps: 8/255, train: {train}}}}}]\nmetrics: [top1]\n"
     )
     Path(folder).rename(tmp_path / "folder")
-    plan.make(read_suite(tmp_path / "uap.yaml"), [MODEL.replace("classes=3", "classes=10")], "digits", Settings(data_dir=tmp_path))
+    make(read_suite(tmp_path / "uap.yaml"), [MODEL.replace("classes=3", "classes=10")], "digits", Settings(data_dir=tmp_path))
 
 
 def fit_by_perturb(data: str, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_whatever_uses_the_labels_of_numbered_classes_wants_their_order(
 def test_two_orders_are_two_cells_and_the_order_of_the_text_is_the_cell_of_old(numbered: Path, tmp_path: Path) -> None:
     suite = suite_on(tmp_path, "digits")
     found = [
-        plan.make(suite, [MODEL], f"folder:{numbered}?order={order}", Settings()).cells[0].data_fingerprint for order in ("text", "natural")
+        make(suite, [MODEL], f"folder:{numbered}?order={order}", Settings()).cells[0].data_fingerprint for order in ("text", "natural")
     ]
     assert found[0] == rv.load_data(f"folder:{numbered}").fingerprint != found[1]
 

@@ -7,10 +7,10 @@ import timm
 import torch
 from torch import nn
 
-from robustvit.evaluation import plan
 from robustvit.evaluation.macs import count
 from robustvit.evaluation.manifest import _id, manifest
 from robustvit.evaluation.pipelines.costs import PipelineCosts
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.spec.suite_file import load_suite
 
@@ -92,7 +92,7 @@ def test_counting_a_base_sized_transformer_takes_a_moment() -> None:
 
 
 def test_a_manifest_tells_macs_and_is_named_without_them() -> None:
-    made = plan.make(load_suite("quick"), ["demo"], "digits", Settings(limit=2))
+    made = make(load_suite("quick"), ["demo"], "digits", Settings(limit=2))
     page = manifest(made, "")
     assert _id(page) == page.id
     macs = page.models["demo"].macs

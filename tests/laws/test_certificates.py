@@ -17,7 +17,7 @@ import robustvit as rv
 from robustvit.data.digits import digits
 from robustvit.evaluation.cost_estimate import estimate
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.plan import make
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier

@@ -12,7 +12,7 @@ import vits
 
 import robustvit as rv
 from robustvit.errors import SuiteError
-from robustvit.evaluation.plan import make
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.classifier_views import ThroughHost
 from robustvit.records.store import load_records

@@ -12,7 +12,7 @@ import torch
 import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused, RobustvitError, StoreError
 from robustvit.evaluation.cost_estimate import estimate
-from robustvit.evaluation.plan import make
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard

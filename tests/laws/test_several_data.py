@@ -16,7 +16,7 @@ from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, SuiteError, UsageError
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.loading import load_data
-from robustvit.evaluation.plan import make as planned
+from robustvit.evaluation.requested import make as planned
 from robustvit.evaluation.settings import Settings
 from robustvit.metrics.corruption import alexnet
 from robustvit.records.store import Store

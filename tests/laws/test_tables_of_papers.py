@@ -14,7 +14,7 @@ from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.evaluation import run as runner
 from robustvit.evaluation.cost_estimate import estimate
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.plan import make as planned
+from robustvit.evaluation.requested import make as planned
 from robustvit.evaluation.settings import Settings
 from robustvit.metrics.corruption import EXTRA, alexnet
 from robustvit.records.store import Store

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused, SuiteError
-from robustvit.evaluation.plan import make
+from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind

@@ -38,7 +38,7 @@ def probe_models(plan: Plan, worker: Worker) -> None:
         host = worker.try_host(part, cell)
         if host is None:
             continue
-        images = worker.images(part, cell.view, ranks)
+        images = worker.samples.images(part.samples, cell.view, ranks)
         found = probe(host, batch_of(part.samples.data, images, part.samples.positions[ranks], host.device))
         plan.outputs.setdefault(part.label, found)
         if (part.label, cell.transforms) not in plan.costs:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.evaluate import as_tensors
+from robustvit.evaluation.images.run_images import RunImages
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.nested import nested_of, view_of
 from robustvit.evaluation.plan import Plan, PlannedCells
@@ -19,7 +20,6 @@ from robustvit.primitives.batch import Data
 from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.records.store import Store
 from robustvit.spec.cell import Cell
-from robustvit.spec.view import View
 
 _WAIT = 0.2  # seconds between looks at what another process is learning
 _OF_TRANSFORMS = (
@@ -34,11 +34,8 @@ class Learner(Protocol):
 
     plan: Plan
     store: Store
+    samples: RunImages
     announce: Callable[[str], None]
-
-    def digests(self, part: PlannedCells, view: View) -> np.ndarray:
-        """(n, 16) uint8: the digests of the images that a part is evaluated on."""
-        ...
 
 
 def learn_pipeline(learner: Learner, part: PlannedCells, cell: Cell) -> None:
@@ -66,7 +63,7 @@ def _refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: Plan
     if DIGESTS not in artifact:
         return
     seen = {one.tobytes() for one in artifact[DIGESTS].numpy()}
-    both = len(seen & {one.tobytes() for one in learner.digests(part, cell.view)})
+    both = len(seen & {one.tobytes() for one in learner.samples.digests(part.samples, cell.view)})
     if both:
         data = part.samples.data.name.partition("?")[0]
         raise BadParameter(

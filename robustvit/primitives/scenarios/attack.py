@@ -57,29 +57,54 @@ class AttackScenario:
         Raises BudgetExceeded, PixelRange or GradientAbsent for what an attack must not return, ModelError for a model whose logits are not
         finite, or that has one class.
         """
+        right = self._right(model, batch, draws)
+        return self._attacked(model, batch, draws, right, right)
+
+    def craft_all(self, model: Classifier, batch: Batch, draws: Draws, *, read: bool = True) -> Outcome:
+        """As a call, and attacks the samples that are wrong when clean, too: the images are for other models.
+
+        read: whether the model's outputs are the classes of the labels; where they are not, no sample is right.
+        """
+        every = torch.ones_like(batch.labels, dtype=torch.bool)
+        right = self._right(model, batch, draws) if read else ~every
+        return self._attacked(model, batch, draws, right, every)
+
+    def judge(self, model: Classifier, batch: Batch, draws: Draws, images: Tensor) -> Outcome:
+        """Images that were crafted on another model, held to the budget: (N, 3, H, W) in [0, 1]. Costs nothing but the clean prediction."""
+        right = self._right(model, batch, draws)
+        check_images(images, batch, self.spec)
+        check_budget(images, batch, self.spec)
+        columns = _not_attacked(len(batch), images.device, self.entry.tells)
+        unknown = torch.full((len(batch),), -1, dtype=torch.int8, device=images.device)
+        return _outcome(batch, images, right, columns, unknown)
+
+    def _right(self, model: Classifier, batch: Batch, draws: Draws) -> Tensor:
+        """Whether each sample is right when clean, (N,) bool."""
         self._refuse_one_class(model)
         clean = keyed_by(model, draws)
         with torch.no_grad(), clean.in_float32():
             logits = clean(batch.images)
         if not bool(torch.isfinite(logits).all()):
             raise ModelError(f"model '{model.card.label}' gives logits that are not finite numbers on clean images.")
-        right = logits.argmax(dim=1) == batch.labels
+        right: Tensor = logits.argmax(dim=1) == batch.labels
+        return right
+
+    def _attacked(self, model: Classifier, batch: Batch, draws: Draws, right: Tensor, rows: Tensor) -> Outcome:
+        """The outcome of the attack on some rows, (N,) bool. right: the samples that are right when clean."""
         images = batch.images.clone()
         columns = _not_attacked(len(batch), images.device, self.entry.tells)
         seen = torch.zeros_like(right, dtype=torch.int8)  # those that are not attacked are wrong when clean
-        if bool(right.any()):
-            crafted = self._craft(model, batch[right], draws[right])
-            images[right] = crafted.images.detach()
-            seen[right] = self._seen(crafted, model)
+        if bool(rows.any()):
+            crafted = self._craft(model, batch[rows], draws[rows])
+            images[rows] = crafted.images.detach()
+            seen[rows] = self._seen(crafted, model)
             for name, values in crafted.columns.items():
                 if name not in columns:
                     raise RobustvitError(
                         f"attack '{self.spec.name}' returns a column '{name}'; those of an attack are {', '.join(columns)}."
                     )
-                columns[name][right] = values.to(columns[name])
-        delta = images - batch.images
-        sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]
-        return Outcome(images, {**sizes, "attacked": right, **columns}, seen)
+                columns[name][rows] = values.to(columns[name])
+        return _outcome(batch, images, right, columns, seen)
 
     def _refuse_one_class(self, model: Classifier) -> None:
         if model.outputs < 2:
@@ -108,6 +133,13 @@ class AttackScenario:
         check_budget(crafted.images.detach(), batch, self.spec)
         _check_gradients(crafted, self.spec, model)
         return crafted
+
+
+def _outcome(batch: Batch, images: Tensor, right: Tensor, columns: dict[str, Tensor], seen: Tensor) -> Outcome:
+    """The images with the size of each perturbation beside the attack's columns."""
+    delta = images - batch.images
+    sizes = {name: norms.size(delta, name) for name in ("linf", "l2", "l1", "l0")}  # type: ignore[arg-type]
+    return Outcome(images, {**sizes, "attacked": right, **columns}, seen)
 
 
 def _restoring(function: Callable[..., Any], spec: Spec) -> Callable[..., Any]:

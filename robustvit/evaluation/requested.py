@@ -1,0 +1,223 @@
+"""Makes the plan of a run: opens its data, loads the models that it requests, and lists the cells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
+from robustvit.evaluation.class_names import checked_order
+from robustvit.evaluation.datasets import Samples, open_data, refuse_contradictions
+from robustvit.evaluation.loading import load_model
+from robustvit.evaluation.pipelines.nested import Place, resolved_scenario, resolved_transform, why_own_host
+from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
+from robustvit.evaluation.plan import Plan, PlannedCells
+from robustvit.evaluation.settings import Settings
+from robustvit.primitives.batch import Data
+from robustvit.primitives.classifier import Classifier
+from robustvit.spec import registry
+from robustvit.spec.cell import Cell, Surrogate
+from robustvit.spec.spec import Spec
+from robustvit.spec.suite import GIVEN, MODELS, Suite, crafted
+from robustvit.spec.view import View
+
+
+@dataclass(eq=False)
+class _Requested:
+    """A model of a run, with its pipelines of transforms, the suite's among them.
+
+    model: None while its weights are not at hand (`missing` says why). pipelines: with which it is evaluated; crafting: with which others'
+    images are crafted on it. first: a Cell that knows the model. orders: for each data set what a Cell says of the order of its classes,
+    None where its outputs are other classes.
+    """
+
+    label: str
+    model: Classifier | None
+    pipelines: list[Pipeline]
+    first: Cell
+    orders: list[str | None]
+    missing: str = ""
+    crafting: list[Pipeline] = field(default_factory=list)
+
+    def surrogates(self, place: int) -> Iterator[Surrogate]:
+        """The model with each of its pipelines as a surrogate on the data set at a place."""
+        if self.model is None:
+            return
+        for pipeline in self.crafting:
+            yield Surrogate(self.first.model, str(self.first.weights), pipeline, self.orders[place] or "", self.model.size)
+
+
+def make(
+    suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
+) -> Plan:
+    """Loads the data and the models, and lists the cells.
+
+    models: addresses, or Classifiers. data: an address or a Data; None takes the suite's own. need_weights=False lists models whose
+    weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
+    """
+    if isinstance(models, str | Spec | Classifier):
+        raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
+    if not isinstance(models, Sequence):
+        raise BadParameter(f"models takes a list of addresses and Classifiers; this is a {type(models).__name__}.")
+    if not models:
+        raise BadParameter("no model was named; give one with --model, for instance --model demo.")
+    settings.check()
+    suite = _adjusted(suite, settings)
+    limit = suite.limit if settings.limit is None else settings.limit
+    opened = open_data(suite, data, settings.data_dir)
+    plan = Plan(suite, [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
+    plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
+    refuse_contradictions(plan.samples)
+    requested = _all_requested(plan, models, need_weights)
+    for one in requested:
+        plan.labels[one.first.model, str(one.first.weights)] = one.label
+        plan.planned += _planned(plan, one, requested)
+    _add_crafting(plan)
+    labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BadParameter(f"the model '{label}' is named twice.")
+    return plan
+
+
+def load(address: str | Spec, settings: Settings) -> Classifier:
+    """The model at an address under a run's settings."""
+    return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
+
+
+def _adjusted(suite: Suite, settings: Settings) -> Suite:
+    """The suite with the seed, the storage and the surrogates of the settings."""
+    adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
+    if settings.surrogates:
+        if not suite.surrogates:
+            raise UsageError(
+                f"suite '{suite.name}' crafts nothing on surrogates; leave --surrogate out, or give `surrogates: given` in it."
+            )
+        adjusted = replace(adjusted, surrogates=settings.surrogates)
+    if GIVEN in adjusted.surrogates:
+        raise UsageError(
+            f"suite '{suite.name}' crafts images on a surrogate that the run names: give --surrogate MODEL, once for each, such as the "
+            f"backbone that your models were fine-tuned from, or --surrogate {MODELS} for the models of the run themselves."
+        )
+    if settings.storage is None:
+        return adjusted
+    if not any(registry.scenario_entry(spec.name).stored for spec in suite.scenarios):
+        raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
+    return replace(adjusted, storage=settings.storage)
+
+
+def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_weights: bool) -> list[_Requested]:
+    """The models of a run, and after them those surrogates that are not among these, which are not evaluated on others' images."""
+    named = plan.suite.surrogates
+    wanted = [address for address in named if address != MODELS]
+    found = [_requested(plan, *one, plan.suite.transforms, need_weights) for one in requested_models(models)]
+    for one in found if MODELS in named else ():
+        one.crafting = list(one.pipelines)
+    for base, pipelines in requested_models(wanted) if wanted else ():
+        own = _requested(plan, base, pipelines, ((),), need_weights, foreign=True)
+        known = next((one for one in found if (own.label, own.first.weights) == (one.label, one.first.weights)), None)
+        if known is None:
+            own.pipelines, own.crafting = [], own.pipelines
+            found.append(own)
+        else:
+            known.crafting = list(dict.fromkeys((*known.crafting, *own.pipelines)))
+    return found
+
+
+def _requested(
+    plan: Plan, base: str | Spec | Classifier, own: Sequence[Pipeline], after: Sequence[Pipeline], need_weights: bool, foreign: bool = False
+) -> _Requested:  # fmt: skip
+    """A model with each of its own pipelines followed by each of others. foreign: whether its outputs may be other classes."""
+    steps = [pipeline + more for pipeline in own for more in after]
+    try:
+        model = base if isinstance(base, Classifier) else load(base, plan.settings)
+    except WeightsUnavailable as error:
+        if need_weights:
+            raise
+        blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
+        return _Requested(str(base), None, steps, blank, ["" for _ in plan.samples], str(error))
+    model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
+    model.require_rgb(plan.samples[0].data.name)
+    orders = [_order(plan, model, samples.data, foreign) for samples in plan.samples]
+    place = _place(plan, model)
+    steps = list(dict.fromkeys(tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps))
+    first = Cell(model.card.identity, model.card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
+    for pipeline in steps:
+        plan.try_host(model.card.label, model, replace(first, transforms=pipeline))
+    return _Requested(model.card.label, model, steps, first, orders)
+
+
+def _place(plan: Plan, model: Classifier) -> Place:
+    return Place(model, plan.settings, plan.suite, plan.data)
+
+
+def _order(plan: Plan, model: Classifier, data: Data, foreign: bool) -> str | None:
+    """What cells say of the order of a model's classes. None for a surrogate of other classes, where no attack needs the labels.
+
+    Raises ModelError where the outputs are not the classes of the data.
+    """
+    try:
+        return checked_order(model, data)
+    except ModelError as error:
+        needing = [spec.name for spec in plan.suite.scenarios if crafted(spec) and not registry.scenario_entry(spec.name).label_free]
+        if not foreign:
+            raise
+        if needing:
+            raise ModelError(
+                f"surrogate '{model.card.label}': {error} The attack '{needing[0]}' needs the labels of data '{data.name}'; attacks on "
+                f"features take a surrogate of any outputs ({', '.join(_label_free())})."
+            ) from error
+        return None
+
+
+def _label_free() -> list[str]:
+    return [name for name, entry in registry.entries("attack").items() if entry.label_free]
+
+
+def _planned(plan: Plan, one: _Requested, requested: Sequence[_Requested]) -> list[PlannedCells]:
+    """The cells of one model on every data set."""
+    found = []
+    for place, samples in enumerate(plan.samples):
+        part = PlannedCells(one.label, samples, [], one.model, one.missing)
+        sources = {surrogate: source for source in requested for surrogate in source.surrogates(place)}
+        for cell in _cells(plan, one, place, list(sources)):
+            source = one if cell.surrogate is None else sources[cell.surrogate._replace(stored="")]
+            part.cells.append(cell if one.model is None else _resolved(plan, cell, source, one, samples.data))
+        found.append(part)
+    return found
+
+
+def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data: Data) -> Cell:
+    """The cell with its nested plug-ins resolved for the model that its attack is run on, and why it has no value."""
+    assert source.model is not None
+    assert one.model is not None
+    scenario = resolved_scenario(cell.scenario, _place(plan, source.model), data, plan.plugins)
+    undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
+    if cell.surrogate is not None and (refusal := plan.undefined.get((source.label, cell.surrogate.transforms), "")):
+        undefined = f"its surrogate has no value: {refusal}"
+    return replace(cell, scenario=scenario, undefined=undefined)
+
+
+def _cells(plan: Plan, one: _Requested, place: int, sources: Sequence[Surrogate]) -> list[Cell]:
+    """The suite's cells of a model on the data set at a place; of pipelines that are surrogates alone, clean ones and those that craft."""
+    samples, order = plan.samples[place], one.orders[place]
+    suite = replace(plan.suite, transforms=tuple(dict.fromkeys((*one.pipelines, *one.crafting))))
+    cut = samples.traits.cut
+    view = one.first.view if cut is None else one.first.view.for_precropped(cut)
+    own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view, class_order=order or "")
+    return [
+        cell
+        for cell in suite.cells(own, samples.scenarios, sources)
+        if cell.transforms in one.pipelines or cell.crafts or (cell.scenario.name == "clean" and order is not None)
+    ]
+
+
+def _add_crafting(plan: Plan) -> None:
+    """Adds the cells that craft images for models whose view is not the surrogate's own."""
+    parts = {(part.samples.data.fingerprint, cell.model, cell.weights): part for part in plan.planned for cell in part.cells}
+    for part in plan.planned:
+        for crafting in [cell.crafting for cell in part.cells if cell.surrogate is not None and not cell.undefined]:
+            assert crafting is not None
+            cells = parts[crafting.data_fingerprint or "", crafting.model, crafting.weights].cells
+            if crafting not in cells:
+                cells.append(crafting)
