@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from robustvit.primitives.attack_search import GRADIENTS, Crafted
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import seeing
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.passes import Passes, declared_passes
@@ -37,12 +39,13 @@ def transfer(
 ) -> Crafted:  # fmt: skip
     """Transfer (Papernot et al. 2016): attacks a surrogate and evaluates the model on the images, without querying it.
 
-    surrogate: a model for images of the same size. attack: the attack on it, with a budget of its own, which the images are checked
-    against. An attack that stops at the first image that fools the surrogate transfers poorly: with `early: false` pgd and the momentum
-    attacks take all their steps. queries and gradients count those of the surrogate; steps is −1, because only the last image is evaluated.
-    The paper also trains surrogates on labels queried from the target; here the surrogate is given.
+    surrogate: a model, or an ensemble; one of another input size sees the images resized, bicubic, with gradients. Its outputs are the
+    classes of the data, unless the attack reads no labels. attack: the attack on it, with a budget of its own, which the images are
+    checked against. An attack that stops at the first image that fools the surrogate transfers poorly: with `early: false` pgd and the
+    momentum attacks take all their steps. queries and gradients count those of the surrogate; steps is −1, because only the last image is
+    evaluated. The paper also trains surrogates on labels queried from the target; here the surrogate is given.
     """
-    returned = attack(keyed_by(surrogate, draws), images, labels, draws)
+    returned = attack(keyed_by(seeing(surrogate, replace(model.view, shown=None)), draws), images, labels, draws)
     crafted = returned if isinstance(returned, Crafted) else Crafted(returned)
     return Crafted(crafted.images, _of_surrogate(crafted.columns))
 

@@ -33,6 +33,7 @@ from robustvit.records import records
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 from robustvit.spec.plugin import Entry
+from robustvit.spec.spec import Spec
 
 _LOGITS_AT_ONCE = 1 << 20  # all of a shard for a thousand classes, in a few megabytes
 
@@ -93,7 +94,7 @@ def evaluate(
         )
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
-    does = scenario(entry, cell.scenario, _seen_by(entry, plugins or {}, model, data), as_tensors(artifact or {}))
+    does = scenario(entry, cell.scenario, _seen_by(entry, cell.scenario, plugins or {}, model, data), as_tensors(artifact or {}))
     if does.predicts or does.uses_reading:
         _refuse_no_class(data, positions, cell.scenario.name)
     own = ScenarioOfCell(cell, does, crafted, reads=not (cell.crafts and entry.label_free) or reads(model, data))
@@ -176,15 +177,22 @@ def batch_of(data: Data, images: np.ndarray, positions: np.ndarray, device: torc
     return Batch(pixels(images, device), labels, tuple(data.ids[i] for i in positions))
 
 
-def _seen_by(entry: Entry, plugins: Mapping[str, Any], model: Classifier, data: Data) -> dict[str, Any]:
+def _seen_by(entry: Entry, spec: Spec, plugins: Mapping[str, Any], model: Classifier, data: Data) -> dict[str, Any]:
     """The plug-ins of a scenario, nested data sets as the model's class names read them.
 
-    Where the scenario compares predictions with labels, nested models are seen through the data's first Reading.
+    Where the scenario compares predictions with labels, nested models are seen through the data's first Reading; a surrogate whose outputs
+    are other classes as it is, where the attack on it reads no labels.
     """
     own = {name: read_by(model, one) if isinstance(one, Data) else one for name, one in plugins.items()}
     if not scenario_kind(entry).uses_reading:
         return own
+    if any(registry.lookup("attack", name).label_free for name in _nested_attacks(spec)):
+        return {name: through_reading(one, data) if isinstance(one, Classifier) and reads(one, data) else one for name, one in own.items()}
     return {name: through_reading(one, data) if isinstance(one, Classifier) else one for name, one in own.items()}
+
+
+def _nested_attacks(spec: Spec) -> list[str]:
+    return [value.name for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"]
 
 
 def through_reading(model: Classifier, data: Data) -> Classifier:

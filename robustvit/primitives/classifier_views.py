@@ -17,9 +17,9 @@ from robustvit.spec.view import View
 
 
 class UpsampledClassifier(Classifier):
-    """A classifier of images of `view.size`, which it upsamples to `view.shown`, the size of its host.
+    """A classifier of images of `view.size`, which it resizes to `view.shown`, the size of its host.
 
-    Bicubic with Pillow's kernel (a = −0.5), clipped to [0, 1]; gradients pass through.
+    Bicubic, antialiased where it shrinks them, with Pillow's kernel (a = −0.5), clipped to [0, 1]; gradients pass through.
     """
 
     def __init__(self, host: Classifier, view: View) -> None:
@@ -47,6 +47,11 @@ class UpsampledClassifier(Classifier):
         upsampled = nn.functional.interpolate(images.float(), self.view.shown, mode="bicubic", antialias=True)
         logits: Tensor = self.host(upsampled.clamp(0.0, 1.0))
         return logits
+
+
+def seeing(model: Classifier, view: View) -> Classifier:
+    """The model for images of another view: as it is where they have its size, else resized to it, with gradients."""
+    return model if model.size == view.size else UpsampledClassifier(model, replace(view, shown=model.size))
 
 
 class ReadClassifier(Classifier):

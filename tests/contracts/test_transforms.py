@@ -56,7 +56,14 @@ def no_op(name: str) -> Spec:
 
 
 def _calibrated(name: str) -> dict[str, str]:
-    return {param.name: "digits" for param in lookup("transform", name).params if param.hint.plugin == "data"}
+    given = {"data": "digits", "model": "toy"}
+    return {param.name: given[param.hint.plugin] for param in lookup("transform", name).params if param.hint.plugin in given}
+
+
+def _nested(name: str) -> dict[str, Any]:
+    """Noise for the data set that a transform learns of, another model for one that it takes."""
+    kinds = {param.name: param.hint.plugin for param in lookup("transform", name).params}
+    return {key: Noise() if kinds[key] == "data" else vits.made(vits.HOSTS["plain"], 3.0) for key in _calibrated(name)}
 
 
 class Noise:
@@ -78,7 +85,7 @@ def load_noise(data: Noise, positions: np.ndarray) -> Batch:
 def apply(host: Classifier, spec: Spec) -> Classifier:
     """The transform on the host, with what it learns of noise."""
     entry = lookup("transform", spec.name)
-    plugins = {name: Noise() for name in _calibrated(spec.name)}
+    plugins = _nested(spec.name)
     artifact = None
     if entry.fit:
         arguments = parameters(spec, plugins)
