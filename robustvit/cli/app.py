@@ -17,11 +17,12 @@ from typing import Annotated
 
 import typer
 
+from robustvit.cli.comparing import compare, diff, transfer
 from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.generating import corrupt, new, train
 from robustvit.cli.listing import check, data_, list_
 from robustvit.cli.printing import err, escape, out
-from robustvit.cli.results import compare, diff, factors, leaderboard, report
+from robustvit.cli.results import factors, leaderboard, report
 from robustvit.cli.running import plan, run
 from robustvit.errors import RobustvitError, StoreFull, UsageError
 
@@ -40,7 +41,7 @@ app = typer.Typer(
 
 for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"), (compare, "compare"),
-    (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"), (train, "train"),
+    (transfer, "transfer"), (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip
     app.command(name)(function)
 

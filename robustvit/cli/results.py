@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, StorePath, SuiteName
+from robustvit.cli.exit_codes import CELLS_FAILED, ModelNames, StorePath, SuiteName
 from robustvit.cli.printing import (
     err,
     escape,
     out,
     print_averages_without_value,
-    print_frame,
     print_gradients,
     print_marked,
     print_summary,
@@ -24,9 +23,6 @@ from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
     from robustvit.results.leaderboard import Leaderboard
-
-_SHOWN = ("scenario", "severity", "n", "acc_a", "acc_b", "p_holm", "verdict", "sample", "label", "pred_a", "pred_b")
-_SHOWN_IF_SEVERAL = ("model", "suite", "data", "params", "transforms", "seed", "precision", "storage")
 
 
 def leaderboard(
@@ -142,7 +138,7 @@ def factors(
     ] = None,
     cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes, peak_bytes or latency.")] = "macs",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json or md.")] = "table",
+    format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, md or latex.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
 ) -> None:
     """How models were trained, what they cost, how robust they are.
@@ -193,51 +189,3 @@ def report(
     from robustvit.report.page import write_report
 
     out.print(f"Report: {write_report(store, output, suite=suite, models=model)}", highlight=False, soft_wrap=True)
-
-
-def compare(
-    model_a: Annotated[str, typer.Argument(help='A model\'s label in the store; "LABEL+tome(r=8)" for what was transformed.')],
-    model_b: Annotated[str, typer.Argument(help="Another one.")],
-    store: StorePath = Path("results"),
-    suite: SuiteName = None,
-    flips: Annotated[bool, typer.Option("--flips", help="List the samples that one has correct and the other misclassifies.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Paired tests of two models, cell by cell.
-
-    McNemar's exact test on the samples of both, corrected by Holm for the many comparisons.
-
-    Example: robustvit compare demo mine --suite imagenet-c
-    """
-    from robustvit.results import comparison
-
-    frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
-    _show(frame, f"{model_a} against {model_b}", as_json)
-
-
-def diff(
-    store_a: Annotated[Path, typer.Argument(help="A store.")],
-    store_b: Annotated[Path, typer.Argument(help="Another one.")],
-    as_json: AsJson = False,
-) -> None:
-    """What differs between two stores, and whether by chance.
-
-    Example: robustvit diff results-old results-new
-    """
-    from robustvit.results import comparison
-
-    _show(comparison.diff(store_a, store_b), f"{store_a} → {store_b}", as_json)
-
-
-def _show(frame: Any, title: str, as_json: bool) -> None:
-    """Prints JSON with everything, or a table that fits a terminal: what differs from row to row, the numbers, the verdict."""
-    if as_json:
-        print(frame.to_json(orient="records"))
-        return
-    several = [name for name in _SHOWN_IF_SEVERAL if name in frame and frame[name].nunique(dropna=False) > 1]
-    marked = [name for name in ("partial",) if name in frame and (frame[name] != "").any()]
-    shown = [name for name in frame.columns if name in _SHOWN or name in several or name in marked]
-    print_frame(frame[shown], title)
-    if "verdict" in frame:
-        verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())
-        out.print(f"{len(frame)} cells: {verdicts}. --json has every column.", highlight=False, soft_wrap=True)

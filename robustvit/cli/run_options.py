@@ -85,6 +85,8 @@ def _options(
         "continues from there.")] = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="Also store logits, or adversarial: the images that attacks "
         "return. Repeat for both.")] = None,
+    surrogate: Annotated[list[str] | None, typer.Option("--surrogate", help="A model on which a suite of transfer attacks crafts, in "
+        "place of the suite's own; repeat for several. models: those of this run.")] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure the seconds that an image takes each model here.")] = False,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
@@ -111,6 +113,7 @@ def _options(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency,
+        surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
     return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code)
 

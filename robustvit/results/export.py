@@ -19,12 +19,10 @@ from robustvit.records.manifest import ModelFacts
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.summary import summary, with_interval
-from robustvit.results.table_formats import check_choice, csv_text, markdown, save_file
+from robustvit.results.table_formats import check_choice, csv_text, latex, markdown, save_file
 from robustvit.spec.view import View
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
-
-_NOT_ESCAPED = {"→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}  # signs that pandas leaves in LaTeX as they are
 
 
 def export(board: Leaderboard, format: str, path: Path | str | None = None) -> str:
@@ -57,12 +55,7 @@ def _json(board: Leaderboard) -> str:
 
 
 def _latex(board: Leaderboard) -> str:
-    page = _page(board.rows).astype(str).replace("\n", " ", regex=True)
-    styled = page.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    text: str = styled.to_latex(hrules=True)
-    for sign, command in _NOT_ESCAPED.items():
-        text = text.replace(sign, command)
-    return text
+    return latex(_page(board.rows))
 
 
 def _page(rows: pd.DataFrame) -> pd.DataFrame:

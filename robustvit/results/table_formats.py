@@ -1,4 +1,4 @@
-"""Any table as csv, json or Markdown."""
+"""Any table as csv, json, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from robustvit.records.disk import write_output
 from robustvit.spec.given import check_path
 
 _FORMULA, _QUOTED = re.compile(r"\A'*[=+\-@\t\r]"), re.compile(r"\A'(?='*[=+\-@\t\r])")
-FORMATS = ("table", "csv", "json", "md")
+FORMATS = ("table", "csv", "json", "md", "latex")
+_NOT_ESCAPED = {"→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}  # signs that pandas leaves in LaTeX as they are
 
 
 def check_format(name: str) -> None:
@@ -29,7 +30,8 @@ def check_choice(option: str, name: str, choices: Sequence[str]) -> None:
 
 
 def format_table(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence: str = "") -> str:
-    """A table as text: csv and json hold all of it (twelve digits, null for no number), md its page. A sentence follows, except in csv.
+    """A table as text: csv and json hold all of it (twelve digits, null for no number), md and latex its page. A sentence follows,
+    except in csv and latex.
 
     json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
     """
@@ -39,6 +41,8 @@ def format_table(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence:
     if format == "json":
         rows = json.loads(table.to_json(orient="records", double_precision=10))
         return json.dumps({"rows": rows, "told": sentence} if sentence else rows, indent=1, ensure_ascii=False) + "\n"
+    if format == "latex":
+        return latex(page)
     return markdown(page) + (f"\n{sentence}\n" if sentence else "")
 
 
@@ -62,6 +66,16 @@ def markdown(page: pd.DataFrame) -> str:
     """A table of text in Markdown."""
     lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
     return "".join("| " + " | ".join(_escaped(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
+
+
+def latex(page: pd.DataFrame) -> str:
+    """A table of text in LaTeX, with booktabs."""
+    plain = page.astype(str).replace("\n", " ", regex=True)
+    styled = plain.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    text: str = styled.to_latex(hrules=True)
+    for sign, command in _NOT_ESCAPED.items():
+        text = text.replace(sign, command)
+    return text
 
 
 def _escaped(text: object) -> str:

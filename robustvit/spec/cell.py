@@ -170,6 +170,18 @@ def artifact_id(question: Mapping[str, Any]) -> str:
     return digest({key: value for key, value in question.items() if key not in _OF_DATA})
 
 
+def crafting_id(question: Mapping[str, Any]) -> str:
+    """The id of the cell in which the images of a canonical cell were crafted, its own where they were crafted on its own model."""
+    made = question["surrogate"]
+    view = {key: value for key, value in question["view"].items() if key != "shown"}
+    shown = {} if list(made["size"]) == list(view["size"]) else {"shown": made["size"]}
+    own = {key: made[key] for key in ("model", "weights", "transforms")}
+    surrogate = {key: value for key, value in made.items() if key != "stored"}
+    rest = {key: value for key, value in question.items() if key != "class_order"}
+    order = {"class_order": made["class_order"]} if made.get("class_order") else {}
+    return digest({**rest, **own, **order, "view": view | shown, "surrogate": surrogate})
+
+
 def learned_id(question: Mapping[str, Any], place: int) -> str:
     """The id of what the transform at a place of a canonical cell's pipeline learned."""
     return digest({**{key: question[key] for key in ("model", "weights", "seed")}, "transforms": question["transforms"][: place + 1]})

@@ -54,6 +54,7 @@ KINDS: dict[str, dict[str, str]] = {
         "plot": "output",
     },
     "report": {key: _BOARD[key] for key in ("store", "suite", "model", "output")},
+    "transfer": {**_BOARD, "over": "choice"},
     "compare": {"model_a": "label", "model_b": "label", "store": "store_read", "suite": "label", "flips": "flag", "json": "flag"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag"},
     "list": {"kind": "kind", "name": "label", "json": "flag"},
@@ -140,7 +141,22 @@ def hostile_calls(files: str) -> Iterator[Call]:
 
 
 _SOME = 5  # of the values of a kind, one in so many is tried again where another command takes that kind too
-_ORDER = ("check", "plan", "leaderboard", "corrupt", "new", "list", "data", "compare", "diff", "factors", "report", "run", "train")
+_ORDER = (
+    "check",
+    "plan",
+    "leaderboard",
+    "corrupt",
+    "new",
+    "list",
+    "data",
+    "compare",
+    "diff",
+    "factors",
+    "transfer",
+    "report",
+    "run",
+    "train",
+)
 
 
 def _accepted(command: str, name: str, value: str) -> str:
@@ -166,6 +182,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "factors": {"store": f"{files}/store"},
         "report": {"store": f"{files}/store"},
         "compare": {"store": f"{files}/store"},
+        "transfer": {"store": f"{files}/transferred"},
         "corrupt": {"corruption": "fog", "severity": "1"},
         "train": {"out": "mine.safetensors", "epochs": "1", "model": RANDOM},
         "check": {},
