@@ -41,7 +41,8 @@ app = typer.Typer(
 
 for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"), (compare, "compare"),
-    (transfer, "transfer"), (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"), (train, "train"),
+    (transfer, "transfer"), (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"),
+    (train, "train"),
 ):  # fmt: skip
     app.command(name)(function)
 

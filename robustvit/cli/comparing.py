@@ -80,12 +80,21 @@ def transfer(
     Example: robustvit transfer --suite transfer-zoo --format csv -o transfer.csv
     """
     from robustvit.results.table_formats import check_choice, check_format
-    from robustvit.results.transfer_matrix import matrix_page, transfer_matrix
+    from robustvit.results.transfer_matrix import transfer_matrix
 
     check_format(format)
     check_choice("--over", over, list(_SHARES))
-    table = transfer_matrix(store, suite=suite, models=model)
+    print_transfer(transfer_matrix(store, suite=suite, models=model), f"transfer · {store}", over, format, output)
+
+
+def print_transfer(table: Any, title: str, over: str = "both", format: str = "table", output: Path | None = None) -> None:
+    """Prints or writes a transfer matrix; on a terminal with intervals where these fit."""
+    from robustvit.results.transfer_matrix import brief_page, matrix_page
+
     samples = "right when clean on both sides" if over == "both" else "in all, clean errors among the successes"
-    sentence = f"Success in % of the samples {samples}, with 95 % intervals; a row is the model that the images were crafted on."
-    title = f"transfer · {store}"
-    print_table(table, matrix_page(table, _SHARES[over]), title, format, output, "" if format in ("csv", "json") else sentence)
+    sentence = f"Success in % of the samples {samples}; a row is the model that the images were crafted on, a column the target."
+    page = matrix_page(table, _SHARES[over])
+    if format == "table" and output is None and sum(int(page[name].map(len).max()) + 3 for name in page) > out.width:
+        page = brief_page(table, _SHARES[over])
+        sentence += " --format md, csv and json have the intervals and counts."
+    print_table(table, page, title, format, output, "" if format in ("csv", "json") else sentence)

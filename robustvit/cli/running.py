@@ -91,6 +91,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     print_summary(summary(board), f"{done.suite} · {done.store}")
+    _print_transfer(done.store, done.suite, board)
     print_gradients(board)
     print_marked(board)
     print_averages_without_value(board)
@@ -98,6 +99,16 @@ def _print_run(done: Any, options: RunOptions) -> None:
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
     out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+def _print_transfer(store: Path, suite: str, board: Any) -> None:
+    """The matrices of a run that crafted images on surrogates."""
+    from robustvit.cli.comparing import print_transfer
+    from robustvit.results.parameters import crafted_elsewhere
+    from robustvit.results.transfer_matrix import transfer_matrix
+
+    if board["params"].map(crafted_elsewhere).any():
+        print_transfer(transfer_matrix(store, suite=suite), "transfer")
 
 
 def _run_summary(done: Any, options: RunOptions) -> str:

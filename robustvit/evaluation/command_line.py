@@ -31,7 +31,7 @@ def command_line(suite: Suite, models: Sequence[str | Spec | Classifier], data: 
     for flag, value in options:
         if value is not None:
             words += [flag, str(value)]
-    words += [word for one in settings.surrogates for word in ("--surrogate", one)]
+    words += [word for one in settings.surrogates for word in ("--surrogate", one.card.label if isinstance(one, Classifier) else str(one))]
     words += ["--allow-code"] if suite.code else []
     return shlex.join(words)
 

@@ -23,6 +23,7 @@ from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
 _ROW_BYTES = 45  # a stored row of a corruption, measured on suites of 500 to 50,000 samples
+_PIXEL_BYTES = 15  # of an attack's image that is kept: float32, and the clean one in bytes
 _GALLERY_BYTES = 60_000  # the gallery images of a cell at 224 px
 _PROBED = 4  # rows a scenario is timed on
 
@@ -58,7 +59,7 @@ def estimate(plan: Plan, done: Mapping[str, int]) -> Estimate:
 
     done: the rows that are there, by cell id. Scenarios that declare no passes are timed on a few noise images.
     """
-    to_do, seconds, bound = 0, 0.0, False
+    to_do, seconds, bound, images = 0, 0.0, False, 0
     decoded: dict[tuple[str, View], int] = {}
     for part in plan.planned:
         timer = None if part.model is None else _Timer(plan, part.model)
@@ -67,11 +68,12 @@ def estimate(plan: Plan, done: Mapping[str, int]) -> Estimate:
             to_do += rows
             if rows and not part.samples.traits.fleeting:
                 decoded[part.samples.data.fingerprint, cell.view] = part.samples.asked * cell.view.size[0] * cell.view.size[1] * 3
+            images += rows * cell.view.size[0] * cell.view.size[1] * _PIXEL_BYTES if "adversarial" in plan.kept_of(cell) else 0
             if rows and timer is not None:
                 cost = timer.cost(cell)
                 seconds += cost.once + rows * cost.row + timer.learning(cell)
                 bound = bound or cost.at_most or bool(cell.after)
-    kept = to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
+    kept = images + to_do * _ROW_BYTES + (len(plan.cells) * _GALLERY_BYTES if to_do else 0)
     known = all(part.model is not None for part in plan.planned)
     return Estimate(plan.rows, to_do, seconds if known else None, kept, sum(decoded.values()) if to_do else 0, bound)
 
@@ -96,6 +98,8 @@ class _Timer:
     def cost(self, cell: Cell) -> _Cost:
         """The cost of a cell; none where it fails when it is counted or timed, as where a patch does not fit into the image."""
         host, forward = self._host(cell)
+        if cell.surrogate is not None and not cell.crafts:
+            return _Cost(2 * forward)  # clean, and on the crafted image
         forward *= 2 if cell.attack_through else 1  # each query asks both
         entry = registry.scenario_entry(cell.scenario.name)
         try:

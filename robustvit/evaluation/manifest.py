@@ -85,12 +85,9 @@ def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
     assert part.model is not None
     data, own, surrogate = part.samples.data, part.samples.traits, _surrogate(cell, plan)
     facts = _scenario_facts(_resolved(cell, part, plan), own, plan.plugins)
-    if cell.surrogate is not None:
-        stored = {"stored_as": cell.surrogate.stored} if cell.surrogate.stored else {}
-        facts["params"] = ", ".join(
-            filter(None, (facts["params"], *(f"{key}={value}" for key, value in {"surrogate": surrogate, **stored}.items())))
-        )
-        facts["family"] = facts["family"] if cell.crafts else "surrogate"
+    if cell.surrogate is not None and not cell.crafts:
+        stored = f"stored_as={cell.surrogate.stored}" if cell.surrogate.stored else ""
+        facts |= {"params": ", ".join(filter(None, (facts["params"], f"surrogate={surrogate}", stored))), "family": "surrogate"}
     return RequestedCell(
         cell=cell.id, weights=cell.weights, model=part.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
         **facts, transforms=pipeline_text(cell.transforms),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
 from robustvit.evaluation.class_names import checked_order
 from robustvit.evaluation.datasets import Samples, open_data, refuse_contradictions
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.pipelines.nested import Place, resolved_scenario, resolved_transform, why_own_host
+from robustvit.evaluation.pipelines.nested import HOST, Place, resolved_scenario, resolved_transform, why_own_host
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
@@ -89,12 +89,14 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
     """The suite with the seed, the storage and the surrogates of the settings."""
     adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
     if settings.surrogates:
-        if not suite.surrogates:
+        nested = any(_names_given(spec) for spec in suite.scenarios)
+        if not suite.surrogates and not nested:
             raise UsageError(
                 f"suite '{suite.name}' crafts nothing on surrogates; leave --surrogate out, or give `surrogates: given` in it."
             )
-        adjusted = replace(adjusted, surrogates=settings.surrogates)
-    if GIVEN in adjusted.surrogates:
+        if nested and not all(isinstance(one, str) and one != MODELS for one in settings.surrogates):
+            raise UsageError(f"suite '{suite.name}' takes a surrogate by its address, and nothing else; give --surrogate MODEL.")
+    elif GIVEN in suite.surrogates:
         raise UsageError(
             f"suite '{suite.name}' crafts images on a surrogate that the run names: give --surrogate MODEL, once for each, such as the "
             f"backbone that your models were fine-tuned from, or --surrogate {MODELS} for the models of the run themselves."
@@ -108,10 +110,10 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
 
 def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_weights: bool) -> list[_Requested]:
     """The models of a run, and after them those surrogates that are not among these, which are not evaluated on others' images."""
-    named = plan.suite.surrogates
-    wanted = [address for address in named if address != MODELS]
+    named = (plan.settings.surrogates or plan.suite.surrogates) if plan.suite.surrogates else ()
+    wanted = [one for one in named if not isinstance(one, str) or one != MODELS]
     found = [_requested(plan, *one, plan.suite.transforms, need_weights) for one in requested_models(models)]
-    for one in found if MODELS in named else ():
+    for one in found if len(wanted) < len(named) else ():
         one.crafting = list(one.pipelines)
     for base, pipelines in requested_models(wanted) if wanted else ():
         own = _requested(plan, base, pipelines, ((),), need_weights, foreign=True)
@@ -180,11 +182,29 @@ def _planned(plan: Plan, one: _Requested, requested: Sequence[_Requested]) -> li
     for place, samples in enumerate(plan.samples):
         part = PlannedCells(one.label, samples, [], one.model, one.missing)
         sources = {surrogate: source for source in requested for surrogate in source.surrogates(place)}
-        for cell in _cells(plan, one, place, list(sources)):
+        for cell in _with_given(_cells(plan, one, place, list(sources)), plan.settings):
             source = one if cell.surrogate is None else sources[cell.surrogate._replace(stored="")]
             part.cells.append(cell if one.model is None else _resolved(plan, cell, source, one, samples.data))
         found.append(part)
     return found
+
+
+def _with_given(cells: Iterable[Cell], settings: Settings) -> Iterator[Cell]:
+    """The cells, those whose scenario nests the surrogate that a run names once for each of these.
+
+    Where it names none that is the model before its transforms; of a model without transforms nothing is asked.
+    """
+    for cell in cells:
+        if not _names_given(cell.scenario):
+            yield cell
+            continue
+        for name in settings.surrogates or ((HOST,) if cell.transforms else ()):
+            named = {key: Spec(str(name)) for key, value in cell.scenario.params if isinstance(value, Spec) and value.name == GIVEN}
+            yield replace(cell, scenario=cell.scenario.with_params(**named))
+
+
+def _names_given(scenario: Spec) -> bool:
+    return any(isinstance(value, Spec) and value.name == GIVEN for _, value in scenario.params)
 
 
 def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data: Data) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from robustvit.errors import BadParameter, nearest
 from robustvit.evaluation.time_budget import seconds
@@ -26,7 +27,7 @@ class Settings:
     batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
     share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
     for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
-    surrogates: replaces the suite's: addresses of models on which the images of attacks are crafted, or `models`.
+    surrogates: replaces the suite's: the models on which the images of attacks are crafted, by address or Classifiers, or `models`.
     latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine.
     """
 
@@ -41,7 +42,7 @@ class Settings:
     storage: Spec | None = None
     data_dir: Path | None = None
     budget: str | float | None = None
-    surrogates: tuple[str, ...] = ()
+    surrogates: Sequence[Any] = ()
     latency: bool = False
 
     def check(self) -> None:
@@ -59,8 +60,8 @@ class Settings:
         for what, value, kind in (("view", self.view, Overrides), ("storage", self.storage, Spec | None)):
             if not isinstance(value, kind):
                 raise BadParameter(f"{what} is {value!r}; it takes {'Overrides' if what == 'view' else 'a bound Spec'}, or nothing.")
-        if isinstance(self.surrogates, str) or not all(isinstance(one, str) for one in self.surrogates):
-            raise BadParameter(f"surrogates are {self.surrogates!r}; it takes a tuple of addresses, or ('models',).")
+        if isinstance(self.surrogates, str) or not isinstance(self.surrogates, Sequence):
+            raise BadParameter(f"surrogates are {self.surrogates!r}; it takes a list of models, or ['models'].")
         if self.data_dir is not None:
             check_path(self.data_dir, "--data-dir")
         if self.seed is not None:

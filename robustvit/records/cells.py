@@ -174,7 +174,7 @@ def setting(question: Question) -> tuple[Any, ...]:
 
 def without_scenario(description: Mapping[str, Any], *others: str) -> str:
     """The canonical question of a cell without its scenario, by which cells are compared. others: further keys to leave out."""
-    left_out = ("scenario", "after", "attack_through", *others)
+    left_out = ("scenario", "after", "attack_through", "surrogate", *others)
     return json.dumps({key: value for key, value in description.items() if key not in left_out}, sort_keys=True)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustvit.report.points import Point, point_of
 from robustvit.results.gradient_masking import worst_verdict
+from robustvit.results.parameters import crafted_elsewhere
 from robustvit.statistics.estimates import of_measurements
 
 _IDENTITY = ("model", "transforms", "seed", "precision", "model_view", "storage")  # columns that together identify a model
@@ -62,8 +63,8 @@ class ModelResults:
         return "top1" if "top1" in metrics or not metrics else metrics[0]
 
     def points(self, metric: str) -> dict[ScenarioSetting, Point]:
-        """A metric's values by setting."""
-        part = self.cells[self.cells["metric"] == metric]
+        """A metric's values by setting, but for images that were crafted on another model: a matrix has those."""
+        part = self.cells[(self.cells["metric"] == metric) & ~self.cells["params"].map(crafted_elsewhere)]
         return {setting_of(row): point_of(row) for row in part.itertuples()}
 
     def clean_point(self, metric: str) -> Point | None:

@@ -14,6 +14,7 @@ import pandas as pd
 from robustvit.records.cells import RowReader, StoredCell, without_scenario
 from robustvit.records.records import Question
 from robustvit.spec import registry
+from robustvit.spec.cell import crafting_id
 from robustvit.spec.spec import Spec, canonical, plain, revive, show
 
 Role = Literal["one step", "iterative", "search", "transfer", "other"]
@@ -103,10 +104,11 @@ def attack_cell(cell: str, description: Mapping[str, Any], rows: pd.DataFrame) -
     kept = rows[rows["attacked"].to_numpy(dtype=bool)]
     fooled = (kept["pred"] != kept["label"]).to_numpy()
     by = kept["felled_by"].to_numpy() if len(chain) > 1 else None
-    through = bool(description.get("attack_through"))  # its gradients are another model's
+    elsewhere = description.get("surrogate") is not None and crafting_id(description) != cell
+    through = bool(description.get("attack_through")) or elsewhere  # its gradients are another model's
     steps = tuple(_step(spec, fooled if by is None else fooled & (by == spec.name), through) for spec in chain)
     values = 3 * math.prod(description["view"]["size"])
-    same = json.dumps([canonical(spec.without("eps")) for spec in chain])
+    same = json.dumps([*(canonical(spec.without("eps")) for spec in chain), *([description["surrogate"]] if elsewhere else [])])
     return AttackCell(cell, same, values, pd.Index(kept["sample"]), kept["label"].to_numpy(), steps)
 
 

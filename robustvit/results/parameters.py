@@ -23,6 +23,14 @@ def differing_parameters(text: str, others: Iterable[str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in differing.items())
 
 
+def crafted_elsewhere(params: str) -> bool:
+    """Whether the images of a cell were crafted on another model, which its parameters then name."""
+    return "surrogate=" in params and "surrogate" in parsed_parameters(params) and "attack" not in parsed_parameters(params)
+
+
 def attack_name(scenario: str, params: str) -> str:
-    """`pgd`, or `pgd through host` for an attack that followed the gradients of the model before its transforms, which is another."""
-    return f"{scenario} through host" if parsed_parameters(params).get("through") == "host" else scenario
+    """`pgd`; `pgd through host` where it followed the gradients of the model before its transforms; `pgd from demo`, where that is it."""
+    given = parsed_parameters(params)
+    if crafted_elsewhere(params):
+        return f"{scenario} from {given['surrogate']}" + (f" stored as {given['stored_as']}" if "stored_as" in given else "")
+    return f"{scenario} through host" if given.get("through") == "host" else scenario

@@ -10,7 +10,7 @@ import pandas as pd
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import GROUP
-from robustvit.results.parameters import parsed_parameters
+from robustvit.results.parameters import crafted_elsewhere, parsed_parameters
 from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 
@@ -55,6 +55,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     spent = part[(part["scenario"] == "clean") & part["metric"].map(of_costs).astype(bool)]
     row |= {f"clean {one['metric']}": _cell_text(one) for _, one in spent.iterrows()}
     part = part[~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")]
+    whole, part = part, part[~part["params"].map(crafted_elsewhere)]  # a matrix has the others: `robustvit transfer`
     attacks = part[part["metric"] == "robust_accuracy"]
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
@@ -85,8 +86,8 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row |= {f"worst case {one['scenario']}": _cell_text(one) for _, one in worst.iterrows()}
     for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
         row[str(average["metric"])] = _cell_text(average)
-    verdict = verdict_word(worst_verdict(part["gradients"]))
-    return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(part)}
+    verdict = verdict_word(worst_verdict(whole["gradients"]))
+    return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(whole)}
 
 
 def _fooled(rates: pd.DataFrame) -> dict[str, str]:

@@ -209,8 +209,28 @@ def matrix_page(table: pd.DataFrame, share: str = "success_both") -> pd.DataFram
     return pd.DataFrame(rows).fillna("")
 
 
+def brief_page(table: pd.DataFrame, share: str = "success_both") -> pd.DataFrame:
+    """The same for a terminal: rates alone, the models numbered, and the number of a model in place of its name in the columns."""
+    names = list(dict.fromkeys((*table["source"], *table["target"])))
+    number = {name: str(place) for place, name in enumerate(names, start=1)}
+    rows = []
+    for matrix in matrices(table):
+        for source in matrix.sources:
+            entries = {target: matrix.entries.get((source, target)) for target in matrix.targets}
+            cells = {number[target]: _rate(entry, share) for target, entry in entries.items()}
+            rows.append({"attack": matrix.name, "source": f"{number[source]} {source}", **cells})
+    return pd.DataFrame(rows).fillna("")
+
+
 def _cell(entry: pd.Series | None, share: str) -> str:
+    rate = _rate(entry, share)
     if entry is None or np.isnan(entry[share]):
-        return "" if entry is None else str(entry["status"])
+        return rate
     n = entry["n_both" if share == "success_both" else "n_all"]
-    return f"{entry[share]:.1f} [{entry[f'{share}_low']:.1f}, {entry[f'{share}_high']:.1f}] of {n}"
+    return f"{rate} [{entry[f'{share}_low']:.1f}, {entry[f'{share}_high']:.1f}] of {n}"
+
+
+def _rate(entry: pd.Series | None, share: str) -> str:
+    if entry is None:
+        return ""
+    return str(entry["status"]) if np.isnan(entry[share]) else f"{entry[share]:.1f}"

@@ -182,7 +182,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "factors": {"store": f"{files}/store"},
         "report": {"store": f"{files}/store"},
         "compare": {"store": f"{files}/store"},
-        "transfer": {"store": f"{files}/transferred"},
+        "transfer": {"store": f"{files}/store"},
         "corrupt": {"corruption": "fog", "severity": "1"},
         "train": {"out": "mine.safetensors", "epochs": "1", "model": RANDOM},
         "check": {},

@@ -1,0 +1,339 @@
+"""Transfer: images crafted once on each source and judged on every target, against counts by hand."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+import robustvit as rv
+from robustvit.errors import ModelError, StoreError, SuiteError, UsageError
+from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.requested import make
+from robustvit.evaluation.settings import Settings
+from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.pixels import to_uint8
+from robustvit.records.store import Store, load_records
+from robustvit.results.attack_outcomes import attack_cell
+from robustvit.results.parameters import attack_name
+from robustvit.results.transfer_matrix import COLUMNS, matrices, matrix_page, transfer_matrix
+from robustvit.spec.cell import crafting_id
+from robustvit.spec.spec import Spec, canonical
+from robustvit.spec.suite_file import read_suite
+from robustvit.spec.view import View
+
+N, EPS, STEPS = 60, 8 / 255, 3
+SUITE = """name: t
+title: t
+data: digits
+surrogates: {surrogates}
+stored_as: {stored}
+scenarios:
+  - clean
+  - {attack}
+metrics: [top1, robust_accuracy, attack_success]
+"""
+PGD = f"mi_fgsm: {{eps: 8/255, steps: {STEPS}, decay: 0, early: false}}"  # without momentum, and without a random start
+
+
+class Flat(nn.Module):
+    """Ten classes, linear in the pixels of grey images of a side, or of its square root."""
+
+    def __init__(self, weight: Tensor, side: int, outputs: int = 10) -> None:
+        super().__init__()
+        self.weight, self.side, self.outputs = nn.Parameter(weight), side, outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] == self.side
+        return (images.mean(dim=1).flatten(1) - 0.5) @ self.weight
+
+
+@functools.cache
+def weights(side: int, ridge: float) -> Tensor:
+    """Ridge regression of the digits' one-hot labels on their pixels."""
+    data = rv.load_data("digits?split=train")
+    view = View((side, side), None, "squash", "bicubic")
+    pixels = np.stack(
+        [np.asarray(view.apply(Image.fromarray(data[i].image)), np.float64).mean(axis=2).ravel() / 255 - 0.5 for i in range(600)]
+    )
+    targets = np.eye(10)[np.asarray(data.labels[:600])]
+    return torch.from_numpy(np.linalg.solve(pixels.T @ pixels + ridge * np.eye(side * side), pixels.T @ targets)).float() * 20
+
+
+def flat(label: str, side: int = 32, ridge: float = 30.0, outputs: int = 10, tile: int = 16) -> rv.Classifier:
+    module = Flat(weights(side, ridge)[:, :outputs], side, outputs)
+    card = Card(label, Spec("given"), fingerprint(module), "given")
+    view = View((side, side), None, "squash", "bicubic")
+    return rv.Classifier(module, mean=(0.0,) * 3, std=(1.0,) * 3, view=view, card=card, tile=tile)
+
+
+def suite(folder: Path, surrogates: str = "models", attack: str = PGD, stored: str = "float32", **more: str) -> rv.Suite:
+    text = SUITE.format(surrogates=surrogates, attack=attack, stored=stored) + "".join(f"{key}: {value}\n" for key, value in more.items())
+    (folder / "t.yaml").write_text(text)
+    return read_suite(folder / "t.yaml", "t.yaml")
+
+
+def pixels_of(model: rv.Classifier, ids: list[str]) -> tuple[Tensor, Tensor]:
+    data = rv.load_data("digits")
+    places = [list(data.ids).index(name) for name in ids]
+    images = [np.asarray(model.view.apply(Image.fromarray(data[i].image)), np.float32) / 255 for i in places]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor([data.labels[i] for i in places])
+
+
+def by_hand(model: rv.Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """Iterative FGSM: the sign of the gradient of the cross-entropy, every step taken, right or wrong."""
+    moved, side = images.clone(), model.size[0]
+    for _ in range(STEPS):
+        leaf = moved.clone().requires_grad_()
+        seen = leaf if leaf.shape[-1] == side else interpolate(leaf, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        loss = nn.functional.cross_entropy(model(seen), labels, reduction="sum")
+        step = moved + EPS / STEPS * torch.autograd.grad(loss, leaf)[0].sign()
+        moved = torch.min(torch.max(step, images - EPS), images + EPS).clamp(0, 1)
+    return moved
+
+
+def success(model: rv.Classifier, images: Tensor, labels: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return (model(images).argmax(dim=1) != labels).numpy()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[rv.Classifier]]:
+    folder = tmp_path_factory.mktemp("transfer")
+    models = [flat("a"), flat("b", ridge=3000.0), flat("small", side=16)]
+    done = rv.run(suite(folder, stored="[float32, uint8]"), models, store=folder / "s", limit=N)
+    assert (done.failed, done.undefined) == ({}, {})
+    return folder / "s", models
+
+
+def test_both_success_rates_are_those_counted_by_hand(whole) -> None:
+    store, models = whole
+    table = transfer_matrix(store)
+    ids = next(iter(load_records(store)))[1]["sample"].tolist()
+    assert list(table.columns) == COLUMNS
+    assert len(table) == 3 * 3 * 2
+    for target in models:
+        images, labels = pixels_of(target, ids)
+        for source in models:
+            own = images if source.size == target.size else interpolate(images, source.size, mode="bicubic", antialias=True).clamp(0, 1)
+            crafted = by_hand(source, images, labels)
+            both = ~success(source, own, labels) & ~success(target, images, labels)
+            for stored in ("", "uint8"):
+                seen = torch.from_numpy(to_uint8(crafted)).permute(0, 3, 1, 2) / 255 if stored else crafted
+                fooled = success(target, seen, labels)
+                keys = (table["source"] == source.card.label, table["target"] == target.card.label, table["stored_as"] == stored)
+                (row,) = table[np.logical_and.reduce(keys)].to_dict("records")
+                assert (row["n_all"], row["n_both"]) == (N, int(both.sum()))
+                assert row["success_all"] == pytest.approx(100 * fooled.mean())
+                assert row["success_both"] == pytest.approx(100 * fooled[both].mean())
+                interval = scipy.stats.binomtest(int(fooled[both].sum()), int(both.sum())).proportion_ci(method="wilson")
+                assert (row["success_both_low"], row["success_both_high"]) == pytest.approx((100 * interval.low, 100 * interval.high))
+    assert 0 < table["success_both"].min() < table["success_both"].max(), "rates that differ"
+    assert (table["n_both"] < N).any(), "and some samples are wrong when clean"
+
+
+def test_ratios_and_tests_against_scipy(whole) -> None:
+    store, (a, b, _) = whole
+    table = transfer_matrix(store)
+    ids = next(iter(load_records(store)))[1]["sample"].tolist()
+    images, labels = pixels_of(a, ids)
+    crafted = by_hand(a, images, labels)
+    right = [~success(model, images, labels) for model in (a, b)]
+    on_a, on_b = (success(model, crafted, labels) for model in (a, b))
+    both = right[0] & right[1]
+    (row,) = table[(table["source"] == "a") & (table["target"] == "b") & (table["stored_as"] == "")].to_dict("records")
+    ratio = on_b[both].mean() / on_a[right[0]].mean()
+    assert row["ratio"] == pytest.approx(ratio)
+    only_a, only_b = int((on_a & ~on_b & both).sum()), int((on_b & ~on_a & both).sum())
+    assert row["difference"] == pytest.approx(100 * (only_b - only_a) / both.sum())
+    assert row["p"] == pytest.approx(scipy.stats.binomtest(only_b, only_a + only_b).pvalue if only_a + only_b else 1.0)
+    random = np.random.default_rng(0)
+    drawn = [random.integers(N, size=N) for _ in range(4000)]
+    replicates = [on_b[i][both[i]].mean() / on_a[i][right[0][i]].mean() for i in drawn]
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    assert abs(row["ratio_low"] - low) + abs(row["ratio_high"] - high) < 0.6 * (high - low)
+    assert row["ratio_low"] <= ratio <= row["ratio_high"]
+    tested = table[table["p"].notna()]
+    for _, part in tested.groupby("stored_as"):
+        ordered = part.sort_values("p")
+        corrected = np.minimum(1, np.maximum.accumulate(ordered["p"] * np.arange(len(part), 0, -1)))
+        assert ordered["p_holm"].to_list() == pytest.approx(corrected.to_list())
+    diagonal = (table["source"] == table["target"]) & (table["stored_as"] == "")
+    assert table.loc[diagonal, ["ratio", "p", "difference"]].isna().all(axis=None)
+
+
+def test_images_are_crafted_once_for_each_source_and_view(whole) -> None:
+    store, _ = whole
+    gradients = {}
+    for question, rows in load_records(store):
+        if question.surrogate:
+            made = crafting_id(Store(store).describe(question.cell))
+            assert (made == question.cell) is (question.family != "surrogate")
+            gradients[question.cell] = int(rows["gradients"].sum())
+            assert bool(rows["queries"].sum() > 0) is (made == question.cell)
+    crafts = [count for count in gradients.values() if count]
+    assert len(gradients) == 2 * 9 + 3, "three of them in the view of a model of another size"
+    assert crafts == [STEPS * N] * 6
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_records(whole, tmp_path) -> None:
+    store, models = whole
+    page, random = suite(tmp_path, stored="[float32, uint8]"), np.random.default_rng(3)
+
+    class Killed(BaseException):
+        pass
+
+    def killing(left: int):
+        def progress(done: int, total: int, what: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        return progress
+
+    for _ in range(6):
+        with pytest.raises(Killed):
+            rv.run(page, models, store=tmp_path / "s", limit=N, progress=killing(int(random.integers(2, 9))))
+    rv.run(page, models, store=tmp_path / "s", limit=N)
+    kept = {question.cell: rows for question, rows in load_records(store)}
+    found = {question.cell: rows for question, rows in load_records(tmp_path / "s")}
+    assert found.keys() == kept.keys()
+    for cell, rows in found.items():
+        assert rows.equals(kept[cell])
+    assert rv.run(page, models, store=tmp_path / "s", limit=N).computed == 0
+    again = transfer_matrix(tmp_path / "s")
+    assert again.equals(transfer_matrix(store))
+
+
+def test_images_that_are_gone_are_crafted_again(tmp_path) -> None:
+    models = [flat("a"), flat("b", ridge=3000.0)]
+    rv.run(suite(tmp_path), models, store=tmp_path / "s", limit=20)
+    (file, _) = sorted((tmp_path / "s" / "cells").rglob("*.safetensors"))
+    file.write_bytes(b"")
+    done = rv.run(suite(tmp_path), models, store=tmp_path / "s", limit=20)
+    assert (len(done.repaired), done.computed, done.failed) == (1, 20, {})
+
+
+def test_a_surrogate_that_is_no_model_of_the_run_crafts_and_is_not_evaluated_on_others(tmp_path) -> None:
+    target = flat("a")
+    made = make(suite(tmp_path, "[demo, 'demo+quantize(bits=4)']"), [target], None, Settings(limit=8))
+    found = [(part.label, str(cell.scenario).partition("(")[0], cell.crafts) for part in made.planned for cell in part.cells]
+    assert found == [
+        ("a", "clean", False), ("a", "mi_fgsm", False), ("a", "mi_fgsm", False),
+        ("demo", "clean", False), ("demo", "mi_fgsm", True), ("demo", "clean", False), ("demo", "mi_fgsm", True),
+    ]  # fmt: skip
+    given = make(suite(tmp_path, "given"), [target], None, Settings(limit=8, surrogates=("demo",)))
+    assert [cell.id for cell in given.cells] == [cell.id for cell in made.cells if "quantize" not in str((cell.transforms, cell.surrogate))]
+    alone = make(suite(tmp_path, "given"), ["demo+quantize(bits=4)"], None, Settings(limit=8, surrogates=("demo",)))
+    assert [(str(cell.transforms), cell.crafts) for cell in alone.cells if cell.surrogate] == [
+        (str(alone.cells[0].transforms), False), ("()", True)
+    ]  # fmt: skip
+
+
+def test_ids_of_crafting_cells_are_those_of_stored_questions(tmp_path) -> None:
+    made = make(suite(tmp_path, stored="[float32, uint8]"), [flat("a"), flat("small", side=16), "demo+quantize(bits=4)"], None, Settings())
+    surrogates = [cell for cell in made.cells if cell.surrogate]
+    assert len({cell.crafting.id for cell in surrogates}) == 3 + 3, "of each source in the views of 32 and 16 pixels"
+    for cell in surrogates:
+        assert crafting_id(json.loads(json.dumps(canonical(cell.as_dict())))) == cell.crafting.id
+        assert cell.crafting.crafts
+        assert (cell.waits_for is None) is cell.crafts
+
+
+def test_an_attack_that_is_fitted_is_fitted_to_the_source(tmp_path) -> None:
+    uap = "uap: {eps: 16/255, train: 'digits?split=train', samples: 64, epochs: 2}"
+    done = rv.run(suite(tmp_path, attack=uap), [flat("a"), flat("b", ridge=3000.0)], store=tmp_path / "s", limit=20)
+    assert done.failed == {}
+    assert len(list((tmp_path / "s" / "learned").iterdir())) == 2
+    plain = SUITE.replace("surrogates: {surrogates}\nstored_as: {stored}\n", "").format(attack=uap)
+    (tmp_path / "p.yaml").write_text(plain)
+    rv.run(read_suite(tmp_path / "p.yaml"), [flat("a")], store=tmp_path / "s", limit=20)
+    assert len(list((tmp_path / "s" / "learned").iterdir())) == 2, "an attack on the model itself takes the same perturbation"
+
+
+@rv.attack(severity="eps", family="test", source="here", label_free=True)
+def towards_white(model, images, labels, draws, *, eps: float):
+    """Every pixel brighter by eps, whatever the model."""
+    assert model.outputs == 4
+    return (images + eps).clamp(0, 1)
+
+
+def test_a_surrogate_of_other_classes_crafts_where_no_labels_are_read(tmp_path) -> None:
+    foreign, target = flat("foreign", outputs=4), flat("a")
+    with pytest.raises(
+        ModelError, match=r"surrogate 'foreign'.*The attack 'mi_fgsm' needs the labels of data 'digits'; attacks on features"
+    ):
+        make(suite(tmp_path, "given"), [target], None, Settings(surrogates=[foreign]))
+    page = suite(tmp_path, "given", "towards_white: {eps: 0.1}")
+    done = rv.run(page, [target], store=tmp_path / "s", limit=20, surrogates=[foreign])
+    assert done.failed == {}
+    (row,) = transfer_matrix(tmp_path / "s").query("source == 'foreign' and target == 'a'").to_dict("records")
+    images, labels = pixels_of(target, next(iter(load_records(tmp_path / "s")))[1]["sample"].tolist())
+    fooled = success(target, (images + 0.1).clamp(0, 1), labels)
+    right = ~success(target, images, labels)
+    assert (row["n_all"], row["n_both"]) == (20, right.sum())
+    assert row["success_both"] == pytest.approx(100 * fooled[right].mean())
+    assert np.isnan(row["ratio"])
+
+
+def test_tables_show_the_attack_on_the_model_itself_and_the_matrix_the_others(whole) -> None:
+    store, _ = whole
+    board = rv.leaderboard(store)
+    names = {attack_name(*key) for key in board.loc[board["scenario"] == "mi_fgsm", ["scenario", "params"]].itertuples(index=False)}
+    assert names == {"mi_fgsm", *(f"mi_fgsm from {name}{stored}" for name in ("a", "b", "small") for stored in ("", " stored as uint8"))}
+    table = transfer_matrix(store)
+    page = matrix_page(table)
+    assert list(page.columns) == ["attack", "source", "a", "b", "small"]
+    assert page["attack"].to_list() == ["mi_fgsm 8/255"] * 3 + ["mi_fgsm 8/255 stored as uint8"] * 3
+    assert [one.name for one in matrices(table)] == ["mi_fgsm 8/255", "mi_fgsm 8/255 stored as uint8"]
+    html = rv.write_report(store, store / "r.html").read_text()
+    assert html.count("Source by target") == 2
+    entry = table.iloc[1]
+    assert f"of {entry['n_both']} right on both sides" in html
+
+
+def test_others_images_count_as_transfer_where_gradients_are_judged(whole) -> None:
+    store, _ = whole
+    roles = {}
+    for question, rows in load_records(store):
+        if question.surrogate:
+            described = Store(store).describe(question.cell)
+            (step,) = attack_cell(question.cell, described, rows).steps
+            roles.setdefault(question.family, set()).add(step.role)
+    assert roles == {"white-box": {"iterative"}, "surrogate": {"transfer"}}
+
+
+def test_a_plan_counts_crafting_once_and_the_images_that_are_kept(tmp_path) -> None:
+    models = [flat("a"), flat("b", ridge=3000.0)]
+    made = make(suite(tmp_path), models, None, Settings(limit=100))
+    assert estimate(made, {}).store_bytes > 2 * 100 * 32 * 32 * 15
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ({"attack": "autoattack: {eps: 8/255}"}, r"t.yaml:8: 'autoattack' is a chain"),
+    ({"attack": "fog"}, r"t.yaml:4: surrogates are what attacks are crafted on, and this suite has no attack"),
+    ({"attack_through": "host"}, r"with surrogates, list the model before its transforms among them"),
+    ({"stored": "int8"}, r"stored_as"),
+])  # fmt: skip
+def test_suites_with_surrogates_are_checked(tmp_path, more, message) -> None:
+    with pytest.raises(SuiteError, match=message):
+        suite(tmp_path, **more)
+
+
+def test_what_a_run_names_is_checked(tmp_path) -> None:
+    with pytest.raises(UsageError, match="crafts images on a surrogate that the run names: give --surrogate MODEL"):
+        make(suite(tmp_path, "given"), ["demo"], None, Settings())
+    with pytest.raises(UsageError, match="suite 'quick' crafts nothing on surrogates"):
+        make(rv.load_suite("quick"), ["demo"], None, Settings(surrogates=("demo",)))
+    rv.run("quick", ["demo"], store=tmp_path / "s", limit=2)
+    with pytest.raises(StoreError, match="has no images that were crafted on surrogates"):
+        transfer_matrix(tmp_path / "s")
