@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustvit.errors import HostRefused
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -17,7 +18,7 @@ from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
 from robustvit.primitives.quantisation.calibration import LoadBatch
 from robustvit.primitives.structure.position_artefacts import rolled
-from robustvit.primitives.surgery.patch_features import mean_patch_features, patch_features
+from robustvit.primitives.surgery.patch_features import mean_patch_features, patch_features, patch_transformer
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 
@@ -71,7 +72,9 @@ def energy_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> 
 
 def _rolled(model: Classifier, images: Tensor, draws: Draws) -> Tensor:
     """(N, 3, H, W): each image rolled by patches of its own draws."""
-    patch: tuple[int, int] = tuple(getattr(getattr(model.model, "patch_embed", None), "patch_size", (1, 1)))
+    patch: tuple[int, int] = tuple(patch_transformer(model).patch_embed.patch_size)
+    if model.view.shown is not None:
+        raise HostRefused(f"artifact_energy: roll=true moves images by whole patches, and '{model.card.label}' resizes them before it.")
     sides = [length // side for length, side in zip(images.shape[2:], patch, strict=True)]
     shifts = torch.cat([draws.at(f"roll {axis}").integers(1, 1, low=0, high=side) for axis, side in enumerate(sides)], dim=2)
     return rolled(images, shifts, patch)[:, 0]

@@ -18,9 +18,11 @@ from robustvit.errors import HostRefused
 from robustvit.metrics.patch_features import artifact_energy as energy
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.surgery.patch_features import patch_features
 from robustvit.spec.sample_order import order
+from robustvit.spec.view import View
 
 IDS = tuple("abcdef")
 SEEN = 200
@@ -118,6 +120,14 @@ def test_rolled_images_leave_what_the_model_adds() -> None:
 def test_other_models_are_refused() -> None:
     with pytest.raises(HostRefused, match=r"final patch tokens are those of timm's plain vision transformers, and 'toy' is none"):
         measured(vits.made(vits.HOSTS["swin"]), torch.zeros(16, 24), vits.images(1))
+
+
+def test_images_that_the_model_resizes_are_not_rolled() -> None:
+    model = UpsampledClassifier(planted(), View((16, 16), None, shown=(32, 32)))
+    images = torch.rand(2, 3, 16, 16)
+    assert bool((measured(model, torch.zeros(16, 24), images)["value_artifact_energy"] == 0).all())
+    with pytest.raises(HostRefused, match="roll=true moves images by whole patches, and 'toy' resizes them before it"):
+        measured(model, torch.zeros(16, 24), images, roll=True)
 
 
 def test_the_metric_is_a_ratio_of_sums() -> None:

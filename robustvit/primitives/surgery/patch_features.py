@@ -34,7 +34,7 @@ def patch_features(model: Classifier, images: Tensor) -> Tensor:
 
     Raises HostRefused for another model than timm's plain vision transformer, whatever its blocks have become.
     """
-    vit = _transformer(model)
+    vit = patch_transformer(model)
     with outputs_of(vit.norm) as found:
         model(images)
     return torch.cat(found)[: len(images), vit.num_prefix_tokens :]
@@ -42,7 +42,7 @@ def patch_features(model: Classifier, images: Tensor) -> Tensor:
 
 def mean_patch_features(model: Classifier, load_batch: LoadBatch, draws: Draws, data: Data, samples: int) -> Tensor:
     """(P, D) float64: the mean of the final patch tokens over the first `samples` of a data set. Raises as `patch_features`."""
-    vit = _transformer(model)
+    vit = patch_transformer(model)
     total, count = torch.zeros((), dtype=torch.float64, device=model.device), 0
 
     def add(module: nn.Module, given: object, tokens: Tensor) -> None:
@@ -58,7 +58,8 @@ def mean_patch_features(model: Classifier, load_batch: LoadBatch, draws: Draws, 
     return total / count
 
 
-def _transformer(model: Classifier) -> Any:
+def patch_transformer(model: Classifier) -> Any:
+    """The transformer whose patch tokens these are. Raises HostRefused for a model that is no plain vision transformer of timm."""
     if why := why_not_host("blocks", model):
         raise HostRefused(f"final patch tokens are those of timm's plain vision transformers, and '{model.card.label}' is none: it {why}.")
     return model.model

@@ -17,7 +17,8 @@ from robustvit.spec.registry import transform
     no_op="blocks=0", licence="the authors' code is MIT; this is written from the paper and facts of the code",
     rules="A structure to train, by the defense `feature_denoiser`: what it adds is zero, and predictions stay until it is trained; those "
     "read from the class token stay after it, too. The authors draw the map of positions from N(0, .02) and the block as timm does; here "
-    "the map and the last layers of the block begin at zero. Their map has 37x37 positions, this one those of the model.",
+    "the map and the last layers of the block begin at zero. Their map has 37x37 positions, this one those of the model. "
+    "Of a model with prefix tokens what reads attention maps refuses it; without them its block counts as the model's last.",
 )  # fmt: skip
 def feature_denoiser(model: Classifier, *, blocks: Whole = 1) -> Classifier:
     """A denoiser of features (Denoising ViT, Yang et al. 2024): final patch tokens plus a map of positions go through a block more.

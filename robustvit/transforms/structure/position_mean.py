@@ -41,12 +41,13 @@ def position_mean(
         return changed(model, unchanged)
     vit: Any = model.model
     height, width = vit.patch_embed.patch_size
-    patches = (model.size[0] // height) * (model.size[1] // width)
+    shown = model.view.shown or model.size
+    patches = (shown[0] // height) * (shown[1] // width)
     positions = calibrated(artifact, "positions", (patches, vit.embed_dim), model)
     if len(positions) != patches:
         raise HostRefused(
             f"'position_mean' does not take '{model.card.label}': it has learned of {len(positions)} patches, and images of "
-            f"{model.size[0]}x{model.size[1]} pixels have {patches}; learn it at this size."
+            f"{shown[0]}x{shown[1]} pixels have {patches}; learn it at this size."
         )
 
     def subtracting(module: nn.Module) -> nn.Module:

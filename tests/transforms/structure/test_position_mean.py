@@ -14,8 +14,10 @@ import robustvit as rv
 from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.surgery.patch_features import patch_features
+from robustvit.spec.view import View
 from robustvit.transforms.structure.position_mean import PositionsSubtracted, fit_positions, position_mean
 
 
@@ -91,6 +93,13 @@ def test_logits_change_only_where_pooling_sees_positions(pool, same) -> None:
 def test_a_map_of_another_size_is_refused() -> None:
     with pytest.raises(HostRefused, match="has learned of 4 patches, and images of 32x32 pixels have 16"):
         position_mean(planted(), {"positions": torch.zeros(4, 24)}, calibration=Colours(), samples=8)  # type: ignore[arg-type]
+
+
+def test_patches_are_counted_on_the_images_that_the_model_computes_on() -> None:
+    model = UpsampledClassifier(planted(), View((16, 16), None, shown=(32, 32)))
+    images = torch.rand(2, 3, 16, 16)
+    made = position_mean(model, {"positions": pattern(model)}, calibration=Colours(), samples=8)  # type: ignore[arg-type]
+    assert torch.allclose(patch_features(made, images), patch_features(model, images) - pattern(model), atol=1e-5)
 
 
 def test_it_is_learned_and_kept_by_address(tmp_path) -> None:
