@@ -16,7 +16,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.structure.feature_denoiser import DenoisedNorm, denoise_features
 from robustvit.primitives.structure.position_artefacts import added_sums, position_artefacts, rolled, without_artefacts
-from robustvit.primitives.surgery.patch_features import outputs_of
+from robustvit.primitives.surgery.patch_features import module_outputs
 from robustvit.primitives.training.block_order import transformer_in
 from robustvit.primitives.training.crafting import untouched
 from robustvit.primitives.training.named_surgery import named_surgery
@@ -83,7 +83,7 @@ def distance(denoised: Tensor, target: Tensor) -> Tensor:
 @torch.no_grad()
 def _features(model: nn.Module, norm: DenoisedNorm, images: Tensor) -> Tensor:
     """(N, P, D): the patch tokens that the denoiser is given, of a host in evaluation mode."""
-    with untouched(model, "eval", images.device), outputs_of(norm.norm) as found:
+    with untouched(model, "eval", images.device), module_outputs(norm.norm) as found:
         model(images)
     return found[0][:, norm.prefix :].to(norm.denoiser.positions.dtype)
 

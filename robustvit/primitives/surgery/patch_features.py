@@ -18,7 +18,7 @@ from robustvit.primitives.surgery.hosts import why_not_host
 
 
 @contextlib.contextmanager
-def outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+def module_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
     """Context with a list of what the module returns, one tensor for each call."""
     found: list[Tensor] = []
     hook = module.register_forward_hook(lambda _, given, made: found.append(made))
@@ -35,7 +35,7 @@ def patch_features(model: Classifier, images: Tensor) -> Tensor:
     Raises HostRefused for another model than timm's plain vision transformer, whatever its blocks have become.
     """
     vit = patch_transformer(model)
-    with outputs_of(vit.norm) as found:
+    with module_outputs(vit.norm) as found:
         model(images)
     return torch.cat(found)[: len(images), vit.num_prefix_tokens :]
 

@@ -203,7 +203,7 @@ def test_the_loss_of_a_planted_artefact_in_closed_form() -> None:
     views = rolled((shown.images - 0.5) / 0.5, shifts, (8, 8)).flatten(0, 1)
     own = model.patch_embed(views).detach() + model.pos_embed.mean(dim=1, keepdim=True).detach()
     cosine = functional.cosine_similarity(own + artefacts, own, dim=2).mean()
-    assert float(loss) == pytest.approx(float(artefacts.square().mean() + 1 - cosine), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(float(artefacts.square().mean() + 1 - cosine), rel=1e-4)
 
 
 def test_gradients_by_finite_differences_and_none_of_the_host() -> None:
@@ -219,7 +219,9 @@ def test_gradients_by_finite_differences_and_none_of_the_host() -> None:
         return defense.loss(read, shown, Draws.for_step(0, 0, shown.ids))
 
     loss().backward()
-    assert all((one.grad is not None) is name.startswith("norm.denoiser.") for name, one in model.named_parameters())
+    own = [name for name, _ in model.named_parameters() if name.startswith("norm.denoiser.")]
+    assert [name for name, one in model.named_parameters() if one.grad is not None] == own
+    assert [name for name, one in model.named_parameters() if one.requires_grad] == own, "no penalty beside it trains the host"
     for name in ("positions", "layers.0.mlp.fc1.weight", "layers.0.attn.qkv.bias"):
         weight = model.norm.denoiser.get_parameter(name)
         way = seeded(*weight.shape)
