@@ -145,6 +145,7 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_gmacs": lambda one: one.rng.normal(3, 0.3, one.n), "value_token_utilisation": lambda one: one.rng.beta(8, 4, one.n),
     "value_tokens": lambda one: list(one.rng.binomial(197, 0.6, (one.n, 12)).astype(np.float32)),
     "value_token_iou": lambda one: one.rng.beta(2, 2, one.n),
+    "value_patch_variance": lambda one: 1 + one.rng.gamma(2, 0.5, one.n), "value_position_residual": lambda one: one.certain,
     "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),
     "votes_first": lambda one: one.rng.integers(17, 33, one.n), "votes_second": lambda one: np.zeros(one.n, int),

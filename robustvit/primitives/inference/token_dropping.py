@@ -36,7 +36,7 @@ def why_not_plain(model: Any) -> str:
     if embed.proj.kernel_size != embed.proj.stride or any(embed.proj.padding):
         return "its patches overlap"
     if any(getattr(module, "whole_grid", False) for module in model.modules()):
-        return "it averages neighbouring tokens, and takes all of an image"
+        return "it reads tokens in their places, and takes all of an image"
     return ""
 
 
