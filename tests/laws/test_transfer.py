@@ -320,7 +320,7 @@ def test_a_plan_counts_crafting_once_and_the_images_that_are_kept(tmp_path) -> N
 
 @pytest.mark.parametrize(("more", "message"), [
     ({"attack": "autoattack: {eps: 8/255}"}, r"t.yaml:8: 'autoattack' is a chain"),
-    ({"attack": "fog"}, r"t.yaml:4: surrogates are what attacks are crafted on, and this suite has no attack"),
+    ({"attack": "fog: {severity: 3}"}, r"t.yaml:4: surrogates are what attacks are crafted on, and this suite has no attack"),
     ({"attack_through": "host"}, r"with surrogates, list the model before its transforms among them"),
     ({"stored": "int8"}, r"stored_as"),
 ])  # fmt: skip
