@@ -101,7 +101,10 @@ def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
 def _surrogate(cell: Cell, plan: Plan) -> str:
     """The label of the model on which a cell's images are crafted, with its transforms; "" where it is attacked itself."""
     made = cell.surrogate
-    return "" if made is None else plan.labels[made.model, made.weights] + write_pipeline(shown_steps(made.transforms))
+    if made is None:
+        return ""
+    label = next(label for label, identity in plan.identities.items() if identity == (made.model, made.weights))
+    return label + write_pipeline(shown_steps(made.transforms))
 
 
 def _resolved(cell: Cell, part: PlannedCells, plan: Plan) -> Cell:

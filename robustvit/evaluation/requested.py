@@ -70,7 +70,7 @@ def make(
     refuse_contradictions(plan.samples)
     requested = _all_requested(plan, models, need_weights)
     for one in requested:
-        plan.labels[one.first.model, str(one.first.weights)] = one.label
+        plan.identities[one.label] = one.first.model, str(one.first.weights)
         plan.planned += _planned(plan, one, requested)
     _add_crafting(plan)
     labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
@@ -219,25 +219,21 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
 
 
 def _cells(plan: Plan, one: _Requested, place: int, sources: Sequence[Surrogate]) -> list[Cell]:
-    """The suite's cells of a model on the data set at a place; of pipelines that are surrogates alone, clean ones and those that craft."""
+    """The suite's cells of a model on the data set at a place; none of pipelines that are surrogates alone."""
     samples, order = plan.samples[place], one.orders[place]
     suite = replace(plan.suite, transforms=tuple(dict.fromkeys((*one.pipelines, *one.crafting))))
     cut = samples.traits.cut
     view = one.first.view if cut is None else one.first.view.for_precropped(cut)
     own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view, class_order=order or "")
-    return [
-        cell
-        for cell in suite.cells(own, samples.scenarios, sources)
-        if cell.transforms in one.pipelines or cell.crafts or (cell.scenario.name == "clean" and order is not None)
-    ]
+    return [cell for cell in suite.cells(own, samples.scenarios, sources) if cell.transforms in one.pipelines]
 
 
 def _add_crafting(plan: Plan) -> None:
-    """Adds the cells that craft images for models whose view is not the surrogate's own."""
-    parts = {(part.samples.data.fingerprint, cell.model, cell.weights): part for part in plan.planned for cell in part.cells}
+    """Adds the cells that craft images in the views of the models that are evaluated on them, where these are not there already."""
+    parts = {(part.samples.data.fingerprint, plan.identities[part.label]): part for part in plan.planned if part.label in plan.identities}
     for part in plan.planned:
         for crafting in [cell.crafting for cell in part.cells if cell.surrogate is not None and not cell.undefined]:
             assert crafting is not None
-            cells = parts[crafting.data_fingerprint or "", crafting.model, crafting.weights].cells
+            cells = parts[crafting.data_fingerprint or "", (crafting.model, str(crafting.weights))].cells
             if crafting not in cells:
                 cells.append(crafting)

@@ -171,10 +171,12 @@ def _beaten(cells: Sequence[AttackCell]) -> Iterator[Finding]:
     balls = dict.fromkeys((part.step.norm, part.step.eps) for part in _parts(cells))
     for check, (claim, weak, strong) in _BEATS.items():
         for ball in balls:
-            ones, others = _at(cells, ball, (weak,)), _at(cells, ball, strong)
-            if ones and any(part.step.role == "iterative" for part in others):
-                between = f"{_names(ones)} against {_names(others)}, {ones[0].step.ball}"
-                yield _finding(check, claim, between, [*ones, *others], *_only(_fooled(ones), _fooled(others)))
+            weaker, others = _at(cells, ball, (weak,)), _at(cells, ball, strong)
+            # many surrogates and attacks together are many attempts, against the one of each attack on the model itself
+            for ones in [[one] for one in weaker] if weak == "transfer" else [weaker] if weaker else []:
+                if any(part.step.role == "iterative" for part in others):
+                    between = f"{_names(ones)} against {_names(others)}, {ones[0].step.ball}"
+                    yield _finding(check, claim, between, [*ones, *others], *_only(_fooled(ones), _fooled(others)))
 
 
 def _at(cells: Sequence[AttackCell], ball: tuple[str, float], roles: Sequence[str]) -> list[_Part]:

@@ -53,13 +53,16 @@ def transfer_matrix(store: Store | Path | str, *, suite: str | None = None, mode
     described = {one.question.cell: opened.describe(one.question.cell) for one in judged}
     crafted = {name: crafting_id(question) for name, question in described.items()}
     sources = {name: _Source(rows_of(opened, cells[name].question, _COLUMNS)) for name in set(crafted.values()) if name in cells}
+    elsewhere = {one.question.cell for one in judged if one.question.view != one.question.model_view}
     wanted = None if models is None else set(models)
     rows = [
         _row(one, crafted[one.question.cell], sources, rows_of(opened, one.question, _COLUMNS), resampler)
         for one in judged
         if (wanted is None or one.question.model in wanted) and "shown" not in described[one.question.cell]["view"]
     ]
-    return _corrected(pd.DataFrame(rows, columns=COLUMNS))
+    own_view_first = sorted(rows, key=lambda row: row["cell"] in elsewhere)
+    table = pd.DataFrame(own_view_first, columns=COLUMNS).drop_duplicates([*_OF_MATRIX, "source", "target"])
+    return _corrected(table.reset_index(drop=True))
 
 
 class _Source:

@@ -1,8 +1,8 @@
 """What robustvit can do, by kind and name; a function's signature is its schema.
 
 A plug-in is a plain function under one of the decorators below. Built-in ones, and those that installed packages announce in the
-entry-point group `robustvit`, are found by reading their source: nothing is imported before it is used. A function decorated in a script or notebook
-joins when its module runs, and `package.module:function` names any decorated function directly.
+entry-point group `robustvit`, are found by reading their source: nothing is imported before it is used. A function decorated in a script or
+notebook joins when its module runs, and `package.module:function` names any decorated function directly.
 
 Positional arguments belong to the kind (images, labels, draws, …); keyword-only arguments are the plug-in's parameters.
 
