@@ -97,7 +97,7 @@ def evaluate(
     does = scenario(entry, cell.scenario, _seen_by(entry, cell.scenario, plugins or {}, model, data), as_tensors(artifact or {}))
     if does.predicts or does.uses_reading:
         _refuse_no_class(data, positions, cell.scenario.name)
-    own = ScenarioOfCell(cell, does, crafted, reads=not (cell.crafts and entry.label_free) or reads(model, data))
+    own = ScenarioOfCell(cell, does, crafted, reads=not _reads_no_labels(cell, entry) or reads(model, data))
     asked = model if through is None else ThroughHost(model, through)
     host = through_reading(asked, data) if does.uses_reading and own.reads else asked
     parts = _Parts()
@@ -189,6 +189,11 @@ def _seen_by(entry: Entry, spec: Spec, plugins: Mapping[str, Any], model: Classi
     if any(registry.lookup("attack", name).label_free for name in _nested_attacks(spec)):
         return {name: through_reading(one, data) if isinstance(one, Classifier) and reads(one, data) else one for name, one in own.items()}
     return {name: through_reading(one, data) if isinstance(one, Classifier) else one for name, one in own.items()}
+
+
+def _reads_no_labels(cell: Cell, entry: Entry) -> bool:
+    """Whether a cell crafts images for other models without reading the data's labels, so that its model may have any outputs."""
+    return cell.crafts and (entry.label_free or bool(cell.surrogate and cell.surrogate.labels))
 
 
 def _nested_attacks(spec: Spec) -> list[str]:

@@ -18,7 +18,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell, Surrogate
 from robustvit.spec.spec import Spec
-from robustvit.spec.suite import GIVEN, MODELS, Suite, crafted
+from robustvit.spec.suite import GIVEN, MODELS, PREDICTED, Suite, crafted
 from robustvit.spec.view import View
 
 
@@ -162,12 +162,14 @@ def _order(plan: Plan, model: Classifier, data: Data, foreign: bool) -> str | No
         return checked_order(model, data)
     except ModelError as error:
         needing = [spec.name for spec in plan.suite.scenarios if crafted(spec) and not registry.scenario_entry(spec.name).label_free]
+        needing = [] if plan.suite.surrogate_labels == PREDICTED else needing
         if not foreign:
             raise
         if needing:
             raise ModelError(
                 f"surrogate '{model.card.label}': {error} The attack '{needing[0]}' needs the labels of data '{data.name}'; attacks on "
-                f"features take a surrogate of any outputs ({', '.join(_label_free())})."
+                f"features take a surrogate of any outputs ({', '.join(_label_free())}), and every attack does with "
+                f"`surrogate_labels: {PREDICTED}` in the suite, which stand for the labels."
             ) from error
         return None
 
@@ -183,7 +185,7 @@ def _planned(plan: Plan, one: _Requested, requested: Sequence[_Requested]) -> li
         part = PlannedCells(one.label, samples, [], one.model, one.missing)
         sources = {surrogate: source for source in requested for surrogate in source.surrogates(place)}
         for cell in _with_given(_cells(plan, one, place, list(sources)), plan.settings):
-            source = one if cell.surrogate is None else sources[cell.surrogate._replace(stored="")]
+            source = one if cell.surrogate is None else sources[cell.surrogate._replace(stored="", labels="")]
             part.cells.append(cell if one.model is None else _resolved(plan, cell, source, one, samples.data))
         found.append(part)
     return found
@@ -211,7 +213,7 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
     """The cell with its nested plug-ins resolved for the model that its attack is run on, and why it has no value."""
     assert source.model is not None
     assert one.model is not None
-    scenario = resolved_scenario(cell.scenario, _place(plan, source.model), data, plan.plugins)
+    scenario = resolved_scenario(cell.scenario, _place(plan, source.model), data, plan.plugins, reads=None not in source.orders)
     undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
     if cell.surrogate is not None and (refusal := plan.undefined.get((source.label, cell.surrogate.transforms), "")):
         undefined = f"its surrogate has no value: {refusal}"

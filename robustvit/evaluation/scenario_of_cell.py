@@ -36,7 +36,9 @@ class ScenarioOfCell:
         if isinstance(self.does, AttackScenario) and self.crafted is not None:
             return self._judged(self.does, host, batch, draws, self.crafted)
         if isinstance(self.does, AttackScenario) and self.cell.crafts:
-            return self.does.craft_all(host, batch, draws, read=self.reads)
+            return self.does.craft_all(
+                host, batch, draws, read=self.reads, predicted=bool(self.cell.surrogate and self.cell.surrogate.labels)
+            )
         outcome = self.does(host, batch, draws)
         return outcome if self.storage is None else self._stored(outcome, batch, model)
 

@@ -88,8 +88,10 @@ class Worker:
             cell, workers = task.cell, self.plan.settings.workers
             self.announce(f"{task.model} · fitting {self.title(task)}")
             plugins = plans.plugins_of(cell, self.plan)
+            predicted = bool(cell.surrogate and cell.surrogate.labels)
             try:
-                made = self._attempt(lambda: fit(self.host(task), cell.view, cell.scenario, cell.seed, plugins, workers), task)
+                host = self.host(task)
+                made = self._attempt(lambda: fit(host, cell.view, cell.scenario, cell.seed, plugins, workers, predicted=predicted), task)
             except HostRefused as error:
                 return self._refused(task, error)
             if isinstance(made, Failed):

@@ -21,7 +21,8 @@ class Surrogate(NamedTuple):
     """The model on which the images of an attack are crafted: its identity, weights, transforms, order of classes and input size.
 
     stored: `uint8` where the images are rounded to whole levels, as in a file, before another model is evaluated on them; "" where they
-    stay as they were crafted.
+    stay as they were crafted. labels: `predicted` where attacks read the surrogate's own predictions of the clean images for labels; ""
+    where they read the data's, or none.
     """
 
     model: Spec
@@ -30,11 +31,12 @@ class Surrogate(NamedTuple):
     class_order: str
     size: tuple[int, int]
     stored: str = ""
+    labels: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The surrogate as plain data; what is empty is left out."""
         fields = {"model": self.model, "weights": self.weights, "transforms": self.transforms, "size": self.size}
-        return fields | {key: value for key in ("class_order", "stored") if (value := getattr(self, key))}
+        return fields | {key: value for key in ("class_order", "stored", "labels") if (value := getattr(self, key))}
 
 
 class Link(NamedTuple):
@@ -167,7 +169,8 @@ class Cell:
 
 def artifact_id(question: Mapping[str, Any]) -> str:
     """The id of what the scenario of a canonical cell fitted: the hash of all of the cell but the data that it is evaluated on."""
-    return digest({key: value for key, value in question.items() if key not in _OF_DATA})
+    labels = question.get("surrogate", {}).get("labels") if isinstance(question.get("surrogate"), Mapping) else ""
+    return digest({key: value for key, value in question.items() if key not in _OF_DATA} | ({"labels": labels} if labels else {}))
 
 
 def crafting_id(question: Mapping[str, Any]) -> str:

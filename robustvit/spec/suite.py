@@ -17,6 +17,8 @@ THROUGH = (OWN, HOST)
 """Whose gradients attacks on a transformed model follow: its own, or those of the model before its transforms (BPDA)."""
 MODELS, GIVEN = "models", "given"
 """Surrogates by a word: every model of the run, or those that the run is given (--surrogate)."""
+OF_DATA, PREDICTED = "data", "predicted"
+"""The labels that attacks read on surrogates: the data's, or what the surrogate itself predicts of the clean images."""
 STORED = ("float32", "uint8")
 """What crafted images are stored as before a model is evaluated on them: as they are, or rounded to whole levels."""
 _NOT_ITS_OWN = ("black-box", "surrogate")  # families of attacks that follow no gradient of the attacked model
@@ -37,7 +39,7 @@ class Suite:
     parts: most suites have one. storage: what corrupted images are stored as, see Cell. attack_through: whose gradients attacks on a model
     with transforms follow, of THROUGH. surrogates: the models on which the images of its attacks are crafted, once, for every sample, and
     evaluated on every model: addresses, or MODELS or GIVEN; none for a suite whose attacks are run on each model itself. stored_as: as
-    what they are stored in between, of STORED.
+    what they are stored in between, of STORED. surrogate_labels: the labels that attacks read there, OF_DATA or PREDICTED.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Suite:
     attack_through: tuple[str, ...] = (OWN,)
     surrogates: tuple[str, ...] = ()
     stored_as: tuple[str, ...] = ("float32",)
+    surrogate_labels: str = OF_DATA
     fixed_data: bool = False
     paper: str = ""
     url: str = ""
@@ -96,8 +99,10 @@ class Suite:
 
     def _of_scenario(self, model: Cell, scenario: Spec, pipeline: tuple[Spec, ...], surrogates: Sequence[Surrogate]) -> Iterable[Cell]:
         if self.surrogates and crafted(scenario):
+            predicted = self.surrogate_labels == PREDICTED and not registry.scenario_entry(scenario.name).label_free
+            labels = PREDICTED if predicted else ""
             return [
-                replace(model, scenario=scenario, surrogate=one._replace(stored="" if stored == STORED[0] else stored))
+                replace(model, scenario=scenario, surrogate=one._replace(stored="" if stored == STORED[0] else stored, labels=labels))
                 for one in surrogates
                 for stored in self.stored_as
             ]

@@ -4,64 +4,24 @@ from __future__ import annotations
 
 import itertools
 import re
-import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from robustvit.errors import BadParameter, SuiteError, few, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import refusing_code
-from robustvit.spec.coercion import LARGEST_SEED
-from robustvit.spec.given import LONGEST_NAME, check_path
+from robustvit.spec.given import check_path
 from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, parse, refuse_product
-from robustvit.spec.suite import OWN, STORED, Part, Suite, crafted
+from robustvit.spec.suite import OWN, Part, Suite, crafted
 from robustvit.spec.view import Overrides, View
 from robustvit.spec.written.call import called
+from robustvit.spec.written.suite_keys import SuiteKeys, checked_keys
 
-_Data = str | dict[str, Any] | Annotated[list[str | dict[str, Any]], Field(min_length=1)]
-_Through = Literal["own", "host"]
-_Stored = Literal["float32", "uint8"]
-_Scenarios = Annotated[list[Any], Field(min_length=1)]
 _ALLOW = "If you trust this suite, give --allow-code (in Python: load_suite(…, allow_code=True)); it is then imported from this folder."
-
-
-class _PartFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    data: _Data
-    scenarios: _Scenarios
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=LONGEST_NAME - 55)]
-    title: str
-    version: Annotated[int, Field(ge=1, le=2**31)] = 1
-    data: _Data | None = None
-    scenarios: _Scenarios | None = None
-    parts: Annotated[list[_PartFile], Field(min_length=1)] | None = None
-    metrics: Annotated[list[Any], Field(min_length=1)]
-    transforms: list[list[Any]] = []
-    seeds: Annotated[list[Annotated[int, Field(ge=0, le=LARGEST_SEED)]], Field(min_length=1, max_length=1000)] = [0]
-    view: dict[str, Any] = {}
-    limit: Annotated[int, Field(ge=1, le=LARGEST_SEED)] | None = None
-    storage: str | None = None
-    attack_through: _Through | Annotated[list[_Through], Field(min_length=1, max_length=2)] = "own"
-    surrogates: str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
-    stored_as: _Stored | Annotated[list[_Stored], Field(min_length=1, max_length=2)] = "float32"
-    fixed_data: bool = False
-    paper: str = ""
-    url: str = ""
-    licence: str = ""
-    citation: str = ""
-    rules: str = ""
 
 
 def suite_files() -> dict[str, Path]:
@@ -110,10 +70,10 @@ def read_suite(path: Path, shown: str = "", *, allow_code: bool = False) -> Suit
     """Reads the suite in a file. shown: the name of the file in messages; allow_code: as `load_suite` takes it."""
     page = yaml_reader.read_yaml(path, shown)
     with refusing_code("" if allow_code else _ALLOW):
-        return _bound_suite(page, _checked(page))
+        return _bound_suite(page, checked_keys(page))
 
 
-def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
+def _bound_suite(page: yaml_reader.Map, file: SuiteKeys) -> Suite:
     suite = Suite(
         name=file.name, title=file.title, version=file.version, parts=_parts(page),
         metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
@@ -121,6 +81,7 @@ def _bound_suite(page: yaml_reader.Map, file: _File) -> Suite:
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
         attack_through=_several(file.attack_through),
         surrogates=() if file.surrogates is None else _several(file.surrogates), stored_as=_several(file.stored_as),
+        surrogate_labels=file.surrogate_labels,
         paper=file.paper, url=file.url, licence=file.licence, citation=file.citation, rules=file.rules, where=page.where,
     )  # fmt: skip
     lengths = (sum(len(part.data) * len(part.scenarios) for part in suite.parts), len(suite.transforms), len(suite.seeds))
@@ -138,8 +99,9 @@ def _several(value: str | Sequence[str]) -> tuple[str, ...]:
 def _check_surrogates(suite: Suite, page: yaml_reader.Map) -> None:
     """Raises SuiteError where no attack could be crafted on the suite's surrogates, or where they are set without any."""
     if not suite.surrogates:
-        if suite.stored_as != STORED[:1]:
-            raise SuiteError(f"{page.places['stored_as']}: stored_as is about images that are crafted on surrogates; give surrogates, too.")
+        for key in ("stored_as", "surrogate_labels"):
+            if key in page:
+                raise SuiteError(f"{page.places[key]}: {key} is about images that are crafted on surrogates; give surrogates, too.")
         return
     place = page.places["surrogates"]
     if not any(crafted(spec) for spec in suite.scenarios):
@@ -152,28 +114,6 @@ def _check_surrogates(suite: Suite, page: yaml_reader.Map) -> None:
             )
     if suite.attack_through != (OWN,):
         raise SuiteError(f"{page.places['attack_through']}: with surrogates, list the model before its transforms among them.")
-
-
-def _checked(page: yaml_reader.Map) -> _File:
-    model: type[BaseModel]
-    empty = next((key for key in ("data", "scenarios", "parts") if key in page and page[key] is None), None)
-    if empty:
-        raise SuiteError(f"{page.places[empty]}: '{empty}' is empty; give it a value, or leave the key out.")
-    try:
-        return _File.model_validate(dict(page))
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-        key = str(first["loc"][0]) if first["loc"] else ""
-        what, model, place = "suite", _File, page.places.get(key, page.where)
-        if key == "parts" and len(first["loc"]) == 3:
-            what, model, place, key = "part of a suite", _PartFile, page["parts"].places[first["loc"][1]], str(first["loc"][2])
-        if first["type"] == "extra_forbidden":
-            keys = list(model.model_fields)
-            raise SuiteError(f"{place}: a {what} has no key '{key}'.{nearest(key, keys)} It takes {', '.join(keys)}.") from error
-        if first["type"] == "missing":
-            raise SuiteError(f"{place}: a {what} needs the key '{key}'.") from error
-        path = ".".join(str(part) for part in first["loc"])
-        raise SuiteError(f"{place}: {path}: {first['msg']}; got {reprlib.repr(first['input'])}.") from error
 
 
 def _parts(page: yaml_reader.Map) -> tuple[Part, ...]:

@@ -41,7 +41,7 @@ scenarios:
   - {attack}
 metrics: [top1, robust_accuracy, attack_success]
 """
-PGD = f"mi_fgsm: {{eps: 8/255, steps: {STEPS}, decay: 0, early: false}}"  # without momentum, and without a random start
+MI = f"mi_fgsm: {{eps: 8/255, steps: {STEPS}, decay: 0, early: false}}"  # without momentum, and without a random start
 
 
 class Flat(nn.Module):
@@ -75,7 +75,7 @@ def flat(label: str, side: int = 32, ridge: float = 30.0, outputs: int = 10, til
     return rv.Classifier(module, mean=(0.0,) * 3, std=(1.0,) * 3, view=view, card=card, tile=tile)
 
 
-def suite(folder: Path, surrogates: str = "models", attack: str = PGD, stored: str = "float32", **more: str) -> rv.Suite:
+def suite(folder: Path, surrogates: str = "models", attack: str = MI, stored: str = "float32", **more: str) -> rv.Suite:
     text = SUITE.format(surrogates=surrogates, attack=attack, stored=stored) + "".join(f"{key}: {value}\n" for key, value in more.items())
     (folder / "t.yaml").write_text(text)
     return read_suite(folder / "t.yaml", "t.yaml")
@@ -285,6 +285,32 @@ def test_a_surrogate_of_other_classes_crafts_where_no_labels_are_read(tmp_path) 
     assert np.isnan(row["ratio"])
 
 
+def test_the_predictions_of_a_surrogate_of_other_classes_stand_for_labels(tmp_path) -> None:
+    foreign, target = flat("foreign", outputs=4), flat("a")
+    uap = "uap: {eps: 32/255, train: 'digits?split=train', samples: 64, epochs: 2}"
+    page = suite(tmp_path, "given", f"{MI}\n  - {uap}", surrogate_labels="predicted")
+    done = rv.run(page, [target], store=tmp_path / "s", limit=20, surrogates=[foreign])
+    assert done.failed == {}
+    rows = {row["scenario"]: row for row in transfer_matrix(tmp_path / "s").query("target == 'a'").to_dict("records")}
+    images, labels = pixels_of(target, next(iter(load_records(tmp_path / "s")))[1]["sample"].tolist())
+    with torch.no_grad():
+        own = foreign(images).argmax(dim=1)
+    right, fooled = ~success(target, images, labels), success(target, by_hand(foreign, images, own), labels)
+    assert rows["mi_fgsm"]["success_both"] == pytest.approx(100 * fooled[right].mean())
+    assert (rows["mi_fgsm"]["n_both"], rows["uap"]["n_both"]) == (right.sum(), right.sum())
+    (artifact,) = (tmp_path / "s" / "learned").iterdir()
+    assert artifact.name, "fitted once, to the surrogate's own predictions"
+    same = {cell.artifact_id for cell in make(page, [target], None, Settings(surrogates=[foreign])).cells} - {None}
+    plain = flat("foreign")  # ten classes: the same attack reads the labels of the data there
+    other = {cell.artifact_id for cell in make(suite(tmp_path, "given", uap), [target], None, Settings(surrogates=[plain])).cells} - {None}
+    assert len(same) == len(other) == 1
+    own_words = {
+        cell.artifact_id
+        for cell in make(suite(tmp_path, "given", uap, surrogate_labels="predicted"), [target], None, Settings(surrogates=[plain])).cells
+    }
+    assert not own_words & other, "and what is fitted to other labels is another artifact"
+
+
 def test_tables_show_the_attack_on_the_model_itself_and_the_matrix_the_others(whole) -> None:
     store, _ = whole
     board = rv.leaderboard(store)
@@ -323,6 +349,7 @@ def test_a_plan_counts_crafting_once_and_the_images_that_are_kept(tmp_path) -> N
     ({"attack": "fog: {severity: 3}"}, r"t.yaml:4: surrogates are what attacks are crafted on, and this suite has no attack"),
     ({"attack_through": "host"}, r"with surrogates, list the model before its transforms among them"),
     ({"stored": "int8"}, r"stored_as"),
+    ({"surrogate_labels": "mine"}, r"surrogate_labels"),
 ])  # fmt: skip
 def test_suites_with_surrogates_are_checked(tmp_path, more, message) -> None:
     with pytest.raises(SuiteError, match=message):

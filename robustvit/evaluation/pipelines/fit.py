@@ -9,12 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from robustvit.errors import RobustvitError
+from robustvit.evaluation.class_names import reads
 from robustvit.evaluation.evaluate import batch_of, through_reading
 from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.scenario import parameters, stream
+from robustvit.primitives.scenarios.attack import own_labels
 from robustvit.primitives.surgery.hosts import check_host
 from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.spec import registry
@@ -23,11 +25,14 @@ from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 
 
-def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0) -> dict[str, np.ndarray]:
+def fit(
+    model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[str, Any], workers: int = 0, *, predicted: bool = False
+) -> dict[str, np.ndarray]:  # fmt: skip
     """The artifact that the `fit` function of a scenario or transform makes: arrays by name.
 
     model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
-    its plug-in parameters were resolved to. The model predicts through the first Reading of the data, where exactly one data set is nested.
+    its plug-in parameters were resolved to. predicted: the model's own predictions stand for the labels. The model predicts through the
+    first Reading of the data, where exactly one data set is nested, and it can be read so where labels are.
     What a transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
     something else than tensors by name, HostRefused for a model that a transform does not take.
     """
@@ -44,10 +49,12 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
         rank[order(data.ids)] = np.arange(len(data))
         found = cache.rows_with_digests(rank[positions])
         shown.update(dict.fromkeys(digest.tobytes() for digest in found.digests))
-        return batch_of(data, found.images, positions, model.device)
+        batch = batch_of(data, found.images, positions, model.device)
+        return own_labels(host, batch, Draws(seed, draws.stream, batch.ids, model.device)) if predicted else batch
 
     nested = [one for one in plugins.values() if isinstance(one, Data)]
-    host = through_reading(model, nested[0]) if len(nested) == 1 else model
+    any_outputs = predicted or entry.label_free
+    host = through_reading(model, nested[0]) if len(nested) == 1 and not (any_outputs and not reads(model, nested[0])) else model
     made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")

@@ -36,12 +36,12 @@ class Place(NamedTuple):
     data: str | Spec | None = None
 
 
-def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any]) -> Spec:
+def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any], *, reads: bool = True) -> Spec:
     """The bound scenario with every nested plug-in replaced by its identity; what it is goes into `found` under that.
 
-    data: what the scenario is evaluated on, by whose classes a nested model is read.
+    data: what the scenario is evaluated on, by whose classes a nested model is read. reads: whether the model can be read so, too.
     """
-    return _resolved(spec, place, found, lambda plugin: _by_classes(nested_order(plugin, place.model, data)))
+    return _resolved(spec, place, found, lambda plugin: _by_classes(nested_order(plugin, place.model, data) if reads else ""))
 
 
 def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec:

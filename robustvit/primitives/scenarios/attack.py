@@ -60,14 +60,18 @@ class AttackScenario:
         right = self._right(model, batch, draws)
         return self._attacked(model, batch, draws, right, right)
 
-    def craft_all(self, model: Classifier, batch: Batch, draws: Draws, *, read: bool = True) -> Outcome:
+    def craft_all(self, model: Classifier, batch: Batch, draws: Draws, *, read: bool = True, predicted: bool = False) -> Outcome:
         """As a call, and attacks the samples that are wrong when clean, too: the images are for other models.
 
-        read: whether the model's outputs are the classes of the labels; where they are not, no sample is right.
+        read: whether the model's outputs are the classes of the labels; where they are not, no sample is right. predicted: the attack reads
+        the model's own predictions of the clean images in place of the labels.
         """
         every = torch.ones_like(batch.labels, dtype=torch.bool)
         right = self._right(model, batch, draws) if read else ~every
-        return self._attacked(model, batch, draws, right, every)
+        if not predicted:
+            return self._attacked(model, batch, draws, right, every)
+        outcome = self._attacked(model, own_labels(model, batch, draws), draws, right, every)
+        return replace(outcome, seen=None)  # what it saw was not compared with the labels
 
     def judge(self, model: Classifier, batch: Batch, draws: Draws, images: Tensor) -> Outcome:
         """Images that were crafted on another model, held to the budget: (N, 3, H, W) in [0, 1]. Costs nothing but the clean prediction."""
@@ -133,6 +137,13 @@ class AttackScenario:
         check_budget(crafted.images.detach(), batch, self.spec)
         _check_gradients(crafted, self.spec, model)
         return crafted
+
+
+def own_labels(model: Classifier, batch: Batch, draws: Draws) -> Batch:
+    """The batch with the model's predictions of its images for labels, in float32."""
+    host = keyed_by(model, draws)
+    with torch.no_grad(), host.in_float32():
+        return replace(batch, labels=host(batch.images).argmax(dim=1))
 
 
 def _outcome(batch: Batch, images: Tensor, right: Tensor, columns: dict[str, Tensor], seen: Tensor) -> Outcome:
