@@ -79,7 +79,7 @@ def fit_layers(
     if layers is not None:
         return {"layers": torch.tensor(checked_layers("dta", model, layers))}
     if probe is None:
-        raise BadParameter("attack 'dta' needs layers (layers: [7]), or data to choose them on (probe: {digits: {split: train}}).")
+        raise BadParameter("attack 'dta' needs layers (layers: [[7]]), or data to choose them on (probe: {digits: {split: train}}).")
     return vulnerable_layers("dta", model, batches(probe, load_batch, samples, _ROWS), draws, _schedule(eps, trials, step), top)
 
 

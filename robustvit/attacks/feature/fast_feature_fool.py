@@ -21,7 +21,7 @@ from robustvit.primitives.passes import Passes, product_of
 from robustvit.spec.registry import attack
 from robustvit.spec.spec import Spec
 
-Prior = Literal["none", "gaussian", "data"]
+Prior = Literal["none", "gaussian"]
 
 _CITATION = """@inproceedings{mopuri2017fast,
   title={Fast Feature Fool: A data independent approach to universal adversarial perturbations},
@@ -53,8 +53,8 @@ def fff(
     """Fast feature fool (FFF, Mopuri et al. 2017): one perturbation that maximises the product of the norms of tokens after all blocks.
 
     eps: radius in linf, in pixel units. prior: what it is added to. `none`, the mean colour of the model's normalisation, which is to the
-    model the perturbation alone; `gaussian`, 8 images of noise with the model's mean and deviation, new at each step; `data`, the first
-    `samples` of `train` in evaluation order, `epochs` times. steps: their number, without data. layers: the blocks, counted from 0, default
+    model the perturbation alone; `gaussian`, 8 images of noise with the model's mean and deviation, new at each of `steps`. train: data to
+    add it to instead, the first `samples` in evaluation order, `epochs` times. layers: the blocks, counted from 0, default
     all. step: the first step size, default eps/10, decaying to a hundredth of it along a cosine. It starts from uniform noise. Images cost
     no query.
     """
@@ -68,11 +68,11 @@ def fit_fff(
 ) -> dict[str, Tensor]:  # fmt: skip
     """The perturbation (1, 3, H, W).
 
-    Raises BadParameter for blocks that the model does not have and for data without prior=data or the reverse, GradientAbsent where the
-    model gives no gradient.
+    Raises BadParameter for blocks that the model does not have and for data beside a prior, GradientAbsent where the model gives no
+    gradient.
     """
-    if (prior == "data") != (train is not None):
-        raise BadParameter(f"attack 'fff': prior is {prior}; it takes `train` with prior=data, and with no other.")
+    if prior != "none" and train is not None:
+        raise BadParameter(f"attack 'fff': prior is {prior} and train is named; it takes one of them.")
     chosen = checked_layers("fff", model, range(len(blocks_of(model))) if layers is None else layers)
     features = BlockFeatures(model, chosen, mean_square)
     first = eps / 10 if step is None else step
