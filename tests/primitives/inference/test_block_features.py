@@ -94,13 +94,20 @@ def test_transformers_of_other_libraries_have_blocks_too(make: Any) -> None:
     assert torch.equal(model(images(3)), before)
 
 
-def test_a_row_does_not_depend_on_the_others_or_on_small_tiles() -> None:
+def test_a_row_does_not_depend_on_the_others() -> None:
     model = made(vit)
     features = BlockFeatures(model, [1], mean_patches)
     whole = features(images(7))
     assert torch.equal(features(images(7)[[5]]), whole[[5]])
+
+
+def test_tiles_stay_whole_where_logits_would_come_of_smaller_ones() -> None:
+    model = made(vit).configure(tile=16)
+    features = BlockFeatures(model, [1], mean_patches)
+    whole = features(images(7))
     with model.with_small_tiles():
-        assert torch.equal(features(images(7)[[6, 2]]), whole[[6, 2]])
+        for _ in range(6):  # the probe for a smaller tile is made after some
+            assert torch.equal(features(images(7)[[6, 2]]), whole[[6, 2]])
 
 
 def test_wrappers_are_passed_through() -> None:
