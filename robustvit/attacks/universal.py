@@ -113,10 +113,15 @@ def ascend(
         for start in range(0, len(shuffled), _ROWS):
             batch = load(shuffled[start : start + _ROWS])
             found = gradient(batch, value, Draws(draws.seed, draws.at(turn).stream, batch.ids, model.device))
-            value = stepped(value, found.gradient, 0.01 + 0.99 * (1.0 + float(np.cos(np.pi * turn / turns))) / 2.0)
+            value = stepped(value, found.gradient, decay(turn, turns))
             absent, turn = absent + found.absent, turn + 1
         _refuse_absent(name, absent, len(chosen) * (epoch + 1), model)
     return value
+
+
+def decay(turn: int, turns: int) -> float:
+    """The factor on the size of a step, counted from 0, of so many: from 1 to 0.01 along a cosine."""
+    return 0.01 + 0.99 * (1.0 + float(np.cos(np.pi * turn / turns))) / 2.0
 
 
 def clipped_gradients(model: Classifier, batch: Batch, moved: Tensor, loss: Loss, clip: float, draws: Draws) -> tuple[Tensor, int]:

@@ -82,15 +82,18 @@ class Search:
     images: (N, 3, H, W) in [0, 1], correctly classified; labels: (N,); draws: of the N samples. nearest: keep each sample's adversarial
     image that is nearest in this norm; None keeps the first. within: with `nearest`, count only images no farther than this. confidence:
     with `nearest`, images with at least this margin precede all others. early: whether an attack is finished with a sample once it is
-    misclassified; where the images are meant for another model it is not, and the last iterate is kept.
+    misclassified; where the images are meant for another model it is not, and the last iterate is kept. labelled: False of an attack that
+    reads no labels, whose model may return features in place of logits: nothing then counts as misclassified, and a gradient of zero counts
+    wherever it is found.
     """
 
     def __init__(
         self, model: Classifier, images: Tensor, labels: Tensor, draws: Draws, nearest: norms.Measure | None = None,
-        within: float | None = None, early: bool = True, confidence: float = 0.0,
+        within: float | None = None, early: bool = True, confidence: float = 0.0, labelled: bool = True,
     ) -> None:  # fmt: skip
         self.model, self.images, self.labels, self.draws = model, images, labels, draws
-        self.nearest, self.within, self.early, self.confidence = nearest, within, early, confidence
+        self.nearest, self.within, self.confidence = nearest, within, confidence
+        self.labelled, self.early = labelled, early and labelled
         self._random = keyed_by(model, draws) is not model
         n, device = len(images), images.device
         self.best = images.clone()
@@ -152,8 +155,9 @@ class Search:
         if bool(broken.any()):
             self._not_finite[rows[broken]] = True
             evaluation = evaluation._replace(gradient=evaluation.gradient.nan_to_num(0.0, 0.0, 0.0))
-        right = evaluation.logits.argmax(dim=1) == self.labels[rows]  # elsewhere a loss may be clipped: there is nothing more to gain
-        zero = right & (evaluation.gradient.flatten(1) == 0).all(dim=1)
+        zero = (evaluation.gradient.flatten(1) == 0).all(dim=1)
+        if self.labelled:
+            zero &= evaluation.logits.argmax(dim=1) == self.labels[rows]  # elsewhere a loss may be clipped: there is nothing more to gain
         self._zero_gradients.index_add_(0, rows, gradients * zero.int())
         self.gradients.index_add_(0, rows, torch.full_like(rows, gradients, dtype=torch.int32))
         self._record_query(rows, pixels, evaluation.logits, candidates)
@@ -204,7 +208,7 @@ class Search:
 
     def _record_query(self, rows: Tensor, pixels: Tensor, logits: Tensor, candidates: bool = True) -> None:
         self.queries.index_add_(0, rows, torch.ones_like(rows, dtype=torch.int32))
-        if not candidates:
+        if not candidates or not self.labelled:
             return
         wrong = self.fooled(rows, pixels, logits)
         if not bool(wrong.any()):

@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], int]] = {
 }
 FEWER: dict[str, Any] = {
     "steps": 3, "epochs": 1, "eps": "16/255", "surrogate": "demo", "attack": {"fgsm": {"eps": "16/255"}}, "train": "digits",
+    "probe": "digits",
 }  # fmt: skip
 
 
@@ -66,10 +67,9 @@ def attacked(entry: Entry, norm: str | None, target: Classifier, rows: int = 3) 
 
 
 def plugin(kind: str, target: Classifier, batch: Batch) -> Classifier | Data:
-    black = np.zeros((len(batch), 1, 1, 3), np.uint8)
-    return (
-        target if kind == "model" else array_dataset("few", black, batch.labels.numpy(), ids=batch.ids, classes=["0", "1", "2", "3", "4"])
-    )
+    black, classes = np.zeros((len(batch), 1, 1, 3), np.uint8), ["0", "1", "2", "3", "4"]
+    others = [f"other {name}" for name in batch.ids]  # no probe may hold the images that are attacked
+    return target if kind == "model" else array_dataset("few", black, batch.labels.numpy(), ids=others, classes=classes)
 
 
 def fgsm(surrogate: Classifier, images: Tensor, labels: Tensor, draws: Draws) -> Any:
