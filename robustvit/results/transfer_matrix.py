@@ -14,7 +14,7 @@ from robustvit.errors import StoreError
 from robustvit.records.cells import CellRows, StoredCell, open_store, rows_of, stored_cells
 from robustvit.records.store import Store
 from robustvit.results.comparison import ALPHA, mcnemar
-from robustvit.results.parameters import parsed_parameters
+from robustvit.results.parameters import differing_parameters, parsed_parameters
 from robustvit.spec.cell import crafting_id
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.correctness import DRAWN, correct_share
@@ -196,7 +196,8 @@ def matrices(table: pd.DataFrame) -> Iterator[Matrix]:
         own, part = dict(zip(_OF_MATRIX, key, strict=True)), table.loc[places]
         alike = table[table["scenario"] == own["scenario"]]
         words = [own["scenario"], own["severity"], f"stored as {own['stored_as']}" if own["stored_as"] else ""]
-        words += [own[name] for name in ("params", "seed", "precision") if alike[name].nunique() > 1]
+        words += [differing_parameters(own["params"], alike["params"].unique())]
+        words += [own[name] for name in ("seed", "precision") if alike[name].nunique() > 1]
         sources, targets = (list(dict.fromkeys(part[name].map(str))) for name in ("source", "target"))
         entries = {(str(row["source"]), str(row["target"])): row for _, row in part.iterrows()}
         yield Matrix(" ".join(filter(None, words)), own["suite"], own["data"], sources, targets, entries)
