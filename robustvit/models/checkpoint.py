@@ -64,7 +64,7 @@ def checkpoint_model(
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation, key=key, prefix=prefix, ema=ema))
     card = Card(
         label=label, identity=own, fingerprint="", weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name,
-        classes=about.classes, origin=about.origin,
+        classes=about.classes, origin=about.origin, backbone=about.backbone,
         notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
     )  # fmt: skip
     if not about.surgery:
@@ -105,7 +105,9 @@ def read_about(file: Path) -> About:
         return About()
     try:
         written = json.loads(text)
-        tuples = {name: tuple(written.get(name, ())) for name in ("classes", "learned")} | {"surgery": revive(written.get("surgery", []))}
+        tuples = {name: tuple(written.get(name, ())) for name in ("classes", "learned", "backbone")} | {
+            "surgery": revive(written.get("surgery", []))
+        }
         return _checked(About(**{**written, **tuples}))
     except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, RecursionError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error!r}") from error
@@ -130,8 +132,8 @@ def _checked(about: About) -> About:
     """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
     if not all(isinstance(text, str) for text in (about.arch, about.kwargs, about.origin)) or not isinstance(about.num_classes, int | None):
         raise TypeError("arch, kwargs and origin are text, num_classes is a whole number")
-    if not all(isinstance(name, str) for name in (*about.classes, *about.learned)):
-        raise TypeError("classes and learned are names")
+    if not all(isinstance(name, str) for name in (*about.classes, *about.learned, *about.backbone)):
+        raise TypeError("classes, learned and backbone are names")
     if not all(isinstance(value, int | float) for value in (*(about.mean or ()), *(about.std or ()))):
         raise TypeError("mean and std are numbers")
     if about.num_classes is not None:

@@ -33,10 +33,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned_mixed_scale": {"steps": 2, "hidden": 8},
     "learned_sparse_attention": {"steps": 3},
     "ltmp": {"target": 0.5, "steps": 4},
+    "new_head": {"classes": 5},
     "semantic_tokens": {"count": 4, "at": 1},
     "stvit": {"count": 4, "at": 1, "steps": 3},
 }  # where the defaults do not do on hosts of 17 tokens
-UNTRAINED = frozenset({"overlapping_patches"})  # what they add is zero, and changes nothing until it is trained
+UNTRAINED = frozenset({"adapter", "overlapping_patches", "side"})  # what they add is zero, and changes nothing until it is trained
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 OURS = [name for name, entry in entries("transform").items() if entry.module.startswith("robustvit.")]
 CASES = [(name, make) for name in OURS for make in vits.HOSTS]
