@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from robustvit.errors import ModelError
 from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.kept_images import KeptImages
@@ -158,8 +160,12 @@ def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
 def _matched_by_name(label: str, model: Classifier, plan: Plan) -> dict[str, str]:
     """A note on the data sets whose classes were matched with the model's by their names."""
     data = [part.samples.data for part in plan.planned if part.label == label]
-    found = sorted({f"{one.name} by {matched.by}" for one in data if (matched := match_classes(model, one)).by})
-    return {"classes": f"matched with {', '.join(found)}"} if found else {}
+    found = set[str]()
+    for one in data:
+        with contextlib.suppress(ModelError):  # where only transforms give it a head for this data
+            if by := match_classes(model, one).by:
+                found.add(f"{one.name} by {by}")
+    return {"classes": f"matched with {', '.join(sorted(found))}"} if found else {}
 
 
 def _model_facts(card: Card) -> ModelFacts:

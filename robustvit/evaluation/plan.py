@@ -14,7 +14,8 @@ from robustvit.evaluation.datasets import Samples, mismatches, open_data, refuse
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.costs import PipelineCosts
-from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_scenario, resolved_transform, why_own_host
+from robustvit.evaluation.pipelines.heads import head_of
+from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_pipeline, resolved_scenario, why_own_host
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
 from robustvit.evaluation.pipelines.transformed import Artifact, pipeline_host
 from robustvit.evaluation.settings import Settings
@@ -190,19 +191,18 @@ def make(
 
 def _adjusted(suite: Suite, settings: Settings) -> Suite:
     """The suite with the seed and storage of the settings."""
-    adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
-    if settings.storage is None:
-        return adjusted
-    if not any(registry.scenario_entry(spec.name).stored for spec in suite.scenarios):
+    if settings.storage is not None and not any(registry.scenario_entry(spec.name).stored for spec in suite.scenarios):
         raise UsageError(f"suite '{suite.name}' makes no corruptions that --storage could store; leave it out.")
-    return replace(adjusted, storage=settings.storage)
+    adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
+    return adjusted if settings.storage is None else replace(adjusted, storage=settings.storage)
 
 
 def _planned(plan: Plan, base: str | Spec | Classifier, pipelines: Sequence[Pipeline], need_weights: bool) -> list[PlannedCells]:
     """The cells of one model, with each of its own pipelines followed by each of the suite's, on every data set."""
     steps = [own + after for own in pipelines for after in plan.suite.transforms]
     try:
-        model = base if isinstance(base, Classifier) else load(base, plan.settings)
+        own = plan.settings
+        model = base if isinstance(base, Classifier) else load_model(base, device=own.device, tile=own.batch_size, precision=own.precision)
     except WeightsUnavailable as error:
         if need_weights:
             raise
@@ -210,17 +210,22 @@ def _planned(plan: Plan, base: str | Spec | Classifier, pipelines: Sequence[Pipe
         return [PlannedCells(str(base), samples, _cells(plan, steps, blank, samples), None, str(error)) for samples in plan.samples]
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     model.require_rgb(plan.samples[0].data.name)
-    orders = [checked_order(model, samples.data) for samples in plan.samples]
     card, place = model.card, Place(model, plan.settings, plan.suite, plan.data)
-    steps = [tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps]
+    steps = [resolved_pipeline(pipeline, place, plan.plugins) for pipeline in steps]
+    heads = {pipeline: head_of(pipeline, plan.plugins) for pipeline in steps}
+    orders = {head: [checked_order(model, samples.data, head) for samples in plan.samples] for head in heads.values()}
     first = Cell(card.identity, card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in steps:
         plan.try_host(card.label, model, replace(first, transforms=pipeline))
     found = []
-    for samples, order in zip(plan.samples, orders, strict=True):
+    for number, samples in enumerate(plan.samples):
         part = PlannedCells(card.label, samples, [], model)
-        for cell in _cells(plan, steps, replace(first, class_order=order), samples):
-            scenario = resolved_scenario(cell.scenario, place, samples.data, plan.plugins)
+        for cell in (
+            cell
+            for head, order in orders.items()
+            for cell in _cells(plan, [one for one in steps if heads[one] == head], replace(first, class_order=order[number]), samples)
+        ):
+            scenario = resolved_scenario(cell.scenario, place._replace(head=heads[cell.transforms]), samples.data, plan.plugins)
             undefined = "" if cell.transforms else why_own_host(cell.scenario, card.label)
             part.cells.append(replace(cell, scenario=scenario, undefined=undefined))
         found.append(part)
@@ -233,11 +238,6 @@ def _cells(plan: Plan, pipelines: Sequence[Pipeline], model: Cell, samples: Samp
     cut = samples.traits.cut
     view = model.view if cut is None else model.view.for_precropped(cut)
     return suite.cells(replace(model, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view), samples.scenarios)
-
-
-def load(address: str | Spec, settings: Settings) -> Classifier:
-    """The model at an address under a run's settings."""
-    return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
 
 
 def plugins_of(cell: Cell, plan: Plan) -> dict[str, Any]:

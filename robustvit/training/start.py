@@ -12,7 +12,7 @@ from robustvit.evaluation import loading
 from robustvit.evaluation.pipelines.transformed import transformed
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, checkpoint_bytes
-from robustvit.primitives.class_lookup import names_classes
+from robustvit.primitives.class_lookup import named_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import constructor_arguments
 from robustvit.primitives.model_card import fingerprint
@@ -87,7 +87,7 @@ def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
     """The names of the trained model's classes: the data's, whose order it learns, unless that is read from some of its own logits."""
     if data.readings[0].columns is not None or data.readings[0].groups is not None:
         return start.card.classes
-    return tuple(data.classes) if names_classes(data.classes) else ()
+    return named_classes(data.classes)
 
 
 def _outputs(start: Classifier) -> int:

@@ -27,9 +27,9 @@ _UPDATES = ("lora_A", "lora_B")  # as peft names the two factors
   booktitle={International Conference on Learning Representations},
   year={2022}
 }""",
-    rules="Given as `--tuning lora`; needs the extra [peft]. The paper updates queries and values; timm has queries, keys and values in one "
-    "layer, `qkv`, which gets one update. Updates are merged into the weights of a checkpoint, which is loaded without peft and has the "
-    "structure of the model that was tuned.",
+    rules="Given as `--tuning lora`; needs the extra [peft]. The paper updates queries and values; timm has queries, keys and values in "
+    "one layer, `qkv`, which gets one update. Updates are merged into the weights of a checkpoint, which is loaded without peft and has "
+    "the structure of the model that was tuned.",
 )  # fmt: skip
 def lora(*, rank: Count = 8, alpha: Radius = 16.0, layers: Sequence[str] = ("qkv",)) -> Defense:
     """Trains low-rank updates W + alpha/rank · B · A of a frozen model's linear layers, and its head (LoRA, Hu et al. 2021).

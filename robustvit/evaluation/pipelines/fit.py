@@ -27,9 +27,9 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
     """The artifact that the `fit` function of a scenario or transform makes: arrays by name.
 
     model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
-    its plug-in parameters were resolved to. The model predicts through the first Reading of the data, where exactly one data set is nested.
-    What a transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
-    something else than tensors by name, HostRefused for a model that a transform does not take.
+    its plug-in parameters were resolved to. The model predicts through the first Reading of the data, where exactly one data set is nested
+    and the head is not what is made of it. What a transform learned has the digests of the images that it was shown under DIGESTS. Raises
+    RobustvitError where the function returns something else than tensors by name, HostRefused for a model that a transform does not take.
     """
     entry = registry.lookup(spec.kind, spec.name)
     if entry.kind == "transform":
@@ -47,7 +47,7 @@ def fit(model: Classifier, view: View, spec: Spec, seed: int, plugins: Mapping[s
         return batch_of(data, found.images, positions, model.device)
 
     nested = [one for one in plugins.values() if isinstance(one, Data)]
-    host = through_reading(model, nested[0]) if len(nested) == 1 else model
+    host = through_reading(model, nested[0]) if len(nested) == 1 and not entry.head else model
     made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")

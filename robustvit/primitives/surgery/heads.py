@@ -62,6 +62,15 @@ def without_heads(model: Classifier, module: nn.Module) -> nn.Module:
     return module
 
 
+def head_or_none(module: nn.Module) -> str | None:
+    """The name of the one head of a module, put there where a headless model of timm had its own; None for none and for two."""
+    heads = _of_one_width(module)
+    if not heads and hasattr(plain_vit(module), "reset_classifier"):
+        plain_vit(module).reset_classifier(1)
+        heads = _of_one_width(module)
+    return heads[0].name if len(heads) == 1 else None
+
+
 def pooled_by(module: nn.Module, pool: Pool) -> nn.Module:
     """Sets which tokens timm's plain vision transformer makes its features of, in place; returns the module."""
     vit = plain_vit(module)

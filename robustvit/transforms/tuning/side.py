@@ -25,9 +25,9 @@ from robustvit.spec.registry import transform
   archivePrefix={arXiv}
 }""",
     rules="A structure to train, by `robustvit train --from MODEL --tuning side`: before that it changes nothing. Reduced: the meta tokens "
-    "of the paper, which change what the transformer computes, and its cross-attention are left out; side blocks are convolutions, the side "
-    "map has three scales instead of four, and its logits are added to those of a linear head on the transformer's own features, so that "
-    "without the side network it is a linear probe. Of its figures none is claimed.",
+    "of the paper, which change what the transformer computes, and its cross-attention are left out; side blocks are convolutions, the "
+    "side map has three scales instead of four, and its logits are added to those of a linear head on the transformer's own features, so "
+    "that without the side network it is a linear probe. Of its figures none is claimed.",
 )  # fmt: skip
 def side(model: Classifier, *, width: Whole = 64) -> Classifier:
     """A side network (Hierarchical Side-Tuning, reduced): it reads the tokens of every block as maps, and its logits are added.
