@@ -70,6 +70,7 @@ _HOMES = {
     "pixels": "primitives.pixels",
     "run": "evaluation.run",
     "save_checkpoint": "training.saving",
+    "share_changed": "primitives.surgery.backbones",
     "train": "training.loop",
     "transform": "spec.registry",
     "transformed": "evaluation.pipelines.transformed",
@@ -129,6 +130,7 @@ __all__ = [
     "pixels",
     "run",
     "save_checkpoint",
+    "share_changed",
     "train",
     "transform",
     "transformed",
@@ -165,6 +167,7 @@ if TYPE_CHECKING:
     from robustvit.primitives.norms import Norm
     from robustvit.primitives.pixels import pixels
     from robustvit.primitives.reading import Reading
+    from robustvit.primitives.surgery.backbones import share_changed
     from robustvit.primitives.training.on_pixels import OnPixels
     from robustvit.primitives.votes import Votes
     from robustvit.records.records import Records

@@ -90,5 +90,7 @@ def test_no_table_puts_two_parts_or_a_part_and_the_whole_into_one_row(tmp_path: 
 
 
 def test_another_part_is_refused_with_the_nearest() -> None:
-    with pytest.raises(BadParameter, match=r"part is 'calibrate'. Did you mean 'calibration'\? It takes calibration, evaluation, or equal parts"):
+    with pytest.raises(
+        BadParameter, match=r"part is 'calibrate'. Did you mean 'calibration'\? It takes calibration, evaluation, or equal parts"
+    ):
         load_data("digits?part=calibrate")
