@@ -45,7 +45,7 @@ def test_features_as_many_as_the_classes_are_not_scored(tmp_path: Path) -> None:
         rv.run(suite(tmp_path), [HEADLESS], limit=4, store=tmp_path / "store")
     images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     with pytest.raises(ModelError, match="attack 'fgsm' reads logits"):
-        rv.perturb(images, "fgsm", model=load_model(HEADLESS), labels=labels, eps="8/255")
+        rv.perturb(load_model(HEADLESS), images, labels, "fgsm", eps="8/255")
     path = tmp_path / "b.safetensors"
     rv.save_checkpoint(load_model(HEADLESS), path)
     with pytest.raises(ModelError, match="has no head to train; add --new-head"):
