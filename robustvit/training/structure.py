@@ -13,8 +13,8 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.checkpoint import Stored, checkpoint_bytes, rounded
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.defense import Defense
-from robustvit.primitives.model_card import fingerprint
 from robustvit.primitives.quantisation.quantised_weights import stored_weights
+from robustvit.primitives.surgery.layer_roles import head_layers
 from robustvit.primitives.surgery.modules import changed
 from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec
@@ -47,7 +47,10 @@ def stored_type(start: Classifier, defenses: Sequence[Spec]) -> Stored:
     """float16; float32 where a tuning freezes weights that float16 would round, so that a victim has its backbone's to the bit."""
     if not any(lookup("defense", spec.name).family == TUNING for spec in defenses):
         return "float16"
-    return "float16" if fingerprint(rounded(start.model, "float16")) == fingerprint(start.model) else "float32"
+    heads = tuple(f"{one.name}." for one in head_layers(start.model))
+    halves = rounded(start.model, "float16").state_dict()
+    whole = all(torch.equal(one, halves[name]) for name, one in start.model.state_dict().items() if not name.startswith(heads))
+    return "float16" if whole else "float32"
 
 
 def _refuse_leaving_grids(start: Classifier, defense: Defense) -> None:

@@ -66,6 +66,9 @@ def test_weights_that_float16_would_round_are_written_as_float32(backbone: str, 
     tuned(backbone, tmp_path / "a.safetensors", "linear")
     tuned(backbone, tmp_path / "b.safetensors", "full")
     assert (tmp_path / "a.safetensors").stat().st_size > 1.5 * (tmp_path / "b.safetensors").stat().st_size
+    rv.save_checkpoint(load_model(backbone), tmp_path / "half.safetensors", stored="float16")
+    tuned(f"file:{tmp_path / 'half.safetensors'}", tmp_path / "d.safetensors", "linear")
+    assert (tmp_path / "d.safetensors").stat().st_size < 1.2 * (tmp_path / "b.safetensors").stat().st_size
     rounded = tuned(backbone, tmp_path / "c.safetensors", "linear", stored="float16")
     assert share_changed(rounded, load_model(backbone)) > 0.5
 
