@@ -60,7 +60,7 @@ _HOMES = {
     "leaderboard": "results.leaderboard",
     "load_data": "evaluation.loading",
     "load_defense": "training.defending",
-    "load_kept": "evaluation.kept_images",
+    "load_kept": "evaluation.images.kept_images",
     "load_model": "evaluation.loading",
     "load_records": "records.store",
     "load_suite": "spec.suite_file",
@@ -70,6 +70,7 @@ _HOMES = {
     "pixels": "primitives.pixels",
     "run": "evaluation.run",
     "save_checkpoint": "training.saving",
+    "share_changed": "primitives.surgery.backbones",
     "train": "training.loop",
     "transform": "spec.registry",
     "transformed": "evaluation.pipelines.transformed",
@@ -129,6 +130,7 @@ __all__ = [
     "pixels",
     "run",
     "save_checkpoint",
+    "share_changed",
     "train",
     "transform",
     "transformed",
@@ -150,7 +152,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from robustvit.errors import BudgetExceeded, DataMissing, RobustvitError
-    from robustvit.evaluation.kept_images import load_kept
+    from robustvit.evaluation.images.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb
     from robustvit.evaluation.pipelines.transformed import transformed
@@ -165,6 +167,7 @@ if TYPE_CHECKING:
     from robustvit.primitives.norms import Norm
     from robustvit.primitives.pixels import pixels
     from robustvit.primitives.reading import Reading
+    from robustvit.primitives.surgery.backbones import share_changed
     from robustvit.primitives.training.on_pixels import OnPixels
     from robustvit.primitives.votes import Votes
     from robustvit.records.records import Records

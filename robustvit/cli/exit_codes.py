@@ -15,7 +15,7 @@ StorePath = Annotated[Path, typer.Option("--store", help="The directory of Recor
 
 def _stored_suite(given: str | None) -> str | None:
     """The name that a store knows the suite of `run --suite` by."""
-    from robustvit.evaluation.kept_suite import stored_name
+    from robustvit.evaluation.images.kept_suite import stored_name
 
     return None if given is None else stored_name(given)
 

@@ -81,6 +81,9 @@ def train(
     out_file: Annotated[Path, typer.Option("--out", "-o", help="The checkpoint to write, NAME.safetensors.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help="An architecture with random weights. Default: a small ViT.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="A model to start from, in place of --model: any address.")] = None,
+    tuning: Annotated[str | None, typer.Option("--tuning", help="What is trained of it: full (default), linear, lora(rank=8), adapter, "
+        "side.")] = None,
+    new_head: Annotated[bool, typer.Option("--new-head", help="Give it a new head, for the data's classes.")] = False,
     data: Annotated[str, typer.Option("--data", "-d", help="Trained on its training split, evaluated on its usual split.")] = "digits",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where the data's files are.")] = None,
     defense: Annotated[list[str] | None, typer.Option("--defense", help="NAME or NAME(key=value); repeat to combine. "
@@ -112,7 +115,8 @@ def train(
     keep_best: Annotated[bool, typer.Option("--keep-best", help="Keep the weights of the epoch that is most robust there.")] = False,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     device: Annotated[str, typer.Option("--device")] = "cpu",
-    stored: Annotated[str, typer.Option("--stored", help="Type of the weights in the file: float16 or float32.")] = "float16",
+    stored: Annotated[str | None, typer.Option("--stored", help="Type of the weights in the file: float16 (default) or float32 (default "
+        "where float16 would round frozen weights).")] = None,
     log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl or tensorboard: the loss of every step, beside the file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:  # fmt: skip
@@ -126,7 +130,7 @@ def train(
     from dataclasses import replace
 
     from robustvit.evaluation import environment
-    from robustvit.training.defending import learning_from
+    from robustvit.training.defending import learning_from, tuned_by
     from robustvit.training.logs import log_path
     from robustvit.training.monitor import Monitor, calibration_part
     from robustvit.training.presets import preset
@@ -141,7 +145,7 @@ def train(
     }  # fmt: skip
     chosen = None if preset_ is None else preset(preset_)
     recipe = replace(RECIPE if chosen is None else chosen.recipe, **{name: value for name, value in given.items() if value is not None})
-    if stored not in ("float16", "float32"):
+    if stored not in (None, "float16", "float32"):
         raise UsageError(f"--stored is {stored}; it takes float16 or float32.")
     environment.determine()
 
@@ -157,6 +161,9 @@ def train(
         raise UsageError("--logits is about what a teacher predicts; give --distill.")
     usual = chosen.defenses if chosen is not None else () if distill else ("plain",)
     named = (*(defense or usual), *([] if distill is None else [learning_from(distill, logits)]))
+    if start is None and (tuning is not None or new_head):
+        raise UsageError("--tuning and --new-head are about the model to start from; give --from.")
+    named = (*tuned_by(tuning or "full"), *named)
     if log_to is not None:
         log_path(log_to, out_file)
     if model is None and start is None:
@@ -171,7 +178,8 @@ def train(
             done = train_from_spec(
                 model, data, start=start, out=out_file, defenses=named,
                 recipe=recipe, seed=seed, device=environment.device(local_device(device)),
-                stored="float16" if stored == "float16" else "float32", data_dir=data_dir, progress=report, monitor=monitor,
+                new_head=new_head, stored=None if stored is None else "float16" if stored == "float16" else "float32",
+                data_dir=data_dir, progress=report, monitor=monitor,
                 keep_best=keep_best, log_to=log_to,
                 each=None if bar is None else lambda now: bar(now.step, now.steps, f"epoch {now.epoch:.1f}, loss {now.loss:.4f}"),
             )  # fmt: skip

@@ -40,7 +40,7 @@ def run(options: RunOptions) -> None:
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
     from robustvit.evaluation import run as runner
-    from robustvit.evaluation.kept_suite import named_suite
+    from robustvit.evaluation.images.kept_suite import named_suite
 
     with progress_shown(options.quiet or options.as_json) as progress:
         try:
@@ -140,7 +140,7 @@ def plan(options: RunOptions) -> None:
     from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import requested
     from robustvit.evaluation.datasets import omissions
-    from robustvit.evaluation.kept_suite import named_suite
+    from robustvit.evaluation.images.kept_suite import named_suite
     from robustvit.evaluation.manifest import undefined_cells
     from robustvit.records.store import Store
 

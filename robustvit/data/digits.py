@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -43,14 +43,33 @@ def digits(root: Path | None, *, split: Literal["test", "train"] = "test", ink: 
     nearly balanced. ink: `coloured` gives each digit two colours, drawn once from its id, uniform in RGB, the digit lighter than its ground
     by at least 0.3 of luminance; `grey` leaves white on black, where corruptions of colour alone do nothing. root is not used.
     """
+    found = enlarged_digits(split)
+    images = coloured(found.shares, colours_of(found.ids)) if ink == "coloured" else np.repeat(found.shares[..., None], 3, axis=3)
+    return array_dataset("digits", images, found.labels, ids=found.ids, classes=[str(digit) for digit in range(10)])
+
+
+class Digits(NamedTuple):
+    """shares: (N, 32, 32) uint8 amounts of ink; labels: (N,) the digits."""
+
+    ids: list[str]
+    shares: np.ndarray
+    labels: np.ndarray
+
+
+class Colours(NamedTuple):
+    """The colour of each digit's ground and of its ink, (N, 3) in [0, 1]."""
+
+    ground: np.ndarray
+    ink: np.ndarray
+
+
+def enlarged_digits(split: Literal["test", "train"]) -> Digits:
+    """The digits of a split, without colour."""
     bunch = load_digits()
-    count = len(bunch.target)
-    ranked = order([f"digits/{i:04d}" for i in range(count)])
+    ranked = order([f"digits/{i:04d}" for i in range(len(bunch.target))])
     chosen = np.sort(ranked[:_TEST] if split == "test" else ranked[_TEST:])
-    ids = [f"digits/{split}/{i:04d}" for i in chosen]
     shares = np.stack([_enlarged(bunch.images[i]) for i in chosen])
-    images = _coloured(shares, ids) if ink == "coloured" else np.repeat(shares[..., None], 3, axis=3)
-    return array_dataset("digits", images, bunch.target[chosen], ids=ids, classes=[str(digit) for digit in range(10)])
+    return Digits([f"digits/{split}/{i:04d}" for i in chosen], shares, bunch.target[chosen])
 
 
 def _enlarged(digit: np.ndarray) -> np.ndarray:
@@ -59,12 +78,17 @@ def _enlarged(digit: np.ndarray) -> np.ndarray:
     return np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC))
 
 
-def _coloured(shares: np.ndarray, ids: list[str]) -> np.ndarray:
-    """(N, H, W) uint8 amounts of ink → (N, H, W, 3) uint8 between each sample's ground colour and its ink colour."""
+def colours_of(ids: list[str]) -> Colours:
+    """The two colours of each sample, drawn from its id."""
     rows = np.arange(len(ids))
     pairs = Draws(0, "digits/colours", ids).uniform(_TRIES, 2, 3).double().numpy()
     light = (pairs * _LUMINANCE).sum(axis=3)
     first = (np.abs(light[..., 0] - light[..., 1]) >= _CONTRAST).argmax(axis=1)
     pair, darker = pairs[rows, first], light[rows, first].argmin(axis=1)
-    ground, ink = pair[rows, darker][:, None, None], pair[rows, 1 - darker][:, None, None]
+    return Colours(pair[rows, darker], pair[rows, 1 - darker])
+
+
+def coloured(shares: np.ndarray, colours: Colours) -> np.ndarray:
+    """(N, H, W) uint8 amounts of ink → (N, H, W, 3) uint8 between each sample's ground colour and its ink colour."""
+    ground, ink = (one[:, None, None] for one in colours)
     return np.asarray(np.rint(255 * ground + shares[..., None] * (ink - ground)).astype(np.uint8))

@@ -23,6 +23,7 @@ from robustvit.primitives.batch import Data
 from robustvit.primitives.class_lookup import IMAGENET, FoundNames, imagenet_names, look_up, names_classes, wordnet
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.reading import Reading
+from robustvit.primitives.surgery.heads import refuse_headless
 from robustvit.spec.spec import digest
 
 
@@ -38,13 +39,21 @@ class MatchedClasses(NamedTuple):
     order: tuple[int, ...] | None = None
 
 
-def match_classes(model: Classifier, data: Data) -> MatchedClasses:
-    """Matches the classes of a model with those of a data set.
+class Logits(NamedTuple):
+    """What the logits of a model are: the names of their classes, () where they are unknown, and how many there are."""
+
+    classes: tuple[str, ...]
+    outputs: int
+
+
+def match_classes(model: Classifier, data: Data, head: Logits | None = None) -> MatchedClasses:
+    """Matches the classes of a model with those of a data set. head: its logits after transforms that are not applied yet.
 
     A data set whose classes are some of the model's is read among these (`mask`) and among all (`1000way`). Raises ModelError, with the
     names that miss, where both name their classes and not all of the data's are among the model's.
     """
-    return _matched(model.card.classes, model.outputs, model.card.label, tuple(data.classes), tuple(data.readings), data.name)
+    classes, outputs = head or _logits(model, data)
+    return _matched(classes, outputs, model.card.label, tuple(data.classes), tuple(data.readings), data.name)
 
 
 def order_id(matched: MatchedClasses) -> str:
@@ -52,33 +61,39 @@ def order_id(matched: MatchedClasses) -> str:
     return "" if matched.order is None else digest(list(matched.order))
 
 
-def checked_order(model: Classifier, data: Data) -> str:
-    """`order_id` of the two.
+def checked_order(model: Classifier, data: Data, head: Logits | None = None) -> str:
+    """`order_id` of the two. head: as for `match_classes`.
 
     Raises ModelError where the model's logits cannot be read as the data's labels, DataUnreadable where nothing says which class is which.
     """
-    matched = match_classes(model, data)
+    matched = match_classes(model, data, head)
     if not matched.by:
         refuse_ambiguous_order(data)
     for reading in matched.readings:
-        reading.check(model.outputs, model.card.label, data.name)
+        reading.check(model.outputs if head is None else head.outputs, model.card.label, data.name)
     return order_id(matched)
 
 
-def reads(model: Classifier, data: Data) -> bool:
-    """Whether a model's outputs can be read as the classes of a data set."""
+def reads(model: Classifier, data: Data, head: Logits | None = None) -> bool:
+    """Whether a model's outputs can be read as the classes of a data set. head: as for `match_classes`."""
     try:
-        checked_order(model, data)
+        checked_order(model, data, head)
     except ModelError:
         return False
     return True
 
 
-def nested_order(nested: object, model: Classifier, data: Data) -> str:
+def nested_order(nested: object, model: Classifier, data: Data, head: Logits | None = None) -> str:
     """`order_id` of a nested model on the data, or of the model on a nested data set; "" for anything else."""
     if isinstance(nested, Classifier):
         return order_id(match_classes(nested, data))
-    return order_id(match_classes(model, nested)) if isinstance(nested, Data) else ""
+    return order_id(match_classes(model, nested, head)) if isinstance(nested, Data) else ""
+
+
+def _logits(model: Classifier, data: Data) -> Logits:
+    """The model's own. Raises ModelError for a headless one."""
+    refuse_headless(model, f"data '{data.name}' has labels")
+    return Logits(model.card.classes, model.outputs)
 
 
 def in_data_order(logits: Tensor, matched: MatchedClasses) -> Tensor:

@@ -1,4 +1,4 @@
-"""A named part of a data set, itself a data set."""
+"""A part of a data set, itself a data set."""
 
 from __future__ import annotations
 

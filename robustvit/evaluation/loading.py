@@ -90,7 +90,7 @@ def load_data(address: str | Spec, *, data_dir: Path | str | None = None, inner:
     data_dir: the folder of its files, or one with a folder NAME; default $ROBUSTVIT_DATA/NAME or ./data/NAME. inner: replaces a data set
     that is nested in the Spec, whose files are otherwise in `data_dir`.
     params: parameters of the data set, such as `split`. Of any data set `?part=calibration` is the samples of that part, `?part=evaluation`
-    the others (robustvit.spec.parts).
+    the others, and `?part=2/5` the second of five parts (robustvit.spec.parts).
     Raises UnknownName, BadParameter, DataMissing or DataUnreadable.
     """
     spec, place = (address, None) if isinstance(address, Spec) else parse_data(address)

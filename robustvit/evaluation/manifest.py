@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from robustvit.errors import ModelError
 from robustvit.evaluation.class_names import match_classes
 from robustvit.evaluation.datasets import Samples
-from robustvit.evaluation.kept_images import KeptImages
+from robustvit.evaluation.images.kept_images import KeptImages
 from robustvit.evaluation.macs import count
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data, Traits
@@ -175,8 +177,12 @@ def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
 def _matched_by_name(label: str, model: Classifier, plan: Plan) -> dict[str, str]:
     """A note on the data sets whose classes were matched with the model's by their names."""
     data = [part.samples.data for part in plan.planned if part.label == label]
-    found = sorted({f"{one.name} by {matched.by}" for one in data if (matched := match_classes(model, one)).by})
-    return {"classes": f"matched with {', '.join(found)}"} if found else {}
+    found = set[str]()
+    for one in data:
+        with contextlib.suppress(ModelError):  # where only transforms give it a head for this data
+            if by := match_classes(model, one).by:
+                found.add(f"{one.name} by {by}")
+    return {"classes": f"matched with {', '.join(sorted(found))}"} if found else {}
 
 
 def _model_facts(card: Card) -> ModelFacts:

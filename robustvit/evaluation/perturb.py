@@ -18,6 +18,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
+from robustvit.primitives.surgery.heads import refuse_headless
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.coercion import check_seed
@@ -68,6 +69,8 @@ def perturb(
     names = tuple(str(i) for i in range(len(images))) if ids is None else _names(ids)
     if len(names) != len(images) or (labels is not None and len(labels) != len(images)):
         raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
+    if model is not None and entry.kind == "attack" and not entry.label_free:
+        refuse_headless(model, f"attack '{name}' reads logits")
     if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
         raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model has classes 0 … {model.outputs - 1}.")
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable
-from robustvit.evaluation.class_names import checked_order
+from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, few
+from robustvit.evaluation.class_names import Logits, checked_order
 from robustvit.evaluation.datasets import Samples, open_data, refuse_contradictions
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.pipelines.nested import HOST, Place, resolved_scenario, resolved_transform, why_own_host
+from robustvit.evaluation.pipelines.heads import head_of
+from robustvit.evaluation.pipelines.nested import HOST, Place, resolved_pipeline, resolved_scenario, why_own_host
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
@@ -17,6 +18,7 @@ from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell, Surrogate
+from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import GIVEN, MODELS, PREDICTED, Suite, crafted
 from robustvit.spec.view import View
@@ -27,15 +29,16 @@ class _Requested:
     """A model of a run, with its pipelines of transforms, the suite's among them.
 
     model: None while its weights are not at hand (`missing` says why). pipelines: with which it is evaluated; crafting: with which others'
-    images are crafted on it. first: a Cell that knows the model. orders: for each data set what a Cell says of the order of its classes,
-    None where its outputs are other classes.
+    images are crafted on it. first: a Cell that knows the model. heads: what its logits are after a pipeline that replaces its head.
+    orders: for each data set what a Cell with a pipeline says of the order of its classes, None where its outputs are other classes.
     """
 
     label: str
     model: Classifier | None
     pipelines: list[Pipeline]
     first: Cell
-    orders: list[str | None]
+    heads: Mapping[Pipeline, Logits | None]
+    orders: list[dict[Pipeline, str | None]]
     missing: str = ""
     crafting: list[Pipeline] = field(default_factory=list)
 
@@ -44,7 +47,7 @@ class _Requested:
         if self.model is None:
             return
         for pipeline in self.crafting:
-            yield Surrogate(self.first.model, str(self.first.weights), pipeline, self.orders[place] or "", self.model.size)
+            yield Surrogate(self.first.model, str(self.first.weights), pipeline, self.orders[place][pipeline] or "", self.model.size)
 
 
 def make(
@@ -137,45 +140,45 @@ def _requested(
         if need_weights:
             raise
         blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
-        return _Requested(str(base), None, steps, blank, ["" for _ in plan.samples], str(error))
+        return _Requested(str(base), None, steps, blank, {}, [dict.fromkeys(steps, "") for _ in plan.samples], str(error))
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     model.require_rgb(plan.samples[0].data.name)
-    orders = [_order(plan, model, samples.data, foreign) for samples in plan.samples]
-    place = _place(plan, model)
-    steps = list(dict.fromkeys(tuple(resolved_transform(spec, place, plan.plugins) for spec in pipeline) for pipeline in steps))
+    steps = list(dict.fromkeys(resolved_pipeline(pipeline, _place(plan, model), plan.plugins) for pipeline in steps))
+    heads = {pipeline: head_of(pipeline, plan.plugins) for pipeline in steps}
+    orders = []
+    for samples in plan.samples:
+        of_head = {head: _order(plan, model, samples.data, head, foreign) for head in heads.values()}
+        orders.append({pipeline: of_head[head] for pipeline, head in heads.items()})
     first = Cell(model.card.identity, model.card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
     for pipeline in steps:
         plan.try_host(model.card.label, model, replace(first, transforms=pipeline))
-    return _Requested(model.card.label, model, steps, first, orders)
+    return _Requested(model.card.label, model, steps, first, heads, orders)
 
 
-def _place(plan: Plan, model: Classifier) -> Place:
-    return Place(model, plan.settings, plan.suite, plan.data)
+def _place(plan: Plan, model: Classifier, head: Logits | None = None) -> Place:
+    return Place(model, plan.settings, plan.suite, plan.data, head)
 
 
-def _order(plan: Plan, model: Classifier, data: Data, foreign: bool) -> str | None:
+def _order(plan: Plan, model: Classifier, data: Data, head: Logits | None, foreign: bool) -> str | None:
     """What cells say of the order of a model's classes. None for a surrogate of other classes, where no attack needs the labels.
 
     Raises ModelError where the outputs are not the classes of the data.
     """
     try:
-        return checked_order(model, data)
+        return checked_order(model, data, head)
     except ModelError as error:
         needing = [spec.name for spec in plan.suite.scenarios if crafted(spec) and not registry.scenario_entry(spec.name).label_free]
         needing = [] if plan.suite.surrogate_labels == PREDICTED else needing
         if not foreign:
             raise
         if needing:
+            label_free = [name for name, entry in registry.entries("attack").items() if entry.label_free]
             raise ModelError(
                 f"surrogate '{model.card.label}': {error} The attack '{needing[0]}' needs the labels of data '{data.name}'; attacks on "
-                f"features take a surrogate of any outputs ({', '.join(_label_free())}), and every attack does with "
+                f"features take a surrogate of any outputs ({few(label_free)}), and every attack does with "
                 f"`surrogate_labels: {PREDICTED}` in the suite, which stand for the labels."
             ) from error
         return None
-
-
-def _label_free() -> list[str]:
-    return [name for name, entry in registry.entries("attack").items() if entry.label_free]
 
 
 def _planned(plan: Plan, one: _Requested, requested: Sequence[_Requested]) -> list[PlannedCells]:
@@ -213,7 +216,9 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
     """The cell with its nested plug-ins resolved for the model that its attack is run on, and why it has no value."""
     assert source.model is not None
     assert one.model is not None
-    scenario = resolved_scenario(cell.scenario, _place(plan, source.model), data, plan.plugins, reads=None not in source.orders)
+    pipeline = cell.transforms if cell.surrogate is None else cell.surrogate.transforms
+    reads = all(order.get(pipeline) is not None for order in source.orders)
+    scenario = resolved_scenario(cell.scenario, _place(plan, source.model, source.heads.get(pipeline)), data, plan.plugins, reads=reads)
     undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
     if cell.surrogate is not None and (refusal := plan.undefined.get((source.label, cell.surrogate.transforms), "")):
         undefined = f"its surrogate has no value: {refusal}"
@@ -222,12 +227,15 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
 
 def _cells(plan: Plan, one: _Requested, place: int, sources: Sequence[Surrogate]) -> list[Cell]:
     """The suite's cells of a model on the data set at a place; none of pipelines that are surrogates alone."""
-    samples, order = plan.samples[place], one.orders[place]
-    suite = replace(plan.suite, transforms=tuple(dict.fromkeys((*one.pipelines, *one.crafting))))
+    samples, orders = plan.samples[place], one.orders[place]
     cut = samples.traits.cut
     view = one.first.view if cut is None else one.first.view.for_precropped(cut)
-    own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view, class_order=order or "")
-    return [cell for cell in suite.cells(own, samples.scenarios, sources) if cell.transforms in one.pipelines]
+    own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view)
+    return [
+        cell
+        for order, pipelines in grouped((orders[pipeline] or "", pipeline) for pipeline in one.pipelines).items()
+        for cell in replace(plan.suite, transforms=tuple(pipelines)).cells(replace(own, class_order=order), samples.scenarios, sources)
+    ]
 
 
 def _add_crafting(plan: Plan) -> None:

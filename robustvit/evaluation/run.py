@@ -20,7 +20,7 @@ from robustvit.evaluation.checks.recheck import recheck
 from robustvit.evaluation.command_line import command_line
 from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
-from robustvit.evaluation.kept_suite import named_suite
+from robustvit.evaluation.images.kept_suite import named_suite
 from robustvit.evaluation.manifest import manifest, undefined_cells
 from robustvit.evaluation.plan import Plan
 from robustvit.evaluation.settings import Settings

@@ -16,8 +16,8 @@ from robustvit.errors import DataError, HostRefused, RobustvitError, StoreError,
 from robustvit.evaluation import plan as plans
 from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
 from robustvit.evaluation.gallery import gallery, gallery_rows
+from robustvit.evaluation.images.kept_images import KeptImages
 from robustvit.evaluation.images.run_images import RunImages
-from robustvit.evaluation.kept_images import KeptImages
 from robustvit.evaluation.manifest import title
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.learn import learn_pipeline

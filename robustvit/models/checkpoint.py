@@ -19,7 +19,7 @@ from robustvit.models.misfits import compare, explained
 from robustvit.models.networks import Network, network_of
 from robustvit.models.rebuilding import MOST, rebuild
 from robustvit.models.tensors import Wish, read_tensors, refuse_pages
-from robustvit.models.timm import Classes, parameters
+from robustvit.models.timm import ClassesOrNone, parameters
 from robustvit.primitives.architectures.preprocessing import Interpolation, Share
 from robustvit.primitives.checkpoint import HEADER, About, with_surgery
 from robustvit.primitives.classifier import Classifier
@@ -36,7 +36,7 @@ def checkpoint_model(
     *,
     path: str,
     arch: str | None = None,
-    num_classes: Classes | None = None,
+    num_classes: ClassesOrNone | None = None,
     kwargs: str = "",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -53,7 +53,8 @@ def checkpoint_model(
     prefix: only tensors whose names begin so (`backbone.`). ema: averaged weights or plain ones; default averaged ones where there are any,
     which the card says. arch, num_classes, kwargs,
     mean, std: default those of the entry "robustvit" in a safetensors header, and then those of the architecture's own configuration.
-    Transforms that this entry names (`rv.save_checkpoint` writes them) are applied to the architecture before the tensors are loaded.
+    num_classes=0 is of a checkpoint without a head, whose outputs are features. Transforms that this entry names (`rv.save_checkpoint`
+    writes them) are applied to the architecture before the tensors are loaded.
     Raises WeightsUnavailable for no file, CheckpointMismatch where the tensors do not fit, ModelError for a file that cannot be read.
     """
     file = existing(Path(path).expanduser())
@@ -64,14 +65,16 @@ def checkpoint_model(
     label = write_model(address.with_params(crop_pct=crop_pct, interpolation=interpolation, key=key, prefix=prefix, ema=ema))
     card = Card(
         label=label, identity=own, fingerprint="", weights="checkpoint", tag=about.arch.partition(".")[2], source=file.name,
-        classes=about.classes, origin=about.origin,
+        classes=about.classes, origin=about.origin, backbone=about.backbone, headless=about.num_classes == 0,
         notes=_notes(about, mean, std, crop_pct) | ({"weights": found.chosen} if found.chosen else {}),
     )  # fmt: skip
     if not about.surgery:
         load_tensors(built, found.tensors, file.name)
         return inputs.classifier(built, replace(card, fingerprint=fingerprint(built), parameters=parameters(built)))
     made = rebuild(inputs.classifier(built, card), about, found.tensors, file)
-    made.card = replace(card, identity=with_surgery(own, about.surgery, made.learned), parameters=parameters(made.model))
+    made.card = replace(
+        card, identity=with_surgery(own, about.surgery, made.learned), parameters=parameters(made.model), headless=made.card.headless
+    )
     return made.identify()
 
 
@@ -105,7 +108,9 @@ def read_about(file: Path) -> About:
         return About()
     try:
         written = json.loads(text)
-        tuples = {name: tuple(written.get(name, ())) for name in ("classes", "learned")} | {"surgery": revive(written.get("surgery", []))}
+        tuples = {name: tuple(written.get(name, ())) for name in ("classes", "learned", "backbone")} | {
+            "surgery": revive(written.get("surgery", []))
+        }
         return _checked(About(**{**written, **tuples}))
     except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, RecursionError, BadParameter) as error:
         raise ModelError(f"{file}: its header's entry '{HEADER}' is not as robustvit writes it: {error!r}") from error
@@ -130,12 +135,12 @@ def _checked(about: About) -> About:
     """The same. Raises TypeError, KeyError or BadParameter for invalid values."""
     if not all(isinstance(text, str) for text in (about.arch, about.kwargs, about.origin)) or not isinstance(about.num_classes, int | None):
         raise TypeError("arch, kwargs and origin are text, num_classes is a whole number")
-    if not all(isinstance(name, str) for name in (*about.classes, *about.learned)):
-        raise TypeError("classes and learned are names")
+    if not all(isinstance(name, str) for name in (*about.classes, *about.learned, *about.backbone)):
+        raise TypeError("classes, learned and backbone are names")
     if not all(isinstance(value, int | float) for value in (*(about.mean or ()), *(about.std or ()))):
         raise TypeError("mean and std are numbers")
     if about.num_classes is not None:
-        check_whole(about.num_classes, "num_classes", 1, 1_000_000)
+        check_whole(about.num_classes, "num_classes", 0, 1_000_000)
     if about.version is not None:
         check_whole(about.version, "version", 1, 1_000_000)
     _check_surgery(about.surgery)

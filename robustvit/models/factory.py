@@ -82,7 +82,9 @@ def _with_weights(made: Classifier, path: str | None) -> Classifier:
     about = read_about(file)
     rebuilt = rebuild(made, about, read_tensors(file, Wish(None, "", None)).tensors, file)
     identity = with_surgery(made.card.identity, about.surgery, rebuilt.learned)
-    rebuilt.card = replace(made.card, identity=identity, classes=about.classes or made.card.classes)
+    rebuilt.card = replace(
+        made.card, identity=identity, classes=about.classes or made.card.classes, backbone=about.backbone, headless=rebuilt.card.headless
+    )
     return rebuilt.identify()
 
 

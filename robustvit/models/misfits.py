@@ -75,6 +75,10 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], wanted: Mapping[str,
         return "It normalises after pooling (fc_norm), as models that average their tokens do: add kwargs=global_pool=avg."
     head = _config(built).get("classifier")
     heads = (head,) if isinstance(head, str) else tuple(head or ())
+    if heads and not misfit.reshaped and _all_of(misfit.missing, heads) and not misfit.unexpected:
+        return "It has no head, and without one its outputs are features: add num_classes=0 to read these."
+    if not misfit.reshaped and misfit.unexpected and not misfit.missing and not getattr(built, "num_classes", 1):
+        return "num_classes=0 is of checkpoints without a head; leave it out, and readouts take the features before its head."
     outputs = {tensors[key].shape[0] for key in misfit.reshaped if key.rpartition(".")[0] in heads}
     if len(outputs) == 1 and len(misfit.reshaped) <= 2 * len(heads):
         return f"Its head has {outputs.pop()} classes: add num_classes={tensors[misfit.reshaped[0]].shape[0]}."
@@ -84,6 +88,11 @@ def _way_out(misfit: Misfit, tensors: Mapping[str, Tensor], wanted: Mapping[str,
             "sizes, kwargs=dynamic_img_size=true and --img-size."
         )
     return "Name its architecture with arch=NAME, its constructor's arguments with kwargs=depth=6,…, its classes with num_classes=N."
+
+
+def _all_of(names: list[str], layers: tuple[str, ...]) -> bool:
+    """Whether there are names, and all are of tensors of these layers."""
+    return bool(names) and all(name.rpartition(".")[0] in layers for name in names)
 
 
 def _prefix(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:

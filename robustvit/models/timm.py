@@ -25,6 +25,7 @@ from robustvit.spec.view import View
 from robustvit.spec.written.arguments import parse_kwargs, write_kwargs
 
 Classes = Annotated[int, Ge(1), Le(1_000_000)]
+ClassesOrNone = Annotated[int, Ge(0), Le(1_000_000)]  # 0: without a head
 
 CITATION = """@misc{rw2019timm,
   author={Wightman, Ross},
@@ -34,7 +35,10 @@ CITATION = """@misc{rw2019timm,
   doi={10.5281/zenodo.4414861},
   url={https://github.com/huggingface/pytorch-image-models}
 }"""
-_HEADLESS = "'{arch}' gives features, not logits: it has no classifier. Give weights with a head by --checkpoint PATH and num_classes."
+_HEADLESS = (
+    "'{arch}' gives features, not logits: it has no classifier. Ask for them by ?num_classes=0, for readouts that learn a head "
+    "(+knn(data=DATA), +linear(data=DATA)), or give weights with a head by --checkpoint PATH and num_classes."
+)
 _SEED = 0  # of weights=random; any fixed number will do
 _NOT_KWARGS = frozenset({
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes", "features_only",
@@ -47,7 +51,7 @@ def timm_model(
     *,
     arch: str,
     weights: Literal["pretrained", "random"] = "pretrained",
-    num_classes: Classes | None = None,
+    num_classes: ClassesOrNone | None = None,
     kwargs: str = "",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -56,9 +60,10 @@ def timm_model(
 ) -> Classifier:
     """A model of timm by its name, with or without a tag: `vit_base_patch16_224.augreg2_in21k_ft_in1k`. The resolved tag is recorded.
 
-    arch: timm's name or an alias, or `hf-hub:ORG/NAME`, a model of timm that somebody put on the hub. weights: `random` initialises with a
-    fixed seed and marks the model's rows. kwargs: arguments of timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct,
-    interpolation: default the model's own configuration.
+    num_classes: 0 leaves the head out, and the outputs are features: readouts (`+knn(data=…)`) read them. arch: timm's name or an alias, or
+    `hf-hub:ORG/NAME`, a model of timm that somebody put on the hub. weights: `random` initialises with a fixed seed and marks the model's
+    rows. kwargs: arguments of timm's constructor, `img_size=32,patch_size=4`. mean, std, crop_pct, interpolation: default the model's own
+    configuration.
     Raises UnknownName, or WeightsUnavailable where the weights are neither cached nor downloadable; random ones never take their place.
     """
     arch = ALIASES.get(arch, arch)
@@ -90,7 +95,9 @@ def pretrained(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
     """The architecture with its pretrained weights. Raises WeightsUnavailable or CheckpointMismatch; its head is never re-initialised."""
     config = hub.config_of(arch) if arch.startswith(hub.TIMM) else blank_config(arch)
     outputs = config.get("num_classes")
-    if outputs == 0:
+    if num_classes == 0:
+        outputs = 0
+    elif outputs == 0:
         raise ModelError(_HEADLESS.format(arch=arch))
     if num_classes is not None and num_classes != outputs:
         raise WeightsUnavailable(
@@ -98,7 +105,8 @@ def pretrained(arch: str, num_classes: int | None, kwargs: str) -> nn.Module:
             f"Give weights with --checkpoint, or write ?weights=random."
         )
     try:
-        return build(arch, None, kwargs, pretrained=True, pretrained_cfg_overlay=hub.cached_weights(arch, config))
+        cached = hub.cached_weights(arch, config)
+        return build(arch, 0 if num_classes == 0 else None, kwargs, pretrained=True, pretrained_cfg_overlay=cached)
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise CheckpointMismatch(f"the pretrained weights of '{arch}' do not fit it with kwargs={kwargs}: {error}") from error
@@ -141,7 +149,7 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
             f"timm cannot build '{arch}' with kwargs={write_kwargs(given)}: it has nothing called {error}. "
             "Layers are given by timm's own short names, as in act_layer=relu6 or norm_layer=layernorm."
         ) from error
-    if not getattr(built, "num_classes", 0):
+    if not getattr(built, "num_classes", 0) and num_classes != 0:
         raise ModelError(_HEADLESS.format(arch=arch))
     return built.float()
 
@@ -193,7 +201,8 @@ def _card(built: nn.Module, label: str, weights: str, kwargs: str, inputs: Prepr
         "fingerprint": fingerprint(built),
         "weights": weights,
         "parameters": parameters(built),
-        "classes": () if weights == "random" else classes_of_timm(built),
+        "classes": () if weights == "random" or not built.num_classes else classes_of_timm(built),
+        "headless": not built.num_classes,
         "notes": {"timm": timm.__version__},
     }
     if weights == "random":

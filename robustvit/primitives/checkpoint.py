@@ -34,7 +34,8 @@ class About:
     mean, std: its normalisation. view: `size`, `resize`, `crop`, `interpolation`, where it is not the architecture's own. accuracy: of the
     stored weights on the held-out split, where it was measured. command: the command line that trained it. classes: the names of its
     classes. surgery: the bound transforms that made the module, in order, before its weights were what the file holds. learned: the names
-    of the tensors that these learned, each after its transform's place and a dot.
+    of the tensors that these learned, each after its transform's place and a dot. backbone: the
+    address of the model that training began from, and the fingerprint of its weights.
     """
 
     arch: str = ""
@@ -50,6 +51,7 @@ class About:
     origin: str = ""
     surgery: tuple[Spec, ...] = ()
     learned: tuple[str, ...] = ()
+    backbone: tuple[str, ...] = ()
 
     def own_view(self) -> View | None:
         """The stored view, or None for the architecture's."""

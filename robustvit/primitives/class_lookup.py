@@ -40,6 +40,11 @@ class FoundNames(NamedTuple):
         return tuple(range(self.wanted)) if self.translated and agree and len(self.places) >= _KNOWN * self.wanted else None
 
 
+def named_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of classes for a model's card: () where they name nothing, as numbers do."""
+    return tuple(classes) if names_classes(classes) else ()
+
+
 def names_classes(names: Sequence[str]) -> bool:
     """Whether these are names of classes: all different, not all numbers, and none a placeholder such as `LABEL_0`."""
     plain = [_plain(name) for name in names]

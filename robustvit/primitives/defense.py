@@ -76,8 +76,9 @@ class Defense:
     step, under the law of `crafted_by`. step: (closure, optimizer) → loss; each call of the closure clears the gradients and computes loss
     and penalty, with their gradients, for the same images. loss: (model, batch, draws) → () Tensor. penalty: as loss, added to whatever
     loss there is. after_step: after every step. check: (model, batch, draws) → why training must not go on, or "", at the end of every
-    epoch, before its weights are kept, on its last batch and under the law of `crafted_by`. Before training, prepare: model surgery; after
-    it, export: returns the model to keep.
+    epoch, before its weights are kept, on its last batch and under the law of `crafted_by`. Before training, prepare: model surgery, after
+    which only parameters that ask for a gradient are trained (`requires_grad`; all do before it); after training, export: returns the model
+    to keep.
 
     craft, loss, penalty and check are given a model that takes pixels in [0, 1]; prepare, after_step and export the bare module, without
     normalisation. crafting: the mode of the model while images are crafted. state: tensors that the parts keep from step to step, by name,

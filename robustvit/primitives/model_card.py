@@ -22,7 +22,8 @@ class Card:
     `checkpoint`, `bundled`, `given` or `random`. classes: the name or wnid of each logit, where they are known; data that names its
     classes too is matched by them. origin: the address of the code or the repository that a file of its weights needs to be loaded; empty
     where a file names the architecture itself. transforms: what was done to it since; identity and fingerprint are still those of the model
-    before.
+    before. headless: its outputs are features, no logits. backbone: the address and the fingerprint of the model that its training began
+    from.
     """
 
     label: str
@@ -38,6 +39,8 @@ class Card:
     classes: tuple[str, ...] = ()
     origin: str = ""
     transforms: tuple[Spec, ...] = ()
+    headless: bool = False
+    backbone: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -73,6 +73,7 @@ class Entry:
     hosts: str = "any"
     no_op: str = ""
     class_maps: str = ""
+    head: str = ""
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, UnknownName, nearest
 from robustvit.evaluation.evaluate import through_reading
 from robustvit.evaluation.pipelines.nested import loaded_plugins
 from robustvit.primitives.batch import Data
@@ -19,6 +19,9 @@ from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.written.call import called
+
+TUNING = "tuning"  # the family of defenses that freeze what they do not train
+_FULL = "full"
 
 
 def load_defense(name: str, /, **params: Any) -> Defense:
@@ -54,6 +57,20 @@ def learning_from(teacher: str, kept: Path | None = None) -> str:
         raise BadParameter(f"--distill {teacher}: an address there may have no quotation marks.")
     file = "" if kept is None else f', kept="{kept}", top=10'
     return f'distillation(teacher="{teacher}"{file})'
+
+
+def tuned_by(tuning: str) -> tuple[str, ...]:
+    """The defense that trains what a tuning trains, as a command line has it; () for `full`, which trains everything.
+
+    tuning: `full`, or the name of a defense of the family `tuning`, with or without its parameters. Raises UnknownName or BadParameter.
+    """
+    if tuning == _FULL:
+        return ()
+    name, known = called(tuning, "tuning").name, [one for one, entry in registry.entries("defense").items() if entry.family == TUNING]
+    if name not in known:
+        raise UnknownName(f"no tuning is called '{name}'.{nearest(name, [_FULL, *known])} There are {', '.join([_FULL, *known])}.")
+    bound_defenses([tuning])
+    return (tuning,)
 
 
 def composed(defenses: Sequence[Spec], data: Data, device: torch.device | str, data_dir: Path | None = None) -> Defense:

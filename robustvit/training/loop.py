@@ -24,6 +24,7 @@ from robustvit.primitives.batch import Batch, Data, TrainingStep
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
+from robustvit.primitives.training.freezing import still_frozen
 from robustvit.primitives.training.on_pixels import OnPixels
 from robustvit.spec.view import View
 from robustvit.training.augmentation import jitter
@@ -88,6 +89,9 @@ def train(
 ) -> Trained:
     """Trains a module, in place unless the defense's `prepare` makes a new one.
 
+    Trained is every parameter that asks for a gradient after `prepare`, before which all do: what a defense freezes there is in no
+    optimizer, and stays to the bit, as do running statistics of batch normalisation whose parameters are all frozen.
+
     model: from normalised (N, 3, H, W) to (N, K) logits. view, mean, std: preprocessing of the images, as in a Classifier. progress, each:
     are called after every epoch and every step. keep: is given the state after every epoch, and after `keep_every` seconds at the next
     step; from it, as `start`, the same call goes on to the same bytes. Under torchrun every process takes its share of each batch, and the
@@ -137,6 +141,7 @@ class _Run:
         self.read = OnPixels(model, mean, std, data.readings[0]).to(device)
         _check_outputs(self.read, view, data, device)
         self.read.train()
+        still_frozen(self.read)
         self.optimizer = optimizer_of(model, recipe)
         ema = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(model, multi_avg_fn=ema, use_buffers=True) if recipe.ema else None

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.kept_suite import named_suite
+from robustvit.evaluation.images.kept_suite import named_suite
 from robustvit.evaluation.loading import load_data
 from robustvit.evaluation.run import run
 from robustvit.primitives.batch import Data

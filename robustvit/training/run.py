@@ -24,6 +24,7 @@ from robustvit.spec import registry
 from robustvit.spec.coercion import check_seed
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec
+from robustvit.spec.written.pipeline import shown_steps, write_pipeline
 from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.epochs import load_batch
 from robustvit.training.logs import open_log
@@ -35,7 +36,7 @@ from robustvit.training.recipe import RECIPE, Recipe
 from robustvit.training.saving import ENDING, address_of_file, write_checkpoint
 from robustvit.training.start import about_trained, starting_model, trained_model
 from robustvit.training.state import read_state, write_state
-from robustvit.training.structure import structured
+from robustvit.training.structure import stored_type, structured
 
 
 class TrainResult(NamedTuple):
@@ -62,13 +63,14 @@ def train_from_spec(
     recipe: Recipe = RECIPE,
     seed: int = 0,
     device: Device = "cpu",
-    stored: Stored = "float16",
+    stored: Stored | None = None,
     data_dir: Path | None = None,
     progress: Callable[[EpochProgress], None] | None = None,
     each: Callable[[StepProgress], None] | None = None,
     log_to: str | None = None,
     monitor: Monitor | None = None,
     keep_best: bool = False,
+    new_head: bool = False,
 ) -> TrainResult:
     """Trains the model at an address on a data set's training split, and writes the checkpoint `out`.
 
@@ -77,15 +79,16 @@ def train_from_spec(
     `arch/hvt?num_classes=10&img_size=32&patch_size=4`. start: in place of it, a model whose weights training starts from: any address,
     transforms included.
     data: where it has a split called train, that one is for training and the usual split is held out; else training uses all of it and
-    nothing is held out. defenses: `name` or `name(key=value)`. stored: the dtype of the weights in the file; the accuracy is that of the
-    rounded weights. During training, the weights after the last whole epoch are in `OUT.partial.safetensors`, and the whole state after it,
-    or after five minutes, in `OUT.resume.pt`: however a run ends, the same call goes on from there, and to the same bytes. The message of
-    a KeyboardInterrupt says so. Raises BadParameter, UnknownName, ModelError or DataError, before training where it can; StoreFull where
-    the state cannot be written. Of several processes that torchrun started the first writes the files and measures the accuracy.
-    monitor: is run while training goes on, and its measurements are in `OUT.measured.jsonl`. keep_best: the weights of the epoch with its
-    best score are written in place of the last ones, and the accuracy is that of `part=evaluation` of the held-out split, as a monitor
-    chooses on `part=calibration`. progress, each: are called after every epoch and every step. log_to: `jsonl` or `tensorboard`, for the
-    loss and learning rate of every step and what a monitor measures, in `OUT.log.jsonl` or the folder `OUT.tensorboard`.
+    nothing is held out. defenses: `name` or `name(key=value)`. stored: the dtype of the weights in the file, float16 unless a tuning
+    freezes weights that it would round; the accuracy is that of the rounded weights. new_head: `start` gets one for the data's classes.
+    During training, the weights after the last whole epoch are in `OUT.partial.safetensors`, and the whole state after it, or after five
+    minutes, in `OUT.resume.pt`: however a run ends, the same call goes on from there, and to the same bytes. The message of a
+    KeyboardInterrupt says so. Raises BadParameter, UnknownName, ModelError or DataError, before training where it can; StoreFull where the
+    state cannot be written. Of several processes that torchrun started the first writes the files and measures the accuracy. monitor: is
+    run while training goes on, and its measurements are in `OUT.measured.jsonl`. keep_best: the weights of the epoch with its best score
+    are written in place of the last ones, and the accuracy is that of `part=evaluation` of the held-out split, as a monitor chooses on
+    `part=calibration`. progress, each: are called after every epoch and every step. log_to: `jsonl` or `tensorboard`, for the loss and
+    learning rate of every step and what a monitor measures, in `OUT.log.jsonl` or the folder `OUT.tensorboard`.
     """
     if keep_best and monitor is None:
         raise BadParameter("keep_best chooses among the epochs that a monitor measures, and there is none; give --eval-suite.")
@@ -94,9 +97,11 @@ def train_from_spec(
     bound = bound_defenses(defenses)
     split = _split(data, data_dir)
     _refuse_chosen_on_trained(monitor, split, data)
-    begun = starting_model(model, start, split.training, device)
+    begun = starting_model(model, start, split.training, device, new_head)
+    stored = stored or stored_type(begun, bound)
     defense = composed(bound, split.training, device, data_dir)
     more = monitor.options() if monitor is not None and keep_best else ()
+    more += ("--new-head",) if new_head else ()
     question = _question(begun, split.training, bound, recipe, seed)
     network, begun = begun.model, structured(begun, defense)  # from here on, what a checkpoint of the trained model names
     own = ("--model", model) if model is not None else ("--from", str(start))
@@ -211,7 +216,8 @@ def _split(address: str, data_dir: Path | None) -> _Split:
 def _question(start: Classifier, data: Data, defenses: Sequence[Spec], recipe: Recipe, seed: int) -> dict[str, str]:
     """All that the trained weights depend on, by name."""
     return {
-        "model": start.card.label, "starting weights": start.card.fingerprint, "data": f"{data.name} ({data.fingerprint[:12]})",
+        "model": start.card.label + write_pipeline(shown_steps(start.card.transforms)), "starting weights": start.card.fingerprint,
+        "data": f"{data.name} ({data.fingerprint[:12]})",
         "view": str(start.view), "defense": " + ".join(map(str, defenses)), "seed": str(seed),
         **{part.name.replace("_", " "): repr(getattr(recipe, part.name)) for part in fields(Recipe)},
     }  # fmt: skip

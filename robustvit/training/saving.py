@@ -66,7 +66,7 @@ def about_of(model: Classifier, command: str = "") -> About:
         **_architecture(model), num_classes=classes if isinstance(classes, int) else model.outputs,
         mean=channels(model.mean), std=channels(model.std),
         view=model.view.as_dict(), command=command, classes=model.card.classes, surgery=surgery_of(model),
-        learned=learned_names(model.learned),
+        learned=learned_names(model.learned), backbone=model.card.backbone,
     )  # type: ignore[arg-type]  # fmt: skip
 
 

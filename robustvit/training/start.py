@@ -9,9 +9,10 @@ from torch import nn
 
 from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import loading
+from robustvit.evaluation.pipelines.transformed import transformed
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import About, checkpoint_bytes
-from robustvit.primitives.class_lookup import names_classes
+from robustvit.primitives.class_lookup import named_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import constructor_arguments
 from robustvit.primitives.model_card import fingerprint
@@ -20,10 +21,12 @@ from robustvit.training.saving import about_of, check_rebuilt
 _RANDOM = "random"  # weights, as a card says
 
 
-def starting_model(model: str | None, start: str | None, data: Data, device: torch.device | str) -> Classifier:
-    """The model at an address, for the classes of the data. model: of one with random weights; start: of any other, in place of it.
-
-    Raises BadParameter unless one of them is given, and where it is of the other kind; ModelError where the outputs are not the classes.
+def starting_model(
+    model: str | None, start: str | None, data: Data, device: torch.device | str, new_head: bool = False
+) -> Classifier:  # fmt: skip
+    """The model at an address, for the classes of the data. model: of one with random weights; start: of any other, in place of it, whose
+    address and fingerprint the card then has as its `backbone`. new_head: it gets a new head for these classes. Raises BadParameter unless
+    one of them is given, and where it is of the other kind; ModelError where the outputs are not the classes.
     """
     if (model is None) == (start is None):
         raise BadParameter("training takes either a model with random weights (--model) or one to start from (--from).")
@@ -38,8 +41,25 @@ def starting_model(model: str | None, start: str | None, data: Data, device: tor
     if type(loaded) is not Classifier:
         what = type(loaded).__name__.removeprefix("_")
         raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
-    data.readings[0].check(_outputs(loaded), address, data.name)
-    loaded.card = replace(loaded.card, classes=_classes(loaded, data))
+    backbone = () if start is None else (address, loaded.card.fingerprint)
+    loaded = _headed(loaded, address, data, new_head)
+    loaded.card = replace(loaded.card, classes=_classes(loaded, data), backbone=backbone)
+    return loaded
+
+
+def _headed(loaded: Classifier, address: str, data: Data, new_head: bool) -> Classifier:
+    """The model with a head for the data's classes. Raises BadParameter or ModelError where it has none and none is asked for."""
+    if new_head:
+        if data.readings[0].columns is not None or data.readings[0].groups is not None:
+            raise BadParameter(f"data '{data.name}' is read from logits of other classes than its own; a new head has those of the data.")
+        loaded = transformed(loaded, f"new_head(classes={len(data.classes)})").relabel(loaded.card.label)
+        loaded.origin = None
+    elif loaded.card.headless:
+        raise ModelError(f"model '{address}' gives features and has no head to train; add --new-head for one of data '{data.name}'.")
+    try:
+        data.readings[0].check(_outputs(loaded), address, data.name)
+    except ModelError as error:
+        raise ModelError(f"{error} --from {address} --new-head trains a new head for the data's classes.") from error
     return loaded
 
 
@@ -67,7 +87,7 @@ def _classes(start: Classifier, data: Data) -> tuple[str, ...]:
     """The names of the trained model's classes: the data's, whose order it learns, unless that is read from some of its own logits."""
     if data.readings[0].columns is not None or data.readings[0].groups is not None:
         return start.card.classes
-    return tuple(data.classes) if names_classes(data.classes) else ()
+    return named_classes(data.classes)
 
 
 def _outputs(start: Classifier) -> int:

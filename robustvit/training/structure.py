@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch.nn.utils import parametrize
 
 from robustvit.errors import BadParameter, ModelError
-from robustvit.primitives.checkpoint import checkpoint_bytes
+from robustvit.primitives.checkpoint import Stored, checkpoint_bytes, rounded
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.quantisation.quantised_weights import stored_weights
+from robustvit.primitives.surgery.layer_roles import head_layers
 from robustvit.primitives.surgery.modules import changed
+from robustvit.spec.registry import lookup
+from robustvit.spec.spec import Spec
+from robustvit.training.defending import TUNING
 from robustvit.training.loop import fork_devices
 from robustvit.training.saving import about_of, check_rebuilt
 
@@ -36,6 +41,16 @@ def structured(start: Classifier, defense: Defense) -> Classifier:
     except ModelError as error:
         raise BadParameter(f"what '{defense.name}' leaves of '{start.card.label}' could not be loaded again: {error}") from error
     return made
+
+
+def stored_type(start: Classifier, defenses: Sequence[Spec]) -> Stored:
+    """float16; float32 where a tuning freezes weights that float16 would round, so that a victim has its backbone's to the bit."""
+    if not any(lookup("defense", spec.name).family == TUNING for spec in defenses):
+        return "float16"
+    heads = tuple(f"{one.name}." for one in head_layers(start.model))
+    halves = rounded(start.model, "float16").state_dict()
+    whole = all(torch.equal(one, halves[name]) for name, one in start.model.state_dict().items() if not name.startswith(heads))
+    return "float16" if whole else "float32"
 
 
 def _refuse_leaving_grids(start: Classifier, defense: Defense) -> None:

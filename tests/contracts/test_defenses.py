@@ -88,7 +88,8 @@ def test_the_laws_of_a_defense(name: str) -> None:
         assert all(torch.equal(one, before[key]) for key, one in model.named_parameters()), "a loss moves no weight"
         loss.backward()  # type: ignore[no-untyped-call]
         trained = [parameter for parameter in model.parameters() if parameter.grad is not None and parameter.grad.any()]
-        assert len(trained) > 3
+        asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert len(trained) > min(3, len(asking) - 1)
         losses.append(loss.detach())
         images.append(shown.shown)
     assert torch.equal(losses[0], losses[1]), "the same draws give the same loss"

@@ -33,10 +33,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "learned_mixed_scale": {"steps": 2, "hidden": 8},
     "learned_sparse_attention": {"steps": 3},
     "ltmp": {"target": 0.5, "steps": 4},
+    "new_head": {"classes": 5},
     "semantic_tokens": {"count": 4, "at": 1},
     "stvit": {"count": 4, "at": 1, "steps": 3},
 }  # where the defaults do not do on hosts of 17 tokens
-UNTRAINED = frozenset({"overlapping_patches", "feature_denoiser"})  # what they add is zero, and changes nothing until it is trained
+UNTRAINED = frozenset(
+    {"adapter", "feature_denoiser", "overlapping_patches", "side"}
+)  # what they add is zero, and changes nothing until it is trained
 UNREAD = frozenset({"position_mean"})  # what they change logits are not read from: neither class tokens nor the mean of patch tokens
 KERNELS: frozenset[str] = frozenset()  # whose kernels take float32 alone
 OURS = [name for name, entry in entries("transform").items() if entry.module.startswith("robustvit.")]
@@ -145,7 +148,8 @@ def test_it_changes_the_logits_and_not_its_host(name, make) -> None:
     assert torch.equal(host(pixels), before)
     assert host.state_dict().keys() == weights.keys()
     assert all(torch.equal(value, weights[key]) for key, value in host.state_dict().items())
-    assert made.card == dataclasses.replace(host.card, transforms=(setting(name),))
+    classes = made.card.classes if lookup("transform", name).head else host.card.classes
+    assert made.card == dataclasses.replace(host.card, transforms=(setting(name),), classes=classes)
 
 
 @law

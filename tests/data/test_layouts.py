@@ -22,6 +22,15 @@ from robustvit.spec.suite_file import read_suite
 TINY = "vit_tiny_patch16_224?weights=random&crop_pct=1&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
 ELSEWHERE = {
     "digits",
+    "digit-tasks",
+    "food101",
+    "dtd",
+    "oxford-pets",
+    "fgvc-aircraft",
+    "cub200",
+    "stl10",
+    "svhn",
+    "stanford-cars",
     "sequences",
     "npz",
     "ood",

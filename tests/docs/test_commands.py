@@ -36,6 +36,7 @@ RUN = {
     "training.md": 2,
     "frameworks.md": 1,
     "transfer.md": 5,
+    "victims.md": 5,
 }  # commands, at least
 PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py

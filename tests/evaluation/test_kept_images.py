@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 import robustvit as rv
 from robustvit.errors import BadParameter, DataMissing, StoreDamaged, StoreError, UsageError
-from robustvit.evaluation.kept_images import KeptImages, kept_questions
-from robustvit.evaluation.kept_suite import named_suite
+from robustvit.evaluation.images.kept_images import KeptImages, kept_questions
+from robustvit.evaluation.images.kept_suite import named_suite
 from robustvit.records.records import read
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard

@@ -78,6 +78,8 @@ KINDS: dict[str, dict[str, str]] = {
         "out": "output",
         "model": "model",
         "from": "model",
+        "tuning": "defense",
+        "new-head": "flag",
         "distill": "model",
         "preset": "choice",
         "optimizer": "choice",

@@ -90,7 +90,8 @@ def test_a_header_that_names_transforms_wrongly_is_refused_in_one_line(
 
 @pytest.mark.parametrize(("changed", "message"), [
     (lambda header: {**header, "surgery": "magnitude"}, "surgery is a list"), (lambda header: {**header, "surgery": {"a": 1}}, "is a list"),
-    (lambda header: {**header, "learned": [3]}, "learned are names"), (lambda header: {**header, "surgeries": []}, "surgeries"),
+    (lambda header: {**header, "learned": [3]}, "learned and backbone are names"),
+    (lambda header: {**header, "surgeries": []}, "surgeries"),
     (lambda header: {**header, "version": 0}, "version is 0"), (lambda header: {**header, "learned": ["0.scale"]}, "it lacks 1 tensors"),
 ])  # fmt: skip
 def test_other_headers_that_are_not_as_written_are_refused(files: dict[str, Path], tmp_path: Path, changed: Any, message: str) -> None:

@@ -32,8 +32,8 @@ def fit(
 
     model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
     its plug-in parameters were resolved to. predicted: the model's own predictions stand for the labels. The model predicts through the
-    first Reading of the data, where exactly one data set is nested, and it can be read so where labels are.
-    What a transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
+    first Reading of the data, where exactly one data set is nested, the head is not what is made of it, and labels are read. What a
+    transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
     something else than tensors by name, HostRefused for a model that a transform does not take.
     """
     entry = registry.lookup(spec.kind, spec.name)
@@ -54,7 +54,8 @@ def fit(
 
     nested = [one for one in plugins.values() if isinstance(one, Data)]
     any_outputs = predicted or entry.label_free
-    host = through_reading(model, nested[0]) if len(nested) == 1 and not (any_outputs and not reads(model, nested[0])) else model
+    read = len(nested) == 1 and not entry.head and not (any_outputs and not reads(model, nested[0]))
+    host = through_reading(model, nested[0]) if read else model
     made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")

@@ -19,11 +19,12 @@ from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data
 from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.records.store import Store
+from robustvit.spec import registry
 from robustvit.spec.cell import Cell
 
 _WAIT = 0.2  # seconds between looks at what another process is learning
 _OF_TRANSFORMS = (
-    "Let it learn of others: the training split, or split one set, calibration={data}?part=calibration in the transform and --data "
+    "Let it learn of others: the training split, or split one set, NAME={data}?part=calibration in the transform and --data "
     "{data}?part=evaluation."
 )
 _OF_FILES = "Evaluate it on others, such as --data {data}?part=evaluation where it was calibrated on part=calibration."
@@ -52,7 +53,7 @@ def learn_pipeline(learner: Learner, part: PlannedCells, cell: Cell) -> None:
         if name is not None:
             if name not in learner.plan.artifacts:
                 learner.plan.artifacts[name] = as_tensors(_kept_or_learned(learner, part, cell, place, name))
-            _refuse_overlap(learner, learner.plan.artifacts[name], part, cell, f"'{cell.transforms[place].name}'", _OF_TRANSFORMS)
+            _refuse_overlap(learner, learner.plan.artifacts[name], part, cell, f"'{cell.transforms[place].name}'", _advice(cell, place))
 
 
 def _refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: PlannedCells, cell: Cell, who: str, advice: str) -> None:
@@ -70,6 +71,12 @@ def _refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: Plan
             f"{who} learned of {both} images that '{part.label}' is then evaluated on, of {len(seen)} that it learned of: its numbers on "
             f"'{data}' would be of images that it knows. {advice.format(data=data)}"
         )
+
+
+def _advice(cell: Cell, place: int) -> str:
+    """How it goes on where a transform learned of what is evaluated, with {data} for the name of that."""
+    params = registry.lookup("transform", cell.transforms[place].name).params
+    return _OF_TRANSFORMS.replace("NAME", next(param.name for param in params if param.hint.plugin == "data"))
 
 
 def _kept_or_learned(learner: Learner, part: PlannedCells, cell: Cell, place: int, name: str) -> dict[str, np.ndarray]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.class_names import checked_order, nested_order
+from robustvit.evaluation.class_names import Logits, checked_order, nested_order
 from robustvit.evaluation.datasets import place_of, refuse_ambiguous_order
-from robustvit.evaluation.kept_images import load_kept
+from robustvit.evaluation.images.kept_images import load_kept
 from robustvit.evaluation.loading import load_data, load_model, resolve
+from robustvit.evaluation.pipelines.heads import head_of
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
@@ -28,12 +29,24 @@ EVALUATED = "evaluated"  # the name of the data that a run evaluates on
 
 
 class Place(NamedTuple):
-    """Where nested plug-ins are loaded for: a model without its transforms, the settings, and the suite and first data of a run."""
+    """Where nested plug-ins are loaded for: a model without its transforms, the settings, and the suite and first data of a run.
+
+    head: what the model's logits are after transforms that replace its head, None where they are its own.
+    """
 
     model: Classifier
     settings: Settings
     suite: Suite | None = None
     data: str | Spec | None = None
+    head: Logits | None = None
+
+
+def resolved_pipeline(transforms: Sequence[Spec], place: Place, found: dict[Spec, Any]) -> tuple[Spec, ...]:
+    """Each bound transform as `resolved_transform` gives it, after those before it."""
+    made: tuple[Spec, ...] = ()
+    for spec in transforms:
+        made += (resolved_transform(spec, place._replace(head=head_of(made, found, place.head)), found),)
+    return made
 
 
 def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any], *, reads: bool = True) -> Spec:
@@ -41,7 +54,11 @@ def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, An
 
     data: what the scenario is evaluated on, by whose classes a nested model is read. reads: whether the model can be read so, too.
     """
-    return _resolved(spec, place, found, lambda plugin: _by_classes(nested_order(plugin, place.model, data) if reads else ""))
+
+    def by_classes(plugin: Any) -> Mapping[str, Value]:
+        return _by_classes(nested_order(plugin, place.model, data, place.head)) if reads else {}
+
+    return _resolved(spec, place, found, by_classes)
 
 
 def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec:
@@ -49,7 +66,12 @@ def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec
 
     A nested data set is named with the view through which the model sees it, on which what is learned of it depends.
     """
-    return _resolved(spec, place, found, lambda plugin: _as_seen(plugin, place.model) if isinstance(plugin, Data) else {})
+    labelled = registry.lookup("transform", spec.name).head  # by the data's own labels, whatever the model's logits are
+
+    def seen(plugin: Any) -> Mapping[str, Value]:
+        return {} if not isinstance(plugin, Data) else _as_seen(plugin, place, not labelled)
+
+    return _resolved(spec, place, found, seen)
 
 
 def nested_of(spec: Spec, found: Mapping[Spec, Any]) -> dict[str, Any]:
@@ -102,8 +124,9 @@ def _by_classes(order: str) -> Mapping[str, Value]:
     return {"class_order": order} if order else {}
 
 
-def _as_seen(data: Data, model: Classifier) -> Mapping[str, Value]:
-    return {**_by_classes(checked_order(model, data)), "view": str(view_of(model, data))}
+def _as_seen(data: Data, place: Place, by_logits: bool) -> Mapping[str, Value]:
+    order = checked_order(place.model, data, place.head) if by_logits else ""
+    return {**_by_classes(order), "view": str(view_of(place.model, data))}
 
 
 def _loaded(kind: str, value: Spec, place: Place) -> tuple[Spec, Any]:

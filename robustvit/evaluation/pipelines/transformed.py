@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.class_names import Logits
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.pipelines.fit import fit
-from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_transform, view_of
+from robustvit.evaluation.pipelines.heads import replaces_head
+from robustvit.evaluation.pipelines.nested import Place, nested_of, resolved_pipeline, view_of
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
@@ -51,9 +53,10 @@ def with_pipeline(model: Classifier, transforms: Sequence[Spec], seed: int = 0) 
     """The model after bound transforms, in order, with what it was made of in its `origin`. Those that learn, learn now."""
     base, before, found, _ = model.origin or Origin(model, (), {}, "")
     found = dict(found)
-    place = Place(base, Settings(device=str(base.device), batch_size=base.tile))
+    replaced = any(map(replaces_head, before))
+    place = Place(base, Settings(device=str(base.device), batch_size=base.tile), head=_logits_of(model) if replaced else None)
     made = model
-    for spec in (resolved_transform(one, place, found) for one in transforms):
+    for spec in resolved_pipeline(transforms, place, found):
         made = apply_transform(made, spec, nested_of(spec, found), learned(made, spec, seed, found))
     made.origin = Origin(base, (*before, *transforms), found, fingerprint(made.model))
     return made.relabel(base.card.label + write_pipeline(shown_steps(made.origin.transforms))).configure(
@@ -80,6 +83,10 @@ def learned(model: Classifier, spec: Spec, seed: int, found: Mapping[Spec, Any],
     data = next((one for one in nested.values() if isinstance(one, Data)), None)
     with model.in_float32():
         return as_tensors(fit(model, model.view if data is None else view_of(model, data), spec, seed, nested, workers))
+
+
+def _logits_of(model: Classifier) -> Logits:
+    return Logits(model.card.classes, model.outputs)
 
 
 def refuse_changed(model: Classifier) -> None:

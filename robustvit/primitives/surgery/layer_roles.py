@@ -38,11 +38,19 @@ def weight_layers(model: Classifier, module: nn.Module) -> list[RoledLayer]:
     module: the classifier's own, or a copy of it. The head is what timm's `get_classifier` returns, else a layer whose name says so, else
     the last linear layer. The patch embedding is known by its name, or is a convolution of the image's channels.
     """
-    found = [
-        RoledLayer(name, layer, _role(name, layer, model.channels)) for name, layer in named_layers(module, nn.Module) if _has_weight(layer)
-    ]
+    return layers_with_roles(module, model.channels)
+
+
+def layers_with_roles(module: nn.Module, channels: int = 3) -> list[RoledLayer]:
+    """As `weight_layers`, of a module by itself. channels: of its images."""
+    found = [RoledLayer(name, layer, _role(name, layer, channels)) for name, layer in named_layers(module, nn.Module) if _has_weight(layer)]
     heads = _heads(module, found)
     return [one._replace(role="head") if id(one.layer) in heads else one for one in found]
+
+
+def head_layers(module: nn.Module) -> list[RoledLayer]:
+    """The linear layers that make a module's logits: one, two of a distilled model, none of a headless one."""
+    return [one for one in layers_with_roles(module) if one.role == "head" and isinstance(one.layer, nn.Linear)]
 
 
 def chosen_layers(

@@ -34,7 +34,8 @@ def apply_transform(
     if not isinstance(made, Classifier) or made is model:
         what = "the very model that it was given" if made is model else f"a {type(made).__name__}"
         raise ModelError(f"transform '{spec.name}' must return a new Classifier; it returned {what}.")
-    made.card = replace(model.card, transforms=(*model.card.transforms, spec))
+    own = {"classes": made.card.classes, "headless": made.card.headless} if entry.head else {}
+    made.card = replace(model.card, transforms=(*model.card.transforms, spec), **own)  # type: ignore[arg-type]
     made.learned = (*model.learned, learned)
     return made
 

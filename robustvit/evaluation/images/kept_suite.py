@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, StoreError, nearest
-from robustvit.evaluation.kept_images import kept_questions
+from robustvit.evaluation.images.kept_images import kept_questions
 from robustvit.records.records import Question, rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
