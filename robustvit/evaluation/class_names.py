@@ -86,7 +86,7 @@ def reads(model: Classifier, data: Data, head: Logits | None = None) -> bool:
 def nested_order(nested: object, model: Classifier, data: Data, head: Logits | None = None) -> str:
     """`order_id` of a nested model on the data, or of the model on a nested data set; "" for anything else."""
     if isinstance(nested, Classifier):
-        return order_id(match_classes(nested, data))
+        return "" if nested.card.headless else order_id(match_classes(nested, data))  # attacks on features take models without a head
     return order_id(match_classes(model, nested, head)) if isinstance(nested, Data) else ""
 
 

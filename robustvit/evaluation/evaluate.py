@@ -94,10 +94,12 @@ def evaluate(
         )
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
-    does = scenario(entry, cell.scenario, _seen_by(entry, cell.scenario, plugins or {}, model, data), as_tensors(artifact or {}))
+    readable = not _reads_no_labels(cell, entry) or reads(model, data)
+    seen_by = _seen_by(entry, cell.scenario, plugins or {}, model, data) if readable else dict(plugins or {})
+    does = scenario(entry, cell.scenario, seen_by, as_tensors(artifact or {}))
     if does.predicts or does.uses_reading:
         _refuse_no_class(data, positions, cell.scenario.name)
-    own = ScenarioOfCell(cell, does, crafted, reads=not _reads_no_labels(cell, entry) or reads(model, data))
+    own = ScenarioOfCell(cell, does, crafted, reads=readable)
     asked = model if through is None else ThroughHost(model, through)
     host = through_reading(asked, data) if does.uses_reading and own.reads else asked
     parts = _Parts()

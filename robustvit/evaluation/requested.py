@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, few
@@ -10,7 +10,7 @@ from robustvit.evaluation.class_names import Logits, checked_order
 from robustvit.evaluation.datasets import Samples, open_data, refuse_contradictions
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.heads import head_of
-from robustvit.evaluation.pipelines.nested import HOST, Place, resolved_pipeline, resolved_scenario, why_own_host
+from robustvit.evaluation.pipelines.nested import Place, names_given, resolved_pipeline, resolved_scenario, why_own_host, with_given
 from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
@@ -37,7 +37,7 @@ class _Requested:
     model: Classifier | None
     pipelines: list[Pipeline]
     first: Cell
-    heads: Mapping[Pipeline, Logits | None]
+    heads: dict[Pipeline, Logits | None]
     orders: list[dict[Pipeline, str | None]]
     missing: str = ""
     crafting: list[Pipeline] = field(default_factory=list)
@@ -92,7 +92,7 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
     """The suite with the seed, the storage and the surrogates of the settings."""
     adjusted = suite if settings.seed is None else suite.with_seed(settings.seed)
     if settings.surrogates:
-        nested = any(_names_given(spec) for spec in suite.scenarios)
+        nested = any(names_given(spec) for spec in suite.scenarios)
         if not suite.surrogates and not nested:
             raise UsageError(
                 f"suite '{suite.name}' crafts nothing on surrogates; leave --surrogate out, or give `surrogates: given` in it."
@@ -126,6 +126,8 @@ def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_w
             found.append(own)
         else:
             known.crafting = list(dict.fromkeys((*known.crafting, *own.pipelines)))
+            known.heads |= own.heads
+            known.orders = [mine | its for mine, its in zip(known.orders, own.orders, strict=True)]
     return found
 
 
@@ -187,29 +189,11 @@ def _planned(plan: Plan, one: _Requested, requested: Sequence[_Requested]) -> li
     for place, samples in enumerate(plan.samples):
         part = PlannedCells(one.label, samples, [], one.model, one.missing)
         sources = {surrogate: source for source in requested for surrogate in source.surrogates(place)}
-        for cell in _with_given(_cells(plan, one, place, list(sources)), plan.settings):
+        for cell in with_given(_cells(plan, one, place, list(sources)), plan.settings.surrogates):
             source = one if cell.surrogate is None else sources[cell.surrogate._replace(stored="", labels="")]
             part.cells.append(cell if one.model is None else _resolved(plan, cell, source, one, samples.data))
         found.append(part)
     return found
-
-
-def _with_given(cells: Iterable[Cell], settings: Settings) -> Iterator[Cell]:
-    """The cells, those whose scenario nests the surrogate that a run names once for each of these.
-
-    Where it names none that is the model before its transforms; of a model without transforms nothing is asked.
-    """
-    for cell in cells:
-        if not _names_given(cell.scenario):
-            yield cell
-            continue
-        for name in settings.surrogates or ((HOST,) if cell.transforms else ()):
-            named = {key: Spec(str(name)) for key, value in cell.scenario.params if isinstance(value, Spec) and value.name == GIVEN}
-            yield replace(cell, scenario=cell.scenario.with_params(**named))
-
-
-def _names_given(scenario: Spec) -> bool:
-    return any(isinstance(value, Spec) and value.name == GIVEN for _, value in scenario.params)
 
 
 def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data: Data) -> Cell:
@@ -220,8 +204,11 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
     reads = all(order.get(pipeline) is not None for order in source.orders)
     scenario = resolved_scenario(cell.scenario, _place(plan, source.model, source.heads.get(pipeline)), data, plan.plugins, reads=reads)
     undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
-    if cell.surrogate is not None and (refusal := plan.undefined.get((source.label, cell.surrogate.transforms), "")):
-        undefined = f"its surrogate has no value: {refusal}"
+    if cell.surrogate is not None:
+        refusal = plan.undefined.get((source.label, pipeline), "")
+        if source.model.card.headless and not source.heads.get(pipeline) and cell.surrogate.labels:
+            refusal = "it has no head, whose predictions could stand for labels"
+        undefined = f"its surrogate '{source.label}' crafts nothing: {refusal}" if refusal else undefined
     return replace(cell, scenario=scenario, undefined=undefined)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from robustvit.errors import BadParameter, UsageError, nearest
 from robustvit.evaluation import environment, plan, requested
+from robustvit.evaluation.checks.backbone import other_backbones
 from robustvit.evaluation.checks.former_cells import take_over
 from robustvit.evaluation.checks.probe import probe_models
 from robustvit.evaluation.checks.recheck import recheck
@@ -220,7 +221,11 @@ class _Run:
 
 
 def _model_notes(plan: Plan) -> dict[str, list[str]]:
-    """Why the outputs of models are no logits, and which weights were taken where a checkpoint holds several, by label."""
+    """What a reader of the numbers must know of a model, by label.
+
+    Why its outputs are no logits, which weights were taken where a checkpoint holds several, and where it is attacked through a backbone
+    that it was not made from.
+    """
     found: dict[str, list[str]] = {}
     for part in plan.planned:
         if part.model is None or part.label in found:
@@ -228,6 +233,7 @@ def _model_notes(plan: Plan) -> dict[str, list[str]]:
         outputs = plan.outputs[part.label].reason if part.label in plan.outputs else ""
         chosen = str(part.model.card.notes.get("weights", ""))
         notes = [f"{outputs}; scores that need logits have no value"] * bool(outputs) + [chosen] * bool(chosen)
+        notes += other_backbones(plan, part)
         found |= {part.label: notes} if notes else {}
     return found
 

@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import DataError, HostRefused, RobustvitError, StoreError, UsageError
+from robustvit.errors import BadParameter, DataError, HostRefused, RobustvitError, StoreError, UsageError
 from robustvit.evaluation import plan as plans
-from robustvit.evaluation.evaluate import EvaluatedCell, evaluate
+from robustvit.evaluation.evaluate import EvaluatedCell, as_tensors, evaluate
 from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.images.kept_images import KeptImages
 from robustvit.evaluation.images.run_images import RunImages
 from robustvit.evaluation.manifest import title
 from robustvit.evaluation.pipelines.fit import fit
-from robustvit.evaluation.pipelines.learn import learn_pipeline
+from robustvit.evaluation.pipelines.learn import learn_pipeline, refuse_overlap
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
@@ -31,6 +31,7 @@ from robustvit.spec.sample_order import SHARD
 from robustvit.version import __version__
 
 log = logging.getLogger(__name__)
+_OF_ATTACKS = "Fit it to others: the training split, or evaluate one part, such as --data {data}?part=5/5, and fit to evaluated?part=1-4/5."
 T = TypeVar("T")
 
 
@@ -46,6 +47,7 @@ class Worker:
         self.samples = RunImages(store, plan.settings.workers, announce)
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
         self._failed: dict[str, Failed] = {}
+        self._checked: set[Cell] = set()
         self._kept: tuple[tuple[str, int], KeptImages] | None = None
 
     def do(self, task: Task) -> Outcome:
@@ -60,7 +62,7 @@ class Worker:
             return Done()
         if before is not None and self.store.reached(before.id, task.shard) < task.stop:
             return self._await(before, task)
-        blocked = self._fit(task)
+        blocked = self._fit(task) or self._refuse_known(task)
         if blocked is not None:
             return blocked
         with self.store.lease(task.cell.id, task.shard) as mine:
@@ -97,6 +99,19 @@ class Worker:
             if isinstance(made, Failed):
                 return made
             self.store.keep_artifact(artifact, made)
+        return None
+
+    def _refuse_known(self, task: Task) -> Failed | None:
+        """Failed where an attack that crafts images for others was fitted to images that these are then evaluated on."""
+        cell, part = task.cell, planned_of(self.plan, task)
+        artifact = self.store.artifact(cell.artifact_id) if cell.crafts and cell.artifact_id is not None else None
+        if artifact is None or cell in self._checked:
+            return None
+        try:
+            refuse_overlap(self, as_tensors(artifact), part, cell, f"attack '{cell.scenario.name}'", _OF_ATTACKS)
+        except BadParameter as error:
+            return self._fail(task, error)
+        self._checked.add(cell)
         return None
 
     def _attempt(self, work: Callable[[], T], task: Task) -> T | Failed:

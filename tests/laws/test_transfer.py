@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -27,7 +28,7 @@ from robustvit.results.parameters import attack_name
 from robustvit.results.transfer_matrix import COLUMNS, matrices, matrix_page, transfer_matrix
 from robustvit.spec.cell import crafting_id
 from robustvit.spec.spec import Spec, canonical
-from robustvit.spec.suite_file import read_suite
+from robustvit.spec.suite_file import load_suite, read_suite
 from robustvit.spec.view import View
 
 N, EPS, STEPS = 60, 8 / 255, 3
@@ -309,6 +310,44 @@ def test_the_predictions_of_a_surrogate_of_other_classes_stand_for_labels(tmp_pa
         for cell in make(suite(tmp_path, "given", uap, surrogate_labels="predicted"), [target], None, Settings(surrogates=[plain])).cells
     }
     assert not own_words & other, "and what is fitted to other labels is another artifact"
+
+
+def test_what_is_judged_is_not_what_an_attack_was_fitted_to(tmp_path) -> None:
+    uap = "uap: {eps: 32/255, train: 'evaluated?part=1-4/5', samples: 32, epochs: 1}"
+    models = [flat("a"), flat("b", ridge=3000.0)]
+    done = rv.run(suite(tmp_path, attack=uap), models, "digits?part=5/5", store=tmp_path / "s", limit=20)
+    assert done.failed == {}
+    done = rv.run(suite(tmp_path, attack=uap), models, "digits", store=tmp_path / "t", limit=200)
+    reasons = sorted(done.failed.values())
+    assert len(reasons) == 4, "both crafting cells, and those that wait for them"
+    assert reasons[0].startswith("attack 'uap' learned of"), reasons
+    assert "evaluated?part=1-4/5" in reasons[0]
+    assert reasons[-1].startswith("the attack on its surrogate failed: attack 'uap' learned of")
+
+
+def test_a_model_that_was_not_made_from_the_backbone_is_named_with_what_differs(tmp_path) -> None:
+    backbone, other = flat("backbone"), flat("other", ridge=3000.0)
+    made = flat("victim")
+    made.card = dataclasses.replace(made.card, backbone=("file:backbone", backbone.card.fingerprint))
+    done = rv.run(suite(tmp_path, "given"), [made, other], store=tmp_path / "s", limit=4, surrogates=[backbone])
+    assert set(done.model_notes) == {"other"}
+    (note,) = [one for one in done.model_notes["other"] if "backbone" in one]
+    assert (
+        note
+        == "it is not known to be made from the surrogate 'backbone': 100 % of that one's weights, its head left out, differ or are missing"
+    )
+    assert rv.run(suite(tmp_path), [made, other], store=tmp_path / "t", limit=4).model_notes == {}
+
+
+def test_a_backbone_without_a_head_crafts_on_features_and_has_no_predictions(tmp_path) -> None:
+    address = "vit_tiny_patch16_224?weights=random&num_classes=0&kwargs=img_size=32,patch_size=8,embed_dim=24,depth=2,num_heads=2"
+    page = load_suite("downstream-transfer")
+    done = rv.run(page, ["demo"], "digits?part=5/5", store=tmp_path / "s", limit=4, surrogates=[address])
+    assert done.failed == {}
+    assert {name.split()[1] for name in done.undefined} == {"uap", "pgd"}
+    assert all("it has no head, whose predictions could stand for labels" in reason for reason in done.undefined.values())
+    table = transfer_matrix(tmp_path / "s").query("target == 'demo' and stored_as == ''")
+    assert (table.loc[~table["scenario"].isin(["uap", "pgd"]), "n_all"] == 4).all()
 
 
 def test_tables_show_the_attack_on_the_model_itself_and_the_matrix_the_others(whole) -> None:

@@ -33,8 +33,8 @@ def fit(
     model: with its transforms, or with those before the one that is fitted. view: of the nested data's images. spec: bound. plugins: what
     its plug-in parameters were resolved to. predicted: the model's own predictions stand for the labels. The model predicts through the
     first Reading of the data, where exactly one data set is nested, the head is not what is made of it, and labels are read. What a
-    transform learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function returns
-    something else than tensors by name, HostRefused for a model that a transform does not take.
+    transform or an attack learned has the digests of the images that it was shown under DIGESTS. Raises RobustvitError where the function
+    returns something else than tensors by name, HostRefused for a model that a transform does not take.
     """
     entry = registry.lookup(spec.kind, spec.name)
     if entry.kind == "transform":
@@ -61,4 +61,4 @@ def fit(
         raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")
     arrays = {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
     seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), 16).copy()
-    return arrays | {DIGESTS: seen} if shown and entry.kind == "transform" else arrays
+    return arrays | {DIGESTS: seen} if shown and entry.kind in ("transform", "attack") else arrays

@@ -47,16 +47,16 @@ def learn_pipeline(learner: Learner, part: PlannedCells, cell: Cell) -> None:
     """
     assert part.model is not None
     for artifact in part.model.learned:
-        _refuse_overlap(learner, artifact, part, cell, f"'{part.label}', which was calibrated before it was saved,", _OF_FILES)
+        refuse_overlap(learner, artifact, part, cell, f"'{part.label}', which was calibrated before it was saved,", _OF_FILES)
     for place in range(len(cell.transforms)):
         name = cell.learned_id(place)
         if name is not None:
             if name not in learner.plan.artifacts:
                 learner.plan.artifacts[name] = as_tensors(_kept_or_learned(learner, part, cell, place, name))
-            _refuse_overlap(learner, learner.plan.artifacts[name], part, cell, f"'{cell.transforms[place].name}'", _advice(cell, place))
+            refuse_overlap(learner, learner.plan.artifacts[name], part, cell, f"'{cell.transforms[place].name}'", _advice(cell, place))
 
 
-def _refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: PlannedCells, cell: Cell, who: str, advice: str) -> None:
+def refuse_overlap(learner: Learner, artifact: Mapping[str, Tensor], part: PlannedCells, cell: Cell, who: str, advice: str) -> None:
     """Raises BadParameter where images that an artifact was learned of are among those that a part is evaluated on.
 
     who: the subject of the message. advice: how it goes on, with {data} for the name of what is evaluated.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +20,10 @@ from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
+from robustvit.spec.cell import Cell
 from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec, Value
-from robustvit.spec.suite import Suite
+from robustvit.spec.suite import GIVEN, Suite
 from robustvit.spec.view import View
 
 HOST = "host"  # the address of the evaluated model before its transforms
@@ -171,3 +173,22 @@ def why_own_host(spec: Spec, label: str) -> str:
     """Why a bound scenario has no value on a model without transforms: it names that model's host. "" where it does not."""
     named = any(isinstance(value, Spec) and value.name == HOST for _, value in spec.params)
     return f"'{spec.name}' names the host of '{label}', which has no transforms: it is its own host" if named else ""
+
+
+def with_given(cells: Iterable[Cell], surrogates: Sequence[Any]) -> Iterator[Cell]:
+    """The cells, those whose scenario nests the surrogate that a run names once for each of these.
+
+    Where it names none that is the model before its transforms; of a model without transforms nothing is asked.
+    """
+    for cell in cells:
+        if not names_given(cell.scenario):
+            yield cell
+            continue
+        for name in surrogates or ((HOST,) if cell.transforms else ()):
+            named = {key: Spec(str(name)) for key, value in cell.scenario.params if isinstance(value, Spec) and value.name == GIVEN}
+            yield replace(cell, scenario=cell.scenario.with_params(**named))
+
+
+def names_given(scenario: Spec) -> bool:
+    """Whether a scenario nests the surrogate that a run names."""
+    return any(isinstance(value, Spec) and value.name == GIVEN for _, value in scenario.params)
