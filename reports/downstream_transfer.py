@@ -1,9 +1,10 @@
 """Whether attacks on a pre-trained backbone break what is fine-tuned from it: trained here, on digits, and resumable.
 
-Backbones (supervised on orientation, masked autoencoder, contrastive; three seeds) learn no digit. Victims are tuned from them (full, linear,
-LoRA) for two tasks, the digit and its parity, on the training split. The attacks of the suite `downstream-transfer`, with fewer images for
-what is fitted, are crafted on the backbone, and judged on one fifth of the held-out split; what they are fitted to are the other four.
-`python reports/downstream_transfer.py FOLDER` continues where it stopped, and prints the success rates with t-intervals over seeds.
+Backbones (supervised on orientation, masked autoencoder, contrastive; three seeds) learn no digit. Victims are tuned from them (full,
+linear, LoRA) for two tasks, the digit and its parity, on the training split. The attacks of the suite `downstream-transfer`, with fewer
+images for what is fitted, are crafted on the backbone, and judged on one fifth of the held-out split; what they are fitted to are the
+other four. `python reports/downstream_transfer.py FOLDER` continues where it stopped, and prints the success rates with t-intervals over
+seeds.
 """
 
 from __future__ import annotations
