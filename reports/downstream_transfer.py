@@ -27,7 +27,7 @@ VIT = (
 )
 BACKBONES = {"supervised": "plain", "mae": "mae", "simclr": "simclr"}
 TASKS = {"digit": "digits", "parity": "digit-tasks?task=parity"}
-TUNINGS = ("full", "linear", "lora(rank=8)")
+TUNINGS = {"full": 0.002, "linear": 0.03, "lora(rank=8)": 0.005}  # with their learning rates
 SEEDS = (0, 1, 2)
 SUITE = Path(__file__).with_name("downstream_transfer.yaml")
 
@@ -52,7 +52,7 @@ def victim(folder: Path, kind: str, seed: int, task: str, tuning: str, epochs: i
     name = f"{kind}-{seed}-{task}-{tuning.partition('(')[0]}"
     return train(
         folder / f"{name}.safetensors", "--from", f"file:{folder / f'{kind}-{seed}.safetensors'}", "--new-head", "--tuning", tuning,
-        "--data", TASKS[task], "--epochs", str(epochs), "--seed", str(seed), "--lr", "0.002",
+        "--data", TASKS[task], "--epochs", str(epochs), "--seed", str(seed), "--lr", str(TUNINGS[tuning]),
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where checkpoints, stores and the table are")
     parser.add_argument("--limit", type=int, default=100, help="images that are judged")
-    parser.add_argument("--epochs", type=int, default=30, help="of the victims; backbones take twice as many")
+    parser.add_argument("--epochs", type=int, default=15, help="of the victims; backbones take twice as many")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     table = measured(given.folder, given.limit, given.epochs)

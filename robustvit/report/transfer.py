@@ -42,7 +42,7 @@ def _cell(entry: pd.Series | None) -> HeatCell:
         return HeatCell("", None, "absent", "")
     status = str(entry["status"])
     if np.isnan(entry["success_both"]):
-        return HeatCell("✕" if status == "failed" else status, None, status, f"{_between(entry)}\n{entry['reason']}")
+        return HeatCell({"failed": "✕", "complete": "–"}.get(status, status), None, status, f"{_between(entry)}\n{entry['reason']}")
     value = float(entry["success_both"])
     return HeatCell(f"{value:.0f}", colour_step(value), status, "\n".join(_lines(entry)))
 

@@ -90,6 +90,8 @@ def _gathered(reader: RowReader, questions: Mapping[str, Question]) -> ModelAtta
     found = ModelAttacks()
     for cell in sorted(questions):
         rows, description = reader.kept(questions[cell]), reader.description(cell)
+        if questions[cell].kind == "attack" and "pred" not in rows:
+            continue  # crafted for other models, on one of other classes
         if len(rows) and questions[cell].kind == "attack":
             found.cells.append(attack_cell(cell, description, rows))
         elif len(rows) and description.get("precision") == "float32":  # in less a finite difference measures rounding

@@ -220,7 +220,7 @@ def brief_page(table: pd.DataFrame, share: str = "success_both") -> pd.DataFrame
     rows = []
     for matrix in matrices(table):
         for source in matrix.sources:
-            entries = {target: matrix.entries.get((source, target)) for target in matrix.targets}
+            entries = {target: matrix.entries.get((source, target)) for target in names if target in matrix.targets}
             cells = {number[target]: _rate(entry, share) for target, entry in entries.items()}
             rows.append({"attack": matrix.name, "source": f"{number[source]} {source}", **cells})
     return pd.DataFrame(rows).fillna("")
@@ -237,4 +237,6 @@ def _cell(entry: pd.Series | None, share: str) -> str:
 def _rate(entry: pd.Series | None, share: str) -> str:
     if entry is None:
         return ""
-    return str(entry["status"]) if np.isnan(entry[share]) else f"{entry[share]:.1f}"
+    if not np.isnan(entry[share]):
+        return f"{entry[share]:.1f}"
+    return "–" if entry["status"] == "complete" else str(entry["status"])  # complete without a rate: a surrogate of other classes

@@ -284,6 +284,9 @@ def test_a_surrogate_of_other_classes_crafts_where_no_labels_are_read(tmp_path) 
     assert (row["n_all"], row["n_both"]) == (20, right.sum())
     assert row["success_both"] == pytest.approx(100 * fooled[right].mean())
     assert np.isnan(row["ratio"])
+    board = rv.leaderboard(tmp_path / "s")
+    assert set(board.loc[board["model"] == "foreign", "status"]) == {"undefined"}
+    assert "foreign" in rv.write_report(tmp_path / "s", tmp_path / "r.html").read_text()
 
 
 def test_the_predictions_of_a_surrogate_of_other_classes_stand_for_labels(tmp_path) -> None:
