@@ -72,6 +72,7 @@ _HOMES = {
     "save_checkpoint": "training.saving",
     "share_changed": "primitives.surgery.backbones",
     "train": "training.loop",
+    "transfer_matrix": "results.transfer_matrix",
     "transform": "spec.registry",
     "transformed": "evaluation.pipelines.transformed",
     "write_report": "report.page",
@@ -132,6 +133,7 @@ __all__ = [
     "save_checkpoint",
     "share_changed",
     "train",
+    "transfer_matrix",
     "transform",
     "transformed",
     "write_report",
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
     from robustvit.report.page import write_report
     from robustvit.results.comparison import compare
     from robustvit.results.leaderboard import leaderboard
+    from robustvit.results.transfer_matrix import transfer_matrix
     from robustvit.spec.cell import Cell
     from robustvit.spec.registry import analysis, attack, certificate, corruption, dataset, defense, metric, model, transform
     from robustvit.spec.spec import Spec
