@@ -13,6 +13,7 @@ import argparse
 import itertools
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,10 @@ def victim(folder: Path, kind: str, seed: int, task: str, tuning: str, epochs: i
     )  # fmt: skip
 
 
-def measured(folder: Path, limit: int, epochs: int) -> pd.DataFrame:
+def measured(folder: Path, limit: int, epochs: int, seeds: Sequence[int] = SEEDS) -> pd.DataFrame:
     """One row for each backbone, task, tuning, seed and attack: the success rates on the victim."""
     found = []
-    for seed, kind, task in itertools.product(SEEDS, BACKBONES, TASKS):
+    for seed, kind, task in itertools.product(seeds, BACKBONES, TASKS):
         source = backbone(folder, kind, seed, 2 * epochs)
         models = [victim(folder, kind, seed, task, tuning, epochs) for tuning in TUNINGS]
         store, data = folder / f"results-{kind}-{seed}-{task}", TASKS[task]
@@ -87,9 +88,10 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="where checkpoints, stores and the table are")
     parser.add_argument("--limit", type=int, default=100, help="images that are judged")
     parser.add_argument("--epochs", type=int, default=15, help="of the victims; backbones take twice as many")
+    parser.add_argument("--seed", type=int, action="append", help="only these, as for several processes; the table then lacks the others")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    table = measured(given.folder, given.limit, given.epochs)
+    table = measured(given.folder, given.limit, given.epochs, given.seed or SEEDS)
     table.to_csv(given.folder / "downstream_transfer.csv", index=False)
     crafted = table[table["stored_as"] == ""]
     for by in (["attack"], ["kind", "attack"], ["tuning", "attack"], ["task", "attack"]):
