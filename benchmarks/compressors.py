@@ -106,9 +106,10 @@ def main() -> None:
 def measured(host: rv.Classifier, name: str, data: Noise) -> tuple[float | None, float, float, float]:
     """Seconds of learning (None where it learns nothing) and of applying, the peak and what is kept, in MiB."""
     entry = lookup("transform", name)
-    nested = {param.name: "digits" for param in entry.params if param.hint.plugin == "data"}
+    given: dict[str, Any] = {"data": data, "model": host}
+    nested = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin in given}
     spec: Spec = bind(entry, parse({name: {**nested, **SETTINGS.get(name, {})}})[0])
-    plugins = dict.fromkeys(nested, data)
+    plugins = {key: given[kind] for key, kind in nested.items()}
     artifact, learned = None, None
     with Peak() as peak:
         began = time.process_time()

@@ -77,7 +77,7 @@ def test_a_damaged_artifact_is_fitted_again_with_the_same_bytes(store: Path) -> 
 
 
 def test_a_failed_fit_fails_the_cell_with_its_reason(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*given: object) -> None:
+    def broken(*given: object, **more: object) -> None:
         raise GradientAbsent("nothing to fit to")
 
     monkeypatch.setattr("robustvit.evaluation.worker.fit", broken)

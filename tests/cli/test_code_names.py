@@ -12,7 +12,7 @@ import pytest
 
 import robustvit as rv
 from robustvit.errors import CodeRefused, RobustvitError
-from robustvit.evaluation import kept_suite
+from robustvit.evaluation.images import kept_suite
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec import registry
