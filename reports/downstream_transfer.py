@@ -26,7 +26,7 @@ from robustvit.results.transfer_matrix import transfer_matrix
 VIT = (
     "vit_tiny_patch16_224?weights=random&num_classes={classes}&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
 )
-BACKBONES = {"supervised": "plain", "mae": "mae", "simclr": "simclr"}
+BACKBONES = {"supervised": "plain", "mae": "mae(width=64,blocks=2,heads=4)", "simclr": "simclr(flip=0,temperature=0.5)"}
 TASKS = {"digit": "digits", "parity": "digit-tasks?task=parity"}
 TUNINGS = {"full": 0.002, "linear": 0.03, "lora(rank=8)": 0.005}  # with their learning rates
 SEEDS = (0, 1, 2)
