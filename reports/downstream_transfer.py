@@ -26,7 +26,7 @@ from robustvit.results.transfer_matrix import transfer_matrix
 VIT = (
     "vit_tiny_patch16_224?weights=random&num_classes={classes}&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
 )
-BACKBONES = {"supervised": "plain", "mae": "mae(width=64,blocks=2,heads=4)", "simclr": "simclr(flip=0,temperature=0.5)"}
+BACKBONES = {"supervised": ("plain", 2), "mae": ("mae(width=64,blocks=2,heads=4)", 12), "simclr": ("simclr(flip=0,temperature=0.5)", 4)}
 TASKS = {"digit": "digits", "parity": "digit-tasks?task=parity"}
 TUNINGS = {"full": 0.002, "linear": 0.03, "lora(rank=8)": 0.005}  # with their learning rates
 SEEDS = (0, 1, 2)
@@ -44,7 +44,7 @@ def backbone(folder: Path, kind: str, seed: int, epochs: int) -> str:
     """A backbone that no digit was a label of."""
     return train(
         folder / f"{kind}-{seed}.safetensors", "--model", VIT.format(classes=4), "--data", "digit-tasks?task=orientation",
-        "--defense", BACKBONES[kind], "--epochs", str(epochs), "--seed", str(seed),
+        "--defense", BACKBONES[kind][0], "--epochs", str(BACKBONES[kind][1] * epochs), "--seed", str(seed),
     )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def measured(folder: Path, limit: int, epochs: int, seeds: Sequence[int] = SEEDS
     """One row for each backbone, task, tuning, seed and attack: the success rates on the victim."""
     found = []
     for seed, kind, task in itertools.product(seeds, BACKBONES, TASKS):
-        source = backbone(folder, kind, seed, 2 * epochs)
+        source = backbone(folder, kind, seed, epochs)
         models = [victim(folder, kind, seed, task, tuning, epochs) for tuning in TUNINGS]
         store, data = folder / f"results-{kind}-{seed}-{task}", TASKS[task]
         judged = f"{data}{'&' if '?' in data else '?'}part=5/5"
@@ -87,7 +87,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where checkpoints, stores and the table are")
     parser.add_argument("--limit", type=int, default=100, help="images that are judged")
-    parser.add_argument("--epochs", type=int, default=15, help="of the victims; backbones take twice as many")
+    parser.add_argument("--epochs", type=int, default=15, help="of the victims; backbones take 2, 12 and 4 times as many")
     parser.add_argument("--seed", type=int, action="append", help="only these, as for several processes; the table then lacks the others")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
