@@ -106,10 +106,11 @@ def main() -> None:
 def measured(host: rv.Classifier, name: str, data: Noise) -> tuple[float | None, float, float, float]:
     """Seconds of learning (None where it learns nothing) and of applying, the peak and what is kept, in MiB."""
     entry = lookup("transform", name)
-    given: dict[str, Any] = {"data": data, "model": host}
-    nested = {param.name: param.hint.plugin for param in entry.params if param.hint.plugin in given}
+    given: dict[str, Any] = {"digits": data, "demo": host}
+    names = {"data": "digits", "model": "demo"}
+    nested = {param.name: names[param.hint.plugin] for param in entry.params if param.hint.plugin in names}
     spec: Spec = bind(entry, parse({name: {**nested, **SETTINGS.get(name, {})}})[0])
-    plugins = {key: given[kind] for key, kind in nested.items()}
+    plugins = {key: given[name] for key, name in nested.items()}
     artifact, learned = None, None
     with Peak() as peak:
         began = time.process_time()
