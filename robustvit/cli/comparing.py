@@ -89,12 +89,16 @@ def transfer(
 
 def print_transfer(table: Any, title: str, over: str = "both", format: str = "table", output: Path | None = None) -> None:
     """Prints or writes a transfer matrix; on a terminal with intervals where these fit."""
-    from robustvit.results.transfer_matrix import brief_page, matrix_page
+    from robustvit.results.transfer_pages import brief_page, legend, matrix_page
 
-    samples = "right when clean on both sides" if over == "both" else "in all, clean errors among the successes"
+    samples = (
+        "right when clean on both sides (at the target alone, where the source has other classes)"
+        if over == "both"
+        else "in all, clean errors among the successes"
+    )
     sentence = f"Success in % of the samples {samples}; a row is the model that the images were crafted on, a column the target."
     page = matrix_page(table, _SHARES[over])
     if format == "table" and output is None and sum(int(page[name].map(len).max()) + 3 for name in page) > out.width:
         page = brief_page(table, _SHARES[over])
-        sentence += " --format md, csv and json have the intervals and counts."
+        sentence += f" {legend(table, _SHARES[over])} --format md, csv and json have the intervals and counts."
     print_table(table, page, title, format, output, "" if format in ("csv", "json") else sentence)

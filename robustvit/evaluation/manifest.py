@@ -85,7 +85,7 @@ def undefined_cells(plan: Plan) -> dict[str, str]:
 
 def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
     assert part.model is not None
-    data, own, surrogate = part.samples.data, part.samples.traits, _surrogate(cell, plan)
+    data, own, surrogate = part.samples.data, part.samples.traits, _surrogate(cell, plan, weights=True)
     facts = _scenario_facts(_resolved(cell, part, plan), own, plan.plugins)
     if cell.surrogate is not None and not cell.crafts:
         stored = f"stored_as={cell.surrogate.stored}" if cell.surrogate.stored else ""
@@ -100,13 +100,16 @@ def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
     )  # fmt: skip
 
 
-def _surrogate(cell: Cell, plan: Plan) -> str:
-    """The label of the model on which a cell's images are crafted, with its transforms; "" where it is attacked itself."""
+def _surrogate(cell: Cell, plan: Plan, *, weights: bool = False) -> str:
+    """The label of the model on which a cell's images are crafted, with its transforms; "" where it is attacked itself.
+
+    weights: with the first digits of the fingerprint of its weights, so that models of one label stay apart in a store.
+    """
     made = cell.surrogate
     if made is None:
         return ""
-    label = next(label for label, identity in plan.identities.items() if identity == (made.model, made.weights))
-    return label + write_pipeline(shown_steps(made.transforms))
+    own = plan.labels[made.model, made.weights] + (f"#{made.weights[:6]}" if weights else "")
+    return own + write_pipeline(shown_steps(made.transforms))
 
 
 def _resolved(cell: Cell, part: PlannedCells, plan: Plan) -> Cell:

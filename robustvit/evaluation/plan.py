@@ -51,9 +51,8 @@ class Plan:
     plugins: the loaded models, data sets and images that nested Specs name. costs: of an image, by model label and transforms. undroppable:
     why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
     artifacts: what transforms learned, by id. undefined: why a pipeline does not take a model, by label and transforms; refused: why a
-    scenario does not take the model of a cell. identities: of models with
-    their weights, by label. All are filled when
-    first needed. data: the address of the first data set, None for a Data.
+    scenario does not take the model of a cell. labels: of models, by their identity and weights. All are filled
+    when first needed. data: the address of the first data set, None for a Data.
     """
 
     suite: Suite
@@ -67,7 +66,7 @@ class Plan:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     undefined: dict[tuple[str, Pipeline], str] = field(default_factory=dict)
     refused: dict[Cell, str] = field(default_factory=dict)
-    identities: dict[str, tuple[Spec, str]] = field(default_factory=dict)
+    labels: dict[tuple[Spec, str], str] = field(default_factory=dict)
     data: str | Spec | None = None
 
     @property

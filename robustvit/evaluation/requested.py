@@ -73,13 +73,13 @@ def make(
     refuse_contradictions(plan.samples)
     requested = _all_requested(plan, models, need_weights)
     for one in requested:
-        plan.identities[one.label] = one.first.model, str(one.first.weights)
+        plan.labels[one.first.model, str(one.first.weights)] = one.label
         plan.planned += _planned(plan, one, requested)
-    _add_crafting(plan)
     labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
     for label in labels:
         if labels.count(label) > 1:
             raise BadParameter(f"the model '{label}' is named twice.")
+    _add_crafting(plan)
     return plan
 
 
@@ -227,7 +227,8 @@ def _cells(plan: Plan, one: _Requested, place: int, sources: Sequence[Surrogate]
 
 def _add_crafting(plan: Plan) -> None:
     """Adds the cells that craft images in the views of the models that are evaluated on them, where these are not there already."""
-    parts = {(part.samples.data.fingerprint, plan.identities[part.label]): part for part in plan.planned if part.label in plan.identities}
+    identities = {label: identity for identity, label in plan.labels.items()}
+    parts = {(part.samples.data.fingerprint, identities.get(part.label)): part for part in plan.planned}
     for part in plan.planned:
         for crafting in [cell.crafting for cell in part.cells if cell.surrogate is not None and not cell.undefined]:
             assert crafting is not None

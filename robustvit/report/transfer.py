@@ -11,7 +11,8 @@ from robustvit.records.store import Store
 from robustvit.report.charts import HeatCell
 from robustvit.report.colours import colour_step
 from robustvit.results.parameters import crafted_elsewhere
-from robustvit.results.transfer_matrix import Matrix, matrices, transfer_matrix
+from robustvit.results.transfer_matrix import transfer_matrix
+from robustvit.results.transfer_pages import Matrix, matrices
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def _between(entry: pd.Series) -> str:
 
 
 def _lines(entry: pd.Series) -> list[str]:
-    lines = [_between(entry), f"{_share(entry, 'both')} right on both sides", f"{_share(entry, 'all')} in all"]
+    where = "right on both sides" if entry["right_at"] == "both" else "right at the target (the source has other classes)"
+    lines = [_between(entry), f"{_share(entry, 'both')} {where}", f"{_share(entry, 'all')} in all"]
     if not np.isnan(entry["ratio"]):
         lines.append(f"{entry['ratio']:.2f} [{entry['ratio_low']:.2f}, {entry['ratio_high']:.2f}] of the success on the source itself")
     if not np.isnan(entry["p_holm"]):

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreError
 from robustvit.records.cells import CellRows, StoredCell, open_store, rows_of, stored_cells
+from robustvit.records.questions import model_names
+from robustvit.records.records import Question
 from robustvit.records.store import Store
 from robustvit.results.comparison import ALPHA, mcnemar
-from robustvit.results.parameters import differing_parameters, parsed_parameters
+from robustvit.results.parameters import parsed_parameters
 from robustvit.spec.cell import crafting_id
-from robustvit.spec.grouping import grouped
+from robustvit.spec.spec import digest
 from robustvit.statistics.correctness import DRAWN, correct_share
 from robustvit.statistics.intervals import Resampler, accelerated, holm, paired, settled, wilson
 
 _COLUMNS = ("label", "pred", "attacked", *DRAWN)
-_OF_MATRIX = ("suite", "data", "scenario", "severity", "params", "stored_as", "seed", "precision")
+OF_MATRIX = ("suite", "data", "scenario", "severity", "params", "stored_as", "seed", "precision")
 _SHARES = ("success_all", "success_both")
 _NUMBERS = [
-    "n_all", *(f"{name}{end}" for name in _SHARES[:1] for end in ("", "_low", "_high")),
+    "right_at", "n_all", *(f"{name}{end}" for name in _SHARES[:1] for end in ("", "_low", "_high")),
     "n_both", *(f"{name}{end}" for name in _SHARES[1:] for end in ("", "_low", "_high")),
     "ratio", "ratio_low", "ratio_high", "difference", "difference_low", "difference_high", "p", "p_holm", "verdict",
 ]  # fmt: skip
-COLUMNS = [*_OF_MATRIX, "source", "target", *_NUMBERS, "status", "reason", "cell", "crafting"]
+COLUMNS = [*OF_MATRIX, "source", "target", *_NUMBERS, "status", "reason", "cell", "crafting"]
 
 
 def transfer_matrix(store: Store | Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> pd.DataFrame:
@@ -36,15 +38,17 @@ def transfer_matrix(store: Store | Path | str, *, suite: str | None = None, mode
 
     success_all: the share, in %, of all n_all samples that the target misclassifies on the crafted images; clean errors count as successes.
     success_both: the share of the n_both samples that are right when clean at the source and at the target. Wilson's intervals. Of a source
-    whose outputs are other classes nothing is right or wrong, and the target alone decides. ratio: success_both over that of the source on
-    its own images, T[i,j]/T[i,i], with the BCa bootstrap interval over samples. difference: success_both minus the success at the source on
-    the same samples, in points, with Bonett and Price's paired interval; p: McNemar's exact test of it; p_holm: corrected by Holm over the
-    matrix; verdict: `transfers less`, `transfers more`, `no difference shown`, or "" on the diagonal. Of a model with randomness of its own
-    the shares are over its draws, and the test is of the draw that the scenario met. Raises StoreError where no run crafted images on
-    surrogates.
+    whose outputs are other classes nothing is right or wrong, and the target alone decides: right_at is `target` then, else `both`. ratio:
+    success_both over that of the source on its own images, T[i,j]/T[i,i], with the BCa bootstrap interval over samples. difference:
+    success_both minus the success at the source on the same samples, in points, with Bonett and Price's paired interval; p: McNemar's exact
+    test of it; p_holm: corrected by Holm over the matrix; verdict: `transfers less`, `transfers more`, `no difference shown`, or "" on the
+    diagonal. Of a model with randomness of its own the shares are over its draws, and the test is of the draw that the scenario met. Raises
+    StoreError where no run crafted images on surrogates.
     """
     opened, resampler = open_store(store), Resampler()
     cells = {one.question.cell: one for one in stored_cells(opened, suite)}
+    chosen = model_names(models)
+    wanted = None if chosen is None else {one.question.cell for one in stored_cells(opened, suite, chosen)}
     judged = [one for one in cells.values() if one.question.surrogate and opened.knows(one.question.cell)]
     if not judged:
         raise StoreError(
@@ -54,15 +58,29 @@ def transfer_matrix(store: Store | Path | str, *, suite: str | None = None, mode
     crafted = {name: crafting_id(question) for name, question in described.items()}
     sources = {name: _Source(rows_of(opened, cells[name].question, _COLUMNS)) for name in set(crafted.values()) if name in cells}
     elsewhere = {one.question.cell for one in judged if one.question.view != one.question.model_view}
-    wanted = None if models is None else set(models)
     rows = [
         _row(one, crafted[one.question.cell], sources, rows_of(opened, one.question, _COLUMNS), resampler)
+        | {
+            "source": _source_label(one.question, cells.get(crafted[one.question.cell])),
+            "models": _identities(described[one.question.cell]),
+        }
         for one in judged
-        if (wanted is None or one.question.model in wanted) and "shown" not in described[one.question.cell]["view"]
+        if (wanted is None or one.question.cell in wanted) and "shown" not in described[one.question.cell]["view"]
     ]
     own_view_first = sorted(rows, key=lambda row: row["cell"] in elsewhere)
-    table = pd.DataFrame(own_view_first, columns=COLUMNS).drop_duplicates([*_OF_MATRIX, "source", "target"])
-    return _corrected(table.reset_index(drop=True))
+    table = pd.DataFrame(own_view_first, columns=[*COLUMNS, "models"]).drop_duplicates([*OF_MATRIX, "source", "target", "models"])
+    return _corrected(table[COLUMNS].reset_index(drop=True))
+
+
+def _source_label(question: Question, crafting: StoredCell | None) -> str:
+    """The source's label as that of a target is written, with what tells models of one label apart."""
+    return question.surrogate if crafting is None else target_label(crafting.question)
+
+
+def _identities(described: Mapping[str, Any]) -> str:
+    """What tells the two models of an entry from others, whatever they are called."""
+    made, keys = described["surrogate"], ("model", "weights", "transforms")
+    return digest([made.get(key) for key in keys] + [described.get(key) for key in keys])
 
 
 class _Source:
@@ -90,7 +108,7 @@ class _Joined:
 def _row(one: StoredCell, crafting: str, sources: Mapping[str, _Source], found: CellRows, resampler: Resampler) -> dict[str, Any]:
     question = one.question
     given = parsed_parameters(question.params)
-    about = {name: getattr(question, name) for name in _OF_MATRIX if hasattr(question, name)}
+    about = {name: getattr(question, name) for name in OF_MATRIX if hasattr(question, name)}
     about["params"] = ", ".join(f"{key}={value}" for key, value in given.items() if key not in ("surrogate", "stored_as"))
     row = {
         **about, "stored_as": given.get("stored_as", ""), "source": question.surrogate, "target": target_label(question),
@@ -102,10 +120,11 @@ def _row(one: StoredCell, crafting: str, sources: Mapping[str, _Source], found: 
     joined = _join(source, found.rows)
     if source.found.status != "complete":
         row |= {"status": source.found.status, "reason": f"crafting: {source.found.reason}"}
+    row["right_at"] = "target" if source.right is None else "both"
     return row | _numbers(joined, resampler, diagonal=crafting == question.cell)
 
 
-def target_label(question: Any) -> str:
+def target_label(question: Question) -> str:
     """The label of a cell's model with its transforms, as addresses write it."""
     return str(question.model) + "".join(f"+{step}" for step in question.transforms.split(" → ") if step)
 
@@ -168,75 +187,11 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     """The table with p_holm over each matrix, and verdicts."""
     table["verdict"] = ""
     tested = table[table["p"].notna()]
-    for _, part in tested.groupby(list(_OF_MATRIX), sort=False):
+    for _, part in tested.groupby(list(OF_MATRIX), sort=False):
         corrected = holm(part["p"].astype(float).to_list())
         more = np.where(part["difference"].to_numpy(float) > 0, "transfers more", "transfers less")
         table.loc[part.index, "p_holm"] = corrected
         table.loc[part.index, "verdict"] = np.where(corrected < ALPHA, more, "no difference shown")
     counts = dict.fromkeys(("n_all", "n_both"), "Int64")
-    floats = {name: "float64" for name in _NUMBERS if name not in counts and name != "verdict"}
+    floats = {name: "float64" for name in _NUMBERS if name not in (*counts, "verdict", "right_at")}
     return table.astype(counts | floats | {"seed": "int64"})
-
-
-class Matrix(NamedTuple):
-    """One attack's matrix. name: as tables write it; entries: by source and target, in the order of the sources and of the targets."""
-
-    name: str
-    suite: str
-    data: str
-    sources: Sequence[str]
-    targets: Sequence[str]
-    entries: Mapping[tuple[str, str], pd.Series]
-
-
-def matrices(table: pd.DataFrame) -> Iterator[Matrix]:
-    """The matrices of a `transfer_matrix`, each with what its name must tell from the others."""
-    keys = [tuple(map(str, key)) for key in table[list(_OF_MATRIX)].itertuples(index=False)]
-    for key, places in grouped(zip(keys, table.index, strict=True)).items():
-        own, part = dict(zip(_OF_MATRIX, key, strict=True)), table.loc[places]
-        alike = table[table["scenario"] == own["scenario"]]
-        words = [own["scenario"], own["severity"], f"stored as {own['stored_as']}" if own["stored_as"] else ""]
-        words += [differing_parameters(own["params"], alike["params"].unique())]
-        words += [own[name] for name in ("seed", "precision") if alike[name].nunique() > 1]
-        sources, targets = (list(dict.fromkeys(part[name].map(str))) for name in ("source", "target"))
-        entries = {(str(row["source"]), str(row["target"])): row for _, row in part.iterrows()}
-        yield Matrix(" ".join(filter(None, words)), own["suite"], own["data"], sources, targets, entries)
-
-
-def matrix_page(table: pd.DataFrame, share: str = "success_both") -> pd.DataFrame:
-    """A page of matrices as text: a row for each attack and source, a column for each target, `54.3 [44.0, 64.2] of 92`."""
-    rows = []
-    for matrix in matrices(table):
-        for source in matrix.sources:
-            cells = {target: _cell(matrix.entries.get((source, target)), share) for target in matrix.targets}
-            rows.append({"attack": matrix.name, "source": source, **cells})
-    return pd.DataFrame(rows).fillna("")
-
-
-def brief_page(table: pd.DataFrame, share: str = "success_both") -> pd.DataFrame:
-    """The same for a terminal: rates alone, the models numbered, and the number of a model in place of its name in the columns."""
-    names = list(dict.fromkeys((*table["source"], *table["target"])))
-    number = {name: str(place) for place, name in enumerate(names, start=1)}
-    rows = []
-    for matrix in matrices(table):
-        for source in matrix.sources:
-            entries = {target: matrix.entries.get((source, target)) for target in names if target in matrix.targets}
-            cells = {number[target]: _rate(entry, share) for target, entry in entries.items()}
-            rows.append({"attack": matrix.name, "source": f"{number[source]} {source}", **cells})
-    return pd.DataFrame(rows).fillna("")
-
-
-def _cell(entry: pd.Series | None, share: str) -> str:
-    rate = _rate(entry, share)
-    if entry is None or np.isnan(entry[share]):
-        return rate
-    n = entry["n_both" if share == "success_both" else "n_all"]
-    return f"{rate} [{entry[f'{share}_low']:.1f}, {entry[f'{share}_high']:.1f}] of {n}"
-
-
-def _rate(entry: pd.Series | None, share: str) -> str:
-    if entry is None:
-        return ""
-    if not np.isnan(entry[share]):
-        return f"{entry[share]:.1f}"
-    return "–" if entry["status"] == "complete" else str(entry["status"])  # complete without a rate: a surrogate of other classes

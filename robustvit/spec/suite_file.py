@@ -110,7 +110,7 @@ def _check_surrogates(suite: Suite, page: yaml_reader.Map) -> None:
         if registry.scenario_entry(spec.name).chain:
             raise SuiteError(
                 f"{spec.where}: '{spec.name}' is a chain, whose attacks go on with what survives on one model; of images that are crafted "
-                "on surrogates name single attacks, such as apgd."
+                "on surrogates name single attacks, such as apgd_ce."
             )
     if suite.attack_through != (OWN,):
         raise SuiteError(f"{page.places['attack_through']}: with surrogates, list the model before its transforms among them.")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 import robustvit as rv
-from robustvit.errors import ModelError, StoreError, SuiteError, UsageError
+from robustvit.errors import BadParameter, ModelError, StoreError, SuiteError, UsageError
 from robustvit.evaluation.cost_estimate import estimate
 from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
@@ -25,7 +25,8 @@ from robustvit.primitives.pixels import to_uint8
 from robustvit.records.store import Store, load_records
 from robustvit.results.attack_outcomes import attack_cell
 from robustvit.results.parameters import attack_name
-from robustvit.results.transfer_matrix import COLUMNS, matrices, matrix_page, transfer_matrix
+from robustvit.results.transfer_matrix import COLUMNS, transfer_matrix
+from robustvit.results.transfer_pages import brief_page, legend, matrices, matrix_page
 from robustvit.spec.cell import crafting_id
 from robustvit.spec.spec import Spec, canonical
 from robustvit.spec.suite_file import load_suite, read_suite
@@ -183,6 +184,28 @@ def test_images_are_crafted_once_for_each_source_and_view(whole) -> None:
     crafts = [count for count in gradients.values() if count]
     assert len(gradients) == 2 * 9 + 3, "three of them in the view of a model of another size"
     assert crafts == [STEPS * N] * 6
+
+
+def test_what_is_stored_as_uint8_is_predicted_from_whole_levels(whole) -> None:
+    store, (a, b, _) = whole
+    ids = next(iter(load_records(store)))[1]["sample"].tolist()
+    _, labels = pixels_of(a, ids)
+    crafting = next(
+        question.cell
+        for question, _ in load_records(store)
+        if question.model == "a" and question.surrogate and question.family != "surrogate"
+    )
+    crafted = torch.from_numpy(rv.load_kept(f"{store}#{crafting}").images(ids).adversarial)
+    levels = torch.from_numpy(np.rint(crafted.numpy() * 255)).float() / 255
+    found = {}
+    for question, rows in load_records(store):
+        if question.model == "b" and question.surrogate.startswith("a#"):
+            found["stored_as=uint8" in question.params] = rows["nll"].to_numpy()
+    for stored, pixels in ((False, crafted), (True, levels)):
+        with torch.no_grad():
+            expected = nn.functional.cross_entropy(b(pixels), labels, reduction="none")
+        assert np.allclose(found[stored], expected.numpy(), atol=2e-5)
+    assert np.abs(found[True] - found[False]).max() > 2e-4
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_records(whole, tmp_path) -> None:
@@ -353,11 +376,46 @@ def test_a_backbone_without_a_head_crafts_on_features_and_has_no_predictions(tmp
     assert (table.loc[~table["scenario"].isin(["uap", "pgd"]), "n_all"] == 4).all()
 
 
+def test_models_of_one_label_stay_apart(tmp_path) -> None:
+    one, other = flat("twin"), flat("twin", ridge=3000.0)
+    rv.run(suite(tmp_path, "given"), ["demo"], store=tmp_path / "s", limit=8, surrogates=[one])
+    rv.run(suite(tmp_path, "given"), ["demo"], store=tmp_path / "s", limit=8, surrogates=[other])
+    table = rv.transfer_matrix(tmp_path / "s")
+    assert sorted(table.loc[table["target"] == "demo", "source"]) == sorted(f"twin#{model.card.fingerprint[:6]}" for model in (one, other))
+    with pytest.raises(BadParameter, match="'twin' is named twice"):
+        rv.run(suite(tmp_path, "given"), ["demo"], store=tmp_path / "t", limit=8, surrogates=[one, other])
+    pair = ["demo+ensemble(other=demo+quantize(bits=4))", "demo+ensemble(other=demo+quantize(bits=2))"]
+    rv.run(suite(tmp_path), pair, store=tmp_path / "u", limit=8)
+    table = rv.transfer_matrix(tmp_path / "u")
+    assert len(table) == 4
+    assert set(table["source"]) == set(table["target"])
+    assert len(set(table["source"])) == 2
+
+
+def test_a_matrix_is_of_the_models_that_are_named(tmp_path) -> None:
+    rv.run(suite(tmp_path), ["demo", "demo+quantize(bits=4)"], store=tmp_path / "s", limit=8)
+    assert set(rv.transfer_matrix(tmp_path / "s", models=["demo+quantize(bits=4)"])["target"]) == {"demo+quantize(bits=4)"}
+    with pytest.raises(StoreError, match="dmo"):
+        rv.transfer_matrix(tmp_path / "s", models=["dmo"])
+    page = brief_page(rv.transfer_matrix(tmp_path / "s"))
+    assert list(page.columns) == ["attack", "source", "1", "2"]
+    table = rv.transfer_matrix(tmp_path / "s", models=["demo"])
+    assert legend(table) == "Entries are of 8 samples."
+
+
+def test_a_legend_names_the_targets_that_are_no_sources(tmp_path) -> None:
+    rv.run(suite(tmp_path, "given"), [flat("a"), flat("b", ridge=3000.0)], store=tmp_path / "s", limit=8, surrogates=["demo"])
+    text = legend(rv.transfer_matrix(tmp_path / "s"))
+    assert "2 a, 3 b" in text or "a, " in text
+    assert "Entries are of" in text
+
+
 def test_tables_show_the_attack_on_the_model_itself_and_the_matrix_the_others(whole) -> None:
-    store, _ = whole
+    store, models = whole
     board = rv.leaderboard(store)
     names = {attack_name(*key) for key in board.loc[board["scenario"] == "mi_fgsm", ["scenario", "params"]].itertuples(index=False)}
-    assert names == {"mi_fgsm", *(f"mi_fgsm from {name}{stored}" for name in ("a", "b", "small") for stored in ("", " stored as uint8"))}
+    own = [f"{model.card.label}#{model.card.fingerprint[:6]}" for model in models]
+    assert names == {"mi_fgsm", *(f"mi_fgsm from {name}{stored}" for name in own for stored in ("", " stored as uint8"))}
     table = transfer_matrix(store)
     page = matrix_page(table)
     assert list(page.columns) == ["attack", "source", "a", "b", "small"]

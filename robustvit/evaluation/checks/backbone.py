@@ -16,7 +16,8 @@ def other_backbones(plan: Plan, part: PlannedCells) -> list[str]:
     if plan.suite.surrogates != (GIVEN,) or part.model is None:
         return []
     named = dict.fromkeys((cell.surrogate.model, cell.surrogate.weights) for cell in part.cells if cell.surrogate and not cell.crafts)
-    sources = [other for other in plan.planned if other.model is not None and plan.identities[other.label] in named]
+    identities = {label: identity for identity, label in plan.labels.items()}
+    sources = [other for other in plan.planned if other.model is not None and identities.get(other.label) in named]
     found = {}
     for source in sources:
         assert source.model is not None

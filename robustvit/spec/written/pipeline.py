@@ -70,8 +70,18 @@ def _shown(spec: Spec, always: int = 0) -> Spec:
     known = registry.lookup(spec.kind, spec.name).params if spec.kind and spec.kind != "model" else ()
     usual = {param.name: param.default for param in known[always:]}
     kept = {key: value for key, value in spec.params if key not in _OF_CELLS and (key not in usual or usual[key] != value)}
-    shown = {key: _shown(value) if isinstance(value, Spec) else value for key, value in kept.items()}
+    shown = {key: _nested(value) if isinstance(value, Spec) else value for key, value in kept.items()}
     return replace(spec, params=tuple(sorted(shown.items())))
+
+
+def _nested(spec: Spec) -> Spec:
+    """A nested plug-in as tables show it: a model by its architecture and its weights, `vit_tiny_patch16_224#f92c9b`."""
+    weights = spec.get("fingerprint")
+    if spec.kind in ("data", "transform") or weights is None or not isinstance(weights, str) or spec.get("view") is not None:
+        return _shown(spec)
+    steps = spec.get("transforms", ())
+    after = [one for one in steps if isinstance(one, Spec)] if isinstance(steps, tuple) else []
+    return Spec(f"{spec.get('arch') or spec.name}#{weights[:6]}{write_pipeline(shown_steps(after))}")
 
 
 def _bound(step: str | Spec, where: str) -> Spec:
