@@ -24,7 +24,7 @@ TEST = [
     "opencv-python-headless>=4.9",
     "scikit-image>=0.22",
 ]
-LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4"]
+LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4", "peft>=0.12"]
 BROWSER = ["selenium>=4.20"]
 
 

@@ -35,7 +35,9 @@ def leaderboard(
     format: Annotated[
         str,
         typer.Option(
-            "--format", "-f", help="table, csv, parquet, json, md, latex, robustbench or timm; with --published the first, csv, json or md."
+            "--format",
+            "-f",
+            help="table, csv, parquet, json, md, latex, robustbench or timm; with --published table, csv, json, md or latex.",
         ),
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,

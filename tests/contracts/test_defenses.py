@@ -42,6 +42,8 @@ MEAN = STD = (0.5, 0.5, 0.5)
 
 
 def made(name: str) -> Defense:
+    if name == "lora":
+        pytest.importorskip("peft", reason="peft (the extra [peft]) is not installed")
     settings = {**SETTINGS.get(name, {}), **({"eps": "8/255"} if name in TAKES_EPS else {})}
     settings |= {"steps": 2} if name in ("pgd_at", "trades", "mart", "smoothadv") else {}
     return rv.load_defense(name, **settings)

@@ -25,7 +25,7 @@ CONFLICTS: dict[str, tuple[str, ...]] = {
     "kept-own-store": ("plan", "--suite", "kept:{f}/store", "--store", "{f}/store"),
     "suite-twice": (*_PLAN, "--suite", "{f}/tiny.yaml"),
     "limit-twice": (*_PLAN, "--limit", "2", "--limit", "3"),
-    "references-and-latex": ("leaderboard", "--store", "{f}/store", "--published", "--format", "latex"),
+    "references-and-robustbench": ("leaderboard", "--store", "{f}/store", "--published", "--format", "robustbench"),
     "metric-twice": ("leaderboard", "--store", "{f}/store", "--metric", "top1", "--metric", "top1"),
     "output-is-store": ("leaderboard", "--store", "{f}/store", "-o", "{f}/store"),
     "output-is-marker": ("leaderboard", "--store", "{f}/store", "--format", "csv", "-o", "{f}/store/store.json"),
