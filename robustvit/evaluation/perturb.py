@@ -18,6 +18,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import check_pixels
 from robustvit.primitives.scenario import scenario, stream
+from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.primitives.surgery.heads import refuse_headless
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
@@ -44,7 +45,8 @@ def perturb(
     images: (N, 3, H, W) float in [0, 1], not normalised. labels: (N,) class indices; corruptions need neither them nor a model. params:
     the plug-in's own, as in a suite file (`eps="4/255"`, `severity=3`); a nested model may be a Classifier. ids: names that key the random
     draws, default 0 … N − 1: the same id gets the same numbers in any batch. An attack leaves images alone that the model already
-    misclassifies. Raises UnknownName, BadParameter, PixelRange or BudgetExceeded.
+    misclassifies; one that reads no labels (`label_free`, as on features) changes them all, and its labels may be None. Raises UnknownName,
+    BadParameter, PixelRange or BudgetExceeded.
     """
     _refuse_types(images, labels, name, model.channels if isinstance(model, Classifier) else 3)
     given = {key: value for key, value in params.items() if isinstance(value, Classifier)}
@@ -59,8 +61,8 @@ def perturb(
     bound = bind(entry, spec)
     if entry.kind not in ("corruption", "attack"):
         raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
-    if entry.kind == "attack" and (model is None or labels is None):
-        raise BadParameter(f"the attack '{name}' needs a model and labels.")
+    if entry.kind == "attack" and (model is None or (labels is None and not entry.label_free)):
+        raise BadParameter(f"the attack '{name}' needs a model{'' if entry.label_free else ' and labels'}.")
     if model is not None and not isinstance(model, Classifier):
         raise BadParameter(
             f"perturb takes a Classifier; this is a {type(model).__name__}. robustvit.load_model makes one, of package.module:factory too."
@@ -71,8 +73,8 @@ def perturb(
         raise BadParameter(f"perturb got {len(images)} images, {len(names)} ids and {0 if labels is None else len(labels)} labels.")
     if model is not None and entry.kind == "attack" and not entry.label_free:
         refuse_headless(model, f"attack '{name}' reads logits")
-    if model is not None and labels is not None and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
-        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model has classes 0 … {model.outputs - 1}.")
+    if model is not None and labels is not None and not entry.label_free:
+        _refuse_classes(model, labels)
     targets = torch.zeros(len(images), dtype=torch.int64, device=images.device) if labels is None else labels.to(images.device)
     batch = Batch(images.float(), targets, names)
     host: Any = None if model is None else model.to(images.device)
@@ -80,7 +82,10 @@ def perturb(
         return _chained(host, batch, bound, seed)
     plugins = loaded_plugins(bound, given)
     fitted = fit(host, host.view, bound, seed, plugins) if entry.fit else {}
-    outcome = scenario(entry, bound, plugins, as_tensors(fitted))(host, batch, Draws(seed, stream(bound), names, images.device))
+    draws = Draws(seed, stream(bound), names, images.device)
+    does = scenario(entry, bound, plugins, as_tensors(fitted))
+    every = does.craft_all if isinstance(does, AttackScenario) and entry.label_free else None
+    outcome = does(host, batch, draws) if every is None else every(host, batch, draws, read=False)
     assert outcome.images is not None
     return outcome.images
 
@@ -100,6 +105,12 @@ def _refuse_types(images: object, labels: object, name: object, channels: int) -
     if not isinstance(labels, Tensor) or labels.is_meta or labels.dtype not in _INDICES or labels.ndim != 1:
         kind = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
         raise BadParameter(f"labels are class indices, a tensor (N,) of whole numbers; these are {kind}. Write torch.as_tensor(labels).")
+
+
+def _refuse_classes(model: Classifier, labels: Tensor) -> None:
+    """Raises BadParameter for labels that are none of the model's classes."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < model.outputs:
+        raise BadParameter(f"labels span {int(labels.min())} … {int(labels.max())}; the model has classes 0 … {model.outputs - 1}.")
 
 
 def _names(ids: object) -> tuple[str, ...]:

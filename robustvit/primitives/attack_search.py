@@ -65,7 +65,11 @@ def input_gradient(values: Tensor, leaf: Tensor, *, retain_graph: bool = False) 
 
 def not_finite(gradient: Tensor) -> Tensor:
     """Whether each sample's gradient has a value that is not finite, (n,) bool."""
-    return ~torch.isfinite(gradient).flatten(1).all(dim=1)
+    values = gradient.flatten(1)
+    found = ~torch.isfinite(values.sum(dim=1))  # one pass in place of four; the sum of finite values may overflow, and is looked at again
+    if bool(found.any()):
+        found[found.clone()] = ~torch.isfinite(values[found]).all(dim=1)
+    return found
 
 
 def _differentiated(model: Classifier, rows: Tensor, pixels: Tensor, loss: Loss, through: PixelFunction | None) -> Evaluation:
@@ -155,7 +159,8 @@ class Search:
         if bool(broken.any()):
             self._not_finite[rows[broken]] = True
             evaluation = evaluation._replace(gradient=evaluation.gradient.nan_to_num(0.0, 0.0, 0.0))
-        zero = (evaluation.gradient.flatten(1) == 0).all(dim=1)
+        values = evaluation.gradient.flatten(1)
+        zero = (values.amin(dim=1) == 0) & (values.amax(dim=1) == 0)
         if self.labelled:
             zero &= evaluation.logits.argmax(dim=1) == self.labels[rows]  # elsewhere a loss may be clipped: there is nothing more to gain
         self._zero_gradients.index_add_(0, rows, gradients * zero.int())

@@ -46,6 +46,9 @@ def test_features_as_many_as_the_classes_are_not_scored(tmp_path: Path) -> None:
     images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     with pytest.raises(ModelError, match="attack 'fgsm' reads logits"):
         rv.perturb(load_model(HEADLESS), images, labels, "fgsm", eps="8/255")
+    changed = [rv.perturb(load_model(HEADLESS), images, given, "ssp", eps="8/255", steps=2, layer=0) for given in (None, labels + 90)]
+    assert (changed[0] != images).flatten(1).any(dim=1).all()
+    assert torch.equal(*changed), "labels are not read"
     path = tmp_path / "b.safetensors"
     rv.save_checkpoint(load_model(HEADLESS), path)
     with pytest.raises(ModelError, match="has no head to train; add --new-head"):
