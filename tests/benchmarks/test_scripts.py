@@ -17,6 +17,7 @@ PEERS = {
     "certify.py": (),
     "compressors.py": (),
     "corruptions.py": ("imagecorruptions", "skimage"),
+    "features.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
     "training.py": (),
 }
