@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from robustvit.errors import HostRefused
+from robustvit.errors import BadParameter, HostRefused
 from robustvit.evaluation.checks.outputs import Outputs
 from robustvit.evaluation.datasets import Samples, mismatches
 from robustvit.evaluation.evaluate import as_tensors
@@ -26,6 +26,7 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite
+from robustvit.spec.view import View
 
 
 @dataclass(eq=False)
@@ -107,20 +108,27 @@ class Plan:
         made = pipeline_host(model, cell.transforms, self.plugins, lambda place: self.artifacts[str(cell.learned_id(place))])
         return made if cell.view.shown is None else UpsampledClassifier(made, cell.view)
 
-    def try_host(self, label: str, model: Classifier, cell: Cell) -> None:
+    def try_host(self, label: str, model: Classifier, cell: Cell) -> View:
         """Builds the model of a cell as far as nothing has to be learned for it, and notes in `undefined` why a transform refuses it.
 
-        Raises ModelError or BadParameter for a fault of a transform or its parameters.
+        Returns the view of that model, which is the cell's. Raises ModelError or BadParameter for a fault of a transform or its parameters.
         """
         learns = [place for place in range(len(cell.transforms)) if cell.learned_id(place) is not None]
         upto = learns[0] if learns else len(cell.transforms)
+        if resizing := [spec.name for spec in cell.transforms[upto:] if registry.lookup("transform", spec.name).resizes]:
+            raise BadParameter(
+                f"'{cell.transforms[upto].name}' learns of images of the size before '{resizing[0]}', and would be evaluated at another; "
+                f"name '{resizing[0]}' before it: {label}+{resizing[0]}(…)+{cell.transforms[upto].name}(…)."
+            )
         try:
             made = self.host(model, replace(cell, transforms=cell.transforms[:upto]))
             if learns:
                 spec = cell.transforms[upto]
                 check_host(spec.name, registry.lookup("transform", spec.name).hosts, made)
+            return made.view if made.view.shown is None else cell.view
         except HostRefused as error:
             self.undefined[label, cell.transforms] = str(error)
+            return cell.view
 
     def damaged(self, store: Store | None) -> list[Path]:
         """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""

@@ -31,6 +31,7 @@ class _Requested:
     model: None while its weights are not at hand (`missing` says why). pipelines: with which it is evaluated; crafting: with which others'
     images are crafted on it. first: a Cell that knows the model. heads: what its logits are after a pipeline that replaces its head.
     orders: for each data set what a Cell with a pipeline says of the order of its classes, None where its outputs are other classes.
+    views: what it is shown with a pipeline, which may change the size of images.
     """
 
     label: str
@@ -39,6 +40,7 @@ class _Requested:
     first: Cell
     heads: dict[Pipeline, Logits | None]
     orders: list[dict[Pipeline, str | None]]
+    views: dict[Pipeline, View]
     missing: str = ""
     crafting: list[Pipeline] = field(default_factory=list)
 
@@ -47,7 +49,9 @@ class _Requested:
         if self.model is None:
             return
         for pipeline in self.crafting:
-            yield Surrogate(self.first.model, str(self.first.weights), pipeline, self.orders[place][pipeline] or "", self.model.size)
+            yield Surrogate(
+                self.first.model, str(self.first.weights), pipeline, self.orders[place][pipeline] or "", self.views[pipeline].size
+            )
 
 
 def make(
@@ -127,6 +131,7 @@ def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_w
         else:
             known.crafting = list(dict.fromkeys((*known.crafting, *own.pipelines)))
             known.heads |= own.heads
+            known.views |= own.views
             known.orders = [mine | its for mine, its in zip(known.orders, own.orders, strict=True)]
     return found
 
@@ -142,7 +147,7 @@ def _requested(
         if need_weights:
             raise
         blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
-        return _Requested(str(base), None, steps, blank, {}, [dict.fromkeys(steps, "") for _ in plan.samples], str(error))
+        return _Requested(str(base), None, steps, blank, {}, [dict.fromkeys(steps, "") for _ in plan.samples], {}, str(error))
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
     model.require_rgb(plan.samples[0].data.name)
     steps = list(dict.fromkeys(resolved_pipeline(pipeline, _place(plan, model), plan.plugins) for pipeline in steps))
@@ -152,9 +157,8 @@ def _requested(
         of_head = {head: _order(plan, model, samples.data, head, foreign) for head in heads.values()}
         orders.append({pipeline: of_head[head] for pipeline, head in heads.items()})
     first = Cell(model.card.identity, model.card.fingerprint, Spec(""), None, model.view, Spec("clean"), precision=model.precision)
-    for pipeline in steps:
-        plan.try_host(model.card.label, model, replace(first, transforms=pipeline))
-    return _Requested(model.card.label, model, steps, first, heads, orders)
+    views = {pipeline: plan.try_host(model.card.label, model, replace(first, transforms=pipeline)) for pipeline in steps}
+    return _Requested(model.card.label, model, steps, first, heads, orders, views)
 
 
 def _place(plan: Plan, model: Classifier, head: Logits | None = None) -> Place:
@@ -216,12 +220,18 @@ def _cells(plan: Plan, one: _Requested, place: int, sources: Sequence[Surrogate]
     """The suite's cells of a model on the data set at a place; none of pipelines that are surrogates alone."""
     samples, orders = plan.samples[place], one.orders[place]
     cut = samples.traits.cut
-    view = one.first.view if cut is None else one.first.view.for_precropped(cut)
-    own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint, view=view)
+    own = replace(one.first, data=samples.spec, data_fingerprint=samples.data.fingerprint)
+
+    def shown(pipeline: Pipeline) -> View:
+        view = one.views.get(pipeline, one.first.view)
+        return view if cut is None else view.for_precropped(cut)
+
     return [
         cell
-        for order, pipelines in grouped((orders[pipeline] or "", pipeline) for pipeline in one.pipelines).items()
-        for cell in replace(plan.suite, transforms=tuple(pipelines)).cells(replace(own, class_order=order), samples.scenarios, sources)
+        for (order, view), pipelines in grouped(((orders[pipeline] or "", shown(pipeline)), pipeline) for pipeline in one.pipelines).items()
+        for cell in replace(plan.suite, transforms=tuple(pipelines)).cells(
+            replace(own, class_order=order, view=view), samples.scenarios, sources
+        )
     ]
 
 

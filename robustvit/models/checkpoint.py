@@ -75,6 +75,8 @@ def checkpoint_model(
     made.card = replace(
         card, identity=with_surgery(own, about.surgery, made.learned), parameters=parameters(made.model), headless=made.card.headless
     )
+    if about.resized and (view := about.own_view()) is not None:
+        made.view = view.with_overrides(None, crop_pct, interpolation)
     return made.identify()
 
 

@@ -77,5 +77,5 @@ def _bound(about: About, **images: Any) -> Spec:
 
 
 def _own_view(about: About, inputs: Preprocessing, crop_pct: float | None, interpolation: str | None) -> Preprocessing:
-    own = about.own_view()
+    own = None if about.resized else about.own_view()
     return inputs if own is None else inputs._replace(view=own.with_overrides(None, crop_pct, interpolation))

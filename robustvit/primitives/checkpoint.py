@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from robustvit.errors import ModelError
 from robustvit.primitives.model_card import tensors_digest
+from robustvit.spec.registry import entries
 from robustvit.spec.spec import Spec, canonical
 from robustvit.spec.view import View
 
@@ -23,6 +24,12 @@ LEARNED = "robustvit.learned."  # what names of tensors begin with that a transf
 
 Stored: TypeAlias = Literal["float16", "float32"]
 _TYPES: dict[Stored, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+
+
+def resizing(transforms: Iterable[Spec]) -> bool:
+    """Whether one of the transforms is registered as one that changes the size of images."""
+    known = entries("transform")
+    return any(known[spec.name].resizes for spec in transforms if spec.name in known)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,15 @@ class About:
 
     def own_view(self) -> View | None:
         """The stored view, or None for the architecture's."""
-        return None if self.view is None else View(**{**self.view, "size": tuple(self.view["size"])})
+        if self.view is None:
+            return None
+        sizes: dict[str, Any] = {key: tuple(self.view[key]) for key in ("size", *({"shown"} & self.view.keys()))}
+        return View(**{**self.view, **sizes})
+
+    @property
+    def resized(self) -> bool:
+        """Whether its transforms change the size of images, so that the stored view is of the size after them."""
+        return resizing(self.surgery)
 
     def header(self) -> dict[str, str]:
         """The metadata to write into a safetensors file."""

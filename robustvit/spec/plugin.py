@@ -74,6 +74,7 @@ class Entry:
     no_op: str = ""
     class_maps: str = ""
     head: str = ""
+    resizes: bool = False
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:

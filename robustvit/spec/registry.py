@@ -50,8 +50,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
     or the name of a function that counts them; without it `plan` times a few samples. For transforms `hosts`, the kind of model that it
     takes (a key of HOSTS, default "any"), `no_op`, the arguments with which it changes nothing (`bits=32`), `head`, of one that replaces
-    the head the parameter that names its classes (a data set, or a number), and `class_maps`, what reports draw of what it learned (`heads`
-    for `heads.0`, …, (units, classes) of each block, in [0, 1]). Raises BadParameter for an unknown kind or field, and for a taken name.
+    the head the parameter that names its classes (a data set, or a number), `resizes`, where it changes the view's size, and `class_maps`,
+    what reports draw of what it learned (`heads` for `heads.0`, …, (units, classes) of each block, in [0, 1]). Raises BadParameter.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")

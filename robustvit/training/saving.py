@@ -11,7 +11,7 @@ import torch
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, RobustvitError
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.architectures.registered import own_arguments
-from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, learned_names, rounded
+from robustvit.primitives.checkpoint import About, Stored, checkpoint_bytes, learned_names, resizing, rounded
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, channels
 from robustvit.primitives.draws import Draws
@@ -54,7 +54,8 @@ def about_of(model: Classifier, command: str = "") -> About:
     """The header of a model's checkpoint. Raises ModelError for a model that no file could name."""
     identity = model.card.identity
     registered = identity.name.startswith(ARCHITECTURE)
-    own = model.view.shown is not None or (type(model) is not Classifier and not hasattr(model, "with_module"))
+    enlarged = model.view.shown is not None and not resizing(surgery_of(model))
+    own = enlarged or (type(model) is not Classifier and not hasattr(model, "with_module"))
     if own or not (model.card.origin or (identity.get("code") is None and (registered or identity.name == "timm"))):
         what = type(model).__name__ if own else identity.name
         raise ModelError(

@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 2},
     "block_pruning": {"block": 8},
     "head_pruning": {"amount": 0.5},
+    "image_size": {"scale": 2, "enlarged": True},
     "learned_mixed_scale": {"steps": 2, "hidden": 8},
     "learned_sparse_attention": {"steps": 3},
     "ltmp": {"target": 0.5, "steps": 4},

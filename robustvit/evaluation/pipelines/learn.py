@@ -99,5 +99,5 @@ def _learned(plan: Plan, part: PlannedCells, cell: Cell, place: int) -> dict[str
     nested = nested_of(spec, plan.plugins)
     data = next((one for one in nested.values() if isinstance(one, Data)), None)
     with before.in_float32():
-        view = part.model.view if data is None else view_of(part.model, data)
+        view = before.view if data is None else view_of(before, data)
         return fit(before, view, spec, cell.seed, nested, plan.settings.workers)

@@ -40,7 +40,7 @@ def write_pipeline(steps: Iterable[Spec]) -> str:
 
 
 def shown_steps(steps: Iterable[Spec]) -> tuple[Spec, ...]:
-    """The transforms of a cell as tables show them: the first parameter of each, and those that are not at their default.
+    """The transforms of a cell as tables show them: the first parameter of each, where it has a value, and those not at their default.
 
     Of nested data sets and models the latter alone, without what a cell adds to identify them.
     """
@@ -68,7 +68,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 def _shown(spec: Spec, always: int = 0) -> Spec:
     """The Spec without parameters at their default. always: how many of the first are kept all the same."""
     known = registry.lookup(spec.kind, spec.name).params if spec.kind and spec.kind != "model" else ()
-    usual = {param.name: param.default for param in known[always:]}
+    usual = {param.name: param.default for place, param in enumerate(known) if place >= always or param.default is None}
     kept = {key: value for key, value in spec.params if key not in _OF_CELLS and (key not in usual or usual[key] != value)}
     shown = {key: _nested(value) if isinstance(value, Spec) else value for key, value in kept.items()}
     return replace(spec, params=tuple(sorted(shown.items())))
