@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import HostRefused
-from robustvit.primitives.surgery.hosts import plain_vit
+from robustvit.primitives.surgery.hosts import unwalked
 
 Positions = Literal["bicubic", "bilinear", "nearest", "none"]
 """How a learned position embedding is taken to another grid: resampled, or left out (zero) for all patches."""
@@ -106,10 +106,7 @@ def _put(module: nn.Module, learned: _Learned, cells: int, positions: Positions)
 
 
 def _sized(module: nn.Module) -> Any:
-    inner = plain_vit(module)
-    if inner is not module:
-        raise HostRefused("it walks the blocks of a network whose grid it knows; name image_size before the transforms that do so.")
-    return inner
+    return unwalked(module, "image_size")
 
 
 def _owner_of_embeddings(module: nn.Module) -> Any:

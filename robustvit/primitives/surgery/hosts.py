@@ -58,6 +58,16 @@ def plain_vit(module: nn.Module) -> Any:
     return getattr(module, "vit", module)
 
 
+def unwalked(module: nn.Module, transform: str) -> Any:
+    """The module, where it is no module of ours that walks the blocks of another one, which knows the grid and the blocks of that.
+
+    Raises HostRefused for such a one. transform: the one to name before it.
+    """
+    if plain_vit(module) is not module:
+        raise HostRefused(f"it walks the blocks of a network that it knows; name {transform} before the transforms that do so.")
+    return module
+
+
 def why_no_plain_vit(model: nn.Module) -> str:
     """Why a module is no plain vision transformer of timm, as a predicate; "" where it is one."""
     module: Any = plain_vit(model)

@@ -94,6 +94,7 @@ def test_enlarged_images_are_those_of_the_own_view_interpolated() -> None:
     ("plain", {"size": 50}, r"'toy': 50 px are no multiple of its patches of 8 px"),
     ("swin", {"size": 64, "positions": "bilinear"}, r"'toy': it has no learned position embedding of a grid that positions=bilinear could"),
     ("cnn", {"size": 64, "positions": "none"}, r"no learned position embedding"),
+    ("plain", {"size": 64, "positions": "none", "patch": 24}, r"64 px are no multiple of its patches of 24 px"),
     ("cnn", {"size": 64, "patch": 4}, r"its patches cannot be resized"),
 ])  # fmt: skip
 def test_what_a_model_cannot_do_is_said(make: str, params: dict, said: str) -> None:
@@ -105,6 +106,11 @@ def test_what_a_model_cannot_do_is_said(make: str, params: dict, said: str) -> N
 def test_a_size_or_a_ratio(params: dict) -> None:
     with pytest.raises(BadParameter, match=r"image_size (takes a size in pixels|of 8192 px is too large)"):
         at("plain", **params)
+
+
+def test_a_size_comes_before_what_walks_the_blocks() -> None:
+    with pytest.raises(HostRefused, match=r"name image_size before the transforms that do so"):
+        rv.load_model("demo+evit(keep=0.5)+image_size(scale=2)")
 
 
 def test_a_network_that_takes_one_size_alone_is_refused() -> None:
