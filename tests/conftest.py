@@ -66,7 +66,7 @@ def write_store(
         description = {
             "weights": host, "view": {"size": [32, 32], "resize": 36, "crop": "center", "interpolation": "bicubic"},
             "data": canonical(Spec(label or data)), "data_fingerprint": "f", "precision": "float32",
-            "scenario": _scenario(kind, scenario, severity), "transforms": transforms, "salt": salt + place,
+            "scenario": _scenario(kind, scenario, severity), "transforms": [], "salt": salt + place + transforms,
         }  # fmt: skip
         cell = digest(description)
         store.declare(cell, description)

@@ -31,6 +31,7 @@ from robustvit.report.ranking import ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.report.transfer import transfer_maps
+from robustvit.report.transform_curves import transform_panels
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.spec.given import check_path
 from robustvit.version import __version__
@@ -81,7 +82,8 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
     return {
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
-        "certified": certified_panels(suite), "transfer": transfer_maps(store, board, suite.name, suite.data),
+        "certified": certified_panels(suite), "transforms": transform_panels(suite, chance),
+        "transfer": transfer_maps(store, board, suite.name, suite.data),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None], "galleries": [one for one in galleries if one is not None],
     }  # fmt: skip

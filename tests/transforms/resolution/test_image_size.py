@@ -66,6 +66,12 @@ def test_nearest_is_the_cell_of_the_centre_and_none_is_zero() -> None:
     assert torch.equal(resampled_positions(embedding, (4, 4), (4, 4), "nearest"), embedding)
 
 
+@pytest.mark.parametrize("positions", ["bicubic", "bilinear", "nearest", "none"])
+def test_the_policy_is_that_of_the_model(positions) -> None:
+    host, made = vits.made(vits.HOSTS["plain"]), at("plain", size=48, positions=positions)
+    assert torch.allclose(made.model.pos_embed, resampled_positions(host.model.pos_embed, (4, 4), (6, 6), positions), atol=1e-6)
+
+
 def test_a_ratio_is_rounded_to_whole_patches() -> None:
     assert [at("plain", scale=ratio).size[0] for ratio in ("9/7", 1.6, 0.3, 0.01)] == [40, 48, 8, 8]
 
