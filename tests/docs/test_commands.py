@@ -37,6 +37,7 @@ RUN = {
     "frameworks.md": 1,
     "transfer.md": 5,
     "victims.md": 5,
+    "sizes.md": 4,
 }  # commands, at least
 PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
