@@ -118,7 +118,14 @@ def _step(spec: Spec, fooled: np.ndarray, through: bool = False) -> AttackStep:
     inner = _bounded(spec)
     eps, norm = inner.get("eps"), str(inner.get("norm") or "l2")  # DDN and CW have no parameter for their l2
     radius, ball = (math.inf, norm) if eps is None else (float(plain(eps)), f"{norm} {show(eps)}")
-    return AttackStep(spec.name, "transfer" if through else _role(spec), norm, radius, ball, fooled)
+    role: Role = "other" if moves_images(inner.name) else "transfer" if through else _role(spec)
+    return AttackStep(spec.name, role, norm, radius, ball, fooled)
+
+
+def moves_images(attack: str) -> bool:
+    """Whether an attack moves the image as a whole, and has no ball of a norm that another's could be compared with."""
+    entry = registry.entries("attack").get(attack)
+    return entry is not None and entry.family == "spatial"
 
 
 def _bounded(spec: Spec) -> Spec:
