@@ -47,11 +47,12 @@ def spatial(
     their largest part of the limits, the same order for every sample. `worst`, `tries` of them drawn uniformly for each sample; `random`,
     one. `first`, signed gradient ascent of `steps` queries from a random start, each `step` of the limits, through the sampler. border:
     what enters: `zeros`, black; `edge`; `reflect`; `circular`. early: a sample is done with at the first image that fools; otherwise all
-    are tried and the one of the largest loss is returned, for other models. value_rotation (clockwise, degrees), value_shift_right,
-    value_shift_down (pixels): what was found, or what has the largest loss where nothing fools.
+    are tried and the one of the largest margin is returned, for other models. value_rotation (clockwise, degrees), value_shift_right,
+    value_shift_down (pixels): what was found, or what has the largest margin of another class where nothing fools.
 
-    Differs from the paper's code: rotation and shift are one bilinear resampling, about the centre of the image; the gradient is that of
-    the log odds; steps and sizes of `first` are ours.
+    Differs from the paper's code: rotation and shift are one bilinear resampling, about the centre of the image; of several that fool
+    the one of the largest margin is taken, not of the largest cross-entropy; the gradient is that of the log odds; steps and sizes of
+    `first` are ours.
     """
     limits = _limits(images, rotation, shift)
     search = Search(model, images, labels, draws, early=early)
@@ -80,9 +81,7 @@ def grid_points(angles: int, shifts: int) -> Tensor:
     for name, count in (("angles", angles), ("shifts", shifts)):
         if count % 2 == 0:
             raise BadParameter(f"attack 'spatial': {name} is {count}; an odd number makes the unmoved image a point of the grid.")
-    turns, moves = (
-        torch.linspace(-1.0, 1.0, count, dtype=torch.float64) if count > 1 else torch.zeros(1).double() for count in (angles, shifts)
-    )
+    turns, moves = ((torch.arange(count) - count // 2).double() / max(count // 2, 1) for count in (angles, shifts))
     points = torch.cartesian_prod(turns, moves, moves)
     return points[points.abs().amax(dim=1).argsort(stable=True)]
 

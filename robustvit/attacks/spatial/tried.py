@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from robustvit.attacks.losses import log_odds
+from robustvit.attacks.losses import margin
 from robustvit.primitives.attack_search import Crafted, Search
 
 Moved: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -23,19 +23,19 @@ CITATION = """@inproceedings{engstrom2019exploring,
 
 
 class BestPlace:
-    """Keeps of each sample the place whose image fooled the model or, while none did, has the largest loss."""
+    """Keeps of each sample the place of the largest margin of another class over the label, which is above 0 where the model is fooled."""
 
     def __init__(self, search: Search, size: int) -> None:
         device = search.images.device
         self.search = search
-        self.loss = torch.full((len(search.images),), -torch.inf, device=device)
+        self.margin = torch.full((len(search.images),), -torch.inf, device=device)
         self.place = torch.full((len(search.images), size), torch.nan, device=device)
 
     def update(self, rows: Tensor, pixels: Tensor, places: Tensor, logits: Tensor) -> None:
         """Records images (n, 3, H, W) at places (n, D) with their logits, after they were queried of samples that were active."""
-        loss = log_odds(logits, self.search.labels[rows]).float()
-        better = (loss > self.loss[rows]) | ~self.search.is_active(rows)
-        self.loss[rows[better]], self.place[rows[better]] = loss[better], places[better].to(self.place)
+        found = margin(logits, self.search.labels[rows]).float()
+        better = (found > self.margin[rows]) | ~self.search.is_active(rows)
+        self.margin[rows[better]], self.place[rows[better]] = found[better], places[better].to(self.place)
         self.search.keep_best(rows[better], pixels[better])
 
     def crafted(self, names: Sequence[str]) -> Crafted:

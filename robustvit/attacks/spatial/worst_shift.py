@@ -38,9 +38,9 @@ def worst_shift(
 
     pixels: 2 for the 5x5 shifts of the grid; 0 for the image alone. border: what enters: `circular`, what left on the other side; `zeros`,
     black; `edge`, the nearest pixel; `reflect`, the mirror image. early: a sample is done with at the first shift that fools; otherwise all
-    are tried and the one with the largest loss is returned, for other models. The unshifted image comes first, then the nearest shifts, by
+    are tried and the one of the largest margin is returned, for other models. The unshifted image comes first, then the nearest shifts, by
     the larger part, by the sum of both, row by row: the same order for every sample, so that the shift found is the nearest that fools.
-    value_shift_down, value_shift_right: that shift in pixels; where none fools, the one of the largest loss.
+    value_shift_down, value_shift_right: that shift in pixels; where none fools, the one of the largest margin of another class.
     """
     refuse_far(pixels, images.shape[2:], "attack 'worst_shift'")
     search = Search(model, images, labels, draws, early=early)
