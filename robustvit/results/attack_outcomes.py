@@ -75,15 +75,20 @@ def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Itera
     """
     requested: dict[str, list[str]] = {}
     for one in cells:
-        if one.question.kind == "attack" and (known := reader.description(one.question.cell)):
+        if _in_a_ball(one.question) and (known := reader.description(one.question.cell)):
             requested.setdefault(without_scenario(known), []).append(one.question.cell)
     if not requested:
         return []
     beside: dict[str, dict[str, Question]] = {}
     for question in (one.question for one in (*cells, *others)):
-        if (question.kind in COLUMNS or question.scenario in COLUMNS) and (known := reader.description(question.cell)):
+        if (_in_a_ball(question) or question.scenario in COLUMNS) and (known := reader.description(question.cell)):
             beside.setdefault(without_scenario(known), {}).setdefault(question.cell, question)
     return [Setting(list(dict.fromkeys(names)), _gathered(reader, beside[place])) for place, names in requested.items()]
+
+
+def _in_a_ball(question: Question) -> bool:
+    """Whether a cell is of an attack that others can be compared with: one that moves the whole image has no ball."""
+    return question.kind == "attack" and not moves_images(question.scenario)
 
 
 def _gathered(reader: RowReader, questions: Mapping[str, Question]) -> ModelAttacks:
