@@ -64,7 +64,8 @@ def drawn(blocks: Sequence[np.ndarray], names: Sequence[str]) -> str:
     tall, wide = min(_TALLEST, _HEIGHT / rows), min(_WIDEST, (_WIDTH - _LEFT) / columns)
     height, right = rows * tall, _LEFT + columns * wide
     ticks = [*_block_ticks([len(one) for one in blocks], tall, right), *_class_ticks(names, columns, wide, height)]
-    picture = f'<image x="{_LEFT:g}" y="0" width="{columns * wide:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="{heat_png(values)}"/>'
+    plot = f'x="{_LEFT:g}" y="0" width="{columns * wide:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
+    picture = f'<image {plot} href="{heat_png(values)}"/>'
     across, down = max(right, _NARROWEST), height + (_TURNED if any("rotate" in one for one in ticks) else _PLAIN)
     size = f'viewBox="0 0 {across:.0f} {down:.0f}" width="{across:.0f}" height="{down:.0f}"'
     return f'<svg class="class-map" {size} role="img" aria-label="{rows} units by {columns} classes">{picture}{"".join(ticks)}</svg>'

@@ -55,13 +55,14 @@ def drawn_shifts(shares: np.ndarray, ranges: ShiftRanges) -> str:
     step = _SIDE / max(rows, columns)
     height, width = rows * step, columns * step
     ticks = [*_ticks(ranges.down, ranges.still, step, across=False), *_ticks(ranges.right, ranges.still, step, across=True)]
-    picture = f'<image x="{_LEFT:g}" y="{_TOP:g}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="{heat_png(shares)}"/>'
-    words = f'<text class="tick" x="{_LEFT + width / 2:.1f}" y="{_TOP + height + 30:.1f}" text-anchor="middle">px to the right</text>'
-    down = _TOP + height / 2
-    words += f'<text class="tick" x="10" y="{down:.1f}" text-anchor="middle" transform="rotate(-90 10 {down:.1f})">px down</text>'
-    size = f'viewBox="0 0 {_LEFT + width + 12:.0f} {_TOP + height + _BELOW:.0f}" width="{_LEFT + width + 12:.0f}" height="{_TOP + height + _BELOW:.0f}"'
-    label = f"consistency over {rows} by {columns} shifts"
-    return f'<svg class="class-map" {size} role="img" aria-label="{label}">{picture}{"".join(ticks)}{words}</svg>'
+    plot = f'x="{_LEFT:g}" y="{_TOP:g}" width="{width:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
+    middle, bottom, centre = _LEFT + width / 2, _TOP + height + 30, _TOP + height / 2
+    words = f'<text class="tick" x="{middle:.1f}" y="{bottom:.1f}" text-anchor="middle">px to the right</text>'
+    words += f'<text class="tick" x="10" y="{centre:.1f}" text-anchor="middle" transform="rotate(-90 10 {centre:.1f})">px down</text>'
+    across, down = _LEFT + width + 12, _TOP + height + _BELOW
+    size = f'viewBox="0 0 {across:.0f} {down:.0f}" width="{across:.0f}" height="{down:.0f}"'
+    label = f'role="img" aria-label="consistency over {rows} by {columns} shifts"'
+    return f'<svg class="class-map" {size} {label}><image {plot} href="{heat_png(shares)}"/>{"".join(ticks)}{words}</svg>'
 
 
 def _has_map(store: Store, cell: str) -> bool:
