@@ -121,7 +121,7 @@ def test_the_worst_shift_is_that_of_a_loop_over_the_grid_and_every_query_is_coun
     assert sum(map(len, kept)) == queries  # type: ignore[arg-type]
 
 
-def test_without_stopping_early_every_shift_is_tried_and_the_largest_loss_returned() -> None:
+def test_without_stopping_early_every_shift_is_tried_and_the_largest_margin_returned() -> None:
     given = batch()
     found = worst_shift(model(), given.images, given.labels, draws(), pixels=1, early=False)
     assert found.columns["queries"].tolist() == [9] * COUNT
