@@ -1,6 +1,6 @@
 """Consistency over a whole grid of shifts beside bare forward passes, and what an attack over shifts saves by stopping early.
 
-    python benchmarks/geometry.py [--images 16] [--repeats 3] [--tiny]
+    python benchmarks/geometry.py [--images 16] [--repeats 3] [--only demo vit stopping] [--tiny]
 
 The bare loop rolls each image with torch.roll and counts equal predictions: the least code that does it; `forwards` computes as many
 images that are not moved at all. Seconds are of CPU time, one thread; the figures are medians over `--repeats` turns, which alternate. Ours
@@ -87,20 +87,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=("demo", "vit", "stopping"), default=("demo", "vit", "stopping"))
     parser.add_argument("--tiny", action="store_true", help="two images of the demo alone: seconds")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     demo, count = model_of("demo"), 2 if chosen.tiny else 64
-    print("| model | images | ours, s | bare, s | forwards, s | ours / bare | ours / forwards | |\n|---|--:|--:|--:|--:|--:|--:|---|")
-    digits = classified(demo, count + 8)
-    compare("demo", demo, digits.images[:count], 1 if chosen.tiny else chosen.repeats)
-    if not chosen.tiny:
+    parts, repeats = {*chosen.only} - ({"vit"} if chosen.tiny else set()), 1 if chosen.tiny else chosen.repeats
+    if parts & {"demo", "vit"}:
+        print("| model | images | ours, s | bare, s | forwards, s | ours / bare | ours / forwards | |\n|---|--:|--:|--:|--:|--:|--:|---|")
+    if "demo" in parts:
+        compare("demo", demo, classified(demo, count + 8).images[:count], repeats)
+    if "vit" in parts:
         vit = rv.load_model("vit_tiny_patch16_224?weights=random", tile=min(chosen.images, 16))
         images = rv.Draws(0, "benchmark", [str(index) for index in range(chosen.images)]).uniform(3, *vit.size)
-        compare("vit_tiny_patch16_224", vit, images, chosen.repeats)
-    print("\n| model | shifts | images | fooled | queries | without stopping | share | of the time |\n|---|---|--:|--:|--:|--:|--:|--:|")
-    for pixels in (1,) if chosen.tiny else (1, 2, 4):
-        stopping("demo", digits if chosen.tiny else classified(demo, 256), demo, pixels)
+        compare("vit_tiny_patch16_224", vit, images, repeats)
+    if "stopping" in parts:
+        print(
+            "\n| model | shifts | images | fooled | queries | without stopping | share | of the time |\n|---|---|--:|--:|--:|--:|--:|--:|"
+        )
+        for pixels in (1,) if chosen.tiny else (1, 2, 4):
+            stopping("demo", classified(demo, 8 if chosen.tiny else 256), demo, pixels)
 
 
 if __name__ == "__main__":
