@@ -101,7 +101,7 @@ def evaluate(
         _refuse_no_class(data, positions, cell.scenario.name)
     own = ScenarioOfCell(cell, does, crafted, reads=readable)
     asked = model if through is None else ThroughHost(model, through)
-    host = through_reading(asked, data) if does.uses_reading and own.reads else asked
+    host = through_reading(asked, data) if (does.uses_reading or entry.reading) and own.reads else asked
     parts = _Parts()
     matched = match_classes(model, data) if own.reads else MatchedClasses(data.readings)
     scored = matched.readings[0]

@@ -64,9 +64,8 @@ def drawn(blocks: Sequence[np.ndarray], names: Sequence[str]) -> str:
     tall, wide = min(_TALLEST, _HEIGHT / rows), min(_WIDEST, (_WIDTH - _LEFT) / columns)
     height, right = rows * tall, _LEFT + columns * wide
     ticks = [*_block_ticks([len(one) for one in blocks], tall, right), *_class_ticks(names, columns, wide, height)]
-    picture = (
-        f'<image x="{_LEFT:g}" y="0" width="{columns * wide:.1f}" height="{height:.1f}" preserveAspectRatio="none" href="{_png(values)}"/>'
-    )
+    plot = f'x="{_LEFT:g}" y="0" width="{columns * wide:.1f}" height="{height:.1f}" preserveAspectRatio="none"'
+    picture = f'<image {plot} href="{heat_png(values)}"/>'
     across, down = max(right, _NARROWEST), height + (_TURNED if any("rotate" in one for one in ticks) else _PLAIN)
     size = f'viewBox="0 0 {across:.0f} {down:.0f}" width="{across:.0f}" height="{down:.0f}"'
     return f'<svg class="class-map" {size} role="img" aria-label="{rows} units by {columns} classes">{picture}{"".join(ticks)}</svg>'
@@ -95,8 +94,8 @@ def _class_ticks(names: Sequence[str], columns: int, wide: float, height: float)
     yield f'<text class="tick" x="{_LEFT - 8:g}" y="{height + 14:.1f}" text-anchor="end">class</text>'
 
 
-def _png(values: np.ndarray) -> str:
-    """A data URI of an image with one pixel for each value."""
+def heat_png(values: np.ndarray) -> str:
+    """A data URI of an image with one pixel for each value, the lowest dark and the highest light."""
     shades = np.array([[int(one.background[i : i + 2], 16) for i in (1, 3, 5)] for one in colour_scale()], dtype=np.uint8)
     low, span = float(values.min()), float(np.ptp(values)) or 1.0
     steps = np.vectorize(lambda value: colour_step(float(value) - low, span), otypes=[np.int64])(values)

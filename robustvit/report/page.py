@@ -28,6 +28,7 @@ from robustvit.report.numbers import numbers
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
 from robustvit.report.ranking import ranking
+from robustvit.report.shift_maps import shift_maps
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.report.transfer import transfer_maps
@@ -84,6 +85,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
         "certified": certified_panels(suite), "transforms": transform_panels(suite, chance),
         "transfer": transfer_maps(store, board, suite.name, suite.data),
+        "shift_maps": list(shift_maps(store, suite.models)),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None], "galleries": [one for one in galleries if one is not None],
     }  # fmt: skip

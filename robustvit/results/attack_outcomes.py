@@ -75,15 +75,20 @@ def attacks_beside(reader: RowReader, cells: Sequence[StoredCell], others: Itera
     """
     requested: dict[str, list[str]] = {}
     for one in cells:
-        if one.question.kind == "attack" and (known := reader.description(one.question.cell)):
+        if _in_a_ball(one.question) and (known := reader.description(one.question.cell)):
             requested.setdefault(without_scenario(known), []).append(one.question.cell)
     if not requested:
         return []
     beside: dict[str, dict[str, Question]] = {}
     for question in (one.question for one in (*cells, *others)):
-        if (question.kind in COLUMNS or question.scenario in COLUMNS) and (known := reader.description(question.cell)):
+        if (_in_a_ball(question) or question.scenario in COLUMNS) and (known := reader.description(question.cell)):
             beside.setdefault(without_scenario(known), {}).setdefault(question.cell, question)
     return [Setting(list(dict.fromkeys(names)), _gathered(reader, beside[place])) for place, names in requested.items()]
+
+
+def _in_a_ball(question: Question) -> bool:
+    """Whether a cell is of an attack that others can be compared with: one that moves the whole image has no ball."""
+    return question.kind == "attack" and not moves_images(question.scenario)
 
 
 def _gathered(reader: RowReader, questions: Mapping[str, Question]) -> ModelAttacks:
@@ -118,7 +123,14 @@ def _step(spec: Spec, fooled: np.ndarray, through: bool = False) -> AttackStep:
     inner = _bounded(spec)
     eps, norm = inner.get("eps"), str(inner.get("norm") or "l2")  # DDN and CW have no parameter for their l2
     radius, ball = (math.inf, norm) if eps is None else (float(plain(eps)), f"{norm} {show(eps)}")
-    return AttackStep(spec.name, "transfer" if through else _role(spec), norm, radius, ball, fooled)
+    role: Role = "other" if moves_images(inner.name) else "transfer" if through else _role(spec)
+    return AttackStep(spec.name, role, norm, radius, ball, fooled)
+
+
+def moves_images(attack: str) -> bool:
+    """Whether an attack moves the image as a whole, and has no ball of a norm that another's could be compared with."""
+    entry = registry.entries("attack").get(attack)
+    return entry is not None and entry.family == "spatial"
 
 
 def _bounded(spec: Spec) -> Spec:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustvit.errors import MetricUndefined
+from robustvit.results.attack_outcomes import moves_images
 from robustvit.results.cell_scores import Score, ScoredCell
 from robustvit.results.editions import mixed
 from robustvit.results.parameters import attack_name
@@ -31,10 +32,15 @@ class WorstCase(NamedTuple):
 
 def worst_cases(group: Sequence[ScoredCell], metric: Metric, resampler: Resampler) -> Iterator[WorstCase]:
     """The worst case of each ball that several cells of a group attack in. Cells without a value whatever is computed do not count."""
-    attacks = [one for one in group if one.cell.question.kind == "attack" and one.found.status != "undefined"]
+    attacks = [one for one in group if _in_a_ball(one) and one.found.status != "undefined"]
     for ball, cells in grouped((_ball(one), one) for one in attacks).items():
         if len(cells) > 1:
             yield _worst(cells, metric, resampler, ball)
+
+
+def _in_a_ball(one: ScoredCell) -> bool:
+    """Whether a cell is of an attack, and not of one that moves the image as a whole, which is the worst case of its own limits."""
+    return one.cell.question.kind == "attack" and not moves_images(one.cell.question.scenario)
 
 
 def _worst(cells: Sequence[ScoredCell], metric: Metric, resampler: Resampler, ball: str) -> WorstCase:

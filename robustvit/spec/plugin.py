@@ -38,7 +38,25 @@ DECORATORS = {"dataset" if kind == "data" else kind: kind for kind in KINDS}  # 
 
 @dataclass(frozen=True)
 class Entry:
-    """One plug-in: what it is called, what it takes, where it lives, and where it comes from."""
+    """One plug-in: what it is called, what it takes, where it lives, and where it comes from.
+
+    severity: the parameter that tables show as severity, `attack.eps` inside a nested one. folders: of data sets, further names of the
+    folder of their files.
+    Corruptions: smallest, for each severity the shorter side in pixels below which half of an image lies outside; any_channels, whether
+    they take other images than RGB.
+    Metrics: over; of, the metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is
+    that of its parameter score); beside, a metric that it stands beside wherever a cell has their columns; marks, for one over several
+    cells, the name of a function of the same arguments that says why its value is marked, or "".
+    Attacks: chain; label_free, where they read neither labels nor logits, so that a surrogate may have any outputs.
+    Attacks and analyses: fit, the name of a function that makes what they learn of other samples.
+    Analyses: reads_labels, where they compare predictions with labels, and see the model through the data's first Reading.
+    Attacks and corruptions: tells, columns `value_…` of the Records that they fill, an attack besides its counts.
+    Attacks, certificates and analyses: passes, the parameters whose product is the number of passes through the model for one sample, or
+    the name of a function that counts them; without it `plan` times a few samples.
+    Transforms: hosts, the kind of model that it takes (a key of HOSTS); no_op, the arguments with which it changes nothing (`bits=32`);
+    head, of one that replaces the head the parameter that names its classes (a data set, or a number); resizes, where it changes the size
+    of images; class_maps, what reports draw of what it learned (`heads` for `heads.0`, …, (units, classes) of each block, in [0, 1]).
+    """
 
     kind: str
     name: str
@@ -66,6 +84,7 @@ class Entry:
     chain: bool = False
     fit: str = ""
     label_free: bool = False
+    reading: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""

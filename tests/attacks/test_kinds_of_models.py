@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], int]] = {
 }
 FEWER: dict[str, Any] = {
     "steps": 3, "epochs": 1, "eps": "16/255", "surrogate": "demo", "attack": {"fgsm": {"eps": "16/255"}}, "train": "digits",
-    "probe": "digits",
+    "probe": "digits", "angles": 3, "shifts": 3,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ PEERS = {
     "compressors.py": (),
     "corruptions.py": ("imagecorruptions", "skimage"),
     "features.py": (),
+    "geometry.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
     "training.py": (),
 }

@@ -52,10 +52,12 @@ def textured(count: int, height: int, width: int) -> Tensor:
 
 
 def inside(param: Param) -> tuple[object, object]:
-    """Two valid values of a parameter: its first and last choice, or a quarter and a half of its range, or 2 and 5."""
+    """Two valid values of a parameter: its first and last choice, or a quarter and a half of its range, or 2 and 5; of pixels 1 and 2."""
     if param.hint.choices:
         return param.hint.choices[0], param.hint.choices[-1]
     top = dict(param.hint.bounds).get("<=")
+    if param.name in ("pixels", "padding"):
+        return 1, 2  # the smallest images here have three
     if top is None:
         return 2, 5
     return (int(top) // 4, int(top) // 2) if param.hint.base == "int" else (0.25 * top, 0.5 * top)

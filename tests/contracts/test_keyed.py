@@ -33,7 +33,10 @@ from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, parse
 
 COUNT, SIDE = 7, 8
-FEWER = {"steps": 3, "epochs": 1, "samples": COUNT, "searches": 2, "selection": 5, "patches": 1, "size": 3, "width": 3, "smallest": 0.3}
+FEWER = {
+    "steps": 3, "epochs": 1, "samples": COUNT, "searches": 2, "selection": 5, "patches": 1, "size": 3, "width": 3, "smallest": 0.3,
+    "angles": 3, "shifts": 3,
+}  # fmt: skip
 LEFT_OUT = (
     "foolbox/",
     "pyautoattack/",

@@ -47,6 +47,8 @@ def records(n: int = 240) -> pd.DataFrame:
         "tokens": 0, "patch_held": half // 3, "radius": confidence, "level": 0.999,
         "value_gmacs": rng.uniform(2, 3, n), "value_tokens": list(rng.integers(40, 198, (n, 12)).astype(np.float32)),
         "value_token_utilisation": rng.random(n), "value_token_iou": rng.random(n),
+        "value_shift_consistency": rng.integers(0, 6, n) / 5, "value_shifted_right": rng.integers(0, 11, n) / 10,
+        "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip

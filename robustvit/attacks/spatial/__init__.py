@@ -1,0 +1,1 @@
+"""Spatial attacks: shifts and rotations of the whole image that make the model misclassify it."""
