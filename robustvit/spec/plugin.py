@@ -66,6 +66,7 @@ class Entry:
     chain: bool = False
     fit: str = ""
     label_free: bool = False
+    reads_labels: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""

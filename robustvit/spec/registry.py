@@ -46,7 +46,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     `value_ood_{score}` is that of the score which its parameter names), `beside` (a metric that it stands beside wherever a cell has their
     columns), `marks` (for one over several cells, the name of a function of the same arguments that says why its value is marked, or "");
     for attacks `chain`, and `label_free` where they read neither labels nor logits, so that a surrogate may have any outputs; for attacks
-    and analyses `fit`; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
+    and analyses `fit`; for analyses `reads_labels`, where they compare predictions with labels, and then see the model through the data's
+    first Reading; for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts);
     for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample,
     or the name of a function that counts them; without it `plan` times a few samples. For transforms `hosts`, the kind of model that it
     takes (a key of HOSTS, default "any"), `no_op`, the arguments with which it changes nothing (`bits=32`), `head`, of one that replaces

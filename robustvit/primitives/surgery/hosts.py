@@ -14,6 +14,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_dropping import PLAIN
 from robustvit.primitives.structure.side_network import SideTuned
+from robustvit.primitives.surgery.block_sequence import why_no_block_sequence
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
 _BLOCK = ("timm.models.vision_transformer", "Block")
@@ -112,16 +113,18 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "windows": _why_no_projections,
     "blocks": lambda model: _why_no_transformer(model.model),
     "plain": lambda model: why_no_plain_vit(model.model),
+    "sequence": why_no_block_sequence,
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
-where these attend between all tokens as timm's do. side: the
+where these attend between all tokens as timm's do. sequence: one sequence of blocks of one width, of timm, Hugging Face or torch. side: the
 same, with or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
     "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
+    "sequence": "transformers of one sequence of blocks of one width",
     "side": "timm's plain vision transformers",
 }

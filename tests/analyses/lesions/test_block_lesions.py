@@ -1,0 +1,117 @@
+"""Analyses of orders and of removed blocks, against the transforms; their metrics on tables made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import vits
+
+from robustvit.analyses.lesions.block_orders import block_orders, orders_evaluated
+from robustvit.analyses.lesions.removed_blocks import kept_blocks, removed_blocks
+from robustvit.errors import HostRefused, NotApplicable
+from robustvit.metrics.lesions.order_accuracy import order_accuracy, worst_order_accuracy
+from robustvit.metrics.lesions.removed_blocks import removed_blocks_accuracy
+from robustvit.primitives.draws import Draws
+from robustvit.primitives.structure.seeded_choices import kendall_distance, listed_orders
+from robustvit.statistics.estimates import resolve_metric, score
+from robustvit.statistics.intervals import Resamples
+from robustvit.transforms.depth.block_order import block_order
+from robustvit.transforms.depth.remove_blocks import remove_blocks
+
+DRAWS = Draws(0, "analysis/block_orders", tuple("abcdef"))
+
+
+def test_every_order_is_judged_as_its_transform_predicts() -> None:
+    model, pixels = vits.made(lambda: vits.vit(depth=4)), vits.images(6)
+    labels = model(pixels).argmax(dim=1)
+    found = block_orders(model, pixels, labels, DRAWS)
+    listed = [int(flag) for flag in found["value_order_listed"][0]]
+    assert sum(listed) == len(listed) == 24
+    for index, order in enumerate(listed_orders(4, 25)):
+        place = orders_evaluated(4, 25, 2, 0)[1].index(order)
+        right = block_order(model, order="random", index=index)(pixels).argmax(dim=1) == labels
+        assert found["value_order_right"][:, place].tolist() == right.float().tolist()
+        assert float(found["value_order_distance"][0, place]) == pytest.approx(kendall_distance(order))
+    assert found["value_order_right"][:, 0].tolist() == [1.0] * 6
+
+
+def test_many_blocks_have_orders_at_all_distances() -> None:
+    listed, orders = orders_evaluated(12, 25, 2, 0)
+    distances = sorted({round(kendall_distance(order), 1) for order in orders})
+    assert len(listed) == 25
+    assert distances == [level / 10 for level in range(11)]
+    assert len(orders) == len(set(orders)) == 2 + 11 + 25 + 18
+
+
+def test_removed_blocks_are_those_of_the_transform() -> None:
+    model, pixels = vits.made(lambda: vits.vit(depth=3)), vits.images(6)
+    labels = model(pixels).argmax(dim=1)
+    found = removed_blocks(model, pixels, labels, DRAWS)
+    assert found["value_removed_count"][0].tolist() == [0, 1, 1, 1, 2, 2, 2]
+    for place, (count, index) in enumerate([(0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]):
+        right = remove_blocks(model, count=count, index=index)(pixels).argmax(dim=1) == labels
+        assert found["value_removed_right"][:, place].tolist() == right.float().tolist()
+
+
+def test_shuffled_runs_are_as_many_without_removal() -> None:
+    runs = kept_blocks(12, 10, shuffled=True, seed=0)
+    assert [sum(len(kept) == left for kept in runs) for left in (12, 11, 1)] == [10, 10, 10]
+    assert len(set(runs[:10])) == 10
+
+
+def test_one_block_has_no_orders() -> None:
+    with pytest.raises(HostRefused, match="it has one block, and one order"):
+        block_orders(vits.made(lambda: vits.vit(depth=1)), vits.images(6), torch.zeros(6), DRAWS)
+
+
+def orders() -> pd.DataFrame:
+    """Two samples under the orders at distances 0, 1, 1/3, 1/3, 2/3 of three blocks; the last two are listed."""
+    right = [[1, 0, 1, 0, 1], [1, 0, 1, 0, 0]]
+    return pd.DataFrame({
+        "sample": ["a", "b"], "value_order_right": [np.array(row, np.float32) for row in right],
+        "value_order_distance": [np.array([0, 1, 1 / 3, 1 / 3, 2 / 3], np.float32)] * 2,
+        "value_order_listed": [np.array([0, 0, 0, 1, 1], np.float32)] * 2,
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ({}, [0.5, 0.0]), ({"order": "sequential"}, [1, 1]), ({"order": "reversed"}, [0, 0]), ({"order": "swapped"}, [0.5, 0.5]),
+    ({"distance": 0.3}, [0.5, 0.5]), ({"distance": 0.7}, [1, 0]), ({"distance": 1.0}, [0, 0]),
+])  # fmt: skip
+def test_accuracy_is_averaged_over_the_orders_of_a_sample(given, expected) -> None:
+    assert order_accuracy(orders(), **given).tolist() == expected
+
+
+def test_a_distance_without_orders_is_undefined() -> None:
+    with pytest.raises(NotApplicable, match=r"distance near 0\.5"):
+        order_accuracy(orders(), distance=0.5)
+
+
+def test_the_worst_order_is_one_for_all_samples() -> None:
+    assert worst_order_accuracy(orders()).of(np.array([[1.0, 1.0], [2.0, 0.0]])).tolist() == [0.0, 0.0]
+    table = orders().assign(value_order_right=[np.array([1, 0, 1, 1, 0], np.float32), np.array([1, 0, 1, 0, 1], np.float32)])
+    assert worst_order_accuracy(table).of(np.array([[1.0, 1.0], [2.0, 0.0]])).tolist() == [0.5, 0.0]
+
+
+def test_the_interval_is_over_samples_and_not_over_orders() -> None:
+    rng = np.random.default_rng(0)
+    sample = (rng.random(200) < 0.5).astype(np.float32)
+    table = pd.DataFrame({
+        "sample": [f"s{i:03d}" for i in range(200)], "value_order_right": [np.full(25, one) for one in sample],
+        "value_order_distance": [np.linspace(0, 1, 25, dtype=np.float32)] * 200, "value_order_listed": [np.ones(25, np.float32)] * 200,
+    })  # fmt: skip
+    value, low, high, n = score(resolve_metric("order_accuracy"), table, Resamples(list(table["sample"])))
+    assert (value, n) == (100 * sample.mean(), 200)
+    assert 12 < high - low < 16  # that of 200 independent samples, 13.9, and not of 5000
+
+
+def test_accuracy_by_the_number_of_removed_blocks() -> None:
+    table = pd.DataFrame({
+        "value_removed_right": [np.array([1, 1, 0, 0], np.float32)] * 2, "value_removed_count": [np.array([0, 1, 1, 2], np.float32)] * 2,
+    })  # fmt: skip
+    assert removed_blocks_accuracy(table).tolist() == [0.5, 0.5]
+    assert removed_blocks_accuracy(table, count=0).tolist() == [1, 1]
+    with pytest.raises(NotApplicable, match="has 3 blocks, of which 3 cannot be removed"):
+        removed_blocks_accuracy(table, count=3)
