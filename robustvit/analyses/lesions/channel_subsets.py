@@ -13,7 +13,8 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.right_predictions import right_predictions
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import Passes
-from robustvit.primitives.structure.channels import listed_channels, require_own_size, with_channels, without_channels
+from robustvit.primitives.structure.channels import listed_channels, without_channels
+from robustvit.primitives.structure.kept_channels import keeping_channels
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 
@@ -31,22 +32,16 @@ def channel_subsets(
 
     Of up to 8 channels all subsets but the empty one; of more at most `subsets` distinct random ones of each size. where: normalised, the
     others are zero after the normalisation, its mean; pixels, they are zero before it, black. scale: whether those that stay are multiplied
-    by C over their number, after the normalisation alone. Lists of columns, an entry for each subset: value_subset_right, 1 or 0;
-    value_subset_size, the number of its channels.
+    by C over their number, after the normalisation alone; of a model whose tokens are of single channels those of the others are left out.
+    Lists of columns, an entry for each subset: value_subset_right, 1 or 0; value_subset_size, the number of its channels.
     """
-    if where == "normalised":
-        require_own_size("channel_subsets", model)
     chosen, right = listed_channels(model.channels, subsets, seed), []
     for kept in chosen:
-        if where == "pixels":
+        if where == "normalised":
+            right.append(right_predictions(keeping_channels("channel_subsets", model, kept, rescale=scale), images, labels))
+        else:
             others = [channel for channel in range(model.channels) if channel not in kept]
             right.append(right_predictions(model, without_channels(images, others), labels))
-            continue
-        keep = torch.zeros(len(images), model.channels, dtype=torch.bool, device=images.device)
-        keep[:, list(kept)] = True
-        mean: Tensor = model.mean.to(images)  # type: ignore[operator,assignment]
-        with model.unbounded_pixels():
-            right.append(right_predictions(model, with_channels(images, keep, mean, rescale=scale), labels))
     found = torch.stack(right, dim=1)
     return {"value_subset_right": found, "value_subset_size": found.new_tensor([len(kept) for kept in chosen]).expand_as(found)}
 

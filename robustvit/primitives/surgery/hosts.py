@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest
+from robustvit.primitives.architectures.hilo_attention import hilo_layers
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_dropping import PLAIN
@@ -116,17 +117,20 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "plain": lambda model: why_no_plain_vit(model.model),
     "sequence": why_no_block_sequence,
     "positions": why_no_learned_positions,
+    "hilo": lambda model: "" if hilo_layers(model.model) else "has no HiLo attention",
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
 where these attend between all tokens as timm's do. sequence: one sequence of blocks of one width, of timm, Hugging Face or torch.
-positions: a learned position embedding that is added to the tokens. side: as plain, with or without a side network."""
+positions: a learned position embedding that is added to the tokens. hilo: HiLo attention. side:
+as plain, with or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
     "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
+    "hilo": "models with HiLo attention",
     "positions": "models with a learned position embedding",
     "sequence": "transformers of one sequence of blocks of one width",
     "side": "timm's plain vision transformers",

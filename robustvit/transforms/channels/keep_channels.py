@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
-import torch
-from torch import Tensor, nn
-
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import around, constructor_arguments
-from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.channels import check_channels, require_own_size, with_channels
+from robustvit.primitives.structure.channels import check_channels
+from robustvit.primitives.structure.kept_channels import keeping_channels
 from robustvit.spec.registry import transform
 
 CITATION = """@inproceedings{bao2024channel,
@@ -31,51 +25,9 @@ def keep_channels(model: Classifier, *, channels: tuple[int, ...] = (0,), scale:
     """Shows a model some channels of the normalised image; the others are zero there, which is the mean of the normalisation.
 
     channels: those that stay, counted from 0; an empty list keeps all and changes nothing. scale: whether they are multiplied by C over
-    their number, so that the patch embedding receives as much on average. Gradients are exact, zero in the channels that go. Raises
+    their number, so that the patch embedding receives as much on average. Where tokens are of single channels (arch/channel_vit) those of
+    the other channels are left out, and nothing is scaled. Gradients are exact, zero in the channels that go. Raises
     BadParameter for a channel that is not there, or one that is named twice, HostRefused for a model that resizes its images.
     """
     check_channels("keep_channels", channels, model.channels)
-    require_own_size("keep_channels", model)
-    return KeptChannels(model, channels or tuple(range(model.channels)), scale)
-
-
-class KeptChannels(Classifier):
-    """A classifier of some of its host's channels."""
-
-    def __init__(self, host: Classifier, kept: tuple[int, ...], scale: bool) -> None:
-        super().__init__(**constructor_arguments(host))
-        self.host, self.kept, self.scale = host, kept, scale
-        self.gradient = host.gradient
-
-    def with_module(self, module: nn.Module) -> Classifier:
-        """The same channels for its host around another module."""
-        return KeptChannels(around(self.host, module), self.kept, self.scale)
-
-    @property
-    def outputs(self) -> int:
-        """The number of logits of its host."""
-        return self.host.outputs
-
-    def configure(self, *, tile: int | None = None, precision: str | None = None) -> Classifier:
-        """Sets rows per tile and arithmetic precision, of its host too; returns itself."""
-        if "host" in self._modules:
-            self.host.configure(tile=tile, precision=precision)
-        return super().configure(tile=tile, precision=precision)
-
-    def bound(self, draws: Draws) -> Classifier:
-        """The same channels for its host bound to the draws."""
-        host = self.host.bound(draws)
-        return self if host is self.host else KeptChannels(host, self.kept, self.scale)
-
-    def module_context(self) -> contextlib.AbstractContextManager[None]:
-        """That of its host."""
-        return self.host.module_context()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) float in [0, 1] → (N, K) float32 logits."""
-        self._check(images)
-        keep = torch.zeros(len(images), self.channels, dtype=torch.bool, device=images.device)
-        keep[:, list(self.kept)] = True
-        with self.host.unbounded_pixels():
-            logits: Tensor = self.host(with_channels(images, keep, self.mean.to(images), rescale=self.scale))  # type: ignore[operator]
-        return logits
+    return keeping_channels("keep_channels", model, channels or tuple(range(model.channels)), rescale=scale)
