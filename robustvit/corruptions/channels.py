@@ -6,7 +6,7 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.channels import check_channels, without_channels
+from robustvit.primitives.lesions.shown_channels import check_channels, without_channels
 from robustvit.spec.registry import corruption
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.right_predictions import right_predictions
+from robustvit.primitives.lesions.block_sequence import block_count, with_blocks
+from robustvit.primitives.lesions.right_predictions import right_predictions
+from robustvit.primitives.lesions.seeded_choices import kendall_distance, listed_orders, order_at_distance
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import Passes
-from robustvit.primitives.structure.seeded_choices import kendall_distance, listed_orders, order_at_distance
-from robustvit.primitives.surgery.block_sequence import depth_of, with_blocks
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 
@@ -73,7 +73,7 @@ def order_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> P
 
 
 def _depth(model: Classifier) -> int:
-    depth = depth_of(model, "block_orders")
+    depth = block_count(model, "block_orders")
     if depth < 2:
         raise HostRefused(f"'block_orders' does not take '{model.card.label}': it has one block, and one order.")
     return depth

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.right_predictions import right_predictions
+from robustvit.primitives.lesions.kept_channels import keeping_channels
+from robustvit.primitives.lesions.right_predictions import right_predictions
+from robustvit.primitives.lesions.shown_channels import listed_channels, without_channels
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import Passes
-from robustvit.primitives.structure.channels import listed_channels, without_channels
-from robustvit.primitives.structure.kept_channels import keeping_channels
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 

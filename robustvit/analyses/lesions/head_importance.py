@@ -9,8 +9,8 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.head_lesions import head_effects, head_list
 from robustvit.primitives.passes import Passes
-from robustvit.primitives.surgery.head_lesions import head_effects, head_list
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 

@@ -12,11 +12,11 @@ from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.right_predictions import right_predictions
+from robustvit.primitives.lesions.head_lesions import head_list, mean_importance, removal_order, silence
+from robustvit.primitives.lesions.right_predictions import right_predictions
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import GRADIENT, Passes
 from robustvit.primitives.quantisation.calibration import LoadBatch
-from robustvit.primitives.surgery.head_lesions import head_list, mean_importance, removal_order, silence
 from robustvit.primitives.surgery.hosts import refusing, why_no_plain_vit
 from robustvit.primitives.surgery.modules import changed
 from robustvit.spec.registry import analysis

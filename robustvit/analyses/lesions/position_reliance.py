@@ -9,9 +9,9 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.learned_positions import permuted, require_learned_positions, with_positions
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import Passes, product_of
-from robustvit.primitives.surgery.learned_positions import permuted, require_learned_positions, with_positions
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.right_predictions import right_predictions
+from robustvit.primitives.lesions.block_sequence import block_count, with_blocks
+from robustvit.primitives.lesions.right_predictions import right_predictions
+from robustvit.primitives.lesions.seeded_choices import listed_subsets
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import Passes
-from robustvit.primitives.structure.seeded_choices import listed_subsets
-from robustvit.primitives.surgery.block_sequence import depth_of, with_blocks
 from robustvit.spec.registry import analysis
 from robustvit.spec.spec import Spec
 
@@ -34,7 +34,7 @@ def removed_blocks(
     value_removed_right, 1 or 0; value_removed_count, how many blocks are gone. Raises HostRefused for a model without one sequence of
     blocks.
     """
-    runs = kept_blocks(depth_of(model, "removed_blocks"), subsets, shuffled=shuffled, seed=seed)
+    runs = kept_blocks(block_count(model, "removed_blocks"), subsets, shuffled=shuffled, seed=seed)
     right = torch.stack([right_predictions(with_blocks(model, kept), images, labels) for kept in runs], dim=1)
     most = max(map(len, runs))
     return {"value_removed_right": right, "value_removed_count": right.new_tensor([most - len(kept) for kept in runs]).expand_as(right)}
@@ -56,6 +56,6 @@ def kept_blocks(depth: int, subsets: int, *, shuffled: bool, seed: int) -> list[
 
 def removal_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes:
     """One for each subset, in the share of blocks that it computes."""
-    depth = depth_of(model, "removed_blocks")
+    depth = block_count(model, "removed_blocks")
     runs = kept_blocks(depth, int(spec.get("subsets", 10)), shuffled=bool(spec.get("shuffled")), seed=int(spec.get("seed", 0)))  # type: ignore[arg-type]
     return Passes(forward=sum(map(len, runs)) / depth)

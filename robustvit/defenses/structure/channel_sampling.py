@@ -8,7 +8,7 @@ from torch.nn import functional
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.channels import with_channels
+from robustvit.primitives.lesions.shown_channels import with_channels
 from robustvit.primitives.training.on_pixels import normalisation_mean
 from robustvit.spec.registry import defense
 

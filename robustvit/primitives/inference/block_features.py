@@ -18,7 +18,7 @@ from robustvit.primitives.classifier_views import ThroughHost, constructor_argum
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import BoundClassifier, bound_rows, padded
 from robustvit.primitives.inference.token_grid import token_grid
-from robustvit.primitives.surgery.block_sequence import block_sequences
+from robustvit.primitives.lesions.block_sequence import block_sequences
 
 Pool: TypeAlias = Callable[[Tensor, int], Tensor]
 """Tokens after a block, (n, T, D), and how many of the first are of no patch → (n, K) features of each image."""

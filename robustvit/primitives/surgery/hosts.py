@@ -14,9 +14,9 @@ from robustvit.primitives.architectures.hilo_attention import hilo_layers
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_dropping import PLAIN
+from robustvit.primitives.lesions.block_sequence import why_no_block_sequence
+from robustvit.primitives.lesions.learned_positions import why_no_learned_positions
 from robustvit.primitives.structure.side_network import SideTuned
-from robustvit.primitives.surgery.block_sequence import why_no_block_sequence
-from robustvit.primitives.surgery.learned_positions import why_no_learned_positions
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
 _BLOCK = ("timm.models.vision_transformer", "Block")

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.block_sequence import set_slots
+from robustvit.primitives.lesions.block_sequence import set_slots
 
 
 def transformer_in(model: nn.Module, defense: str) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.structure.channels import check_channels
-from robustvit.primitives.structure.kept_channels import keeping_channels
+from robustvit.primitives.lesions.kept_channels import keeping_channels
+from robustvit.primitives.lesions.shown_channels import check_channels
 from robustvit.spec.registry import transform
 
 CITATION = """@inproceedings{bao2024channel,

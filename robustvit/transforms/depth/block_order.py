@@ -12,9 +12,9 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.block_sequence import block_count, with_blocks
+from robustvit.primitives.lesions.seeded_choices import listed_orders
 from robustvit.primitives.limits import Count, Whole
-from robustvit.primitives.structure.seeded_choices import listed_orders
-from robustvit.primitives.surgery.block_sequence import depth_of, with_blocks
 from robustvit.spec.registry import transform
 
 CITATION = """@article{freiberger2024layershuffle,
@@ -42,7 +42,7 @@ def block_order(
     the depth is at most `count`, else `count` distinct random ones of `seed`. Gradients are exact. Raises BadParameter for a swap or an
     index that the model does not have.
     """
-    depth = depth_of(model, "block_order")
+    depth = block_count(model, "block_order")
     orders = listed_orders(depth, count, seed)
     if order == "drawn":
         return _DrawnOrders(model, orders)

@@ -11,10 +11,10 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.head_lesions import check_heads, head_list, mean_importance, removal_order, silence
 from robustvit.primitives.limits import Count, Whole
 from robustvit.primitives.passes import GRADIENT, Passes
 from robustvit.primitives.quantisation.calibration import LoadBatch
-from robustvit.primitives.surgery.head_lesions import check_heads, head_list, mean_importance, removal_order, silence
 from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.modules import changed
 from robustvit.spec.registry import transform

@@ -5,9 +5,9 @@ from __future__ import annotations
 from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.block_sequence import block_count, check_removed, with_blocks
+from robustvit.primitives.lesions.seeded_choices import listed_subsets
 from robustvit.primitives.limits import Count, Whole
-from robustvit.primitives.structure.seeded_choices import listed_subsets
-from robustvit.primitives.surgery.block_sequence import check_removed, depth_of, with_blocks
 from robustvit.spec.registry import transform
 
 
@@ -26,7 +26,7 @@ def remove_blocks(
     many distinct random ones of `seed`. blocks: the very blocks, counted from 0, in place of count and index. shuffled: whether those that
     stay compute in a random order of `seed` and `index`. Raises BadParameter where no block would stay, or one is not there.
     """
-    depth = depth_of(model, "remove_blocks")
+    depth = block_count(model, "remove_blocks")
     removed = set(_removed(depth, count, blocks, index, subsets, seed, model.card.label))
     check_removed("remove_blocks", len(removed), depth, model.card.label)
     kept = [block for block in range(depth) if block not in removed]

@@ -12,15 +12,15 @@ from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.limits import Whole
-from robustvit.primitives.shared_weights import shared_copy
-from robustvit.primitives.surgery.learned_positions import (
+from robustvit.primitives.lesions.learned_positions import (
     LearnedPositions,
     learned_positions,
     permuted,
     require_learned_positions,
     with_positions,
 )
+from robustvit.primitives.limits import Whole
+from robustvit.primitives.shared_weights import shared_copy
 from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.spec.registry import transform
 

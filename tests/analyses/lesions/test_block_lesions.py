@@ -14,7 +14,7 @@ from robustvit.errors import HostRefused, NotApplicable
 from robustvit.metrics.lesions.order_accuracy import order_accuracy, worst_order_accuracy
 from robustvit.metrics.lesions.removed_blocks import removed_blocks_accuracy
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.seeded_choices import kendall_distance, listed_orders
+from robustvit.primitives.lesions.seeded_choices import kendall_distance, listed_orders
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 from robustvit.transforms.depth.block_order import block_order

@@ -13,7 +13,7 @@ from robustvit.errors import BadParameter
 from robustvit.evaluation.loading import load_model
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.channels import listed_channels
+from robustvit.primitives.lesions.shown_channels import listed_channels
 from robustvit.transforms.channels.keep_channels import keep_channels
 
 SETTING = "img_size=32&patch_size=8&dim=24&heads=2&depth=2&num_classes=5"

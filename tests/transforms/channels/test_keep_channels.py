@@ -17,8 +17,8 @@ from robustvit.errors import BadParameter, NotApplicable
 from robustvit.metrics.lesions.subset_accuracy import subset_accuracy, subset_area, worst_subset_accuracy
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.shown_channels import listed_channels
 from robustvit.primitives.model_card import Card
-from robustvit.primitives.structure.channels import listed_channels
 from robustvit.spec.spec import Spec
 from robustvit.spec.view import View
 from robustvit.transforms.channels.keep_channels import keep_channels

@@ -12,8 +12,8 @@ from robustvit.errors import BadParameter, HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import chance, keyed_by
-from robustvit.primitives.structure.seeded_choices import listed_orders
-from robustvit.primitives.surgery.block_sequence import why_no_block_sequence, with_blocks
+from robustvit.primitives.lesions.block_sequence import why_no_block_sequence, with_blocks
+from robustvit.primitives.lesions.seeded_choices import listed_orders
 from robustvit.transforms.depth.block_order import block_order
 from robustvit.transforms.depth.remove_blocks import remove_blocks
 from robustvit.transforms.structure.slot_embedding import slot_embedding

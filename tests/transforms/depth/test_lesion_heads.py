@@ -19,7 +19,7 @@ from robustvit.metrics.lesions.head_metrics import largest_head_effect, mean_hea
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.head_lesions import head_effects, head_list, mean_importance, removal_order
+from robustvit.primitives.lesions.head_lesions import head_effects, head_list, mean_importance, removal_order
 from robustvit.spec.spec import Spec
 from robustvit.transforms.depth.lesion_heads import lesion_heads
 

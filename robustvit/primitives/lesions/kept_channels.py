@@ -12,7 +12,7 @@ from robustvit.primitives.architectures.channel_embedding import channel_embeddi
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.channels import require_own_size, with_channels
+from robustvit.primitives.lesions.shown_channels import require_own_size, with_channels
 from robustvit.primitives.surgery.modules import changed
 
 

@@ -44,7 +44,7 @@ def why_no_block_sequence(model: Classifier) -> str:
     return "" if alike else f"has blocks that do not all take and return tokens of one shape: {shapes[0]}"
 
 
-def depth_of(model: Classifier, plugin: str) -> int:
+def block_count(model: Classifier, plugin: str) -> int:
     """How many blocks a model has. Raises HostRefused where they cannot change their places; plugin: named in the message."""
     if why := why_no_block_sequence(model):
         raise HostRefused(f"'{plugin}' takes transformers of one sequence of blocks, and '{model.card.label}' is none: it {why}.")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.structure.seeded_choices import listed_subsets
+from robustvit.primitives.lesions.seeded_choices import listed_subsets
 
 _FEW = 8  # channels up to so many have all their subsets listed, as in the evaluation of ChannelViT
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.seeded_choices import kendall_distance, listed_orders, listed_subsets, order_at_distance
+from robustvit.primitives.lesions.seeded_choices import kendall_distance, listed_orders, listed_subsets, order_at_distance
 
 
 def inversions(order: tuple[int, ...]) -> int:
