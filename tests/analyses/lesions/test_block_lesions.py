@@ -10,11 +10,19 @@ import vits
 
 from robustvit.analyses.lesions.block_orders import block_orders, orders_evaluated
 from robustvit.analyses.lesions.removed_blocks import kept_blocks, removed_blocks
-from robustvit.errors import HostRefused, NotApplicable
+from robustvit.data.formats.arrays import ArrayDataset
+from robustvit.errors import BadParameter, HostRefused, NotApplicable
+from robustvit.evaluation.evaluate import evaluate
 from robustvit.metrics.lesions.order_accuracy import order_accuracy, worst_order_accuracy
 from robustvit.metrics.lesions.removed_blocks import removed_blocks_accuracy
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.lesions.seeded_choices import kendall_distance, listed_orders
+from robustvit.primitives.pixels import pixels
+from robustvit.primitives.reading import Reading
+from robustvit.spec.binding import bind
+from robustvit.spec.cell import Cell
+from robustvit.spec.registry import lookup
+from robustvit.spec.spec import Spec, parse
 from robustvit.statistics.estimates import resolve_metric, score
 from robustvit.statistics.intervals import Resamples
 from robustvit.transforms.depth.block_order import block_order
@@ -24,14 +32,14 @@ DRAWS = Draws(0, "analysis/block_orders", tuple("abcdef"))
 
 
 def test_every_order_is_judged_as_its_transform_predicts() -> None:
-    model, pixels = vits.made(lambda: vits.vit(depth=4)), vits.images(6)
-    labels = model(pixels).argmax(dim=1)
-    found = block_orders(model, pixels, labels, DRAWS)
+    model, images = vits.made(lambda: vits.vit(depth=4)), vits.images(6)
+    labels = model(images).argmax(dim=1)
+    found = block_orders(model, images, labels, DRAWS)
     listed = [int(flag) for flag in found["value_order_listed"][0]]
     assert sum(listed) == len(listed) == 24
     for index, order in enumerate(listed_orders(4, 25)):
         place = orders_evaluated(4, 25, 2, 0)[1].index(order)
-        right = block_order(model, order="random", index=index)(pixels).argmax(dim=1) == labels
+        right = block_order(model, order="random", index=index)(images).argmax(dim=1) == labels
         assert found["value_order_right"][:, place].tolist() == right.float().tolist()
         assert float(found["value_order_distance"][0, place]) == pytest.approx(kendall_distance(order))
     assert found["value_order_right"][:, 0].tolist() == [1.0] * 6
@@ -46,12 +54,12 @@ def test_many_blocks_have_orders_at_all_distances() -> None:
 
 
 def test_removed_blocks_are_those_of_the_transform() -> None:
-    model, pixels = vits.made(lambda: vits.vit(depth=3)), vits.images(6)
-    labels = model(pixels).argmax(dim=1)
-    found = removed_blocks(model, pixels, labels, DRAWS)
+    model, images = vits.made(lambda: vits.vit(depth=3)), vits.images(6)
+    labels = model(images).argmax(dim=1)
+    found = removed_blocks(model, images, labels, DRAWS)
     assert found["value_removed_count"][0].tolist() == [0, 1, 1, 1, 2, 2, 2]
     for place, (count, index) in enumerate([(0, 0), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]):
-        right = remove_blocks(model, count=count, index=index)(pixels).argmax(dim=1) == labels
+        right = remove_blocks(model, count=count, index=index)(images).argmax(dim=1) == labels
         assert found["value_removed_right"][:, place].tolist() == right.float().tolist()
 
 
@@ -115,3 +123,27 @@ def test_accuracy_by_the_number_of_removed_blocks() -> None:
     assert removed_blocks_accuracy(table, count=0).tolist() == [1, 1]
     with pytest.raises(NotApplicable, match="has 3 blocks, of which 3 cannot be removed"):
         removed_blocks_accuracy(table, count=3)
+
+
+def test_labels_are_compared_through_the_reading_of_the_data() -> None:
+    """Classes 0 and 1 of the data are columns 3 and 1 of the model, whatever it gives the others."""
+    model = vits.made(lambda: vits.vit(depth=3))
+    levels = (255 * vits.images(6).permute(0, 2, 3, 1).numpy()).astype(np.uint8)
+    logits = model(pixels(levels))[:, [3, 1]]
+    data = ArrayDataset(
+        "some", levels.__getitem__, tuple("abcdef"), np.arange(6) % 2, ("x", "y"), (Reading("mask", 2, columns=(3, 1)),), "f"
+    )
+    spec = bind(lookup("analysis", "removed_blocks"), parse("removed_blocks")[0])
+    cell = Cell(Spec("given"), "w", Spec("some"), "f", model.view, spec)
+    rows = evaluate(cell, model, data, levels, np.arange(6)).rows.to_pandas()
+    right = (logits.argmax(dim=1).numpy() == np.arange(6) % 2).astype(float)
+    assert np.stack(rows["value_removed_right"].tolist())[:, 0].tolist() == right.tolist()
+    assert 0 < right.sum() < 6
+
+
+def test_images_of_no_class_are_refused() -> None:
+    model, levels = vits.made(lambda: vits.vit(depth=3)), np.zeros((1, 32, 32, 3), np.uint8)
+    data = ArrayDataset("some", levels.__getitem__, ("a",), np.array([-1]), tuple("abcde"), (Reading("all", 5),), "f")
+    cell = Cell(Spec("given"), "w", Spec("some"), "f", model.view, bind(lookup("analysis", "block_orders"), parse("block_orders")[0]))
+    with pytest.raises(BadParameter, match="'block_orders' compares predictions with labels, and 1 of 1 images"):
+        evaluate(cell, model, data, levels, np.arange(1))
