@@ -11,7 +11,7 @@ from robustvit.spec.registry import corruption
 
 
 @corruption(
-    family="channels", source="definition; cf. Bao et al. 2024 (ChannelViT), whose masks come after the normalisation",
+    family="channels", any_channels=True, source="definition; cf. Bao et al. 2024 (ChannelViT), whose masks come after the normalisation",
     url="https://arxiv.org/abs/2309.16108", licence="a published idea; no code is used",
     rules="Black before the normalisation is far from the mean after it: results differ from those of the transform keep_channels, whose "
     "channels are zero after the normalisation.",

@@ -121,7 +121,7 @@ def evaluate(
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)
-            if here := [row - start for row in show if start <= row < start + len(batch)]:
+            if here := [row - start for row in (show if model.channels == 3 else ()) if start <= row < start + len(batch)]:
                 parts.seen.append(to_uint8(outcome.images[here]))
     columns = _columns(data, matched, positions, parts, keep)
     if does.makes_adversarial_images and own.reads:
@@ -148,7 +148,7 @@ def _adversarial(adversarial: np.ndarray, images: np.ndarray) -> dict[str, np.nd
 
 
 def _no_images(model: Classifier, kind: type) -> np.ndarray:
-    return np.zeros((0, *model.size, 3), kind)
+    return np.zeros((0, *model.size, model.channels), kind)
 
 
 def _continued(

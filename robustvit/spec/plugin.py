@@ -67,6 +67,7 @@ class Entry:
     fit: str = ""
     label_free: bool = False
     reads_labels: bool = False
+    any_channels: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""

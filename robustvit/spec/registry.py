@@ -41,7 +41,8 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
 
     about: `name` (default: the function's), `family`, `source`, `url`, `licence`, `citation`, `rules`, `version`, `severity` (the parameter
     that tables show as severity, `attack.eps` inside a nested one); for data sets `folders`, further names of the folder of their files;
-    for corruptions `smallest` (for each severity the shorter side in pixels below which half of an image lies outside); for metrics also
+    for corruptions `smallest` (for each severity the shorter side in pixels below which half of an image lies outside) and `any_channels`,
+    where they take images of any number of channels, and not RGB alone; for metrics also
     `over`, `of` (the metric that one over several cells is of), `higher_is_better`, `unit`, `needs` (the columns of Records it reads;
     `value_ood_{score}` is that of the score which its parameter names), `beside` (a metric that it stands beside wherever a cell has their
     columns), `marks` (for one over several cells, the name of a function of the same arguments that says why its value is marked, or "");

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from robustvit.errors import BadParameter, HostRefused
+from robustvit.errors import BadParameter, HostRefused, ModelError
+from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.lesions.seeded_choices import listed_subsets
 
@@ -51,4 +52,16 @@ def require_own_size(plugin: str, model: Classifier) -> None:
     if model.view.shown is not None:
         raise HostRefused(
             f"'{plugin}' changes normalised images, and '{model.card.label}' resizes them before: give it images of its size."
+        )
+
+
+def require_channels(model: Classifier, data: Data) -> None:
+    """Raises ModelError unless a model takes images of as many channels as a data set has, which is three for most."""
+    channels = traits(data).channels
+    if channels == 3:
+        model.require_rgb(data.name)
+    elif model.channels != channels:
+        raise ModelError(
+            f"model '{model.card.label}' takes images of {model.channels} channels, and data '{data.name}' has images of {channels}: build "
+            f"it for them (timm: ?kwargs=in_chans={channels}; arch/channel_vit: ?channels={channels}), with a mean and std for each."
         )

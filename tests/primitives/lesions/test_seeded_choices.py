@@ -34,6 +34,7 @@ def test_many_orders_are_as_many_as_asked_distinct_and_a_prefix_of_more() -> Non
     assert more[:25] == few
     assert all(sorted(order) == list(range(12)) for order in few)
     assert listed_orders(12, 25, seed=1) != few
+    assert len(set(listed_orders(5, 100))) == 100  # of 120, so that some are drawn twice
 
 
 def test_subsets_are_all_or_distinct_and_of_their_size() -> None:
