@@ -89,7 +89,7 @@ def _shapes(model: Classifier, blocks: Sequence[nn.Module]) -> list[tuple[int, .
     hooks = [block.register_forward_hook(keep) for block in dict.fromkeys(blocks)]
     try:
         with torch.no_grad(), model.module_context():
-            model.model(torch.zeros(1, model.channels, *(model.view.shown or model.size), device=model.device, dtype=model.mean.dtype))
+            model.model(model.mean.new_zeros(1, model.channels, *(model.view.shown or model.size)))  # type: ignore[operator]
     finally:
         for hook in hooks:
             hook.remove()

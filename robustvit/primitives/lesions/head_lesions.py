@@ -90,7 +90,7 @@ def head_effects(plugin: str, model: Classifier, images: Tensor, labels: Tensor)
     ):
         raise HostRefused(f"'{plugin}' takes timm's plain vision transformers, and '{model.card.label}' is none: it {why}.")
     parts = []
-    for some, right in zip(images.split(model.tile), labels.split(model.tile), strict=True):
+    for some, right in zip(torch.split(images, model.tile), torch.split(labels, model.tile), strict=True):
         padded = torch.cat((some, some.new_zeros(model.tile - len(some), *some.shape[1:])))
         whole, *without = (logits[: len(some)].double().softmax(dim=1) for logits in _without_each(model, padded))
         parts.append(torch.stack([torch.stack(_effects(whole, one, right)) for one in without], dim=2))

@@ -78,6 +78,7 @@ class KeptChannels(Classifier):
         self._check(images)
         keep = torch.zeros(len(images), self.channels, dtype=torch.bool, device=images.device)
         keep[:, list(self.kept)] = True
+        mean: Tensor = self.mean.to(images)  # type: ignore[operator,assignment]
         with self.host.unbounded_pixels():
-            logits: Tensor = self.host(with_channels(images, keep, self.mean.to(images), rescale=self.scale))  # type: ignore[operator]
+            logits: Tensor = self.host(with_channels(images, keep, mean, rescale=self.scale))
         return logits

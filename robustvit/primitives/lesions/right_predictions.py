@@ -11,4 +11,5 @@ from robustvit.primitives.classifier import Classifier
 def right_predictions(model: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """(N,) float32: 1 where the most likely class is the label, else 0; ties go to the lowest class. labels: (N,) int64."""
     with torch.no_grad():
-        return (model(images).argmax(dim=1) == labels).float()
+        right: Tensor = (model(images).argmax(dim=1) == labels).float()
+    return right

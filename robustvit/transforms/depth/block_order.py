@@ -101,7 +101,7 @@ class _DrawnOrders(Classifier):
                 f"model '{self.card.label}' draws an order of blocks for each sample: bind it to samples first, `model.bound(draws)`."
             )
         choice = self.draws.at("order of blocks").integers(1, low=0, high=len(self.orders))[:, 0]
-        groups = [(number, (choice == number).nonzero()[:, 0]) for number in choice.unique().tolist()]
+        groups = [(number, (choice == number).nonzero()[:, 0]) for number in sorted(set(choice.tolist()))]
         if not groups:
             return self.host(images)  # type: ignore[no-any-return]
         logits = [self.ordered[number].bound(self.draws[rows])(images[rows]) for number, rows in groups]  # type: ignore[operator]

@@ -105,7 +105,7 @@ class ShuffledPositions(Classifier):
         patches = require_learned_positions("position_lesion", self.host).patches
         order = self.draws.at("order of positions").permutation(len(patches)).to(patches.device)
         rows, logits = self.shuffled.tile, []
-        for some, own in zip(images.split(rows), order.split(rows), strict=True):
+        for some, own in zip(torch.split(images, rows), torch.split(order, rows), strict=True):
             whole = torch.cat((own, own[:1].expand(rows - len(own), -1)))
             positions.replace(permuted(patches, whole))
             logits.append(self.shuffled(some))

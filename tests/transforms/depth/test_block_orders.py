@@ -134,6 +134,7 @@ def test_what_is_not_there_is_refused(call: Any, message: str) -> None:
 
 
 def test_models_of_stages_are_refused_by_name() -> None:
-    for make in ("swin", "cnn"):
-        with pytest.raises(HostRefused, match="'block_order' takes transformers of one sequence of blocks, and 'toy' is none"):
+    for make, why in (("swin", "3"), ("cnn", "no")):
+        refusal = f"'block_order' takes transformers of one sequence of blocks, and 'toy' is none: it has {why} sequences of blocks"
+        with pytest.raises(HostRefused, match=refusal):
             block_order(vits.made(vits.HOSTS[make]))
