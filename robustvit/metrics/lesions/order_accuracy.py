@@ -30,13 +30,17 @@ def order_accuracy(
     """Share of right predictions with the blocks in other orders, averaged over orders and samples.
 
     Of the analysis block_orders. order: random is the mean over the listed orders, which is that over all orders where they are few;
-    swapped the mean over exchanges of two neighbours. distance: in place of an order all that are evaluated at a Kendall distance of at
-    least 0.05 less, and less than 0.05 more; undefined where there are none. Denominator: all samples of the cell, n. Bootstrap over
+    swapped the mean over exchanges of two neighbours. distance: in place of an order; 0 and 1 are sequential and reversed alone, any other
+    is the mean over all between these at a Kendall distance of at least 0.05 less, and less than 0.05 more; undefined where there are none.
+    Denominator: all samples of the cell, n. Bootstrap over
     samples, each with all of its orders: the orders are taken as given. No reference table.
     """
     right, at, listed = (np.stack(records[name].tolist()).astype(np.float64) for name in _NEEDS)
     if distance is not None:
-        chosen = (at[0] >= distance - _HALF - _SAME) & (at[0] < distance + _HALF - _SAME)
+        inside = (at[0] > _SAME) & (at[0] < 1.0 - _SAME)
+        exact = np.abs(at[0] - distance) < _SAME
+        near = (at[0] >= distance - _HALF - _SAME) & (at[0] < distance + _HALF - _SAME)
+        chosen = exact if distance in (0.0, 1.0) else near & inside
         if not chosen.any():
             raise NotApplicable(f"no order of the model's blocks is evaluated at a distance near {distance:g}")
     elif order == "random":

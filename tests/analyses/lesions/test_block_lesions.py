@@ -97,6 +97,15 @@ def test_a_distance_without_orders_is_undefined() -> None:
         order_accuracy(orders(), distance=0.5)
 
 
+def test_the_ends_of_the_curve_are_single_orders() -> None:
+    """Of many blocks an exchange of neighbours is nearly at distance 0, and is not sequential."""
+    near = np.array([0, 1, 1 / 66, 65 / 66, 0.06], np.float32)
+    table = orders().assign(value_order_distance=[near] * 2)
+    assert order_accuracy(table, distance=0.0).tolist() == [1, 1]
+    assert order_accuracy(table, distance=1.0).tolist() == [0, 0]
+    assert order_accuracy(table, distance=0.1).tolist() == [1, 0]
+
+
 def test_the_worst_order_is_one_for_all_samples() -> None:
     assert worst_order_accuracy(orders()).of(np.array([[1.0, 1.0], [2.0, 0.0]])).tolist() == [0.0, 0.0]
     table = orders().assign(value_order_right=[np.array([1, 0, 1, 1, 0], np.float32), np.array([1, 0, 1, 0, 1], np.float32)])
