@@ -43,17 +43,16 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
     that tables show as severity, `attack.eps` inside a nested one); for data sets `folders`, further names of the folder of their files;
     for corruptions `smallest` (for each severity the shorter side in pixels below which half of an image lies outside) and `any_channels`
     (they take other images than RGB); for metrics also `over`, `of` (the metric that one over several cells is of), `higher_is_better`,
-    `unit`, `needs` (the columns of Records it reads; `value_ood_{score}` is that of the score which its parameter names), `beside` (a
-    metric that it stands beside wherever a cell has their columns), `marks` (for one over several cells, the name of a function of the same
-    arguments that says why its value is marked, or ""); for attacks `chain`, and `label_free` where they read neither labels nor logits, so
-    that a surrogate may have any outputs; for attacks and analyses `fit`; for analyses `reads_labels` (they see the model through the
-    data's first Reading); for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its
-    counts); for attacks, certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one
-    sample, or the name of a function that counts them; without it `plan` times a few samples. For transforms `hosts`, the kind of model
-    that it takes (a key of HOSTS, default "any"), `no_op`, the arguments with which it changes nothing (`bits=32`), `head`, of one that
-    replaces the head the parameter that names its classes (a data set, or a number), and `class_maps`, what reports draw of what it learned
-    (`heads` for `heads.0`, …, (units, classes) of each block, in [0, 1]). Raises BadParameter for an unknown kind or field, and for a taken
-    name.
+    `unit`, `needs` (the columns of Records it reads; `value_ood_{score}` is that of its parameter score), `beside` (a metric that it stands
+    beside wherever a cell has their columns), `marks` (for one over several cells, the name of a function of the same arguments that says
+    why its value is marked, or ""); for attacks `chain`, and `label_free` where they read neither labels nor logits, so that a surrogate
+    may have any outputs; for attacks and analyses `fit`; for analyses `reads_labels` (they see the model through the data's first Reading);
+    for attacks and corruptions `tells` (columns `value_…` of the Records that it fills, an attack besides its counts); for attacks,
+    certificates and analyses `passes`, the parameters whose product is the number of passes through the model for one sample, or the name
+    of a function that counts them; without it `plan` times a few samples. For transforms `hosts`, the kind of model that it takes (a key of
+    HOSTS, default "any"), `no_op`, the arguments with which it changes nothing (`bits=32`), `head`, of one that replaces the head the
+    parameter that names its classes, and `class_maps`, what reports draw of what it learned (`heads` for `heads.0`, …, (units, classes) of
+    each block, in [0, 1]). Raises BadParameter for an unknown kind or field, and for a taken name.
     """
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
