@@ -52,7 +52,7 @@ Shown: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 @analysis(
     family="shift", source="Ding et al. 2023 (circ15); Chaman and Dokmanić 2021 (circ32); Zhang 2019 (crop32)",
-    url="https://arxiv.org/abs/2306.07470", licence="published definitions; no code is used", citation=_CITATION, reading=True,
+    url="https://arxiv.org/abs/2306.07470", licence="published definitions; no code is used", citation=_CITATION, reads_labels=True,
     passes="consistency_passes",
     rules="Shifts are drawn for each image, the papers' code draws them for a batch. Predictions are among the data's own classes.",
 )  # fmt: skip
@@ -93,7 +93,7 @@ def shift_consistency(
 
 @analysis(
     family="shift", source="Ding et al. 2023, the stability of logits", url="https://arxiv.org/abs/2306.07470",
-    licence="a published definition; no code is used", citation=_CITATION, reading=True, passes="diagonal_passes",
+    licence="a published definition; no code is used", citation=_CITATION, reads_labels=True, passes="diagonal_passes",
     rules="The variance over shifts is that of the population (divided by their number).",
 )  # fmt: skip
 def diagonal_shifts(model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, border: Border = "circular") -> dict[str, Tensor]:

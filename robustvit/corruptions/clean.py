@@ -8,7 +8,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.spec.registry import corruption
 
 
-@corruption(family="clean")
+@corruption(family="clean", any_channels=True)
 def clean(images: Tensor, draws: Draws) -> Tensor:
     """Returns the images unchanged: the baseline of every corruption."""
     return images

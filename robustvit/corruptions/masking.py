@@ -22,6 +22,7 @@ Share = Annotated[float, Ge(0), Le(1)]
 @corruption(
     severity="fraction",
     family="masking",
+    any_channels=True,
     source="Paul & Chen 2022, Vision Transformers are Robust Learners (AAAI), section on masking; after DeVries & Taylor 2017",
     url="https://github.com/sayakpaul/robustness-vit",
     licence=_LICENCE,
@@ -50,6 +51,7 @@ def holes(images: Tensor, draws: Draws, *, fraction: Share, count: Annotated[int
 @corruption(
     severity="fraction",
     family="masking",
+    any_channels=True,
     source="Naseer et al. 2021, Intriguing Properties of Vision Transformers (NeurIPS), random PatchDrop",
     url="https://github.com/Muzammal-Naseer/IPViT",
     licence=_LICENCE,
@@ -78,6 +80,7 @@ def patch_drop(images: Tensor, draws: Draws, *, fraction: Share, patch: Annotate
 @corruption(
     severity="side_share",
     family="masking",
+    any_channels=True,
     source="Heo et al. 2021, Rethinking Spatial Dimensions of Vision Transformers (ICCV), robustness benchmarks: Occ",
     url="https://github.com/naver-ai/pit",
     licence=_LICENCE,

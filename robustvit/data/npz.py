@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Le
 
 from robustvit.data.annotations.wnids import readings
 from robustvit.data.formats.array_headers import refuse_lies
@@ -18,6 +18,7 @@ from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.data.formats.image_dataset import numbered_classes
 from robustvit.data.formats.listing import need
 from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.primitives.batch import Traits
 from robustvit.spec.given import why_not_regular
 from robustvit.spec.registry import dataset
 
@@ -36,19 +37,21 @@ _SPLITS = ("test", "val", "train")
     "`--data npz:pathmnist.npz`, its test images, or `?split=val`.",
 )
 def npz(
-    root: Path | None, *, classes: Annotated[int, Gt(0)] | None = None, split: Literal["test", "val", "train"] | None = None
-) -> ArrayDataset:
+    root: Path | None, *, classes: Annotated[int, Gt(0)] | None = None, split: Literal["test", "val", "train"] | None = None,
+    channels: Annotated[int, Ge(1), Le(4096)] = 3,
+) -> ArrayDataset:  # fmt: skip
     """The arrays `images` (N, H, W, 3) uint8 RGB and `labels` (N,) of a file, with `ids` (N,) and `classes` (K,) of text if it has them.
 
     Grey images, (N, H, W) or (N, H, W, 1), get three equal channels; labels may be (N, 1). root: the file, or a folder with one such file
-    in it. classes: their number, where the file does not name them; default, the largest label plus one. split: of a file with
+    in it. channels: other than three, images are (N, H, W, channels), and models take as many; each is resized as a grey image is.
+    classes: their number, where the file does not name them; default, the largest label plus one. split: of a file with
     `test_images`, `test_labels`, `val_images`, …, as MedMNIST's 2D sets have them (Yang et al. 2023); default, `images` where the file has
     them, else the test split. Ids are the file's own, `npz/<row>`, or `npz/<split>/<row>`. Nothing in the file is executed.
     Raises DataMissing, DataUnreadable.
     """
     path = _the_file(need(root, "npz"))
     content = _read(path, split)
-    images, labels = _images(content, path), _labels(content, path)
+    images, labels = _images(content, path, channels), _labels(content, path)
     names = _texts(content, "classes", path) or numbered_classes(classes or int(labels.max()) + 1, str(path))
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
@@ -58,7 +61,8 @@ def npz(
     ids = _texts(content, "ids", path) or [f"{prefix}/{row:06d}" for row in range(len(labels))]
     if len(ids) != len(labels):
         raise DataUnreadable(f"{path}: {len(labels)} labels, but {len(ids)} ids.")
-    return array_dataset("npz", images, labels, ids=ids, classes=names, readings=readings(names))
+    own = Traits(channels=channels)
+    return array_dataset("npz", images, labels, ids=ids, classes=names, readings=readings(names), traits=own)
 
 
 def _the_file(place: Path) -> Path:
@@ -104,12 +108,14 @@ def _split(files: Sequence[str], split: str | None, path: Path) -> str | None:
     return chosen
 
 
-def _images(content: _Content, path: Path) -> np.ndarray:
+def _images(content: _Content, path: Path, channels: int) -> np.ndarray:
     images = _array(content, "images", path)
-    grey = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 1)
-    if images.dtype != np.uint8 or not (grey or (images.ndim == 4 and images.shape[-1] == 3)) or 0 in images.shape:
+    grey = channels == 3 and (images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 1))
+    if images.dtype != np.uint8 or not (grey or (images.ndim == 4 and images.shape[-1] == channels)) or 0 in images.shape:
+        wanted = "(N, H, W, 3) uint8, RGB in 0 … 255, or grey (N, H, W)" if channels == 3 else f"(N, H, W, {channels}) uint8"
         raise DataUnreadable(
-            f"{path}: images are {images.shape} {images.dtype}; they must be (N, H, W, 3) uint8, RGB in 0 … 255, or grey (N, H, W)."
+            f"{path}: images are {images.shape} {images.dtype}; they must be {wanted}. Say of other channels how many (channels=), and "
+            "bring 16 bits to 8 yourself."
         )
     return np.repeat(images.reshape(*images.shape[:3], 1), 3, axis=3) if grey else images
 

@@ -27,7 +27,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
-from robustvit.primitives.scenario import scenario, scenario_kind, stream
+from robustvit.primitives.scenario import compares_with_labels, scenario, stream
 from robustvit.primitives.surgery.token_records import recorded_costs
 from robustvit.records import records
 from robustvit.spec import registry
@@ -97,11 +97,11 @@ def evaluate(
     readable = not _reads_no_labels(cell, entry) or reads(model, data)
     seen_by = _seen_by(entry, cell.scenario, plugins or {}, model, data) if readable else dict(plugins or {})
     does = scenario(entry, cell.scenario, seen_by, as_tensors(artifact or {}))
-    if does.predicts or does.uses_reading:
+    if does.predicts or compares_with_labels(entry):
         _refuse_no_class(data, positions, cell.scenario.name)
     own = ScenarioOfCell(cell, does, crafted, reads=readable)
     asked = model if through is None else ThroughHost(model, through)
-    host = through_reading(asked, data) if (does.uses_reading or entry.reading) and own.reads else asked
+    host = through_reading(asked, data) if compares_with_labels(entry) and own.reads else asked
     parts = _Parts()
     matched = match_classes(model, data) if own.reads else MatchedClasses(data.readings)
     scored = matched.readings[0]
@@ -121,7 +121,7 @@ def evaluate(
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)
-            if here := [row - start for row in show if start <= row < start + len(batch)]:
+            if here := [row - start for row in (show if model.channels == 3 else ()) if start <= row < start + len(batch)]:
                 parts.seen.append(to_uint8(outcome.images[here]))
     columns = _columns(data, matched, positions, parts, keep)
     if does.makes_adversarial_images and own.reads:
@@ -148,7 +148,7 @@ def _adversarial(adversarial: np.ndarray, images: np.ndarray) -> dict[str, np.nd
 
 
 def _no_images(model: Classifier, kind: type) -> np.ndarray:
-    return np.zeros((0, *model.size, 3), kind)
+    return np.zeros((0, *model.size, model.channels), kind)
 
 
 def _continued(
@@ -186,7 +186,7 @@ def _seen_by(entry: Entry, spec: Spec, plugins: Mapping[str, Any], model: Classi
     are other classes as it is, where the attack on it reads no labels.
     """
     own = {name: read_by(model, one) if isinstance(one, Data) else one for name, one in plugins.items()}
-    if not scenario_kind(entry).uses_reading:
+    if not compares_with_labels(entry):
         return own
     if any(registry.lookup("attack", name).label_free for name in _nested_attacks(spec)):
         return {name: through_reading(one, data) if isinstance(one, Classifier) and reads(one, data) else one for name, one in own.items()}

@@ -19,7 +19,7 @@ class Cost(NamedTuple):
     reason: str = ""
 
 
-def count(model: nn.Module, size: tuple[int, int]) -> Cost:
+def count(model: nn.Module, size: tuple[int, int], channels: int = 3) -> Cost:
     """The MACs of one image of (height, width) `size` in evaluation mode: of convolutions, matrix products and attention.
 
     A copy of the model runs on shapes alone (the meta device), so that no number is computed and the model is untouched. Half of the
@@ -31,7 +31,7 @@ def count(model: nn.Module, size: tuple[int, int]) -> Cost:
     try:
         shapes = of_shapes(model).eval()
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            shapes(torch.empty(1, 3, *size, device="meta"))
+            shapes(torch.empty(1, channels, *size, device="meta"))
     except _UNCOUNTABLE as error:
         return Cost(None, f"not counted: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
     total = counter.get_total_flops() // 2

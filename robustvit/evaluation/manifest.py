@@ -165,7 +165,7 @@ def _with_costs(label: str, facts: ModelFacts, plan: Plan) -> ModelFacts:
     """The facts with the costs of one image, for each pipeline of transforms, and a note on tokens that cannot be dropped."""
     model = next(part.model for part in plan.planned if part.label == label and part.model is not None)
     costs = {pipeline_text(steps): one for (name, steps), one in plan.costs.items() if name == label}
-    cost = costs.get("") or count(model.model, model.size)
+    cost = costs.get("") or count(model.model, model.size, model.channels)
     outputs = plan.outputs.get(label)
     undroppable = next((reason for key, reason in plan.undroppable.items() if key[0] == label and reason), "")
     notes = {"macs": cost.reason} if cost.reason else {}

@@ -16,6 +16,7 @@ from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.lesions.shown_channels import require_channels
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell, Surrogate
 from robustvit.spec.grouping import grouped
@@ -149,7 +150,8 @@ def _requested(
         blank = Cell(Spec(str(base)), None, Spec(""), None, plan.settings.view.apply(View()), Spec("clean"))
         return _Requested(str(base), None, steps, blank, {}, [dict.fromkeys(steps, "") for _ in plan.samples], {}, str(error))
     model.view = plan.settings.view.over(plan.suite.view).apply(model.view)
-    model.require_rgb(plan.samples[0].data.name)
+    for samples in plan.samples:
+        require_channels(model, samples.data)
     steps = list(dict.fromkeys(resolved_pipeline(pipeline, _place(plan, model), plan.plugins) for pipeline in steps))
     heads = {pipeline: head_of(pipeline, plan.plugins) for pipeline in steps}
     orders = []

@@ -62,7 +62,7 @@ class Traits:
     them: a column of the schema, or `fact_NAME` with whole numbers, text or lists of whole numbers. For frames of clips, `against` is the
     number of the frame that each is compared with, −1 for none; the ids of frames end in `#0`, `#1`, …. ambiguous_order: why nothing but a
     user's choice says which class is which label, and how to choose; "" where labels are certain. Such a set is opened in text order, and
-    must not be evaluated on a model whose classes are not matched by name.
+    must not be evaluated on a model whose classes are not matched by name. channels: of its images, three for RGB.
     """
 
     base: str = ""
@@ -76,6 +76,7 @@ class Traits:
     filtered: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
     ambiguous_order: str = ""
+    channels: int = 3
 
 
 def traits(data: Data) -> Traits:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from robustvit.errors import BadParameter, PixelRange
+from robustvit.spec.view import View
 
 
 def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -16,6 +18,17 @@ def pixels(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
         raise BadParameter(f"pixels takes images as an array (N, H, W, C) of uint8; these are {shape} {dtype}.")
     tensor = torch.from_numpy(np.array(images, order="C")).to(device)
     return of_levels(tensor.permute(0, 3, 1, 2).contiguous())
+
+
+def through_view(view: View, image: np.ndarray, name: str) -> np.ndarray:
+    """An image (H, W, C) uint8 after a view, (*view.size, C) uint8; other channels than RGB one by one, as Pillow resizes grey images.
+
+    Raises what `View.apply` does, naming the image.
+    """
+    if image.shape[2] == 3:
+        return np.asarray(view.apply(Image.fromarray(image), name))
+    grey = [Image.fromarray(np.ascontiguousarray(image[:, :, channel])) for channel in range(image.shape[2])]
+    return np.stack([np.asarray(view.apply(one, name))[:, :, 0] for one in grey], axis=2)
 
 
 def of_levels(levels: Tensor) -> Tensor:

@@ -75,6 +75,11 @@ def scenario_kind(entry: Entry) -> type[Scenario]:
     return getattr(module, f"{entry.kind.capitalize()}Scenario")  # type: ignore[no-any-return]
 
 
+def compares_with_labels(entry: Entry) -> bool:
+    """Whether a scenario compares predictions with labels, so that it sees models through the data's first Reading."""
+    return scenario_kind(entry).uses_reading or entry.reads_labels
+
+
 def scenario(
     entry: Entry, spec: Spec, plugins: Mapping[str, Any] | None = None, artifact: Mapping[str, Tensor] | None = None
 ) -> Scenario:  # fmt: skip

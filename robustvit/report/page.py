@@ -24,6 +24,7 @@ from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
 from robustvit.report.figures import symbol
 from robustvit.report.image_gallery import image_budget, image_gallery
+from robustvit.report.lesion_curves import lesion_panels
 from robustvit.report.numbers import numbers
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
@@ -84,6 +85,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
         "certified": certified_panels(suite), "transforms": transform_panels(suite, chance),
+        "lesions": lesion_panels(suite, chance),
         "transfer": transfer_maps(store, board, suite.name, suite.data),
         "shift_maps": list(shift_maps(store, suite.models)),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],

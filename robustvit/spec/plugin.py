@@ -84,7 +84,8 @@ class Entry:
     chain: bool = False
     fit: str = ""
     label_free: bool = False
-    reading: bool = False
+    reads_labels: bool = False
+    any_channels: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""

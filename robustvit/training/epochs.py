@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.pixels import pixels
+from robustvit.primitives.pixels import pixels, through_view
 from robustvit.spec.view import View
 from robustvit.training.recipe import Recipe
 
@@ -25,6 +24,6 @@ def batches_of_epoch(data: Data, recipe: Recipe, seed: int, epoch: int) -> Itera
 def load_batch(data: Data, rows: np.ndarray, view: View, device: torch.device | str) -> Batch:
     """Loads the samples at some positions as a batch, preprocessed by the view."""
     samples = [data[int(row)] for row in rows]
-    images = np.stack([np.asarray(view.apply(Image.fromarray(sample.image), sample.id)) for sample in samples])
+    images = np.stack([through_view(view, sample.image, sample.id) for sample in samples])
     labels = torch.tensor([sample.label for sample in samples], device=device)
     return Batch(pixels(images, device), labels, tuple(sample.id for sample in samples), classes=len(data.classes))

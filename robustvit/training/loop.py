@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.batch import Batch, Data, TrainingStep
+from robustvit.primitives.batch import Batch, Data, TrainingStep, traits
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.model_card import fingerprint
@@ -220,7 +220,7 @@ class _Run:
 
 def _check_outputs(trained: OnPixels, view: View, data: Data, device: Device) -> None:
     with torch.no_grad():
-        logits = trained.model.eval()(torch.zeros(1, 3, *view.size, device=device))
+        logits = trained.model.eval()(torch.zeros(1, traits(data).channels, *view.size, device=device))
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         raise ModelError("the model to train must return logits of shape (N, K).")
     data.readings[0].check(logits.shape[1], "to train", data.name)

@@ -15,6 +15,7 @@ from robustvit.primitives.checkpoint import About, checkpoint_bytes
 from robustvit.primitives.class_lookup import named_classes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import constructor_arguments
+from robustvit.primitives.lesions.shown_channels import require_channels
 from robustvit.primitives.model_card import fingerprint
 from robustvit.training.saving import about_of, check_rebuilt
 
@@ -41,6 +42,7 @@ def starting_model(
     if type(loaded) is not Classifier:
         what = type(loaded).__name__.removeprefix("_")
         raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
+    require_channels(loaded, data)
     backbone = () if start is None else (address, loaded.card.fingerprint)
     loaded = _headed(loaded, address, data, new_head)
     loaded.card = replace(loaded.card, classes=_classes(loaded, data), backbone=backbone)

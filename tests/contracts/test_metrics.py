@@ -50,9 +50,28 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_shift_consistency": rng.integers(0, 6, n) / 5, "value_shifted_right": rng.integers(0, 11, n) / 10,
         "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
+        **lesions(n, np.random.default_rng(1)),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
+
+
+def lesions(n: int, rng: np.random.Generator) -> dict[str, list[np.ndarray] | np.ndarray]:
+    """The columns of analyses of orders, blocks, channels, heads and positions."""
+
+    def rows(*values: float) -> list[np.ndarray]:
+        return [np.array(values, np.float32)] * n
+
+    right = {
+        f"value_{name}": list((rng.random((n, count)) < 0.6).astype(np.float32))
+        for name, count in (("order_right", 5), ("removed_right", 4), ("subset_right", 7), ("heads_right", 3), ("flip", 6))
+    }
+    lesioned = {f"value_{name}_{kind}": rng.random(n) for name in ("dropped", "mean", "shuffled") for kind in ("right", "agree", "kl")}
+    return right | lesioned | {
+        "value_order_distance": rows(0, 1, 1 / 3, 1 / 3, 2 / 3), "value_order_listed": rows(1, 0, 0, 1, 1),
+        "value_removed_count": rows(0, 1, 1, 2), "value_subset_size": rows(1, 1, 1, 2, 2, 2, 3), "value_heads_share": rows(0, 0.5, 1),
+        "value_position_right": (rng.random(n) < 0.9) * 1.0,
+    }  # fmt: skip
 
 
 CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))

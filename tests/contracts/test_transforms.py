@@ -130,6 +130,8 @@ def test_an_unknown_kind_of_host_is_refused() -> None:
 @pytest.mark.parametrize(("kind", "taken"), [
     ("any", set(vits.HOSTS)), ("attention", set(vits.HOSTS) - {"cnn"}), ("windows", set(vits.HOSTS) - {"cnn"}),
     ("plain", set(vits.HOSTS) - {"cnn", "swin", "eva"}), ("blocks", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
+    ("sequence", set(vits.HOSTS) - {"cnn", "swin"}), ("positions", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
+    ("hilo", set()),
 ])  # fmt: skip
 def test_kinds_of_hosts(kind, taken) -> None:
     assert {make for make in vits.HOSTS if not why_not_host(kind, vits.made(vits.HOSTS[make]))} == taken

@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 SETS_UP = ("python3 -m pip", "python3 -m venv", "nox", "git clone", ". ")
 # commands, at least
 RUN = {
+    "depth-and-channels.md": 7,
     "quantisers.md": 4,
     "tutorial.md": 10,
     "imagenet-c.md": 1,

@@ -40,6 +40,35 @@ def decode(content: bytes, name: str) -> np.ndarray:
         raise DataUnreadable(f"{name}: {_first_line(error)}") from error
 
 
+def decode_pages(content: bytes, name: str, channels: int) -> np.ndarray:
+    """Decodes a TIFF file of one grey page for each channel to (H, W, channels) uint8.
+
+    Raises DataUnreadable, beginning with `name`, as `decode` does, and for another format, number of pages, mode or sizes that differ.
+    """
+    if not content:
+        raise DataUnreadable(f"{name}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+            _refuse_unsafe(image, name)
+            count = int(getattr(image, "n_frames", 1))
+            if count != channels:
+                raise DataUnreadable(f"{name}: {count} pages, and {channels} channels are read from a page each")
+            pages = [_grey_page(image, page, name) for page in range(count)]
+    except _BROKEN as error:
+        raise DataUnreadable(f"{name}: {_first_line(error)}") from error
+    if len({page.shape for page in pages}) > 1:
+        raise DataUnreadable(f"{name}: its pages have different sizes")
+    return np.stack(pages, axis=2)
+
+
+def _grey_page(image: Image.Image, page: int, name: str) -> np.ndarray:
+    image.seek(page)
+    _refuse_unsafe(image, name)
+    if image.mode != "L":
+        raise DataUnreadable(f"{name}: page {page} is of mode {image.mode}, and a channel is a grey page of 8 bits (L)")
+    return np.array(image)
+
+
 def _refuse_unsafe(image: Image.Image, name: str) -> None:
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:

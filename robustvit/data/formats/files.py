@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from robustvit.data.formats.decode import decode
+from robustvit.data.formats.decode import decode, decode_pages
 from robustvit.data.formats.image_dataset import ImageDataset, image_dataset
 from robustvit.data.formats.listing import ImageFile, Listing, refuse_unusable
 from robustvit.errors import DataUnreadable
@@ -22,7 +22,8 @@ class ImageFiles:
     """Reads the image files `paths` below `root`.
 
     data: the name of the data set. names: what messages call each file, None for its path. side: the height and width that every image must
-    have, None for any. border: the number of pixels that are cut off every side.
+    have, None for any. border: the number of pixels that are cut off every side. channels: other than three, files are TIFF with a page for
+    each.
     """
 
     root: Path
@@ -31,6 +32,7 @@ class ImageFiles:
     names: Sequence[str] | None = None
     side: int | None = None
     border: int = 0
+    channels: int = 3
 
     def __call__(self, index: int) -> np.ndarray:
         """The image. Raises DataUnreadable as `content` and `decode` do."""
@@ -50,7 +52,7 @@ class ImageFiles:
     def decode(self, index: int, content: bytes) -> np.ndarray:
         """Decodes the bytes of a file and cuts the border off. Raises DataUnreadable for bytes that are no image and for a wrong size."""
         shown = self._shown(index)
-        image = decode(content, shown)
+        image = decode(content, shown) if self.channels == 3 else decode_pages(content, shown, self.channels)
         height, width = image.shape[:2]
         if self.side is not None and (height, width) != (self.side, self.side):
             raise DataUnreadable(f"{shown}: {height}x{width} pixels; the images of '{self.data}' are {self.side}x{self.side}")
@@ -87,7 +89,7 @@ def file_dataset(
     refuse_unusable(name, root, listing)
     own = traits or Traits()
     paths = tuple(file.path for file in listing.files)
-    read = ImageFiles(root, paths, name, None if own.base else tuple(ids), own.cut, border)
+    read = ImageFiles(root, paths, name, None if own.base else tuple(ids), own.cut, border, own.channels)
     return image_dataset(
         name, read, ids=ids, labels=labels, classes=classes, readings=readings, marks=_marks(listing.files, own, border),
         source=source, traits=own, ignored=listing.ignored,
@@ -95,8 +97,8 @@ def file_dataset(
 
 
 def _marks(files: Sequence[ImageFile], own: Traits, border: int) -> Iterator[object]:
-    """The mark of each image in the fingerprint: its size, its facts, and the border that is cut off."""
+    """The mark of each image in the fingerprint: its size, its facts, the border that is cut off, and channels other than three."""
     facts = [own.facts[name] for name in sorted(own.facts)]
-    more = (f"border {border}",) * (border > 0)
+    more = (f"border {border}",) * (border > 0) + (f"channels {own.channels}",) * (own.channels != 3)
     for i, file in enumerate(files):
         yield (file.size, *(values[i] for values in facts), *more) if facts or more else file.size

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.shown_channels import with_channels
 from robustvit.primitives.training.on_pixels import normalisation_mean
 from robustvit.spec.registry import defense
 
@@ -46,13 +46,3 @@ def sampled_channels(draws: Draws, channels: int) -> Tensor:
     """(N, C) bool: for each sample a uniform number of channels, and a uniform subset of that size."""
     count = draws.at("count").integers(1, low=1, high=channels + 1)
     return draws.at("channels").permutation(channels) < count
-
-
-def with_channels(images: Tensor, keep: Tensor, mean: Tensor, *, rescale: bool) -> Tensor:
-    """Images (N, C, H, W) of which the other channels are at the mean of the normalisation, (1, C, 1, 1); not clipped to [0, 1].
-
-    keep: (N, C) bool, at least one of each row. rescale: deviations from the mean times C over the number of channels kept.
-    """
-    share = keep.float().mean(dim=1, keepdim=True) if rescale else torch.ones_like(keep[:, :1], dtype=torch.float32)
-    factor = (keep / share).to(images)[:, :, None, None]
-    return torch.where(factor == 1, images, mean + factor * (images - mean))

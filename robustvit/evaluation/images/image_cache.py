@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from robustvit.errors import DataError, DataUnreadable, few
 from robustvit.evaluation.images.cache_folder import images_folder
 from robustvit.evaluation.images.image_chunk import open_images, read_known, write_chunk
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.content import DIGEST_BYTES, digest_of, encoded_images, read_digested
+from robustvit.primitives.pixels import through_view
 from robustvit.records.disk import sweep
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import digest
@@ -49,7 +49,7 @@ class ImageCache:
         self.order = order(data.ids)
         key = digest([CACHE_VERSION, PIL.__version__, data.name, data.fingerprint, view.as_dict()])
         self.folder = images_folder(folder) / key
-        self.fleeting = traits(data).fleeting
+        self.fleeting, self.channels = traits(data).fleeting, traits(data).channels
         sweep(self.folder)
         self._known: dict[int, np.ndarray] = {}  # of the chunks that are sound
 
@@ -114,7 +114,7 @@ class ImageCache:
         return DigestedRows(*(np.concatenate(both) for both in zip(none, *(one.rows for one in parts_read), strict=True)))
 
     def _empty(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.empty((count, *self.view.size, 3), np.uint8), np.empty((count, DIGEST_BYTES), np.uint8)
+        return np.empty((count, *self.view.size, self.channels), np.uint8), np.empty((count, DIGEST_BYTES), np.uint8)
 
     def _read(self, ranks: np.ndarray) -> _Read:
         """The images at some ranks, and the reasons why some cannot be read."""
@@ -123,7 +123,7 @@ class ImageCache:
         for row, position in enumerate(self.order[ranks].tolist()):
             try:
                 image, digest = read_digested(self.data, position)
-                images[row] = np.asarray(self.view.apply(Image.fromarray(image), self.data.ids[position]))
+                images[row] = through_view(self.view, image, self.data.ids[position])
             except DataUnreadable as error:
                 failures.append(str(error))
             else:
@@ -189,7 +189,7 @@ class ImageCache:
             return False
 
     def _open(self, chunk: int) -> np.ndarray:
-        return open_images(self._path(chunk), (self._rows_of(chunk), *self.view.size, 3))
+        return open_images(self._path(chunk), (self._rows_of(chunk), *self.view.size, self.channels))
 
     def _rows_of(self, chunk: int) -> int:
         return min(CHUNK, len(self) - chunk * CHUNK)

@@ -47,10 +47,10 @@ class PipelineCosts:
 def costs_of(model: Classifier, *, latency: bool = False) -> PipelineCosts:
     """The costs of an image through a Classifier with its transforms. latency: whether to measure it, which takes seconds."""
     module: nn.Module = model.model
-    counted = count(module, model.size)
+    counted = count(module, model.size, model.channels)
     macs = counted.macs if counted.macs is None else _by_tokens(model) or counted.macs - skipped_macs(module)
     weights = stored_bytes(module)
-    bytes_of = None if counted.macs is None else activation_bytes(module, model.size)
+    bytes_of = None if counted.macs is None else activation_bytes(module, model.size, model.channels)
     return PipelineCosts(
         macs=macs, parameters=sum(tensor.numel() for tensor in _once(module.parameters())), weight_bytes=weights,
         moved_bytes=None if bytes_of is None else bytes_of.moved + weights, peak_bytes=None if bytes_of is None else bytes_of.peak,
@@ -100,14 +100,14 @@ class ActivationBytes(NamedTuple):
     peak: int
 
 
-def activation_bytes(module: nn.Module, size: tuple[int, int]) -> ActivationBytes | None:
+def activation_bytes(module: nn.Module, size: tuple[int, int], channels: int = 3) -> ActivationBytes | None:
     """The bytes of activations that the operations on one image move and need; None where that needs numbers.
 
     A view moves nothing and needs nothing of its own. An operation needs what it reads, what it writes, and what is read later, the image
     among it. Counted on shapes alone, for float32, one operation after another.
     """
     try:
-        shapes, image = of_shapes(module).eval(), torch.empty(1, 3, *size, device="meta")
+        shapes, image = of_shapes(module).eval(), torch.empty(1, channels, *size, device="meta")
         with torch.no_grad(), _Activations(shapes, image) as found:
             shapes(image)
     except _UNCOUNTABLE:

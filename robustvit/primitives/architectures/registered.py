@@ -24,6 +24,7 @@ from robustvit.spec.spec import Spec, plain
 from robustvit.spec.view import View
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+_HALF = 0.5  # mean and std of a channel that is none of red, green and blue
 _NEEDED = ("num_classes", "img_size")
 _SEED = 0  # of random weights; any fixed number will do
 _CROP, _SMALL = 0.875, 64  # the share that the crop keeps; images of up to so many pixels are not cropped
@@ -72,13 +73,17 @@ def own_arguments(spec: Spec) -> Spec:
 
 
 def preprocessing_of_architecture(spec: Spec) -> Preprocessing:
-    """ImageNet's normalisation, and a centre crop of bicubically resized images of `img_size`, where a bound Spec says nothing else."""
+    """ImageNet's normalisation, and a centre crop of bicubically resized images of `img_size`, where a bound Spec says nothing else.
+
+    Images of another number of `channels` than three are normalised by a mean and a standard deviation of 0.5.
+    """
     given: dict[str, Any] = {key: plain(value) for key, value in spec.params}
     side = given["img_size"]
     share = given.get("crop_pct") or (_CROP if side > _SMALL else 1.0)
     view = View((side, side), math.floor(side / share), "center", given.get("interpolation") or "bicubic", share)
-    mean = per_channel(given.get("mean"), _MEAN)
-    return Preprocessing(mean, per_channel(given.get("std"), _STD), view)
+    count = int(given.get("channels", 3))
+    mean, std = (_MEAN, _STD) if count == 3 else ((_HALF,), (_HALF,))
+    return Preprocessing(per_channel(given.get("mean"), mean, count), per_channel(given.get("std"), std, count), view)
 
 
 def architecture_identity(spec: Spec, inputs: Preprocessing) -> Spec:

@@ -18,11 +18,10 @@ from robustvit.primitives.classifier_views import ThroughHost, constructor_argum
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import BoundClassifier, bound_rows, padded
 from robustvit.primitives.inference.token_grid import token_grid
+from robustvit.primitives.lesions.block_sequence import block_sequences
 
 Pool: TypeAlias = Callable[[Tensor, int], Tensor]
 """Tokens after a block, (n, T, D), and how many of the first are of no patch → (n, K) features of each image."""
-
-_SEQUENCES = ("blocks", "layers", "layer")  # timm; transformers 5 and torch; transformers 4
 
 
 def mean_patches(tokens: Tensor, prefix: int) -> Tensor:
@@ -50,11 +49,10 @@ def blocks_of(model: Classifier) -> Sequence[nn.Module]:
 
     Raises HostRefused where there is none, or several, as in Swin.
     """
-    module = _computing(model)
-    found = [(owner, getattr(owner, name)) for owner in module.modules() for name in _SEQUENCES if _is_sequence(getattr(owner, name, None))]
+    found = block_sequences(_computing(model))
     if len(found) != 1:
         raise _refused(model, f"has {len(found) or 'no'} sequences of blocks")
-    return list(found[0][1])
+    return list(found[0].blocks)
 
 
 def checked_layers(attack: str, model: Classifier, layers: Sequence[int]) -> tuple[int, ...]:
@@ -163,10 +161,6 @@ def _computing(model: Classifier) -> nn.Module:
     """The module whose gradients a model's are: that of the host, where a ThroughHost stands before it."""
     through = next((one for one in model.modules() if isinstance(one, ThroughHost)), None)
     return model.model if through is None else through.host.model
-
-
-def _is_sequence(part: Any) -> bool:
-    return isinstance(part, nn.Sequential | nn.ModuleList) and len(part) > 0
 
 
 def _refused(model: Classifier, why: str) -> HostRefused:

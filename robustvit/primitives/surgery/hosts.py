@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest
+from robustvit.primitives.architectures.hilo_attention import hilo_layers
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.token_dropping import PLAIN
+from robustvit.primitives.lesions.block_sequence import why_no_block_sequence
+from robustvit.primitives.lesions.learned_positions import why_no_learned_positions
 from robustvit.primitives.structure.side_network import SideTuned
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
@@ -122,16 +125,23 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "windows": _why_no_projections,
     "blocks": lambda model: _why_no_transformer(model.model),
     "plain": lambda model: why_no_plain_vit(model.model),
+    "sequence": why_no_block_sequence,
+    "positions": why_no_learned_positions,
+    "hilo": lambda model: "" if hilo_layers(model.model) else "has no HiLo attention",
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
-where these attend between all tokens as timm's do. side: the
-same, with or without a side network."""
+where these attend between all tokens as timm's do. sequence: one sequence of blocks of one width, of timm, Hugging Face or torch.
+positions: a learned position embedding that is added to the tokens. hilo: HiLo attention. side:
+as plain, with or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
     "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
+    "hilo": "models with HiLo attention",
+    "positions": "models with a learned position embedding",
+    "sequence": "transformers of one sequence of blocks of one width",
     "side": "timm's plain vision transformers",
 }

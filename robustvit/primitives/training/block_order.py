@@ -10,7 +10,7 @@ from torch import nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.structure.slot_embedding import SlottedBlock
+from robustvit.primitives.lesions.block_sequence import set_slots
 
 
 def transformer_in(model: nn.Module, defense: str) -> Any:
@@ -38,16 +38,10 @@ def blocks_in_order(transformer: Any, order: Sequence[int]) -> Iterator[None]:
     """Context in which the block `order[i]` computes in slot i. Blocks that are not in `order` are left out."""
     blocks = transformer.blocks
     chosen = [blocks[index] for index in order]
-    _set_slots(chosen)
+    set_slots(chosen)
     transformer.blocks = nn.Sequential(*chosen)
     try:
         yield
     finally:
         transformer.blocks = blocks
-        _set_slots(blocks)
-
-
-def _set_slots(blocks: Sequence[nn.Module]) -> None:
-    for slot, block in enumerate(blocks):
-        if isinstance(block, SlottedBlock):
-            block.slot = slot
+        set_slots(blocks)

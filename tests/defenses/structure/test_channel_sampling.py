@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import robustvit as rv
-from robustvit.defenses.structure.channel_sampling import sampled_channels, with_channels
+from robustvit.defenses.structure.channel_sampling import sampled_channels
 from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.lesions.shown_channels import with_channels
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
 IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))

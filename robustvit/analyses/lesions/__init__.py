@@ -1,0 +1,1 @@
+"""Analyses of models that lack or exchange some of their parts: blocks, channels, heads, positions."""

@@ -1,0 +1,1 @@
+"""Transforms of which channels of an image a model sees."""
