@@ -16,6 +16,7 @@ from robustvit.primitives.inference.token_dropping import PLAIN
 from robustvit.primitives.structure.side_network import SideTuned
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
+_PYRAMIDS = {("timm.models.twins", "Twins"), ("timm.models.swin_transformer", "SwinTransformer")}
 _BLOCK = ("timm.models.vision_transformer", "Block")
 
 
@@ -74,6 +75,10 @@ def _why_no_transformer(module: nn.Module) -> str:
     return "" if _class_of(module) in PLAIN else f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
 
 
+def _why_no_grid(module: nn.Module) -> str:
+    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is a {type(module).__name__}"
+
+
 def _class_of(module: nn.Module) -> tuple[str, str]:
     return type(module).__module__, type(module).__name__
 
@@ -112,16 +117,18 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "windows": _why_no_projections,
     "blocks": lambda model: _why_no_transformer(model.model),
     "plain": lambda model: why_no_plain_vit(model.model),
+    "grids": lambda model: _why_no_grid(model.model),
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
-where these attend between all tokens as timm's do. side: the
-same, with or without a side network."""
+where these attend between all tokens as timm's do. grids: timm's VisionTransformer, DeiT, Twins and Swin, whatever their blocks have
+become. side: plain, with or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
     "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
+    "grids": "VisionTransformer, DeiT, Twins and SwinTransformer of timm",
     "side": "timm's plain vision transformers",
 }
