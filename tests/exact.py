@@ -80,10 +80,10 @@ def load_batch(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], B
 class ConvolutionAsAttention(nn.Module):
     """A convolution of an image computed as multi-head attention between its patches, one head for each neighbour (Cordonnier et al. 2020).
 
-    weight: (D, C, K, K) of odd K, with (K − 1)/2 at most the side of a patch. Head (dy, dx) attends only to the patch dy below and dx to the
-    right, by a bias of relative positions, and its values are the part of the convolution that reads there; a sum over heads. sharpness: the
-    bias of that patch over the others, of which a softmax is taken; None attends to it alone. circular: patches beyond a side are those of
-    the opposite one; else they count as zeros, from a token more that all heads attend to there.
+    weight: (D, C, K, K) of odd K, with (K − 1)/2 at most the side of a patch. Head (dy, dx) attends only to the patch dy below and dx to
+    the right, by a bias of relative positions, and its values are the part of the convolution that reads there; a sum over heads.
+    sharpness: the bias of that patch over the others, of which a softmax is taken; None attends to it alone. circular: patches beyond a
+    side are those of the opposite one; else they count as zeros, from a token more that all heads attend to there.
     """
 
     def __init__(self, weight: Tensor, patch: int, *, circular: bool, sharpness: float | None = None) -> None:

@@ -12,11 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = {
+    "anchoring.py": (),
     "attention.py": (),
     "attacks.py": ("pyautoattack", "torchattacks"),
     "certify.py": (),
     "compressors.py": (),
     "corruptions.py": ("imagecorruptions", "skimage"),
+    "features.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
     "training.py": (),
 }

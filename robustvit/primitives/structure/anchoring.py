@@ -12,6 +12,7 @@ from robustvit.errors import ModelError
 from robustvit.primitives.structure.polyphase import anchors_of_features, anchors_of_images, phase_maps, rolled
 
 Sides = tuple[int, int]
+_AT_ONCE = 200_000  # numbers, which a processor keeps near: of images of 224 pixels one
 
 
 class ImageAnchor(nn.Module):
@@ -36,10 +37,13 @@ class ImageAnchor(nn.Module):
         """(N, C, H, W) → (N, C, H, W). Raises ModelError for a size that the stride does not divide."""
         check_divides(images, self.stride)
         with torch.no_grad():
-            levels = torch.addcmul(self.offset, images.to(self.scale.dtype), self.scale)
-            found = anchors_of_images(levels, self.stride)
-        self.tied = found.tied
-        return rolled(images, found.phases, self.stride)
+            found = [anchors_of_images(self._levels(part), self.stride) for part in images.split(max(1, _AT_ONCE // images[0].numel()))]
+        self.tied = torch.cat([one.tied for one in found])
+        return rolled(images, torch.cat([one.phases for one in found]), self.stride)
+
+    def _levels(self, images: Tensor) -> Tensor:
+        """Pixels in levels 0 … 255 of normalised images."""
+        return (images.to(self.scale.dtype) * self.scale).add_(self.offset)
 
 
 class FeatureAnchor(nn.Module):

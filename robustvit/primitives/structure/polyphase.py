@@ -14,6 +14,7 @@ from robustvit.primitives.structure.canonical_views import view_names
 
 _WHOLE = 1e-3  # of a level: normalising and its inverse round pixels k/255 by a tenth of that at most
 _FINE = 2**16  # parts of a level to which other pixels are rounded; float32 has no finer ones in [0.5, 1]
+_EXACT_FLOAT32 = 2**24  # whole numbers below it are exact in float32
 _LIMB = 24  # bits: sums of so many remain exact
 _GOLDEN = 0.6180339887498949
 _ALIKE = 1e-6  # relative: norms of features apart by less cannot be told apart in float32
@@ -35,9 +36,9 @@ def anchors_of_images(levels: Tensor, stride: tuple[int, int]) -> Anchors:
     strides. Nothing depends on the index of a phase, nor on other images of the batch.
     """
     nearest = levels.round()
-    whole = (levels - nearest).abs().flatten(1).amax(dim=1) <= _WHOLE
+    whole = (levels - nearest).abs_().flatten(1).amax(dim=1) <= _WHOLE
     if bool(whole.all()):
-        squares = _phase_sums(nearest.square().sum(dim=1, dtype=torch.float64), stride)
+        squares = _phase_sums(_exactly_summed(nearest, stride), stride)
         tied = squares == squares.amax(dim=1, keepdim=True)
     else:
         parts = torch.where(whole.view(-1, 1, 1, 1), nearest.double() * _FINE, (levels.double() * _FINE).round()).long()
@@ -73,11 +74,30 @@ def rolled(images: Tensor, phases: Tensor, stride: tuple[int, int]) -> Tensor:
     """
     if not bool(phases.any()):
         return images
+    if images.device.type == "cpu" and not (torch.is_grad_enabled() and images.requires_grad):
+        return _copied(images, phases.tolist(), stride)
     count, channels, height, width = images.shape
     down = (torch.arange(height, device=images.device) + (phases // stride[1])[:, None]) % height
     across = (torch.arange(width, device=images.device) + (phases % stride[1])[:, None]) % width
     places = (down[:, :, None] * width + across[:, None, :]).view(count, 1, height * width)
     return images.flatten(2).gather(2, places.expand(-1, channels, -1)).view(images.shape)
+
+
+def _copied(images: Tensor, phases: list[int], stride: tuple[int, int]) -> Tensor:
+    """The same, copied in four parts; a third of the time of indices, without gradients."""
+    made = torch.empty_like(images, memory_format=torch.contiguous_format)
+    for row, phase in enumerate(phases):
+        down, across = divmod(phase, stride[1])
+        for to_rows, from_rows in _halves(down, images.shape[2]):
+            for to_columns, from_columns in _halves(across, images.shape[3]):
+                made[row, :, to_rows, to_columns] = images[row, :, from_rows, from_columns]
+    return made
+
+
+def _halves(shift: int, length: int) -> list[tuple[slice, slice]]:
+    """The parts of a rolled axis: where each goes, and from where."""
+    parts = [(slice(0, length - shift), slice(shift, length)), (slice(length - shift, length), slice(0, shift))]
+    return parts[: 2 if shift else 1]
 
 
 def phase_maps(features: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -87,11 +107,21 @@ def phase_maps(features: Tensor, stride: tuple[int, int]) -> Tensor:
     return split.permute(0, 3, 5, 1, 2, 4).reshape(count, -1, channels, height // stride[0], width // stride[1])
 
 
+def _exactly_summed(levels: Tensor, stride: tuple[int, int]) -> Tensor:
+    """(N, H, W): the sums over channels of squares of whole levels, in a type in which sums over a phase's column are exact."""
+    total = levels[:, 0].square()
+    for channel in range(1, levels.shape[1]):
+        total.addcmul_(levels[:, channel], levels[:, channel])
+    small = levels.shape[1] * levels.shape[2] // stride[0] * 255**2 < _EXACT_FLOAT32
+    return total if small else total.double()
+
+
 def _phase_sums(values: Tensor, stride: tuple[int, int]) -> Tensor:
-    """(N, phases): the sums over positions of maps (N, H, W)."""
+    """(N, phases): the sums over positions of maps (N, H, W), over columns in their type, and then in float64, or int64."""
     count, height, width = values.shape
-    split = values.reshape(count, height // stride[0], stride[0], width // stride[1], stride[1])
-    return split.sum(dim=1).sum(dim=2).flatten(1)
+    columns = values.reshape(count, height // stride[0], stride[0] * width).sum(dim=1)
+    columns = columns.double() if columns.is_floating_point() else columns
+    return columns.view(count, stride[0], width // stride[1], stride[1]).sum(dim=2).flatten(1)
 
 
 def _limbs(parts: Tensor, stride: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def peg(
     tokens, with the head that there is. Takes grids of any size where the model does. Raises BadParameter for a block that is not there,
     HostRefused for a model without a learned position embedding.
     """
-    blocks = chosen_blocks("peg", at, model)
+    blocks = chosen_blocks("peg", at, model, "at")
 
     def placed(module: nn.Module) -> nn.Module:
         with seeded():
