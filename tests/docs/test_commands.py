@@ -29,6 +29,7 @@ SETS_UP = ("python3 -m pip", "python3 -m venv", "nox", "git clone", ". ")
 RUN = {
     "quantisers.md": 4,
     "tutorial.md": 10,
+    "anchoring.md": 2,
     "imagenet-c.md": 1,
     "attacks.md": 4,
     "patches.md": 3,

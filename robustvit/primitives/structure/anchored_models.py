@@ -48,7 +48,7 @@ class _Grid(NamedTuple):
         """Raises HostRefused where a step does not divide the size."""
         if self.size[0] % step[0] or self.size[1] % step[1]:
             raise HostRefused(
-                f"its {what} of {step[0]}x{step[1]} do not divide {self.size[0]}x{self.size[1]}, and anchoring takes sizes that they divide."
+                f"its {what} of {step[0]}x{step[1]} do not divide {self.size[0]}x{self.size[1]}; anchoring takes sizes that they divide."
             )
 
     def lies_at(self, step: Sides) -> bool:

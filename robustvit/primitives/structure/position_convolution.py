@@ -57,8 +57,8 @@ class PositionedBlock(nn.Module):
         scaled = round((count * rows / columns) ** 0.5)
         if count != rows * columns and not (self.resampled and scaled * (scaled * columns // rows) == count):
             raise ModelError(
-                f"the position convolution takes all {rows}x{columns} patch tokens of an image, not {count}; nothing may drop or merge them "
-                "before."
+                f"the position convolution takes all {rows}x{columns} patch tokens of an image, not {count}; nothing may drop or merge "
+                "them before."
             )
         return self.grid if count == rows * columns else (scaled, count // scaled)
 

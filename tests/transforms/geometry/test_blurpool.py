@@ -78,7 +78,9 @@ def test_constants_stay_and_size_1_is_the_host_to_the_bit() -> None:
 
 
 def test_a_filter_wider_than_the_image_is_refused() -> None:
-    with pytest.raises(HostRefused, match="'blurpool' does not take 'toy': a filter of 145x145 taps is too wide for images of 32x32 pixels"):
+    with pytest.raises(
+        HostRefused, match="'blurpool' does not take 'toy': a filter of 145x145 taps is too wide for images of 32x32 pixels"
+    ):
         blurpool(vits.made(lambda: vits.vit(patch_size=16, depth=1)), size="half")
     with pytest.raises(HostRefused, match="is a BlurredConvolution"):
         blurpool(blurpool(HOST))
