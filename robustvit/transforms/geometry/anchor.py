@@ -16,10 +16,10 @@ from robustvit.spec.registry import transform
     family="geometry", source="Ding et al. 2023 (Reviving Shift Equivariance in Vision Transformers)",
     url="https://arxiv.org/abs/2306.07470", hosts="grids", no_op="adaptive=false",
     licence="the authors' code is MIT; this is written from the paper and facts of the code",
-    rules="A structure to train: a vision transformer loses its learned positions, whose place random weights take, and a trained one "
-    "is much worse until it is trained on. The guarantee is for circular shifts; what a crop changes at its border is not covered. "
-    "Norms are of pixel levels, where the authors take normalised pixels, and compared exactly; ties are broken by how the image looks from "
-    "a phase, where the authors take the first. The authors add a layer norm behind the patch embedding; here there is none. Swin is not "
+    rules="A structure to train: random weights take the place of a vision transformer's learned positions, and a trained one is much "
+    "worse until it is trained on. The guarantee is for circular shifts; what a crop changes at its border is not covered. "
+    "Norms are of pixel levels, where the authors take normalised pixels, and compared exactly; ties are broken by how the image looks "
+    "from a phase, where the authors take the first. The authors add a layer norm behind the patch embedding; here there is none. Swin is not "
     "in the paper: its windows lose the mask that keeps the sides of an image apart.",
 )  # fmt: skip
 def anchor(model: Classifier, *, adaptive: bool = True) -> Classifier:
