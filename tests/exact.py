@@ -75,3 +75,60 @@ def few(labels: Tensor, side: int = 4) -> ArrayDataset:
 def load_batch(pixels: Tensor, labels: Tensor) -> Callable[[Data, np.ndarray], Batch]:
     """The loader that the fit of a scenario is given, which returns these pixels for `few`."""
     return lambda data, positions: Batch(pixels[positions], labels[positions], tuple(data.ids[i] for i in positions))
+
+
+class ConvolutionAsAttention(nn.Module):
+    """A convolution of an image computed as multi-head attention between its patches, one head for each neighbour (Cordonnier et al. 2020).
+
+    weight: (D, C, K, K) of odd K, with (K − 1)/2 at most the side of a patch. Head (dy, dx) attends only to the patch dy below and dx to
+    the right, by a bias of relative positions, and its values are the part of the convolution that reads there; a sum over heads.
+    sharpness: the bias of that patch over the others, of which a softmax is taken; None attends to it alone. circular: patches beyond a
+    side are those of the opposite one; else they count as zeros, from a token more that all heads attend to there.
+    """
+
+    def __init__(self, weight: Tensor, patch: int, *, circular: bool, sharpness: float | None = None) -> None:
+        super().__init__()
+        self.weight, self.patch, self.circular, self.sharpness = weight, patch, circular, sharpness
+        self.heads = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)] if weight.shape[2] > 1 else [(0, 0)]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, D, H, W)."""
+        side, grid = self.patch, (images.shape[2] // self.patch, images.shape[3] // self.patch)
+        tokens = nn.functional.unfold(images, side, stride=side).transpose(1, 2)
+        tokens = torch.cat((tokens, torch.zeros_like(tokens[:, :1])), dim=1)
+        mixed = sum(self.attention(grid, head).to(tokens) @ (tokens @ self.value(head).T) for head in self.heads)
+        assert isinstance(mixed, Tensor)
+        return nn.functional.fold(mixed.transpose(1, 2), tuple(images.shape[2:]), side, stride=side)
+
+    def attention(self, grid: tuple[int, int], head: tuple[int, int]) -> Tensor:
+        """(T, T + 1): the attention map of a head between patches and the token of zeros."""
+        rows, columns = torch.meshgrid(*(torch.arange(length) for length in grid), indexing="ij")
+        down, across = rows + head[0], columns + head[1]
+        inside = (down >= 0) & (down < grid[0]) & (across >= 0) & (across < grid[1])
+        place = (down % grid[0]) * grid[1] + across % grid[1]
+        wanted = place if self.circular else torch.where(inside, place, grid[0] * grid[1])
+        chosen = nn.functional.one_hot(wanted.flatten(), grid[0] * grid[1] + 1).double()
+        return chosen if self.sharpness is None else (self.sharpness * chosen).softmax(dim=1)
+
+    def value(self, head: tuple[int, int]) -> Tensor:
+        """(D · p², C · p²): the part of the convolution that reads from the patch of a head."""
+        side, outputs, channels = self.patch, *self.weight.shape[:2]
+        ones = torch.eye(channels * side * side, dtype=self.weight.dtype).view(-1, channels, side, side)
+        place = torch.zeros(len(ones), channels, 3 * side, 3 * side, dtype=self.weight.dtype)
+        top, left = (1 + head[0]) * side, (1 + head[1]) * side
+        place[:, :, top : top + side, left : left + side] = ones
+        read = nn.functional.conv2d(place, self.weight, padding="same")[:, :, side : 2 * side, side : 2 * side]
+        return read.reshape(len(ones), outputs * side * side).T
+
+
+def conv_as_attention(
+    weight: Tensor, patch: int, head: Tensor, side: int, *, circular: bool = True, sharpness: float | None = None
+) -> Classifier:  # fmt: skip
+    """A Classifier of one such attention, ReLU, the mean over the image and a linear head (K, D), in float64.
+
+    With circular patches whole-patch shifts leave its logits as they are, and so do all shifts, as for the convolution that it is.
+    """
+    attention = ConvolutionAsAttention(weight.double(), patch, circular=circular, sharpness=sharpness)
+    linear_head = nn.Linear(head.shape[1], head.shape[0], bias=False, dtype=torch.float64)
+    linear_head.weight = nn.Parameter(head.double())
+    return classifier(nn.Sequential(attention, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear_head), side)

@@ -28,6 +28,7 @@ from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import compares_with_labels, scenario, stream
+from robustvit.primitives.surgery.tie_records import recorded_ties
 from robustvit.primitives.surgery.token_records import recorded_costs
 from robustvit.records import records
 from robustvit.spec import registry
@@ -115,9 +116,9 @@ def evaluate(
             parts.adversarial.append(outcome.images.cpu().numpy())
         if outcome.images is not None and own.reads:
             with model.in_float32() if does.in_float32 else contextlib.nullcontext():
-                with recorded_costs(model, len(batch)) as spent:
+                with recorded_costs(model, len(batch)) as spent, recorded_ties(model, len(batch)) as tied:
                     logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
-                parts.columns[-1] |= spent
+                parts.columns[-1] |= spent | tied
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)

@@ -12,7 +12,8 @@ holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`
 `against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
 `pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`. A measurement `value_NAME` is a number, or a list of one for each block of the
 model; `counts_NAME` is a list of whole numbers, one for each class. A model that computes on fewer tokens has `value_tokens`, how many
-each of its blocks met, and `value_gmacs`, the billions of multiply-accumulate operations of the image.
+each of its blocks met, and `value_gmacs`, the billions of multiply-accumulate operations of the image; one that anchors its images
+`value_tied`, at how many of its anchors several phases had the largest norm.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = {
+    "anchoring.py": (),
     "attention.py": (),
     "attacks.py": ("pyautoattack", "torchattacks"),
     "certify.py": (),

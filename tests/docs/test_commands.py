@@ -30,6 +30,7 @@ RUN = {
     "depth-and-channels.md": 7,
     "quantisers.md": 4,
     "tutorial.md": 10,
+    "anchoring.md": 2,
     "imagenet-c.md": 1,
     "attacks.md": 4,
     "patches.md": 3,

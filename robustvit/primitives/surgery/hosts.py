@@ -19,6 +19,7 @@ from robustvit.primitives.lesions.learned_positions import why_no_learned_positi
 from robustvit.primitives.structure.side_network import SideTuned
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
+_PYRAMIDS = {("timm.models.twins", "Twins"), ("timm.models.swin_transformer", "SwinTransformer")}
 _BLOCK = ("timm.models.vision_transformer", "Block")
 
 
@@ -87,6 +88,10 @@ def _why_no_transformer(module: nn.Module) -> str:
     return "" if _class_of(module) in PLAIN else f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
 
 
+def _why_no_grid(module: nn.Module) -> str:
+    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is a {type(module).__name__}"
+
+
 def _class_of(module: nn.Module) -> tuple[str, str]:
     return type(module).__module__, type(module).__name__
 
@@ -128,13 +133,14 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "sequence": why_no_block_sequence,
     "positions": why_no_learned_positions,
     "hilo": lambda model: "" if hilo_layers(model.model) else "has no HiLo attention",
+    "grids": lambda model: _why_no_grid(model.model),
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
 where these attend between all tokens as timm's do. sequence: one sequence of blocks of one width, of timm, Hugging Face or torch.
-positions: a learned position embedding that is added to the tokens. hilo: HiLo attention. side:
-as plain, with or without a side network."""
+positions: a learned position embedding that is added to the tokens. hilo: HiLo attention. grids: timm's VisionTransformer, DeiT, Twins
+and Swin, whatever their blocks have become. side: as plain, with or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
@@ -143,5 +149,6 @@ _TAKES = {
     "hilo": "models with HiLo attention",
     "positions": "models with a learned position embedding",
     "sequence": "transformers of one sequence of blocks of one width",
+    "grids": "VisionTransformer, DeiT, Twins and SwinTransformer of timm",
     "side": "timm's plain vision transformers",
 }

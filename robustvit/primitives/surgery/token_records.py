@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from robustvit.errors import HostRefused
-from robustvit.primitives.classifier import Classifier, temporarily
+from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.surgery.forward_records import recording
 
 _REDUCES = "counted"  # what a module sets at every forward pass that computes on fewer tokens
 
@@ -23,7 +23,7 @@ def recorded_costs(model: Classifier, rows: int) -> Iterator[dict[str, Tensor]]:
     """
     found: dict[str, Tensor] = {}
     parts: list[dict[str, Tensor]] = []
-    with _hooked(model, lambda made: parts.append({key: one.detach().clone() for key, one in made.counted.items()})):
+    with recording(model, _REDUCES, lambda made: parts.append({key: one.detach().clone() for key, one in made.counted.items()})):
         yield found
     found.update({f"value_{key}": torch.cat([part[key] for part in parts])[:rows].float() for key in (parts[0] if parts else ())})
 
@@ -35,7 +35,7 @@ def surviving_patches(model: Classifier, images: Tensor) -> Tensor:
     A token is at the place of the one into which others were merged. Raises HostRefused for a model that computes on all its tokens.
     """
     parts: list[Tensor] = []
-    with _hooked(model, lambda made: parts.append(made.patches_left.detach().clone())):
+    with recording(model, _REDUCES, lambda made: parts.append(made.patches_left.detach().clone())):
         model(images)
     if not parts:
         raise HostRefused(refusal(model))
@@ -50,15 +50,3 @@ def reduces_tokens(model: Classifier) -> bool:
 def refusal(model: Classifier) -> str:
     """The message that a model computes on all its tokens."""
     return f"model '{model.card.label}' computes on all its tokens; a transform that reduces them is needed, such as tome, evit or ats."
-
-
-@contextlib.contextmanager
-def _hooked(model: Classifier, record: Callable[[Any], None]) -> Iterator[None]:
-    """Context in which `record` is called after every forward pass of a module that reduces tokens, in tiles of the model's own size."""
-    handles = [part.register_forward_hook(lambda made, *_: record(made)) for part in model.modules() if hasattr(part, _REDUCES)]
-    try:
-        with temporarily(model, "_small_tiles", lambda _: False):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()

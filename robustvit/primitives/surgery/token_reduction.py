@@ -209,18 +209,18 @@ def depth_of(host: Classifier) -> int:
     return len(plain_vit(host.model).blocks)
 
 
-def chosen_blocks(transform: str, blocks: Sequence[int] | None, host: Classifier) -> tuple[int, ...]:
+def chosen_blocks(transform: str, blocks: Sequence[int] | None, host: Classifier, name: str = "blocks") -> tuple[int, ...]:
     """The blocks at which tokens are reduced, ascending; None: those at a quarter, half and three quarters of the depth (3, 6, 9 of 12).
     None at all is a choice, too.
 
-    Raises BadParameter for a block that the host does not have, or that is named twice.
+    name: of the parameter. Raises BadParameter for a block that the host does not have, or that is named twice.
     """
     depth = depth_of(host)
     if blocks is None:
         return tuple(sorted({depth * quarter // 4 for quarter in (1, 2, 3)}))
     if not set(blocks) <= set(range(depth)) or len(set(blocks)) < len(blocks):
         raise BadParameter(
-            f"transform '{transform}': blocks is {list(blocks)}; it takes some of the {depth} blocks of model '{host.card.label}', each "
+            f"transform '{transform}': {name} is {list(blocks)}; it takes some of the {depth} blocks of model '{host.card.label}', each "
             f"once, counted from 0: 0 … {depth - 1}."
         )
     return tuple(sorted(blocks))
