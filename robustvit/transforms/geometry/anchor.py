@@ -19,8 +19,8 @@ from robustvit.spec.registry import transform
     rules="A structure to train: random weights take the place of a vision transformer's learned positions, and a trained one is much "
     "worse until it is trained on. The guarantee is for circular shifts; what a crop changes at its border is not covered. "
     "Norms are of pixel levels, where the authors take normalised pixels, and compared exactly; ties are broken by how the image looks "
-    "from a phase, where the authors take the first. The authors add a layer norm behind the patch embedding; here there is none. Swin is not "
-    "in the paper: its windows lose the mask that keeps the sides of an image apart.",
+    "from a phase, where the authors take the first. The authors add a layer norm behind the patch embedding; here there is none. Swin is "
+    "not in the paper: its windows lose the mask that keeps the sides of an image apart.",
 )  # fmt: skip
 def anchor(model: Classifier, *, adaptive: bool = True) -> Classifier:
     """Adaptive polyphase anchoring (Ding et al. 2023): images are rolled so that the phase of their largest norm is what patches begin at.
