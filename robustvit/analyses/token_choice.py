@@ -12,7 +12,7 @@ from robustvit.errors import BadParameter
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.token_records import surviving_patches
+from robustvit.primitives.surgery.recorded.token_records import surviving_patches
 from robustvit.spec.registry import analysis
 
 Corruption = Callable[..., Any]

@@ -16,7 +16,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count, Radius
 from robustvit.primitives.norms import bounds
-from robustvit.primitives.surgery.token_records import recorded_costs, refusal
+from robustvit.primitives.surgery.recorded.token_records import recorded_costs, refusal
 from robustvit.spec.registry import attack
 
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000)  # queries after which the share of the image that a square covers is halved

@@ -19,7 +19,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
-from robustvit.primitives.surgery.token_records import reduces_tokens, refusal
+from robustvit.primitives.surgery.recorded.token_records import reduces_tokens, refusal
 from robustvit.spec.registry import attack
 from robustvit.spec.sample_order import order
 from robustvit.spec.spec import Spec

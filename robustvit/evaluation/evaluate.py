@@ -28,8 +28,8 @@ from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import pixels, to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import compares_with_labels, scenario, stream
-from robustvit.primitives.surgery.tie_records import recorded_ties
-from robustvit.primitives.surgery.token_records import recorded_costs
+from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
+from robustvit.primitives.surgery.recorded.token_records import recorded_costs
 from robustvit.records import records
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell

@@ -17,14 +17,15 @@ from robustvit.errors import StoreFull
 from robustvit.records.disk import below, write_output
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
-from robustvit.report.certified_curves import certified_panels
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
 from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
+from robustvit.report.curves.certified_curves import certified_panels
+from robustvit.report.curves.lesion_curves import lesion_panels
+from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import symbol
 from robustvit.report.image_gallery import image_budget, image_gallery
-from robustvit.report.lesion_curves import lesion_panels
 from robustvit.report.numbers import numbers
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
@@ -33,7 +34,6 @@ from robustvit.report.shift_maps import shift_maps
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.report.transfer import transfer_maps
-from robustvit.report.transform_curves import transform_panels
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.spec.given import check_path
 from robustvit.version import __version__

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from robustvit.report.certified_curves import certified_results
 from robustvit.report.columns import points_of_cells
+from robustvit.report.curves.certified_curves import certified_results
 from robustvit.report.labels import format_number, sorted_levels, with_spaces
 from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status

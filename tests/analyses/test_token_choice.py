@@ -12,7 +12,7 @@ from robustvit.analyses.token_choice import token_choice
 from robustvit.attacks.inflate import inflate
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.surgery.token_records import surviving_patches
+from robustvit.primitives.surgery.recorded.token_records import surviving_patches
 
 IDS = tuple("abcdef")
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from robustvit.records.store import Store
-from robustvit.report.certified_curves import certified_panels, certified_results
+from robustvit.report.curves.certified_curves import certified_panels, certified_results
 from robustvit.report.ranking import ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from robustvit.records.store import Store
-from robustvit.report.lesion_curves import lesion_panels
+from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.page import render
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import build_leaderboard, leaderboard

@@ -8,9 +8,9 @@ import pytest
 from conftest import answers, write_store
 
 from robustvit.records.store import Store
+from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.page import render
 from robustvit.report.suite_results import results_by_suite
-from robustvit.report.transform_curves import transform_panels
 from robustvit.results.leaderboard import build_leaderboard, leaderboard
 
 RIGHT = {

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustvit.evaluation.macs import count, of_shapes
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.token_records import recorded_costs, reduces_tokens
+from robustvit.primitives.surgery.recorded.token_records import recorded_costs, reduces_tokens
 
 _UNCOUNTABLE = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError)  # of tensors without numbers
 

@@ -28,7 +28,7 @@ class Head(NamedTuple):
     slope: float
 
 
-def heads_of(field: FieldOfView, count: int) -> list[Head]:
+def directed_heads(field: FieldOfView, count: int) -> list[Head]:
     """The heads of a layer: two thirds with directions, in turns, and one third without.
 
     The slope of the former halves after each four, from 1/2; that of the latter is a quarter of the one before, from 1/4, at most four.
@@ -68,7 +68,7 @@ class DirectedAttention(FormedAttention):
 
     def __init__(self, attention: Any, field: FieldOfView, grid: tuple[int, int], prefix: int, scale: float) -> None:
         super().__init__(attention)
-        self.heads, self.grid, self.prefix, self.slope_of_layer = heads_of(field, self.num_heads), grid, prefix, scale
+        self.heads, self.grid, self.prefix, self.slope_of_layer = directed_heads(field, self.num_heads), grid, prefix, scale
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """(N, heads, T, d): values weighed by attention."""

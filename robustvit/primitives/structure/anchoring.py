@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustvit.errors import ModelError
-from robustvit.primitives.structure.polyphase import anchors_of_features, anchors_of_images, phase_maps, rolled
+from robustvit.primitives.structure.polyphase import anchors_of_features, anchors_of_images, phase_maps, rolled_to_phase
 
 Sides = tuple[int, int]
 _AT_ONCE = 200_000  # numbers, which a processor keeps near: of images of 224 pixels one
@@ -39,7 +39,7 @@ class ImageAnchor(nn.Module):
         with torch.no_grad():
             found = [anchors_of_images(self._levels(part), self.stride) for part in images.split(max(1, _AT_ONCE // images[0].numel()))]
         self.tied = torch.cat([one.tied for one in found])
-        return rolled(images, torch.cat([one.phases for one in found]), self.stride)
+        return rolled_to_phase(images, torch.cat([one.phases for one in found]), self.stride)
 
     def _levels(self, images: Tensor) -> Tensor:
         """Pixels in levels 0 … 255 of normalised images."""
@@ -66,7 +66,7 @@ class FeatureAnchor(nn.Module):
         with torch.no_grad():
             found = anchors_of_features(maps, self.stride)
         self.tied = found.tied
-        made = rolled(maps, found.phases, self.stride)
+        made = rolled_to_phase(maps, found.phases, self.stride)
         return made.permute(0, 2, 3, 1).contiguous() if self.last else made
 
 

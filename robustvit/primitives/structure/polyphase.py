@@ -67,7 +67,7 @@ def anchors_of_features(features: Tensor, stride: tuple[int, int]) -> Anchors:
     return Anchors(phases, shared)
 
 
-def rolled(images: Tensor, phases: Tensor, stride: tuple[int, int]) -> Tensor:
+def rolled_to_phase(images: Tensor, phases: Tensor, stride: tuple[int, int]) -> Tensor:
     """(N, C, H, W): each image rolled circularly so that its phase comes first; y[i, j] = x[(i + a) mod H, (j + b) mod W].
 
     Its gradient is the inverse roll. phases: (N,) int64, places in the list of phases. The very images where none moves.

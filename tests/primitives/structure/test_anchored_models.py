@@ -20,7 +20,7 @@ from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.structure.anchoring import FeatureAnchor, ImageAnchor
 from robustvit.primitives.structure.equivariance_probe import module_that_breaks
-from robustvit.primitives.surgery.tie_records import recorded_ties
+from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
 from robustvit.spec.view import View
 from robustvit.transforms.geometry.anchor import anchor
 from robustvit.transforms.geometry.aps import aps

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustvit.primitives.structure.anchoring import FeatureAnchor, ImageAnchor
 from robustvit.primitives.structure.canonical_views import view_names
-from robustvit.primitives.structure.polyphase import anchors_of_features, anchors_of_images, phase_maps, rolled
+from robustvit.primitives.structure.polyphase import anchors_of_features, anchors_of_images, phase_maps, rolled_to_phase
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1), torch.tensor([0.5, 0.25, 0.2]).view(1, 3, 1, 1)
 Sides = tuple[int, int]
@@ -45,7 +45,7 @@ def commutes(image: Tensor, stride: Sides) -> bool:
 def by_index(images: Tensor, stride: Sides) -> Tensor:
     """Anchoring as the paper's code does: the first phase of the largest norm."""
     squares = phase_maps((255 * images.double()).round(), stride).square().flatten(2).sum(dim=2)
-    return rolled(images, squares.argmax(dim=1), stride)
+    return rolled_to_phase(images, squares.argmax(dim=1), stride)
 
 
 def noise(seed: int, *shape: int) -> Tensor:
@@ -77,7 +77,7 @@ def test_the_anchor_is_the_phase_of_the_largest_norm_where_that_is_unique(stride
     assert int(found.phases) == first[0] * stride[1] + first[1]
     assert not bool(found.tied)
     expected = np.roll(image[0].numpy(), (-first[0], -first[1]), axis=(1, 2))
-    assert np.array_equal(rolled(image, found.phases, stride)[0].numpy(), expected)
+    assert np.array_equal(rolled_to_phase(image, found.phases, stride)[0].numpy(), expected)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (0.3, 0.7)])

@@ -11,8 +11,8 @@ import vits
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.structure.anchoring import AdaptiveSampling
-from robustvit.primitives.structure.polyphase import rolled
-from robustvit.primitives.surgery.tie_records import recorded_ties
+from robustvit.primitives.structure.polyphase import rolled_to_phase
+from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
 from robustvit.transforms.geometry.aps import aps
 from robustvit.transforms.structure.overlapping_patches import overlapping_patches
 
@@ -23,7 +23,7 @@ def test_it_keeps_the_phase_of_the_largest_norm_which_is_an_embedding_of_the_rol
     with torch.no_grad():
         found = AdaptiveSampling(conv)(pixels)
         for row in range(4):
-            every = torch.cat([conv(rolled(pixels[row : row + 1], torch.tensor([phase]), (8, 8))) for phase in range(64)])
+            every = torch.cat([conv(rolled_to_phase(pixels[row : row + 1], torch.tensor([phase]), (8, 8))) for phase in range(64)])
             best = every.double().flatten(1).norm(dim=1).argmax()
             torch.testing.assert_close(found[row], every[best], rtol=1e-5, atol=1e-6)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.forward_records import recording
+from robustvit.primitives.surgery.recorded.forward_records import recording
 
 _REDUCES = "counted"  # what a module sets at every forward pass that computes on fewer tokens
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.surgery.forward_records import recording
+from robustvit.primitives.surgery.recorded.forward_records import recording
 
 _COUNTS = "counts_ties"  # what a module has that sets `tied`, (N,) bool, at every forward pass
 
