@@ -33,6 +33,11 @@ def draws(count: int = COUNT) -> Draws:
     return Draws(3, "x", [f"s{i}" for i in range(count)])
 
 
+def named(value: object) -> str:
+    """A test's name without the address of a function, which differs between processes."""
+    return getattr(value, "__name__", str(value))
+
+
 @pytest.mark.parametrize(
     ("corruption", "none"),
     [
@@ -40,7 +45,7 @@ def draws(count: int = COUNT) -> Draws:
         (perspective, {"distortion": 0.0}), (perspective, {"probability": 0.0}), (erasing, {"area": 0.0}), (erasing, {"probability": 0.0}),
         (flip, {"probability": 0.0}),
     ],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_the_identity_returns_every_bit(corruption: Any, none: dict[str, float]) -> None:
     assert torch.equal(corruption(images(), draws(), **none), images())
@@ -170,7 +175,7 @@ def test_all_of_an_image_can_be_erased_and_a_fill_chosen() -> None:
         ({"perspective": {"distortion": 0.9}}, "distortion is 0.9; it takes a number >= 0 and <= 0.6"),
         ({"affine": {"shear": 90}}, "shear is 90; it takes a number >= 0 and < 90"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_is_no_transform_is_refused_before_anything_runs(text: dict[str, Any], message: str) -> None:
     (spec,) = parse(text)
