@@ -21,7 +21,8 @@ class AnchoredTokens(nn.Module):
 
     def forward(self, tokens: Tensor, size: Sides) -> Tensor:
         """(N, T, D) → (N, T, D). size: rows and columns of tokens."""
-        made: Tensor = self.block(self.anchor(tokens.unflatten(1, size)).flatten(1, 2), size)
+        maps = tokens.reshape(len(tokens), *size, -1)
+        made: Tensor = self.block(self.anchor(maps).flatten(1, 2), size)
         return made
 
 

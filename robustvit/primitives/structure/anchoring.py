@@ -37,7 +37,8 @@ class ImageAnchor(nn.Module):
         """(N, C, H, W) → (N, C, H, W). Raises ModelError for a size that the stride does not divide."""
         check_divides(images, self.stride)
         with torch.no_grad():
-            found = [anchors_of_images(self._levels(part), self.stride) for part in images.split(max(1, _AT_ONCE // images[0].numel()))]
+            parts = torch.split(images, max(1, _AT_ONCE // images[0].numel()))
+            found = [anchors_of_images(self._levels(part), self.stride) for part in parts]
         self.tied = torch.cat([one.tied for one in found])
         return rolled_to_phase(images, torch.cat([one.phases for one in found]), self.stride)
 

@@ -17,7 +17,8 @@ Border: TypeAlias = Literal["reflect", "circular"]
 
 def binomial(size: int) -> Tensor:
     """(size,) float64: binomial coefficients divided by their sum: [1, 2, 1]/4 for 3, [1, 3, 3, 1]/8 for 4."""
-    return torch.tensor([math.comb(size - 1, place) for place in range(size)], dtype=torch.float64) / 2 ** (size - 1)
+    taps: Tensor = torch.tensor([math.comb(size - 1, place) for place in range(size)], dtype=torch.float64) / 2 ** (size - 1)
+    return taps
 
 
 def gain_at_nyquist(size: int, patch: int) -> float:

@@ -158,9 +158,11 @@ def _surroundings(features: Tensor) -> Tensor:
     weighed = torch.einsum("nchw,c->nhw", features, _irregular(torch.arange(1, channels + 1, device=features.device)))
     down, across = torch.arange(height, device=features.device)[:, None], torch.arange(width, device=features.device)
     places = torch.fft.rfft2(_irregular(1 + down * width + across))
-    return torch.fft.irfft2(torch.fft.rfft2(weighed) * places.conj(), s=(height, width))
+    made: Tensor = torch.fft.irfft2(torch.fft.rfft2(weighed) * places.conj(), s=(height, width))
+    return made
 
 
 def _irregular(numbers: Tensor) -> Tensor:
     """Fractional parts of squares times the golden ratio, float64: no two alike, and in no order."""
-    return (numbers.double() * numbers.double() * _GOLDEN).frac()
+    made: Tensor = (numbers.double() * numbers.double() * _GOLDEN).frac()
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class PositionConvolution(nn.Module):
 
     def __init__(self, width: int, circular: bool) -> None:
         super().__init__()
-        mode = "circular" if circular else "zeros"
+        mode: Literal["circular", "zeros"] = "circular" if circular else "zeros"
         self.conv = nn.Conv2d(width, width, _SIDE, padding=_SIDE // 2, groups=width, padding_mode=mode)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class PositionedBlock(nn.Module):
         """(N, T, D) → (N, T, D). Raises ModelError for tokens that are not those of a whole grid."""
         found: Tensor = self.block(tokens, attn_mask=attn_mask, is_causal=is_causal)
         patches = found[:, self.prefix :]
-        placed = self.positions(patches.transpose(1, 2).unflatten(2, self._grid(patches.shape[1])))
+        maps = patches.transpose(1, 2).reshape(len(patches), -1, *self._grid(patches.shape[1]))
+        placed = self.positions(maps)
         return torch.cat((found[:, : self.prefix], placed.flatten(2).transpose(1, 2)), dim=1)
 
     def _grid(self, count: int) -> tuple[int, int]:
