@@ -33,7 +33,7 @@ TINY = "vit_tiny_patch16_224?kwargs=img_size=32,patch_size=8,embed_dim=24,depth=
 _FEW = {"steps": 8}  # of gradient descent, of 200
 SETTINGS: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 2}, "ltmp": _FEW, "learned_mixed_scale": _FEW, "learned_sparse_attention": _FEW, "stvit": _FEW,
-    "new_head": {"classes": 10},
+    "new_head": {"classes": 10}, "image_size": {"scale": 2},
 }  # fmt: skip
 _PAGE = 4096
 

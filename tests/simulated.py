@@ -127,6 +127,15 @@ def _some(share: float) -> Callable[[Population], np.ndarray]:
     return lambda one: np.where(one.rng.random(one.n) < share, 1, 0)
 
 
+def _each(*factors: float) -> Callable[[Population], list[np.ndarray]]:
+    """Whether a sample is right in each of several places, independently, so many times as often as it is by itself."""
+    return lambda one: list((one.rng.random((one.n, len(factors))) < one.certain[:, None] * np.array(factors)).astype(np.float32))
+
+
+def _alike(*values: float) -> Callable[[Population], list[np.ndarray]]:
+    return lambda one: [np.array(values, np.float32)] * one.n
+
+
 COLUMNS: dict[str, Callable[[Population], object]] = {
     "label": lambda one: one.label, "pred": lambda one: _walk(one) if one.frames > 1 else one.pred, "vote": lambda one: one.pred,
     "pred_1000way": lambda one: one.pred, "pred_mask": lambda one: one.pred, "clean_pred": lambda one: one.label * 1.0,
@@ -149,6 +158,12 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_shifted_right": lambda one: one.rng.binomial(10, one.certain) / 10,
     "value_unshifted_agreement": lambda one: one.rng.binomial(224, one.certain) / 224, "value_all_agree": lambda one: one.right * 1.0,
     "value_logit_variance": lambda one: one.rng.gamma(2, 0.5, one.n),
+    "value_order_right": _each(1, 0.9, 0.9, 0.9, 0.5), "value_order_distance": _alike(0, 1, 1 / 3, 1 / 3, 2 / 3),
+    "value_order_listed": _alike(1, 0, 0, 1, 1), "value_removed_right": _each(1, 0.9, 0.8, 0.5), "value_removed_count": _alike(0, 1, 1, 2),
+    "value_subset_right": _each(0.4, 0.8, 0.8, 0.9, 0.9, 0.9, 1), "value_subset_size": _alike(1, 1, 1, 2, 2, 2, 3),
+    "value_heads_right": _each(1, 0.7, 0.3), "value_heads_share": _alike(0, 0.5, 1), "value_flip": _each(0.1, 0.2, 0.3, 0.2, 0.9),
+    "value_position_right": lambda one: one.right * 1.0, "value_shuffled_right": lambda one: one.rng.binomial(5, 0.6 * one.certain) / 5,
+    "value_shuffled_agree": lambda one: one.rng.binomial(5, one.certain) / 5, "value_shuffled_kl": lambda one: one.rng.gamma(2, 0.5, one.n),
     "value_patch_variance": lambda one: 1 + one.rng.gamma(2, 0.5, one.n), "value_position_residual": lambda one: one.certain,
     "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),

@@ -26,7 +26,7 @@ Amount = Annotated[float, Gt(0), Le(8)]
 
 @transform(
     family="resolution", source="our definition; after Beyond Grids (patches as boxes)", url="https://arxiv.org/abs/2309.13353",
-    hosts="blocks", no_op="size=1",
+    hosts="blocks", no_op="size=1,missing=0",
     rules="The paper's sampling was not at hand: what is drawn here is our definition, and no figure is compared with its tables. Every "
     "sample has boxes of its own, keyed by its id, the same in every scenario of a seed. Models of windows cannot leave tokens out.",
 )  # fmt: skip

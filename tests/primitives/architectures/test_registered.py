@@ -73,7 +73,7 @@ def test_an_architecture_answers_with_its_classes_row_by_row_with_gradients(name
 
 @pytest.mark.parametrize("name", ["arch/hvtt", "arch/", "arch/hv"])
 def test_an_unknown_architecture_is_refused_with_the_nearest_name(name) -> None:
-    with pytest.raises(UnknownName, match=r"Did you mean 'arch/hvt'\? Registered are arch/hvt"):
+    with pytest.raises(UnknownName, match=r"Did you mean 'arch/hvt'.*\? Registered are arch/channel_vit, arch/cpvt, arch/hilo, arch/hvt"):
         parse_model(name)
 
 
