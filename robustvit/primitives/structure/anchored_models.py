@@ -53,9 +53,11 @@ class _Grid(NamedTuple):
             )
 
     def lies_at(self, step: Sides) -> bool:
+        """Whether shifted maps lie apart by whole steps already."""
         return self.aligned[0] % step[0] == 0 and self.aligned[1] % step[1] == 0
 
     def anchored(self, step: Sides) -> _Grid:
+        """Behind an anchor at this stride."""
         return self._replace(aligned=step)
 
     def strided(self, step: Sides) -> _Grid:
