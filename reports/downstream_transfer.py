@@ -26,7 +26,11 @@ from robustvit.results.transfer_matrix import transfer_matrix
 VIT = (
     "vit_tiny_patch16_224?weights=random&num_classes={classes}&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
 )
-BACKBONES = {"supervised": ("plain", 2), "mae": ("mae(width=64,blocks=2,heads=4)", 12), "simclr": ("simclr(flip=0,temperature=0.5)", 4)}
+BACKBONES = {  # the defense, how many times as many epochs as the victims, and what else differs
+    "supervised": ("plain", 2, ()),
+    "mae": ("mae(width=64,blocks=2,heads=4)", 12, ()),
+    "simclr": ("simclr(flip=0,temperature=0.2,scale=0.4,blur=0)", 4, ("--batch-size", "128", "--lr", "0.002")),
+}
 TASKS = {"digit": "digits", "parity": "digit-tasks?task=parity"}
 TUNINGS = {"full": 0.002, "linear": 0.03, "lora(rank=8)": 0.005}  # with their learning rates
 SEEDS = (0, 1, 2)
@@ -42,9 +46,10 @@ def train(out: Path, *words: str) -> str:
 
 def backbone(folder: Path, kind: str, seed: int, epochs: int) -> str:
     """A backbone that no digit was a label of."""
+    pretext, times, settings = BACKBONES[kind]
     return train(
         folder / f"{kind}-{seed}.safetensors", "--model", VIT.format(classes=4), "--data", "digit-tasks?task=orientation",
-        "--defense", BACKBONES[kind][0], "--epochs", str(BACKBONES[kind][1] * epochs), "--seed", str(seed),
+        "--defense", pretext, "--epochs", str(times * epochs), "--seed", str(seed), *settings,
     )  # fmt: skip
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import markup
 from rich.console import Console
 from rich.table import Table
 
 from robustvit.errors import few
+
+if TYPE_CHECKING:
+    from robustvit.results.table_formats import Page
 
 _COLON = ": "
 _UNSEEN = ("Cc", "Cf", "Cs")  # categories of characters that move the cursor, hide or turn what is printed
@@ -60,6 +63,24 @@ def print_summary(summary: Any, title: str) -> None:
                 continue
             table.add_row(escape(str(name).replace("_", " ")), *values, end_section=name == "n", style="bold" if place == 0 else None)
         out.print(table)
+
+
+def print_pages(pages: Iterable[Page], title: str) -> None:
+    """Prints the pages of a leaderboard, each as wide as the terminal or in parts that are: nothing is cut."""
+    for page in pages:
+        if page.title:
+            print_page(page)
+        else:
+            print_summary(page.table, title)
+
+
+def print_page(page: Page) -> None:
+    """Prints a page, its columns in groups that fit the terminal beside those that name the rows."""
+    texts = [list(map(str, column)) for _, column in page.table.items()]
+    widths = [3 + max(map(len, (str(name), *column))) for name, column in zip(page.table.columns, texts, strict=True)]
+    free = out.width - 1 - sum(widths[: page.keys])
+    for part in page.split(widths[page.keys :], free):
+        print_frame(part.table, part.title)
 
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:

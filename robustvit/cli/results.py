@@ -16,7 +16,8 @@ from robustvit.cli.printing import (
     print_averages_without_value,
     print_gradients,
     print_marked,
-    print_summary,
+    print_page,
+    print_pages,
     print_table,
 )
 from robustvit.errors import UsageError
@@ -41,6 +42,9 @@ def leaderboard(
         ),
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    per: Annotated[
+        str | None, typer.Option("--per", help="The usual table of papers, a row for each model: corruption, severity, attack or data.")
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Published numbers beside the measured ones, where there are any.")
     ] = False,
@@ -50,13 +54,13 @@ def leaderboard(
 ) -> None:
     """The leaderboard of a store, each number with its interval.
 
-    The table is a summary; every other format but md and latex is tidy, one row per number.
+    Table, md and latex show a summary, then every other number by metric and scenario; the other formats are tidy, one row per number.
 
-    Example: robustvit leaderboard --suite imagenet-c --format csv -o board.csv
+    Example: robustvit leaderboard --suite imagenet-c --per corruption --format latex -o errors.tex
     """
     from robustvit.results.export import FORMATS, export
     from robustvit.results.leaderboard import build_leaderboard
-    from robustvit.results.summary import summary
+    from robustvit.results.pages import pages
     from robustvit.results.table_formats import check_choice
     from robustvit.spec.written.call import called
 
@@ -64,10 +68,15 @@ def leaderboard(
     metrics = None if metric is None else [called(text, "metric") for text in metric]
     board = build_leaderboard(store, suite=suite, models=model, metrics=metrics)
     if published or references is not None:
+        if per is not None:
+            raise UsageError("--per shows measured numbers alone, and --published those beside published ones; give one of them.")
         _print_published(board, references, format, output)
         return
+    if per is not None:
+        _print_paper_tables(board, per, metric is not None, format, output)
+        return
     if format == "table" and output is None:
-        print_summary(summary(board.rows), str(store))
+        print_pages(pages(board.rows), str(store))
         print_gradients(board.rows)
         print_marked(board.rows)
     else:
@@ -76,6 +85,25 @@ def leaderboard(
             sys.stdout.write(text)
         else:
             err.print(f"Wrote {output}", highlight=False, soft_wrap=True)
+    _exit_if_failed(board.rows)
+
+
+def _print_paper_tables(board: Leaderboard, per: str, every: bool, format: str, output: Path | None) -> None:
+    """Tables with a row for each model."""
+    from robustvit.results.paper_tables import paper_tables
+    from robustvit.results.table_formats import check_format, format_pages, save_file
+
+    check_format(format)
+    found = paper_tables(board.rows, per, every=every)
+    if format == "table" and output is None:
+        for page in found.pages:
+            print_page(page)
+    else:
+        text = format_pages(found.tidy, found.pages, "md" if format == "table" else format)
+        if output is None:
+            sys.stdout.write(text)
+        else:
+            err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
     _exit_if_failed(board.rows)
 
 

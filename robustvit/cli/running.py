@@ -20,7 +20,7 @@ from robustvit.cli.printing import (
     print_averages_without_value,
     print_gradients,
     print_marked,
-    print_summary,
+    print_pages,
     print_undefined,
 )
 from robustvit.cli.progress import progress_shown
@@ -59,7 +59,7 @@ def run(options: RunOptions) -> None:
 def _print_run(done: Any, options: RunOptions) -> None:
     from robustvit.report.page import write_report
     from robustvit.results.leaderboard import leaderboard
-    from robustvit.results.summary import summary
+    from robustvit.results.pages import pages
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
@@ -90,7 +90,7 @@ def _print_run(done: Any, options: RunOptions) -> None:
             "computed anew and is equal.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    print_summary(summary(board), f"{done.suite} · {done.store}")
+    print_pages(pages(board), f"{done.suite} · {done.store}")
     _print_transfer(done.store, done.suite, board)
     print_gradients(board)
     print_marked(board)

@@ -35,6 +35,7 @@ from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices
 from robustvit.report.transfer import transfer_maps
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
+from robustvit.results.pages import pages
 from robustvit.spec.given import check_path
 from robustvit.version import __version__
 
@@ -81,6 +82,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
     class_names, budget = _class_names(facts, runs), image_budget(len(suite.models))
     heat_maps = [heat_map(model) for model in suite.models]
     galleries = [image_gallery(store, model, class_names, budget) for model in suite.models]
+    own = board[(board["suite"] == suite.name) & (board["base"] == suite.data)]
     return {
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
@@ -89,7 +91,9 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "transfer": transfer_maps(store, board, suite.name, suite.data),
         "shift_maps": list(shift_maps(store, suite.models)),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
-        "heat_maps": [one for one in heat_maps if one is not None], "galleries": [one for one in galleries if one is not None],
+        "heat_maps": [one for one in heat_maps if one is not None],
+        "galleries": [one for one in galleries if one is not None],
+        "scores": [page for page in pages(own) if page.title],
     }  # fmt: skip
 
 

@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from robustvit.errors import UsageError
 from robustvit.records.manifest import ModelFacts
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.leaderboard import Leaderboard
-from robustvit.results.summary import summary, with_interval
-from robustvit.results.table_formats import check_choice, csv_text, latex, markdown, save_file
+from robustvit.results.pages import pages
+from robustvit.results.table_formats import check_choice, csv_text, pages_latex, pages_markdown, save_file
 from robustvit.spec.view import View
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
@@ -28,9 +27,9 @@ FORMATS = ("csv", "parquet", "json", "md", "latex", "robustbench", "timm")
 def export(board: Leaderboard, format: str, path: Path | str | None = None) -> str:
     """The leaderboard as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
 
-    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) give one row per
-    model, or the numbers of one scenario where the board holds a single one. Raises UsageError for an unknown format, StoreFull where the
-    path cannot be written.
+    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) hold the pages of
+    `robustvit.results.pages`: one row per model, then every other number by scenario. Raises UsageError for an unknown format, StoreFull
+    where the path cannot be written.
     """
     check_choice("the format", format, FORMATS)
     if format == "parquet" and path is None:
@@ -46,7 +45,7 @@ def _csv(board: Leaderboard) -> str:
 
 
 def _md(board: Leaderboard) -> str:
-    return markdown(_page(board.rows))
+    return pages_markdown(pages(board.rows))
 
 
 def _json(board: Leaderboard) -> str:
@@ -55,19 +54,7 @@ def _json(board: Leaderboard) -> str:
 
 
 def _latex(board: Leaderboard) -> str:
-    return latex(_page(board.rows))
-
-
-def _page(rows: pd.DataFrame) -> pd.DataFrame:
-    """What fits a page: one row per model, or per number where the board holds one scenario."""
-    if rows["scenario"].nunique() != 1:
-        return summary(rows)
-    names = ["model", "transforms", "data", "scenario", "severity", "metric", "n", "gradients", "status"]
-    kept = rows[[name for name in names if name not in ("transforms", "severity", "gradients") or (rows[name] != "").any()]].copy()
-    numbers = zip(rows["value"], rows["low"], rows["high"], strict=True)
-    texts = ["" if np.isnan(value) else with_interval(value, low, high) for value, low, high in numbers]
-    kept.insert(list(kept.columns).index("metric") + 1, "value", texts)
-    return kept
+    return pages_latex(pages(board.rows))
 
 
 def _robustbench(board: Leaderboard) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from robustvit.statistics.intervals import mean_of
 
 _ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
 _MEANS = ("mean_corruption_error", "mean_err_15")
+_FEW = 6  # corruptions whose errors a summary shows one by one
 
 
 def summary(board: pd.DataFrame) -> pd.DataFrame:
@@ -45,71 +46,120 @@ def with_interval(value: float, low: float, high: float) -> str:
     return f"{_round(value)} [{_round(low)}, {_round(high)}]"
 
 
+class ShownNumber(NamedTuple):
+    """A number under a title. rows: the row of the leaderboard that it is, or those that it is the mean of."""
+
+    title: str
+    rows: pd.DataFrame
+
+    @property
+    def text(self) -> str:
+        """With its interval and marks."""
+        return cell_text(self.rows.iloc[0]) if len(self.rows) == 1 else with_interval(*self._estimate)
+
+    @property
+    def metric(self) -> str:
+        """The label of its metric."""
+        return str(self.rows["metric"].iloc[0])
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of its metric."""
+        return bool(self.rows["higher_is_better"].iloc[0])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """value, low, high, n, status."""
+        value, low, high = self._estimate
+        return {"value": value, "low": low, "high": high, "n": int(self.rows["n"].max()), "status": str(self.rows["status"].iloc[0])}
+
+    @property
+    def _estimate(self) -> tuple[float, float, float]:
+        return mean_of(self.rows[["value", "low", "high"]].to_numpy().tolist())
+
+
 def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     marked = " (random weights)" if (part["weights"] == "random").any() else ""
     row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": _counts_text(part)}
     if part["data"].nunique() == 1:
         row["data"] = str(part["data"].iloc[0])
-    for _, clean in part[(part["scenario"] == "clean") & (part["metric"] == "top1")].iterrows():
-        row["clean top-1"] = _cell_text(clean)
-    spent = part[(part["scenario"] == "clean") & part["metric"].map(of_costs).astype(bool)]
-    row |= {f"clean {one['metric']}": _cell_text(one) for _, one in spent.iterrows()}
-    part = part[~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")]
-    whole, part = part, part[~part["params"].map(crafted_elsewhere)]  # a matrix has the others: `robustvit transfer`
+    row |= {one.title: one.text for one in headline(part)}
+    verdict = verdict_word(worst_verdict(part["gradients"]))
+    return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(part)}
+
+
+def headline(part: pd.DataFrame) -> list[ShownNumber]:
+    """The numbers of one model on one suite that a summary shows, from their rows of a leaderboard."""
+    found = _clean(part)
+    part = part[(~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")) & ~part["params"].map(crafted_elsewhere)]
     attacks = part[part["metric"] == "robust_accuracy"]
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
     own = (part["scenario"] != "clean") & (part["severity"] == "") & (part["cell"] != "") & ~attacked
-    accuracies = part[own & (part["metric"] == "top1")]
-    row |= {f"{name} top-1": _cell_text(one) for name, (_, one) in zip(_variant_names(accuracies), accuracies.iterrows(), strict=True)}
-    averages = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
-    if len(averages) > 6:
-        if (averages["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
-            row[f"mean error, {len(averages)} corruptions"] = _mean_text(averages)
-    else:
-        row |= {f"{one.scenario} error": _cell_text(one) for _, one in averages.iterrows()}
+    found += _each(part[own & (part["metric"] == "top1")], "top-1")
+    errors = part[(part["metric"] == "corruption_error") & (part["scenario"] != "")]
+    if len(errors) <= _FEW:
+        found += [ShownNumber(f"{name} error", errors.loc[[index]]) for index, name in errors["scenario"].items()]
+    elif (errors["status"] == "complete").all() and not part["metric"].isin(_MEANS).any():
+        found.append(ShownNumber(f"mean error, {len(errors)} corruptions", errors))
     rates = part[part["metric"] == "fooling_rate"]
-    row |= _fooled(rates)
-    single = rates[~rates["params"].str.contains("corruption=", regex=False) & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")]
-    row |= {f"{name} fooling rate": _cell_text(one) for name, (_, one) in zip(_variant_names(single), single.iterrows(), strict=True)}
+    nested = rates["params"].str.contains("corruption=", regex=False)
+    found += _fooled(rates[nested]) + _each(rates[~nested & ~rates["cell"].isin(attacks["cell"]) & (rates["cell"] != "")], "fooling rate")
     for metric, what in _ATTACKED.items():
-        some = part[part["metric"] == metric]
-        row |= {f"{name} {what}": _cell_text(one) for name, (_, one) in zip(_variant_names(some), some.iterrows(), strict=True)}
-    row |= {f"{one.scenario} {one.metric}": _cell_text(one) for _, one in curves.iterrows()}
+        found += _each(part[part["metric"] == metric], what)
+    found += [ShownNumber(f"{row['scenario']} {row['metric']}", curves.loc[[index]]) for index, row in curves.iterrows()]
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", *_ATTACKED, "fooling_rate", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # a metric of one cell alone needs no other name than its own
-    several = of_cells[~alone & of_cells["metric"].map(lambda metric: of_votes(metric) or of_measurements(metric)).astype(bool)]
-    named = zip(_variant_names(several), several.iterrows(), strict=True)
-    row |= {f"{name} {one['metric']}": _cell_text(one) for name, (_, one) in named}
-    row |= {str(one["metric"]): _cell_text(one) for _, one in of_cells[alone].iterrows()}
-    worst = part[(part["cell"] == "") & (part["scenario"] != "") & (part["metric"] == "worst_case_accuracy")]
-    row |= {f"worst case {one['scenario']}": _cell_text(one) for _, one in worst.iterrows()}
-    for _, average in part[(part["scenario"] == "") & (part["metric"] != "")].iterrows():
-        row[str(average["metric"])] = _cell_text(average)
-    verdict = verdict_word(worst_verdict(whole["gradients"]))
-    return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(whole)}
+    found += _each(of_cells[~alone & of_cells["metric"].map(lambda metric: of_votes(metric) or of_measurements(metric)).astype(bool)])
+    averages = part[(part["cell"] == "") & (part["metric"] != "")]
+    worst = averages[(averages["scenario"] != "") & (averages["metric"] == "worst_case_accuracy")]
+    found += [ShownNumber(str(metric), of_cells.loc[[index]]) for index, metric in of_cells.loc[alone, "metric"].items()]
+    found += [ShownNumber(f"worst case {ball}", worst.loc[[index]]) for index, ball in worst["scenario"].items()]
+    return found + [ShownNumber(str(row["metric"]), part.loc[[index]]) for index, row in averages[averages["scenario"] == ""].iterrows()]
 
 
-def _fooled(rates: pd.DataFrame) -> dict[str, str]:
+def _clean(part: pd.DataFrame) -> list[ShownNumber]:
+    """Every metric of the clean images of a suite that has other scenarios, and what they cost; of several data sets each."""
+    clean = part[(part["scenario"] == "clean") & (part["metric"] != "")]
+    others = part["metric"].duplicated(keep=False)
+    clean = clean[others[clean.index] | (clean["metric"] == "top1") | clean["metric"].map(of_costs).astype(bool)]
+    several = clean["data"].nunique() > 1
+    return [
+        ShownNumber(f"clean {metric_title(row['metric'])}" + (f" {row['data']}" if several else ""), clean.loc[[index]])
+        for index, row in clean.iterrows()
+    ]
+
+
+def metric_title(metric: str) -> str:
+    """A metric as a title names it."""
+    return {"top1": "top-1", "robust_accuracy": "accuracy", "corruption_error": "error"}.get(metric, metric)
+
+
+def _each(rows: pd.DataFrame, what: str = "") -> list[ShownNumber]:
+    """A number for each row, named by its scenario, where several share a name with the parameters that differ, and by what it is."""
+    names = zip(scenario_names(rows), rows.iterrows(), strict=True)
+    return [ShownNumber(f"{name} {what or row['metric']}", rows.loc[[index]]) for name, (index, row) in names]
+
+
+def _fooled(nested: pd.DataFrame) -> list[ShownNumber]:
     """The mean fooling rate over the corruptions inside one scenario (patch_corruption), left out where one of them is missing."""
-    nested = rates[rates["params"].str.contains("corruption=", regex=False)]
     every = (parsed_parameters(text) for text in nested["params"])
     others = [", ".join(f"{key}={value}" for key, value in one.items() if key != "corruption") for one in every]
     groups = [part for _, part in nested.assign(params=others).groupby(["scenario", "params", "severity"], sort=False)]
-    names = _variant_names(pd.concat([part.head(1) for part in groups])) if groups else []
-    return {
-        f"{name} fooling rate, mean of {len(part)}": _mean_text(part)
+    names = scenario_names(pd.concat([part.head(1) for part in groups])) if groups else []
+    return [
+        ShownNumber(f"{name} fooling rate, mean of {len(part)}", part)
         for name, part in zip(names, groups, strict=True)
         if (part["status"] == "complete").all()
-    }
+    ]
 
 
-def _variant_names(attacks: pd.DataFrame) -> list[str]:
+def scenario_names(rows: pd.DataFrame) -> list[str]:
     """Names that tell scenarios apart: `pgd 4/255`, and where one has several variants with what differs: `pgd steps=50 4/255`."""
-    every = [parsed_parameters(text) for text in attacks["params"]]
+    every = [parsed_parameters(text) for text in rows["params"]]
     names = []
-    for own, (_, one) in zip(every, attacks.iterrows(), strict=True):
-        alike = [other for other, scenario in zip(every, attacks["scenario"], strict=True) if scenario == one["scenario"]]
+    for own, (_, one) in zip(every, rows.iterrows(), strict=True):
+        alike = [other for other, scenario in zip(every, rows["scenario"], strict=True) if scenario == one["scenario"]]
         varied = [key for key in own if len({other.get(key) for other in alike}) > 1 and own[key] != "None"]
         differing = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
         names.append(" ".join(word for word in (one["scenario"], *differing, one["severity"]) if word))
@@ -124,11 +174,7 @@ def _counts_text(part: pd.DataFrame) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _mean_text(rows: pd.DataFrame) -> str:
-    return with_interval(*mean_of(rows[["value", "low", "high"]].to_numpy().tolist()))
-
-
-def _cell_text(row: pd.Series) -> str:
+def cell_text(row: pd.Series) -> str:
     """A number with its interval and its marks: ! where the gradients that an attack followed are suspect, ? where a reason says why."""
     if np.isnan(row["value"]):
         return str(row["status"])

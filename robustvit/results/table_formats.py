@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -14,8 +15,15 @@ from robustvit.records.disk import write_output
 from robustvit.spec.given import check_path
 
 _FORMULA, _QUOTED = re.compile(r"\A'*[=+\-@\t\r]"), re.compile(r"\A'(?='*[=+\-@\t\r])")
+_WIDEST = 6  # columns of numbers with intervals that a page of LaTeX holds
 FORMATS = ("table", "csv", "json", "md", "latex")
-_NOT_ESCAPED = {"→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}  # signs that pandas leaves in LaTeX as they are
+_NOT_ESCAPED = {
+    "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}  # signs that pandas leaves in LaTeX as they are
 
 
 def check_format(name: str) -> None:
@@ -35,15 +43,25 @@ def format_table(table: pd.DataFrame, page: pd.DataFrame, format: str, sentence:
 
     json: a list of rows, or {"rows": …, "told": sentence} where there is a sentence.
     """
+    if format == "json" and sentence:
+        return json.dumps({"rows": _records(table), "told": sentence}, indent=1, ensure_ascii=False) + "\n"
+    text = format_pages(table, [Page("", page, len(page.columns))], format)
+    return text + (f"\n{sentence}\n" if sentence and format not in ("csv", "latex") else "")
+
+
+def format_pages(tidy: pd.DataFrame, pages: Sequence[Page], format: str) -> str:
+    """Pages as text: csv and json hold their numbers in tidy form (twelve digits, null for no number), md and latex the pages."""
     check_format(format)
     if format == "csv":
-        return csv_text(table, "%.12g")
+        return csv_text(tidy, "%.12g")
     if format == "json":
-        rows = json.loads(table.to_json(orient="records", double_precision=10))
-        return json.dumps({"rows": rows, "told": sentence} if sentence else rows, indent=1, ensure_ascii=False) + "\n"
-    if format == "latex":
-        return latex(page)
-    return markdown(page) + (f"\n{sentence}\n" if sentence else "")
+        return json.dumps(_records(tidy), indent=1, ensure_ascii=False) + "\n"
+    return pages_latex(pages) if format == "latex" else pages_markdown(pages)
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(table.to_json(orient="records", double_precision=10))
+    return found
 
 
 def csv_text(table: pd.DataFrame, float_format: str) -> str:
@@ -62,20 +80,62 @@ def _edited(table: pd.DataFrame, pattern: re.Pattern[str], other: str) -> pd.Dat
     return table.assign(**texts.map(lambda cell: pattern.sub(other, cell) if isinstance(cell, str) else cell))
 
 
+class Page(NamedTuple):
+    """A table of text with its title. The first `keys` columns name its rows.
+
+    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them.
+    """
+
+    title: str
+    table: pd.DataFrame
+    keys: int = 1
+    directions: Mapping[str, bool] = {}
+    groups: Mapping[str, str] = {}
+
+    def split(self, widths: Sequence[int], widest: int) -> Iterator[Page]:
+        """Parts with the same keys whose columns of numbers, of these widths, are together at most `widest`, or a single one."""
+        keys, columns = list(self.table.columns[: self.keys]), list(self.table.columns[self.keys :])
+        parts, free = [[*columns[:1]]], widest - sum(widths[:1])
+        for column, width in zip(columns[1:], widths[1:], strict=True):
+            parts, free = ([*parts[:-1], [*parts[-1], column]], free - width) if width <= free else ([*parts, [column]], widest - width)
+        for part in parts:
+            table = self.table[[*keys, *part]]
+            yield self._replace(table=table[(table[part] != "").any(axis=1)] if len(parts) > 1 else table)
+
+
 def markdown(page: pd.DataFrame) -> str:
     """A table of text in Markdown."""
     lines = [list(page.columns), ["---"] * len(page.columns), *page.astype(str).to_numpy().tolist()]
     return "".join("| " + " | ".join(_escaped(cell) if i != 1 else cell for cell in line) + " |\n" for i, line in enumerate(lines))
 
 
-def latex(page: pd.DataFrame) -> str:
-    """A table of text in LaTeX, with booktabs."""
-    plain = page.astype(str).replace("\n", " ", regex=True)
-    styled = plain.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    text: str = styled.to_latex(hrules=True)
+def pages_markdown(pages: Sequence[Page]) -> str:
+    """Pages in Markdown, each under its title."""
+    return "\n".join((f"**{_escaped(one.title)}**\n\n" if one.title else "") + markdown(_directed(one, ("↑", "↓"))) for one in pages)
+
+
+def pages_latex(pages: Sequence[Page]) -> str:
+    """Pages in LaTeX, with booktabs: an arrow where a direction is known, at most six columns of numbers beside each other."""
+    return "\n".join(_latex(part) for page in pages for part in page.split([1] * (len(page.table.columns) - page.keys), _WIDEST))
+
+
+def _latex(page: Page) -> str:
+    table = _directed(page, ("↑", "↓")).astype(str).replace("\n", " ", regex=True)
+    if page.groups:
+        heads = [page.groups.get(str(name), "") for name in page.table.columns]
+        table.columns = pd.MultiIndex.from_arrays([heads, list(table.columns)])
+    styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    shape = "l" * page.keys + "r" * (len(table.columns) - page.keys)
+    text: str = styled.to_latex(hrules=True, column_format=shape, multicol_align="c")
     for sign, command in _NOT_ESCAPED.items():
         text = text.replace(sign, command)
-    return text
+    return (f"% {page.title}\n" if page.title else "") + text
+
+
+def _directed(page: Page, signs: tuple[str, str]) -> pd.DataFrame:
+    """The table with a sign behind the columns whose direction is known."""
+    named = {name: f"{name} {signs[0] if higher else signs[1]}" for name, higher in page.directions.items()}
+    return page.table.rename(columns=named)
 
 
 def _escaped(text: object) -> str:

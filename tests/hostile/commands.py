@@ -43,7 +43,7 @@ _BOARD = {"store": "store_read", "suite": "label", "model": "label", "format": "
 KINDS: dict[str, dict[str, str]] = {
     "run": _RUN,
     "plan": _RUN,
-    "leaderboard": {**_BOARD, "metric": "metric", "published": "flag", "references": "references"},
+    "leaderboard": {**_BOARD, "metric": "metric", "per": "choice", "published": "flag", "references": "references"},
     "factors": {
         **_BOARD,
         "published": "flag",

@@ -223,3 +223,21 @@ def test_labels_have_the_class_names_of_their_own_data(store: Store) -> None:
     text = render(build_leaderboard(store), store)
     assert re.search(r"<figcaption>clean<span[^>]*>label zero<", text)
     assert re.search(r"<figcaption>fog<span[^>]*>label nought<", text)
+
+
+def test_every_metric_of_every_scenario_is_in_a_table(
+    make_store: Callable[..., Store], answered: Callable[..., Any], tmp_path: Path
+) -> None:
+    cells = {
+        ("m", name, level): answered([True] * 3 + [False]) for name, level in (("clean", ""), ("fog", "1"), ("fog", "2"), ("snow", "1"))
+    }
+    page = write_report(make_store(cells, metrics=["top1", "brier"]), tmp_path / "r.html").read_text()
+    tables = re.findall(r'<details class="scores".*?</details>', page, re.S)
+    assert len(tables) == 1
+    rows = [re.sub(r"<small>.*?</small>|<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", tables[0], re.S)]
+    assert [row[:4] for row in rows] == [
+        ["scenario", "top-1", "brier"],
+        ["fog", "75.0", "[30.1,", "95.4]"],
+        ["snow", "1", "75.0", "[30.1,"],
+    ]
+    assert [len(row) for row in rows] == [3, 7, 8]

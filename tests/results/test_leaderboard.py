@@ -19,7 +19,7 @@ from robustvit.records.records import table
 from robustvit.records.store import Store
 from robustvit.results.cell_scores import MetricList, score_cells
 from robustvit.results.leaderboard import COLUMNS, leaderboard, read_csv
-from robustvit.results.summary import _variant_names, summary
+from robustvit.results.summary import scenario_names, summary
 from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.intervals import Resampler
 
@@ -342,11 +342,11 @@ def test_a_summary_without_attacks_has_no_column_for_them(make_store: Make, answ
 def test_attacks_that_differ_in_their_norm_or_steps_have_names_of_their_own() -> None:
     params = ["norm=linf, steps=20", "norm=l2, steps=20", "norm=linf, steps=50", "of=pgd(norm=l2, steps=3)", "of=fgsm(norm=l2)"]
     attacks = pd.DataFrame({"scenario": ["pgd"] * 3 + ["replay"] * 2, "severity": ["4/255", "1", "4/255", "2", "2"], "params": params})
-    assert _variant_names(attacks) == [
+    assert scenario_names(attacks) == [
         "pgd linf steps=20 4/255", "pgd l2 steps=20 1", "pgd linf steps=50 4/255",
         "replay of=pgd(norm=l2, steps=3) 2", "replay of=fgsm(norm=l2) 2",
     ]  # fmt: skip
-    assert _variant_names(attacks[:1]) == ["pgd 4/255"]
+    assert scenario_names(attacks[:1]) == ["pgd 4/255"]
 
 
 def test_scored_cells_hold_no_rows_in_memory(make_store: Make, answered: Columns) -> None:

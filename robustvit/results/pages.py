@@ -1,0 +1,97 @@
+"""The leaderboard as pages of text: a summary first, then every other number, by metric and scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from robustvit.results.leaderboard import GROUP
+from robustvit.results.parameters import crafted_elsewhere
+from robustvit.results.summary import ShownNumber, headline, metric_title, scenario_names, summary
+from robustvit.results.table_formats import Page
+from robustvit.spec import registry
+
+
+def pages(board: pd.DataFrame) -> list[Page]:
+    """The summary of a leaderboard, then what it leaves out: a page for each suite and metric, a row for each scenario.
+
+    Models are columns; of a single one metrics are, and all is on one page. Corruptions are means over their severities, with the means of
+    their ends as an interval. Together the pages show every scenario and metric of the leaderboard; images that were crafted on another
+    model are in the matrix of `robustvit transfer`.
+    """
+    summaries = [_summary_page(part) for _, part in board.groupby("suite", sort=False)]
+    return [*summaries, *(page for (suite, base), part in _suites(board) for page in _pages_of_suite(suite, base, part))]
+
+
+def _summary_page(part: pd.DataFrame) -> Page:
+    table = summary(part)
+    directions = {one.title: one.higher_is_better for _, rows in models_of(part, "base") for one in headline(rows)}
+    first = next((place for place, name in enumerate(table.columns) if name in directions), len(table.columns))
+    return Page("", table, first, directions)
+
+
+def _suites(board: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """The rows of each suite and its data, with the name of the data where the suite has others too."""
+    for (suite, base), part in board.groupby(["suite", "base"], sort=False):
+        yield (str(suite), str(base) if board.loc[board["suite"] == suite, "base"].nunique() > 1 else ""), part
+
+
+def _pages_of_suite(suite: str, base: str, part: pd.DataFrame) -> Iterator[Page]:
+    numbers = [(model, one) for model, rows in models_of(part) for one in _left_out(rows)]
+    title = f"{suite} · {base}" if base else suite
+    if len({model for model, _ in numbers}) == 1:
+        directions = {metric_title(one.metric): one.higher_is_better for _, one in numbers}
+        yield _page(f"{title} · {numbers[0][0]}", [(one.title, metric_title(one.metric), one) for _, one in numbers])._replace(
+            directions=directions
+        )
+        return
+    for metric in dict.fromkeys(one.metric for _, one in numbers):
+        yield _page(f"{title} · {metric_title(metric)}", [(one.title, model, one) for model, one in numbers if one.metric == metric])
+
+
+def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]]) -> Page:
+    """A page of numbers, each with the names of its row and its column."""
+    texts: dict[str, dict[str, str]] = {}
+    for row, column, one in numbers:
+        texts.setdefault(row, {})[column] = one.text
+    return Page(title, pd.DataFrame.from_dict(texts, orient="index").fillna("").rename_axis("scenario").reset_index())
+
+
+def _left_out(part: pd.DataFrame) -> list[ShownNumber]:
+    """The numbers of one model on one suite that its summary does not show, corruptions as means over their severities."""
+    shown = {one.rows.index[0] for one in headline(part) if len(one.rows) == 1}
+    rest = part[~part.index.isin(shown) & (part["metric"] != "") & ~part["params"].map(crafted_elsewhere)]
+    return [one for _, rows in rest.groupby("metric", sort=False) for one in by_scenario(rows)]
+
+
+def by_scenario(rows: pd.DataFrame) -> list[ShownNumber]:
+    """Numbers of one metric and model, one for each scenario; severities of a corruption are averaged, and those of an attack are not."""
+    graded = rows["scenario"].isin(registry.entries("corruption").keys()) & (rows["severity"] != "")
+    keys = (rows["scenario"] + " " + rows["params"] + " " + rows["data"]).where(graded, rows.index.astype(str))
+    groups = [part for _, part in rows.groupby(keys, sort=False)]
+    firsts = pd.concat([part.head(1) for part in groups]) if groups else rows
+    alone = pd.Series([len(part) == 1 for part in groups], index=firsts.index)
+    firsts = firsts.assign(severity=firsts["severity"].where(alone, ""))
+    several = rows["data"].nunique() > 1
+    names = zip(scenario_names(firsts), firsts["data"], groups, strict=True)
+    return [ShownNumber(f"{name} {data}" if several else name or "all scenarios", _whole(part)) for name, data, part in names]
+
+
+def _whole(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a mean; where one of several is not complete there is none, and it tells why."""
+    lacking = rows[(rows["status"] != "complete") | rows["value"].isna()]
+    return rows if lacking.empty or len(rows) == 1 else lacking.head(1).assign(value=float("nan"))
+
+
+def model_keys(board: pd.DataFrame) -> list[str]:
+    """The columns that tell the models of a leaderboard apart."""
+    return [name for name in GROUP if name not in ("suite", "base") and (name == "model" or board[name].nunique() > 1)]
+
+
+def models_of(part: pd.DataFrame, *more: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each model, and of each value of more columns, under a label that tells it from the others."""
+    keys = model_keys(part)
+    for key, rows in part.groupby([*keys, *more], sort=False):
+        texts = [f"seed {value}" if name == "seed" else str(value) for name, value in zip(keys, key, strict=False)]
+        yield " · ".join(text for text in texts if text), rows

@@ -1,0 +1,126 @@
+"""The usual tables of papers: models are rows, and corruptions, severities, attacks or data sets are columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from robustvit.errors import UsageError
+from robustvit.results.pages import by_scenario, model_keys, models_of
+from robustvit.results.parameters import crafted_elsewhere
+from robustvit.results.summary import ShownNumber, metric_title, scenario_names
+from robustvit.results.table_formats import Page, check_choice
+from robustvit.spec import registry
+
+
+class _Entry(NamedTuple):
+    """A number of a table: the corruption that names its row beside the model, its column, and the heading above that."""
+
+    row: str
+    column: str
+    number: ShownNumber
+    group: str = ""
+
+
+_Chosen = Iterator[tuple[str, list[_Entry]]]
+
+
+class PaperTables(NamedTuple):
+    """Pages, and their numbers in tidy form: suite, metric, the model, corruption, column, value, low, high, n, status."""
+
+    pages: list[Page]
+    tidy: pd.DataFrame
+
+
+def paper_tables(board: pd.DataFrame, per: str, *, every: bool = False) -> PaperTables:
+    """A page for each suite and metric of a leaderboard, with a row for each model.
+
+    per: `corruption`, averages first, then each corruption over its severities; `severity`, a row for each model and corruption; `attack`,
+    the clean accuracy, then each attack and budget; `data`, each data set, clean. every: all metrics of the leaderboard in place of the
+    usual ones, which are errors by corruption, robust accuracy by attack, and else top-1, where there are any. Raises UsageError for
+    another `per`, and where the leaderboard has nothing of that kind.
+    """
+    check_choice("--per", per, PER)
+    names = [*model_keys(board), *(["corruption"] if per == "severity" else [])]
+    found = [
+        _page(f"{suite} · {metric_title(metric)}", [(_key(one, names), one) for one in entries], names)
+        for suite, part in board.groupby("suite", sort=False)
+        for metric, entries in _CHOSEN[per](part, every)
+        if entries
+    ]
+    if not found:
+        kind = {"severity": "corruption of several severities", "data": "clean scenario"}.get(per, per)
+        raise UsageError(f"--per {per}: the leaderboard has no {kind}. --per takes {', '.join(PER)}.")
+    return PaperTables([page for page, _ in found], pd.concat([tidy for _, tidy in found], ignore_index=True))
+
+
+def _key(one: _Entry, names: Sequence[str]) -> tuple[str, ...]:
+    first = one.number.rows.iloc[0]
+    return tuple(one.row if name == "corruption" else str(first[name]) for name in names)
+
+
+def _page(title: str, entries: Sequence[tuple[tuple[str, ...], _Entry]], names: Sequence[str]) -> tuple[Page, pd.DataFrame]:
+    """A page of numbers by the names of their rows, and the same in tidy form."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for key, one in entries:
+        rows.setdefault(key, {})[one.column] = one.number.text
+    table = pd.DataFrame([dict(zip(names, key, strict=True)) | texts for key, texts in rows.items()]).fillna("")
+    suite, metric = (str(entries[-1][1].number.rows[name].iloc[0]) for name in ("suite", "metric"))
+    about = [{"suite": suite, "metric": metric, **dict(zip(names, key, strict=True)), "column": one.column} for key, one in entries]
+    tidy = pd.DataFrame([words | one.number.facts for words, (_, one) in zip(about, entries, strict=True)])
+    directions = {one.column: one.number.higher_is_better for _, one in entries}
+    return Page(title, table, len(names), directions, {one.column: one.group for _, one in entries if one.group}), tidy
+
+
+def _usual(rows: pd.DataFrame, usual: Sequence[str], every: bool) -> list[str]:
+    """The metrics of rows, in their order; the usual ones alone where there are any."""
+    metrics = [metric for metric in rows["metric"].unique() if metric]
+    return [metric for metric in metrics if every or metric in usual or not set(usual) & set(metrics)]
+
+
+def _single(rows: pd.DataFrame, title: str = "") -> Iterator[ShownNumber]:
+    return (ShownNumber(title, rows.loc[[index]]) for index in rows.index)
+
+
+def _per_corruption(part: pd.DataFrame, every: bool) -> _Chosen:
+    kinds = registry.entries("corruption")
+    rows = part[part["scenario"].isin(kinds.keys())]
+    averages = part[(part["scenario"] == "") & (part["cell"] == "") & (part["metric"] != "")]
+    errors = [name for name, entry in registry.entries("metric").items() if entry.over == "corruption"]
+    for metric in _usual(rows, errors, every):
+        means = [_Entry("", metric_title(one.metric), one, "average") for one in _single(averages)]
+        own = [one for _, some in models_of(rows[rows["metric"] == metric]) for one in by_scenario(some)]
+        yield metric, means + [_Entry("", one.title, one, kinds[str(one.rows["scenario"].iloc[0])].family) for one in own]
+
+
+def _per_severity(part: pd.DataFrame, every: bool) -> _Chosen:
+    rows = part[part["scenario"].isin(registry.entries("corruption").keys()) & (part["cell"] != "") & (part["severity"] != "")]
+    for metric in _usual(rows, ("top1",), every):
+        own = rows[rows["metric"] == metric]
+        names = scenario_names(own.assign(severity=""))
+        yield metric, [_Entry(name, severity, one) for name, severity, one in zip(names, own["severity"], _single(own), strict=True)]
+
+
+def _per_attack(part: pd.DataFrame, every: bool) -> _Chosen:
+    attacked = part["scenario"].isin(registry.entries("attack").keys()) | part["metric"].str.startswith("robust_accuracy")
+    rows = part[attacked & (part["cell"] != "") & ~part["params"].map(crafted_elsewhere)]
+    clean = part[(part["scenario"] == "clean") & (part["metric"] == "top1")]
+    for metric in _usual(rows, [name for name in rows["metric"].unique() if name.startswith("robust_accuracy")], every):
+        own = [one for _, some in models_of(rows[rows["metric"] == metric]) for one in by_scenario(some)]
+        first = [_Entry("", "clean", one, "clean") for one in _single(clean)] if "accuracy" in metric or metric == "top1" else []
+        yield metric, first + [_Entry("", one.title, one, str(one.rows["scenario"].iloc[0])) for one in own]
+
+
+def _per_data(part: pd.DataFrame, every: bool) -> _Chosen:
+    rows = part[(part["scenario"] == "clean") & (part["cell"] != "")]
+    for metric in _usual(rows, ("top1",), every):
+        own = rows[rows["metric"] == metric]
+        yield metric, [_Entry("", str(one.rows["data"].iloc[0]), one) for one in _single(own)]
+
+
+_CHOSEN: Mapping[str, Callable[[pd.DataFrame, bool], _Chosen]] = {
+    "corruption": _per_corruption, "severity": _per_severity, "attack": _per_attack, "data": _per_data,
+}  # fmt: skip
+PER = tuple(_CHOSEN)
