@@ -63,7 +63,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "-m",
-        "not browser and not architectures and not coverage and not processes and not frameworks",
+        "not browser and not architectures and not coverage and not processes and not frameworks and not notebooks",
         "--ignore",
         "tests/docs",
         "--timeout",
@@ -81,7 +81,7 @@ def minimums(session: nox.Session) -> None:
         "pytest",
         "-q",
         "-m",
-        "not browser and not slow and not architectures and not coverage and not processes and not frameworks",
+        "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks",
         *session.posargs,
     )
 
@@ -119,6 +119,13 @@ def processes(session: nox.Session) -> None:
     """Training in several processes: the whole of it, and killed."""
     installed(session, *TEST)
     session.run("pytest", "-q", "-rs", "-m", "processes", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """The notebooks of examples/ in a Jupyter kernel."""
+    session.install("-q", "-e", ".", *TEST, "nbclient", "ipykernel")
+    session.run("pytest", "-q", "-rs", "-m", "notebooks", "tests/docs/test_notebooks.py")
 
 
 @nox.session

@@ -7,6 +7,7 @@
     x_adv = rv.perturb(model, images, labels, "pgd", eps="4/255", seed=0)        # any corruption or attack by name
     rv.run(rv.load_suite("imagenet-c"), models=["demo"], data="digits", store="results")
     board = rv.leaderboard("results")                                            # the tidy DataFrame
+    rv.score(rv.Classifier(module, size=32), "digits", "pgd", eps="4/255")       # one number with its interval
 
 Nothing heavy is imported before it is used.
 """
@@ -38,6 +39,7 @@ _HOMES = {
     "Records": "records.records",
     "RobustvitError": "errors",
     "Sample": "primitives.batch",
+    "Score": "cli.commands.score",
     "Search": "primitives.attack_search",
     "Settings": "evaluation.plan",
     "Severity": "primitives.batch",
@@ -70,6 +72,7 @@ _HOMES = {
     "pixels": "primitives.pixels",
     "run": "evaluation.run",
     "save_checkpoint": "training.saving",
+    "score": "cli.commands.score",
     "share_changed": "primitives.surgery.backbones",
     "train": "training.loop",
     "transfer_matrix": "results.transfer_matrix",
@@ -98,6 +101,7 @@ __all__ = [
     "Records",
     "RobustvitError",
     "Sample",
+    "Score",
     "Search",
     "Settings",
     "Severity",
@@ -131,6 +135,7 @@ __all__ = [
     "pixels",
     "run",
     "save_checkpoint",
+    "score",
     "share_changed",
     "train",
     "transfer_matrix",
@@ -153,6 +158,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from robustvit.cli.commands.score import Score, score
     from robustvit.errors import BudgetExceeded, DataMissing, RobustvitError
     from robustvit.evaluation.images.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model

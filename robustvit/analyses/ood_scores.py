@@ -13,10 +13,11 @@ from robustvit.analyses.ood_fitted import FEATURE_FITS, FEATURE_SCORES, Rows, Tr
 from robustvit.analyses.ood_logits import LOGIT_SCORES
 from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.batch import NO_CLASS, Batch, Data
-from robustvit.primitives.classifier import Classifier, of_classes
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.penultimate import Penultimate, penultimate
 from robustvit.primitives.limits import Count
+from robustvit.primitives.modules.single_logit import of_classes
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
 from robustvit.spec.registry import analysis
 from robustvit.spec.sample_order import order

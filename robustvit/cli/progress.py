@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from robustvit.cli.printing import err, escape
+from robustvit.cli.printing import err
 
 if TYPE_CHECKING:
-    from robustvit.evaluation.run import Progress
+    from robustvit.evaluation.outcome.progress import Progress
 
 
 @contextmanager
@@ -19,21 +19,12 @@ def progress_shown(quiet: bool, unit: str = "rows") -> Iterator[Progress | None]
     if quiet:
         yield None
     elif err.is_terminal:
-        with _bar() as progress:
+        from robustvit.evaluation.outcome.progress import terminal_bar
+
+        with terminal_bar(err) as progress:
             yield progress
     else:
         yield _Lines(unit)
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description:40.40}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("loading")
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=escape(what))
 
 
 class _Lines:

@@ -46,7 +46,7 @@ def run(options: RunOptions) -> None:
         try:
             done = runner.run(
                 named_suite(options.suite, allow_code=options.allow_code), options.models, options.data,
-                store=options.store, settings=options.settings, progress=progress, command=options.command,
+                store=options.store, settings=options.settings, progress=progress or False, command=options.command,
             )  # fmt: skip
         except KeyboardInterrupt:
             err.print("\nInterrupted. What was finished is stored: the same command continues from there.")

@@ -11,7 +11,7 @@ from robustvit.evaluation.datasets import Samples, open_data, refuse_contradicti
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.heads import head_of
 from robustvit.evaluation.pipelines.nested import Place, names_given, resolved_pipeline, resolved_scenario, why_own_host, with_given
-from robustvit.evaluation.pipelines.requests import Pipeline, requested_models
+from robustvit.evaluation.pipelines.requests import Base, Model, Pipeline, given_models, requested_models
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
@@ -55,20 +55,13 @@ class _Requested:
             )
 
 
-def make(
-    suite: Suite, models: Sequence[str | Spec | Classifier], data: str | Data | None, settings: Settings, *, need_weights: bool = True
-) -> Plan:
+def make(suite: Suite, models: Sequence[Model], data: str | Data | None, settings: Settings, *, need_weights: bool = True) -> Plan:
     """Loads the data and the models, and lists the cells.
 
-    models: addresses, or Classifiers. data: an address or a Data; None takes the suite's own. need_weights=False lists models whose
-    weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
+    models: addresses, Classifiers, or modules. data: an address or a Data; None takes the suite's own. need_weights=False lists models
+    whose weights are not here as unresolved. Raises UsageError, DataError or ModelError before anything is computed.
     """
-    if isinstance(models, str | Spec | Classifier):
-        raise BadParameter(f"models takes a list; write models=[{models if isinstance(models, str | Spec) else models.card.label!r}].")
-    if not isinstance(models, Sequence):
-        raise BadParameter(f"models takes a list of addresses and Classifiers; this is a {type(models).__name__}.")
-    if not models:
-        raise BadParameter("no model was named; give one with --model, for instance --model demo.")
+    named = given_models(models)
     settings.check()
     suite = _adjusted(suite, settings)
     limit = suite.limit if settings.limit is None else settings.limit
@@ -76,7 +69,7 @@ def make(
     plan = Plan(suite, [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
     plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
     refuse_contradictions(plan.samples)
-    requested = _all_requested(plan, models, need_weights)
+    requested = _all_requested(plan, named, need_weights)
     for one in requested:
         plan.labels[one.first.model, str(one.first.weights)] = one.label
         plan.planned += _planned(plan, one, requested)
@@ -116,7 +109,7 @@ def _adjusted(suite: Suite, settings: Settings) -> Suite:
     return replace(adjusted, storage=settings.storage)
 
 
-def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_weights: bool) -> list[_Requested]:
+def _all_requested(plan: Plan, models: Sequence[Base], need_weights: bool) -> list[_Requested]:
     """The models of a run, and after them those surrogates that are not among these, which are not evaluated on others' images."""
     named = (plan.settings.surrogates or plan.suite.surrogates) if plan.suite.surrogates else ()
     wanted = [one for one in named if not isinstance(one, str) or one != MODELS]
@@ -138,7 +131,7 @@ def _all_requested(plan: Plan, models: Sequence[str | Spec | Classifier], need_w
 
 
 def _requested(
-    plan: Plan, base: str | Spec | Classifier, own: Sequence[Pipeline], after: Sequence[Pipeline], need_weights: bool, foreign: bool = False
+    plan: Plan, base: Base, own: Sequence[Pipeline], after: Sequence[Pipeline], need_weights: bool, foreign: bool = False
 ) -> _Requested:  # fmt: skip
     """A model with each of its own pipelines followed by each of others. foreign: whether its outputs may be other classes."""
     steps = [pipeline + more for pipeline in own for more in after]

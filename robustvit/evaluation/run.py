@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import torch
 
@@ -23,81 +23,46 @@ from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.images.kept_suite import named_suite
 from robustvit.evaluation.manifest import manifest, undefined_cells
+from robustvit.evaluation.outcome.progress import Progress, shown_or_default
+from robustvit.evaluation.outcome.summary import Summary
+from robustvit.evaluation.pipelines.requests import Model, given_models
 from robustvit.evaluation.plan import Plan
 from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.tasks import Done, Failed, Outcome, Task, planned_of, tasks_of
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.batch import Data
-from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.scenario import scenario_kind
 from robustvit.records.store import Store
 from robustvit.records.sweeping import sweep_cell, sweep_store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
-from robustvit.spec.spec import Spec, canonical
+from robustvit.spec.spec import canonical
 from robustvit.spec.suite import Suite
 
 log = logging.getLogger(__name__)
 
 
-class Progress(Protocol):
-    """Called as a run goes on: rows done and requested in all, and what is being computed."""
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        """Shows it."""
-        ...
-
-
-@dataclass
-class Summary:
-    """The result of a run.
-
-    computed: rows made by this call; failed: reasons by cell id; repaired: damaged files, set aside, whose rows were made again;
-    repaired_digests: damaged tables of the digests of images, set aside, for whose samples nothing was compared;
-    incomplete: which data has fewer images than the whole set, or more;
-    left_out: which data leaves out files or folders among its images; seconds: wall clock; complete: cells that have all their rows;
-    stopped: whether the time budget was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which
-    a tile was computed anew and found equal; model_notes: what a reader of the numbers must know of a model, by label; undefined: why
-    cells have no value whatever is computed, by model and transforms or by the cell's name.
-    """
-
-    store: Path
-    suite: str
-    cells: int
-    rows: int
-    computed: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    repaired: list[Path] = field(default_factory=list)
-    repaired_digests: list[Path] = field(default_factory=list)
-    incomplete: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    complete: int = 0
-    stopped: bool = False
-    taken_over: int = 0
-    model_notes: dict[str, list[str]] = field(default_factory=dict)
-    undefined: dict[str, str] = field(default_factory=dict)
-
-
 def run(
     suite: Suite | str | Path,
-    models: Sequence[str | Spec | Classifier] = ("demo",),
+    models: Sequence[Model] = ("demo",),
     data: str | Data | None = None,
     *,
     store: Path | str | Store = "results",
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal[False] | None = None,
     command: str = "",
     **options: Any,
 ) -> Summary:
     """Computes every row of a suite that the store lacks.
 
-    suite: a Suite, its name, a file, or `kept:STORE`. models: addresses or Classifiers. data: an address, a Data, or None for the suite's
-    own. store: a directory, made when missing. options: any field of Settings (device, batch_size, workers, precision, limit, seed, …). A
-    cell whose scenario or model raises is recorded as failed in the store and in the summary, and the others go on. Once a `budget` is
-    spent no further task is begun but the first, and the summary says so: the same call goes on from there. Raises UsageError, DataError,
-    ModelError or StoreError before anything is computed, StoreError when the disk is full.
+    suite: a Suite, its name, a file, or `kept:STORE`. models: addresses, Classifiers, or any module from normalised images to logits, see
+    Classifier for what is assumed of one. data: an address, a Data, or None for the suite's own. store: a directory, made when missing.
+    progress: called as rows are done; default a bar, on a terminal and in a notebook; False for none. options: any field of Settings
+    (device, batch_size, workers, precision, limit, seed, …). A cell whose scenario or model raises is recorded as failed in the store and
+    in the summary, and the others go on. Once a `budget` is spent no further task is begun but the first, and the summary says so: the
+    same call goes on from there. Raises UsageError, DataError, ModelError or StoreError before anything is computed, StoreError when the
+    disk is full.
     """
     started = time.perf_counter()
     for name in options:
@@ -109,9 +74,11 @@ def run(
     deadline = Deadline(chosen.budget)
     environment.determine()
     environment.device(chosen.device)
-    made = requested.make(bound, models, data, chosen)
+    given = given_models(models)
+    made = requested.make(bound, given, data, chosen)
     place = store if isinstance(store, Store) else Store(store, create=True)
-    summary = _Run(made, place, progress, command or command_line(bound, models, data, chosen, place), deadline).go()
+    with shown_or_default(progress) as shown:
+        summary = _Run(made, place, shown, command or command_line(bound, given, data, chosen, place), deadline).go()
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -135,7 +102,8 @@ class _Run:
         sweep_store(self.store.path)
         probe_models(self.plan, self.worker)
         self.total = self.summary.rows = self.plan.rows
-        self.summary.cells = len(self.plan.cells)
+        self.summary.ids = [cell.id for cell in self.plan.cells]
+        self.summary.cells = len(self.summary.ids)
         self.summary.undefined = undefined_cells(self.plan)
         recheck(self.plan, self.store, self.worker)
         self.summary.model_notes = _model_notes(self.plan)
@@ -223,16 +191,16 @@ class _Run:
 def _model_notes(plan: Plan) -> dict[str, list[str]]:
     """What a reader of the numbers must know of a model, by label.
 
-    Why its outputs are no logits, which weights were taken where a checkpoint holds several, and where it is attacked through a backbone
-    that it was not made from.
+    Why its outputs are no logits, which weights were taken where a checkpoint holds several, what was assumed of its images, and where it
+    is attacked through a backbone that it was not made from.
     """
     found: dict[str, list[str]] = {}
     for part in plan.planned:
         if part.model is None or part.label in found:
             continue
         outputs = plan.outputs[part.label].reason if part.label in plan.outputs else ""
-        chosen = str(part.model.card.notes.get("weights", ""))
-        notes = [f"{outputs}; scores that need logits have no value"] * bool(outputs) + [chosen] * bool(chosen)
+        notes = [f"{outputs}; scores that need logits have no value"] * bool(outputs)
+        notes += [str(part.model.card.notes[name]) for name in ("weights", "assumed") if part.model.card.notes.get(name)]
         notes += other_backbones(plan, part)
         found |= {part.label: notes} if notes else {}
     return found

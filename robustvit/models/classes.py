@@ -1,21 +1,13 @@
-"""The names of a model's classes, in the order of its logits, from where loaders find them."""
+"""The names of the classes of a pretrained model of timm, in the order of its logits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
-
-def classes_of_labels(labels: Any) -> tuple[str, ...]:
-    """The names of a list, or of a mapping from index to name such as transformers' id2label; none where an index has no name."""
-    if isinstance(labels, Mapping):
-        by_index = {int(key): name for key, name in labels.items() if str(key).isdecimal()}
-        labels = [by_index.get(i) for i in range(len(labels))]
-    whole = isinstance(labels, list | tuple) and all(isinstance(name, str) for name in labels)
-    return tuple(labels) if whole else ()
+from robustvit.primitives.modules.class_names import classes_of_labels
 
 
 def classes_of_timm(built: nn.Module) -> tuple[str, ...]:
@@ -28,14 +20,3 @@ def classes_of_timm(built: nn.Module) -> tuple[str, ...]:
     own = str(config.get("hf_hub_id") or "timm/").startswith("timm/")
     subset = infer_imagenet_subset(built) if own and not named else None
     return tuple(ImageNetInfo(subset).label_names()) if subset else named  # type: ignore[no-untyped-call]
-
-
-def classes_of_module(built: nn.Module) -> tuple[str, ...]:
-    """Those that a module has in an attribute `classes`, in transformers' `config.id2label`, or in timm's `label_names`."""
-    config: Any = getattr(built, "pretrained_cfg", None)
-    found = (
-        getattr(built, "classes", None),
-        getattr(getattr(built, "config", None), "id2label", None),
-        config.get("label_names") if isinstance(config, Mapping) else None,
-    )
-    return next((names for names in map(classes_of_labels, found) if names), ())

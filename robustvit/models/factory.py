@@ -15,7 +15,6 @@ from torch import nn
 
 from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
 from robustvit.models.checkpoint import existing, read_about
-from robustvit.models.classes import classes_of_module
 from robustvit.models.rebuilding import rebuild
 from robustvit.models.source_code import SourceCode, source_code
 from robustvit.models.tensors import Wish, read_tensors
@@ -24,6 +23,8 @@ from robustvit.primitives.architectures.preprocessing import Interpolation, Prep
 from robustvit.primitives.checkpoint import with_surgery
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.modules.class_names import classes_of_module
+from robustvit.primitives.modules.given_module import timm_config
 from robustvit.primitives.shared_weights import arithmetic_of
 from robustvit.spec.model_address import write_model
 from robustvit.spec.registry import importable_here, model
@@ -149,7 +150,7 @@ def _preprocessing(
     crop_pct: float | None,
     interpolation: str | None,
 ) -> Preprocessing:
-    config = _config(built)
+    config = timm_config(built)
     size = (img_size, img_size) if img_size else tuple(config.get("input_size", ()))[-2:]
     found = {"mean": mean or config.get("mean"), "std": std or config.get("std"), "img_size": size}
     lacking = [key for key, value in found.items() if not value]
@@ -164,13 +165,3 @@ def _preprocessing(
     merged |= {key: value for key, value in chosen.items() if value is not None}
     count = int(config["input_size"][0]) if "input_size" in config else max(3, len(tuple(found["mean"] or ())))
     return Preprocessing(per_channel(found["mean"], (), count), per_channel(found["std"], (), count), View.of_timm(merged))
-
-
-def _config(built: nn.Module) -> dict[str, Any]:
-    """timm's configuration of a model, a dict or timm's own class, as a dict; empty where it has none."""
-    for name in ("pretrained_cfg", "default_cfg"):
-        found: Any = getattr(built, name, None)
-        config = found.to_dict() if callable(getattr(found, "to_dict", None)) else found
-        if isinstance(config, dict) and config:
-            return {key: value for key, value in config.items() if value is not None}
-    return {}

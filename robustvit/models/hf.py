@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from robustvit.errors import BadParameter, CheckpointMismatch, MissingExtra, ModelError, WeightsUnavailable
 from robustvit.models import hub
-from robustvit.models.classes import classes_of_labels
 from robustvit.models.timm import parameters
 from robustvit.primitives.architectures.preprocessing import Interpolation, Preprocessing, Share, per_channel
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.modules.class_names import classes_of_labels
+from robustvit.primitives.modules.given_module import LogitsOfTransformers
 from robustvit.spec.model_address import write_model
 from robustvit.spec.registry import model
 from robustvit.spec.spec import Spec, digest
@@ -74,19 +75,7 @@ def hf_model(
         parameters=parameters(built), notes={"transformers": transformers.__version__},
         classes=classes_of_labels(getattr(config, "id2label", None)),
     )  # fmt: skip
-    return inputs.classifier(_Logits(built), card)
-
-
-class _Logits(nn.Module):
-    """Wraps a classifier of transformers as a module from pixels to logits."""
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(pixel_values=images).logits
-        return logits
+    return inputs.classifier(LogitsOfTransformers(built), card)
 
 
 def _transformers() -> ModuleType:

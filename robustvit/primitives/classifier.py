@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +16,15 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
+from robustvit.primitives.modules.given_module import given_module
+from robustvit.primitives.modules.single_logit import of_classes
+from robustvit.primitives.modules.unkeyed_randomness import check_deterministic
 from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.primitives.shared_weights import arithmetic_of, evaluated
 from robustvit.spec.view import View
+from robustvit.spec.written.facts_table import facts_table
 
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ROUNDING = 1e-3  # relative; how far logits may differ on a device that sums in any order
 _LARGEST_TILE = 16_384  # rows; more would ask any machine for more memory than it has
 
 
@@ -29,9 +32,11 @@ class Classifier(nn.Module):
     """A frozen model in evaluation mode, with its normalisation and its view.
 
     model: a module from normalised (N, 3, H, W) to (N, K) logits. It is left alone: the Classifier has its weights, as they are at every
-    call, and a mode of its own. mean, std: per channel, three for RGB. A single logit is that of the
-    second of two classes. view: how images are brought to its size. tile:
-    rows of one forward pass; fewer are padded with zeros, so that a row's logits do not depend on the other rows. Calling it: (N, 3, H,
+    call, and a mode of its own. A single logit is that of the second of two classes. mean, std: a number, or one per channel, three for
+    RGB. size: in pixels, of squares or as (height, width); above 64 px the short side of an image is resized to 8/7 of it and the centre
+    taken. view: in place of size, how images are brought to it. name: in tables, default the class's; card: all about it. What is not
+    given is read from timm's `pretrained_cfg`, or else is ImageNet's mean and std and 224 px, which a run tells. tile: rows of one forward
+    pass; fewer are padded with zeros, so that a row's logits do not depend on the other rows. Calling it: (N, 3, H,
     W) float in [0, 1] → (N, K) float32 logits. Raises PixelRange for pixels outside [0, 1], ModelError for another image size. After
     `.double()` it computes in float64 and returns float64. `gradient` names the kind of its input gradients: `exact`, or
     `straight-through` where a transform put a surrogate in the place of something that has none. `arithmetic_tag` names temporary changes
@@ -47,14 +52,17 @@ class Classifier(nn.Module):
         self,
         model: nn.Module,
         *,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        view: View,
-        card: Card,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        size: int | tuple[int, int] | None = None,
+        name: str | None = None,
+        view: View | None = None,
+        card: Card | None = None,
         tile: int = 16,
         precision: str = "float32",
     ) -> None:
         super().__init__()
+        model, mean, std, view, card = given_module(model, mean, std, view, card, size, name)
         if not mean or len(mean) != len(std) or min(std) <= 0 or not np.isfinite([*mean, *std]).all():
             raise BadParameter(f"mean and std take a number for each channel, equally many, with std > 0; got mean {mean}, std {std}.")
         exact = arithmetic_of(model, card.label)
@@ -137,22 +145,12 @@ class Classifier(nn.Module):
                 height, width = self.size
                 raise ModelError(
                     f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view gives it: {error} "
-                    f"Choose the view's size with --img-size, or build the model for it with ?kwargs=img_size={height}."
+                    f"Choose the view's size with --img-size, for a module of yours by rv.Classifier(module, size=…), or build the model "
+                    f"for it with ?kwargs=img_size={height}."
                 ) from error
-            self._check_deterministic(first, second)
+            if type(self).bound is Classifier.bound:  # else it keys its randomness
+                check_deterministic(first, second, self.card.label)
         return self._outputs[self.size]
-
-    def _check_deterministic(self, first: Tensor, second: Tensor) -> None:
-        """Raises ModelError where logits of the same pixels differ beyond rounding, unless `bound` is overridden to key the randomness."""
-        if type(self).bound is not Classifier.bound:
-            return
-        apart = float((first - second).abs().max()) if first.shape == second.shape else float("inf")
-        if apart > _ROUNDING * (1.0 + float(first.abs().max())):
-            raise ModelError(
-                f"model '{self.card.label}' returns different logits for the same pixels each time ({apart:.3g} apart): something in it "
-                "draws random numbers, such as dropout that is left on, so that no result of it is reproducible. Turn that off, or write a "
-                "Classifier whose `bound(draws)` takes its randomness from the draws."
-            )
 
     @property
     def device(self) -> torch.device:
@@ -216,15 +214,20 @@ class Classifier(nn.Module):
         self.card = replace(self.card, fingerprint=fingerprint(self.model))
         return self
 
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        card = self.card
+        steps = " → ".join(map(str, card.transforms))
+        return facts_table(card.label, {
+            "view": self.view, "channels": self.channels, "parameters": f"{card.parameters:,}", "weights": card.weights, "tag": card.tag,
+            "transforms": steps, "classes": len(card.classes) or "", "gradient": self.gradient, "device": self.device,
+            "precision": self.precision, "fingerprint": card.fingerprint, "licence": card.licence,
+        })  # fmt: skip
+
     def relabel(self, label: str) -> Classifier:
         """Sets its name in tables; returns itself."""
         self.card = replace(self.card, label=label)
         return self
-
-
-def of_classes(logits: Tensor) -> Tensor:
-    """(N, K) logits; a single logit z, which a sigmoid makes the probability of the second of two classes, as (0, z)."""
-    return torch.cat((torch.zeros_like(logits), logits), dim=1) if logits.shape[1] == 1 else logits
 
 
 def _shape(value: object) -> str:

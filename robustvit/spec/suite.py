@@ -11,6 +11,7 @@ from robustvit.spec.cell import Cell, Link, Surrogate
 from robustvit.spec.code_names import code_names
 from robustvit.spec.spec import Spec, parse
 from robustvit.spec.view import Overrides
+from robustvit.spec.written.facts_table import facts_table
 
 OWN, HOST = "own", "host"
 THROUGH = (OWN, HOST)
@@ -63,6 +64,25 @@ class Suite:
     citation: str = ""
     rules: str = ""
     where: str = field(default="", compare=False)
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        lists = {name: ", ".join(map(str, getattr(self, name))) for name in ("data", "scenarios", "metrics")}
+        transforms = ", ".join(
+            " → ".join(map(str, pipeline)) or "none" for pipeline in self.transforms if len(self.transforms) > 1 or pipeline
+        )
+        return facts_table(
+            f"{self.name}: {self.title}",
+            {
+                **lists,
+                "transforms": transforms,
+                "limit": self.limit or "",
+                "rules": self.rules,
+                "paper": self.paper,
+                "url": self.url,
+                "licence": self.licence,
+            },
+        )
 
     @property
     def data(self) -> tuple[Spec, ...]:

@@ -77,7 +77,7 @@ class Monitor:
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             done = run(
                 self.suite, [model.relabel(label)], self.data, store=self.store, limit=self.limit, device=str(model.device),
-                data_dir=self.data_dir,
+                data_dir=self.data_dir, progress=False,
             )  # fmt: skip
         if done.failed:
             reason = next(iter(done.failed.values()))

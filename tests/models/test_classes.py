@@ -5,7 +5,8 @@ from __future__ import annotations
 import timm
 from torch import nn
 
-from robustvit.models.classes import classes_of_labels, classes_of_module, classes_of_timm
+from robustvit.models.classes import classes_of_timm
+from robustvit.primitives.modules.class_names import classes_of_labels, classes_of_module
 
 
 def test_names_come_from_lists_and_from_whole_mappings() -> None:

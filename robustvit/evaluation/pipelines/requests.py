@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from torch import nn
+
 from robustvit.errors import BadParameter
-from robustvit.evaluation.loading import without_pipeline
+from robustvit.evaluation.loading import default_tile, without_pipeline
 from robustvit.evaluation.pipelines.transformed import refuse_changed
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec.model_address import parse_model, pipeline_of
@@ -14,13 +16,15 @@ from robustvit.spec.spec import Spec
 
 Pipeline: TypeAlias = tuple[Spec, ...]
 Base: TypeAlias = str | Spec | Classifier
+Model: TypeAlias = str | Spec | nn.Module
+"""A model as a caller names it: an address, a Classifier, or any other module, which becomes one by its defaults."""
 
 
 def requested_models(models: Sequence[Base]) -> list[tuple[Base, list[Pipeline]]]:
     """Every model before its transforms, with the pipelines that it is asked for with, in the order of asking.
 
     models: addresses, or Classifiers that the caller made, each of which gets the fingerprint of the weights it has now. Raises
-    BadParameter for a model that is asked for twice with one pipeline, and for what is neither.
+    BadParameter for a model that is asked for twice with one pipeline.
     """
     found: dict[Any, tuple[Base, list[Pipeline]]] = {}
     for one in models:
@@ -33,14 +37,34 @@ def requested_models(models: Sequence[Base]) -> list[tuple[Base, list[Pipeline]]
     return list(found.values())
 
 
-def _split(model: object) -> tuple[Base, Pipeline]:
+def given_models(models: object) -> list[Base]:
+    """The models of a call: addresses and Classifiers as they are, other modules as Classifiers.
+
+    Raises BadParameter for what is no list of models, for an empty one, and for what is no model.
+    """
+    if isinstance(models, str | Spec | nn.Module):
+        shown = repr(models) if isinstance(models, str | Spec) else models.card.label if isinstance(models, Classifier) else "module"
+        raise BadParameter(f"models takes a list; write models=[{shown}].")
+    if not isinstance(models, Sequence):
+        raise BadParameter(f"models takes a list of addresses, modules and Classifiers; this is a {type(models).__name__}.")
+    if not models:
+        raise BadParameter("no model was named; give one with --model, for instance --model demo.")
+    return [given_model(one) for one in models]
+
+
+def given_model(model: object) -> Base:
+    """A model of a call. Raises BadParameter for what is none."""
+    if isinstance(model, str | Spec | Classifier):
+        return model
+    if not isinstance(model, nn.Module):
+        raise BadParameter(f"a model is an address, a module or a Classifier; this is a {type(model).__name__}.")
+    made = Classifier(model)
+    return made.configure(tile=default_tile(made))
+
+
+def _split(model: Base) -> tuple[Base, Pipeline]:
     if isinstance(model, str | Spec):
         spec = parse_model(model) if isinstance(model, str) else model
         return without_pipeline(model), pipeline_of(spec)
-    if not isinstance(model, Classifier):
-        raise BadParameter(
-            f"models takes addresses and Classifiers; this is a {type(model).__name__}. "
-            "Name the function that makes it: package.module:factory."
-        )
     refuse_changed(model)
     return (model.identify(), ()) if model.origin is None else (model.origin.model.identify(), model.origin.transforms)

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import ModelError
-from robustvit.primitives.classifier import Classifier, of_classes
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
+from robustvit.primitives.modules.single_logit import of_classes
 from robustvit.primitives.reading import Reading
 from robustvit.spec.ablations import Window
 

@@ -1,0 +1,1 @@
+"""The torch modules of models: what they say of themselves, and what is done to have logits of them."""
