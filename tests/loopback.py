@@ -15,7 +15,8 @@ class Served:
     """One address: its bytes, and what its next answers do wrong, the last of them for ever where `always`.
 
     wrong: "cut N" closes after N bytes of the body, "slow N" waits there until the test lets it go on, "status N" answers that code,
-    "ignore" ignores Range, "redirect /other", "length N" ignores it and announces N bytes, "unmeasured" no length, "shifted" sends another range than was asked for.
+    "redirect /other", "ignore" ignores Range, "length N" does so and announces N bytes, "unmeasured" announces none, "shifted" sends
+    another range than was asked for.
     """
 
     body: bytes

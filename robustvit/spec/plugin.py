@@ -44,7 +44,7 @@ class Entry:
     Data sets: folders, further names of the folder of their files; downloads, the files that `--download` fetches, each a dict of `url`
     and, where they are known, `size` in bytes, `md5` or `sha256`, `source` (where these were read), `into` (a folder of the data set to
     unpack it in) and `only` ({parameter: values} that need the file); `{parameter}` in a url is one file for each of its values
-    (robustvit.spec.downloads).
+    (robustvit.evaluation.downloads.declared).
     Corruptions: smallest, for each severity the shorter side in pixels below which half of an image lies outside; any_channels, whether
     they take other images than RGB.
     Metrics: over; of, the metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is

@@ -132,7 +132,8 @@ def test_a_run_needs_only_the_files_of_its_corruptions(server, tmp_path):
     from robustvit.spec.suite_file import load_suite
 
     (tmp_path / "two.yaml").write_text(
-        "name: two\ntitle: Two\ndata:\n  - imagenet-c: {corruption: [fog, snow, pixelate], severity: [1, 5]}\nscenarios: [clean]\nmetrics: [top1]\n"
+        "name: two\ntitle: Two\ndata:\n  - imagenet-c: {corruption: [fog, snow, pixelate], severity: [1, 5]}\n"
+        "scenarios: [clean]\nmetrics: [top1]\n"
     )
     (one,) = pending_of_run(load_suite(str(tmp_path / "two.yaml")), None, None)
     assert [file.file for file in one.lacking] == ["weather.tar", "digital.tar"]

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 from robustvit.errors import BadParameter, DataMissing, few
 from robustvit.evaluation.datasets import place_of
+from robustvit.evaluation.downloads.declared import downloads_of
 from robustvit.evaluation.downloads.pending import Pending, pending
 from robustvit.evaluation.loading import load_data, refuse_no_folder
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import parse_data
-from robustvit.spec.downloads import downloads_of
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
 from robustvit.spec.suite import Suite

@@ -12,12 +12,12 @@ from typing import Any
 import filelock
 
 from robustvit.errors import DataError
+from robustvit.evaluation.downloads.declared import Download
 from robustvit.evaluation.downloads.http_file import Progress, fetch_file
 from robustvit.evaluation.downloads.pending import Pending
 from robustvit.evaluation.downloads.placing import note, place, placed_downloads
 from robustvit.evaluation.downloads.sources import fetch_repository, files_of
 from robustvit.evaluation.downloads.unpacking import unpack
-from robustvit.spec.downloads import Download
 
 Notify = Callable[[str], None]
 

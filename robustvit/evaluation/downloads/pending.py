@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from robustvit.errors import BadParameter, DataError, DataMissing, RobustvitError
+from robustvit.evaluation.downloads.declared import Download, downloads_of
 from robustvit.evaluation.downloads.placing import is_placing, placed_downloads
 from robustvit.evaluation.loading import opened
 from robustvit.primitives.batch import Data, traits
 from robustvit.spec.binding import bind
 from robustvit.spec.data_address import download_folder, resolve_root
-from robustvit.spec.downloads import Download, downloads_of
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec
 

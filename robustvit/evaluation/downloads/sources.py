@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from robustvit.errors import DataError
+from robustvit.evaluation.downloads.declared import Download
 from robustvit.evaluation.downloads.http_file import fetch_json
-from robustvit.spec.downloads import Download
 
 
 def files_of(one: Download) -> list[Download]:

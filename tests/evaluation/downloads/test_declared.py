@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.downloads.declared import downloads_of
 from robustvit.spec import registry
-from robustvit.spec.downloads import downloads_of
 
 ENTRY = registry.lookup("data", "imagenet-3dcc")
 FETCHED = [name for name, entry in registry.entries("data").items() if entry.downloads]
