@@ -43,8 +43,6 @@ def held(folder):
 @pytest.mark.parametrize(
     ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz"), ("x.tar.bz2", "w:bz2"), ("x.tar.xz", "w:xz")]
 )
-    ("name", "mode"), [("x.tar", "w"), ("x.tar.gz", "w:gz"), ("x.tgz", "w:gz"), ("x.tar.bz2", "w:bz2"), ("x.tar.xz", "w:xz")]
-)
 def test_tars_are_unpacked(tmp_path, name, mode):
     unpack(tar_of(tmp_path / name, FILES.items(), mode), tmp_path / "out")
     assert held(tmp_path / "out") == FILES
