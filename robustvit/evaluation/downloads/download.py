@@ -26,8 +26,8 @@ _BLOCK = 1 << 20
 _MARGIN = 64 << 20  # bytes that stay free
 
 
-def fetch_pending(pending: Pending, progress: Progress | None = None, notify: Notify | None = None) -> list[Path]:
-    """Fetches, verifies and unpacks what a data set lacks; returns its folder once for each download that was placed in it.
+def fetch_pending(pending: Pending, progress: Progress | None = None, notify: Notify | None = None) -> int:
+    """Fetches, verifies and unpacks what a data set lacks; returns how many downloads it brought.
 
     progress: called with bytes done, bytes in all and what is done. notify: called with sentences for the user. Where another process
     fetches the same data set, waits for it, and fetches nothing that it brought. Raises DataError where there is too little room, a server
@@ -47,7 +47,7 @@ def fetch_pending(pending: Pending, progress: Progress | None = None, notify: No
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"data '{pending.entry.name}' cannot be written below {folder.parent}: {reason}. What arrived is kept.") from error
-    return [folder for _ in lacking]
+    return len(lacking)
 
 
 def _fetch(one: Download, folder: Path, stage: Path, progress: Progress | None, tell: Notify) -> None:

@@ -248,9 +248,11 @@ def test_a_process_killed_while_it_moves_files_is_continued(server, tmp_path, mo
 def test_threads_of_one_process_do_not_fetch_twice_either(server, tmp_path, body):
     entry = folder_set({"url": server.serve("/pets.tar.gz", body)})
     one = pending(entry, {}, tmp_path / "pets", None)
-    threads = [threading.Thread(target=fetch_pending, args=(one,)) for _ in range(4)]
+    brought = []
+    threads = [threading.Thread(target=lambda: brought.append(fetch_pending(one))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    assert sorted(brought) == [0, 0, 0, 1]
     assert len(server.requests) == 1
