@@ -256,3 +256,30 @@ def test_threads_of_one_process_do_not_fetch_twice_either(server, tmp_path, body
         thread.join()
     assert sorted(brought) == [0, 0, 0, 1]
     assert len(server.requests) == 1
+
+
+def test_a_repository_of_the_hub_is_left_to_its_client_and_comes_without_its_notes(tmp_path, monkeypatch):
+    asked = []
+
+    def snapshot(name, *, repo_type, local_dir):
+        asked.append((name, repo_type))
+        for path in ("cat/1.jpg", "dog/1.jpg", ".cache/huggingface/cat.metadata"):
+            (local_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / path).write_bytes(IMAGE)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    entry = folder_set({"url": "hf://datasets/someone/pets"})
+    fetch(entry, tmp_path / "pets")
+    assert asked == [("someone/pets", "dataset")]
+    assert not (tmp_path / "pets/.cache").exists()
+    assert fetch(entry, tmp_path / "pets").lacking == ()
+
+
+def test_a_hub_that_gives_nothing_is_an_error_of_one_line(tmp_path, monkeypatch):
+    def nothing(*_, **__):
+        raise FileNotFoundError("no such repository\nand more lines")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", nothing)
+    with pytest.raises(DataError, match=r"hf://datasets/someone/pets: the hub does not give it: no such repository$"):
+        fetch(folder_set({"url": "hf://datasets/someone/pets"}), tmp_path / "pets")
+    assert not (tmp_path / "pets").exists()
