@@ -108,6 +108,14 @@ def data_(
     store: Annotated[
         Path | None, typer.Option("--store", help="With --verify: compare the images with those that this store's rows were computed on.")
     ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Fetch NAME where its authors let it be fetched: into --data-dir, $ROBUSTVIT_DATA or ./data. "
+            "$ROBUSTVIT_MIRROR is the address of a mirror, which has the files under HOST/PATH.",
+        ),
+    ] = False,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded images.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -120,16 +128,23 @@ def data_(
     Example: robustvit data imagenet-a --data-dir /data/imagenet-a --verify
     """
     from robustvit.cli.commands import data_status
+    from robustvit.cli.downloading import download_named
     from robustvit.evaluation.images import cache_folder
     from robustvit.spec import registry
 
-    if clear_cache and (name is not None or verify or data_dir is not None or store is not None):
+    if clear_cache and (name is not None or verify or download or data_dir is not None or store is not None):
         raise UsageError("--clear-cache deletes the decoded images of every data set and does nothing else; give it alone.")
     if store is not None and not verify:
         raise UsageError("--store is for --verify: it compares the images of NAME with those that the rows of a store were computed on.")
     if clear_cache:
         out.print(f"Freed {cache_folder.clear() / 2**20:.1f} MiB of decoded images.", highlight=False)
         return
+    if download and name is None:
+        raise UsageError("--download fetches one data set; name it: robustvit data imagenette --download.")
+    if download and name is not None:
+        download_named(name, data_dir, quiet=as_json)
+        if not (verify or as_json):
+            return
     if name is not None:
         _show_data(name, data_dir, verify, as_json, store)
         return
@@ -185,7 +200,11 @@ def _print_data(about: dict[str, Any]) -> None:
 
     out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
     place = ("found in", about["where"]) if about["found"] else ("searched", " and ".join(about["looked"]))
-    for key, value in (place, ("ambiguous", about["ambiguous"]), *((key, about[key]) for key in ("source", "url", "licence", "get"))):
+    for key, value in (
+        place,
+        ("ambiguous", about["ambiguous"]),
+        *((key, about[key]) for key in ("source", "url", "licence", "get", "fetch")),
+    ):
         if value:
             out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
     for one in () if about["ambiguous"] else about["variants"]:

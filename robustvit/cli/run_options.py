@@ -32,6 +32,7 @@ class RunOptions:
     quiet: bool
     command: str
     allow_code: bool = False
+    download: bool = False
 
 
 def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -66,6 +67,8 @@ def _options(
         "default: the suite's own.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="The folder of the data's files, or the folder that holds it "
         "under the data's name; the latter for a suite on several data sets.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data that is missing, where its authors let it be fetched: see "
+        "robustvit data.")] = False,
     store: StorePath = Path("results"),
     limit: Annotated[Any, typer.Option("--limit", "-L", parser=_limit, metavar="NUMBER", help="Samples per cell: a number (200), or a "
         "share (0.1; 1.0 is all). A random sample; a larger one contains it, and its rows are reused.")] = None,
@@ -115,7 +118,7 @@ def _options(
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency,
         surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
-    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code)
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -129,7 +132,7 @@ def _command_line() -> str:
     """The command as it was typed, without the options that change no number."""
     import shlex
 
-    display_only = ("-q", "--quiet", "--json", "-v", "--verbose")
+    display_only = ("-q", "--quiet", "--json", "-v", "--verbose", "--download")
     words = sys.argv[1:]
     kept = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
     return " ".join(["robustvit", *(shlex.quote(word) for word in kept if word not in display_only)])

@@ -39,9 +39,12 @@ def run(options: RunOptions) -> None:
 
     Example: robustvit run --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
+    from robustvit.cli.downloading import download_for_run
     from robustvit.evaluation import run as runner
     from robustvit.evaluation.images.kept_suite import named_suite
 
+    if options.download:
+        download_for_run(options)
     with progress_shown(options.quiet or options.as_json) as progress:
         try:
             done = runner.run(

@@ -16,12 +16,41 @@ from robustvit.primitives.batch import Severity, Traits
 from robustvit.spec.registry import dataset
 
 _SIDE = 224  # pixels of every released image
-_GROUPS = ("", "noise", "blur", "weather", "digital", "extra")  # folders that the archives of ImageNet-C unpack to
+_GROUPS = ("", "noise", "blur", "weather", "digital", "extra", "cbar_download")  # folders that the released archives unpack to
 _LICENCE = "images under the terms of ImageNet: non-commercial research and education"
+_ZENODO = "the md5 and sizes that Zenodo lists for record 2235448"
+_FILES_C = (
+    {
+        "url": "https://zenodo.org/records/2235448/files/noise.tar", "size": 22_565_673_785, "source": _ZENODO,
+        "md5": "e80562d7f6c3f8834afb1ecf27252745",
+        "only": {"corruption": ("gaussian_noise", "shot_noise", "impulse_noise")},
+    },
+    {
+        "url": "https://zenodo.org/records/2235448/files/blur.tar", "size": 7_112_704_951, "source": _ZENODO,
+        "md5": "2d8e81fdd8e07fef67b9334fa635e45c",
+        "only": {"corruption": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur")},
+    },
+    {
+        "url": "https://zenodo.org/records/2235448/files/weather.tar", "size": 12_797_438_995, "source": _ZENODO,
+        "md5": "33ffea4db4d93fe4a428c40a6ce0c25d",
+        "only": {"corruption": ("snow", "frost", "fog", "brightness")},
+    },
+    {
+        "url": "https://zenodo.org/records/2235448/files/digital.tar", "size": 7_757_510_705, "source": _ZENODO,
+        "md5": "89157860d7b10d5797849337ca2e5c03",
+        "only": {"corruption": ("contrast", "elastic_transform", "pixelate", "jpeg_compression")},
+    },
+    {
+        "url": "https://zenodo.org/records/2235448/files/extra.tar", "size": 15_789_490_144, "source": _ZENODO,
+        "md5": "d492dfba5fc162d8ec2c3cd8ee672984",
+        "only": {"corruption": ("speckle_noise", "gaussian_blur", "spatter", "saturate")},
+    },
+)  # fmt: skip
 
 
 @dataset(
     name="imagenet-c",
+    downloads=_FILES_C,
     source=SOURCE,
     url="https://zenodo.org/records/2235448",
     licence=_LICENCE,
@@ -49,6 +78,7 @@ def imagenet_c(
 
 @dataset(
     name="imagenet-cbar",
+    downloads=({"url": "https://dl.fbaipublicfiles.com/inc_bar/imagenet_c_bar.tar.gz"},),
     source="Mintun, Kirillov and Xie 2021, On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
     url="https://github.com/facebookresearch/augmentation-corruption",
     licence=_LICENCE,
@@ -78,6 +108,7 @@ def imagenet_cbar(
 
 @dataset(
     name="imagenet-3dcc",
+    downloads=({"url": "https://datasets.epfl.ch/3dcc/imagenet_3dcc/{corruption}.tar.gz"},),
     source="Kar, Yeo, Atanov and Zamir 2022, 3D Common Corruptions and Data Augmentation",
     url="https://datasets.epfl.ch/3dcc/index.html",
     licence=_LICENCE,

@@ -22,6 +22,7 @@ _INNER = (".", "test", "imagenet-hr", "ImageNet-HR", "imagenet-hr/test", "ImageN
 
 @dataset(
     name=_NAME,
+    downloads=({"url": "hf://datasets/antofuller/ImageNet-HR"},),
     source="Fuller, Kyrollos, Yassin and Green 2024, LookHere",
     url="https://huggingface.co/datasets/antofuller/ImageNet-HR",
     licence="MIT",

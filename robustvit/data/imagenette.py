@@ -22,11 +22,21 @@ _IMAGEWOOF = (
 _COUNTS = {
     ("imagenette", "val"): 3_925, ("imagenette", "train"): 9_469, ("imagewoof", "val"): 3_929, ("imagewoof", "train"): 9_025,
 }  # fmt: skip
+_IMAGENETTE_FILE = {
+    "url": "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2.tgz", "size": 1_557_161_267,
+    "md5": "fe2fc210e6bb7c5664d602c3cd71e612",
+    "source": "torchvision/datasets/imagenette.py (md5), fastai/data/checks.txt (size)",
+}  # fmt: skip
+_IMAGEWOOF_FILE = {
+    "url": "https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2.tgz", "size": 1_343_715_595,
+    "source": "fastai/data/checks.txt (size)",
+}  # fmt: skip
 
 
 @dataset(
     source="Howard, Imagenette",
     url="https://github.com/fastai/imagenette",
+    downloads=(_IMAGENETTE_FILE,),
     folders=("imagenette2", "imagenette2-320", "imagenette2-160"),
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
     rules="Unpack imagenette2.tgz (or its 320 px version), then --data-dir FOLDER. Ten classes, read among the ten (`mask`) and among the "
@@ -46,6 +56,7 @@ def imagenette(root: Path | None, *, split: Literal["val", "train"] = "val") -> 
 @dataset(
     source="Howard, Imagewoof",
     url="https://github.com/fastai/imagenette",
+    downloads=(_IMAGEWOOF_FILE,),
     folders=("imagewoof2", "imagewoof2-320", "imagewoof2-160"),
     licence="Apache-2.0 (lists); images under the terms of ImageNet",
     rules="Unpack imagewoof2.tgz (or its 320 px version), then --data-dir FOLDER. Ten breeds of dog, read among the ten (`mask`) and among "

@@ -20,6 +20,7 @@ _NAME = "laion-c"
 
 @dataset(
     name=_NAME,
+    downloads=({"url": "https://zenodo.org/records/14051887"},),
     source="Li, Klein, Brendel, Geirhos and Zimmermann 2025, LAION-C: An Out-of-Distribution Benchmark for Web-Scale Vision Models",
     url="https://zenodo.org/records/14051887",
     licence="MIT (code and table of categories); the images' own terms",

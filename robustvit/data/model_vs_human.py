@@ -30,6 +30,7 @@ class StimulusSet(NamedTuple):
 
 @dataset(
     name="model-vs-human",
+    downloads=({"url": "https://github.com/bethgelab/model-vs-human/releases/download/v0.1/{stimuli}.tar.gz"},),
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
     licence="cue-conflict, edge, silhouette CC-BY-4.0; sketch MIT; stylized and the twelve parametric sets under the terms of ImageNet; "

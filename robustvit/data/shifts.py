@@ -23,10 +23,42 @@ _NATURAL = """@inproceedings{hendrycks2021natural,
   booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
   year={2021}
 }"""
+_TFDS = "tensorflow/datasets, checksums.tsv"
+_FILE_A = {
+    "url": "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar", "size": 687_552_512, "source": _TFDS,
+    "sha256": "3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
+}  # fmt: skip
+_FILE_R = {
+    "url": "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar", "size": 2_191_079_936, "source": _TFDS,
+    "sha256": "18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
+}  # fmt: skip
+_FILE_O = {
+    "url": "https://people.eecs.berkeley.edu/~hendrycks/imagenet-o.tar", "md5": "86bd7a50c1c4074fb18fc5f219d6d50b",
+    "source": "pytorch-ood, dataset/img/imagenet.py",
+}  # fmt: skip
+_FILE_SKETCH = {"url": "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"}
+_FILES_V2 = (
+    {
+        "url": "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",
+        "size": 1_264_079_360, "sha256": "f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c", "source": _TFDS,
+        "only": {"split": ("matched-frequency",)},
+    },
+    {
+        "url": "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-threshold0.7.tar.gz",
+        "size": 1_249_906_176, "sha256": "32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2", "source": _TFDS,
+        "only": {"split": ("threshold-0.7",)},
+    },
+    {
+        "url": "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/imagenetv2-top-images.tar.gz",
+        "size": 1_245_927_936, "sha256": "85e4ace30f3f0d660152062254b8759dda66267b27f7ec0fd8d5768f1073a04b", "source": _TFDS,
+        "only": {"split": ("top-images",)},
+    },
+)  # fmt: skip
 
 
 @dataset(
     name="imagenet-a",
+    downloads=(_FILE_A,),
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
     licence="MIT (list and code); the images' own terms",
@@ -42,6 +74,7 @@ def imagenet_a(root: Path | None) -> FileDataset:
 
 @dataset(
     name="imagenet-r",
+    downloads=(_FILE_R,),
     source="Hendrycks et al. 2021, The Many Faces of Robustness",
     url="https://github.com/hendrycks/imagenet-r",
     licence="MIT (list and code); the images' own terms",
@@ -62,6 +95,7 @@ def imagenet_r(root: Path | None) -> FileDataset:
 
 @dataset(
     name="imagenet-o",
+    downloads=(_FILE_O,),
     source="Hendrycks et al. 2021, Natural Adversarial Examples",
     url="https://github.com/hendrycks/natural-adv-examples",
     licence="MIT (list and code); the images' own terms",
@@ -78,6 +112,7 @@ def imagenet_o(root: Path | None) -> FileDataset:
 
 @dataset(
     name="imagenet-sketch",
+    downloads=(_FILE_SKETCH,),
     folders=("sketch",),
     source="Wang et al. 2019, Learning Robust Global Representations by Penalizing Local Predictive Power",
     url="https://github.com/HaohanWang/ImageNet-Sketch",
@@ -97,6 +132,7 @@ def imagenet_sketch(root: Path | None) -> FileDataset:
 
 @dataset(
     name="imagenet-v2",
+    downloads=_FILES_V2,
     source="Recht et al. 2019, Do ImageNet Classifiers Generalize to ImageNet?",
     url="https://huggingface.co/datasets/vaishaal/ImageNetV2",
     licence="MIT (code); the images' own terms",
@@ -131,7 +167,8 @@ def imagenet_v2(
 
 def _set(place: Path, split: str) -> Path:
     """The folder of one of the three sets. Raises DataMissing for class folders whose folder is not named after this set."""
-    named = (f"imagenetv2-{split}-format-val", f"imagenetv2-{split}")
+    released = split.replace("threshold-", "threshold")  # as the authors' archive is called: imagenetv2-threshold0.7-format-val
+    named = tuple(f"imagenetv2-{name}{ending}" for name in dict.fromkeys((split, released)) for ending in ("-format-val", ""))
     here = first_folder(place / name for name in named)
     if here is not None:
         return here

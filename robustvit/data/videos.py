@@ -27,10 +27,30 @@ from robustvit.spec.sample_order import Frames
 
 _KEPT = 4  # decoded videos that stay in memory for the frames that follow
 _ENDINGS = (".mp4",)
+_PYTORCH_OOD = "pytorch-ood, dataset/img/imagenet.py"
+_FILES = (
+    {
+        "url": "https://zenodo.org/records/3565846/files/noise.tar", "md5": "619b37b5139ce764f77ce3bed3aee837", "source": _PYTORCH_OOD,
+        "only": {"perturbation": ("gaussian_noise", "shot_noise", "speckle_noise")},
+    },
+    {
+        "url": "https://zenodo.org/records/3565846/files/blur.tar", "md5": "869b2d2fb1604d1baa4316b5ecc9fdea", "source": _PYTORCH_OOD,
+        "only": {"perturbation": ("motion_blur", "zoom_blur", "gaussian_blur")},
+    },
+    {
+        "url": "https://zenodo.org/records/3565846/files/weather.tar", "md5": "a597ff6db8c6fb0dbcd6eb12ed620002", "source": _PYTORCH_OOD,
+        "only": {"perturbation": ("snow", "brightness", "spatter")},
+    },
+    {
+        "url": "https://zenodo.org/records/3565846/files/digital.tar", "md5": "8c1f73e4912812788e2fdb637cd55372", "source": _PYTORCH_OOD,
+        "only": {"perturbation": ("translate", "rotate", "tilt", "scale", "shear")},
+    },
+)  # fmt: skip
 
 
 @dataset(
     name="imagenet-p",
+    downloads=_FILES,
     source=SOURCE,
     url="https://zenodo.org/records/3565846",
     licence="images under the terms of ImageNet: non-commercial research and education",

@@ -78,6 +78,15 @@ def places_in(name: str, data_dir: Path | str) -> list[Path]:
     return [itself] if name in _ANYTHING else [*(itself / one for one in folder_names(name)), itself]
 
 
+def download_folder(name: str, data_dir: Path | str | None) -> Path:
+    """The folder that the files of a data set are downloaded to: one of its names in `data_dir`, or in the first of the usual places.
+
+    Raises DataUnreadable as `named_folder` does.
+    """
+    parents = [Path(data_dir).expanduser()] if data_dir is not None else list(_usual().values())
+    return next((found for parent in parents if (found := named_folder(name, parent))), parents[0] / name)
+
+
 def default_places(name: str) -> dict[str, Path]:
     """The places where a data set's files are looked for when no folder is given, in order, by their descriptions."""
     return {f"{words}/{one}": parent / one for words, parent in _usual().items() for one in folder_names(name)}

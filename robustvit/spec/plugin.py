@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,8 +40,11 @@ DECORATORS = {"dataset" if kind == "data" else kind: kind for kind in KINDS}  # 
 class Entry:
     """One plug-in: what it is called, what it takes, where it lives, and where it comes from.
 
-    severity: the parameter that tables show as severity, `attack.eps` inside a nested one. folders: of data sets, further names of the
-    folder of their files.
+    severity: the parameter that tables show as severity, `attack.eps` inside a nested one.
+    Data sets: folders, further names of the folder of their files; downloads, the files that `--download` fetches, each a dict of `url`
+    and, where they are known, `size` in bytes, `md5` or `sha256`, `source` (where these were read), `into` (a folder of the data set to
+    unpack it in) and `only` ({parameter: values} that need the file); `{parameter}` in a url is one file for each of its values
+    (robustvit.evaluation.downloads.declared).
     Corruptions: smallest, for each severity the shorter side in pixels below which half of an image lies outside; any_channels, whether
     they take other images than RGB.
     Metrics: over; of, the metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is
@@ -73,6 +76,7 @@ class Entry:
     citation: str = ""
     rules: str = ""
     folders: tuple[str, ...] = ()
+    downloads: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     version: int = 1
     severity: str = ""
     over: str = "cell"

@@ -124,7 +124,7 @@ class SourceModule:
         return ast.get_docstring(function) or ""
 
     def literal(self, node: ast.expr) -> Any:
-        """The value of a literal, a fraction such as 4/255, a name that is assigned one, or a concatenation of strings."""
+        """The value of a literal, a fraction such as 4/255, a name that is assigned one, a concatenation, or a tuple or dict of these."""
         if isinstance(node, ast.Name):
             home, definition = self.resolve(node.id)
             return home.literal(definition)
@@ -132,8 +132,11 @@ class SourceModule:
             return Fraction(str(self.literal(node.left))) / Fraction(str(self.literal(node.right)))
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             return self.literal(node.left) + self.literal(node.right)
-        value = ast.literal_eval(node)
-        return tuple(value) if isinstance(value, list) else value
+        if isinstance(node, ast.Tuple | ast.List):
+            return tuple(self.literal(item) for item in node.elts)
+        if isinstance(node, ast.Dict) and None not in node.keys:
+            return {self.literal(key): self.literal(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+        return ast.literal_eval(node)
 
     def resolve(self, name: str) -> tuple[SourceModule, ast.expr]:
         """The module and expression of a module-level name's assignment. Raises BadParameter where there is none that can be read."""

@@ -105,6 +105,13 @@ def test_a_folder_named_after_a_set_is_that_set_alone(tmp_path):
         imagenet_v2(root, split="threshold-0.7")
 
 
+@pytest.mark.parametrize("name", ["imagenetv2-threshold0.7-format-val", "imagenetv2-threshold0.7", "imagenetv2-threshold-0.7"])
+def test_the_folder_that_the_released_archive_of_threshold_unpacks_to_is_found(tmp_path, name):
+    root = planted(tmp_path, LAYOUTS["imagenet-v2"]())
+    (root / "imagenetv2-top-images-format-val").rename(root / name)
+    assert imagenet_v2(root, split="threshold-0.7").ids[0] == "imagenet-v2/threshold-0.7/0/x"
+
+
 @pytest.mark.parametrize("split", ["matched-frequency", "threshold-0.7", "top-images"])
 def test_class_folders_that_no_name_says_the_set_of_are_refused(tmp_path, split):
     root = planted(tmp_path, LAYOUTS["imagenet-v2"]()) / "imagenetv2-top-images-format-val"

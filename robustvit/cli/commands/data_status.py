@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from robustvit.cli.commands.fetching import how_to_fetch
 from robustvit.errors import BadParameter, DataMissing, DataUnreadable, RobustvitError
 from robustvit.evaluation.loading import opened, refuse_no_folder
 from robustvit.primitives.batch import Data, left_out, traits
@@ -28,7 +29,8 @@ def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
 
     Returns name, found, where (the folder opened, or None), ambiguous (which folders may be it, "" unless several may), looked (places
     tried), images, expected (of the whole set, or None), left_out (what was found among the images and is not read, or None), classes,
-    fingerprint, told (one line: what was found, or why nothing was), get (how to get it), url, licence. A data set that needs no files is
+    fingerprint, told (one line: what was found, or why nothing was), get (how to get it), fetch (the command that fetches it, "" where none
+    does), url, licence. A data set that needs no files is
     always found.
     """
     entry = registry.lookup("data", name)
@@ -40,7 +42,8 @@ def status(name: str, data_dir: Path | str | None = None) -> dict[str, Any]:
     if isinstance(found, RobustvitError):
         nothing = root is None and isinstance(found, DataMissing)
         reason = f"not found; looked in {' and '.join(about['looked'])}." if nothing else str(found)
-        return {**about, "told": f"{reason} {entry.rules}".strip()}
+        words = (reason, entry.rules, how_to_fetch(entry) if nothing else "")
+        return {**about, "told": " ".join(filter(None, words))}
     return {**about, **_counts(found), "found": True, "told": _described(found, root)}
 
 
@@ -135,7 +138,7 @@ def _about(entry: Entry, place: Path | None, data_dir: Path | str | None) -> dic
         "name": entry.name, "found": False, "where": None if root is None else str(root), "ambiguous": ambiguous,
         "looked": _looked(entry.name, place, data_dir),
         "images": None, "expected": None, "left_out": None, "classes": None, "fingerprint": None, "get": entry.rules, "url": entry.url,
-        "licence": entry.licence,
+        "licence": entry.licence, "fetch": how_to_fetch(entry),
     }  # fmt: skip
 
 

@@ -27,12 +27,21 @@ _CITATION = """@techreport{krizhevsky2009learning,
   institution={University of Toronto},
   year={2009}
 }"""
+_FILE_10 = {
+    "url": "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "size": 170_498_071, "md5": "c58f30108f718f92721af3b95e74349a",
+    "source": "torchvision/datasets/cifar.py (md5)",
+}  # fmt: skip
+_FILE_100 = {
+    "url": "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "md5": "eb9058c3a382ffc7106e4002c42a8d85",
+    "source": "torchvision/datasets/cifar.py",
+}  # fmt: skip
 
 
 @dataset(
     source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
     url="https://www.cs.toronto.edu/~kriz/cifar.html",
     licence=_LICENCE,
+    downloads=(_FILE_10,),
     folders=("cifar-10-batches-py", "cifar-10-batches-bin"),
     rules="Unpack cifar-10-python.tar.gz (or its binary version), then --data-dir FOLDER, the one that holds cifar-10-batches-py/. Scores "
     "are on the 10,000 test images, which a model of 32 px gets as they are.",
@@ -53,6 +62,7 @@ def cifar10(root: Path | None) -> ArrayDataset:
     source="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
     url="https://www.cs.toronto.edu/~kriz/cifar.html",
     licence=_LICENCE,
+    downloads=(_FILE_100,),
     folders=("cifar-100-python", "cifar-100-binary"),
     rules="Unpack cifar-100-python.tar.gz (or its binary version), then --data-dir FOLDER, the one that holds cifar-100-python/. Scores "
     "are on the 10,000 test images and the hundred fine classes; a model of 32 px gets the images as they are.",

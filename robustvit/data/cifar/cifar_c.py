@@ -22,10 +22,21 @@ Released = Literal[
     "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur", "spatter", "saturate",
 ]  # fmt: skip
 _SEVERITIES = 5
+_FILE_10 = {
+    "url": "https://zenodo.org/records/2535967/files/CIFAR-10-C.tar", "size": 2_918_471_680,
+    "sha256": "c72763e101c723b7c507b96205f7e938912a5d587376173b825850cf3cb876a7",
+    "source": "tensorflow/datasets, url_checksums/cifar10_corrupted.txt",
+}  # fmt: skip
+_FILE_100 = {
+    "url": "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar", "size": 2_918_473_216,
+    "sha256": "30ee6543a1bfd049fa33834b7c1ada301e7064b7fbe8fc38340eb8b62ced4b33",
+    "source": "tensorflow/datasets, url_checksums/cifar100_corrupted.txt",
+}  # fmt: skip
 
 
 @dataset(
     name="cifar10-c",
+    downloads=(_FILE_10,),
     folders=("CIFAR-10-C",),
     source=SOURCE,
     url="https://zenodo.org/records/2535967",
@@ -46,6 +57,7 @@ def cifar10_c(root: Path | None, *, corruption: Released = "gaussian_noise", sev
 
 @dataset(
     name="cifar100-c",
+    downloads=(_FILE_100,),
     folders=("CIFAR-100-C",),
     source=SOURCE,
     url="https://zenodo.org/records/3555552",

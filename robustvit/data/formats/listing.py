@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from robustvit.data.formats.left_out import LeftOut, ending_of, is_hidden_image
 from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.spec import registry
 from robustvit.spec.data_address import default_places, folder_names
 from robustvit.spec.given import why_not_small
 
@@ -68,9 +69,9 @@ def need(root: Path | None, name: str) -> Path:
     """The folder or file that a data set was given. Raises DataMissing where none was given, or where it does not exist."""
     if root is None:
         looked = " and ".join(f"{words} ({place.absolute()})" for words, place in default_places(name).items())
-        raise DataMissing(
-            f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; `robustvit data` says how to get them."
-        )
+        fetched = name in (known := registry.entries("data")) and known[name].downloads
+        how = f"`robustvit data {name} --download` fetches them" if fetched else "`robustvit data` says how to get them"
+        raise DataMissing(f"data '{name}' needs its files: give --data-dir PATH. Looked in {looked}; {how}.")
     if not root.exists():
         others = folder_names(name)[1:] if root.name == name else ()
         also = f" The folder may also be called {' or '.join(others)}." if others else ""

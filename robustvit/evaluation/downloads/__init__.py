@@ -1,0 +1,1 @@
+"""Fetches the files of data sets whose authors let them be fetched directly."""
