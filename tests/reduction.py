@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.token_reduction import ReducedViT
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from robustvit.cli.printing import err
+from robustvit.cli.printing import err, escape
 
 if TYPE_CHECKING:
     from robustvit.evaluation.outcome.progress import Progress
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_shown(quiet: bool, unit: str = "rows") -> Iterator[Progress | None]:
-    """Yields a callback (done, total, what): a progress bar on a terminal, a line every ten seconds elsewhere, None when quiet."""
+    """Yields a callback (done, total, what): a progress bar on a terminal, a line every ten seconds elsewhere, None when quiet.
+
+    unit: what is counted; % for shares of work.
+    """
     if quiet:
         yield None
     elif err.is_terminal:
         from robustvit.evaluation.outcome.progress import terminal_bar
 
-        with terminal_bar(err) as progress:
+        with terminal_bar(err, percent=unit == "%") as progress:
             yield progress
     else:
         yield _Lines(unit)
@@ -38,4 +41,5 @@ class _Lines:
         now = time.monotonic()
         if now - self.last >= 10.0:
             self.last = now
-            err.print(f"{done:,}/{total:,} {self.unit} · {what}", highlight=False, soft_wrap=True)
+            share = f"{done / max(total, 1):.0%}" if self.unit == "%" else f"{done:,}/{total:,} {self.unit}"
+            err.print(f"{share} · {escape(what)}", highlight=False, soft_wrap=True)

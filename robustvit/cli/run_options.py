@@ -33,6 +33,7 @@ class RunOptions:
     command: str
     allow_code: bool = False
     download: bool = False
+    measure: bool = False
 
 
 def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -49,6 +50,11 @@ def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., N
 def _limit(text: str) -> int | float:
     """A count of samples, or a share of them where it is written as a fraction: `1` is one sample, `1.0` all."""
     return int(text) if text.strip().isdecimal() else float(text)
+
+
+def _rows(text: str) -> int | str:
+    """Rows of a forward pass, or auto. Raises ValueError, which typer tells, for anything else."""
+    return text if text == "auto" else int(text)
 
 
 def _options(
@@ -72,9 +78,10 @@ def _options(
     store: StorePath = Path("results"),
     limit: Annotated[Any, typer.Option("--limit", "-L", parser=_limit, metavar="NUMBER", help="Samples per cell: a number (200), or a "
         "share (0.1; 1.0 is all). A random sample; a larger one contains it, and its rows are reused.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", help="Rows of a forward pass.")] = None,
+    batch_size: Annotated[Any, typer.Option("--batch-size", "-b", parser=_rows, metavar="NUMBER", help="Rows of a forward pass; auto: as "
+        "many as are fastest here, halved where memory runs out. Default: a fixed number, so that results repeat to the bit.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …; auto: a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
     seed: Annotated[int | None, typer.Option("--seed", help="Of all random numbers; default: the suite's own.")] = None,
     img_size: Annotated[int | None, typer.Option("--img-size", help="Side of the model's input; part of the cell.")] = None,
@@ -91,6 +98,8 @@ def _options(
     surrogate: Annotated[list[str] | None, typer.Option("--surrogate", help="A model on which a suite of transfer attacks crafts, in "
         "place of the suite's own; repeat for several. models: those of this run.")] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure the seconds that an image takes each model here.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="plan alone: time forward passes now, in place of MACs at the speed that runs "
+        "here had.")] = False,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -118,7 +127,7 @@ def _options(
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency,
         surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
-    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download)
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from robustvit.cli.printing import (
 )
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
+from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
     from robustvit.evaluation.plan import Plan
@@ -43,9 +44,11 @@ def run(options: RunOptions) -> None:
     from robustvit.evaluation import run as runner
     from robustvit.evaluation.images.kept_suite import named_suite
 
+    if options.measure:
+        raise UsageError("--measure is for plan; run measures nothing beside its work.")
     if options.download:
         download_for_run(options)
-    with progress_shown(options.quiet or options.as_json) as progress:
+    with progress_shown(options.quiet or options.as_json, "%") as progress:
         try:
             done = runner.run(
                 named_suite(options.suite, allow_code=options.allow_code), options.models, options.data,
@@ -131,17 +134,17 @@ def _run_summary(done: Any, options: RunOptions) -> str:
 
 @takes_run_options
 def plan(options: RunOptions) -> None:
-    """Show what run would do: cells, time, disk. Nothing is written; scenarios whose cost is not declared are timed on a few noise images.
+    """Show what run would do: cells, time, disk. Nothing is written.
 
-    Takes the arguments of run.
+    Takes the arguments of run. The time is that of the models' operations at the speed that earlier runs had here; --measure times them.
 
     Example: robustvit plan --model vit_b16 --suite imagenet-c --data-dir /data/imagenet
     """
     import os
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a plan downloads nothing
-    from robustvit.evaluation import cost_estimate as estimates
     from robustvit.evaluation import requested
+    from robustvit.evaluation.cost import estimate as estimates
     from robustvit.evaluation.datasets import omissions
     from robustvit.evaluation.images.kept_suite import named_suite
     from robustvit.evaluation.manifest import undefined_cells
@@ -155,7 +158,7 @@ def plan(options: RunOptions) -> None:
         made.take_artifacts(store)
     damaged = made.damaged(store)
     done = made.done(store, damaged)
-    cost = estimates.estimate(made, done)
+    cost = estimates.estimate(made, done, measure=options.measure)
     if options.as_json:
         page = {
             "cells": _planned(made, done),

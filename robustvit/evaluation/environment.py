@@ -30,6 +30,9 @@ _PACKAGES = (
 )
 
 
+AUTO = "auto"
+
+
 def determine() -> None:
     """Sets the switches that make results repeatable: no TF32, deterministic cuDNN, no autotuning."""
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -39,7 +42,11 @@ def determine() -> None:
 
 
 def device(name: str | torch.device) -> torch.device:
-    """The device called `name` (cpu, cuda, cuda:1, mps). Raises BadParameter where torch knows none of that name or it is not here."""
+    """The device called `name` (cpu, cuda, cuda:1, mps; auto is cuda where there is one, else cpu).
+
+    Raises BadParameter where torch knows none of that name or it is not here.
+    """
+    name = name if name != AUTO else "cuda" if torch.cuda.is_available() else "cpu"
     here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *["mps"] * torch.backends.mps.is_available()]
     try:
         found = torch.device(name)

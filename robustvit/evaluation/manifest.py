@@ -9,9 +9,9 @@ from typing import Any
 
 from robustvit.errors import ModelError
 from robustvit.evaluation.class_names import match_classes
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.images.kept_images import KeptImages
-from robustvit.evaluation.macs import count
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data, Traits
 from robustvit.primitives.classifier import Classifier

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, few
+from robustvit.evaluation import environment
 from robustvit.evaluation.class_names import Logits, checked_order
+from robustvit.evaluation.cost.tile_size import fastest_tile
 from robustvit.evaluation.datasets import Samples, open_data, refuse_contradictions
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.heads import head_of
@@ -63,6 +65,7 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
     """
     named = given_models(models)
     settings.check()
+    settings = replace(settings, device=str(environment.device(settings.device)))
     suite = _adjusted(suite, settings)
     limit = suite.limit if settings.limit is None else settings.limit
     opened = open_data(suite, data, settings.data_dir)
@@ -83,7 +86,9 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
 
 def load(address: str | Spec, settings: Settings) -> Classifier:
     """The model at an address under a run's settings."""
-    return load_model(address, device=settings.device, tile=settings.batch_size, precision=settings.precision)
+    rows = settings.batch_size
+    model = load_model(address, device=settings.device, tile=rows if isinstance(rows, int) else None, precision=settings.precision)
+    return model.configure(tile=fastest_tile(model)) if rows == environment.AUTO else model
 
 
 def _adjusted(suite: Suite, settings: Settings) -> Suite:

@@ -19,6 +19,7 @@ from robustvit.evaluation.checks.former_cells import take_over
 from robustvit.evaluation.checks.probe import probe_models
 from robustvit.evaluation.checks.recheck import recheck
 from robustvit.evaluation.command_line import command_line
+from robustvit.evaluation.cost.spent import Work
 from robustvit.evaluation.datasets import omissions
 from robustvit.evaluation.executors import local
 from robustvit.evaluation.images.kept_suite import named_suite
@@ -89,19 +90,19 @@ class _Run:
     def __init__(self, made: Plan, store: Store, progress: Progress | None, command: str, deadline: Deadline) -> None:
         self.plan, self.store, self.progress, self.command, self.deadline = made, store, progress, command, deadline
         self.environment = store.write_environment(environment.describe_environment(torch.device(made.settings.device)))
-        self.worker = Worker(made, store, self.environment, self.show)
-        self.total = made.rows
-        self.done = 0
+        self.work = Work(made)
+        self.worker = Worker(made, store, self.environment, self.show, self.work.spent)
+        self.total = self.done = 0.0
         self.begun = False
         self.summary = Summary(
-            store.path, made.suite.name, len(made.cells), self.total, incomplete=made.incomplete, left_out=omissions(made.samples)
+            store.path, made.suite.name, len(made.cells), made.rows, incomplete=made.incomplete, left_out=omissions(made.samples)
         )
 
     def go(self) -> Summary:
         """Checks the models and the rows that are there, computes what is missing, and sums up."""
         sweep_store(self.store.path)
         probe_models(self.plan, self.worker)
-        self.total = self.summary.rows = self.plan.rows
+        self.summary.rows = self.plan.rows
         self.summary.ids = [cell.id for cell in self.plan.cells]
         self.summary.cells = len(self.summary.ids)
         self.summary.undefined = undefined_cells(self.plan)
@@ -110,10 +111,12 @@ class _Run:
         self.note(started=_now())
         ready_first = sorted(self.plan.pairs, key=lambda pair: pair[1].surrogate is not None and pair[1].waits_for is not None)
         tasks = [task for part, cell in ready_first for task in self.missing(part, cell)]
+        self.total = self.work.of(tasks)
         self.show("reading images" if tasks else "nothing to do")
         for samples, view in dict.fromkeys((planned_of(self.plan, task).samples, task.cell.view) for task in tasks):
             self.worker.samples.decode(samples, view)
         local.run_tasks(tasks, self.worker, self.record, self.out_of_time)
+        self.work.teach()
         self.summary.repaired_digests = self.worker.samples.damaged_digests
         self.summary.undefined = undefined_cells(self.plan)
         self.summary.cells, self.summary.rows = len(self.plan.cells), self.plan.rows
@@ -141,9 +144,7 @@ class _Run:
         self.summary.repaired += damaged
         self.refuse_half_kept(cell)
         self.summary.taken_over += take_over(self.plan, part, cell, self.store, self.worker)
-        tasks = tasks_of(part, cell, self.store)
-        self.done += part.samples.asked - sum(task.stop - task.begin for task in tasks)
-        return tasks
+        return tasks_of(part, cell, self.store)
 
     def refuse_half_kept(self, cell: Cell) -> None:
         """Raises UsageError where rows were computed without what is now to be kept of them: they would not be computed again."""
@@ -164,11 +165,11 @@ class _Run:
 
     def record(self, task: Task, outcome: Outcome) -> None:
         """Counts a task that is over."""
+        self.done += self.work.of([task])
         if isinstance(outcome, Failed):
             self.summary.failed[task.cell.id] = outcome.reason
             return
         self.summary.computed += outcome.computed if isinstance(outcome, Done) else 0
-        self.done += task.stop - task.begin
         self.show(f"{task.model} · {self.worker.title(task)}")
 
     def out_of_time(self, task: Task) -> bool:
@@ -185,7 +186,7 @@ class _Run:
 
     def show(self, what: str) -> None:
         if self.progress is not None:
-            self.progress(self.done, self.total, what)
+            self.progress(round(self.done), max(1, round(self.total)), what)
 
 
 def _model_notes(plan: Plan) -> dict[str, list[str]]:

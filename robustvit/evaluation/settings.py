@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robustvit.errors import BadParameter, nearest
+from robustvit.evaluation.environment import AUTO
 from robustvit.evaluation.time_budget import seconds
 from robustvit.primitives.classifier import PRECISIONS
 from robustvit.spec.coercion import check_seed
@@ -24,15 +25,16 @@ class Settings:
     """Where and how fast a run computes, and what else it keeps. Of these `precision`, `view`, `storage`, `surrogates` and
     `seed` are part of a cell.
 
-    batch_size: rows per tile. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
+    device: auto is a GPU where there is one. batch_size: rows per tile; auto finds how many are fastest, and halves them where memory runs
+    out. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
     share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
     for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     surrogates: replaces the suite's: the models on which the images of attacks are crafted, by address or Classifiers, or `models`.
     latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine.
     """
 
-    device: str = "cpu"
-    batch_size: int | None = None
+    device: str = "auto"
+    batch_size: int | Literal["auto"] | None = None
     workers: int = 0
     precision: str = "float32"
     limit: int | float | None = None
@@ -55,7 +57,7 @@ class Settings:
         check_whole(self.workers, "--workers", 0, MOST_WORKERS)
         if self.precision not in PRECISIONS:
             raise BadParameter(f"precision is {self.precision!r}; it takes {', '.join(PRECISIONS)}.")
-        if self.batch_size is not None:
+        if self.batch_size not in (None, AUTO):
             check_whole(self.batch_size, "--batch-size", 1, 2**31)
         for what, value, kind in (("view", self.view, Overrides), ("storage", self.storage, Spec | None)):
             if not isinstance(value, kind):

@@ -14,6 +14,8 @@ import pandas as pd
 
 from robustvit.errors import BadParameter, DataError, HostRefused, RobustvitError, StoreError, UsageError
 from robustvit.evaluation import plan as plans
+from robustvit.evaluation.cost.tile_size import halve_tiles, out_of_memory
+from robustvit.evaluation.environment import AUTO
 from robustvit.evaluation.evaluate import EvaluatedCell, as_tensors, evaluate
 from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.images.kept_images import KeptImages
@@ -32,18 +34,23 @@ from robustvit.version import __version__
 
 log = logging.getLogger(__name__)
 _OF_ATTACKS = "Fit it to others: the training split, or evaluate one part, such as --data {data}?part=5/5, and fit to evaluated?part=1-4/5."
+_LESS_MEMORY = " Fewer rows of a forward pass need less memory: --batch-size 8, or --batch-size auto, which halves them by itself."
 T = TypeVar("T")
 
 
 class Worker:
     """Computes tasks of a plan into a store, one at a time.
 
-    environment: the id of this machine's description in the store. announce: called with what is being computed. One pipeline of one model
+    environment: the id of this machine's description in the store. announce: called with what is being computed; spent: with a task, the
+    model that computed its rows, how many they are and the seconds that they took. One pipeline of one model
     is kept in memory between tasks, and what was decoded for each data set and view.
     """
 
-    def __init__(self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None) -> None:
-        self.plan, self.store, self.environment, self.announce = plan, store, environment, announce
+    def __init__(
+        self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None,
+        spent: Callable[[Task, Classifier, int, float], None] = lambda *what: None,
+    ) -> None:  # fmt: skip
+        self.plan, self.store, self.environment, self.announce, self.spent = plan, store, environment, announce, spent
         self.samples = RunImages(store, plan.settings.workers, announce)
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
         self._failed: dict[str, Failed] = {}
@@ -115,13 +122,23 @@ class Worker:
         return None
 
     def _attempt(self, work: Callable[[], T], task: Task) -> T | Failed:
-        """The result of the work; where it raises, as a scenario or a model may, the cell has failed."""
-        try:
-            return work()
-        except (StoreError, DataError, HostRefused):
-            raise
-        except CELL_FAULTS as error:
-            return self._fail(task, error)
+        """The result of the work; where it raises, as a scenario or a model may, the cell has failed.
+
+        Where memory runs out and the rows of a tile are ours to choose, the work is done again with half of them.
+        """
+        while True:
+            try:
+                return work()
+            except (StoreError, DataError, HostRefused):
+                raise
+            except CELL_FAULTS as error:
+                if not out_of_memory(error) or not self._halved(task):
+                    return self._fail(task, error)
+
+    def _halved(self, task: Task) -> bool:
+        """Whether a tile has half its rows now."""
+        model = planned_of(self.plan, task).model
+        return self.plan.settings.batch_size == AUTO and model is not None and halve_tiles(model, self.host(task))
 
     def _compute(self, task: Task, begin: int) -> Outcome:
         self.announce(f"{task.model} · {self.title(task)}")
@@ -132,9 +149,10 @@ class Worker:
             return self._refused(task, error)
         if isinstance(found, Failed):
             return found
-        host = self.host(task)
+        host, seconds = self.host(task), time.perf_counter() - began
+        self.spent(task, host, found.rows.num_rows, seconds)
         about = {
-            "seconds": round(time.perf_counter() - began, 6), "environment": self.environment, "version": __version__, "tile": host.tile,
+            "seconds": round(seconds, 6), "environment": self.environment, "version": __version__, "tile": host.tile,
             "device": str(host.device),
         }  # fmt: skip
         if found.adversarial is not None:  # before its rows, which name the file's checksum
@@ -223,6 +241,7 @@ class Worker:
 
     def _fail(self, task: Task, error: BaseException) -> Failed:
         reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
+        reason += _LESS_MEMORY if out_of_memory(error) else ""
         log.warning("%s on %s failed: %s", self.title(task), task.model, reason)
         if not isinstance(error, RobustvitError):
             log.info("%s", "".join(traceback.format_exception(error)))

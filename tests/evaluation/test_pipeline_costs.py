@@ -9,7 +9,7 @@ import vits
 from torch import nn
 
 import robustvit as rv
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.pipelines.costs import activation_bytes, costs_of, stored_bytes
 from robustvit.results.factors.view import factor_view
 from robustvit.results.leaderboard import build_leaderboard

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import robustvit as rv
 from robustvit.data.digits import digits
-from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.cost.estimate import estimate
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings

@@ -11,7 +11,7 @@ import torch
 
 import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused, RobustvitError, StoreError
-from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.cost.estimate import estimate
 from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.records.store import Store

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.results.published.agreement import references
 from robustvit.results.published.files import COLUMNS, folder, read_references
 from robustvit.spec import registry

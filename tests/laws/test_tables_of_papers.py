@@ -12,7 +12,7 @@ from PIL import Image
 
 from robustvit.data.annotations.wnids import listed, wnids
 from robustvit.evaluation import run as runner
-from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.cost.estimate import estimate
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.requested import make as planned
 from robustvit.evaluation.settings import Settings

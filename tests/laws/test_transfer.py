@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 import robustvit as rv
 from robustvit.errors import BadParameter, ModelError, StoreError, SuiteError, UsageError
-from robustvit.evaluation.cost_estimate import estimate
+from robustvit.evaluation.cost.estimate import estimate
 from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.model_card import Card, fingerprint

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.pipelines.costs import costs_of
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.draws import Draws

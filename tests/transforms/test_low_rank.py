@@ -8,7 +8,7 @@ import torch
 import vits
 from torch import nn
 
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.factored import FactoredLinear
 from robustvit.primitives.surgery.masks import MaskedWeight

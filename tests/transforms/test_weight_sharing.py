@@ -9,7 +9,7 @@ import torch
 import vits
 
 from robustvit.errors import HostRefused
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.shared_weights import shared_copy
 from robustvit.transforms.low_rank import low_rank

@@ -17,7 +17,10 @@ _NOTEBOOK_SECONDS = 0.5  # between two lines of a notebook
 
 
 class Progress(Protocol):
-    """Called as a run goes on: rows done and requested in all, and what is being computed."""
+    """Called as work goes on: what is done, and what there is to do, in one unit, and what is being computed.
+
+    A run counts in passes through the models, weighted by their size, so that the share of it that is done is a share of its time.
+    """
 
     def __call__(self, done: int, total: int, what: str) -> None:
         """Shows it."""
@@ -36,20 +39,25 @@ def shown_or_default(progress: Progress | Literal[False] | None) -> Iterator[Pro
     if console.is_jupyter or _in_notebook():
         yield _NotebookLine()
     elif console.is_terminal:
-        with terminal_bar(console) as made:
+        with terminal_bar(console, percent=True) as made:
             yield made
     else:
         yield None
 
 
 @contextmanager
-def terminal_bar(console: Console) -> Iterator[Progress]:
-    """A progress bar on a terminal, which goes away when it is done."""
+def terminal_bar(console: Console, *, percent: bool = False) -> Iterator[Progress]:
+    """A progress bar on a terminal, which goes away when it is done. percent: in place of numbers, which are then no counts."""
     from rich.markup import escape as plain
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description:40.40}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:40.40}"),
+        BarColumn(),
+        TaskProgressColumn() if percent else MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task("loading")
         yield lambda done, total, what: drawn.update(task, completed=done, total=total, description=plain(what))
@@ -76,7 +84,7 @@ class _NotebookLine:
             return
         self.last = now
         shown = importlib.import_module("IPython.display")
-        line = shown.HTML(f'<progress value="{done}" max="{max(total, 1)}"></progress> {done:,} of {total:,} rows · {escape(what)}')
+        line = shown.HTML(f'<progress value="{done}" max="{max(total, 1)}"></progress> {done / max(total, 1):.0%} · {escape(what)}')
         if self.handle is None:
             self.handle = shown.display(line, display_id=True)
         else:

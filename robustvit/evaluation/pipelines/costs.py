@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robustvit.evaluation.macs import count, of_shapes
+from robustvit.evaluation.cost.macs import count, of_shapes
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.recorded.token_records import recorded_costs, reduces_tokens
 

@@ -166,7 +166,7 @@ def _model(value: Spec, place: Place) -> Classifier:
     if value.name == HOST:
         return place.model
     address = value if value.params else value.name  # a bare name may be any address: `package.module:factory`, `demo`
-    return load_model(address, device=place.settings.device, tile=place.settings.batch_size)
+    return load_model(address, device=place.settings.device, tile=rows if isinstance(rows := place.settings.batch_size, int) else None)
 
 
 def why_own_host(spec: Spec, label: str) -> str:

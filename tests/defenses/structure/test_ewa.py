@@ -11,8 +11,8 @@ import vits
 from torch import nn
 
 import robustvit as rv
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.macs import count
 from robustvit.primitives.batch import Batch, TrainingStep
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.structure.experts import Experts, with_experts, without_experts

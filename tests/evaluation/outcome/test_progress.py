@@ -54,4 +54,4 @@ def test_a_notebook_has_one_line_that_is_renewed(monkeypatch: pytest.MonkeyPatch
         shown(10, 10, "done")
     assert [kind for kind, _ in displayed] == ["new", "renewed"]
     assert "&lt;fog&gt;" in displayed[0][1]
-    assert "10 of 10 rows" in displayed[1][1]
+    assert "100% · done" in displayed[1][1]

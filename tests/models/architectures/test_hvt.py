@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.loading import load_model
-from robustvit.evaluation.macs import count
 from robustvit.models.architectures.hvt import hvt
 
 SMALL = {"img_size": 32, "patch_size": 4, "dim": 12, "heads": 2, "num_classes": 5}

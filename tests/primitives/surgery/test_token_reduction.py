@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, HostRefused
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_maps import forward_with_attention
 from robustvit.primitives.surgery.hosts import why_not_host

@@ -11,7 +11,7 @@ import vits
 from torch.nn import functional
 
 from robustvit.errors import BadParameter, HostRefused
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import robustvit as rv
 from robustvit.errors import CheckpointMismatch, GradientAbsent, ModelError
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.models.checkpoint import read_about
 
 CALIBRATION = "digits?part=calibration"

@@ -11,7 +11,7 @@ import vits
 from torch import nn
 
 from robustvit.errors import HostRefused
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.masks import MaskedWeight
 from robustvit.transforms.low_rank import low_rank

@@ -9,7 +9,7 @@ from reduction import Step, class_attention, reference
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.transforms.token_reduction.ats import ats, sampled
 
 HOSTS = ["plain", "layer-scale", "registers", "distilled", "average-pooled", "qk-norm"]

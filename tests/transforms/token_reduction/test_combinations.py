@@ -6,7 +6,7 @@ import pytest
 import torch
 import vits
 
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.primitives.surgery.pipelines import apply_transform
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import lookup

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from robustvit.evaluation.macs import count
+from robustvit.evaluation.cost.macs import count
 from robustvit.evaluation.manifest import _id, manifest
 from robustvit.evaluation.pipelines.costs import PipelineCosts
 from robustvit.evaluation.requested import make

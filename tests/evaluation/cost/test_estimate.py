@@ -10,7 +10,7 @@ from exact import linear
 from torch import Tensor
 
 import robustvit as rv
-from robustvit.evaluation.cost_estimate import Estimate, estimate
+from robustvit.evaluation.cost.estimate import Estimate, estimate
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
@@ -82,7 +82,8 @@ def test_a_scenario_that_declares_no_passes_is_timed(tmp_path: Path) -> None:
     page = tmp_path / "mine.yaml"
     page.write_text("name: mine\ntitle: Mine\ndata: digits\nscenarios: [{undeclared: {eps: 1/255}}]\nmetrics: [robust_accuracy]\n")
     made = make(rv.load_suite(page), ["demo"], "digits", Settings(limit=100))
-    assert 1.0 < (estimate(made, {}).seconds or 0.0) < 10.0
+    assert 1.0 < (estimate(made, {}, measure=True).seconds or 0.0) < 10.0
+    assert estimate(made, {}).unknown == ("undeclared",)
 
 
 @rv.attack(severity="eps", source="made here")
