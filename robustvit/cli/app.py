@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from robustvit.cli.comparing import compare, diff, transfer
+from robustvit.cli.configuration import PREFIX, with_configured
 from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.generating import corrupt, new, train
 from robustvit.cli.listing import check, data_, list_
@@ -36,7 +37,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts in half the time
     pretty_exceptions_enable=False,
     add_completion=True,
-    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("_", "-")},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "auto_envvar_prefix": PREFIX,
+    },
 )
 
 for function, name in (
@@ -86,6 +91,7 @@ def main() -> None:
                 stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
         refuse_words(sys.argv[1:])
+        sys.argv[1:] = with_configured(sys.argv[1:], typer.main.get_command(app).commands)  # type: ignore[attr-defined]
         with _flushed():
             app()
     except RobustvitError as error:

@@ -14,7 +14,7 @@ from robustvit.errors import CodeRefused
 from robustvit.spec.spec import Spec, Value, at_place
 
 CODE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_PLACES = frozenset({"file", "folder", "npz"})  # `file:PATH` is no module
+_PLACES = frozenset({"file", "folder", "npz", "kept"})  # `file:PATH` is no module
 
 _way: ContextVar[str] = ContextVar("way", default="")
 
@@ -35,6 +35,12 @@ def refuse_code(name: str, where: str = "") -> None:
         raise CodeRefused(f"{at_place(where)}'{name}' is the name of code, which nothing but you may have run. {_way.get()}")
 
 
+def names_code(text: str) -> bool:
+    """Whether a text, as a command line takes it, begins with the name of code."""
+    head = re.split(r"[?(+]", text.strip(), maxsplit=1)[0].strip()
+    return bool(CODE.fullmatch(head)) and head.partition(":")[0] not in _PLACES
+
+
 def code_names(value: Value) -> Iterator[str]:
     """The names of code in a Spec and in those nested in it, as they are written."""
     if isinstance(value, tuple):
@@ -42,8 +48,7 @@ def code_names(value: Value) -> Iterator[str]:
             yield from code_names(item)
     if not isinstance(value, Spec):
         return
-    head = value.name.partition("?")[0]
-    if CODE.fullmatch(head) and head.partition(":")[0] not in _PLACES:
+    if names_code(value.name):
         yield value.name
     if value.name == "factory":
         yield str(value.get("target"))

@@ -1,0 +1,161 @@
+"""Options given once: in `robustvit.toml`, or `[tool.robustvit]` of `pyproject.toml`, in the current folder, and in the environment.
+
+They become words of the command line, in front of those that were typed, so that a run records them. What is typed comes first, then the
+environment, then the file. A file comes with a folder, of whoever: it cannot name code, nor allow it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from robustvit.errors import UsageError, nearest
+from robustvit.spec.code_names import names_code
+
+PREFIX = "ROBUSTVIT"
+_FILE, _PROJECT = "robustvit.toml", "pyproject.toml"
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+_NEVER = ("allow-code",)
+_HELP = ("-h", "--help")
+
+
+class _Option(NamedTuple):
+    """An option of a command. words: as it is typed, the long one first; variables: of the environment, the first one counts."""
+
+    name: str
+    words: tuple[str, ...]
+    flag: bool
+    several: bool
+    variables: tuple[str, ...]
+
+    def typed(self, given: Sequence[str]) -> bool:
+        """Whether it is among typed words."""
+        shorts = tuple(word for word in self.words if not word.startswith("--"))
+        longs = tuple(word for word in self.words if word.startswith("--"))
+        return any(
+            word.partition("=")[0].replace("_", "-") in longs or (word[:2] in shorts and not word.startswith("--")) for word in given
+        )
+
+
+def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
+    """The words of a command line with those that the environment and the current folder configure, behind the command's name.
+
+    commands: by name, as typer makes them. Raises UsageError for a file that cannot be read, for keys that no command has, with the nearest
+    that one has, for values that no option takes, and for the name of code.
+    """
+    place = next((i for i, word in enumerate(given) if word in commands), None)
+    if place is None or any(word in _HELP for word in given):
+        return list(given)
+    name, rest = given[place], given[place + 1 :]
+    options = _options(name, commands[name])
+    known = _of_file({other: _options(other, one) for other, one in commands.items()})
+    words: list[str] = []
+    for option in options.values():
+        if option.typed(rest):
+            continue
+        variable = next((one for one in option.variables if one in os.environ), None)
+        if variable is not None:
+            words += _words(option, _of_environment(option, os.environ[variable], variable), variable)
+        else:
+            table, key = (known.get(name, {}), option.name) if option.name in known.get(name, {}) else (known[""], option.name)
+            words += _words(option, table[key].value, table[key].where) if key in table else []
+    return [*given[: place + 1], *words, *rest]
+
+
+def _options(command: str, made: Any) -> dict[str, _Option]:
+    """The options of a command by their name, which is the long word without its hyphens."""
+    found = {}
+    for one in made.params:
+        longs = [word for word in getattr(one, "opts", ()) if word.startswith("--")]
+        if one.param_type_name != "option" or not longs or longs[0] == "--help":
+            continue
+        name = longs[0].removeprefix("--")
+        own = (one.envvar,) if isinstance(one.envvar, str) else tuple(one.envvar or ())
+        variables = (f"{PREFIX}_{command}_{one.name}".upper(), *own)
+        found[name] = _Option(name, (longs[0], *(word for word in one.opts if word != longs[0])), one.is_flag, one.multiple, variables)
+    return found
+
+
+class _Given(NamedTuple):
+    """A value of a file, and where it is."""
+
+    value: object
+    where: str
+
+
+def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[str, _Given]]:
+    """The values of the file of this folder by command, those for all of them under ""."""
+    path, table = _table()
+    found: dict[str, dict[str, _Given]] = {"": {}}
+    every = {name for options in commands.values() for name in options}
+    for key, value in table.items():
+        tables, allowed = (isinstance(value, dict), [*commands, *sorted(every)])
+        if key.replace("_", "-") not in (commands if tables else every):
+            raise UsageError(f"{path}: no {'command' if tables else 'option'} is called '{key}'.{nearest(key, allowed)}")
+        if not tables:
+            found[""][key.replace("_", "-")] = _Given(value, f"{path}: {key}")
+            continue
+        for option, own in value.items():
+            if option.replace("_", "-") not in commands[key]:
+                raise UsageError(f"{path}: {key} has no option '{option}'.{nearest(option, commands[key])}")
+            found.setdefault(key, {})[option.replace("_", "-")] = _Given(own, f"{path}: {key}.{option}")
+    for one in (one for own in found.values() for one in own.items()):
+        _refuse_code(*one)
+    return found
+
+
+def _table() -> tuple[str, dict[str, Any]]:
+    """The name of the file of this folder, and what it says; nothing where there is none."""
+    for name, keys in ((_FILE, ()), (_PROJECT, ("tool", "robustvit"))):
+        try:
+            table: Any = tomllib.loads(Path(name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            if name == _PROJECT:  # of another project, which is not ours to judge
+                continue
+            raise UsageError(f"{name} cannot be read: {error}") from error
+        for key in keys:
+            table = table.get(key, {}) if isinstance(table, dict) else {}
+        if isinstance(table, dict) and table:
+            return name, table
+    return "", {}
+
+
+def _refuse_code(option: str, given: _Given) -> None:
+    if option in _NEVER:
+        raise UsageError(f"{given.where}: a file that lies in a folder cannot allow code to run; type --{option}.")
+    for text in given.value if isinstance(given.value, list) else [given.value]:
+        if isinstance(text, str) and names_code(text):
+            raise UsageError(f"{given.where}: '{text}' is the name of code, which nothing but you may have run; type --{option}.")
+
+
+def _of_environment(option: _Option, text: str, variable: str) -> object:
+    """The value of a variable: of a flag yes or no, of an option that may be repeated its words."""
+    if option.flag:
+        if text.lower() not in (*_YES, *_NO):
+            raise UsageError(f"{variable} is '{text}'; it takes {', '.join(filter(None, (*_YES, *_NO)))}.")
+        return text.lower() in _YES
+    return text.split() if option.several else text
+
+
+def _words(option: _Option, value: object, where: str) -> list[str]:
+    """The words of an option with a value."""
+    if option.flag:
+        if not isinstance(value, bool):
+            raise UsageError(f"{where} is {value!r}; it takes true or false.")
+        return [option.words[0]] if value else []
+    values = list(_texts(value, where))
+    if len(values) != 1 and not option.several:
+        raise UsageError(f"{where} is a list of {len(values)}; --{option.name} takes one value.")
+    return [word for text in values for word in (option.words[0], text)]
+
+
+def _texts(value: object, where: str) -> Iterator[str]:
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, bool) or not isinstance(one, str | int | float):
+            raise UsageError(f"{where} is {one!r}; it takes a text, a number, or a list of them.")
+        yield str(one)
