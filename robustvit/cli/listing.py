@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 def list_(
     kind: Annotated[str | None, typer.Argument(help="suites, models, data, corruptions, attacks, certificates, analyses, transforms, "
         "defenses or metrics; without one, how many of each.")] = None,
-    name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source; or all with this word in them.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """List what is available, or describe one thing.
+    """List what is available, describe one thing, or search.
 
     Example: robustvit list corruptions fog
     """
     from robustvit.cli.commands import catalogue
 
-    if kind is None or name is None:
-        rows = catalogue.kinds() if kind is None else catalogue.index(kind)
+    found = [] if kind is None or name is None or catalogue.is_known(kind, name) else catalogue.search(kind, name)
+    if kind is None or name is None or found:
+        rows = found or (catalogue.kinds() if kind is None else catalogue.index(kind))
         if as_json:
             print(json.dumps(rows))
             return
@@ -44,6 +45,8 @@ def list_(
         for row in rows:
             table.add_row(*(escape(str(value)) for value in row.values()))
         out.print(table if rows else f"no {kind} are registered.")
+        if kind is None:
+            out.print("robustvit list KIND names all, list KIND NAME describes one, list KIND WORD searches.", highlight=False)
         return
     about = catalogue.about(kind, name)
     print(json.dumps(about, default=str)) if as_json else _print_about(about)

@@ -525,7 +525,8 @@ def test_list_without_a_kind_shows_the_kinds_with_their_counts(robustvit) -> Non
     assert [row["name"] for row in rows][:3] == ["suites", "models", "data"]
     for row in rows:
         assert row["count"] == len(json.loads(robustvit("list", row["name"], "--json").out)) > 0
-    assert robustvit("list").out.split()[:4] == ["name", "count", "suites", str(rows[0]["count"])]
+    assert robustvit("list").out.split()[:6] == ["name", "count", "among", "them", "suites", str(rows[0]["count"])]
+    assert "quick" in rows[0]["among them"]
 
 
 OUTPUTS = {
@@ -548,3 +549,21 @@ def test_the_folder_of_an_output_is_made_and_a_file_in_its_place_is_named(robust
     if words[0] != "train":  # which takes its time
         assert robustvit(*given, words[-1], tmp_path / "new/deep/out").code == 0
         assert (tmp_path / "new/deep/out").stat().st_size
+
+
+def test_list_searches_names_families_and_summaries(robustvit) -> None:  # type: ignore[no-untyped-def]
+    rows = json.loads(robustvit("list", "attacks", "PATCH", "--json").out)
+    assert {"adversarial_patch", "patch_fool", "dta"} <= {row["name"] for row in rows}
+    assert all("patch" in " ".join(map(str, row.values())).lower() for row in rows)
+    assert "severity" in robustvit("list", "corruptions", "fog").out  # a name is described, also where others contain it
+    assert "Did you mean" in robustvit("list", "suites", "imagenet-cc").err
+
+
+def test_list_searches_the_names_of_timm_and_keeps_them(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("ROBUSTVIT_CACHE", str(tmp_path / "cache"))
+    rows = {row["name"]: row["family"] for row in json.loads(robustvit("list", "models", "deit3_small", "--json").out)}
+    assert rows["deit3_s16"] == "alias"
+    assert rows["deit3_small_patch16_224.fb_in1k"] == "timm"
+    (kept,) = (tmp_path / "cache").glob("timm-*.txt")
+    kept.write_text("deit3_small_of_mine\n")
+    assert "deit3_small_of_mine" in robustvit("list", "models", "deit3_small").out

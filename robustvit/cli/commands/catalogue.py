@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
+from robustvit.cli.commands.timm_names import timm_names
 from robustvit.errors import UnknownName, nearest
 from robustvit.spec import model_address as address
 from robustvit.spec import registry
@@ -31,12 +33,37 @@ def index(kind: str) -> list[dict[str, Any]]:
 
 
 def kinds() -> list[dict[str, Any]]:
-    """One row per kind that can be listed: its name, and how many there are."""
-    return [{"name": kind, "count": len(_names(kind))} for kind in LISTED]
+    """One row per kind that can be listed: its name, how many there are, and some of them, or their families."""
+    return [_overview(kind) for kind in LISTED]
 
 
-def _names(kind: str) -> list[str]:
-    return list(suite_files()) if kind == "suites" else [row["name"] for row in index(kind)]
+def _overview(kind: str) -> dict[str, Any]:
+    if kind == "suites":
+        return {"name": kind, "count": len(suite_files()), "among them": ", ".join(suite_files())}
+    rows = index(kind)
+    families = Counter(row["family"] for row in rows)
+    if "" in families or len(families) == 1 or kind == "models":
+        return {"name": kind, "count": len(rows), "among them": ", ".join(row["name"] for row in rows)}
+    counts = ", ".join(f"{family} {count}" for family, count in families.items())
+    return {"name": kind, "count": len(rows), "among them": f"{len(families)} families: {counts}"}
+
+
+def search(kind: str, word: str) -> list[dict[str, Any]]:
+    """The rows of a kind whose name, family or summary has a word in it, whatever its case; of models timm's names as well."""
+    wanted, found = _kind(kind), word.lower()
+    rows = [row for row in index(kind) if any(found in str(value).lower() for value in row.values())]
+    if wanted == "models":
+        rows += [{"name": name, "family": "timm", "what": ""} for name in timm_names() if found in name.lower()]
+    return rows
+
+
+def is_known(kind: str, name: str) -> bool:
+    """Whether one of a kind is called so."""
+    wanted = _kind(kind)
+    if wanted == "suites":
+        return name in suite_files()
+    entries = registry.entries(_singular(wanted))
+    return name in entries or name.removesuffix(_ANY) in entries or (wanted == "models" and name in address.ALIASES)
 
 
 def about(kind: str, name: str) -> dict[str, Any]:
