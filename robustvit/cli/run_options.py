@@ -98,6 +98,8 @@ def _options(
     surrogate: Annotated[list[str] | None, typer.Option("--surrogate", help="A model on which a suite of transfer attacks crafts, in "
         "place of the suite's own; repeat for several. models: those of this run.")] = None,
     latency: Annotated[bool, typer.Option("--latency", help="Measure the seconds that an image takes each model here.")] = False,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Run on those data sets of the suite that are here, and say "
+        "which are not.")] = False,
     measure: Annotated[bool, typer.Option("--measure", help="plan alone: time forward passes now, in place of MACs at the speed that runs "
         "here had.")] = False,
     allow_code: AllowCode = False,
@@ -124,7 +126,7 @@ def _options(
     settings = Settings(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
-        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency,
+        storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency, skip_missing=skip_missing,
         surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
     return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure)

@@ -80,10 +80,13 @@ def wanted(limit: int | float | None, size: int) -> int:
     return max(1, round(limit * size)) if isinstance(limit, float) and limit <= 1 else min(int(limit), size)
 
 
-def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> list[tuple[Data, tuple[Spec, ...]]]:
+def open_data(
+    suite: Suite, data: str | Data | None, data_dir: Path | None, skipped: list[str] | None = None
+) -> list[tuple[Data, tuple[Spec, ...]]]:  # fmt: skip
     """Opens the data sets of a suite, each with its scenarios; `data` replaces the suite's own, or the data set that is nested in it.
 
-    Raises UsageError where the suite fixes its data and another is given; DataMissing, naming all of them, where some are missing.
+    skipped: takes the names of the suite's own data sets that are missing, where others are here; None where none may be. Raises
+    UsageError where the suite fixes its data and another is given; DataMissing, naming all of them, where some are missing.
     """
     if data is not None and suite.fixed_data:
         names = ", ".join(dict.fromkeys(spec.name for spec in suite.data))
@@ -92,19 +95,22 @@ def open_data(suite: Suite, data: str | Data | None, data_dir: Path | None) -> l
     if given is not None and not hasattr(given, "ids"):
         raise BadParameter(f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is a {type(given).__name__}.")
     if given is None:
-        return [(one, suite.scenarios_on(spec)) for spec, one in zip(suite.data, _own(suite, data_dir), strict=True)]
+        return [(one, suite.scenarios_on(spec)) for spec, one in _own(suite, data_dir, skipped)]
     if not any(_nests(spec) for spec in suite.data):
         return [(given, suite.scenarios)]
     return [(load_data(spec, inner=given) if _nests(spec) else given, suite.scenarios_on(spec)) for spec in suite.data]
 
 
-def _own(suite: Suite, data_dir: Path | None) -> list[Data]:
+def _own(suite: Suite, data_dir: Path | None, skipped: list[str] | None) -> list[tuple[Spec, Data]]:
     """The data sets of a suite; where one is missing, those that its scenarios take are looked for, too, so that all are named at once."""
-    opened: list[Data] = []
+    opened: list[tuple[Spec, Data]] = []
     missing: dict[str, list[str]] = {}
     for spec in suite.data:
         with _noting(missing, spec.name):
-            opened.append(load_data(spec, data_dir=place_of(suite, spec, data_dir)))
+            opened.append((spec, load_data(spec, data_dir=suite.places.get(spec) or place_of(suite, spec, data_dir))))
+    if opened and skipped is not None:
+        skipped += missing
+        return opened
     for spec in _of_scenarios(suite) if missing else ():
         with contextlib.suppress(DataUnreadable), _noting(missing, spec.name):
             load_data(spec, data_dir=place_of(suite, spec, data_dir))

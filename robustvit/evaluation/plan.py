@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Plan:
     why a model's tokens cannot be dropped, by model and transforms; "" where they can. outputs: what the outputs of models are, by label.
     artifacts: what transforms learned, by id. undefined: why a pipeline does not take a model, by label and transforms; refused: why a
     scenario does not take the model of a cell. labels: of models, by their identity and weights. All are filled
-    when first needed. data: the address of the first data set, None for a Data.
+    when first needed. data: the address of the first data set, None for a Data. skipped: the data sets that are not here, and left out.
     """
 
     suite: Suite
@@ -69,6 +69,7 @@ class Plan:
     refused: dict[Cell, str] = field(default_factory=dict)
     labels: dict[tuple[Spec, str], str] = field(default_factory=dict)
     data: str | Spec | None = None
+    skipped: Sequence[str] = ()
 
     @property
     def cells(self) -> list[Cell]:
@@ -165,7 +166,7 @@ class Plan:
     @property
     def incomplete(self) -> list[str]:
         """A sentence for each data set without all its images, or with too many: `imagenet-a holds 7,412 of its 7,500 images`."""
-        return mismatches(self.samples)
+        return [*mismatches(self.samples), *(f"{name} is not here and is left out" for name in self.skipped)]
 
     @property
     def rows(self) -> int:

@@ -68,8 +68,9 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
     settings = replace(settings, device=str(environment.device(settings.device)))
     suite = _adjusted(suite, settings)
     limit = suite.limit if settings.limit is None else settings.limit
-    opened = open_data(suite, data, settings.data_dir)
-    plan = Plan(suite, [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings)
+    skipped: list[str] = []
+    opened = open_data(suite, data, settings.data_dir, skipped if settings.skip_missing else None)
+    plan = Plan(suite, [Samples.of(one, limit, scenarios) for one, scenarios in opened], [], settings, skipped=skipped)
     plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
     refuse_contradictions(plan.samples)
     requested = _all_requested(plan, named, need_weights)

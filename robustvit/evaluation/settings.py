@@ -30,7 +30,8 @@ class Settings:
     share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
     for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
     surrogates: replaces the suite's: the models on which the images of attacks are crafted, by address or Classifiers, or `models`.
-    latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine.
+    latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine. skip_missing:
+    whether to leave out those data sets of a suite whose files are not here, which a run then tells.
     """
 
     device: str = "auto"
@@ -46,6 +47,7 @@ class Settings:
     budget: str | float | None = None
     surrogates: Sequence[Any] = ()
     latency: bool = False
+    skip_missing: bool = False
 
     def check(self) -> None:
         """Raises BadParameter for values that no run can have."""

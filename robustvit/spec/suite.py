@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
@@ -40,7 +41,8 @@ class Suite:
     parts: most suites have one. storage: what corrupted images are stored as, see Cell. attack_through: whose gradients attacks on a model
     with transforms follow, of THROUGH. surrogates: the models on which the images of its attacks are crafted, once, for every sample, and
     evaluated on every model: addresses, or MODELS or GIVEN; none for a suite whose attacks are run on each model itself. stored_as: as
-    what they are stored in between, of STORED. surrogate_labels: the labels that attacks read there, OF_DATA or PREDICTED.
+    what they are stored in between, of STORED. surrogate_labels: the labels that attacks read there, OF_DATA or PREDICTED. places: where
+    the files of data sets are that its file names with a place.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Suite:
     citation: str = ""
     rules: str = ""
     where: str = field(default="", compare=False)
+    places: Mapping[Spec, Path] = field(default_factory=dict, compare=False)
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""

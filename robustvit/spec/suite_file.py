@@ -13,6 +13,7 @@ from robustvit.errors import BadParameter, SuiteError, few, nearest
 from robustvit.spec import registry, yaml_reader
 from robustvit.spec.binding import bind
 from robustvit.spec.code_names import refusing_code
+from robustvit.spec.data_address import parse_data
 from robustvit.spec.given import check_path
 from robustvit.spec.shipped_files import shipped_folder
 from robustvit.spec.spec import Spec, parse, refuse_product
@@ -21,6 +22,7 @@ from robustvit.spec.view import Overrides, View
 from robustvit.spec.written.call import called
 from robustvit.spec.written.suite_keys import SuiteKeys, checked_keys
 
+_PLACED = re.compile(r"[a-z][\w-]*(:(?!//)|/)")  # folder:PATH, wds/PATH
 _ALLOW = "If you trust this suite, give --allow-code (in Python: load_suite(…, allow_code=True)); it is then imported from this folder."
 
 
@@ -70,12 +72,13 @@ def read_suite(path: Path, shown: str = "", *, allow_code: bool = False) -> Suit
     """Reads the suite in a file. shown: the name of the file in messages; allow_code: as `load_suite` takes it."""
     page = yaml_reader.read_yaml(path, shown)
     with refusing_code("" if allow_code else _ALLOW):
-        return _bound_suite(page, checked_keys(page))
+        return _bound_suite(page, checked_keys(page), path.absolute().parent)
 
 
-def _bound_suite(page: yaml_reader.Map, file: SuiteKeys) -> Suite:
+def _bound_suite(page: yaml_reader.Map, file: SuiteKeys, folder: Path) -> Suite:
+    places = Places(folder)
     suite = Suite(
-        name=file.name, title=file.title, version=file.version, parts=_parts(page),
+        name=file.name, title=file.title, version=file.version, parts=_parts(page, places), places=places.found,
         metrics=tuple(_bound("metric", page["metrics"], page.where)), transforms=tuple(_pipelines(page.get("transforms", []))) or ((),),
         seeds=tuple(file.seeds), view=_overrides(page.get("view", {}), page), limit=file.limit,
         storage=None if file.storage is None else bind_storage(page["storage"], page.places["storage"]), fixed_data=file.fixed_data,
@@ -116,31 +119,64 @@ def _check_surrogates(suite: Suite, page: yaml_reader.Map) -> None:
         raise SuiteError(f"{page.places['attack_through']}: with surrogates, list the model before its transforms among them.")
 
 
-def _parts(page: yaml_reader.Map) -> tuple[Part, ...]:
+class Places:
+    """Where the files of data sets are that a suite file names with a place. folder: its own, which relative places start from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.found: dict[Spec, Path] = {}
+
+    def note(self, spec: Spec, place: Path, where: str) -> None:
+        """Keeps a place. Raises SuiteError where the data set has another."""
+        whole = self.folder / place
+        if self.found.setdefault(spec, whole) != whole:
+            raise SuiteError(f"{where}: '{spec}' has two places, {self.found[spec]} and {whole}; give one of them parameters of its own.")
+
+
+def _parts(page: yaml_reader.Map, places: Places) -> tuple[Part, ...]:
     """The parts of a suite: its `parts`, or one part of the data and scenarios at its top."""
     blocks = list(zip(page["parts"], page["parts"].places, strict=True)) if "parts" in page else [(page, page.where)]
     if "parts" in page and {"data", "scenarios"} & page.keys():
         raise SuiteError(f"{page.places['parts']}: a suite has parts, or data and scenarios of its own; this one has both.")
-    return tuple(_part(block, place) for block, place in blocks)
+    return tuple(_part(block, place, places) for block, place in blocks)
 
 
-def _part(block: yaml_reader.Map, where: str) -> Part:
+def _part(block: yaml_reader.Map, where: str, places: Places) -> Part:
     for key in ("data", "scenarios"):
         if key not in block:
             raise SuiteError(f"{where}: a suite needs the key '{key}'.")
-    return Part(tuple(bind_data(block["data"], block.places["data"])), tuple(_scenarios(block["scenarios"])))
+    return Part(tuple(bind_data(block["data"], block.places["data"], places)), tuple(_scenarios(block["scenarios"])))
 
 
-def bind_data(node: Any, where: str = "") -> list[Spec]:
+def bind_data(node: Any, where: str = "", placed: Places | None = None) -> list[Spec]:
     """The bound Specs of the data sets of a suite: `digits`, `digits?split=train`, `{digits: {split: train}}`, or a list of such.
 
-    A suite does not say where the files are. A list in a parameter's place is an axis. Raises UnknownName or BadParameter.
+    placed: notes where the files are of those that are named with a place, `folder:PATH`. A list in a parameter's place is an axis. Raises
+    UnknownName or BadParameter.
     """
     nodes = node if isinstance(node, list) else [node]
     places = getattr(nodes, "places", [where] * len(nodes))
     pairs = list(zip(nodes, places, strict=True))
-    specs = [replace(called(one, f"{place}: data"), where=place) if isinstance(one, str) and "?" in one else one for one, place in pairs]
-    return [spec for one, place in zip(specs, places, strict=True) for spec in _bound("data", [one], place)]
+    found = []
+    for one, place in pairs:
+        spec, files = _data_spec(one, place)
+        bound = list(_bound("data", [spec], place))
+        if files is not None:
+            if placed is None:
+                raise BadParameter(f"{place}: '{one}' says where files are, which only a suite file does.")
+            placed.note(bound[0], files, place)
+        found += bound
+    return found
+
+
+def _data_spec(node: Any, place: str) -> tuple[Any, Path | None]:
+    """The Spec of a data set, not yet bound, and where its files are, if it says that."""
+    if isinstance(node, str) and _PLACED.match(node):
+        spec, files = parse_data(node)
+        return replace(spec, where=place), files
+    if isinstance(node, str) and "?" in node:
+        return replace(called(node, f"{place}: data"), where=place), None
+    return node, None
 
 
 def _scenarios(nodes: yaml_reader.Seq) -> Iterable[Spec]:

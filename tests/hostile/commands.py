@@ -35,7 +35,7 @@ _RUN = {
     "budget": "budget",
     "keep": "choice",
     "surrogate": "model",
-    "latency": "flag",
+    "latency": "flag", "skip-missing": "flag", "measure": "flag",
     "allow-code": "flag",
     "json": "flag",
     "quiet": "flag",
