@@ -11,7 +11,7 @@ from torch import Tensor
 from robustvit.errors import BadParameter
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.pipelines.fit import fit
-from robustvit.evaluation.pipelines.nested import loaded_plugins
+from robustvit.evaluation.pipelines.nested import in_numbers, loaded_plugins
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -58,7 +58,7 @@ def perturb(
     (spec,) = specs
     check_seed(seed, "seed")
     entry = registry.scenario_entry(name)
-    bound = bind(entry, spec)
+    bound = in_numbers(bind(entry, spec), model, (images.shape[2], images.shape[3]))
     if entry.kind not in ("corruption", "attack"):
         raise BadParameter(f"'{name}' is a {entry.kind}; perturb takes a corruption or an attack.")
     if entry.kind == "attack" and (model is None or (labels is None and not entry.label_free)):

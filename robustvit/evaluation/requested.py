@@ -207,7 +207,8 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
     assert one.model is not None
     pipeline = cell.transforms if cell.surrogate is None else cell.surrogate.transforms
     reads = all(order.get(pipeline) is not None for order in source.orders)
-    scenario = resolved_scenario(cell.scenario, _place(plan, source.model, source.heads.get(pipeline)), data, plan.plugins, reads=reads)
+    here = _place(plan, source.model, source.heads.get(pipeline))
+    scenario = resolved_scenario(cell.scenario, here, data, plan.plugins, reads=reads, size=cell.view.size)
     undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
     if cell.surrogate is not None:
         refusal = plan.undefined.get((source.label, pipeline), "")

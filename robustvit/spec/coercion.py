@@ -9,6 +9,7 @@ from robustvit.errors import BadParameter, nearest
 from robustvit.spec.given import check_whole
 from robustvit.spec.schema import Hint
 from robustvit.spec.spec import Spec, Value, show
+from robustvit.spec.written.relative import is_relative
 
 LARGEST_SEED = 2**63 - 1  # tables hold seeds as signed numbers of 64 bits
 _LONGEST = 200  # characters of a value that messages repeat
@@ -47,6 +48,8 @@ def _scalar(value: Value, hint: Hint, what: str) -> Value:
         return value
     if hint.base == "literal":
         return _choice(value, hint, what)
+    if hint.base == "int" and is_relative(value):  # a number once the image and the model are known
+        return value
     wanted = {"float": _number, "int": _whole, "bool": _truth, "str": _text}[hint.base](value)
     if wanted is None:
         raise BadParameter(f"{what} is {_shown(value)!r}; it takes {hint.text}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import Logits, checked_order, nested_order
@@ -18,6 +19,7 @@ from robustvit.evaluation.pipelines.heads import head_of
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data, traits
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.modules.patch_unit import patch_unit
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell
@@ -25,6 +27,7 @@ from robustvit.spec.data_address import parse_data
 from robustvit.spec.spec import Spec, Value
 from robustvit.spec.suite import GIVEN, Suite
 from robustvit.spec.view import View
+from robustvit.spec.written.relative import absolute, made_absolute
 
 HOST = "host"  # the address of the evaluated model before its transforms
 EVALUATED = "evaluated"  # the name of the data that a run evaluates on
@@ -43,6 +46,17 @@ class Place(NamedTuple):
     head: Logits | None = None
 
 
+def in_numbers(spec: Spec, model: Classifier | None, size: tuple[int, int]) -> Spec:
+    """A bound Spec whose relative values (`1 patch`) are numbers, for images of a size. model: None for patches of a 14th of the side."""
+
+    def number(text: str) -> int:
+        side = min(size)
+        patch = patch_unit(nn.Identity() if model is None else model.model, side)
+        return absolute(text, side, patch, (size[0] // patch) * (size[1] // patch))
+
+    return made_absolute(spec, number)
+
+
 def resolved_pipeline(transforms: Sequence[Spec], place: Place, found: dict[Spec, Any]) -> tuple[Spec, ...]:
     """Each bound transform as `resolved_transform` gives it, after those before it."""
     made: tuple[Spec, ...] = ()
@@ -51,16 +65,19 @@ def resolved_pipeline(transforms: Sequence[Spec], place: Place, found: dict[Spec
     return made
 
 
-def resolved_scenario(spec: Spec, place: Place, data: Data, found: dict[Spec, Any], *, reads: bool = True) -> Spec:
+def resolved_scenario(
+    spec: Spec, place: Place, data: Data, found: dict[Spec, Any], *, reads: bool = True, size: tuple[int, int] | None = None
+) -> Spec:  # fmt: skip
     """The bound scenario with every nested plug-in replaced by its identity; what it is goes into `found` under that.
 
-    data: what the scenario is evaluated on, by whose classes a nested model is read. reads: whether the model can be read so, too.
+    size: of the images, where it is not the model's own. data: what the scenario is evaluated on, by whose classes a nested model is read.
+    reads: whether the model can be read so, too.
     """
 
     def by_classes(plugin: Any) -> Mapping[str, Value]:
         return _by_classes(nested_order(plugin, place.model, data, place.head)) if reads else {}
 
-    return _resolved(spec, place, found, by_classes)
+    return _resolved(in_numbers(spec, place.model, size or place.model.size), place, found, by_classes)
 
 
 def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec:
@@ -73,7 +90,7 @@ def resolved_transform(spec: Spec, place: Place, found: dict[Spec, Any]) -> Spec
     def seen(plugin: Any) -> Mapping[str, Value]:
         return {} if not isinstance(plugin, Data) else _as_seen(plugin, place, not labelled)
 
-    return _resolved(spec, place, found, seen)
+    return _resolved(in_numbers(spec, place.model, place.model.size), place, found, seen)
 
 
 def nested_of(spec: Spec, found: Mapping[Spec, Any]) -> dict[str, Any]:
