@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from robustvit.records.manifest import ModelFacts
@@ -25,7 +27,8 @@ def timm_table(board: Leaderboard) -> ExportFiles:
         complete = part[part["status"] == "complete"].drop_duplicates("metric").set_index("metric")
         if "top1" not in complete.index:
             continue
-        first, values = complete.loc["top1"], complete["value"]
+        first: dict[Any, Any] = complete.loc[["top1"]].to_dict("records")[0]
+        values = complete["value"]
         card = board.cards.get(str(model), ModelFacts())
         count = f"{card.parameters / 1e6:.2f}" if card.parameters else None
         name = (tag_of(card) if first["transforms"] == "" else "") or (f"{model} → {first['transforms']}" if first["transforms"] else model)
