@@ -20,6 +20,7 @@ from robustvit.results.table_formats import save_file
 from robustvit.spec.given import check_path
 
 ExportFiles = Mapping[str, str | bytes]
+DATA_CARD = "<!-- robustvit: data card -->"  # in the README.md of an export, which a later export may replace
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ def write_export(board: Leaderboard, name: str, path: Path | None) -> str:
 def _save_folder(files: ExportFiles, folder: Path) -> None:
     if check_path(folder, "the folder to write").exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; this export has {_counted(len(files))} and takes a folder with -o.")
+    readme = folder / "README.md"
+    if "README.md" in files and readme.is_file() and DATA_CARD.encode() not in readme.read_bytes():
+        raise UsageError(f"{readme} is a text of your own, which this export would replace; give a folder without one.")
     for name, content in files.items():
         save_file(content, folder / name)
 
