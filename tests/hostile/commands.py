@@ -35,6 +35,7 @@ _RUN = {
     "keep": "choice",
     "surrogate": "model",
     "latency": "flag",
+    "log-to": "choice",
     "allow-code": "flag",
     "json": "flag",
     "quiet": "flag",
