@@ -29,18 +29,27 @@ TIMM = ("huggingface/pytorch-image-models", "aa4b5850c1543fa488abf260f18390eda46
 ROBUSTBENCH = ("RobustBench/robustbench", "78fcc9e48a07a861268f295a777b975f25155964")
 TESTBED = ("modestyachts/imagenet-testbed", "0170eec658d664289d9f61de8f90f967f49abca0")
 
-# file, sha256, scenario, labels, n, tolerance, metrics by column
+# file, scenario, labels, n, tolerance; and the sha256 of each file
 TIMM_FILES = (
-    ("results-imagenet.csv", "30972bf7c7ab451bbd4480ec6116b13d0a84441c57bbc946896fd312264acfcd", "clean", "1000-way", 50_000, 0.15),
-    ("results-imagenet-real.csv", "e94696aed665475e4d0235195733775c5e1b3f36d6f5f7de99f4386e7ed11630", "clean", "1000-way, ReaL labels", 46_837, 0.15),
-    ("results-imagenetv2-matched-frequency.csv", "1d066d8897c40224b14f3cf1d02029c49ebdc56b761ba9a3841bd3bdd3bd0a8e",
-     "imagenet-v2-matched-frequency", "1000-way", 10_000, 0.3),
-    ("results-sketch.csv", "f3176de38d4a26aa808b3d0cc1fee4261268d70b2be7c9d43e65cb03b3864f46", "imagenet-sketch", "1000-way", 50_889, 0.15),
-    ("results-imagenet-a.csv", "89471dcea0cd98b56211e2b808cb6bbf7b3c8bb4fe691ba58fec1f198e3fcf91", "imagenet-a", "200-way", 7_500, 0.15),
-    ("results-imagenet-a-clean.csv", "9146fe8f640dffec93fc7b0052aff2bc38f9de6627cab06117bdf9f43496c162", "val-of-imagenet-a", "200-way", 10_000, 0.15),
-    ("results-imagenet-r.csv", "2dcc1f3dea098ffc1080ad04309b11477646f6f25837b041ce6075610f863209", "imagenet-r", "200-way", 30_000, 0.15),
-    ("results-imagenet-r-clean.csv", "ce531f6b5d2471f98a1029dae76f683b9ccf69d1d5b54ee09d78c4d530e2bb9c", "val-of-imagenet-r", "200-way", 10_000, 0.15),
-)  # fmt: skip
+    ("results-imagenet.csv", "clean", "1000-way", 50_000, 0.15),
+    ("results-imagenet-real.csv", "clean", "1000-way, ReaL labels", 46_837, 0.15),
+    ("results-imagenetv2-matched-frequency.csv", "imagenet-v2-matched-frequency", "1000-way", 10_000, 0.3),
+    ("results-sketch.csv", "imagenet-sketch", "1000-way", 50_889, 0.15),
+    ("results-imagenet-a.csv", "imagenet-a", "200-way", 7_500, 0.15),
+    ("results-imagenet-a-clean.csv", "val-of-imagenet-a", "200-way", 10_000, 0.15),
+    ("results-imagenet-r.csv", "imagenet-r", "200-way", 30_000, 0.15),
+    ("results-imagenet-r-clean.csv", "val-of-imagenet-r", "200-way", 10_000, 0.15),
+)
+TIMM_SHA = (
+    "30972bf7c7ab451bbd4480ec6116b13d0a84441c57bbc946896fd312264acfcd",
+    "e94696aed665475e4d0235195733775c5e1b3f36d6f5f7de99f4386e7ed11630",
+    "1d066d8897c40224b14f3cf1d02029c49ebdc56b761ba9a3841bd3bdd3bd0a8e",
+    "f3176de38d4a26aa808b3d0cc1fee4261268d70b2be7c9d43e65cb03b3864f46",
+    "89471dcea0cd98b56211e2b808cb6bbf7b3c8bb4fe691ba58fec1f198e3fcf91",
+    "9146fe8f640dffec93fc7b0052aff2bc38f9de6627cab06117bdf9f43496c162",
+    "2dcc1f3dea098ffc1080ad04309b11477646f6f25837b041ce6075610f863209",
+    "ce531f6b5d2471f98a1029dae76f683b9ccf69d1d5b54ee09d78c4d530e2bb9c",
+)
 
 TESTBED_SHA = "6b32665be2eef1594d6d296fcb07d33fed0dd4ecacacff463841d7cb08e835f7"
 TESTBED_SETS = {  # scenario, rules, n
@@ -60,8 +69,11 @@ TESTBED_SETS = {  # scenario, rules, n
     "objectnet-1.0-beta": ("objectnet", "among the classes of its objects; border of 2 pixels cut", 18_514),
 }
 TESTBED_ATTACKS = {
-    "pgd.linf.eps0.5": ("0.5/255", "linf"), "pgd.linf.eps2": ("2/255", "linf"), "pgd.l2.eps0.1": ("0.1", "l2"), "pgd.l2.eps0.5": ("0.5", "l2"),
-}  # fmt: skip
+    "pgd.linf.eps0.5": ("0.5/255", "linf"),
+    "pgd.linf.eps2": ("2/255", "linf"),
+    "pgd.l2.eps0.1": ("0.1", "l2"),
+    "pgd.l2.eps0.5": ("0.5", "l2"),
+}
 SAME_WEIGHTS = 0.06  # points between the clean accuracies of one set of weights in timm's table and the testbed's
 
 
@@ -82,7 +94,7 @@ def main(checkouts: Path) -> None:
 
 
 def _key(row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("model", "scenario", "metric"))
+    return tuple(row[name] for name in ("model", "img_size", "scenario", "metric"))
 
 
 def _source(checkouts: Path, source: tuple[str, str], path: str, sha256: str = "") -> str:
@@ -101,21 +113,25 @@ def _row(**given: Any) -> Row:
 
 
 def _timm(checkouts: Path) -> Iterator[Row]:
-    for name, sha256, scenario, rules, n, tolerance in TIMM_FILES:
+    for (name, scenario, rules, n, tolerance), sha256 in zip(TIMM_FILES, TIMM_SHA, strict=True):
         url = f"https://github.com/{TIMM[0]}/blob/main/results/{name}"
         for row in csv.DictReader(io.StringIO(_source(checkouts, TIMM, f"results/{name}", sha256))):
-            view = {"img_size": int(row["img_size"]), "crop_pct": float(row["crop_pct"]), "interpolation": row["interpolation"]}
+            share = float(row["crop_pct"])
+            padded = "" if share <= 1 else f"; padded, crop_pct {share:g}"
+            view = {"img_size": int(row["img_size"]), "crop_pct": None if padded else share, "interpolation": row["interpolation"]}
             metrics = {"top1": "top1_real"} if "real" in name else {"top1": "top1", "top5": "top5"}
             for column, metric in metrics.items():
                 yield _row(
                     model=row["model"], **view, scenario=scenario, metric=metric, value=float(row[column]), tolerance=tolerance, n=n,
-                    pictures="original", rules=rules, source=f"timm {name}", url=url, licence="Apache-2.0",
+                    pictures="original", rules=rules + padded, source=f"timm {name}", url=url, licence="Apache-2.0",
                 )  # fmt: skip
 
 
 def _robustbench(checkouts: Path) -> Iterator[Row]:
     place = checkouts / ROBUSTBENCH[0].replace("/", "+")
-    listing = subprocess.run(["git", "-C", place, "ls-tree", "-r", "--name-only", ROBUSTBENCH[1], "model_info"], capture_output=True, check=True)
+    listing = subprocess.run(
+        ["git", "-C", place, "ls-tree", "-r", "--name-only", ROBUSTBENCH[1], "model_info"], capture_output=True, check=True
+    )
     for path in listing.stdout.decode().splitlines():
         _, data, threat, name = path.split("/")
         shared = {
@@ -126,8 +142,7 @@ def _robustbench(checkouts: Path) -> Iterator[Row]:
             page = json.loads(_source(checkouts, ROBUSTBENCH, path))
             yield from _of_file(_model(name.removesuffix(".json"), data), threat, page, shared)
         else:
-            ending = "_3d" if "3d" in name else ""
-            yield from _of_table(_source(checkouts, ROBUSTBENCH, path), data, shared, ending)
+            yield from _of_table(_source(checkouts, ROBUSTBENCH, path), data, shared)
 
 
 def _model(name: str, data: str) -> str:
@@ -136,31 +151,38 @@ def _model(name: str, data: str) -> str:
 
 
 def _of_file(model: str, threat: str, page: Mapping[str, Any], shared: Row) -> Iterator[Row]:
-    rules = "RobustBench's images; resized to 224 px" if threat == "corruptions" and shared["base"] == "imagenet" else "RobustBench's images"
-    last_digit = {"tolerance": 0.005, "rules": rules, **shared}
-    yield _row(model=model, scenario="clean", metric="top1", value=float(page["clean_acc"]), **{**last_digit, "pictures": "original", "rules": f"{rules}; as a {threat} model"})
+    rules = _rules(shared["base"] if threat == "corruptions" else "")
+    known = {"model": model, "tolerance": 0.005, "rules": rules, **shared}
+    clean = {"pictures": "original", "rules": f"{rules}; as a {threat} model"}
+    yield _row(**{**known, **clean}, scenario="clean", metric="top1", value=float(page["clean_acc"]))
     if threat == "corruptions":
         error = round(100 - float(page["corruptions_acc"]), 2)
-        yield _row(model=model, scenario="", metric="mean_err_15", value=error, **{**last_digit, "pictures": "released"})
+        yield _row(**{**known, "pictures": "released", "img_size": _size(shared["base"])}, scenario="", metric="mean_err_15", value=error)
         return
-    norm = {"Linf": "linf", "L2": "l2"}[threat]
-    yield _row(
-        model=model, scenario="autoattack", severity=page["eps"], params=f"norm={norm}, version=standard", metric="robust_accuracy",
-        value=float(page["autoattack_acc"]), **{**last_digit, "tolerance": 0.1, "rules": f"{rules}; attacks draw at random"},
-    )  # fmt: skip
+    attack = {"tolerance": 0.1, "rules": f"{rules}; attacks draw at random"}
+    params = f"norm={threat.lower()}, version=standard"
+    number = {"metric": "robust_accuracy", "value": float(page["autoattack_acc"])}
+    yield _row(**{**known, **attack}, scenario="autoattack", severity=page["eps"], params=params, **number)
 
 
-def _of_table(text: str, data: str, shared: Row, ending: str) -> Iterator[Row]:
-    """The accuracies of unaggregated_results.csv, for every model, corruption and severity."""
+def _rules(base: str) -> str:
+    return "RobustBench's images; resized to 224 px" if base == "imagenet" else "RobustBench's images"
+
+
+def _size(base: str) -> int:
+    """The side of corrupted images."""
+    return 224 if base == "imagenet" else 32
+
+
+def _of_table(text: str, data: str, shared: Row) -> Iterator[Row]:
+    """The accuracies of a table of unaggregated results, for every model, corruption and severity."""
     names, severities, *rows = csv.reader(io.StringIO(text))
+    known = {**shared, "pictures": "released", "metric": "top1", "tolerance": 0.005, "rules": _rules(data), "img_size": _size(data)}
     for row in rows:
         for name, severity, value in zip(names[1:], severities[1:], row[1:], strict=True):
             if row[0] and value:
-                yield _row(
-                    model=_model(row[0], data), scenario=name, severity=str(int(float(severity))), metric="top1",
-                    value=round(100 * float(value), 4), tolerance=0.005, rules="RobustBench's images; resized to 224 px" if data == "imagenet"
-                    else "RobustBench's images", **{**shared, "pictures": "original" if ending else "released"},
-                )  # fmt: skip
+                number = round(100 * float(value), 4)
+                yield _row(**known, model=_model(row[0], data), scenario=name, severity=str(int(float(severity))), value=number)
 
 
 def _testbed(checkouts: Path, accuracy: Mapping[str, float]) -> Iterator[Row]:
@@ -184,10 +206,12 @@ def _setting(setting: str) -> Row | None:
         return {"scenario": scenario, "rules": rules, "n": n, "pictures": "original"}
     if setting in TESTBED_ATTACKS:
         severity, norm = TESTBED_ATTACKS[setting]
-        rules = "PGD of cleverhans, 100 steps; all images or a tenth" + ("; radius for 224 px, scaled with the side" if norm == "l2" else "")
+        rules = "PGD of cleverhans, 100 steps; all images or a tenth" + (
+            "; radius for 224 px, scaled with the side" if norm == "l2" else ""
+        )
         return {
             "scenario": "pgd", "severity": severity, "params": f"norm={norm}, steps=100", "metric": "robust_accuracy", "rules": rules,
-            "pictures": "original",
+            "pictures": "",
         }  # fmt: skip
     if not setting.startswith("imagenet-c."):
         return None

@@ -30,11 +30,12 @@ def read_archive(path: Path) -> pd.DataFrame:
         table = pq.read_table(path, columns=list(COLUMNS))
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UsageError(f"{path.name} cannot be read as an archive of published numbers: {error}") from error
-    return table.to_pandas().astype(COLUMNS)
+    rows: pd.DataFrame = table.to_pandas().astype(COLUMNS)
+    return rows
 
 
 def write_archive(rows: pd.DataFrame, path: Path) -> None:
-    """Writes numbers, in COLUMNS, as Parquet: texts that repeat as dictionaries, compressed with zstd; the same rows give the same bytes."""
+    """Writes numbers, in COLUMNS, as Parquet: dictionaries for texts that repeat, zstd; the same rows give the same bytes."""
     table = pa.Table.from_pandas(rows[list(COLUMNS)].astype(COLUMNS), preserve_index=False).replace_schema_metadata(None)
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", compression_level=19, use_dictionary=True, write_statistics=False, store_schema=False)
