@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from robustvit.evaluation.loggers.log_kinds import LogFacts, log_path, open_log
-from robustvit.results.exports.formats import file_name
+from robustvit.results.exports.formats import file_of_label
 
 _SETTINGS = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "weights", "repro")
 
@@ -21,7 +21,7 @@ def log_run(kind: str, store: Path, board: pd.DataFrame) -> Iterator[Path]:
     """
     for (model, transforms, suite), part in board.groupby(["model", "transforms", "suite"], sort=False):
         label = f"{model}+{transforms}" if transforms else str(model)
-        out = store.parent / f"{store.name}.{file_name(f'{suite}.{label}')}.log"
+        out = store.parent / f"{store.name}.{file_of_label(f'{suite}.{label}')}.log"
         settings = {name: part[name].iloc[0].item() if name == "seed" else str(part[name].iloc[0]) for name in _SETTINGS}
         log = open_log(kind, out, 0, LogFacts(f"{label} on {suite}", str(suite), settings))
         try:

@@ -94,6 +94,6 @@ def _counted(files: int) -> str:
     return "a folder" if files == 1 else f"{files} files"
 
 
-def file_name(label: str) -> str:
+def file_of_label(label: str) -> str:
     """A model's label as the name of a file: letters, digits, `.`, `_`, `-` and `+`, at most 100 characters."""
     return re.sub(r"[^\w.+-]+", "_", label, flags=re.ASCII).strip("._")[:100] or "model"

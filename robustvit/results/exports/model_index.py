@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from robustvit.errors import MissingExtra
-from robustvit.results.exports.formats import ExportFiles, export_format, file_name
+from robustvit.results.exports.formats import ExportFiles, export_format, file_of_label
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.version import __version__
 
@@ -32,7 +32,7 @@ def model_index(board: Leaderboard) -> ExportFiles:
         label = f"{model}+{transforms}" if transforms else str(model)
         results = eval_results(part)
         if results:
-            files[f"{file_name(label)}.yaml"] = metadata(label, results) + "\n"
+            files[f"{file_of_label(label)}.yaml"] = metadata(label, results) + "\n"
     return files or {"model-index.yaml": "model-index: []\n"}
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from robustvit.errors import UsageError, few
 from robustvit.records.manifest import ModelFacts
-from robustvit.results.exports.formats import ExportFiles, export_format, file_name
+from robustvit.results.exports.formats import ExportFiles, export_format, file_of_label
 from robustvit.results.factors.weight_names import UNKNOWN, factors
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.results.leaderboard import Leaderboard
@@ -58,7 +58,7 @@ def model_info(board: Leaderboard) -> ExportFiles:
         for threat, numbers in found.items():
             page = _about(str(model), str(transforms), board.cards.get(str(model), ModelFacts())) | {"dataset": str(data)} | numbers
             ordered = {key: page[key] for key in _ORDER if key in page}
-            files[f"{data}/{threat}/{file_name(label)}.json"] = json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
+            files[f"{data}/{threat}/{file_of_label(label)}.json"] = json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
     if not files:
         raise UsageError("robustbench: there is no model on this leaderboard; `robustvit run` evaluates one.")
     return files

@@ -7,7 +7,7 @@ import pytest
 
 from robustvit.results import exports
 from robustvit.results.export import FORMATS
-from robustvit.results.exports.formats import file_name, format_name, format_names, format_of, load_format
+from robustvit.results.exports.formats import file_of_label, format_name, format_names, format_of, load_format
 
 MODULES = sorted(one.name for one in pkgutil.iter_modules(exports.__path__) if one.name != "formats")
 
@@ -28,4 +28,4 @@ def test_the_leaderboard_takes_every_format() -> None:
 
 @pytest.mark.parametrize(("label", "name"), [("vit_b16", "vit_b16"), ("hf/ORG/x+tome(r=8)", "hf_ORG_x+tome_r_8"), ("../..", "model")])
 def test_labels_are_names_of_files(label: str, name: str) -> None:
-    assert file_name(label) == name
+    assert file_of_label(label) == name
