@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,13 +105,13 @@ def train_from_spec(
     question = _question(begun, split.training, bound, recipe, seed)
     network, begun = begun.model, structured(begun, defense)  # from here on, what a checkpoint of the trained model names
     own = ("--model", model) if model is not None else ("--from", str(start))
-    again = command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more)
-    about = about_trained(begun, again)
+    repeated = command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more)
+    about = about_trained(begun, repeated)
     resumed = read_state(state_of(out), question)
     finished, steps = (0, 0) if resumed is None else (len(resumed.losses), resumed.step)
 
     watch = None if monitor is None else Watch(monitor, out.with_suffix(".measured.jsonl"), out.with_suffix(f".best{ENDING}"), finished)
-    log = None if log_to is None or not is_first() else open_log(log_to, out, steps, _log_facts(out, again, recipe, seed))
+    log = None if log_to is None or not is_first() else open_log(log_to, out, steps, _log_facts(out, repeated, recipe, seed))
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
@@ -161,7 +161,7 @@ def train_from_spec(
 
 def _log_facts(out: Path, again: str, recipe: Recipe, seed: int) -> LogFacts:
     """What a log says of the training that it is of."""
-    settings = {name: value for name, value in vars(recipe).items() if isinstance(value, str | int | float | bool)}
+    settings = {name: value for name, value in asdict(recipe).items() if isinstance(value, str | int | float | bool)}
     return LogFacts(out.stem, "training", {"command": again, "seed": seed, **settings})
 
 
