@@ -130,9 +130,9 @@ def notebooks(session: nox.Session) -> None:
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Defenses in the loops of PyTorch Lightning, Hugging Face's Trainer and timm, and the examples that need these."""
-    session.install("-q", ".[lightning,hf]", *TEST)
-    chosen = ("-n", "auto", "-m", "frameworks", "tests/training/adapters", "tests/docs")
+    """Defenses in the loops of PyTorch Lightning, Hugging Face's Trainer and timm, the examples that need these; MLflow and W&B offline."""
+    session.install("-q", ".[lightning,hf,mlflow,wandb,datasets]", *TEST)
+    chosen = ("-n", "auto", "-m", "frameworks", "tests/training/adapters", "tests/docs", "tests/evaluation/loggers")
     session.run("pytest", "-q", "-rs", *chosen, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 

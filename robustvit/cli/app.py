@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from robustvit.cli.cards import card
 from robustvit.cli.comparing import compare, diff, transfer
 from robustvit.cli.configuration import PREFIX, with_configured
 from robustvit.cli.exit_codes import INTERRUPTED
@@ -46,8 +47,8 @@ app = typer.Typer(
 
 for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"), (compare, "compare"),
-    (transfer, "transfer"), (diff, "diff"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"), (corrupt, "corrupt"),
-    (train, "train"),
+    (transfer, "transfer"), (diff, "diff"), (card, "card"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"),
+    (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip
     app.command(name)(function)
 

@@ -117,7 +117,8 @@ def train(
     device: Annotated[str, typer.Option("--device")] = "cpu",
     stored: Annotated[str | None, typer.Option("--stored", help="Type of the weights in the file: float16 (default) or float32 (default "
         "where float16 would round frozen weights).")] = None,
-    log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl or tensorboard: the loss of every step, beside the file.")] = None,
+    log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl, tensorboard, wandb or mlflow: the loss of every step, "
+        "beside the file.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:  # fmt: skip
     """Train a model, with or without a defense.
@@ -130,8 +131,8 @@ def train(
     from dataclasses import replace
 
     from robustvit.evaluation import environment
+    from robustvit.evaluation.loggers.log_kinds import check_log
     from robustvit.training.defending import learning_from, tuned_by
-    from robustvit.training.logs import log_path
     from robustvit.training.monitor import Monitor, calibration_part
     from robustvit.training.presets import preset
     from robustvit.training.processes import is_first, local_device
@@ -165,7 +166,7 @@ def train(
         raise UsageError("--tuning and --new-head are about the model to start from; give --from.")
     named = (*tuned_by(tuning or "full"), *named)
     if log_to is not None:
-        log_path(log_to, out_file)
+        check_log(log_to)
     if model is None and start is None:
         model = _DEMO
 

@@ -38,7 +38,8 @@ def leaderboard(
         typer.Option(
             "--format",
             "-f",
-            help="table, csv, parquet, json, md, latex, robustbench or timm; with --published table, csv, json, md or latex.",
+            help="table, csv, parquet, json, md, latex, robustbench, timm, model-index, lm-eval or dataset (the last two, and one file a "
+            "model of several, into a folder); with --published table, csv, json, md or latex.",
         ),
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,

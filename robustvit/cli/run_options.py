@@ -34,6 +34,7 @@ class RunOptions:
     allow_code: bool = False
     download: bool = False
     measure: bool = False
+    log_to: str | None = None
 
 
 def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -102,15 +103,20 @@ def _options(
         "which are not.")] = False,
     measure: Annotated[bool, typer.Option("--measure", help="plan alone: time forward passes now, in place of MACs at the speed that runs "
         "here had.")] = False,
+    log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl, tensorboard, wandb or mlflow: log every number, a log for each "
+        "model beside the store.")] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> RunOptions:  # fmt: skip
+    from robustvit.evaluation.loggers.log_kinds import check_log
     from robustvit.evaluation.settings import Settings
     from robustvit.spec.model_address import parse_model
     from robustvit.spec.suite_file import bind_storage
     from robustvit.spec.view import Overrides
 
+    if log_to is not None:
+        check_log(log_to)
     models = list(model or ["demo"])
     named: list[str | Spec] = list(models)
     one = checkpoint is not None or bool(model_kwargs) or num_classes is not None
@@ -129,7 +135,7 @@ def _options(
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency, skip_missing=skip_missing,
         surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
-    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure)
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure, log_to)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -145,5 +151,6 @@ def _command_line() -> str:
 
     display_only = ("-q", "--quiet", "--json", "-v", "--verbose", "--download")
     words = sys.argv[1:]
-    kept = [word for before, word in zip(["", *words], words, strict=False) if "--budget" not in (before, word.partition("=")[0])]
+    with_value = {"--budget", "--log-to"}
+    kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word.partition("=")[0]} & with_value]
     return " ".join(["robustvit", *(shlex.quote(word) for word in kept if word not in display_only)])

@@ -58,6 +58,8 @@ def run(options: RunOptions) -> None:
             err.print("\nInterrupted. What was finished is stored: the same command continues from there.")
             raise typer.Exit(INTERRUPTED) from None
     _print_run(done, options)
+    if options.log_to is not None:
+        _log_run(done, options.log_to)
     if done.failed:
         raise typer.Exit(CELLS_FAILED)
 
@@ -105,6 +107,15 @@ def _print_run(done: Any, options: RunOptions) -> None:
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
     out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+def _log_run(done: Any, kind: str) -> None:
+    """Logs the numbers of a run, after they were printed."""
+    from robustvit.cli.commands.run_log import log_run
+    from robustvit.results.leaderboard import leaderboard
+
+    for place in log_run(kind, Path(done.store), leaderboard(done.store, suite=done.suite)):
+        err.print(f"Logged to {place}", highlight=False, soft_wrap=True)
 
 
 def _print_transfer(store: Path, suite: str, board: Any) -> None:

@@ -73,11 +73,15 @@ GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_vie
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The rows of a leaderboard in COLUMNS, one for each number, with the cards of the models and the views, by label."""
+    """The rows of a leaderboard in COLUMNS, one for each number, with the cards of the models and the views, by label.
+
+    store: what it was made from, None where that is no store.
+    """
 
     rows: pd.DataFrame
     cards: Mapping[str, ModelFacts] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
+    store: Store | None = None
 
     def measured(self) -> list[BoardRow]:
         """The rows that have a value."""
@@ -136,7 +140,7 @@ def build_leaderboard(
     texts = edition_texts([[one.edition for one in some] for some in cells_of])
     rows = [replace(row, plugins=text.plugins, contents=text.contents) for row, text in zip(rows, texts, strict=True)]
     table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
-    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells))
+    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells), place)
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustvit.results.leaderboard import GROUP
 from robustvit.results.parameters import crafted_elsewhere
-from robustvit.results.summary import ShownNumber, headline, metric_title, scenario_names, summary
+from robustvit.results.summary import ShownNumber, headline_numbers, metric_title, scenario_names, summary
 from robustvit.results.table_formats import Page
 from robustvit.spec import registry
 
@@ -26,7 +26,7 @@ def pages(board: pd.DataFrame) -> list[Page]:
 
 def _summary_page(part: pd.DataFrame) -> Page:
     table = summary(part)
-    directions = {one.title: one.higher_is_better for _, rows in models_of(part, "base") for one in headline(rows)}
+    directions = {one.title: one.higher_is_better for _, rows in models_of(part, "base") for one in headline_numbers(rows)}
     first = next((place for place, name in enumerate(table.columns) if name in directions), len(table.columns))
     return Page("", table, first, directions)
 
@@ -60,7 +60,7 @@ def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]]) -> Page:
 
 def _left_out(part: pd.DataFrame) -> list[ShownNumber]:
     """The numbers of one model on one suite that its summary does not show, corruptions as means over their severities."""
-    shown = {one.rows.index[0] for one in headline(part) if len(one.rows) == 1}
+    shown = {one.rows.index[0] for one in headline_numbers(part) if len(one.rows) == 1}
     rest = part[~part.index.isin(shown) & (part["metric"] != "") & ~part["params"].map(crafted_elsewhere)]
     return [one for _, rows in rest.groupby("metric", sort=False) for one in by_scenario(rows)]
 

@@ -83,12 +83,12 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {**key, "model": f"{key['model']}{marked}", "n": _counts_text(part)}
     if part["data"].nunique() == 1:
         row["data"] = str(part["data"].iloc[0])
-    row |= {one.title: one.text for one in headline(part)}
+    row |= {one.title: one.text for one in headline_numbers(part)}
     verdict = verdict_word(worst_verdict(part["gradients"]))
     return row | ({"gradients": verdict} if verdict else {}) | {"status": _status(part)}
 
 
-def headline(part: pd.DataFrame) -> list[ShownNumber]:
+def headline_numbers(part: pd.DataFrame) -> list[ShownNumber]:
     """The numbers of one model on one suite that a summary shows, from their rows of a leaderboard."""
     found = _clean(part)
     part = part[(~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")) & ~part["params"].map(crafted_elsewhere)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import loading
 from robustvit.evaluation.data_part import DataPart
 from robustvit.evaluation.datasets import refuse_ambiguous_order
+from robustvit.evaluation.loggers.log_kinds import LogFacts, open_log
 from robustvit.primitives.batch import Data
 from robustvit.primitives.checkpoint import Stored, checkpoint_bytes, rounded
 from robustvit.primitives.classifier import Classifier
@@ -27,7 +28,6 @@ from robustvit.spec.spec import Spec
 from robustvit.spec.written.pipeline import shown_steps, write_pipeline
 from robustvit.training.defending import bound_defenses, composed
 from robustvit.training.epochs import load_batch
-from robustvit.training.logs import open_log
 from robustvit.training.loop import Device, EpochProgress, StepProgress, train
 from robustvit.training.monitor import Measured, Monitor, Watch, calibration_part
 from robustvit.training.output import good_weights, interrupted, partial_of, remove_unfinished, state_of
@@ -87,8 +87,8 @@ def train_from_spec(
     state cannot be written. Of several processes that torchrun started the first writes the files and measures the accuracy. monitor: is
     run while training goes on, and its measurements are in `OUT.measured.jsonl`. keep_best: the weights of the epoch with its best score
     are written in place of the last ones, and the accuracy is that of `part=evaluation` of the held-out split, as a monitor chooses on
-    `part=calibration`. progress, each: are called after every epoch and every step. log_to: `jsonl` or `tensorboard`, for the loss and
-    learning rate of every step and what a monitor measures, in `OUT.log.jsonl` or the folder `OUT.tensorboard`.
+    `part=calibration`. progress, each: are called after every epoch and every step. log_to: jsonl, tensorboard, wandb or
+    mlflow, for the loss and learning rate of every step and what a monitor measures, in `OUT.log.jsonl` or a folder such as `OUT.wandb`.
     """
     if keep_best and monitor is None:
         raise BadParameter("keep_best chooses among the epochs that a monitor measures, and there is none; give --eval-suite.")
@@ -105,12 +105,13 @@ def train_from_spec(
     question = _question(begun, split.training, bound, recipe, seed)
     network, begun = begun.model, structured(begun, defense)  # from here on, what a checkpoint of the trained model names
     own = ("--model", model) if model is not None else ("--from", str(start))
-    about = about_trained(begun, command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more))
+    repeated = command(own, data, out.name, defenses=defenses, recipe=recipe, seed=seed, stored=stored, more=more)
+    about = about_trained(begun, repeated)
     resumed = read_state(state_of(out), question)
     finished, steps = (0, 0) if resumed is None else (len(resumed.losses), resumed.step)
 
     watch = None if monitor is None else Watch(monitor, out.with_suffix(".measured.jsonl"), out.with_suffix(f".best{ENDING}"), finished)
-    log = None if log_to is None or not is_first() else open_log(log_to, out, steps)
+    log = None if log_to is None or not is_first() else open_log(log_to, out, steps, _log_facts(out, repeated, recipe, seed))
 
     def save_epoch(now: EpochProgress) -> None:
         nonlocal finished
@@ -156,6 +157,12 @@ def train_from_spec(
     for left in (partial, state_of(out), *(() if watch is None else (watch.best,))):
         remove_unfinished(left)
     return result._replace(accuracy=held_out)
+
+
+def _log_facts(out: Path, again: str, recipe: Recipe, seed: int) -> LogFacts:
+    """What a log says of the training that it is of."""
+    settings = {name: value for name, value in asdict(recipe).items() if isinstance(value, str | int | float | bool)}
+    return LogFacts(out.stem, "training", {"command": again, "seed": seed, **settings})
 
 
 def accuracy(model: Classifier, data: Data) -> float:

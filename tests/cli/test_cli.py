@@ -118,11 +118,17 @@ def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_pa
     assert set(board["status"]) <= {"complete", "partial", "failed", "undefined"}
 
 
-@pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "robustbench", "timm", "table"])
+@pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "timm", "model-index", "table"])
 def test_every_format_is_printed(robustvit, store: Path, format: str) -> None:  # type: ignore[no-untyped-def]
     result = robustvit("leaderboard", "--store", store, "--format", format)
     assert result.code == 0
     assert "demo" in result.out
+
+
+def test_a_format_that_the_store_does_not_fill_says_why(robustvit, store: Path) -> None:  # type: ignore[no-untyped-def]
+    result = robustvit("leaderboard", "--store", store, "--format", "robustbench")
+    assert result.code == 2
+    assert "demo was evaluated on digits; RobustBench has leaderboards of cifar10, cifar100, imagenet" in result.err
 
 
 def test_compare_and_diff_report_what_changed(robustvit, store: Path) -> None:  # type: ignore[no-untyped-def]

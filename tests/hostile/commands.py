@@ -38,6 +38,7 @@ _RUN = {
     "latency": "flag",
     "skip-missing": "flag",
     "measure": "flag",
+    "log-to": "choice",
     "allow-code": "flag",
     "json": "flag",
     "quiet": "flag",
@@ -61,6 +62,7 @@ KINDS: dict[str, dict[str, str]] = {
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {"model_a": "label", "model_b": "label", "store": "store_read", "suite": "label", "flips": "flag", "json": "flag"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag"},
+    "card": {"store": "store_read", "model": "label", "suite": "label", "output": "output", "push": "hub"},
     "list": {"kind": "kind", "name": "label", "json": "flag"},
     "check": {"suites": "suite", "allow-code": "flag"},
     "new": {"kind": "kind", "name": "plug-in name", "folder": "folder"},
@@ -165,6 +167,7 @@ _ORDER = (
     "data",
     "compare",
     "diff",
+    "card",
     "factors",
     "transfer",
     "report",
@@ -201,6 +204,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "train": {"out": "mine.safetensors", "epochs": "1", "model": RANDOM},
         "check": {},
         "diff": {},
+        "card": {},
         "list": {},
         "new": {},
         "data": {},
@@ -226,6 +230,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "corrupt": {"source": f"{files}/good.png", "target": "out"},
         "data": {"name": "digits"},
         "check": {"suites": f"{files}/tiny.yaml"},
+        "card": {"store": f"{files}/store"},
     }.get(command, {})
     if is_argument:
         arguments[name] = value

@@ -254,6 +254,7 @@ def values(files: str) -> dict[str, list[tuple[str, str]]]:
             f"{files}/binary/x",
         ),
         "output": refused("/dev/full", f"{files}/folder", "/proc/x", LONG, f"{files}/binary/x", "", f"{files}/loop", "/absent/\0"),
+        "hub": refused("", " ", "a b", "a/b/c", "../x", "-", LONG, "a\nb", "\x1b[31m", "a--b", "/etc/passwd"),
         "label": refused(*TEXTS, "absurd", BIG),
         "metric": refused(
             *TEXTS[:6],

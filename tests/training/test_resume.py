@@ -184,7 +184,7 @@ def test_tensorboard_is_given_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_an_unknown_log_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match=r"log is 'jsonk'; it takes jsonl or tensorboard\. Did you mean 'jsonl'"):
+    with pytest.raises(BadParameter, match=r"log is 'jsonk'; it takes jsonl, mlflow, tensorboard or wandb\. Did you mean 'jsonl'"):
         train_from_spec(ADDRESS, "digits", out=tmp_path / "a.safetensors", log_to="jsonk")
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from robustvit.errors import few
 from robustvit.records.manifest import ModelFacts
 from robustvit.results.leaderboard import GROUP, BoardRow, Leaderboard
+from robustvit.results.published.archives import archived
 from robustvit.results.published.files import PublishedNumber, folder, published_numbers, read_references
 from robustvit.results.summary import with_interval
 from robustvit.spec.grouping import grouped
@@ -53,21 +54,30 @@ class Unmatched(NamedTuple):
 
 
 def references() -> pd.DataFrame:
-    """Every published number that ships with robustvit, one row each, in the columns of robustvit.results.published.files."""
+    """The published numbers of the CSV files that ship, one row each, in the columns of robustvit.results.published.files.
+
+    They are those of chosen models; `all_references` has the whole tables of others too.
+    """
     return pd.concat([read_references(path, path.name) for path in sorted(folder().glob("*.csv"))], ignore_index=True)
+
+
+def all_references() -> pd.DataFrame:
+    """Every published number that ships: the CSV files, then the archives."""
+    return pd.concat([references(), archived()], ignore_index=True)
 
 
 def beside(board: Leaderboard, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows of a leaderboard that have a published number, in BESIDE: measured, published, their difference, and a verdict.
 
-    published: default, what ships. A model is known by its card (`tag_of`), never by its label; one that was transformed is another model.
+    published: default, all that ships. A model is known by its card (`tag_of`), never by its label; one that was transformed is another.
     `standard_errors` is the difference over the measured number's standard error, which is half of its 95 % interval over 1.96.
     verdict: `agrees`, where the difference is at most the tolerance, on the very images of the published number; on a sample of them,
     or where their number is not known, 1.96 standard errors are added. `differs` elsewhere. `other rules`, where the size, the crop, the
     images or their number are not those of the published number, so that neither can be concluded; `why` says which.
     """
     tags = _tags(board)
-    known = grouped((one.model, one) for one in published_numbers(references() if published is None else published))
+    table = all_references() if published is None and any(tags.values()) else references() if published is None else published
+    known = grouped((one.model, one) for one in published_numbers(table[table["model"].isin(set(tags.values()))]))
     rows: list[dict[str, Any]] = []
     for row in board.measured():
         if row.transforms == "" and (tag := tags.get(row.model)):
@@ -90,14 +100,17 @@ def tag_of(card: ModelFacts) -> str:
 def unmatched(board: Leaderboard, published: pd.DataFrame | None = None) -> tuple[Unmatched, ...]:
     """Why published numbers have no measured one in a leaderboard: each number counts once, under the first of UNLIKE that sets it apart.
 
-    published: default, what ships.
+    published: default, all that ships.
     """
     tags = _tags(board)
     measured = board.rows.assign(model=board.rows["model"].map(lambda model: tags.get(model, "")))
     measured = measured[measured["model"] != ""]
-    missing = (_missing(measured, one) for one in published_numbers(references() if published is None else published))
-    found = grouped((why.reason, why) for why in missing if why is not None)
-    return tuple(_counted(reason, found[reason]) for reason in UNLIKE if reason in found)
+    table = all_references() if published is None else published
+    here = table["model"].isin(measured["model"])
+    found = grouped((why.reason, why) for why in (_missing(measured, one) for one in published_numbers(table[here])) if why is not None)
+    absent = tuple(table["model"][~here].unique())
+    first = [Unmatched(UNLIKE[0], int((~here).sum()), absent, tuple(measured["model"].unique()))] if absent else []
+    return (*first, *(_counted(reason, found[reason]) for reason in UNLIKE[1:] if reason in found))
 
 
 def page(found: pd.DataFrame) -> pd.DataFrame:
@@ -131,8 +144,8 @@ class _Missing(NamedTuple):
 
 def _missing(measured: pd.DataFrame, one: PublishedNumber) -> _Missing | None:
     """What first sets a published number apart from all that was measured; None where a measured number matches it."""
-    left = measured
-    for reason, column in zip(UNLIKE, ("model", "base", "scenario", "severity", "metric"), strict=False):
+    left = measured[measured["model"] == one.model]
+    for reason, column in zip(UNLIKE[1:], ("base", "scenario", "severity", "metric"), strict=False):
         wanted = getattr(one, column)
         same = left[column].map(lambda here: _same_metric(one.metric, here)) if column == "metric" else left[column] == wanted
         if not same.any():
@@ -177,7 +190,7 @@ def _same_metric(published: str, metric: str) -> bool:
 def _rules(board: Leaderboard, row: BoardRow, one: PublishedNumber) -> _Rules:
     others = [why for view in _views(board, row) for why in _other_view(view, one)]
     others += [f"images {name}, published with {one.pictures}" for name in row.source.split(", ") if one.pictures not in ("", name)]
-    others += [f"{row.params}, published with {one.params}"] if one.params not in ("", row.params) else []
+    others += [f"{row.params or 'no parameters'}, published with {one.params}"] if one.params not in ("", row.params) else []
     others += _built(board.cards[row.model])
     sample = ""
     if one.n is not None and row.n > one.n:

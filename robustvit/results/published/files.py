@@ -23,7 +23,7 @@ class PublishedNumber:
     """One published number. model: timm's name with its tag, or the authors'; n, img_size: None and crop_pct: NaN where they are not known.
 
     tolerance: how far another run under the same rules may lie, in the unit of the number; pictures: which images (`released`,
-    `on-the-fly`).
+    `on-the-fly`). licence: of the source, empty where it names none.
     """
 
     model: str
@@ -44,6 +44,7 @@ class PublishedNumber:
     evidence: str
     source: str
     url: str
+    licence: str
 
     @property
     def name(self) -> str:

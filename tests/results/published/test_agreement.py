@@ -249,3 +249,38 @@ def test_a_number_that_cannot_be_put_beside_another_says_why(board, published, c
 def test_each_number_is_measured_or_counted_once(board, published) -> None:
     known = published(line(), line().replace("top1", "top5"), line().replace(TAG, "z"))
     assert len(beside(board(), known)) + sum(one.rows for one in unmatched(board(), known)) == len(known)
+
+
+def test_a_model_of_timms_tables_has_its_published_numbers_beside_it(make_store: Make, answered: Columns) -> None:
+    cells: dict[Any, Any] = {("mine", "clean", ""): answered([True] * 15 + [False] * 5), ("mine", "fog", "3"): answered([True] * 20)}
+    found = build_leaderboard(make_store(cells, data="imagenet", metrics=["top1", "top5"]))
+    card = replace(found.cards["mine"], identity="timm(arch=resnet50.tv_in1k)", tag="tv_in1k")
+    rows = beside(replace(found, cards={"mine": card}))
+    clean = rows[(rows["scenario"] == "clean") & (rows["metric"] == "top1")].set_index("source")["published"]
+    assert clean["timm results-imagenet.csv"] == 76.156
+    assert clean["Taori et al. 2020, ImageNet testbed: robustness_top1s.csv"] == 76.13
+    assert clean["RobustBench model_info/imagenet/Linf"] == 76.52
+    fog = rows[rows["scenario"] == "fog"]
+    assert set(fog["verdict"]) == {"other rules"}
+    assert fog["why"].str.contains("images on-the-fly, published with released").any()
+    assert fog["why"].str.contains("published at 224").all()
+
+
+def test_a_number_of_other_parameters_says_so(make_store: Make, answered: Columns, published: Callable[..., pd.DataFrame]) -> None:
+    row = f"{TAG},32,imagenet,clean,steps=9,top1,75,%,0.2,20,on-the-fly,somebody"
+    table = published(row, head=HEAD.replace("scenario,", "scenario,params,"))
+    found = build_leaderboard(make_store({("mine", "clean", ""): answered([True] * 15 + [False] * 5)}, data="imagenet"))
+    card = replace(found.cards["mine"], identity=f"timm(arch={TAG})", tag="fb_in1k")
+    (one,) = beside(replace(found, cards={"mine": card}), table).to_dict("records")
+    assert (one["verdict"], one["why"]) == ("other rules", "no parameters, published with steps=9")
+
+
+def test_models_that_are_not_here_are_counted_at_once(board) -> None:
+    import time
+
+    begun = time.perf_counter()
+    (first, *_) = unmatched(board(identity="timm(arch=resnet50.tv_in1k)", tag="tv_in1k"))
+    assert time.perf_counter() - begun < 20, "seventy thousand numbers of other models are not looked at one by one"
+    assert first.reason == "model not here"
+    assert first.rows > 70_000
+    assert first.here == ("resnet50.tv_in1k",)
