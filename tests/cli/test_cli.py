@@ -118,7 +118,7 @@ def test_the_csv_has_the_columns_that_scripts_use(robustvit, store: Path, tmp_pa
     assert set(board["status"]) <= {"complete", "partial", "failed", "undefined"}
 
 
-@pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "timm", "model-index", "table"])
+@pytest.mark.parametrize("format", ["csv", "json", "md", "latex", "timm", "table"])
 def test_every_format_is_printed(robustvit, store: Path, format: str) -> None:  # type: ignore[no-untyped-def]
     result = robustvit("leaderboard", "--store", store, "--format", format)
     assert result.code == 0
