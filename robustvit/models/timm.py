@@ -129,6 +129,8 @@ def build(arch: str, num_classes: int | None, kwargs: str, **source: Any) -> nn.
     for key in given:
         if key in _NOT_KWARGS:
             raise BadParameter(f"kwargs of '{arch}' cannot set '{key}'; robustvit sets it.")
+    if empty := [key for key, value in given.items() if value is None]:
+        raise BadParameter(f"kwargs of '{arch}': timm leaves out what is null, so that {empty[0]} would have its default; give it a value.")
     if num_classes is not None:
         source["num_classes"] = num_classes
     try:

@@ -11,6 +11,7 @@ import timm
 import torch
 
 from robustvit.errors import BadParameter, CheckpointMismatch, ModelError, UnknownName, WeightsUnavailable
+from robustvit.evaluation.loading import load_model
 from robustvit.models import hub
 from robustvit.models.timm import timm_model
 from robustvit.primitives.classifier import Classifier
@@ -199,3 +200,11 @@ def test_a_model_of_one_channel_has_one_mean(tmp_path):
     assert model(torch.rand(1, 1, *model.size)).shape == (1, 1000)
     with pytest.raises(BadParameter, match="one for each of 1 channels"):
         load("resnet10t?weights=random&kwargs=in_chans=1")
+
+
+def test_the_word_none_reaches_timm_and_what_timm_would_leave_out_is_refused() -> None:
+    small = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=img_size=32,patch_size=16,depth=1,embed_dim=24,num_heads=2"
+    assert load_model(small).model.pos_embed is not None
+    assert load_model(f"{small},pos_embed=none").model.pos_embed is None
+    with pytest.raises(BadParameter, match="timm leaves out what is null, so that pos_embed would have its default"):
+        load_model(f"{small},pos_embed=null")

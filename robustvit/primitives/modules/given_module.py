@@ -42,7 +42,7 @@ def given_module(
     if card is not None and name is not None:
         raise BadParameter(f"a Classifier was given the name '{name}' and a card, which has one, '{card.label}'; leave name out.")
     config, assumed = {**timm_config(module), **_built_for(module)}, []
-    count = next((len(one) for one in (mean, std) if isinstance(one, Sequence) and len(one) > 1), int(config.get("input_size", (3,))[0]))
+    count = next((len(one) for one in (mean, std) if isinstance(one, Sequence)), int(config.get("input_size", (3,))[0]))
     if mean is None and std is None and "mean" not in config and count == 3:
         assumed.append("the mean and std of ImageNet")
     if view is None and size is None and "input_size" not in config:

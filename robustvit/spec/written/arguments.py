@@ -60,7 +60,7 @@ def _shown_argument(value: Argument) -> str:
 def _argument(value: str) -> Argument:
     if value.startswith("[") and value.endswith("]"):
         return tuple(_argument(part.strip()) for part in _parts(value[1:-1]) if part.strip())
-    constants: dict[str, Argument] = {"true": True, "false": False, "null": None, "none": None}
+    constants: dict[str, Argument] = {"true": True, "false": False, "null": None}
     if value.lower() in constants:
         return constants[value.lower()]
     for kind in (int, float):
