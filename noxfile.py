@@ -26,7 +26,14 @@ TEST = [
 ]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4", "peft>=0.12"]
 BROWSER = ["selenium>=4.20"]
-SITE = ["mkdocs==1.6.1", "mkdocs-material==9.8.2", "mkdocstrings==1.0.8", "mkdocstrings-python==2.0.11", "pymdown-extensions==13.1.2", "ruff"]
+SITE = [
+    "mkdocs==1.6.1",
+    "mkdocs-material==9.8.2",
+    "mkdocstrings==1.0.8",
+    "mkdocstrings-python==2.0.11",
+    "pymdown-extensions==13.1.2",
+    "ruff",
+]
 
 
 def installed(session: nox.Session, *extra: str) -> None:
