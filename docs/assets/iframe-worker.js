@@ -6,13 +6,18 @@ if (location.protocol === "file:") {
       this.early = []; // messages before the script has run
       const frame = document.createElement("iframe");
       frame.hidden = true;
+      frame.srcdoc = "<!doctype html>";
+      frame.onload = () => this.start(frame, new URL(url, location.href).href);
       document.body.appendChild(frame);
+    }
+
+    start(frame, url) {
       this.scope = frame.contentWindow;
       this.scope.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
       const script = frame.contentDocument.createElement("script");
-      script.src = new URL(url, location.href).href;
+      script.src = url;
       script.onload = () => {
-        this.early.forEach((data) => this.deliver(data));
+        while (this.early.length) this.deliver(this.early.shift()); // an answer may be answered by another message
         this.early = null;
       };
       frame.contentDocument.head.appendChild(script);
