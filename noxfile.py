@@ -10,7 +10,7 @@ import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "site", "browser"]
 
 # Where Python is told to keep no bytecode, every process of the tests compiles torch and timm anew: nine seconds of each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -26,6 +26,14 @@ TEST = [
 ]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4", "peft>=0.12"]
 BROWSER = ["selenium>=4.20"]
+SITE = [
+    "mkdocs==1.6.1",
+    "mkdocs-material==9.8.2",
+    "mkdocstrings==1.0.8",
+    "mkdocstrings-python==2.0.11",
+    "pymdown-extensions==13.1.2",
+    "ruff",
+]
 
 
 def installed(session: nox.Session, *extra: str) -> None:
@@ -98,6 +106,14 @@ def docs(session: nox.Session) -> None:
     """The commands and Python blocks of README.md and docs/ run, and every example."""
     installed(session, "pytest", "pytest-xdist>=3.6")
     session.run("pytest", "-q", "-n", "auto", "--dist", "worksteal", "tests/docs", env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """The pages as a site in site/, which opens without a network; links, anchors and navigation are checked."""
+    session.install("-q", "--no-deps", ".")
+    session.install("-q", *SITE, "pydantic>=2.7", "annotated-types>=0.6", "PyYAML>=6.0")  # what reading suites takes
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """The commands and Python blocks of the README and the pages, run as they are written, and every example.
 
-Commands that need models or data sets from elsewhere are parsed, with their options, and not run.
+Commands that need models or data sets from elsewhere are parsed, with their options, and not run. Blocks with a title show the commands and
+code of other projects.
 """
 
 from __future__ import annotations
@@ -43,7 +44,18 @@ RUN = {
     "tables.md": 6,
     "exports.md": 6,
 }  # commands, at least
-PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5, "geometry.md": 3, "downloads.md": 3}
+PARSED = {
+    "README.md": 12,
+    "shifts.md": 3,
+    "compression.md": 5,
+    "geometry.md": 3,
+    "downloads.md": 3,
+    "from-robustbench.md": 4,
+    "from-torchattacks.md": 2,
+    "from-timm.md": 4,
+    "from-imagecorruptions.md": 3,
+    "from-model-vs-human.md": 4,
+}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
 SUITE = {"name": "block", "title": "A block of a page", "data": "digits", "scenarios": ["clean"], "metrics": ["top1"]}
 
@@ -75,7 +87,7 @@ def done(words: list[str], folder: Path) -> str:
 
 def test_every_page_with_commands_or_code_is_run_or_parsed() -> None:
     assert {page.name for page in PAGES if commands(page)} == {*RUN, *PARSED, *ELSEWHERE}
-    assert {page.name for page in PAGES if blocks(page, "python")} <= {*RUN, "README.md"}
+    assert {page.name for page in PAGES if blocks(page, "python")} <= {*RUN, *PARSED}
 
 
 @pytest.mark.slow
@@ -103,9 +115,10 @@ def test_the_commands_of_a_page_can_be_parsed(page: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = blocks(ROOT / "README.md", "python")
-    done([sys.executable, "-c", code], tmp_path)
+@pytest.mark.parametrize("page", [page for page in PARSED if blocks(place(page), "python")])
+def test_the_python_of_a_page_that_is_parsed_runs(page: str, tmp_path: Path) -> None:
+    for code in blocks(place(page), "python"):
+        done([sys.executable, "-c", code], tmp_path)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)
