@@ -10,7 +10,7 @@ import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "browser"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "board", "suites", "docs", "browser"]
 
 # Where Python is told to keep no bytecode, every process of the tests compiles torch and timm anew: nine seconds of each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -91,6 +91,32 @@ def suites(session: nox.Session) -> None:
     """Every suite that ships loads and binds without weights."""
     installed(session)
     session.run("robustvit", "check")
+
+
+@nox.session(reuse_venv=False)
+def board(session: nox.Session) -> None:
+    """Tables without torch (requirements/board.txt): the committed ones, then all, to the byte as the whole environment makes them."""
+    session.install("-q", "--no-deps", ".")
+    session.install("-q", "-r", "requirements/board.txt")
+    size = sum(path.lstat().st_size for path in Path(session.virtualenv.location).rglob("*") if path.is_file()) / 1e6
+    session.log(f"the environment takes {size:.0f} MB")
+    session.run("python", "reports/regenerate.py", "--check")
+    folder = Path(session.create_tmp()).absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ("python", "tests/boards.py", "reports/records")
+    models = ("demo", "demo")
+    session.run(*words, str(folder / "lean"), *models, "--block", "torch", "timm", "torchvision", "transformers")
+    session.run(*words, str(folder / "computing"), *models, "--computing")
+    for path in sorted((folder / "computing").iterdir()):
+        if "needs torch, which is not installed" not in path.read_text(encoding="utf-8"):
+            session.error(f"{path.stem} does not say what it lacks: {path}")
+    installed(session)
+    session.run(*words, str(folder / "whole"), *models)
+    made = {one: {path.name: path.read_bytes() for path in (folder / one).iterdir()} for one in ("lean", "whole")}
+    other = sorted(name for name in made["lean"].keys() | made["whole"].keys() if made["lean"].get(name) != made["whole"].get(name))
+    if other:
+        session.error(f"not the same without torch: {', '.join(other)} in {folder}")
+    session.log(f"{len(made['lean'])} files are the same to the byte")
 
 
 @nox.session

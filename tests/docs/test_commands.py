@@ -42,7 +42,7 @@ RUN = {
     "sizes.md": 4,
     "tables.md": 6,
 }  # commands, at least
-PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5, "geometry.md": 3, "downloads.md": 3}
+PARSED = {"README.md": 12, "boards.md": 3, "shifts.md": 3, "compression.md": 5, "geometry.md": 3, "downloads.md": 3}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py
 SUITE = {"name": "block", "title": "A block of a page", "data": "digits", "scenarios": ["clean"], "metrics": ["top1"]}
 
