@@ -32,16 +32,16 @@ def comparison_pages(frame: pd.DataFrame) -> Comparison:
     change = "b − a" if "changed" in frame else "a − b"
     pages = []
     for title, part in _parts(frame):
-        columns = {
+        columns: dict[str, list[str]] = {
             "scenario": scenario_names(part),
-            "n": part["n"].map(str),
-            "a": part["acc_a"].map(_number),
-            "b": part["acc_b"].map(_number),
+            "n": [str(count) for count in part["n"]],
+            "a": [_number(value) for value in part["acc_a"]],
+            "b": [_number(value) for value in part["acc_b"]],
             change: [_difference(*row) for row in part[["difference", "low", "high"]].itertuples(index=False)],
-            "p": part["p_holm"].map(_p_value),
-            "verdict": part["verdict"].map(_verdict),
+            "p": [_p_value(value) for value in part["p_holm"]],
+            "verdict": [_verdict(text) for text in part["verdict"]],
         }
-        shown = {name: list(texts) for name, texts in columns.items() if any(texts) and (name != "n" or part["n"].nunique() > 1)}
+        shown = {name: texts for name, texts in columns.items() if any(texts) and (name != "n" or part["n"].nunique() > 1)}
         pages.append(Page(" · ".join(filter(None, (title, _count(part)))), pd.DataFrame(shown)))
     return Comparison(_same(frame), pages, [*_long_verdicts(frame), *_partial(frame)])
 

@@ -62,7 +62,6 @@ def run(options: RunOptions) -> None:
 def _print_run(done: Any, options: RunOptions) -> None:
     from robustvit.report.page import write_report
     from robustvit.results.leaderboard import leaderboard
-    from robustvit.results.pages import pages
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
@@ -75,6 +74,20 @@ def _print_run(done: Any, options: RunOptions) -> None:
         }
         print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
         return
+    if not options.quiet:
+        _print_all_of_run(done, options, board)
+    elif done.stopped:
+        err.print(_run_summary(done, options), highlight=False, soft_wrap=True)
+    for cell, reason in done.failed.items():
+        err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
+    if not options.quiet:
+        out.print(f"Report: {page}", soft_wrap=True, highlight=False)
+
+
+def _print_all_of_run(done: Any, options: RunOptions, board: Any) -> None:
+    """What a run found on the way, its leaderboard, and what is to be known of its numbers."""
+    from robustvit.results.pages import pages
+
     for path in done.repaired:
         err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
     for path in done.repaired_digests:
@@ -99,9 +112,6 @@ def _print_run(done: Any, options: RunOptions) -> None:
     print_marked(board)
     print_averages_without_value(board)
     out.print(_run_summary(done, options), highlight=False)
-    for cell, reason in done.failed.items():
-        err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
-    out.print(f"Report: {page}", soft_wrap=True, highlight=False)
 
 
 def _print_transfer(store: Path, suite: str, board: Any) -> None:
@@ -166,10 +176,12 @@ def plan(options: RunOptions) -> None:
         print(json.dumps({**page, **asdict(cost)}))
         return
     _print_plan(made, done)
-    print_undefined(undefined_cells(made))
-    for path in damaged:
-        err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
-    _print_data(made.incomplete, omissions(made.samples))
+    if not options.quiet:
+        print_undefined(undefined_cells(made))
+        for path in damaged:
+            err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
+        _print_data(made.incomplete, omissions(made.samples))
+        _print_not_here(made)
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
@@ -210,6 +222,9 @@ def _print_plan(made: Plan, done: Mapping[str, int]) -> None:
         )
         table.add_row(*(row[name] for name in named), row["cell"] or "weights not here", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
+
+
+def _print_not_here(made: Plan) -> None:
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
 
