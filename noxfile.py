@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tarfile
 from pathlib import Path
 
 import nox
@@ -84,6 +86,72 @@ def minimums(session: nox.Session) -> None:
         "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks",
         *session.posargs,
     )
+
+
+PYTHONS = ("3.12", "3.13")
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of that version which starts: `python3.12` on PATH, or one that pyenv keeps. A shim without a Python behind it is none."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    on_path = shutil.which(f"python{version}")
+    for path in (*([on_path] if on_path else []), *sorted(map(str, kept.glob(f"{version}.*/bin/python")), reverse=True)):
+        told = subprocess.run(
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=False
+        )
+        if told.returncode == 0 and told.stdout.strip() == version:
+            return path
+    return None
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("version", PYTHONS)
+def pythons(session: nox.Session, version: str) -> None:
+    """The tests that are not slow, on the other versions of Python that are on this machine."""
+    found = interpreter(version)
+    if found is None:
+        session.skip(f"there is no Python {version}: neither python{version} on PATH nor one of pyenv's starts")
+    if shutil.which("uv") is None:
+        session.skip("this session makes its environments with uv: python3 -m pip install uv")
+    python = Path(".nox", f"python{version}", "bin", "python").absolute()
+    session.run("uv", "venv", "-q", "--allow-existing", "--python", found, str(python.parents[1]), external=True)
+    session.run("uv", "pip", "install", "-q", "--python", str(python), ".", *TEST, external=True)
+    fast = "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks"
+    words = ("-m", "pytest", "-q", "-n", "auto", "-m", fast, "--ignore", "tests/docs", "--timeout", "900")
+    session.run(str(python), *words, *session.posargs, env={"OMP_NUM_THREADS": "1"}, external=True)
+
+
+def shipped() -> set[str]:
+    """The files of the checkout that an installation needs: the package, its data, the suites and the published numbers."""
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()
+    places = ("robustvit/", "suites/", "reports/references/")
+    return {name for name in tracked if name.startswith(places)} | {"pyproject.toml", "README.md", "LICENSE", "requirements/board.txt"}
+
+
+@nox.session(reuse_venv=False)
+def sdist(session: nox.Session) -> None:
+    """The source distribution holds every file of the package, and what is installed from it runs the demo."""
+    session.install("-q", "build")
+    folder = Path(session.create_tmp()).absolute()
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    session.run("python", "-m", "build", "--sdist", "--outdir", str(folder), silent=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        lacking = shipped() - {name.partition("/")[2] for name in packed.getnames()}
+    if lacking:
+        session.error(f"{archive.name} lacks {len(lacking)} files: {', '.join(sorted(lacking)[:10])}")
+    session.install("-q", str(archive))
+    away = {"PYTHONPATH": ""}
+    with session.chdir(folder):
+        session.run("robustvit", "run", "--limit", "5", "--store", "store", "-q", env=away)
+        session.run("robustvit", "leaderboard", "--store", "store", env=away)
+        session.run("robustvit", "factors", "--published", "-f", "csv", "-o", "factors.csv", env=away)
+        session.run("robustvit", "check", silent=True, env=away)
+        for corruption in ("frost", "fog"):
+            words = ("corrupt", "image.png", "corrupted", "-c", corruption, "--severity", "3", "--size", "64", "-q")
+            session.run("python", "-c", "from PIL import Image; Image.new('RGB', (80, 80), 'gray').save('image.png')", env=away)
+            session.run("robustvit", *words, env=away)
 
 
 @nox.session
