@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tarfile
 from pathlib import Path
 
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "layers", "tests", "suites", "docs", "site", "browser"]
+nox.options.sessions = ["lint", "types", "layers", "tests", "board", "suites", "docs", "site", "browser"]
 
 # Where Python is told to keep no bytecode, every process of the tests compiles torch and timm anew: nine seconds of each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -94,11 +96,103 @@ def minimums(session: nox.Session) -> None:
     )
 
 
+PYTHONS = ("3.12", "3.13")
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of that version which starts: `python3.12` on PATH, or one that pyenv keeps. A shim without a Python behind it is none."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    on_path = shutil.which(f"python{version}")
+    for path in (*([on_path] if on_path else []), *sorted(map(str, kept.glob(f"{version}.*/bin/python")), reverse=True)):
+        told = subprocess.run(
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=False
+        )
+        if told.returncode == 0 and told.stdout.strip() == version:
+            return path
+    return None
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("version", PYTHONS)
+def pythons(session: nox.Session, version: str) -> None:
+    """The tests that are not slow, on the other versions of Python that are on this machine."""
+    found = interpreter(version)
+    if found is None:
+        session.skip(f"there is no Python {version}: neither python{version} on PATH nor one of pyenv's starts")
+    if shutil.which("uv") is None:
+        session.skip("this session makes its environments with uv: python3 -m pip install uv")
+    python = Path(".nox", f"python{version}", "bin", "python").absolute()
+    session.run("uv", "venv", "-q", "--allow-existing", "--python", found, str(python.parents[1]), external=True)
+    session.run("uv", "pip", "install", "-q", "--python", str(python), ".", *TEST, external=True)
+    fast = "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks"
+    words = ("-m", "pytest", "-q", "-n", "auto", "-m", fast, "--ignore", "tests/docs", "--timeout", "900")
+    session.run(str(python), *words, *session.posargs, env={"OMP_NUM_THREADS": "1"}, external=True)
+
+
+def shipped() -> set[str]:
+    """The files of the checkout that an installation needs: the package, its data, the suites and the published numbers."""
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()
+    places = ("robustvit/", "suites/", "reports/references/")
+    return {name for name in tracked if name.startswith(places)} | {"pyproject.toml", "README.md", "LICENSE", "requirements/board.txt"}
+
+
+@nox.session(reuse_venv=False)
+def sdist(session: nox.Session) -> None:
+    """The source distribution holds every file of the package, and what is installed from it runs the demo."""
+    session.install("-q", "build")
+    folder = Path(session.create_tmp()).absolute()
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    session.run("python", "-m", "build", "--sdist", "--outdir", str(folder), silent=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        lacking = shipped() - {name.partition("/")[2] for name in packed.getnames()}
+    if lacking:
+        session.error(f"{archive.name} lacks {len(lacking)} files: {', '.join(sorted(lacking)[:10])}")
+    session.install("-q", str(archive))
+    away = {"PYTHONPATH": ""}
+    with session.chdir(folder):
+        session.run("robustvit", "run", "--limit", "5", "--store", "store", "-q", env=away)
+        session.run("robustvit", "leaderboard", "--store", "store", env=away)
+        session.run("robustvit", "factors", "--published", "-f", "csv", "-o", "factors.csv", env=away)
+        session.run("robustvit", "check", silent=True, env=away)
+        for corruption in ("frost", "fog"):
+            words = ("corrupt", "image.png", "corrupted", "-c", corruption, "--severity", "3", "--size", "64", "-q")
+            session.run("python", "-c", "from PIL import Image; Image.new('RGB', (80, 80), 'gray').save('image.png')", env=away)
+            session.run("robustvit", *words, env=away)
+
+
 @nox.session
 def suites(session: nox.Session) -> None:
     """Every suite that ships loads and binds without weights."""
     installed(session)
     session.run("robustvit", "check")
+
+
+@nox.session(reuse_venv=False)
+def board(session: nox.Session) -> None:
+    """Tables without torch (requirements/board.txt): the committed ones, then all, to the byte as the whole environment makes them."""
+    session.install("-q", "--no-deps", ".")
+    session.install("-q", "-r", "requirements/board.txt")
+    size = sum(path.lstat().st_size for path in Path(session.virtualenv.location).rglob("*") if path.is_file()) / 1e6
+    session.log(f"the environment takes {size:.0f} MB")
+    session.run("python", "reports/regenerate.py", "--check")
+    folder = Path(session.create_tmp()).absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ("python", "tests/boards.py", "reports/records")
+    models = ("demo", "demo")
+    session.run(*words, str(folder / "lean"), *models, "--block", "torch", "timm", "torchvision", "transformers")
+    session.run(*words, str(folder / "computing"), *models, "--computing")
+    for path in sorted((folder / "computing").iterdir()):
+        if "needs torch, which is not installed" not in path.read_text(encoding="utf-8"):
+            session.error(f"{path.stem} does not say what it lacks: {path}")
+    installed(session)
+    session.run(*words, str(folder / "whole"), *models)
+    made = {one: {path.name: path.read_bytes() for path in (folder / one).iterdir()} for one in ("lean", "whole")}
+    other = sorted(name for name in made["lean"].keys() | made["whole"].keys() if made["lean"].get(name) != made["whole"].get(name))
+    if other:
+        session.error(f"not the same without torch: {', '.join(other)} in {folder}")
+    session.log(f"{len(made['lean'])} files are the same to the byte")
 
 
 @nox.session

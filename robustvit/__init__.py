@@ -148,7 +148,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'robustvit' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"robustvit.{_HOMES[name]}"), name)
+    from robustvit.errors import whole_install_needed
+
+    with whole_install_needed(f"robustvit.{name}"):
+        value = getattr(importlib.import_module(f"robustvit.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

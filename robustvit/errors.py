@@ -23,7 +23,7 @@
     ├── MetricUndefined         a metric has no value here
     │   ├── NotApplicable       its question does not fit this data or model
     │   └── MissingCells        the store lacks cells it needs
-    └── MissingExtra            an optional dependency is not installed
+    └── MissingExtra            a package is not installed: of an extra, or of those that tables do without (requirements/board.txt)
 
 Every message says where, what was wrong, what is allowed and the nearest valid name. A RobustvitError is a user's mistake or a
 fact about their machine: the command line prints it without a traceback. Anything else is a defect of robustvit.
@@ -31,8 +31,9 @@ fact about their machine: the command line prints it without a traceback. Anythi
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class RobustvitError(Exception):
@@ -132,7 +133,26 @@ class MissingCells(MetricUndefined):
 
 
 class MissingExtra(RobustvitError):
-    """An optional dependency that is not installed."""
+    """An optional dependency that is not installed, or one that tables of stored records do without."""
+
+
+ONLY_COMPUTING = {
+    "torch": "torch", "torchvision": "torchvision", "timm": "timm", "sklearn": "scikit-learn", "numba": "numba",
+    "huggingface_hub": "huggingface-hub", "platformdirs": "platformdirs",
+}  # fmt: skip
+"""Dependencies that requirements/board.txt leaves out: modules, and the packages that have them."""
+
+
+@contextlib.contextmanager
+def whole_install_needed(by: str) -> Iterator[None]:
+    """Raises MissingExtra where the block imports one of `ONLY_COMPUTING` that is not installed. by: what needs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = ONLY_COMPUTING.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        raise MissingExtra(f"{by} needs {package}, which is not installed: python3 -m pip install robustvit.") from error
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

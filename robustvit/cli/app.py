@@ -26,7 +26,7 @@ from robustvit.cli.listing import check, data_, list_
 from robustvit.cli.printing import err, escape, out
 from robustvit.cli.results import factors, leaderboard, report
 from robustvit.cli.running import plan, run
-from robustvit.errors import RobustvitError, StoreFull, UsageError
+from robustvit.errors import RobustvitError, StoreFull, UsageError, whole_install_needed
 
 _LONGEST_WORD = 4096  # characters; a path has no more
 
@@ -93,7 +93,7 @@ def main() -> None:
     try:
         refuse_words(sys.argv[1:])
         sys.argv[1:] = with_configured(sys.argv[1:], typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-        with _flushed():
+        with _flushed(), whole_install_needed(_verb()):
             app()
     except RobustvitError as error:
         err.print(f"[red]robustvit:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -102,6 +102,11 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+
+
+def _verb() -> str:
+    """The name of the command that was called."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "robustvit")
 
 
 def _interrupt_again(dropped: sys.UnraisableHookArgs) -> None:

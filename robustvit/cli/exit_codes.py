@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,3 +31,15 @@ ModelNames = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def no_foreign_bars(quiet: bool) -> bool:
+    """Turns off the progress bars of libraries that are not imported yet, where a command is to be quiet."""
+    if quiet:
+        os.environ |= {name: os.environ.get(name, "1") for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")}
+    return quiet
+
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but errors: no progress, no messages, no warnings.", callback=no_foreign_bars)
+]

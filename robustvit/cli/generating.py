@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import INTERRUPTED
+from robustvit.cli.exit_codes import INTERRUPTED, Quiet
 from robustvit.cli.printing import err, escape, out
-from robustvit.cli.progress import progress_shown
+from robustvit.cli.progress import progress_shown, quieted
 from robustvit.errors import RobustvitError, UsageError
 
 _DEMO = "vit_tiny_patch16_224?weights=random&num_classes=10&crop_pct=1&kwargs=img_size=32,patch_size=8,embed_dim=96,depth=4,num_heads=3"
@@ -48,7 +48,7 @@ def corrupt(
     form: Annotated[str, typer.Option("--format", help="png, jpeg (quality 95) or jpeg85 (as the released files).")] = "png",
     seed: Annotated[int, typer.Option("--seed", help="Of all random numbers.")] = 0,
     workers: Annotated[int, typer.Option("--workers", "-j", help="Processes that write images; 0 uses this one.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Write corrupted copies of one image, or of a whole tree as ImageNet-C has. A stopped command continues where it was.
 
@@ -62,15 +62,13 @@ def corrupt(
     if resize and size and resize < size:
         raise UsageError(f"--resize {resize} makes the short side shorter than the square of --size {size} that is cut from it.")
     view = IMAGENET if imagenet else View((size, size), resize, "center", "bilinear") if size is not None else None
-    with progress_shown(quiet) as progress:
+    with quieted(quiet), progress_shown(quiet) as progress:
         made = generate(
             source, target, corruption, severity, view=view, form=form, seed=seed, workers=workers, progress=progress
         )  # fmt: skip
-    out.print(
-        f"Wrote {made.written:,} image{'' if made.written == 1 else 's'} to {target}; {made.kept:,} existed.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if not quiet:
+        wrote = f"Wrote {made.written:,} image{'' if made.written == 1 else 's'} to {target}; {made.kept:,} existed."
+        out.print(wrote, highlight=False, soft_wrap=True)
     for reason in made.unreadable:
         err.print(f"[red]unreadable:[/] {escape(reason)}", highlight=False, soft_wrap=True)
     if made.unreadable:
@@ -119,7 +117,7 @@ def train(
         "where float16 would round frozen weights).")] = None,
     log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl, tensorboard, wandb or mlflow: the loss of every step, "
         "beside the file.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Train a model, with or without a defense.
 
@@ -175,7 +173,7 @@ def train(
             err.print(f"epoch {now.epoch}/{now.epochs}  loss {now.loss:.4f}  {now.seconds:.0f} s", highlight=False)
 
     try:
-        with progress_shown(quiet or not is_first(), "steps") as bar:
+        with quieted(quiet), progress_shown(quiet or not is_first(), "steps") as bar:
             done = train_from_spec(
                 model, data, start=start, out=out_file, defenses=named,
                 recipe=recipe, seed=seed, device=environment.device(local_device(device)),
@@ -187,7 +185,7 @@ def train(
     except KeyboardInterrupt as interrupted:
         err.print(f"\nInterrupted. {interrupted}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    if not is_first():
+    if quiet or not is_first():
         return
     accuracy = "" if done.accuracy is None else f" Accuracy on the held-out split: {done.accuracy:.2%}."
     for one in done.measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +100,11 @@ def print_table(table: Any, page: Any, title: str, format: str, output: Path | N
         err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
 
 
-def print_frame(frame: Any, title: str) -> None:
-    """Prints a DataFrame as a table, numbers aligned to the right."""
-    table = Table(title=title, title_justify="left")
+def print_frame(frame: Any, title: str, right: Container[str] = ()) -> None:
+    """Prints a DataFrame as a table, numbers aligned to the right, and columns of text that are in `right`."""
+    table = Table(title=title or None, title_justify="left")
     for name in frame.columns:
-        numeric = frame[name].dtype.kind in "fiu"
+        numeric = frame[name].dtype.kind in "fiu" or name in right
         table.add_column(escape(str(name).replace("_", " ")), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_shown(value)) for value in row))

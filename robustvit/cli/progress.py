@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,15 @@ from robustvit.cli.printing import err, escape
 
 if TYPE_CHECKING:
     from robustvit.evaluation.outcome.progress import Progress
+
+
+@contextmanager
+def quieted(quiet: bool) -> Iterator[None]:
+    """Leaves out the warnings of the block where a command is to be quiet."""
+    with warnings.catch_warnings():
+        if quiet:
+            warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager

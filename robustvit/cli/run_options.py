@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AllowCode, AsJson, StorePath
+from robustvit.cli.exit_codes import AllowCode, AsJson, StorePath, no_foreign_bars
+from robustvit.cli.progress import quieted
 from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., N
 
     @functools.wraps(_options)
     def command(**given: Any) -> None:
-        function(_options(**given))
+        options = _options(**given)
+        with quieted(options.quiet):
+            function(options)
 
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     return command
@@ -107,7 +110,8 @@ def _options(
         "model beside the store.")] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, what a spent --budget left to do, the licence of "
+        "what --download fetches, and what is asked for: --json, or the table of plan.", callback=no_foreign_bars)] = False,
 ) -> RunOptions:  # fmt: skip
     from robustvit.evaluation.loggers.log_kinds import check_log
     from robustvit.evaluation.settings import Settings

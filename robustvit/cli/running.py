@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,14 +16,11 @@ from robustvit.cli.printing import (
     err,
     escape,
     out,
-    print_averages_without_value,
-    print_gradients,
-    print_marked,
-    print_pages,
     print_undefined,
 )
 from robustvit.cli.progress import progress_shown
 from robustvit.cli.run_options import RunOptions, takes_run_options
+from robustvit.cli.run_result import log_run_numbers, print_data, print_run
 from robustvit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,90 +53,11 @@ def run(options: RunOptions) -> None:
         except KeyboardInterrupt:
             err.print("\nInterrupted. What was finished is stored: the same command continues from there.")
             raise typer.Exit(INTERRUPTED) from None
-    _print_run(done, options)
+    print_run(done, options)
     if options.log_to is not None:
-        _log_run(done, options.log_to)
+        log_run_numbers(done, options.log_to)
     if done.failed:
         raise typer.Exit(CELLS_FAILED)
-
-
-def _print_run(done: Any, options: RunOptions) -> None:
-    from robustvit.report.page import write_report
-    from robustvit.results.leaderboard import leaderboard
-    from robustvit.results.pages import pages
-
-    board = leaderboard(done.store, suite=done.suite)
-    page = write_report(done.store, Path(done.store) / "report.html")
-    if options.as_json:
-        facts = {
-            **asdict(done),
-            "store": str(done.store),
-            **{name: [str(path) for path in getattr(done, name)] for name in ("repaired", "repaired_digests")},
-            "report": str(page),
-        }
-        print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
-        return
-    for path in done.repaired:
-        err.print(f"[yellow]damaged:[/] {escape(str(path))}: what it held is made again.", soft_wrap=True)
-    for path in done.repaired_digests:
-        err.print(
-            f"[yellow]damaged:[/] {escape(str(path))}: it said which images the rows were computed on. It is made again from the images of "
-            "now: that earlier rows are of the same ones is not checked for these samples.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    _print_data(done.incomplete, done.left_out)
-    for label, notes in done.model_notes.items():
-        err.print(f"[yellow]{escape(label)}:[/] {escape('. '.join(notes))}.", highlight=False, soft_wrap=True)
-    print_undefined(done.undefined)
-    if done.taken_over:
-        err.print(
-            f"{done.taken_over} cells of an earlier version, which knew the data by names and sizes, were taken over: a tile of each was "
-            "computed anew and is equal.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    print_pages(pages(board), f"{done.suite} · {done.store}")
-    _print_transfer(done.store, done.suite, board)
-    print_gradients(board)
-    print_marked(board)
-    print_averages_without_value(board)
-    out.print(_run_summary(done, options), highlight=False)
-    for cell, reason in done.failed.items():
-        err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
-    out.print(f"Report: {page}", soft_wrap=True, highlight=False)
-
-
-def _log_run(done: Any, kind: str) -> None:
-    """Logs the numbers of a run, after they were printed."""
-    from robustvit.cli.commands.run_log import log_run
-    from robustvit.results.leaderboard import leaderboard
-
-    for place in log_run(kind, Path(done.store), leaderboard(done.store, suite=done.suite)):
-        err.print(f"Logged to {place}", highlight=False, soft_wrap=True)
-
-
-def _print_transfer(store: Path, suite: str, board: Any) -> None:
-    """The matrices of a run that crafted images on surrogates."""
-    from robustvit.cli.comparing import print_transfer
-    from robustvit.results.parameters import crafted_elsewhere
-    from robustvit.results.transfer_matrix import transfer_matrix
-
-    if board["params"].map(crafted_elsewhere).any():
-        print_transfer(transfer_matrix(store, suite=suite), "transfer")
-
-
-def _run_summary(done: Any, options: RunOptions) -> str:
-    """How many rows this run computed, and how many the store held."""
-    if done.stopped:
-        return (
-            f"Stopped when the budget of {options.settings.budget} was spent: {done.complete} of {done.cells} cells are complete, "
-            f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s. The same command continues from there; "
-            "until then robust accuracies are upper bounds."
-        )
-    lacking = f" {len(done.failed)} of {done.cells} cells failed." if done.failed else ""
-    if done.computed or done.failed:
-        held = "" if done.failed or done.computed == done.rows else "; the store held the others"
-        return f"{done.computed:,} of {done.rows:,} rows computed in {done.seconds:.1f} s{held}.{lacking}"
-    return f"Nothing to do: the store holds all {done.rows:,} rows of {done.cells} cells."
 
 
 @takes_run_options
@@ -180,10 +97,12 @@ def plan(options: RunOptions) -> None:
         print(json.dumps({**page, **asdict(cost)}))
         return
     _print_plan(made, done)
-    print_undefined(undefined_cells(made))
-    for path in damaged:
-        err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
-    _print_data(made.incomplete, omissions(made.samples))
+    if not options.quiet:
+        print_undefined(undefined_cells(made))
+        for path in damaged:
+            err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
+        print_data(made.incomplete, omissions(made.samples))
+        _print_not_here(made)
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 
@@ -224,6 +143,9 @@ def _print_plan(made: Plan, done: Mapping[str, int]) -> None:
         )
         table.add_row(*(row[name] for name in named), row["cell"] or "weights not here", f"{row['done']}/{row['wanted']}", state)
     out.print(table)
+
+
+def _print_not_here(made: Plan) -> None:
     for label, missing in dict.fromkeys((ask.label, ask.missing) for ask in made.planned if ask.missing):
         err.print(f"[yellow]{escape(label)}:[/] {escape(missing)}", soft_wrap=True)
 
@@ -236,10 +158,3 @@ def _runs(budget: str | float | None, needed: float | None) -> str:
         return ""
     count = math.ceil(needed / seconds(budget))
     return f" At --budget {budget} that is about {count} run{'' if count == 1 else 's'}."
-
-
-def _print_data(mismatches: Sequence[str], omissions: Sequence[str]) -> None:
-    """Prints which data has not the images of its whole set, whose numbers these are not then, and what data leaves out."""
-    for mark, sentences in (("not the whole set", mismatches), ("left out", omissions)):
-        for sentence in sentences:
-            err.print(f"[yellow]{mark}:[/] {escape(sentence)}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from robustvit.errors import whole_install_needed
 from robustvit.spec.schema import Hint, Param
 from robustvit.spec.view import INTERPOLATIONS, SMALLEST_SHARE
 
@@ -105,12 +106,13 @@ class Entry:
         """The function itself; its module is imported now."""
         if self.live is not None:
             return self.live
-        function = getattr(importlib.import_module(self.module), self.function)
-        return function  # type: ignore[no-any-return]
+        return self.load_beside(self.function)
 
     def load_beside(self, name: str) -> Callable[..., Any]:
         """Another function of its module, such as the one that `fit` names."""
-        return getattr(importlib.import_module(self.module), name)  # type: ignore[no-any-return]
+        with whole_install_needed(f"{self.kind} '{self.name}'"):
+            module = importlib.import_module(self.module)
+        return getattr(module, name)  # type: ignore[no-any-return]
 
     @property
     def accepted(self) -> tuple[Param, ...]:

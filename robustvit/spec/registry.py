@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest
+from robustvit.errors import BadParameter, MissingExtra, UnknownName, nearest, whole_install_needed
 from robustvit.spec.code_names import refuse_code
 from robustvit.spec.discovery import announced_entries
 from robustvit.spec.plugin import KINDS, PLURALS, SCENARIOS, Adapted, Entry, two_claim
@@ -200,7 +200,7 @@ def _imported(kind: str, name: str, where: str) -> Entry:
             return entry  # imported before, by whoever may
     refuse_code(name, where)
     try:
-        with importable_here():
+        with importable_here(), whole_install_needed(f"{place}'{name}'"):
             found = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
         raise UnknownName(f"{place}'{name}': there is no module '{error.name}' to import.") from error

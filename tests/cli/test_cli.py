@@ -45,11 +45,11 @@ def test_help_shows_every_command_and_an_example_of_each(robustvit) -> None:  # 
 
 
 def test_run_shows_the_leaderboard_and_where_the_report_is(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    first = robustvit("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    first = robustvit("run", "--store", tmp_path / "s", "--limit", 5)
     assert first.code == 0
     assert "demo" in first.out
     assert f"Report: {tmp_path / 's' / 'report.html'}" in first.out
-    second = robustvit("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    second = robustvit("run", "--store", tmp_path / "s", "--limit", 5)
     assert "Nothing to do" in second.out
 
 
@@ -285,7 +285,7 @@ def test_a_store_that_cannot_be_written_is_reported(robustvit, tmp_path: Path) -
 
 def test_a_run_whose_budget_is_spent_says_what_is_complete_and_goes_on(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(runner, "Deadline", lambda budget: Deadline(budget, itertools.count().__next__))
-    words = ("run", "--store", tmp_path / "s", "--limit", 5, "--quiet")
+    words = ("run", "--store", tmp_path / "s", "--limit", 5)
     result = robustvit(*words, "--budget", "6s")
     assert result.code == 0
     assert "Stopped when the budget of 6s was spent: 5 of 23 cells are complete, 25 of 115 rows computed" in " ".join(result.out.split())
@@ -485,7 +485,7 @@ def test_a_plan_names_a_damaged_description_of_a_cell_and_leaves_it(robustvit, s
     assert f"damaged: {described}: run makes what it held again" in planned.err
     assert "To do: 0 of " in planned.out
     assert described.read_text() == content
-    assert f"damaged: {described}" in robustvit("run", "--model", "demo", "--model", SMALL, "--store", copy, *given, "-q").err
+    assert f"damaged: {described}" in robustvit("run", "--model", "demo", "--model", SMALL, "--store", copy, *given).err
     assert described.read_text() == whole
 
 

@@ -69,7 +69,7 @@ def test_a_run_fetches_its_data_and_evaluates_it(robustvit, server, tmp_path):
     lacking = robustvit(*options)
     assert lacking.code == 1
     assert "`robustvit data imagenette --download` fetches them" in lacking.err
-    done = robustvit(*options, "--download", "--quiet")
+    done = robustvit(*options, "--download")
     assert done.code == 0, done.err
     assert "Licence: Apache-2.0" in done.err
     assert "rows computed" in done.out

@@ -156,7 +156,7 @@ def _be(child: Child, number: int, told: int) -> int:
     from robustvit.cli import running
     from robustvit.cli.app import main
 
-    running._print_run = _print_failed
+    running.print_run = _print_failed
     os.dup2(told, 1)
     os.dup2(told, 2)
     os.chdir(child.folder)
