@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AsJson, ModelNames, StorePath, SuiteName
-from robustvit.cli.printing import escape, out, print_frame, print_table
+from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName
+from robustvit.cli.printing import escape, out, print_frame, print_json, print_table
 
 _RIGHT = ("n", "label", "a", "b", "a − b", "b − a", "p")
 _SHARES = {"both": "success_both", "all": "success_all"}
@@ -21,6 +21,7 @@ def compare(
     suite: SuiteName = None,
     flips: Annotated[bool, typer.Option("--flips", help="List the samples that one has correct and the other misclassifies.")] = False,
     as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """Paired tests of two models, cell by cell.
 
@@ -32,13 +33,14 @@ def compare(
     from robustvit.results import comparison
 
     frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
-    _show(frame, str(model_a), str(model_b), as_json)
+    _show(frame, str(model_a), str(model_b), as_json, output)
 
 
 def diff(
     store_a: Annotated[Path, typer.Argument(help="A store.")],
     store_b: Annotated[Path, typer.Argument(help="Another one.")],
     as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """What differs between two stores, and whether by chance.
 
@@ -46,13 +48,13 @@ def diff(
     """
     from robustvit.results import comparison
 
-    _show(comparison.diff(store_a, store_b), str(store_a), str(store_b), as_json)
+    _show(comparison.diff(store_a, store_b), str(store_a), str(store_b), as_json, output)
 
 
-def _show(frame: Any, a: str, b: str, as_json: bool) -> None:
+def _show(frame: Any, a: str, b: str, as_json: bool, output: Path | None) -> None:
     """Prints JSON with everything, or tables that fit a terminal, with what they leave out in lines above and below."""
-    if as_json:
-        print(frame.to_json(orient="records"))
+    if as_json or output is not None:
+        print_json(frame.to_json(orient="records"), output)
         return
     from robustvit.cli.comparison_pages import comparison_pages, flip_pages, folded
 
@@ -84,7 +86,8 @@ def transfer(
     over: Annotated[str, typer.Option("--over", help="both: samples that are right when clean at source and target; all: every sample.")]
         = "both",
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, md or latex; csv and json hold every number.")] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    output: Output = None,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """How often images crafted on one model fool another.
 
@@ -96,6 +99,7 @@ def transfer(
     from robustvit.results.table_formats import check_choice, check_format
     from robustvit.results.transfer_matrix import transfer_matrix
 
+    format = "json" if as_json else format
     check_format(format)
     check_choice("--over", over, list(_SHARES))
     print_transfer(transfer_matrix(store, suite=suite, models=model), f"transfer · {store}", over, format, output)

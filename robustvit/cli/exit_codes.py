@@ -31,6 +31,8 @@ ModelNames = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")]
+JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON here instead of printing.")]
 
 
 def no_foreign_bars(quiet: bool) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from robustvit.cli.exit_codes import AllowCode, AsJson
-from robustvit.cli.printing import err, escape, out
+from robustvit.cli.data_printing import counted, print_described
+from robustvit.cli.exit_codes import AllowCode, AsJson, JsonFile
+from robustvit.cli.printing import err, escape, out, print_json
 from robustvit.cli.progress import progress_shown
 from robustvit.errors import RobustvitError, UsageError
 
@@ -26,6 +25,7 @@ def list_(
         "defenses or metrics; without one, how many of each.")] = None,
     name: Annotated[str | None, typer.Argument(help="Show this one: docstring, parameters, source; or all with this word in them.")] = None,
     as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:  # fmt: skip
     """List what is available, describe one thing, or search.
 
@@ -36,8 +36,8 @@ def list_(
     found = [] if kind is None or name is None or catalogue.is_known(kind, name) else catalogue.search(kind, name)
     if kind is None or name is None or found:
         rows = found or (catalogue.kinds() if kind is None else catalogue.index(kind))
-        if as_json:
-            print(json.dumps(rows))
+        if as_json or output is not None:
+            print_json(rows, output)
             return
         table = Table(box=None, pad_edge=False)
         for heading in rows[0] if rows else ("name",):
@@ -49,7 +49,10 @@ def list_(
             out.print("robustvit list KIND names all, list KIND NAME describes one, list KIND WORD searches.", highlight=False)
         return
     about = catalogue.about(kind, name)
-    print(json.dumps(about, default=str)) if as_json else _print_about(about)
+    if as_json or output is not None:
+        print_json(about, output)
+    else:
+        _print_about(about)
 
 
 def _print_about(about: dict[str, Any]) -> None:
@@ -75,6 +78,8 @@ def _print_about(about: dict[str, Any]) -> None:
 def check(
     suites: Annotated[list[str] | None, typer.Argument(help="Suites by name or file, as for run; default: those of robustvit.")] = None,
     allow_code: AllowCode = False,
+    as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """Validate suites; a mistake is reported with its line and the nearest valid name.
 
@@ -82,23 +87,26 @@ def check(
     """
     from robustvit.spec.suite_file import load_suite, suite_files
 
-    wrong = 0
+    told: list[dict[str, Any]] = []
     for name in dict.fromkeys(suites or suite_files()):
         try:
             suite = load_suite(name, allow_code=allow_code)
         except RobustvitError as error:
-            wrong += 1
-            err.print(f"[red]✗[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            told.append({"suite": str(name), "valid": False, "reason": str(error)})
         else:
-            data = f" on {len(suite.data)} data sets" if len(suite.data) > 1 else ""
-            counts = f"{_count(suite.scenarios, 'scenario')}{data}, {_count(suite.metrics, 'metric')}"
-            out.print(f"[green]✓[/] {escape(suite.where.rpartition(':')[0])}: {counts}", highlight=False, soft_wrap=True)
-    if wrong:
+            counts = {one: len(getattr(suite, one)) for one in ("scenarios", "data", "metrics")}
+            told.append({"suite": suite.where.rpartition(":")[0], "valid": True, **counts})
+    if as_json or output is not None:
+        print_json(told, output)
+    for one in () if as_json or output is not None else told:
+        if one["valid"]:
+            data = f" on {one['data']} data sets" if one["data"] > 1 else ""
+            text = f"{one['suite']}: {counted(one['scenarios'], 'scenario')}{data}, {counted(one['metrics'], 'metric')}"
+            out.print(f"[green]✓[/] {escape(text)}", highlight=False, soft_wrap=True)
+        else:
+            err.print(f"[red]✗[/] {escape(one['reason'])}", highlight=False, soft_wrap=True)
+    if not all(one["valid"] for one in told):
         raise typer.Exit(UsageError.exit_code)
-
-
-def _count(things: Sequence[object], word: str) -> str:
-    return f"{len(things):,} {word}{'' if len(things) == 1 else 's'}"
 
 
 def data_(
@@ -121,6 +129,7 @@ def data_(
     ] = False,
     clear_cache: Annotated[bool, typer.Option("--clear-cache", help="Delete the decoded images.")] = False,
     as_json: AsJson = False,
+    output: JsonFile = None,
 ) -> None:
     """List the known data sets: found or not, complete or not, and how to get them.
 
@@ -149,13 +158,13 @@ def data_(
         if not (verify or as_json):
             return
     if name is not None:
-        _show_data(name, data_dir, verify, as_json, store)
+        _show_data(name, data_dir, verify, as_json, store, output)
         return
     if verify:
         raise UsageError("--verify reads every image of one data set; name it: robustvit data imagenet-a --verify.")
     rows = [data_status.status(one, data_dir) for one in registry.entries("data")]
-    if as_json:
-        print(json.dumps(rows, default=str))
+    if as_json or output is not None:
+        print_json(rows, output)
         return
     for row in rows:
         mark = "[green]✓[/]" if row["found"] else "[yellow]·[/]"
@@ -163,7 +172,7 @@ def data_(
     out.print(f"Decoded images take {cache_folder.usage() / 2**20:.1f} MiB; --clear-cache deletes them.", highlight=False)
 
 
-def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, store: Path | None) -> None:
+def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, store: Path | None, output: Path | None) -> None:
     """Prints one data set with its variants; with `verify` what reading every image of it found."""
     from robustvit.cli.commands import data_status
 
@@ -172,7 +181,10 @@ def _show_data(name: str, data_dir: Path | None, verify: bool, as_json: bool, st
     for one in about["variants"]:
         verdict = verdicts.get(data_status.variant_name(one["params"]))
         one |= {} if verdict is None else {"verdict": {**asdict(verdict), "right": verdict.right}}
-    print(json.dumps(about, default=str)) if as_json else _print_data(about)
+    if as_json or output is not None:
+        print_json(about, output)
+    else:
+        print_described(about)
     somewhere = about["where"] is not None or about["ambiguous"]  # absent from its usual places is no error
     wrong = about["variants"] and somewhere and not about["found"]
     if wrong or (verify and not (about["found"] and all(verdict.right for verdict in verdicts.values()))):
@@ -195,50 +207,3 @@ def _verdicts(name: str, data_dir: Path | None, store: Path | None, *, quiet: bo
                 known = {} if store is None else SampleDigests(Store(store).path, last.fingerprint, last.name).all()
                 found[data_status.variant_name(variant.params)] = verify(last, progress, known)
     return found
-
-
-def _print_data(about: dict[str, Any]) -> None:
-    from robustvit.cli.commands.data_status import variant_name
-    from robustvit.errors import few
-
-    out.print(f"[bold]{escape(about['name'])}[/]\n{escape(about['doc'].strip())}\n", highlight=False)
-    place = ("found in", about["where"]) if about["found"] else ("searched", " and ".join(about["looked"]))
-    for key, value in (
-        place,
-        ("ambiguous", about["ambiguous"]),
-        *((key, about[key]) for key in ("source", "url", "licence", "get", "fetch")),
-    ):
-        if value:
-            out.print(f"[bold]{key}[/] {escape(value)}", highlight=False, soft_wrap=True)
-    for one in () if about["ambiguous"] else about["variants"]:
-        mark, title = "[green]✓[/]" if one["found"] else "[yellow]·[/]", variant_name(one["params"])
-        out.print(f"{mark} {escape(f'{title}: ' if title else '')}{escape(one['told'])}", highlight=False, soft_wrap=True)
-        if one.get("absent"):
-            out.print(f"  no image of {len(one['absent']):,} classes: {escape(few(one['absent']))}", highlight=False, soft_wrap=True)
-        if one.get("facts"):
-            out.print(f"  facts of each sample: {', '.join(one['facts'])}", highlight=False, soft_wrap=True)
-        if "verdict" in one:
-            _print_verdict(one["verdict"])
-
-
-def _print_verdict(verdict: dict[str, Any]) -> None:
-    from robustvit.errors import few
-
-    findings = {
-        "unreadable": f"{len(verdict['unreadable']):,} cannot be read: " + "; ".join(verdict["unreadable"][:5]),
-        "clashing": f"{_count(verdict['clashing'], 'group')} of equal images under different labels: "
-        + few([" = ".join(ids) for ids in verdict["clashing"]]),
-        "changed": f"{len(verdict['changed']):,} are not those that the store's rows were computed on: {few(list(verdict['changed']))}",
-        "same": f"{_count(verdict['same'], 'group')} of equal images under one label: " + few([" = ".join(ids) for ids in verdict["same"]]),
-    }
-    for key, text in findings.items():
-        if verdict[key]:
-            mark = "[yellow]note:[/]" if key == "same" else "[red]wrong:[/]"
-            out.print(f"  {mark} {escape(text)}", highlight=False, soft_wrap=True)
-    compared = f"; {verdict['compared']:,} are those of the store" if verdict["compared"] else ""
-    if verdict["right"]:
-        out.print(
-            f"  [green]verified:[/] all {verdict['images']:,} images can be read; content {verdict['content']}{compared}",
-            highlight=False,
-            soft_wrap=True,
-        )

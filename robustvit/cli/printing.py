@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import unicodedata
@@ -81,6 +82,17 @@ def print_page(page: Page) -> None:
     free = out.width - 1 - sum(widths[: page.keys])
     for part in page.split(widths[page.keys :], free):
         print_frame(part.table, part.title)
+
+
+def print_json(value: Any, output: Path | None = None) -> None:
+    """Prints a value as JSON, or writes it into a file; what is no JSON is its text."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if output is None:
+        print(text)
+        return
+    from robustvit.results.table_formats import save_file
+
+    err.print(f"Wrote {save_file(text + chr(10), output)}", highlight=False, soft_wrap=True)
 
 
 def print_table(table: Any, page: Any, title: str, format: str, output: Path | None, sentence: str = "") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import CELLS_FAILED, ModelNames, StorePath, SuiteName
+from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, Output, StorePath, SuiteName
 from robustvit.cli.printing import (
     err,
     escape,
@@ -42,7 +42,8 @@ def leaderboard(
             "model of several, into a folder); with --published table, csv, json, md or latex.",
         ),
     ] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    output: Output = None,
+    as_json: AsJson = False,
     per: Annotated[
         str | None, typer.Option("--per", help="The usual table of papers, a row for each model: corruption, severity, attack or data.")
     ] = None,
@@ -65,6 +66,7 @@ def leaderboard(
     from robustvit.results.table_formats import check_choice
     from robustvit.spec.written.call import called
 
+    format = "json" if as_json else format
     check_choice("--format", format, ("table", *FORMATS))
     metrics = None if metric is None else [called(text, "metric") for text in metric]
     board = build_leaderboard(store, suite=suite, models=model, metrics=metrics)
@@ -170,7 +172,8 @@ def factors(
     cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes, peak_bytes or latency.")] = "macs",
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, md or latex.")] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")] = None,
+    output: Output = None,
+    as_json: AsJson = False,
 ) -> None:
     """How models were trained, what they cost, how robust they are.
 
@@ -184,6 +187,7 @@ def factors(
     from robustvit.results.leaderboard import build_leaderboard
     from robustvit.results.table_formats import check_choice, check_format, save_file
 
+    format = "json" if as_json else format
     check_format(format)
     check_choice("--fit", fit or "effective", FITS)
     check_choice("--line", line, ("own", "published"))

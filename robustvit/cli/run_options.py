@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AllowCode, AsJson, StorePath, no_foreign_bars
+from robustvit.cli.exit_codes import AllowCode, AsJson, JsonFile, StorePath, no_foreign_bars
 from robustvit.cli.progress import quieted
 from robustvit.errors import UsageError
 
@@ -36,6 +36,7 @@ class RunOptions:
     download: bool = False
     measure: bool = False
     log_to: str | None = None
+    output: Path | None = None
 
 
 def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., None]:
@@ -110,6 +111,7 @@ def _options(
         "model beside the store.")] = None,
     allow_code: AllowCode = False,
     as_json: AsJson = False,
+    output: JsonFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, what a spent --budget left to do, the licence of "
         "what --download fetches, and what is asked for: --json, or the table of plan.", callback=no_foreign_bars)] = False,
 ) -> RunOptions:  # fmt: skip
@@ -139,7 +141,7 @@ def _options(
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency, skip_missing=skip_missing,
         surrogates=tuple(dict.fromkeys(surrogate or ())),
     )  # fmt: skip
-    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure, log_to)
+    return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure, log_to, output)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from robustvit.cli.printing import (
     out,
     print_averages_without_value,
     print_gradients,
+    print_json,
     print_marked,
     print_pages,
     print_undefined,
@@ -28,14 +29,14 @@ def print_run(done: Any, options: RunOptions) -> None:
 
     board = leaderboard(done.store, suite=done.suite)
     page = write_report(done.store, Path(done.store) / "report.html")
-    if options.as_json:
+    if options.as_json or options.output is not None:
         facts = {
             **asdict(done),
             "store": str(done.store),
             **{name: [str(path) for path in getattr(done, name)] for name in ("repaired", "repaired_digests")},
             "report": str(page),
         }
-        print(json.dumps({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}))
+        print_json({**facts, "leaderboard": json.loads(board.to_json(orient="records"))}, options.output)
         return
     if not options.quiet:
         _print_all_of_run(done, options, board)

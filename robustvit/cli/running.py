@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from robustvit.cli.printing import (
     err,
     escape,
     out,
+    print_json,
     print_undefined,
 )
 from robustvit.cli.progress import progress_shown
@@ -87,14 +87,14 @@ def plan(options: RunOptions) -> None:
     damaged = made.damaged(store)
     done = made.done(store, damaged)
     cost = estimates.estimate(made, done, measure=options.measure)
-    if options.as_json:
+    if options.as_json or options.output is not None:
         page = {
             "cells": _planned(made, done),
             "damaged": [str(path) for path in damaged],
             "incomplete": made.incomplete,
             "left_out": omissions(made.samples),
         }
-        print(json.dumps({**page, **asdict(cost)}))
+        print_json({**page, **asdict(cost)}, options.output)
         return
     _print_plan(made, done)
     if not options.quiet:

@@ -573,3 +573,31 @@ def test_list_searches_the_names_of_timm_and_keeps_them(robustvit, tmp_path: Pat
     (kept,) = (tmp_path / "cache").glob("timm-*.txt")
     kept.write_text("deit3_small_of_mine\n")
     assert "deit3_small_of_mine" in robustvit("list", "models", "deit3_small").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",), ("list", "suites"), ("list", "corruptions", "fog"), ("check", "quick"), ("data",), ("data", "digits"),
+        ("plan", "--limit", "4"), ("leaderboard",), ("factors",), ("compare", "demo", "SMALL"),
+    ],
+)  # fmt: skip
+def test_every_command_that_answers_prints_json_and_writes_it(robustvit, store: Path, tmp_path: Path, words: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    given = [SMALL if word == "SMALL" else word for word in words]
+    if words[0] in ("leaderboard", "factors", "compare"):
+        given += ["--store", str(store)]
+    printed = robustvit(*given, "--json")
+    written = robustvit(*given, "--json", "-o", tmp_path / "x.json")
+    assert (printed.code, written.code, written.out) == (0, 0, "")
+    shown, kept = json.loads(printed.out), json.loads((tmp_path / "x.json").read_text())
+    if words[0] == "plan":  # of a machine without any run the speed is measured
+        shown.pop("seconds"), kept.pop("seconds")
+    assert shown == kept
+    assert f"Wrote {tmp_path / 'x.json'}" in written.err
+
+
+def test_a_check_that_finds_a_mistake_says_so_in_json_too(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "s.yaml").write_text("name: s\n")
+    found = robustvit("check", "quick", tmp_path / "s.yaml", "--json")
+    assert found.code == 2
+    assert [one["valid"] for one in json.loads(found.out)] == [True, False]

@@ -41,9 +41,10 @@ _RUN = {
     "log-to": "choice",
     "allow-code": "flag",
     "json": "flag",
+    "output": "output",
     "quiet": "flag",
 }
-_BOARD = {"store": "store_read", "suite": "label", "model": "label", "format": "choice", "output": "output"}
+_BOARD = {"store": "store_read", "suite": "label", "model": "label", "format": "choice", "output": "output", "json": "flag"}
 KINDS: dict[str, dict[str, str]] = {
     "run": _RUN,
     "plan": _RUN,
@@ -60,11 +61,19 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "report": {key: _BOARD[key] for key in ("store", "suite", "model", "output")},
     "transfer": {**_BOARD, "over": "choice"},
-    "compare": {"model_a": "label", "model_b": "label", "store": "store_read", "suite": "label", "flips": "flag", "json": "flag"},
-    "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag"},
+    "compare": {
+        "model_a": "label",
+        "model_b": "label",
+        "store": "store_read",
+        "suite": "label",
+        "flips": "flag",
+        "json": "flag",
+        "output": "output",
+    },
+    "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag", "output": "output"},
     "card": {"store": "store_read", "model": "label", "suite": "label", "output": "output", "push": "hub"},
-    "list": {"kind": "kind", "name": "label", "json": "flag"},
-    "check": {"suites": "suite", "allow-code": "flag"},
+    "list": {"kind": "kind", "name": "label", "json": "flag", "output": "output"},
+    "check": {"suites": "suite", "allow-code": "flag", "json": "flag", "output": "output"},
     "new": {"kind": "kind", "name": "plug-in name", "folder": "folder"},
     "data": {
         "name": "data",
@@ -74,6 +83,7 @@ KINDS: dict[str, dict[str, str]] = {
         "download": "flag",
         "clear-cache": "flag",
         "json": "flag",
+        "output": "output",
     },
     "corrupt": {
         "source": "image",
