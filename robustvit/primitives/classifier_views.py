@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.reading import Reading
@@ -153,7 +153,7 @@ def around(host: Classifier, module: nn.Module) -> Classifier:
         return made
     if type(host) is not Classifier:
         raise HostRefused(
-            f"model '{host.card.label}' is a {type(host).__name__}, whose own computation a change of its module would lose; give it a "
-            "method `with_module(module)`, or transform the model within it first."
+            f"model '{host.card.label}' is {with_article(type(host).__name__)}, whose own computation a change of its module would "
+            "lose; give it a method `with_module(module)`, or transform the model within it first."
         )
     return Classifier(**constructor_arguments(host) | {"model": owned(module)})

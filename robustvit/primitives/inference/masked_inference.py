@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import ModelError
+from robustvit.errors import ModelError, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier
 from robustvit.primitives.inference.keyed import bound_rows
@@ -114,7 +114,7 @@ def _why_wrapped(model: Classifier) -> str:
         return ""
     host = getattr(model, "host", None)
     if kind.module_context is Classifier.module_context or not isinstance(host, Classifier):
-        return f"it is wrapped in a {kind.__name__.strip('_')}, which changes its input or how it computes"
+        return f"it is wrapped in {with_article(kind.__name__.strip('_'))}, which changes its input or how it computes"
     return _why_wrapped(host)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from robustvit.errors import HostRefused, ModelError
+from robustvit.errors import HostRefused, ModelError, with_article
 from robustvit.primitives.structure.attention_forms import FormedAttention
 from robustvit.primitives.surgery.hosts import unwalked
 
@@ -108,7 +108,7 @@ def direct_attention(module: nn.Module, field: FieldOfView, layers: tuple[float,
     blocks = list(vit.blocks)
     for place, block in enumerate(blocks):
         if type(block.attn).__name__ != "Attention":
-            raise HostRefused(f"its attention is a {type(block.attn).__name__}, and only timm's own takes directions.")
+            raise HostRefused(f"its attention is {with_article(type(block.attn).__name__)}, and only timm's own takes directions.")
         share = place / max(len(blocks) - 1, 1)
         scale = layers[0] + share * (layers[1] - layers[0])
         grid = tuple(vit.patch_embed.grid_size)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest
+from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest, with_article
 from robustvit.primitives.architectures.hilo_attention import hilo_layers
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
@@ -85,11 +85,11 @@ def why_no_plain_vit(model: nn.Module) -> str:
 
 
 def _why_no_transformer(module: nn.Module) -> str:
-    return "" if _class_of(module) in PLAIN else f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
+    return "" if _class_of(module) in PLAIN else f"is {with_article(type(module).__name__)}, and no plain VisionTransformer of timm"
 
 
 def _why_no_grid(module: nn.Module) -> str:
-    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is a {type(module).__name__}"
+    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is {with_article(type(module).__name__)}"
 
 
 def _class_of(module: nn.Module) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from robustvit.errors import ModelError
+from robustvit.errors import ModelError, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.scenario import parameters
 from robustvit.primitives.surgery.hosts import check_host
@@ -32,7 +32,7 @@ def apply_transform(
     learned = dict(artifact or {})
     made = entry.load()(model, *((_without_digests(learned),) if entry.fit else ()), **parameters(spec, plugins))
     if not isinstance(made, Classifier) or made is model:
-        what = "the very model that it was given" if made is model else f"a {type(made).__name__}"
+        what = "the very model that it was given" if made is model else f"{with_article(type(made).__name__)}"
         raise ModelError(f"transform '{spec.name}' must return a new Classifier; it returned {what}.")
     own = {"classes": made.card.classes, "headless": made.card.headless} if entry.head else {}
     made.card = replace(model.card, transforms=(*model.card.transforms, spec), **own)  # type: ignore[arg-type]
