@@ -44,6 +44,7 @@ class Classifier(nn.Module):
     """
 
     gradient: str = "exact"
+    context_only: bool = False  # of a class that wraps another: whether all that it adds is `module_context`
     origin: Any = None  # of a transformed one: what it was made of, see robustvit.evaluation.pipelines.transformed
     learned: tuple[Mapping[str, Tensor], ...] = ()
     """For each transform that made its module, those in a checkpoint first, the tensors that it learned of other samples."""

@@ -128,6 +128,21 @@ class _BackwardThrough(torch.autograd.Function):
         return gradients[0], None
 
 
+def why_wrapped(model: Classifier) -> str:
+    """Why a Classifier computes more than its module, and more than `module_context` holds, as a predicate; "" where it does not."""
+    if type(model) is Classifier:
+        return ""
+    host = getattr(model, "host", None)
+    if not type(model).context_only or not isinstance(host, Classifier):
+        return f"is wrapped in {with_article(type(model).__name__.strip('_'))}, which changes its input or how it computes"
+    return why_wrapped(host)
+
+
+def computed_size(model: Classifier) -> tuple[int, int]:
+    """(height, width) of the images that its module computes on: those it takes, or what they are resized to."""
+    return model.view.shown or model.size
+
+
 def channels(buffer: Any) -> tuple[float, ...]:
     """The mean or std of a Classifier as a tuple: one number per channel."""
     return tuple(buffer.flatten().tolist())

@@ -66,6 +66,9 @@ class DirectedAttention(FormedAttention):
     many tokens are of no patch. scale: of the layer.
     """
 
+    whole_grid = True
+    """It reads tokens in their places, and takes all of them."""
+
     def __init__(self, attention: Any, field: FieldOfView, grid: tuple[int, int], prefix: int, scale: float) -> None:
         super().__init__(attention)
         self.heads, self.grid, self.prefix, self.slope_of_layer = directed_heads(field, self.num_heads), grid, prefix, scale
