@@ -105,7 +105,8 @@ def test_geometry_takes_any_channels_and_gives_each_what_rgb_would_get(name: str
 
 def test_a_run_of_what_is_written_for_rgb_is_undefined_and_not_failed(arrays: str, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(
-        "name: s\ntitle: S\nversion: 1\nrules: none\nlicence: none\ndata: digits\nscenarios: [clean, {fog: {severity: 3}}, {flip: {}}]\nmetrics: [top1]\n"
+        "name: s\ntitle: S\nversion: 1\nrules: none\nlicence: none\ndata: digits\n"
+        "scenarios: [clean, {fog: {severity: 3}}, {flip: {}}]\nmetrics: [top1]\n"
     )
     summary = rv.run(str(tmp_path / "s.yaml"), models=[MODEL], data=arrays, store=tmp_path / "store")
     assert not summary.failed
