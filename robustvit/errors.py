@@ -163,6 +163,11 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return " Did you mean " + " or ".join(f"'{option}'" for option in close) + "?"
 
 
+def with_article(noun: str) -> str:
+    """A noun behind its indefinite article, by its first letter: "an Eva", "a list"."""
+    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"
+
+
 _NAMED = 5  # names a message spells out
 
 

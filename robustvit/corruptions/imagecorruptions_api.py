@@ -19,7 +19,7 @@ from torch import Tensor
 from robustvit.corruptions import blur, digital, elastic, noise, weather
 from robustvit.corruptions.kernels.eight_bit import fractions, in_strips
 from robustvit.corruptions.kernels.textures import FILES, frost_texture
-from robustvit.errors import MissingExtra, nearest
+from robustvit.errors import MissingExtra, nearest, with_article
 from robustvit.primitives.batch import Severity
 
 ImageArray = NDArray[np.uint8]
@@ -61,7 +61,7 @@ def get_corruption_names(subset: Subset = "common") -> list[str]:
 def _checked_image(image: ImageArray) -> ImageArray:
     """The image as (H, W, 3); raises AttributeError for what imagecorruptions does not take."""
     if not isinstance(image, np.ndarray):
-        raise AttributeError(f"image is a {type(image).__name__}; corrupt takes a numpy.ndarray.")
+        raise AttributeError(f"image is {with_article(type(image).__name__)}; corrupt takes a numpy.ndarray.")
     if image.dtype.type is not np.uint8:
         raise AttributeError(f"image has dtype {image.dtype}; corrupt takes numpy.uint8, in [0, 255].")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):

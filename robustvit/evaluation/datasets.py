@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageError, few
+from robustvit.errors import BadParameter, DataMissing, DataUnreadable, UsageError, few, with_article
 from robustvit.evaluation.loading import load_data
 from robustvit.primitives.batch import Data, Traits, left_out, traits
 from robustvit.spec import registry
@@ -93,7 +93,9 @@ def open_data(
         raise UsageError(f"suite '{suite.name}' is about its own data ({names}); leave --data out.")
     given = load_data(data, data_dir=data_dir) if isinstance(data, str) else data
     if given is not None and not hasattr(given, "ids"):
-        raise BadParameter(f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is a {type(given).__name__}.")
+        raise BadParameter(
+            f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is {with_article(type(given).__name__)}."
+        )
     if given is None:
         return [(one, suite.scenarios_on(spec)) for spec, one in _own(suite, data_dir, skipped)]
     if not any(_nests(spec) for spec in suite.data):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.nested import in_numbers, loaded_plugins
@@ -65,7 +65,8 @@ def perturb(
         raise BadParameter(f"the attack '{name}' needs a model{'' if entry.label_free else ' and labels'}.")
     if model is not None and not isinstance(model, Classifier):
         raise BadParameter(
-            f"perturb takes a Classifier; this is a {type(model).__name__}. robustvit.load_model makes one, of package.module:factory too."
+            f"perturb takes a Classifier; this is {with_article(type(model).__name__)}. robustvit.load_model makes one, of "
+            "package.module:factory too."
         )
     check_pixels(images, "the images given to perturb")
     names = tuple(str(i) for i in range(len(images))) if ids is None else _names(ids)
@@ -93,9 +94,9 @@ def perturb(
 def _refuse_types(images: object, labels: object, name: object, channels: int) -> None:
     """Raises BadParameter for what is no batch of images, no class indices, or no name."""
     if not isinstance(name, str):
-        raise BadParameter(f"perturb takes the name of a corruption or an attack; this is a {type(name).__name__}.")
+        raise BadParameter(f"perturb takes the name of a corruption or an attack; this is {with_article(type(name).__name__)}.")
     if not isinstance(images, Tensor):
-        raise BadParameter(f"images are a tensor (N, 3, H, W) in [0, 1]; these are a {type(images).__name__}. {_PIXELS}")
+        raise BadParameter(f"images are a tensor (N, 3, H, W) in [0, 1]; these are {with_article(type(images).__name__)}. {_PIXELS}")
     if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
         raise BadParameter(f"images are (N, {channels}, H, W); these are {tuple(images.shape)}. One image is images[None].")
     if not images.is_floating_point() or images.is_meta or images.layout != torch.strided:
@@ -103,7 +104,7 @@ def _refuse_types(images: object, labels: object, name: object, channels: int) -
     if labels is None:
         return
     if not isinstance(labels, Tensor) or labels.is_meta or labels.dtype not in _INDICES or labels.ndim != 1:
-        kind = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
+        kind = f"{tuple(labels.shape)} {labels.dtype}" if isinstance(labels, Tensor) else f"{with_article(type(labels).__name__)}"
         raise BadParameter(f"labels are class indices, a tensor (N,) of whole numbers; these are {kind}. Write torch.as_tensor(labels).")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from robustvit.errors import BadParameter, nearest
+from robustvit.errors import BadParameter, nearest, with_article
 from robustvit.evaluation.environment import AUTO
 from robustvit.evaluation.time_budget import seconds
 from robustvit.primitives.classifier import PRECISIONS
@@ -65,7 +65,7 @@ class Settings:
             if not isinstance(value, kind):
                 raise BadParameter(f"{what} is {value!r}; it takes {'Overrides' if what == 'view' else 'a bound Spec'}, or nothing.")
         if isinstance(self.surrogates, str) or not isinstance(self.surrogates, Sequence):
-            raise BadParameter(f"surrogates are a {type(self.surrogates).__name__}; it takes a list of models, or ['models'].")
+            raise BadParameter(f"surrogates are {with_article(type(self.surrogates).__name__)}; it takes a list of models, or ['models'].")
         if self.data_dir is not None:
             check_path(self.data_dir, "--data-dir")
         if self.seed is not None:

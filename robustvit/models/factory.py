@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
-from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest
+from robustvit.errors import BadParameter, ModelError, RobustvitError, nearest, with_article
 from robustvit.models.checkpoint import existing, read_about
 from robustvit.models.rebuilding import rebuild
 from robustvit.models.source_code import SourceCode, source_code
@@ -99,7 +99,9 @@ def _called(target: str) -> tuple[nn.Module, SourceCode]:
         except (Exception, SystemExit) as error:
             raise ModelError(f"the factory '{target}' raised {type(error).__name__}: {error}") from error
     if not isinstance(built, nn.Module):
-        raise ModelError(f"the factory '{target}' must return an nn.Module or a Classifier; it returned a {type(built).__name__}.")
+        raise ModelError(
+            f"the factory '{target}' must return an nn.Module or a Classifier; it returned {with_article(type(built).__name__)}."
+        )
     return built, source_code(target.partition(":")[0])
 
 
@@ -156,9 +158,9 @@ def _preprocessing(
     lacking = [key for key, value in found.items() if not value]
     if lacking:
         raise ModelError(
-            f"the factory '{target}' returned a {type(built).__name__} without a preprocessing (no pretrained_cfg or default_cfg "
-            f"with "
-            f"mean, std and input_size). Give {' and '.join(lacking)}: {target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
+            f"the factory '{target}' returned {with_article(type(built).__name__)} without a preprocessing (no pretrained_cfg or "
+            f"default_cfg with mean, std and input_size). Give {' and '.join(lacking)}: "
+            f"{target}?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&img_size=224."
         )
     merged = {"crop_pct": 1.0, "interpolation": "bicubic", **config, "input_size": (3, *size)}
     chosen = {"crop_pct": crop_pct, "interpolation": interpolation}

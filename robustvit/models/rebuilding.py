@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from robustvit.errors import BadParameter, CheckpointMismatch, CodeRefused, ModelError, RobustvitError, few
+from robustvit.errors import BadParameter, CheckpointMismatch, CodeRefused, ModelError, RobustvitError, few, with_article
 from robustvit.models.misfits import compare, differences
 from robustvit.primitives.checkpoint import LEARNED, About, check_plain
 from robustvit.primitives.classifier import Classifier
@@ -97,7 +97,7 @@ def _nested(entry: Entry, spec: Spec) -> list[str]:
     found = {param.name: spec.get(param.name) for param in entry.params if param.hint.plugin}
     for name, value in found.items():
         if value is not None and not isinstance(value, Spec):
-            raise BadParameter(f"{name} is a {type(value).__name__}; it takes a name with its arguments.")
+            raise BadParameter(f"{name} is {with_article(type(value).__name__)}; it takes a name with its arguments.")
     return [name for name, value in found.items() if value is not None]
 
 

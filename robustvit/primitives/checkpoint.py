@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from robustvit.errors import ModelError
+from robustvit.errors import ModelError, with_article
 from robustvit.primitives.model_card import tensors_digest
 from robustvit.spec.registry import entries
 from robustvit.spec.spec import Spec, canonical
@@ -137,4 +137,6 @@ def as_stored(name: str, tensor: Tensor, stored: Stored) -> Tensor:
 def check_plain(name: str, tensor: object) -> None:
     """Raises ModelError for a weight that is no plain tensor, such as those of quantised layers that pack theirs."""
     if not isinstance(tensor, Tensor) or tensor.is_quantized or is_traceable_wrapper_subclass(tensor):
-        raise ModelError(f"the weight '{name}' is a {type(tensor).__name__} of packed numbers, which a checkpoint does not hold.")
+        raise ModelError(
+            f"the weight '{name}' is {with_article(type(tensor).__name__)} of packed numbers, which a checkpoint does not hold."
+        )

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, ModelError
+from robustvit.errors import BadParameter, ModelError, with_article
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
@@ -44,6 +44,7 @@ class Classifier(nn.Module):
     """
 
     gradient: str = "exact"
+    context_only: bool = False  # of a class that wraps another: whether all that it adds is `module_context`
     origin: Any = None  # of a transformed one: what it was made of, see robustvit.evaluation.pipelines.transformed
     learned: tuple[Mapping[str, Tensor], ...] = ()
     """For each transform that made its module, those in a checkpoint first, the tensors that it learned of other samples."""
@@ -174,7 +175,7 @@ class Classifier(nn.Module):
 
     def _check(self, images: Tensor) -> None:
         if not isinstance(images, Tensor):
-            raise BadParameter(f"a Classifier takes a tensor (N, C, H, W); this is a {type(images).__name__}.")
+            raise BadParameter(f"a Classifier takes a tensor (N, C, H, W); this is {with_article(type(images).__name__)}.")
         if images.dim() != 4 or images.shape[1] != self.channels or tuple(images.shape[2:]) != self.size:
             wanted = f"(N, {self.channels}, {self.size[0]}, {self.size[1]})"
             raise ModelError(f"model '{self.card.label}' takes images of shape {wanted}; these are {tuple(images.shape)}.")
@@ -231,7 +232,7 @@ class Classifier(nn.Module):
 
 
 def _shape(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{with_article(type(value).__name__)}"
 
 
 @contextlib.contextmanager

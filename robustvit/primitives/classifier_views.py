@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.reading import Reading
@@ -128,6 +128,21 @@ class _BackwardThrough(torch.autograd.Function):
         return gradients[0], None
 
 
+def why_wrapped(model: Classifier) -> str:
+    """Why a Classifier computes more than its module, and more than `module_context` holds, as a predicate; "" where it does not."""
+    if type(model) is Classifier:
+        return ""
+    host = getattr(model, "host", None)
+    if not type(model).context_only or not isinstance(host, Classifier):
+        return f"is wrapped in {with_article(type(model).__name__.strip('_'))}, which changes its input or how it computes"
+    return why_wrapped(host)
+
+
+def computed_size(model: Classifier) -> tuple[int, int]:
+    """(height, width) of the images that its module computes on: those it takes, or what they are resized to."""
+    return model.view.shown or model.size
+
+
 def channels(buffer: Any) -> tuple[float, ...]:
     """The mean or std of a Classifier as a tuple: one number per channel."""
     return tuple(buffer.flatten().tolist())
@@ -153,7 +168,7 @@ def around(host: Classifier, module: nn.Module) -> Classifier:
         return made
     if type(host) is not Classifier:
         raise HostRefused(
-            f"model '{host.card.label}' is a {type(host).__name__}, whose own computation a change of its module would lose; give it a "
-            "method `with_module(module)`, or transform the model within it first."
+            f"model '{host.card.label}' is {with_article(type(host).__name__)}, whose own computation a change of its module would "
+            "lose; give it a method `with_module(module)`, or transform the model within it first."
         )
     return Classifier(**constructor_arguments(host) | {"model": owned(module)})

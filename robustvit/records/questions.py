@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.errors import BadParameter, StoreDamaged, StoreError, few, nearest
+from robustvit.errors import BadParameter, StoreDamaged, StoreError, few, nearest, with_article
 from robustvit.records.manifest import Manifest
 from robustvit.records.records import Question
 from robustvit.spec.written.pipeline import split_name
@@ -44,7 +44,7 @@ def model_names(models: object) -> list[str] | None:
     if models is None or isinstance(models, str):
         return None if models is None else [models]
     if not isinstance(models, Iterable):
-        raise BadParameter(f"models is {models!r}, a {type(models).__name__}; it takes labels of the store, such as ['demo'].")
+        raise BadParameter(f"models is {models!r}, {with_article(type(models).__name__)}; it takes labels of the store, such as ['demo'].")
     return list(models)
 
 
@@ -90,7 +90,7 @@ def _with_distinct_labels(questions: Sequence[Question]) -> list[Question]:
 def _chosen(questions: list[Question], suite: str | None, models: list[str] | None, path: Path) -> list[Question]:
     for what, value in (("a suite", suite), *(("a model", model) for model in models or ())):
         if not isinstance(value, str | None):
-            raise BadParameter(f"{what} is named by its label in the store; this is a {type(value).__name__}, {value!r}.")
+            raise BadParameter(f"{what} is named by its label in the store; this is {with_article(type(value).__name__)}, {value!r}.")
     suites = {question.suite for question in questions}
     if suite is not None and suite not in suites:
         raise StoreError(f"the store {path} has no suite '{suite}'.{nearest(suite, suites)} It has {', '.join(sorted(suites)) or 'none'}.")

@@ -38,6 +38,12 @@ def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, Metri
     return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
 
 
+def _undefined_measurement(metric: Metric, group: Sequence[ScoredCell]) -> bool:
+    """Whether a metric reads what an analysis measures, and one of the group is undefined: that cell says why, once."""
+    reads = any(column.startswith("value_") for column in metric.entry.needs)
+    return reads and any(one.cell.question.kind == "analysis" and one.found.status == "undefined" for one in group)
+
+
 def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resampler) -> Iterator[Average]:
     means = {of.entry.name: _means(group, of, resampler) for of in metrics.averaged}
     for metric in metrics.requested:
@@ -45,7 +51,7 @@ def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resam
             yield Average(group, Score(metric, "undefined", metric.reason))
         elif metric.entry.over == "cell":
             missing = metric.missing(one.columns for one in group)
-            if missing:
+            if missing and not _undefined_measurement(metric, group):
                 yield Average(group, Score(metric, "undefined", missing))
         elif metric.entry.over == "corruption":
             graded = _graded(group, metric)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.errors import BadParameter, StoreDamaged, StoreError, UsageError, few, nearest
+from robustvit.errors import BadParameter, StoreDamaged, StoreError, UsageError, few, nearest, with_article
 from robustvit.records.cells import CellRows, StoredCell, rows_of, setting, step_to_show, stored_chains
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
@@ -118,7 +118,7 @@ def _sides(store: Store, a: str, b: str, suite: str | None) -> list[Chains]:
     """The cells of both sides by their setting; of their transforms only where neither side is named with its own."""
     for name in (a, b):
         if not isinstance(name, str):
-            raise BadParameter(f"a model is named by its label in the store; this is a {type(name).__name__}, {name!r}.")
+            raise BadParameter(f"a model is named by its label in the store; this is {with_article(type(name).__name__)}, {name!r}.")
     names = [split_name(name) for name in (a, b)]
     found = stored_chains(store, suite, [model for model, _ in names])
     if all(transforms is None for _, transforms in names):

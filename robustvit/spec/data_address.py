@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from robustvit.errors import BadParameter, DataUnreadable
+from robustvit.errors import BadParameter, DataUnreadable, with_article
 from robustvit.spec import registry
 from robustvit.spec.given import check_path, query_pairs
 from robustvit.spec.spec import Spec, Value
@@ -22,7 +22,9 @@ def parse_data(text: str) -> tuple[Spec, Path | None]:
     Raises BadParameter for parameters that are not `key=value`, and for an empty place.
     """
     if not isinstance(text, str):
-        raise BadParameter(f"data is named by an address; this is a {type(text).__name__}, {text!r}. Write digits or folder:PATH.")
+        raise BadParameter(
+            f"data is named by an address; this is {with_article(type(text).__name__)}, {text!r}. Write digits or folder:PATH."
+        )
     address, params = _parameters(text)
     head, slash, rest = address.partition("/")
     if slash and head in _WITH_REST:

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 
 LONGEST_NAME = 255  # bytes of a name in a path, on the usual file systems
 _LONGEST_PATH = 4095
@@ -18,7 +18,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a d
 def check_path(path: object, what: str) -> Path:
     """The path. Raises BadParameter for what no file can be called; `what` begins the message."""
     if not isinstance(path, str | os.PathLike):
-        raise BadParameter(f"{what} is {path!r}, a {type(path).__name__}; it takes a path.")
+        raise BadParameter(f"{what} is {path!r}, {with_article(type(path).__name__)}; it takes a path.")
     text = os.fspath(path)
     if not isinstance(text, str) or "\0" in text:
         raise BadParameter(f"{what} is {text!r}; a path is text without the character NUL.")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from robustvit.errors import BadParameter, UnknownName, nearest
+from robustvit.errors import BadParameter, UnknownName, nearest, with_article
 from robustvit.spec import registry
 from robustvit.spec.code_names import CODE
 from robustvit.spec.coercion import coerce
@@ -78,7 +78,7 @@ def parse_model(
     has none of the forms above, or a flag that contradicts it.
     """
     if not isinstance(text, str):
-        raise BadParameter(f"a model is named by an address; this is a {type(text).__name__}, {text!r}. Write {_FORMS}.")
+        raise BadParameter(f"a model is named by an address; this is {with_article(type(text).__name__)}, {text!r}. Write {_FORMS}.")
     own, steps = split_pipeline(text.strip())
     subject, mark, query = own.partition("?")
     if mark and not query:

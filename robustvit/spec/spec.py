@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 
 DIGEST_VERSION = 1
 MOST = 100_000  # combinations of axes, and cells of one model on one data set: what a store can hold and a person mean
@@ -118,7 +118,7 @@ def _one(value: object, where: str) -> Value:
         return str(value)
     if value is None or isinstance(value, bool | int | float | Fraction | Spec):
         return value
-    raise BadParameter(f"{at_place(where)}cannot use {value!r} (a {type(value).__name__}) as an argument.")
+    raise BadParameter(f"{at_place(where)}cannot use {value!r} ({with_article(type(value).__name__)}) as an argument.")
 
 
 def refuse_product(lengths: Iterable[int], what: str) -> None:
@@ -146,7 +146,7 @@ def canonical(value: Any) -> Any:
         return [canonical(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"no canonical form for a {type(value).__name__}")
+    raise TypeError(f"no canonical form for {with_article(type(value).__name__)}")
 
 
 def revive(value: Any) -> Any:

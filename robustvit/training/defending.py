@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from robustvit.errors import BadParameter, UnknownName, nearest
+from robustvit.errors import BadParameter, UnknownName, nearest, with_article
 from robustvit.evaluation.evaluate import through_reading
 from robustvit.evaluation.pipelines.nested import loaded_plugins
 from robustvit.primitives.batch import Data
@@ -89,5 +89,5 @@ def composed(defenses: Sequence[Spec], data: Data, device: torch.device | str, d
 def _made(spec: Spec, plugins: dict[str, Any]) -> Defense:
     made = registry.lookup("defense", spec.name).load()(**parameters(spec, plugins))
     if not isinstance(made, Defense):
-        raise BadParameter(f"the defense '{spec.name}' must return a Defense; it returned a {type(made).__name__}.")
+        raise BadParameter(f"the defense '{spec.name}' must return a Defense; it returned {with_article(type(made).__name__)}.")
     return made

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, ModelError
+from robustvit.errors import BadParameter, ModelError, with_article
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Closure, Defense
 from robustvit.primitives.draws import Draws
@@ -107,7 +107,7 @@ def _by_layer(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
     if not hasattr(model, "group_matcher"):
         raise BadParameter(
-            f"training's layer_decay is {recipe.layer_decay:g}, and a {type(model).__name__} does not say which layers it has "
+            f"training's layer_decay is {recipe.layer_decay:g}, and {with_article(type(model).__name__)} does not say which layers it has "
             "(timm's `group_matcher`); leave it at 1."
         )
     found: list[dict[str, Any]] = param_groups_layer_decay(model, recipe.weight_decay, layer_decay=recipe.layer_decay)

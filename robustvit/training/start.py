@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter, ModelError
+from robustvit.errors import BadParameter, ModelError, with_article
 from robustvit.evaluation import loading
 from robustvit.evaluation.pipelines.transformed import transformed
 from robustvit.primitives.batch import Data
@@ -40,8 +40,8 @@ def starting_model(
     if start is not None and weights == _RANDOM:
         raise BadParameter(f"'{address}' has random weights, from which nothing goes on; give it as --model, and without --from.")
     if type(loaded) is not Classifier:
-        what = type(loaded).__name__.removeprefix("_")
-        raise BadParameter(f"model '{address}' is a {what}, which computes more than its module, and training trains that alone.")
+        what = with_article(type(loaded).__name__.removeprefix("_"))
+        raise BadParameter(f"model '{address}' is {what}, which computes more than its module, and training trains that alone.")
     require_channels(loaded, data)
     backbone = () if start is None else (address, loaded.card.fingerprint)
     loaded = _headed(loaded, address, data, new_head)

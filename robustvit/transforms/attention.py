@@ -35,6 +35,8 @@ def attention_temperature(model: Classifier, *, temperature: Annotated[float, Gt
 class _AttentionTemperature(Classifier):
     """A classifier whose attention has a temperature during its forward pass; its host and its weights stay as they are."""
 
+    context_only = True
+
     def __init__(self, host: Classifier, temperature: float) -> None:
         super().__init__(**constructor_arguments(host))
         self.host, self.temperature = host, temperature

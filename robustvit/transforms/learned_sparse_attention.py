@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robustvit.errors import BadParameter, HostRefused
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
@@ -38,7 +39,7 @@ _STEP = 2.5  # forward passes that an image of a step takes; measured
     "start in closed form and no bias; the basis is of attention relative to the uniform one, so that its threshold .02 does not "
     "depend on the number of tokens. Distillation and register tokens attend to all keys, too, as the class token does. Gradients "
     "are exact on the chosen keys and blind to the choice.",
-    hosts="plain", no_op="keep=1", fit="fit_predictors", passes="fit_passes",
+    hosts="plain-patches", no_op="keep=1", fit="fit_predictors", passes="fit_passes",
 )  # fmt: skip
 def learned_sparse_attention(
     model: Classifier,
@@ -70,7 +71,7 @@ def learned_sparse_attention(
     if learned["pool"].shape[1] != tokens:
         raise HostRefused(
             f"'learned_sparse_attention' does not take '{model.card.label}': it has learned of {learned['pool'].shape[1]} tokens, and "
-            f"images of {model.size[0]}x{model.size[1]} pixels have {tokens}; learn it at this size."
+            f"images of {'x'.join(map(str, computed_size(model)))} pixels have {tokens}; learn it at this size."
         )
 
     def selecting(module: nn.Module) -> nn.Module:
@@ -109,8 +110,8 @@ def _tokens(model: Classifier) -> int:
             f"'learned_sparse_attention' predicts the attention of all tokens, each at its place, and '{model.card.label}' computes on "
             "fewer; put it first."
         )
-    height, width = module.patch_embed.patch_size
-    return int(module.num_prefix_tokens + (model.size[0] // height) * (model.size[1] // width))
+    (height, width), (high, wide) = module.patch_embed.patch_size, computed_size(model)
+    return int(module.num_prefix_tokens + (high // height) * (wide // width))
 
 
 def _rows(model: Classifier, basis: int | None, coefficients: int) -> int:

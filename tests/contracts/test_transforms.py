@@ -130,7 +130,8 @@ def test_an_unknown_kind_of_host_is_refused() -> None:
 @pytest.mark.parametrize(("kind", "taken"), [
     ("any", set(vits.HOSTS)), ("grids", set(vits.HOSTS) - {"cnn", "eva"}),
     ("attention", set(vits.HOSTS) - {"cnn"}), ("windows", set(vits.HOSTS) - {"cnn"}),
-    ("plain", set(vits.HOSTS) - {"cnn", "swin", "eva"}), ("blocks", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
+    ("plain", set(vits.HOSTS) - {"cnn", "swin", "eva"}), ("patches", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
+    ("plain-patches", set(vits.HOSTS) - {"cnn", "swin", "eva"}), ("blocks", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
     ("sequence", set(vits.HOSTS) - {"cnn", "swin"}), ("positions", set(vits.HOSTS) - {"cnn", "swin", "eva"}),
     ("hilo", set()),
 ])  # fmt: skip

@@ -11,10 +11,11 @@ from PIL import Image
 
 import robustvit as rv
 from robustvit.data.formats.decode import decode_pages
-from robustvit.errors import BadParameter, DataUnreadable, ModelError, RobustvitError
+from robustvit.errors import DataUnreadable, HostRefused, ModelError, RobustvitError
 from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import traits
 from robustvit.primitives.pixels import through_view
+from robustvit.spec.registry import entries
 from robustvit.spec.view import View
 from robustvit.training.recipe import Recipe
 
@@ -86,10 +87,33 @@ def test_models_of_other_channels_are_refused(model: str, data: str, message: st
 def test_corruptions_of_rgb_are_refused_by_name(tmp_path: Path) -> None:
     pixels = rv.pixels(IMAGES[:, :16, :16])
     model = rv.load_model(MODEL)
-    with pytest.raises(BadParameter, match="corruption 'fog' is written for RGB images, and these have 5 channels"):
+    with pytest.raises(HostRefused, match="corruption 'fog' is written for RGB images, and these have 5 channels"):
         rv.perturb(model, pixels, None, "fog", severity=3)
     assert rv.perturb(model, pixels, None, "drop_channels").shape == pixels.shape
     assert rv.perturb(model, pixels, None, "patch_drop", fraction=0.5, patch=8).shape == pixels.shape
+
+
+@pytest.mark.parametrize("name", [name for name, entry in entries("corruption").items() if entry.family == "geometry"])
+def test_geometry_takes_any_channels_and_gives_each_what_rgb_would_get(name: str) -> None:
+    model, rgb = rv.load_model(MODEL), rv.load_model("arch/channel_vit?img_size=16&patch_size=4&dim=12&heads=2&depth=1&num_classes=3")
+    pixels = rv.pixels(IMAGES[:, :16, :16])
+    given = {"crop": {"padding": 3}, "shift": {"pixels": 3}}.get(name, {})
+    made = rv.perturb(model, pixels, None, name, **given)
+    assert not torch.equal(made, pixels)
+    assert torch.equal(made[:, :3], rv.perturb(rgb, pixels[:, :3], None, name, **given))
+
+
+def test_a_run_of_what_is_written_for_rgb_is_undefined_and_not_failed(arrays: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntitle: S\nversion: 1\nrules: none\nlicence: none\ndata: digits\n"
+        "scenarios: [clean, {fog: {severity: 3}}, {flip: {}}]\nmetrics: [top1]\n"
+    )
+    summary = rv.run(str(tmp_path / "s.yaml"), models=[MODEL], data=arrays, store=tmp_path / "store")
+    assert not summary.failed
+    assert [reason for name, reason in summary.undefined.items() if "fog" in name] == [
+        "corruption 'fog' is written for RGB images, and these have 5 channels."
+    ]
+    assert not [name for name in summary.undefined if "flip" in name]
 
 
 @pytest.mark.parametrize(("pages", "channels", "message"), [

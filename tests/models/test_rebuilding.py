@@ -71,7 +71,7 @@ TRAP = 'from pathlib import Path\nPath("sprung").touch()\nimport robustvit as rv
     ([step(name="file:run", params={})], CodeRefused, "'file:run' is the name of code"),
     ([step(name="static_int8", params={"calibration": {"name": "trap:run", "params": {}, "kind": "data", "version": 1}})], CodeRefused,
      "its transform 1, 'static_int8': 'trap:run' is the name of code"),
-    ([step(name="static_int8", params={"calibration": 3})], ModelError, "calibration is a int; it takes a name with its arguments"),
+    ([step(name="static_int8", params={"calibration": 3})], ModelError, "calibration is an int; it takes a name with its arguments"),
     ([step(name="static_int8", params={})], CheckpointMismatch, "tensors missing from it"),
 ])  # fmt: skip
 def test_a_header_that_names_transforms_wrongly_is_refused_in_one_line(

@@ -1,10 +1,12 @@
 """Cells that are not finished are never taken for whole ones: in compare, diff, the factor view and the Pareto plot."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import robustvit as rv
 from robustvit.errors import NotApplicable
 from robustvit.records.store import Store
 from robustvit.report.pareto_plot import pareto_plot
@@ -98,3 +100,10 @@ def test_a_plot_of_partial_numbers_alone_is_refused_with_the_reason(make_store: 
     view = view_of(make_store, answered, a=(80, 70), b=(80,))
     with pytest.raises(NotApplicable, match=r"there are none; left out: a \(aa 4/255 is partial: 2 of 4 attacks.*b \(aa 4/255 is partial"):
         pareto_plot(view, "aa 4/255", "parameters")
+
+
+def test_metrics_of_an_analysis_that_is_undefined_leave_the_reason_to_its_cell(tmp_path: Path) -> None:
+    rv.run("position-reliance", ["demo+peg"], limit=4, data="digits", store=tmp_path / "store")
+    board = rv.leaderboard(tmp_path / "store")
+    assert not board["reason"].str.contains("no cell has the column").any()
+    assert board["reason"].str.contains("has no learned position embedding").sum() == 1

@@ -210,7 +210,7 @@ def test_a_pipeline_whose_shapes_no_file_could_name_is_refused_before_training(t
 
 
 def test_a_model_that_computes_more_than_its_module_is_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(BadParameter, match="a AttentionTemperature, which computes more than its module"):
+    with pytest.raises(BadParameter, match="an AttentionTemperature, which computes more than its module"):
         _run(tmp_path / "a.safetensors", start="demo+attention_temperature(temperature=2)")
 
 

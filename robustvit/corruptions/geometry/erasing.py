@@ -19,7 +19,8 @@ Share = Annotated[float, Ge(0), Le(1)]
 
 
 @corruption(
-    severity="area", family="geometry", source="Zhong et al. 2020, Random Erasing Data Augmentation (AAAI), as Ding et al. 2023 evaluate",
+    severity="area", family="geometry", any_channels=True,
+    source="Zhong et al. 2020, Random Erasing Data Augmentation (AAAI), as Ding et al. 2023 evaluate",
     url=URL, licence=LICENCE,
     citation="""@inproceedings{zhong2020random,
   title={Random Erasing Data Augmentation},

@@ -19,7 +19,9 @@ from robustvit.spec.registry import corruption
 Probability = Annotated[float, Ge(0), Le(1)]
 
 
-@corruption(severity="pixels", family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(
+    severity="pixels", family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES
+)
 def shift(
     images: Tensor, draws: Draws, *, pixels: Whole | None = None, share: Annotated[float, Ge(0), Lt(1)] | None = None,
     border: Border = "circular",
@@ -39,7 +41,7 @@ def shift(
 
 
 @corruption(
-    severity="padding", family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
+    severity="padding", family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
     rules=RULES + "The paper's padding is 10 at 224 px.",
 )  # fmt: skip
 def crop(images: Tensor, draws: Draws, *, padding: Whole = 10, border: Border = "zeros") -> Tensor:
@@ -47,12 +49,12 @@ def crop(images: Tensor, draws: Draws, *, padding: Whole = 10, border: Border = 
 
     padding: pixels, hence the largest shift in either direction. border: what the image is padded with, as in `shift`.
     """
-    refuse_far(padding, images.shape[2:], "corruption 'crop'")
+    refuse_far(padding, images.shape[2:], "corruption 'crop'", "a padding")
     return shifted(images, random_shifts(draws.at("crop"), 1, (-padding, padding), (-padding, padding))[:, 0], border)
 
 
 @corruption(
-    family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
+    family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
     rules="The paper flips half of the images, drawn at random; here all are flipped, and `probability` chooses otherwise.",
 )  # fmt: skip
 def flip(

@@ -23,7 +23,9 @@ Inward = Annotated[float, Ge(0), Le(0.6)]  # from 2/3 on, four corners need not 
 _INWARD = ((1, 1), (-1, 1), (-1, -1), (1, -1))  # from each corner, upper left first, in (x, y)
 
 
-@corruption(severity="degrees", family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES)
+@corruption(
+    severity="degrees", family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION, rules=RULES
+)
 def rotation(images: Tensor, draws: Draws, *, degrees: Degrees = 30.0, border: Border = "zeros") -> Tensor:
     """Rotates the image about its centre by an angle drawn for each image. 0 is the identity.
 
@@ -34,7 +36,7 @@ def rotation(images: Tensor, draws: Draws, *, degrees: Degrees = 30.0, border: B
 
 
 @corruption(
-    severity="strength", family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
+    severity="strength", family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
     rules=RULES + "The paper's at strength 1: 30°, a tenth of the sides, 0.8 to 1.2 times the size, 10° of shear.",
 )  # fmt: skip
 def affine(
@@ -56,7 +58,7 @@ def affine(
 
 
 @corruption(
-    severity="distortion", family="geometry", source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
+    severity="distortion", family="geometry", any_channels=True, source=SOURCE, url=URL, licence=LICENCE, citation=CITATION,
     rules=RULES + "The paper's distortion is 0.5, of half of the images drawn at random; here of all, and `probability` chooses otherwise.",
 )  # fmt: skip
 def perspective(images: Tensor, draws: Draws, *, distortion: Inward = 0.5, probability: Share = 1.0, border: Border = "zeros") -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from robustvit.data.annotations.wnids import wnids
 from robustvit.data.formats.listing import read_text
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.errors import DataMissing, DataUnreadable, few, with_article
 
 FOLDERS = "folder_to_objectnet_label.json"  # {folder: label}, 313 of them
 SHARED = "objectnet_to_imagenet_1k.json"  # {label: "ImageNet's name; another"}, 113 of them
@@ -89,5 +89,5 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataUnreadable(f"{path} is no JSON: {error}. Restore the file.") from error
     if not isinstance(found, dict):
-        raise DataUnreadable(f"{path} holds a {type(found).__name__}; it must be a mapping of names. Restore the file.")
+        raise DataUnreadable(f"{path} holds {with_article(type(found).__name__)}; it must be a mapping of names. Restore the file.")
     return found

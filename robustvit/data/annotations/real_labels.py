@@ -10,7 +10,7 @@ from robustvit.data.annotations.label_tables import image_number
 from robustvit.data.annotations.validation_labels import label_folders
 from robustvit.data.annotations.wnids import wnids
 from robustvit.data.formats.listing import read_text
-from robustvit.errors import DataMissing, DataUnreadable, few
+from robustvit.errors import DataMissing, DataUnreadable, few, with_article
 
 NAME = "real.json"
 URL = "https://github.com/google-research/reassessed-imagenet"
@@ -43,7 +43,7 @@ def _table(path: Path) -> list[list[int]]:
     except (DataUnreadable, ValueError) as error:
         raise DataUnreadable(f"{path} cannot be read as JSON: {error}. Download it again from {URL}.") from error
     if not isinstance(found, list) or len(found) != _COUNT:
-        size = f"{len(found):,} entries" if isinstance(found, list) else f"a {type(found).__name__}"
+        size = f"{len(found):,} entries" if isinstance(found, list) else f"{with_article(type(found).__name__)}"
         raise DataUnreadable(f"{path} holds {size}; it must be a list of {_COUNT:,} lists. Download it again from {URL}.")
     wrong = [i for i, classes in enumerate(found) if not _is_list_of_classes(classes)]
     if wrong:

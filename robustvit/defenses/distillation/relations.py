@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustvit.defenses.distillation.distillation import at_size
-from robustvit.errors import BadParameter, HostRefused
+from robustvit.errors import BadParameter, HostRefused, with_article
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.defense import Defense
@@ -139,5 +139,5 @@ def _last_block(model: nn.Module) -> tuple[Any, Any]:
     transformer = transformer_in(model, _NAME)
     block = transformer.blocks[-1]
     if not isinstance(getattr(getattr(block, "attn", None), "qkv", None), nn.Module):
-        raise HostRefused(f"'{_NAME}' takes blocks whose attention has a layer `qkv`, and a {type(block).__name__} has none.")
+        raise HostRefused(f"'{_NAME}' takes blocks whose attention has a layer `qkv`, and {with_article(type(block).__name__)} has none.")
     return transformer, block

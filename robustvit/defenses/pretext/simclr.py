@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from robustvit.defenses.pretext.patch_tokens import without
 from robustvit.defenses.pretext.views import ViewChoice, random_views
-from robustvit.errors import BadParameter, HostRefused
+from robustvit.errors import BadParameter, HostRefused, with_article
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
@@ -56,7 +56,7 @@ def simclr(
     def prepare(model: nn.Module) -> nn.Module:
         channels = getattr(model, "head_hidden_size", None)
         if not isinstance(channels, int) or not hasattr(model, "forward_head"):
-            raise HostRefused(f"'{_NAME}' takes models of timm with `forward_head`, and a {type(model).__name__} has none.")
+            raise HostRefused(f"'{_NAME}' takes models of timm with `forward_head`, and {with_article(type(model).__name__)} has none.")
         model.add_module(_HEAD, projection(channels, layers, width).to(next(model.parameters())))
         return model
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustvit.errors import BadParameter, DataMissing, few
+from robustvit.errors import BadParameter, DataMissing, few, with_article
 from robustvit.primitives.adversarial_images import ImagePairs
 from robustvit.records.images import ImageFile
 from robustvit.records.records import Question, cover
@@ -26,7 +26,7 @@ def load_kept(address: str) -> KeptImages:
     and the clean ones, uint8. Raises StoreError or BadParameter where there is no such cell or it kept none.
     """
     if not isinstance(address, str):
-        raise BadParameter(f"kept images are named by text, STORE#CELL; this is a {type(address).__name__}.")
+        raise BadParameter(f"kept images are named by text, STORE#CELL; this is {with_article(type(address).__name__)}.")
     path, mark, name = address.rpartition("#")
     store = Store(Path(path if mark else address))
     known = {question.cell: question for question in kept_questions(store)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from robustvit.errors import RobustvitError
+from robustvit.errors import RobustvitError, with_article
 from robustvit.evaluation.class_names import reads
 from robustvit.evaluation.evaluate import batch_of, through_reading
 from robustvit.evaluation.images.image_cache import ImageCache
@@ -58,7 +58,9 @@ def fit(
     host = through_reading(model, nested[0]) if read else model
     made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))
     if not isinstance(made, dict) or not all(isinstance(value, Tensor) for value in made.values()):
-        raise RobustvitError(f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned a {type(made).__name__}.")
+        raise RobustvitError(
+            f"'{entry.fit}' of '{spec.name}' must return tensors by name; it returned {with_article(type(made).__name__)}."
+        )
     arrays = {str(name): value.detach().cpu().contiguous().numpy() for name, value in made.items()}
     seen = np.frombuffer(b"".join(sorted(shown)), np.uint8).reshape(len(shown), 16).copy()
     return arrays | {DIGESTS: seen} if shown and entry.kind in ("transform", "attack") else arrays

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.evaluation.loading import default_tile, without_pipeline
 from robustvit.evaluation.pipelines.transformed import refuse_changed
 from robustvit.primitives.classifier import Classifier
@@ -46,7 +46,7 @@ def given_models(models: object) -> list[Base]:
         shown = repr(models) if isinstance(models, str | Spec) else models.card.label if isinstance(models, Classifier) else "module"
         raise BadParameter(f"models takes a list; write models=[{shown}].")
     if not isinstance(models, Sequence):
-        raise BadParameter(f"models takes a list of addresses, modules and Classifiers; this is a {type(models).__name__}.")
+        raise BadParameter(f"models takes a list of addresses, modules and Classifiers; this is {with_article(type(models).__name__)}.")
     if not models:
         raise BadParameter("no model was named; give one with --model, for instance --model demo.")
     return [given_model(one) for one in models]
@@ -57,7 +57,7 @@ def given_model(model: object) -> Base:
     if isinstance(model, str | Spec | Classifier):
         return model
     if not isinstance(model, nn.Module):
-        raise BadParameter(f"a model is an address, a module or a Classifier; this is a {type(model).__name__}.")
+        raise BadParameter(f"a model is an address, a module or a Classifier; this is {with_article(type(model).__name__)}.")
     made = Classifier(model)
     return made.configure(tile=default_tile(made))
 

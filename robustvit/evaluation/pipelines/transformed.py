@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.evaluation.class_names import Logits
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.pipelines.fit import fit
@@ -43,7 +43,9 @@ def transformed(model: Classifier, transform: str | Spec, /, *, seed: int = 0, *
     that asks for the same. Raises UnknownName, BadParameter, or HostRefused for a model that the transform does not take.
     """
     if not isinstance(model, Classifier):
-        raise BadParameter(f"transformed takes a Classifier; this is a {type(model).__name__}. rv.load_model makes one of an address.")
+        raise BadParameter(
+            f"transformed takes a Classifier; this is {with_article(type(model).__name__)}. rv.load_model makes one of an address."
+        )
     check_seed(seed, "seed")
     (bound,) = bind_pipeline([_with_params(transform, params)], "transformed")
     return with_pipeline(model, (bound,), seed)
@@ -101,7 +103,9 @@ def refuse_changed(model: Classifier) -> None:
 def _with_params(transform: str | Spec, params: Mapping[str, Any]) -> str | Spec:
     for key, value in params.items():
         if isinstance(value, Classifier) or (isinstance(value, Data) and not isinstance(value, str)):
-            raise BadParameter(f"{key} is a {type(value).__name__}; it takes its address, such as digits?split=train or vit_b16.")
+            raise BadParameter(
+                f"{key} is {with_article(type(value).__name__)}; it takes its address, such as digits?split=train or vit_b16."
+            )
     if not params:
         return transform
     if isinstance(transform, Spec) or not transform.replace("_", "").isalnum():

@@ -54,7 +54,8 @@ def largest_head_effect(records: pd.DataFrame, *, of: Literal["drop_label", "dro
     """What the single attention head does for predictions that does most, on average over samples: one head for all of them.
 
     Of the analysis head_importance. of: as for mean_head_effect. Denominator: all samples of the cell, n. Bootstrap over samples, with the
-    head of each resample. No reference table.
+    head of each resample; Wilson's interval where no head does anything for any sample (js, flip). No reference table.
     """
     values = np.stack(records[f"value_{of}"].tolist()).astype(np.float64)
-    return Weighted(lambda weights: np.asarray((weights @ values / weights.sum(axis=1, keepdims=True)).max(axis=1)), low=-1.0, high=1.0)
+    low = 0.0 if of in ("js", "flip") else -1.0  # no probability falls below 0, and a difference of two may be negative
+    return Weighted(lambda weights: np.asarray((weights @ values / weights.sum(axis=1, keepdims=True)).max(axis=1)), low=low, high=1.0)

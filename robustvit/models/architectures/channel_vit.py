@@ -10,6 +10,7 @@ from torch import nn
 
 from robustvit.models.timm import Classes
 from robustvit.primitives.architectures.channel_embedding import ChannelEmbedding
+from robustvit.primitives.architectures.pyramid import patches_along
 from robustvit.spec.registry import model
 
 CITATION = """@inproceedings{bao2024channel,
@@ -38,8 +39,10 @@ def channel_vit(
 ) -> nn.Module:
     """ChannelViT: every patch of every channel is a token; the projection and the positions are shared, and each channel has an embedding.
 
-    channels: of the images. Attention costs as the square of their number. dim=384 and heads=6 is the paper's S.
+    channels: of the images. Attention costs as the square of their number. dim=384 and heads=6 is the paper's S. Raises
+    BadParameter where patches do not divide images.
     """
+    patches_along("arch/channel_vit", img_size, patch_size)
     return VisionTransformer(
         img_size=img_size, patch_size=patch_size, in_chans=channels, num_classes=num_classes, embed_dim=dim, depth=depth, num_heads=heads,
         pos_embed="none", embed_layer=ChannelEmbedding,

@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 from torch import nn
 
 from robustvit.models.timm import Classes
-from robustvit.primitives.architectures.pyramid import GlobalAttention, PatchMap, Pyramid
+from robustvit.primitives.architectures.pyramid import GlobalAttention, PatchMap, Pyramid, patches_along
 from robustvit.spec.registry import model
 
 CITATION = """@article{chu2021cpvt,
@@ -34,8 +34,9 @@ def cpvt(
 ) -> nn.Module:
     """CPVT: no position embedding; after the first block a 3×3 depth-wise convolution of the tokens, padded by zeros, is added to them.
 
-    It takes images of any size that patches divide. CPVT-Ti and CPVT-S are dim=192, heads=3 and dim=384, heads=6.
+    It takes images of any size that patches divide; BadParameter for another. CPVT-Ti and CPVT-S are dim=192, heads=3 and dim=384, heads=6.
     """
+    patches_along("arch/cpvt", img_size, patch_size)
     return Pyramid(
         PatchMap(patch_size, dim), [], lambda _, width: GlobalAttention(width, heads), widths=[dim], depths=[depth],
         size=(img_size, img_size), num_classes=num_classes, positions="peg",

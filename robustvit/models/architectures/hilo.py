@@ -10,7 +10,7 @@ from torch import nn
 from robustvit.errors import BadParameter
 from robustvit.models.timm import Classes
 from robustvit.primitives.architectures.hilo_attention import HiLoAttention
-from robustvit.primitives.architectures.pyramid import PatchMap, Pyramid
+from robustvit.primitives.architectures.pyramid import PatchMap, Pyramid, patches_along
 from robustvit.spec.registry import model
 
 CITATION = """@inproceedings{pan2022hilo,
@@ -41,9 +41,9 @@ def hilo(
 
     alpha: share of the heads, rounded down, that attend from every token to averages of windows (low frequencies); the others attend within
     each window (high frequencies). window: its side in tokens; 1 is attention between all tokens. The transform lesion_hilo takes one part
-    away. Raises BadParameter where windows do not divide the grid of patches.
+    away. Raises BadParameter where patches do not divide images, or windows the grid of patches.
     """
-    side = img_size // patch_size
+    side = patches_along("arch/hilo", img_size, patch_size)
     if side % window:
         raise BadParameter(f"arch/hilo: {side}x{side} patches do not divide into windows of {window}x{window}.")
     return Pyramid(

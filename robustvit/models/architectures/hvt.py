@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from robustvit.errors import BadParameter
 from robustvit.models.timm import Classes
-from robustvit.primitives.architectures.pyramid import GlobalAttention, PatchMap, Pyramid
+from robustvit.primitives.architectures.pyramid import GlobalAttention, PatchMap, Pyramid, patches_along
 from robustvit.spec.registry import model
 
 CITATION = """@inproceedings{pan2021hvt,
@@ -40,10 +40,11 @@ def hvt(
     """HVT: attention between all tokens, no class token, and a max-pooling of the sequence (3 wide, stride 2) between blocks.
 
     pool_width: pooling follows the first block and every pool_width-th after it, with new learned positions; 0 pools nowhere. The paper's
-    HVT-S-0, 1, 2, 3 and 4 are 0, 12, 6, 4 and 3; HVT-Ti-1 is 12 with dim=192 and heads=3. Raises BadParameter where no token is left.
+    HVT-S-0, 1, 2, 3 and 4 are 0, 12, 6, 4 and 3; HVT-Ti-1 is 12 with dim=192 and heads=3. Raises BadParameter where no token is left, or
+    patches do not divide images.
     """
     depths = _depths(depth, pool_width)
-    tokens = (img_size // patch_size) ** 2
+    tokens = patches_along("arch/hvt", img_size, patch_size) ** 2
     for _ in depths[1:]:
         if tokens < _KERNEL:
             raise BadParameter(

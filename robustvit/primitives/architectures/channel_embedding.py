@@ -21,13 +21,28 @@ class ChannelEmbedding(nn.Module):
     def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **rest: Any) -> None:
         super().__init__()
         side = img_size // patch_size
-        self.grid, self.channels, self.kept = (side, side), in_chans, None
-        self.num_patches = in_chans * side * side
+        self.img_size, self.grid, self.channels, self.kept = (img_size, img_size), (side, side), in_chans, None
+        self.num_patches, self.side = in_chans * side * side, patch_size
         self.proj = nn.Conv2d(1, embed_dim, patch_size, patch_size)
         self.channel = nn.Parameter(trunc_normal_(torch.empty(in_chans, 1, embed_dim), std=_STD))
         self.position = nn.Parameter(trunc_normal_(torch.empty(1, side * side, embed_dim), std=_STD))
 
     kept: tuple[int, ...] | None
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Rows and columns of patches, of each channel; timm's name of it."""
+        return self.grid
+
+    def set_input_size(self, img_size: tuple[int, int], patch_size: tuple[int, int] | None = None) -> None:
+        """Takes images of another size from now on; positions stay those of the old one until they are resampled.
+
+        Raises ValueError for another side of patches, of which timm resamples its own embedding alone.
+        """
+        if patch_size is not None:
+            raise ValueError("tokens of single channels keep their side of patches.")
+        self.img_size, self.grid = img_size, (img_size[0] // self.side, img_size[1] // self.side)
+        self.num_patches = self.channels * self.grid[0] * self.grid[1]
 
     def forward(self, images: Tensor) -> Tensor:
         """The tokens of the channels that are kept."""

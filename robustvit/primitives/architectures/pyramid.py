@@ -70,6 +70,17 @@ class Pyramid(nn.Module):
         return found
 
 
+def patches_along(architecture: str, img_size: int, patch_size: int) -> int:
+    """How many patches lie along a side of an image. Raises BadParameter, which names the architecture, where they do not divide it."""
+    if img_size % patch_size:
+        below = img_size // patch_size * patch_size
+        raise BadParameter(
+            f"{architecture}: patches of {patch_size} pixels do not divide images of {img_size}; img_size takes multiples of {patch_size}, "
+            f"such as {below or patch_size}."
+        )
+    return img_size // patch_size
+
+
 class PatchMap(nn.Module):
     """(N, 3, H, W) images → (N, H/patch, W/patch, D): a linear layer of each patch."""
 

@@ -49,12 +49,12 @@ def random_shifts(draws: Draws, count: int, down: tuple[int, int], right: tuple[
     return torch.stack(parts, dim=2)
 
 
-def refuse_far(pixels: int, size: Sequence[int], who: str) -> None:
-    """Raises BadParameter, whose message begins with `who`, for a shift as large as an image. size: (height, width)."""
+def refuse_far(pixels: int, size: Sequence[int], who: str, what: str = "a shift") -> None:
+    """Raises BadParameter, whose message begins with `who`, for a shift as large as an image. size: (height, width). what: is so large."""
     height, width = size
     if pixels >= min(height, width):
         raise BadParameter(
-            f"{who}: a shift of {pixels} pixels is as large as images of {height}x{width}; take at most {min(height, width) - 1}."
+            f"{who}: {what} of {pixels} pixels is as large as images of {height}x{width}; take at most {min(height, width) - 1}."
         )
 
 

@@ -49,6 +49,8 @@ class BoundClassifier(Classifier):
     `bound` binds the model to other draws.
     """
 
+    context_only = True
+
     def __init__(self, model: Classifier, bound: Classifier, draws: Draws) -> None:
         super().__init__(**constructor_arguments(bound))
         self.unbound, self.host, self.draws = model, bound, draws

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import ModelError
 from robustvit.primitives.classifier import Classifier
-from robustvit.primitives.classifier_views import ReadClassifier
+from robustvit.primitives.classifier_views import ReadClassifier, why_wrapped
 from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
 from robustvit.primitives.modules.single_logit import of_classes
@@ -99,23 +99,13 @@ def why_not_droppable(model: Classifier) -> str:
     Compares logits of one noise image to see that the model computes as expected.
     """
     host, _ = _split_reading(model)
-    return _why_wrapped(host) or why_not_plain(host.model) or _disagreement(host)
+    wrapped = why_wrapped(host)
+    return f"it {wrapped}" if wrapped else why_not_plain(host.model) or _disagreement(host)
 
 
 def _split_reading(model: Classifier) -> tuple[Classifier, Reading | None]:
     """The classifier without the reading around it, and that reading."""
     return (model.host, model.reading) if isinstance(model, ReadClassifier) else (model, None)
-
-
-def _why_wrapped(model: Classifier) -> str:
-    """Names a wrapper that does more than change how the module computes (`module_context`); "" where there is none."""
-    kind = type(model)
-    if kind is Classifier:
-        return ""
-    host = getattr(model, "host", None)
-    if kind.module_context is Classifier.module_context or not isinstance(host, Classifier):
-        return f"it is wrapped in a {kind.__name__.strip('_')}, which changes its input or how it computes"
-    return _why_wrapped(host)
 
 
 def _disagreement(model: Classifier) -> str:

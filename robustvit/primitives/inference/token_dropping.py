@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustvit.errors import with_article
 from robustvit.spec.ablations import Window
 
 PLAIN = {("timm.models.vision_transformer", "VisionTransformer"), ("timm.models.deit", "VisionTransformerDistilled")}
@@ -23,14 +24,14 @@ _PLAIN_BLOCK = ("timm.models.vision_transformer", "Block")
 def why_not_plain(model: Any) -> str:
     """Why a module is no plain transformer of timm; "" where it is one."""
     if (type(model).__module__, type(model).__name__) not in PLAIN:
-        return f"it is a {type(model).__name__}, and no plain VisionTransformer of timm"
+        return f"it is {with_article(type(model).__name__)}, and no plain VisionTransformer of timm"
     embed = model.patch_embed
     if type(embed).__name__ != "PatchEmbed" or not embed.flatten or embed.dynamic_img_pad or model.dynamic_img_size:
         return f"its {type(embed).__name__} does not cut images of one size into patches"
     if any(_is_modified(module) for module in (model, embed, embed.proj)):
         return "its forward, or that of its patch embedding, has hooks or was replaced"
     if type(embed.proj) is not nn.Conv2d:
-        return f"its patch embedding is a {type(embed.proj).__name__}"
+        return f"its patch embedding is {with_article(type(embed.proj).__name__)}"
     if not isinstance(model.patch_drop, nn.Identity):
         return "it drops patches of its own"
     if embed.proj.kernel_size != embed.proj.stride or any(embed.proj.padding):

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, HostRefused
+from robustvit.errors import BadParameter, HostRefused, few
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.surgery.modules import changed
 
 _SEQUENCES = ("blocks", "layers", "layer")  # timm; transformers 5 and torch; transformers 4
@@ -40,8 +41,10 @@ def why_no_block_sequence(model: Classifier) -> str:
     shapes = _shapes(model, found[0].blocks)
     if isinstance(shapes, str):
         return shapes
-    alike = len(set(shapes)) == 1 and len(shapes[0]) == 3
-    return "" if alike else f"has blocks that do not all take and return tokens of one shape: {shapes[0]}"
+    several = list(dict.fromkeys("x".join(map(str, shape[1:])) for shape in shapes))
+    if len(several) > 1:
+        return f"has blocks that do not all take and return tokens of one shape, but of {few(several)}"
+    return "" if len(shapes[0]) in (3, 4) else f"has blocks of {several[0]}, which are neither a sequence of tokens nor a map of them"
 
 
 def block_count(model: Classifier, plugin: str) -> int:
@@ -89,7 +92,7 @@ def _shapes(model: Classifier, blocks: Sequence[nn.Module]) -> list[tuple[int, .
     hooks = [block.register_forward_hook(keep) for block in dict.fromkeys(blocks)]
     try:
         with torch.no_grad(), model.module_context():
-            model.model(model.mean.new_zeros(1, model.channels, *(model.view.shown or model.size)))  # type: ignore[operator]
+            model.model(model.mean.new_zeros(1, model.channels, *computed_size(model)))  # type: ignore[operator]
     finally:
         for hook in hooks:
             hook.remove()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.modules.class_names import classes_of_module
 from robustvit.spec.spec import Spec
@@ -36,7 +36,9 @@ def given_module(
 ) -> GivenModule:  # fmt: skip
     """A module with all that is not given: see Classifier. Raises BadParameter for what is no module, and for a size beside a view."""
     if not isinstance(module, nn.Module):
-        raise BadParameter(f"a Classifier takes a torch.nn.Module from normalised images to logits; this is a {type(module).__name__}.")
+        raise BadParameter(
+            f"a Classifier takes a torch.nn.Module from normalised images to logits; this is {with_article(type(module).__name__)}."
+        )
     if view is not None and size is not None:
         raise BadParameter(f"a Classifier was given the size {size} and a view, which has one, {view}; leave size out.")
     if card is not None and name is not None:

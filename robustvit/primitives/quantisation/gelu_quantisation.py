@@ -8,7 +8,7 @@ import torch
 from timm.layers.activations import GELU, GELUTanh
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.quantisation.adaptive_logarithm import adaptive_codes, adaptive_levels
 from robustvit.primitives.quantisation.map_quantisation import quantised_map
@@ -66,4 +66,4 @@ def _why_no_gelu(mlp: Any) -> str:
         return f"of the type {type(mlp).__name__}"
     if not isinstance(mlp.act, _GELU):
         return f"with the activation function {type(mlp.act).__name__}"
-    return "" if isinstance(mlp.norm, nn.Identity) else f"with a {type(mlp.norm).__name__} after GELU"
+    return "" if isinstance(mlp.norm, nn.Identity) else f"with {with_article(type(mlp.norm).__name__)} after GELU"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import HostRefused, few
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.quantisation.quantised_weights import layers_with_weights, mix_in
 from robustvit.primitives.quantisation.uniform_quantisation import Grid, Range, RoundingGradient, quantised, uniform_grid
 
@@ -148,7 +149,7 @@ def _is_used(model: Classifier, module: nn.Module, layer: nn.Module) -> bool:
 
 
 def _blank_logits(model: Classifier, module: nn.Module) -> Tensor:
-    blank = torch.zeros(1, model.channels, *model.size, device=model.device, dtype=model.mean.dtype)  # type: ignore[arg-type]
+    blank = torch.zeros(1, model.channels, *computed_size(model), device=model.device, dtype=model.mean.dtype)  # type: ignore[arg-type]
     with torch.no_grad(), model.module_context():
         logits: Tensor = module(blank)
     return logits

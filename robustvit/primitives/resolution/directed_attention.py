@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from robustvit.errors import HostRefused, ModelError
+from robustvit.errors import HostRefused, ModelError, with_article
 from robustvit.primitives.structure.attention_forms import FormedAttention
 from robustvit.primitives.surgery.hosts import unwalked
 
@@ -66,6 +66,9 @@ class DirectedAttention(FormedAttention):
     many tokens are of no patch. scale: of the layer.
     """
 
+    whole_grid = True
+    """It reads tokens in their places, and takes all of them."""
+
     def __init__(self, attention: Any, field: FieldOfView, grid: tuple[int, int], prefix: int, scale: float) -> None:
         super().__init__(attention)
         self.heads, self.grid, self.prefix, self.slope_of_layer = directed_heads(field, self.num_heads), grid, prefix, scale
@@ -108,7 +111,7 @@ def direct_attention(module: nn.Module, field: FieldOfView, layers: tuple[float,
     blocks = list(vit.blocks)
     for place, block in enumerate(blocks):
         if type(block.attn).__name__ != "Attention":
-            raise HostRefused(f"its attention is a {type(block.attn).__name__}, and only timm's own takes directions.")
+            raise HostRefused(f"its attention is {with_article(type(block.attn).__name__)}, and only timm's own takes directions.")
         share = place / max(len(blocks) - 1, 1)
         scale = layers[0] + share * (layers[1] - layers[0])
         grid = tuple(vit.patch_embed.grid_size)

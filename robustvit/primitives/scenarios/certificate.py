@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from robustvit.errors import BadParameter, RobustvitError
+from robustvit.errors import BadParameter, RobustvitError, with_article
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -55,6 +55,6 @@ class CertificateScenario:
             )
         votes = self.function(keyed_by(model, draws), batch.images.clone(), draws, **self.arguments)
         if not isinstance(votes, Votes):
-            raise RobustvitError(f"certificate '{self.spec.name}' must return rv.Votes; it returned a {type(votes).__name__}.")
+            raise RobustvitError(f"certificate '{self.spec.name}' must return rv.Votes; it returned {with_article(type(votes).__name__)}.")
         check_votes(votes, (len(batch), model.outputs), self.spec.name)
         return Outcome(None, vote_columns(votes, batch.labels))

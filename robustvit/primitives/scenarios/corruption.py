@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from robustvit.errors import BadParameter, RobustvitError
+from robustvit.errors import HostRefused, RobustvitError
 from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
@@ -51,12 +51,12 @@ class CorruptionScenario:
     def __call__(self, model: Classifier, batch: Batch, draws: Draws) -> Outcome:
         """The corrupted images, and the columns that `tells` names.
 
-        Raises RobustvitError or PixelRange where the function returns something else, BadParameter for images of other channels than RGB
+        Raises RobustvitError or PixelRange where the function returns something else, HostRefused for images of other channels than RGB
         where it is not declared to take them (any_channels).
         """
         channels = batch.images.shape[1]
         if channels != 3 and not self.entry.any_channels:
-            raise BadParameter(f"corruption '{self.spec.name}' is written for RGB images, and these have {channels} channels.")
+            raise HostRefused(f"corruption '{self.spec.name}' is written for RGB images, and these have {channels} channels.")
         with torch.no_grad():
             returned = self.function(batch.images, draws, **self.arguments)
         made = returned if isinstance(returned, Crafted) else Crafted(returned)

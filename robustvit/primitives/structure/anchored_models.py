@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.structure.anchoring import AnchoredConvolution, FeatureAnchor, ImageAnchor, Sides
 from robustvit.primitives.structure.equivariance_probe import module_that_breaks
 from robustvit.primitives.structure.position_convolution import PositionConvolution, drop_positions
@@ -91,7 +91,7 @@ def anchor_model(module: nn.Module, size: Sides, mean: Tensor, std: Tensor) -> n
 def _embed(embed: Any, grid: _Grid, mean: Tensor, std: Tensor, positions: nn.Module | None = None) -> _Grid:
     """Anchors images before their patch embedding; the grid behind it."""
     if not isinstance(embed.proj, nn.Conv2d):
-        raise HostRefused(f"its patch embedding is a {type(embed.proj).__name__}, and no convolution.")
+        raise HostRefused(f"its patch embedding is {with_article(type(embed.proj).__name__)}, and no convolution.")
     stride: Any = embed.proj.stride
     grid.check(stride, "patches")
     embed.proj = AnchoredConvolution(ImageAnchor(stride, mean, std), embed.proj, positions)

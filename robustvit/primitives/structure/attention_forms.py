@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.errors import HostRefused, ModelError
+from robustvit.errors import HostRefused, ModelError, with_article
 from robustvit.primitives.surgery.modules import named_layers, replace_layer
 from robustvit.primitives.surgery.plain_attention import output, projections_of
 
@@ -76,7 +76,7 @@ def form_attention(module: nn.Module, form: AttentionForm, exponent: float = 1.0
     for name, part in list(named_layers(module, nn.Module)) if form != "softmax" else ():
         if hasattr(part, "qkv") and type(part) is not _FORMS[form]:
             if type(part).__name__ != "Attention":
-                raise HostRefused(f"its attention is a {type(part).__name__}, and only timm's own takes another form.")
+                raise HostRefused(f"its attention is {with_article(type(part).__name__)}, and only timm's own takes another form.")
             replace_layer(module, name, ReLUAttention(part, exponent) if form == "relu" else L2Attention(part))
     return module
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.surgery.hosts import plain_vit
 
 Border: TypeAlias = Literal["reflect", "circular"]
@@ -77,7 +77,7 @@ def blur_embedding(module: nn.Module, size: int | None, images: tuple[int, int],
     if size == 1:
         return module
     if type(embed.proj) is not nn.Conv2d:
-        raise HostRefused(f"its patch embedding is a {type(embed.proj).__name__}, and no plain convolution.")
+        raise HostRefused(f"its patch embedding is {with_article(type(embed.proj).__name__)}, and no plain convolution.")
     sizes = tuple(half_gain_size(side) if size is None else size for side in embed.proj.stride)
     if any(taps // 2 >= side for taps, side in zip(sizes, images, strict=True)):
         raise HostRefused(f"a filter of {sizes[0]}x{sizes[1]} taps is too wide for images of {images[0]}x{images[1]} pixels.")

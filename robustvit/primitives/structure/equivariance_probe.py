@@ -1,4 +1,4 @@
-"""Which module of a model computes other numbers for a shifted image, found on an image of noise."""
+"""Which module of a model computes other numbers for a shifted image, found on images of noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SEED, _ROWS = 0, 4
+_SEED, _SHIFTS = 0, 4
+_PIXELS, _MOST = 20_000, 8  # images are as many as have so many pixels together: few tokens may be dealt with alike by chance
 _TOLERANCE = 1e-7  # relative, in float64, where rounding is below 1e-11
 
 
@@ -25,15 +26,21 @@ def module_that_breaks(module: nn.Module, channels: int, size: tuple[int, int]) 
     for parameter in copied.parameters():
         if parameter.is_floating_point():
             _draw(parameter, generator)
-    image = torch.randn(channels, *size, generator=generator, dtype=torch.float64)
-    shifted = torch.stack([image.roll(shift, dims=(1, 2)) for shift in _shifts(size)]).to(next(copied.parameters()).device)
-    found: list[str] = []
-    for name, part in copied.named_modules():
-        part.register_forward_hook(lambda made, _, output, name=name: _note(found, name, made, output))
+    images = torch.randn(_images(size), channels, *size, generator=generator, dtype=torch.float64)
+    shifted = torch.stack([images.roll(shift, dims=(2, 3)) for shift in _shifts(size)], dim=1).flatten(0, 1)
+    shifted = shifted.to(next(copied.parameters()).device)
     logits = copied(shifted)
     if _alike(logits):
         return ""
+    found: list[str] = []  # which module, is looked for only where logits differ: it takes as long again
+    for name, part in copied.named_modules():
+        part.register_forward_hook(lambda made, _, output, name=name: _note(found, (name, len(shifted)), made, output))
+    copied(shifted)
     return next((one for one in found if one), "the model")
+
+
+def _images(size: tuple[int, int]) -> int:
+    return max(1, min(_MOST, _PIXELS // (size[0] * size[1])))
 
 
 def _shifts(size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -44,26 +51,29 @@ def _shifts(size: tuple[int, int]) -> list[tuple[int, int]]:
 
 def _draw(parameter: Tensor, generator: torch.Generator) -> None:
     fan = max(1, parameter[0].numel()) if parameter.dim() > 1 else 0
-    drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(parameter.shape, generator=generator)  # in float32, in which many are drawn several times as fast
     parameter.copy_(drawn * fan**-0.5 if fan else 1 + 0.2 * drawn)
 
 
-def _note(found: list[str], name: str, part: nn.Module, output: Any) -> None:
+def _note(found: list[str], of: tuple[str, int], part: nn.Module, output: Any) -> None:
+    name, rows = of
     tensor = output[0] if isinstance(output, tuple) else output
-    if not found and isinstance(tensor, Tensor) and tensor.dim() and len(tensor) % _ROWS == 0 and not _alike_sums(tensor):
+    if not found and isinstance(tensor, Tensor) and tensor.dim() and len(tensor) % rows == 0 and not _alike_sums(tensor, rows):
         found.append(f"'{name}' ({type(part).__name__}{_padding(part)})")
 
 
 def _alike(logits: Tensor) -> bool:
-    return bool((logits - logits[:1]).abs().max() <= _TOLERANCE * (1 + logits.abs().max()))
+    grouped = logits.unflatten(0, (-1, _SHIFTS))  # type: ignore[no-untyped-call]
+    return bool((grouped - grouped[:, :1]).abs().max() <= _TOLERANCE * (1 + logits.abs().max()))
 
 
-def _alike_sums(tensor: Tensor) -> bool:
-    """Whether rows have the same sums of powers."""
-    rows = tensor.reshape(_ROWS, -1)
+def _alike_sums(tensor: Tensor, rows: int) -> bool:
+    """Whether the shifts of an image have the same sums of powers. rows: images times shifts."""
+    grouped = tensor.reshape(rows // _SHIFTS, _SHIFTS, -1)
     for power in (1, 2, 3):
-        powers = rows**power
-        if bool((powers.sum(dim=1) - powers[0].sum()).abs().max() > _TOLERANCE * (1e-300 + powers[0].abs().sum())):
+        sums = (grouped**power).sum(dim=2)
+        size = (grouped[:, :1].abs() ** power).sum(dim=2)
+        if bool(((sums - sums[:, :1]).abs() > _TOLERANCE * (1e-300 + size)).any()):
             return False
     return True
 

@@ -49,7 +49,7 @@ class SideTuned(nn.Module):
         depth, fine = len(backbone.blocks), tuple(max(1, side // 2) for side in backbone.patch_embed.patch_size)
         thirds = (-(-depth * part // _SCALES) for part in range(1, _SCALES))
         self.halved = tuple(place for place in dict.fromkeys(thirds) if place < depth)
-        self.stem = nn.Conv2d(backbone.patch_embed.proj.in_channels, channels, fine, fine)
+        self.stem = nn.Conv2d(backbone.patch_embed.proj.weight.shape[1], channels, fine, fine)
         self.blocks = nn.ModuleList(SideBlock(backbone.embed_dim, channels) for _ in range(depth))
         self.halvings = nn.ModuleList(nn.Conv2d(channels, channels, 3, 2, 1) for _ in self.halved)
         self.last, self.side_head = nn.LayerNorm(channels), nn.Linear(channels, classes)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest
+from robustvit.errors import BadParameter, GradientAbsent, HostRefused, ModelError, nearest, with_article
 from robustvit.primitives.architectures.hilo_attention import hilo_layers
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
@@ -85,11 +85,17 @@ def why_no_plain_vit(model: nn.Module) -> str:
 
 
 def _why_no_transformer(module: nn.Module) -> str:
-    return "" if _class_of(module) in PLAIN else f"is a {type(module).__name__}, and no plain VisionTransformer of timm"
+    return "" if _class_of(module) in PLAIN else f"is {with_article(type(module).__name__)}, and no plain VisionTransformer of timm"
+
+
+def _why_no_patches(module: nn.Module) -> str:
+    embed = plain_vit(module).patch_embed
+    whole = hasattr(embed, "grid_size") and hasattr(embed, "patch_size")
+    return "" if whole else f"embeds images by {with_article(type(embed).__name__)}, whose tokens are no grid of patches"
 
 
 def _why_no_grid(module: nn.Module) -> str:
-    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is a {type(module).__name__}"
+    return "" if _class_of(module) in PLAIN | _PYRAMIDS else f"is {with_article(type(module).__name__)}"
 
 
 def _class_of(module: nn.Module) -> tuple[str, str]:
@@ -130,22 +136,27 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "windows": _why_no_projections,
     "blocks": lambda model: _why_no_transformer(model.model),
     "plain": lambda model: why_no_plain_vit(model.model),
+    "patches": lambda model: _why_no_transformer(model.model) or _why_no_patches(model.model),
+    "plain-patches": lambda model: why_no_plain_vit(model.model) or _why_no_patches(model.model),
     "sequence": why_no_block_sequence,
     "positions": why_no_learned_positions,
     "hilo": lambda model: "" if hilo_layers(model.model) else "has no HiLo attention",
     "grids": lambda model: _why_no_grid(model.model),
-    "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model),
+    "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model) or _why_no_patches(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
-where these attend between all tokens as timm's do. sequence: one sequence of blocks of one width, of timm, Hugging Face or torch.
-positions: a learned position embedding that is added to the tokens. hilo: HiLo attention. grids: timm's VisionTransformer, DeiT, Twins
-and Swin, whatever their blocks have become. side: as plain, with or without a side network."""
+where these attend between all tokens as timm's do. patches, plain-patches: the same two, where patch tokens are those of a grid. sequence:
+one sequence of blocks of one width, of timm, Hugging Face or torch. positions: a learned position embedding that is added to the tokens.
+hilo: HiLo attention. grids: timm's VisionTransformer, DeiT, Twins and Swin, whatever their blocks have become. side: as plain-patches, with
+or without a side network."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
     "blocks": "timm's plain vision transformers",
     "plain": "timm's plain vision transformers",
+    "patches": "timm's plain vision transformers of a grid of patches",
+    "plain-patches": "timm's plain vision transformers of a grid of patches",
     "hilo": "models with HiLo attention",
     "positions": "models with a learned position embedding",
     "sequence": "transformers of one sequence of blocks of one width",

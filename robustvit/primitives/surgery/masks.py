@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 
 _BITS = 8  # of a byte
 
@@ -64,7 +64,7 @@ def mask_weight(layer: nn.Module, keep: Tensor) -> None:
         return
     dense = layer._parameters.pop("weight", None)
     if dense is None:
-        raise HostRefused(f"a {type(layer).__name__} has no parameter `weight` that can be masked.")
+        raise HostRefused(f"{with_article(type(layer).__name__)} has no parameter `weight` that can be masked.")
     layer.__class__ = masked_class(type(layer))
     layer.register_parameter("weight_orig", dense)
     layer.register_buffer("weight_mask", keep)
@@ -74,7 +74,7 @@ def weight_parameter(layer: nn.Module) -> nn.Parameter:
     """The parameter behind the weight of a layer, masked or not. Raises HostRefused where there is none, as in a quantised layer."""
     found = layer._parameters.get("weight_orig" if isinstance(layer, MaskedWeight) else "weight")
     if found is None:
-        raise HostRefused(f"a {type(layer).__name__} has no parameter `weight`.")
+        raise HostRefused(f"{with_article(type(layer).__name__)} has no parameter `weight`.")
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, HostRefused, nearest
+from robustvit.errors import BadParameter, HostRefused, nearest, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.hosts import plain_vit
 from robustvit.primitives.surgery.modules import changed
@@ -196,8 +196,8 @@ def reduce_tokens(host: Classifier, policy: TokenPolicy) -> Classifier:
             return ReducedViT(module.vit, [*module.policies, policy])
         if plain_vit(module) is not module:
             raise HostRefused(
-                f"model '{host.card.label}' is a {type(module).__name__}, which walks the blocks of its transformer by itself; reduce the "
-                "tokens of the transformer first, and apply the transform that made this afterwards."
+                f"model '{host.card.label}' is {with_article(type(module).__name__)}, which walks the blocks of its transformer by "
+                "itself; reduce the tokens of the transformer first, and apply the transform that made this afterwards."
             )
         return ReducedViT(module, [policy])
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.surgery.factored import FactoredLinear
 from robustvit.primitives.surgery.linear import linear_of, resize, stored_size
 from robustvit.primitives.surgery.masks import MaskedWeight, mask_weight, masked_class, weight_parameter
@@ -114,7 +114,7 @@ def _keep(module: nn.Module, layers: Sequence[nn.Module], kept: Tensor, *, dim: 
 def selected(layer: nn.Module, kept: Tensor, dim: int) -> nn.Module:
     """A linear layer of some outputs (dim 0) or inputs (dim 1) of another, with its mask. Raises HostRefused for layers of other kinds."""
     if type(layer) not in (nn.Linear, masked_class(nn.Linear)):
-        raise HostRefused(f"a {type(layer).__name__} cannot lose single outputs or inputs; prune before that transform.")
+        raise HostRefused(f"{with_article(type(layer).__name__)} cannot lose single outputs or inputs; prune before that transform.")
     bias: Any = layer.bias
     made = linear_of(weight_parameter(layer).index_select(dim, kept), bias if dim or bias is None else bias[kept])
     if isinstance(layer, MaskedWeight):

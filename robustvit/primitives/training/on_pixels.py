@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.primitives.reading import Reading
 
 
@@ -48,6 +48,7 @@ def _of_normalisation(model: nn.Module, name: str) -> Tensor:
     found = getattr(model, name, None)
     if not isinstance(found, Tensor):
         raise BadParameter(
-            f"a {type(model).__name__} has no normalisation of its own, which the defense needs: give rv.OnPixels(module, mean, std)."
+            f"{with_article(type(model).__name__)} has no normalisation of its own, which the defense needs: give "
+            "rv.OnPixels(module, mean, std)."
         )
     return found

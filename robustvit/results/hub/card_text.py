@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from robustvit.errors import UsageError
+from robustvit.errors import UsageError, with_article
 from robustvit.results.exports.model_index import evaluated_here
 from robustvit.spec.given import check_path, why_not_small
 
@@ -79,7 +79,7 @@ def _mapping(front: str, name: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{name}: the front matter is no YAML: {' '.join(str(error).split())[:200]}.") from error
     if not isinstance(found, dict | None):
-        raise UsageError(f"{name}: the front matter is a {type(found).__name__}; it takes lines of `key: value`.")
+        raise UsageError(f"{name}: the front matter is {with_article(type(found).__name__)}; it takes lines of `key: value`.")
     return found or {}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.defense import Defense
 from robustvit.primitives.draws import Draws
@@ -84,7 +84,9 @@ class DefenseLoss(nn.Module):
 def with_criterion(defense: Defense, criterion: Criterion | None) -> Defense:
     """The defense with a criterion in place of cross-entropy. Raises BadParameter for a defense with a loss of its own."""
     if not isinstance(defense, Defense):
-        raise BadParameter(f"the defense is a {type(defense).__name__}; make one by rv.load_defense, and of several one by rv.compose.")
+        raise BadParameter(
+            f"the defense is {with_article(type(defense).__name__)}; make one by rv.load_defense, and of several one by rv.compose."
+        )
     if criterion is None:
         return defense
     if defense.sets("loss"):
@@ -93,7 +95,7 @@ def with_criterion(defense: Defense, criterion: Criterion | None) -> Defense:
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         found = criterion(logits_of(model(batch.shown), model), batch.targets)
         if not isinstance(found, Tensor) or found.dim():
-            what = f"{tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            what = f"{tuple(found.shape)}" if isinstance(found, Tensor) else f"{with_article(type(found).__name__)}"
             raise BadParameter(f"the criterion returned {what}; a defense needs one number, as by reduction='mean'.")
         return found
 

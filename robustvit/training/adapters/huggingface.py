@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from robustvit.errors import BadParameter, MissingExtra
+from robustvit.errors import BadParameter, MissingExtra, with_article
 from robustvit.primitives.defense import Defense
 from robustvit.spec.view import View
 from robustvit.training.adapters.criterion import Criterion, with_criterion
@@ -181,7 +181,11 @@ def _normalisation(processor: Any) -> _Normalisation:
     if processor is not None and getattr(processor, "do_normalize", None) is False:
         return _Normalisation(None, None)
     if mean is None or std is None:
-        what = "there is no processing_class" if processor is None else f"a {type(processor).__name__} has no image_mean and image_std"
+        what = (
+            "there is no processing_class"
+            if processor is None
+            else f"{with_article(type(processor).__name__)} has no image_mean and image_std"
+        )
         raise BadParameter(f"{what}: give mean and std, by which pixel_values are normalised, or the image processor as processing_class.")
     return _Normalisation(_per_channel(mean), _per_channel(std))
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from robustvit.errors import BadParameter
+from robustvit.errors import BadParameter, with_article
 from robustvit.primitives.batch import Batch
 
 _NAMES = ("pixel_values", "images", "image"), ("labels", "label", "targets", "target"), ("ids", "id")
@@ -35,7 +35,7 @@ def unpacked(batch: Any) -> Unpacked:
     if isinstance(batch, Sequence) and 2 <= len(batch) <= 3 and all(isinstance(one, Tensor) for one in batch[:2]):
         return Unpacked(batch[0], batch[1], batch[2] if len(batch) == 3 else None)
     raise BadParameter(
-        f"a batch is a {type(batch).__name__}; a defense takes (images, labels), (images, labels, ids), or a mapping of these."
+        f"a batch is {with_article(type(batch).__name__)}; a defense takes (images, labels), (images, labels, ids), or a mapping of these."
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from robustvit.errors import BadParameter, ModelError, PixelRange
+from robustvit.errors import BadParameter, ModelError, PixelRange, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.pixels import of_levels
 from robustvit.primitives.training.on_pixels import OnPixels
@@ -45,7 +45,7 @@ class NormalisedModel(OnPixels):
         where more is beyond, BadParameter for what is no batch of images.
         """
         if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
-            what = f"{tuple(images.shape)} {images.dtype}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
+            what = f"{tuple(images.shape)} {images.dtype}" if isinstance(images, Tensor) else f"{with_article(type(images).__name__)}"
             raise BadParameter(f"a defense takes the images that the model takes, (N, 3, H, W) of floats; it was given {what}.")
         self.mean, self.std = self.mean.to(images.device), self.std.to(images.device)
         wide = images.detach() if images.dtype == torch.float64 else images.detach().float()
@@ -108,8 +108,10 @@ def logits_of(output: Any, model: nn.Module) -> Tensor:
     """The logits in what a model returns: a tensor, or an object with `logits`. Raises ModelError for anything else."""
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        what = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
-        raise ModelError(f"a {type(model).__name__} returned {what}; a defense needs (N, K) logits, as a tensor or in `.logits`.")
+        what = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"{with_article(type(output).__name__)}"
+        raise ModelError(
+            f"{with_article(type(model).__name__)} returned {what}; a defense needs (N, K) logits, as a tensor or in `.logits`."
+        )
     return logits
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import BadParameter, ModelError
+from robustvit.errors import BadParameter, HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
@@ -50,6 +50,8 @@ def block_order(
 
 
 def _chosen(order: str, orders: Sequence[tuple[int, ...]], depth: int, swap: int, index: int, label: str) -> tuple[int, ...]:
+    if order == "swapped" and depth < 2:
+        raise HostRefused(f"'block_order' exchanges two blocks, and '{label}' has one.")
     if order == "swapped" and swap > depth - 2:
         raise BadParameter(f"block_order: swap is {swap}; model '{label}' has {depth} blocks, so that it takes 0 to {depth - 2}.")
     if order == "random" and index >= len(orders):
@@ -73,8 +75,14 @@ class _DrawnOrders(Classifier):
         self.gradient = host.gradient
 
     def with_module(self, module: nn.Module) -> Classifier:
-        """The same orders of the blocks of another module."""
-        return _DrawnOrders(around(self.host, module), self.orders)
+        """The same orders of the blocks of another module. Raises HostRefused for one of another number of blocks."""
+        made = around(self.host, module)
+        if (depth := block_count(made, "block_order")) != len(self.orders[0]):
+            raise HostRefused(
+                f"'{self.card.label}' computes {len(self.orders[0])} blocks in drawn orders, and this transform leaves {depth}; name "
+                "block_order(order=drawn) after it."
+            )
+        return _DrawnOrders(made, self.orders)
 
     @property
     def outputs(self) -> int:

@@ -24,7 +24,8 @@ def remove_blocks(
 
     count: how many go. They are number `index` of the listed subsets: all subsets of that size where these are at most `subsets`, else so
     many distinct random ones of `seed`. blocks: the very blocks, counted from 0, in place of count and index. shuffled: whether those that
-    stay compute in a random order of `seed` and `index`. Raises BadParameter where no block would stay, or one is not there.
+    stay compute in a random order of `seed` and `index`. Raises BadParameter where no block would stay, or one is not there or
+    named twice.
     """
     depth = block_count(model, "remove_blocks")
     removed = set(_removed(depth, count, blocks, index, subsets, seed, model.card.label))
@@ -40,6 +41,9 @@ def _removed(depth: int, count: int, blocks: tuple[int, ...] | None, index: int,
         absent = [block for block in blocks if not 0 <= block < depth]
         if absent:
             raise BadParameter(f"remove_blocks: model '{label}' has no block {absent[0]}; it has 0 to {depth - 1}.")
+        if len(set(blocks)) < len(blocks):
+            twice = next(block for place, block in enumerate(blocks) if block in blocks[:place])
+            raise BadParameter(f"remove_blocks: block {twice} is named twice.")
         return blocks
     check_removed("remove_blocks", count, depth, label)
     found = listed_subsets(depth, count, subsets, seed)

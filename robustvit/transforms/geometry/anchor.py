@@ -9,6 +9,7 @@ from robustvit.primitives.structure.anchored_models import anchor_model
 from robustvit.primitives.structure.initial_weights import seeded
 from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.modules import changed, unchanged
+from robustvit.primitives.surgery.shift_guarantee import require_own_shifts
 from robustvit.spec.registry import transform
 
 
@@ -29,7 +30,8 @@ def anchor(model: Classifier, *, adaptive: bool = True) -> Classifier:
     takes the place of the position embedding. Twins: also before each attention in windows or to reduced keys, on the residual stream,
     which is not rolled back, with circular padding of its position convolutions. Swin: before each attention in unshifted windows, and
     before patch merging where windows are of an odd side. adaptive: false changes nothing. Input gradients are rolled back. Raises
-    HostRefused for images that patches, windows or reductions do not divide, and for a module that is not equivariant, by name.
+    HostRefused for images that patches, windows or reductions do not divide, for a model that resizes its images, and for a module that is
+    not equivariant, by name. So do later transforms, after which one is not.
     """
 
     def anchored(module: nn.Module) -> nn.Module:
@@ -37,4 +39,6 @@ def anchor(model: Classifier, *, adaptive: bool = True) -> Classifier:
             return anchor_model(module, model.size, model.mean, model.std).eval()  # type: ignore[arg-type]
 
     with refusing("anchor", model):
+        if adaptive:
+            require_own_shifts(model)
         return changed(model, anchored if adaptive else unchanged)

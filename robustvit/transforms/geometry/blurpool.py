@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.structure.blurred_embedding import Border, blur_embedding
 from robustvit.primitives.surgery.hosts import refusing
 from robustvit.primitives.surgery.modules import changed
@@ -29,7 +30,7 @@ def blurpool(model: Classifier, *, size: Literal["1", "3", "4", "5", "half"] = "
     """
 
     def blurred(module: nn.Module) -> nn.Module:
-        return blur_embedding(module, None if size == "half" else int(size), model.size, border)
+        return blur_embedding(module, None if size == "half" else int(size), computed_size(model), border)
 
     with refusing("blurpool", model):
         return changed(model, blurred)

@@ -17,7 +17,7 @@ from robustvit.spec.registry import transform
 
 
 @transform(
-    family="geometry", source="Chu et al. 2021 (Conditional Positional Encodings)", url="https://arxiv.org/abs/2102.10882", hosts="blocks",
+    family="geometry", source="Chu et al. 2021 (Conditional Positional Encodings)", url="https://arxiv.org/abs/2102.10882", hosts="patches",
     no_op="at=[]", licence="written from the paper",
     rules="A structure to train: the learned positions are dropped and the weights in their place are random; a trained model is much "
     "worse until it is trained on. Transforms of plain blocks do not take it.",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import PRECISIONS, Classifier
-from robustvit.primitives.classifier_views import around, constructor_arguments
+from robustvit.primitives.classifier_views import around, constructor_arguments, why_wrapped
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.token_dropping import why_not_plain
 from robustvit.primitives.limits import NonNegative
@@ -26,7 +26,7 @@ Amount = Annotated[float, Gt(0), Le(8)]
 
 @transform(
     family="resolution", source="our definition; after Beyond Grids (patches as boxes)", url="https://arxiv.org/abs/2309.13353",
-    hosts="blocks", no_op="size=1,missing=0",
+    hosts="patches", no_op="size=1,missing=0",
     rules="The paper's sampling was not at hand: what is drawn here is our definition, and no figure is compared with its tables. Every "
     "sample has boxes of its own, keyed by its id, the same in every scenario of a seed. Models of windows cannot leave tokens out.",
 )  # fmt: skip
@@ -38,11 +38,14 @@ def elastic_patches(
     size: the largest side in patches; every patch has one uniform in [1, size] about the middle of its cell. jitter: how far each is moved,
     at most, in patches, in both directions. missing: the share of patches that are left out before the first block. count: in place of a
     patch for each cell, so many times as many, at uniform places. Patches that would lie outside are moved inside. The grid itself is the
-    model. Raises HostRefused for another model than timm's plain vision transformer.
+    model. Raises HostRefused for another model than timm's plain vision transformer, for one that reads tokens in their places (lookhere,
+    peg, anchor, aps), in either order, and for one whose images or channels an earlier transform changes: name that later.
     """
     sampling = Sampling(size, jitter, missing, count)
     if why := why_not_plain(model.model):
         raise HostRefused(f"'elastic_patches' does not take '{model.card.label}': {why}.")
+    if why := why_wrapped(model):
+        raise HostRefused(f"'elastic_patches' does not take '{model.card.label}': it {why}; name elastic_patches before that.")
     return changed(model, unchanged) if sampling.is_grid else _Elastic(changed(model, unchanged), sampling)
 
 
@@ -55,7 +58,9 @@ class _Elastic(Classifier):
         self.gradient = host.gradient
 
     def with_module(self, module: nn.Module) -> Classifier:
-        """The same patches for its host around another module."""
+        """The same patches for its host around another module. Raises HostRefused for one that cannot compute on patches anywhere."""
+        if why := why_not_plain(module):
+            raise HostRefused(f"'{self.card.label}' computes on patches as boxes, which this transform does not go with: {why}.")
         return _Elastic(around(self.host, module), self.sampling, self.draws)
 
     def bound(self, draws: Draws) -> Classifier:
@@ -79,6 +84,6 @@ class _Elastic(Classifier):
         normal = (images.to(self.mean.dtype) - self.mean) / self.std  # type: ignore[operator,arg-type]
         dtype = PRECISIONS[self.precision]
         cast = contextlib.nullcontext() if dtype is torch.float32 else torch.autocast(self.device.type, dtype=dtype)
-        with cast:
+        with cast, self.host.module_context():
             logits = forward_boxes(self.model, normal, boxes, oversampling(self.sampling.size))
         return logits if logits.dtype == torch.float64 else logits.float()

@@ -13,7 +13,7 @@ from robustvit.spec.registry import transform
 
 
 @transform(
-    family="structure", source="Yang et al. 2024 (Denoising ViT)", url="https://arxiv.org/abs/2401.02957", hosts="blocks",
+    family="structure", source="Yang et al. 2024 (Denoising ViT)", url="https://arxiv.org/abs/2401.02957", hosts="patches",
     no_op="blocks=0", licence="the authors' code is MIT; this is written from the paper and facts of the code",
     rules="A structure to train, by the defense `feature_denoiser`: what it adds is zero, and predictions stay until it is trained; those "
     "read from the class token stay after it, too. The authors draw the map of positions from N(0, .02) and the block as timm does; here "

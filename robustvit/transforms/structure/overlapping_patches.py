@@ -13,7 +13,7 @@ from robustvit.spec.registry import transform
 
 
 @transform(
-    family="structure", source="Lee et al. 2022 (ViTGAN)", url="https://arxiv.org/abs/2107.04589", hosts="blocks", no_op="overlap=0",
+    family="structure", source="Lee et al. 2022 (ViTGAN)", url="https://arxiv.org/abs/2107.04589", hosts="patches", no_op="overlap=0",
     rules="A structure to train, by the defense `overlapping_patches`: what it adds is zero, and predictions stay until it is trained.",
 )  # fmt: skip
 def overlapping_patches(model: Classifier, *, overlap: Whole = 2) -> Classifier:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import HostRefused, ModelError
+from robustvit.errors import HostRefused, ModelError, with_article
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import around, constructor_arguments
 from robustvit.primitives.draws import Draws
@@ -66,7 +66,8 @@ class ShuffledPositions(Classifier):
         super().__init__(**constructor_arguments(host))
         if getattr(plain := require_learned_positions("position_lesion", host).owner, "dynamic_img_size", False):
             raise HostRefused(
-                f"'position_lesion': a {type(plain).__name__} that resamples its positions has no batch of them; use each=model."
+                f"'position_lesion': {with_article(type(plain).__name__)} that resamples its positions has no batch of "
+                "them; use each=model."
             )
         self.host, self.draws, self.gradient = host, draws, host.gradient
         module = shared_copy(host.model, host.card.label)

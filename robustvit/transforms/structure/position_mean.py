@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.limits import Count
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
@@ -24,7 +25,7 @@ from robustvit.spec.spec import Spec
 
 @transform(
     family="structure", source="definition; the control without training that Yang et al. 2024 (Denoising ViT) is compared with",
-    url="https://arxiv.org/abs/2401.02957", hosts="blocks", no_op="strength=0", fit="fit_positions", passes="fit_passes",
+    url="https://arxiv.org/abs/2401.02957", hosts="patches", no_op="strength=0", fit="fit_positions", passes="fit_passes",
     rules="The mean over images is also of what images have in common at a place, such as an object in the middle: that goes, too. Logits "
     "read from the class token stay, and so do those of the mean of patch tokens, since what is subtracted is 0 on average over positions.",
 )  # fmt: skip
@@ -41,7 +42,7 @@ def position_mean(
         return changed(model, unchanged)
     vit: Any = model.model
     height, width = vit.patch_embed.patch_size
-    shown = model.view.shown or model.size
+    shown = computed_size(model)
     patches = (shown[0] // height) * (shown[1] // width)
     positions = calibrated(artifact, "positions", (patches, vit.embed_dim), model)
     if len(positions) != patches:

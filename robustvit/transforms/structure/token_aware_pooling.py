@@ -13,7 +13,7 @@ from robustvit.spec.registry import transform
 
 
 @transform(
-    family="structure", source="Guo et al. 2023 (TAP)", url="https://arxiv.org/abs/2303.11126", hosts="plain", no_op="scales=1",
+    family="structure", source="Guo et al. 2023 (TAP)", url="https://arxiv.org/abs/2303.11126", hosts="plain-patches", no_op="scales=1",
     licence="the authors' code is MIT; this is written from the paper and facts of the code",
     rules="A structure to train, by the defense `tap`: its weights are random here, and a trained model is much worse with them.",
 )  # fmt: skip

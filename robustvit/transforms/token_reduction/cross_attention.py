@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustvit.errors import HostRefused
+from robustvit.errors import HostRefused, with_article
 from robustvit.primitives.surgery.linear import linear_of
 from robustvit.primitives.surgery.token_costs import layer_macs
 
@@ -78,7 +78,7 @@ def tensors_of(block: Any, scale: float) -> dict[str, Tensor]:
     """
     attention, mlp = block.attn, block.mlp
     if mlp.fc1.out_features != mlp.fc2.in_features:
-        raise HostRefused(f"its MLP is a {type(mlp).__name__}, and no two layers one after the other.")
+        raise HostRefused(f"its MLP is {with_article(type(mlp).__name__)}, and no two layers one after the other.")
     width, found = attention.attn_dim, dict[str, Tensor]()
     for name, layer in {"qkv": attention.qkv, "proj": attention.proj, "fc1": mlp.fc1, "fc2": mlp.fc2}.items():
         found |= {f"{name}.{kind}": one for kind in ("weight", "bias") if (one := getattr(layer, kind, None)) is not None}

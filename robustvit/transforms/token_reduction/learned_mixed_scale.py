@@ -36,7 +36,7 @@ from robustvit.transforms.token_reduction.mixed_scale_learning import Gate, gate
     "are; a larger weight holds it at the price of accuracy. All patches and all regions are embedded and counted, chosen or not. "
     "A head that averages tokens weighs a coarse one as the four patches that it stands for. Whoever writes pixels writes the "
     "choice, which a gradient does not see: report restarts and a black-box attack, too.",
-    hosts="plain", no_op="share=0", fit="fit_gate", passes="fit_passes",
+    hosts="plain-patches", no_op="share=0", fit="fit_gate", passes="fit_passes",
 )  # fmt: skip
 def learned_mixed_scale(
     model: Classifier,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robustvit.errors import HostRefused
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.surgery.hosts import plain_vit
 from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.primitives.surgery.region_embedding import embedded_regions, with_embedding
@@ -37,7 +38,7 @@ CITATION = """@inproceedings{havtorn2023msvit,
     "patches and all regions are embedded and counted, chosen or not. A head that averages tokens weighs a coarse one as the four patches "
     "that it stands for. Whoever writes pixels writes the choice, which a gradient does not see: report restarts and a black-box attack, "
     "too.",
-    hosts="plain", no_op="share=0",
+    hosts="plain-patches", no_op="share=0",
 )  # fmt: skip
 def mixed_scale(model: Classifier, *, share: Annotated[float, Ge(0), Le(1)] = 0.5) -> Classifier:
     """Mixed-scale tokenisation (after MSViT, Havtorn et al. 2023): one token for each region of 2x2 patches where there is little to see.
@@ -48,7 +49,7 @@ def mixed_scale(model: Classifier, *, share: Annotated[float, Ge(0), Le(1)] = 0.
     for a model whose patch tokens are reduced already at the input.
     """
     region = region_of("mixed_scale", model)
-    coarse = share_of((model.size[0] // region[0]) * (model.size[1] // region[1]), share)
+    coarse = share_of(regions_of(model, region), share)
     if not coarse:
         return changed(model, unchanged)
     require_all_patches("mixed_scale", model)
@@ -59,12 +60,19 @@ def region_of(transform: str, model: Classifier) -> tuple[int, int]:
     """(height, width) of a region in pixels. Raises HostRefused where the grid of patches does not divide into regions."""
     patch = plain_vit(model.model).patch_embed.patch_size
     region = (SIDE * patch[0], SIDE * patch[1])
-    if any(whole % part for whole, part in zip(model.size, region, strict=True)):
+    size = computed_size(model)
+    if any(whole % part for whole, part in zip(size, region, strict=True)):
         raise HostRefused(
-            f"'{transform}' does not take '{model.card.label}': its images of {_by(model.size)} pixels, in patches of {_by(patch)}, do not "
+            f"'{transform}' does not take '{model.card.label}': its images of {_by(size)} pixels, in patches of {_by(patch)}, do not "
             f"divide into regions of {SIDE}x{SIDE} patches."
         )
     return region
+
+
+def regions_of(model: Classifier, region: tuple[int, int]) -> int:
+    """How many regions of so many pixels there are in what the module computes on."""
+    high, wide = computed_size(model)
+    return (high // region[0]) * (wide // region[1])
 
 
 def require_all_patches(transform: str, model: Classifier) -> None:

@@ -21,7 +21,7 @@ from robustvit.primitives.surgery.plain_attention import attention_map, output, 
 from robustvit.primitives.surgery.region_embedding import embedded_regions
 from robustvit.primitives.surgery.token_merging import LEAST_WEIGHT
 from robustvit.spec.sample_order import order
-from robustvit.transforms.token_reduction.mixed_scale import SIDE, members_of
+from robustvit.transforms.token_reduction.mixed_scale import SIDE, members_of, regions_of
 from robustvit.transforms.token_reduction.visual_words import patches_of
 
 TEMPERATURE = 0.5
@@ -72,7 +72,7 @@ def learn_gate(
     for step, rows in enumerate(rows_of_steps(order(data.ids)[:samples], model.tile, steps, draws)):
         optimizer.param_groups[0]["lr"] = _RATE * falling(step, steps)
         batch = load_batch(data, rows)
-        walk.uniform = draws.at(f"noise {step}").uniform(len(batch), (model.size[0] // region[0]) * (model.size[1] // region[1]))[0]
+        walk.uniform = draws.at(f"noise {step}").uniform(len(batch), regions_of(model, region))[0]
         optimizer.zero_grad()
         if step < steps // _SHAPED:
             normal = (batch.images - model.get_buffer("mean")) / model.get_buffer("std")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from robustvit.errors import BadParameter
 from robustvit.primitives.classifier import Classifier
+from robustvit.primitives.classifier_views import computed_size
 from robustvit.primitives.surgery.hosts import plain_vit
 from robustvit.primitives.surgery.modules import changed, unchanged
 from robustvit.primitives.surgery.token_reduction import TokenPolicy, depth_of, reduce_tokens
@@ -34,7 +35,7 @@ CITATION = """@inproceedings{chang2023stvit,
     rules="Not the method of the paper, but what is left of it without training: no cross attention from semantic tokens to patches, no "
     "learned embeddings (stvit learns both), no recovery of patches; average in place of maximum pooling. Report it as pooling of tokens, "
     "beside no figure of theirs. Gradients are exact, and there is no choice that they could be blind to.",
-    hosts="plain", no_op="count=0",
+    hosts="plain-patches", no_op="count=0",
 )  # fmt: skip
 def semantic_tokens(model: Classifier, *, count: Natural = 16, at: Natural = 4) -> Classifier:
     """Patch tokens pooled over their grid (the start of STViT's semantic tokens, Chang et al. 2023): fewer tokens from one block on.
@@ -62,7 +63,8 @@ def check_block(transform: str, model: Classifier, at: int) -> None:
 def side_and_grid(transform: str, model: Classifier, count: int) -> tuple[int, tuple[int, int]]:
     """The rows and columns of so many pooled tokens, and those of the patches; raises BadParameter for a count that has none."""
     patch = plain_vit(model.model).patch_embed.patch_size
-    grid = (model.size[0] // patch[0], model.size[1] // patch[1])
+    size = computed_size(model)
+    grid = (size[0] // patch[0], size[1] // patch[1])
     side = math.isqrt(count)
     if side * side != count or side > min(grid):
         allowed = ", ".join(str(one * one) for one in range(1, min(grid) + 1))

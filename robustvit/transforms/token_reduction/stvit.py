@@ -38,7 +38,7 @@ _RATE, _FINE_RATE = 1e-2, 3e-4  # of Adam: for scales and embedding, which start
     "learned, between blocks of the model rather than in the place of two. They begin as the model's own next block with next to nothing "
     "added, so that before the first step this is semantic_tokens. Pooling is by the mean in place of the maximum, which is nearer to what "
     "the later blocks were trained on; patches are not recovered. Report its GMACs, which hold the added blocks. Gradients are exact.",
-    hosts="plain", no_op="count=0", fit="learn_tokens", passes="fit_passes",
+    hosts="plain-patches", no_op="count=0", fit="learn_tokens", passes="fit_passes",
 )  # fmt: skip
 def stvit(
     model: Classifier, artifact: Mapping[str, Tensor], *, calibration: Data, count: Whole = 16, at: Whole = 4, samples: Count = 1000,

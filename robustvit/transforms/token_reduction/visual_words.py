@@ -37,7 +37,7 @@ LoadBatch: TypeAlias = Callable[[Data, np.ndarray], Batch]
     "patches at a high variance, or away from all words, is the adaptive one, and a gradient does not see it. Between images the cost "
     "depends on the image: report mean GMACs. Differs from the authors' code: an image's tokens go on alone, where that pads and masks "
     "them, and a head that averages tokens weighs them by size.",
-    hosts="plain", no_op="keep=1", fit="fit_vocabulary", passes="fit_passes",
+    hosts="plain-patches", no_op="keep=1", fit="fit_vocabulary", passes="fit_passes",
 )  # fmt: skip
 def visual_words(
     model: Classifier,

@@ -8,6 +8,7 @@ import pytest
 import torch
 import vits
 
+import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
@@ -126,11 +127,28 @@ def test_blocks_that_know_their_slot_are_told_the_new_one() -> None:
     (lambda: remove_blocks(host(), count=4), "model 'toy' has 4 blocks, of which at most 3 can be removed, not 4"),
     (lambda: remove_blocks(host(), blocks=(0, 1, 2, 3)), "at most 3 can be removed"),
     (lambda: remove_blocks(host(), blocks=(4,)), "has no block 4; it has 0 to 3"),
+    (lambda: remove_blocks(host(), blocks=(2, 1, 2)), "remove_blocks: block 2 is named twice"),
     (lambda: remove_blocks(host(), count=1, index=4), "of 1 of 4 blocks 4 subsets are listed, 0 to 3"),
 ])  # fmt: skip
 def test_what_is_not_there_is_refused(call: Any, message: str) -> None:
     with pytest.raises(BadParameter, match=message):
         call()
+
+
+def test_two_blocks_are_exchanged_where_there_are_two() -> None:
+    with pytest.raises(HostRefused, match="'block_order' exchanges two blocks, and 'toy' has one"):
+        block_order(remove_blocks(host(), blocks=(0, 1, 2)), order="swapped")
+
+
+@pytest.mark.parametrize("address", ["arch/hilo", "arch/cpvt"])
+def test_a_sequence_of_blocks_of_maps_is_one_too(address: str) -> None:
+    model = rv.load_model(f"{address}?img_size=16&patch_size=4&dim=12&heads=2&depth=3&num_classes=5")
+    turned, images = block_order(model), torch.rand(2, 3, 16, 16)
+    (stage,), (given,) = turned.model.stages, model.model.stages
+    for mine, other in zip(stage.blocks, reversed(given.blocks), strict=True):
+        assert torch.equal(mine.mlp.fc1.weight, other.mlp.fc1.weight)
+    assert not torch.allclose(turned(images), model(images), rtol=0, atol=1e-8)
+    assert len(remove_blocks(model, blocks=(1,)).model.stages[0].blocks) == 2
 
 
 def test_models_of_stages_are_refused_by_name() -> None:

@@ -21,6 +21,8 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.lesions.head_lesions import head_effects, head_list, mean_importance, removal_order
 from robustvit.spec.spec import Spec
+from robustvit.statistics.estimates import resolve_metric, score
+from robustvit.statistics.intervals import Resampler
 from robustvit.transforms.depth.lesion_heads import lesion_heads
 
 DRAWS = Draws(0, "x", tuple("abcdef"))
@@ -169,3 +171,11 @@ def test_metrics_of_heads() -> None:
         removed_heads_accuracy(table, share=0.25)
     assert mean_head_effect(table).tolist() == [0.5, 1]
     assert largest_head_effect(table).of(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("of", ["flip", "js"])
+def test_heads_that_do_nothing_for_ten_samples_are_not_certain_to_do_nothing(of: str) -> None:
+    rows = pd.DataFrame({f"value_{of}": [np.zeros(4)] * 10, "sample": [str(one) for one in range(10)]})
+    for name in ("mean_head_effect", "largest_head_effect"):
+        found = score(resolve_metric({name: {"of": of}}), rows, Resampler()(rows["sample"].tolist()))
+        assert (found.value, found.low, round(found.high, 1)) == (0.0, 0.0, 27.8), "Wilson's interval of none of ten"

@@ -127,7 +127,9 @@ def test_it_runs_as_a_cell_and_is_the_same_in_pieces(tmp_path) -> None:
 
 @pytest.mark.parametrize("make", ["swin", "cnn", "eva"])
 def test_other_models_are_refused_by_name(make: str) -> None:
-    with pytest.raises(HostRefused, match="'elastic_patches' takes timm's plain vision transformers, and 'toy' is none"):
+    with pytest.raises(
+        HostRefused, match="'elastic_patches' takes timm's plain vision transformers of a grid of patches, and 'toy' is none"
+    ):
         rv.transformed(vits.made(vits.HOSTS[make]), "elastic_patches", missing=0.5)
 
 

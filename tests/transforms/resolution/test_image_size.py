@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import vits
 import yaml
@@ -14,7 +15,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, HostRefused
-from robustvit.primitives.resolution.input_size import resampled_positions
+from robustvit.primitives.resolution.input_size import learned_positions_of_grid, resampled_positions
 from robustvit.spec.sample_order import order
 
 
@@ -73,7 +74,7 @@ def test_the_policy_is_that_of_the_model(positions) -> None:
 
 
 def test_a_ratio_is_rounded_to_whole_patches() -> None:
-    assert [at("plain", scale=ratio).size[0] for ratio in ("9/7", 1.6, 0.3, 0.01)] == [40, 48, 8, 8]
+    assert [at("plain", scale=ratio).size[0] for ratio in ("9/7", 1.6, 0.3)] == [40, 48, 8]
 
 
 def test_a_larger_patch_sees_in_an_enlarged_patch_what_it_saw() -> None:
@@ -123,6 +124,75 @@ def test_a_network_that_takes_one_size_alone_is_refused() -> None:
     host = rv.load_model("arch/hvt?num_classes=5&img_size=32&patch_size=4&crop_pct=1")
     with pytest.raises(HostRefused, match="'image_size' does not take"):
         rv.transformed(host, "image_size", size=64)
+
+
+SMALL = "img_size=16&patch_size=4&dim=12&heads=2&depth=2&num_classes=5"
+
+
+@pytest.mark.parametrize("address", ["arch/hilo", "arch/channel_vit"])
+@pytest.mark.parametrize("policy", ["bicubic", "bilinear", "nearest", "none"])
+def test_learned_positions_of_our_architectures_are_resampled(address: str, policy: str) -> None:
+    model = rv.load_model(f"{address}?{SMALL}")
+    torch.nn.init.normal_(position := _position(model))
+    made = rv.transformed(model, "image_size", size=24, positions=policy)
+    wanted = resampled_positions(position.flatten(1, -2), (4, 4), (6, 6), policy)
+    assert torch.equal(_position(made).flatten(1, -2), wanted)
+    assert made(torch.rand(2, 3, 24, 24)).shape == (2, 5)
+    assert position.flatten(1, -2).shape[1] == 16, "those of the given model stay"
+
+
+def _position(model: rv.Classifier) -> torch.Tensor:
+    return model.model.stages[0].position if hasattr(model.model, "stages") else model.model.patch_embed.position
+
+
+@pytest.mark.parametrize(("address", "size", "said"), [
+    ("arch/hilo", 20, "does not divide into windows of 2x2"), ("arch/cpvt", 18, "18 px are no multiple of its patches of 4 px"),
+    ("arch/hvt", 24, "each of its stages has learned positions of its own"),
+])  # fmt: skip
+def test_sizes_that_our_architectures_do_not_take(address: str, size: int, said: str) -> None:
+    with pytest.raises(HostRefused, match=said):
+        rv.transformed(rv.load_model(f"{address}?{SMALL}" + ("&pool_width=1" if "hvt" in address else "")), "image_size", size=size)
+
+
+@pytest.mark.parametrize("address", ["arch/hilo", "arch/cpvt", "arch/channel_vit", "arch/hvt"])
+def test_images_that_patches_do_not_divide_are_refused_by_every_architecture(address: str) -> None:
+    with pytest.raises(BadParameter, match=f"{address}: patches of 4 pixels do not divide images of 30; .* such as 28"):
+        rv.load_model(f"{address}?{SMALL.replace('img_size=16', 'img_size=30')}")
+
+
+PAGE = {
+    "vit_tiny_patch16_224": "learned embeddings (", "flexivit_small": "learned embeddings (",
+    "deit_tiny_patch16_224": "learned embeddings (",
+    "eva02_tiny_patch14_224": "learned embeddings beside rotary", "swin_tiny_patch4_window7_224": "rotary or relative",
+    "vit_relpos_small_patch16_224": "rotary or relative", "twins_svt_small": "none in a grid", "resnet18": "none in a grid",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGE)
+def test_the_page_says_which_models_have_learned_positions(name: str) -> None:
+    rows = [line for line in (Path(__file__).parents[3] / "docs/sizes.md").read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    (row,) = [line for line in rows if line.startswith(f"| {PAGE[name]}")]
+    with torch.device("meta"):
+        found = learned_positions_of_grid(timm.create_model(name))
+    assert (found is None) == ("is refused by name" in row)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1])
+def test_a_ratio_of_less_than_half_a_patch_is_refused(scale: float) -> None:
+    with pytest.raises(BadParameter, match=f"image_size: {scale} times 32 px is less than half a patch of 8 px"):
+        at("plain", scale=scale)
+
+
+@pytest.mark.parametrize("step", ["anchor", "aps", "blurpool"])
+def test_patches_of_another_side_come_before_what_is_made_for_one(step: str) -> None:
+    with pytest.raises(HostRefused, match=r"an earlier transform put an? .* in it, .*; name image_size before that"):
+        rv.transformed(rv.transformed(vits.made(vits.HOSTS["plain"]), step), "image_size", size=64, patch=16)
+
+
+@pytest.mark.parametrize("make", ["swin"])
+def test_an_anchored_pyramid_is_made_for_one_size(make: str) -> None:
+    with pytest.raises(HostRefused, match="an earlier transform put an Anchored in it, which is made for one size"):
+        rv.transformed(rv.transformed(vits.made(vits.HOSTS[make]), "anchor"), "image_size", size=64)
 
 
 def test_hugging_face_positions_follow() -> None:
