@@ -122,10 +122,10 @@ def _rows(images: pd.DataFrame, names: Sequence[str]) -> list[StoredImage]:
 
 
 def _name(label: int, names: Sequence[str]) -> str:
-    """The first of a class's names (ImageNet's have several); its number where none has a name, "none" beyond those that have."""
+    """A class's name; its number where none has a name, "none" beyond those that have."""
     if not names:
         return str(label)
-    return names[label].split(",")[0] if 0 <= label < len(names) else "none"
+    return names[label] if 0 <= label < len(names) else "none"
 
 
 def _chosen_levels(cells: Mapping[ScenarioSetting, list[StoredImage]], budget: int) -> dict[tuple[str, str], list[str]]:

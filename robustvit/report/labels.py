@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from robustvit.results.parameters import differing_parameters
+from robustvit.spec import registry
+from robustvit.spec.plugin import Entry
 
 
 def format_number(value: float) -> str:
@@ -19,6 +21,24 @@ def format_number(value: float) -> str:
 def with_spaces(name: str) -> str:
     """A plug-in's name with spaces: `gaussian_noise` gives `gaussian noise`."""
     return name.replace("_", " ")
+
+
+def metric_name(label: str) -> str:
+    """What readers call a metric: the title that it declares, or its name with spaces; `certified accuracy (patch=5)` with parameters.
+
+    A label that names no metric is left as it is.
+    """
+    name, _, params = label.partition("(")
+    entry = _metric(label)
+    if entry is None:
+        return label
+    return (entry.title or with_spaces(name)) + (f" ({params}" if params else "")
+
+
+def metric_tip(label: str) -> str:
+    """The tooltip of a metric: its identifier, and the first line of what it says of itself; "" where it is none."""
+    entry = _metric(label)
+    return "" if entry is None else f"{label}\n{entry.summary}"
 
 
 def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
@@ -43,6 +63,10 @@ def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
     if len(denominators) != 1 or not (shared := denominators.pop()):
         return list(levels), ""
     return [level.partition("/")[0] for level in levels], f"1/{shared}"
+
+
+def _metric(label: str) -> Entry | None:
+    return registry.entries("metric").get(label.partition("(")[0])
 
 
 def _size(level: str) -> float | None:

@@ -18,6 +18,7 @@ from robustvit.records.disk import below, write_output
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
+from robustvit.report.class_labels import class_labels
 from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
@@ -26,6 +27,7 @@ from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import symbol
 from robustvit.report.image_gallery import image_budget, image_gallery
+from robustvit.report.labels import metric_name, metric_tip
 from robustvit.report.numbers import numbers
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
@@ -110,7 +112,7 @@ def _class_names(base: DataFacts | None, runs: Iterable[Manifest]) -> dict[str, 
         for cell in run.cells:
             data = run.data[cell.data_fingerprint]
             alike = base is not None and (data.base, data.classes) == (base.base, base.classes)
-            found[cell.cell] = data.class_names or (base.class_names if alike and base is not None else [])
+            found[cell.cell] = class_labels(data.class_names or (base.class_names if alike and base is not None else []))
     return found
 
 
@@ -123,6 +125,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(symbol=symbol, colour=colour)
+    environment.filters.update(metric_name=metric_name, metric_tip=metric_tip)
     return environment
 
 

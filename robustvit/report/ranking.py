@@ -10,7 +10,7 @@ import pandas as pd
 
 from robustvit.report.columns import Column, column_of, points_of_cells
 from robustvit.report.figures import Bar, axis_end, bar
-from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, metric_name, metric_tip, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
@@ -150,12 +150,17 @@ def worst_cases_of(model: ModelResults) -> dict[str, Point]:
 def _clean(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
     metric = suite.metric
     point = model.clean_point(metric)
-    return {} if point is None else {Column(_CLEAN, f"clean {metric}", suite.unit(metric), _higher(model, metric)): point}
+    if point is None:
+        return {}
+    title = f"clean {metric_name(metric)}"
+    return {Column(_CLEAN, title, suite.unit(metric), _higher(model, metric), tip=metric_tip(metric)): point}
 
 
 def _mean_error(model: ModelResults) -> dict[Column, Point]:
     error = mean_error(model)
-    return {} if error is None else {Column("mean_error", "mean corruption error", "%", False): error}
+    return (
+        {} if error is None else {Column("mean_error", "mean corruption error", "%", False, tip=metric_tip("mean_corruption_error")): error}
+    )
 
 
 def _averages(model: ModelResults) -> dict[Column, Point]:
@@ -164,9 +169,12 @@ def _averages(model: ModelResults) -> dict[Column, Point]:
 
 def _attacks(model: ModelResults) -> dict[Column, Point]:
     """Accuracies under attack; of a random model what the attack found under its own draw stands beside."""
-    worst = {Column(f"worst case {ball}", f"worst case {ball}", "%", True): point for ball, point in worst_cases_of(model).items()}
+    least = metric_tip("worst_case_accuracy")
+    worst = {
+        Column(f"worst case {ball}", f"worst case {ball}", "%", True, tip=least): point for ball, point in worst_cases_of(model).items()
+    }
     return worst | {
-        Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True): point
+        Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True, tip=metric_tip(metric)): point
         for metric, beside in (("robust_accuracy", ""), ("robust_accuracy_same_draw", ", same draw"))
         for (attack, budget), point in strongest_attacks(model, metric).items()
     }
@@ -177,7 +185,9 @@ def _data_sets(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
     metric = suite.metric
     keys = list(dict.fromkeys(setting[:2] for other in suite.models for setting in other.without_severity(metric)))
     return {
-        replace(column_of(row, f"{scenario_title(setting[:2], keys)} {metric}"), uses_labels=_uses_labels(metric)): point_of(row)
+        replace(column_of(row, f"{scenario_title(setting[:2], keys)} {metric_name(metric)}"), uses_labels=_uses_labels(metric)): point_of(
+            row
+        )
         for setting, row in model.without_severity(metric).items()
     }
 

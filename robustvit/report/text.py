@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustvit.report.columns import points_of_cells
 from robustvit.report.curves.certified_curves import certified_results
-from robustvit.report.labels import format_number, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, metric_name, sorted_levels, with_spaces
 from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
@@ -145,20 +145,20 @@ def _certified(suite: SuiteResults, model: ModelResults) -> str:
 
 def _measured(suite: SuiteResults, model: ModelResults) -> str:
     measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_measurements(metric)])
-    return ", ".join(f"{with_spaces(column.title)} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
+    return ", ".join(f"{column.title} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
 
 
 def _averages(suite: SuiteResults, model: ModelResults) -> str:
     """The averages of a suite that has neither clean images nor corruption errors."""
     points = {str(row.metric): point_of(row) for row in model.averages().itertuples() if row.status == "complete"}
-    parts = [f"{with_spaces(metric)} {stated_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
+    parts = [f"{metric_name(metric)} {stated_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
     return f"{', '.join(parts)} on {suite.data}" if parts else ""
 
 
 def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
-    return next((f"{with_spaces(column.title)} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
+    return next((f"{column.title} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
 
 
 def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
@@ -166,7 +166,7 @@ def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
     rows = model.rows[(model.rows["status"] == "complete") & (model.rows["reason"] != "")]
     for reason, part in rows.groupby("reason", sort=False):
         status = "at chance" if (part["scenario"] == "clean").any() else "marked"
-        yield Notice(status, suite.name, model.name, _listed(list(dict.fromkeys(part["metric"]))), str(reason))
+        yield Notice(status, suite.name, model.name, _listed([metric_name(str(name)) for name in part["metric"].unique()]), str(reason))
 
 
 def _differing(suite: SuiteResults) -> Iterator[Notice]:
@@ -190,13 +190,15 @@ def _of_averages(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
         corruptions = [with_spaces(name) for name in part["scenario"] if name]
         of = f" of {_listed(corruptions)}" if corruptions else ""
         reason = part["reason"].iloc[0] if len(part) == 1 else "cells above are missing; an average over the others would mislead"
-        yield Notice("partial", suite.name, model.name, f"{metric}{of}", str(reason))
+        yield Notice("partial", suite.name, model.name, f"{metric_name(str(metric))}{of}", str(reason))
 
 
 def _undefined(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
     rows = model.rows[~model.rows["status"].isin(("complete", *_ORDER))]
     for (status, reason), part in rows.groupby(["status", "reason"], sort=False):
-        yield Notice(str(status), suite.name, model.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
+        yield Notice(
+            str(status), suite.name, model.name, _listed([metric_name(str(name)) for name in part["metric"].unique()]), str(reason)
+        )
 
 
 def _merged(found: list[Notice]) -> list[Notice]:

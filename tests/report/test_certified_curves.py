@@ -55,7 +55,7 @@ def test_the_sentence_has_the_largest_patch_with_certified_images(certified: Sui
 
 def test_certificates_that_share_a_metric_have_a_column_each(certified: SuiteResults) -> None:
     titles = [column.title for column in ranking([certified]).columns]
-    assert {"columns certified_accuracy(patch=2)", "both certified_accuracy(patch=5)"} <= set(titles)
+    assert {"columns certified accuracy (patch=2)", "both certified accuracy (patch=5)"} <= set(titles)
 
 
 def test_an_undefined_level_is_no_point_of_the_curve(certified: SuiteResults) -> None:

@@ -17,7 +17,7 @@ def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
 ) -> None:
     store = make_store({("demo", "fog", str(severity)): answered([True, False]) for severity in range(1, 6)})
     add_images(store, encoded())
-    class_names = {cell: ["zero", "one, the first"] for cell in store.cells()}
+    class_names = {cell: ["zero", "one"] for cell in store.cells()}
     found = image_gallery(store, results_by_suite(leaderboard(store))[0].models[0], class_names)
     assert found is not None
     assert [(image.level, image.prediction, image.correct) for image in found.strips[0].images] == [

@@ -13,7 +13,7 @@ from robustvit.results.leaderboard import leaderboard
 def test_a_conclusion_falls_back_to_the_first_number(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "edge", ""): answered([True, False])})
     (suite,) = results_by_suite(leaderboard(store))
-    assert conclusion(suite, suite.models[0]).sentence.startswith("has edge top1 50.0\u00a0% [")
+    assert conclusion(suite, suite.models[0]).sentence.startswith("has edge top-1 accuracy 50.0\u00a0% [")
 
 
 def test_the_conclusion_has_clean_corrupted_and_robust_accuracy(suite: SuiteResults) -> None:
@@ -35,7 +35,7 @@ def test_the_conclusion_names_the_hardest_corruption(make_store: Callable[..., S
 
 def test_a_metric_undefined_for_all_models_has_one_notice(suite: SuiteResults) -> None:
     (notice,) = notices([suite])
-    assert (notice.name, notice.what) == ("demo, rival", "mce_alexnet")
+    assert (notice.name, notice.what) == ("demo, rival", "mean corruption error relative to AlexNet")
 
 
 def test_gradient_warnings_are_distinct_and_suspect_ones_come_first(masked: list[SuiteResults]) -> None:
