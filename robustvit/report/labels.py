@@ -51,10 +51,19 @@ def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str
 def sorted_levels(levels: Sequence[str]) -> list[str]:
     """The distinct levels by size where all are numbers (`3`, `0.5/255`), else in the order given."""
     distinct = list(dict.fromkeys(levels))
-    sizes = [_size(level) for level in distinct]
+    sizes = [level_size(level) for level in distinct]
     if any(size is None for size in sizes):
         return distinct
     return [level for _, level in sorted(zip(sizes, distinct, strict=True), key=lambda pair: pair[0] or 0)]
+
+
+def level_size(level: str) -> float | None:
+    """The number that a level is (`3`, `0.5/255`); None for any other text."""
+    try:
+        numerator, _, denominator = level.partition("/")
+        return float(Fraction(numerator) / Fraction(denominator or 1))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
@@ -67,11 +76,3 @@ def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
 
 def _metric(label: str) -> Entry | None:
     return registry.entries("metric").get(label.partition("(")[0])
-
-
-def _size(level: str) -> float | None:
-    try:
-        numerator, _, denominator = level.partition("/")
-        return float(Fraction(numerator) / Fraction(denominator or 1))
-    except (ValueError, ZeroDivisionError):
-        return None

@@ -132,10 +132,12 @@ def _attacked(model: ModelResults) -> str:
 
 
 def _budget(attack: str, level: str) -> str:
-    """`at 4/255`, or for attacks whose budget is a number of patches `with 2 patches`."""
+    """`at 4/255`; where the budget is no radius `with 2 patches`, `at a largest shift of 2 px`."""
     entry = registry.entries("attack").get(attack)
-    counted = entry is not None and entry.severity == "patches"
-    return f"with {level} patch{'' if level == '1' else 'es'}" if counted else f"at {level}"
+    if entry is not None and entry.severity == "patches":
+        return f"with {level} patch{'' if level == '1' else 'es'}"
+    name, _, unit = ("" if entry is None else entry.budget).partition(", ")
+    return f"at a {name} of {level} {unit}".rstrip() if name else f"at {level}"
 
 
 def _certified(suite: SuiteResults, model: ModelResults) -> str:

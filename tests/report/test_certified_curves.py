@@ -35,7 +35,7 @@ def certified(store: Store) -> SuiteResults:
 
 def test_a_curve_begins_at_the_smoothed_models_own_accuracy(certified: SuiteResults) -> None:
     panels = certified_panels(certified)
-    assert [(panel.title, panel.tag) for panel in panels] == [("columns", "side of a patch, px"), ("both", "side of a patch, px")]
+    assert [(panel.title, panel.axis) for panel in panels] == [("columns", "side of a patch, px"), ("both", "side of a patch, px")]
     assert [tick.text for tick in panels[0].columns] == ["0", "2", "5"]
     assert [hit.tip.splitlines()[1].partition(" [")[0] for hit in panels[0].hovers] == [
         "demo: 90.0\u00a0%",

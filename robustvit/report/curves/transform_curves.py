@@ -98,4 +98,4 @@ def _panel(
     title = f"{scenario_title((setting.scenario, setting.params), [])} {setting.severity}".strip()
     named = title if metric in ("top1", "robust_accuracy") else f"{title} · {metric_name(metric)}"
     top = 100.0 if unit == "%" and metric != "ece" else axis_end([point.value for point in values])
-    return panel(named, levels, series, tag=tag, top=top, unit=unit, chance=chance if metric == "top1" else None)
+    return panel(named, levels, series, axis=tag, top=top, unit=unit, chance=chance if metric == "top1" else None)
