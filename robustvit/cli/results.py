@@ -91,11 +91,12 @@ def leaderboard(
 
 def _print_paper_tables(board: Leaderboard, per: str, every: bool, format: str, output: Path | None) -> None:
     """Tables with a row for each model."""
+    from robustvit.results.paired_best import PairedTests
     from robustvit.results.paper_tables import paper_tables
     from robustvit.results.table_formats import check_format, format_pages, save_file
 
     check_format(format)
-    found = paper_tables(board.rows, per, every=every)
+    found = paper_tables(board.rows, per, every=every, tests=PairedTests(board) if format == "latex" else None)
     if format == "table" and output is None:
         for page in found.pages:
             print_page(page)

@@ -34,10 +34,11 @@ from robustvit.report.published import published_comparisons
 from robustvit.report.ranking import ranking
 from robustvit.report.shift_maps import shift_maps
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.report.text import conclusion, gradient_warnings, notices
+from robustvit.report.text import conclusion, gradient_warnings, notices, verdict_words
 from robustvit.report.transfer import transfer_maps
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.pages import pages
+from robustvit.results.paired_best import PairedTests
 from robustvit.spec.given import check_path
 from robustvit.version import __version__
 
@@ -68,9 +69,11 @@ def render(board: Leaderboard, store: Store) -> str:
     style, script = Markup(_style()), Markup(_text("script.js"))
     return _environment().get_template("page.html.j2").render(
         title=_title(suites), version=__version__, policy=_policy(style, script), style=style, script=script, store=str(store.path),
-        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites), many=len(suites) > 1,
+        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites, PairedTests(board)),
+        many=len(suites) > 1,
         conclusions=[conclusion(suite, model) for suite in suites for model in suite.models], notices=notices(suites),
-        gradient_warnings=gradient_warnings(suites), published=published_comparisons(board), cost_plots=cost_plots(board),
+        gradient_warnings=gradient_warnings(suites), verdicts=verdict_words(suites),
+        published=published_comparisons(board), cost_plots=cost_plots(board),
         provenance=provenance(store, rows), numbers=numbers(rows), seconds=_seconds(rows), colour_scale=colour_scale(),
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.editions import differences
-from robustvit.results.gradient_masking import verdict_word
+from robustvit.results.gradient_masking import NEEDS, verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import of_measurements
@@ -49,11 +49,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class GradientWarning:
-    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked."""
+    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked; settled_by: what the missing checks need."""
 
     verdict: str
     name: str
     why: str
+    settled_by: str = ""
 
 
 def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
@@ -62,8 +63,15 @@ def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
     for model in (one for suite in suites for one in suite.models):
         gradients = model.gradients()
         if verdict_word(gradients) not in ("", "honest"):
-            warnings.append(GradientWarning(verdict_word(gradients), model.name, gradients.partition(": ")[2]))
+            why = gradients.partition(": ")[2]
+            warnings.append(GradientWarning(verdict_word(gradients), model.name, why, _settled_by(why)))
     return sorted(dict.fromkeys(warnings), key=lambda warning: warning.verdict)
+
+
+def verdict_words(suites: list[SuiteResults]) -> list[str]:
+    """The verdicts on gradients that a report shows, each in one word."""
+    words = {verdict_word(str(text)) for suite in suites for model in suite.models for text in model.rows["gradients"].unique()}
+    return [word for word in ("honest", "suspect", "unchecked") if word in words]
 
 
 def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
@@ -89,6 +97,12 @@ def notices(suites: list[SuiteResults]) -> list[Notice]:
             found += [*_marked(suite, model), *_of_cells(suite, model), *_of_averages(suite, model), *_undefined(suite, model)]
         found += _differing(suite)
     return sorted(_merged(found), key=lambda notice: _FIRST.index(notice.status) if notice.status in _FIRST else len(_FIRST))
+
+
+def _settled_by(why: str) -> str:
+    """What the checks need that an unchecked verdict names as missing; "" for any other."""
+    missing = why.partition(" (")[0].split(", ")
+    return "; ".join(f"{name}: {NEEDS[name]}" for name in missing if name in NEEDS)
 
 
 def _clean(suite: SuiteResults, model: ModelResults) -> str:

@@ -11,15 +11,19 @@ from robustvit.records.store import Store
 from robustvit.report.columns import Column
 from robustvit.report.ranking import Ranking, mean_error, ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import build_leaderboard, leaderboard
+from robustvit.results.paired_best import PairedTests
 
 
 def test_columns_undefined_for_every_model_are_left_out(suite: SuiteResults) -> None:
     assert [column.title for column in ranking([suite]).columns] == ["clean top-1 accuracy", "mean corruption error", "pgd 1/255"]
 
 
-def test_the_best_number_of_a_suite_is_marked(suite: SuiteResults) -> None:
-    assert [[entry.best for entry in row.entries[:2]] for row in ranking([suite]).rows] == [[True, True], [False, False]]
+def test_the_best_number_of_a_suite_is_marked_where_a_paired_test_shows_a_difference(store: Store, suite: SuiteResults) -> None:
+    found = ranking([suite], PairedTests(build_leaderboard(store)))  # 19 and 15 of 20 clean images; errors of 15 cells of 60 differ
+    assert [[entry.best for entry in row.entries[:2]] for row in found.rows] == [[False, True], [False, False]]
+    assert found.marked
+    assert not ranking([suite]).marked
 
 
 @pytest.mark.parametrize("status", ["n/a", "undefined"])
@@ -37,7 +41,8 @@ def of_data_sets(make_store: Callable[..., Store], answered: Callable[..., Any],
         for model, right in (("demo", 9), ("rival", 1))
         for name in ("colour", "edge")
     }
-    return ranking(results_by_suite(leaderboard(make_store(cells, metrics=metrics))))
+    board = build_leaderboard(make_store(cells, metrics=metrics))
+    return ranking(results_by_suite(board.rows), PairedTests(board))
 
 
 def test_every_data_set_has_a_column_of_its_own(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from robustvit.records.store import Store
 from robustvit.report.points import Point, value_text
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.report.text import conclusion, gradient_warnings, notices
+from robustvit.report.text import conclusion, gradient_warnings, notices, verdict_words
 from robustvit.results.leaderboard import leaderboard
 
 
@@ -42,6 +42,17 @@ def test_gradient_warnings_are_distinct_and_suspect_ones_come_first(masked: list
     found = gradient_warnings(masked)
     assert [(one.verdict, one.name) for one in found] == [("suspect", "masked"), ("unchecked", "honest")]
     assert found[0].why == "one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)"
+
+
+def test_a_verdict_that_lacks_checks_says_what_would_settle_it(suite: SuiteResults, masked: list[SuiteResults]) -> None:
+    (unchecked, _) = gradient_warnings([suite])
+    assert unchecked.settled_by.startswith(
+        "one step: an attack of one step and an iterative one with the same norm and eps; random search: "
+    )
+    assert unchecked.settled_by.count(": ") == unchecked.why.partition(" (")[0].count(", ") + 1
+    assert gradient_warnings(masked)[0].settled_by == ""
+    assert verdict_words([suite]) == ["unchecked"]
+    assert verdict_words(masked) == ["suspect", "unchecked"]
 
 
 def test_the_conclusion_warns_of_suspect_gradients(masked: list[SuiteResults]) -> None:
