@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,83 @@ def test_the_page_fits_its_window(page: Any, width: int) -> None:
     page.refresh()
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_arrow_keys_read_the_values_of_a_figure_and_escape_closes(page: Any) -> None:
+    figure = find(page, ".panel svg")
+    figure.send_keys("\ue014")  # right
+    assert "demo: 95.0" in find(page, "#tip").text
+    figure.send_keys("\ue014")
+    assert "fog · 1" in find(page, "#tip").text
+    figure.send_keys("\ue00c")  # escape
+    assert not find(page, "#tip").is_displayed()
+
+
+@pytest.fixture
+def phone(page: Any) -> Iterator[Any]:
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})
+    page.refresh()
+    yield page
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_phone_shows_model_clean_and_headline_first_without_scrolling_aside(phone: Any) -> None:
+    cells = phone.find_elements("css selector", "#ranking tbody tr:first-child > *")
+    shown = sorted((one for one in cells if one.is_displayed()), key=lambda one: (one.rect["y"], one.rect["x"]))
+    texts = [one.text.splitlines()[0] for one in shown]
+    assert texts[0] == "demo"
+    assert [text.split()[0] for text in texts[2:4]] == ["95.0", "35.0"]
+    assert max(one.rect["x"] + one.rect["width"] for one in shown) <= 390
+
+
+def test_a_phone_sorts_by_a_choice(phone: Any) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    choice = Select(find(phone, '[data-for="ranking"] select[name="sort"]'))
+    choice.select_by_visible_text("mean corruption error")
+    assert rows(phone) == ["demo", "rival"]
+    choice.select_by_index(0)
+    assert rows(phone) == ["demo", "rival"]
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, from the file that $AXE_CORE names or from npm's registry."""
+    if given := os.environ.get("AXE_CORE"):
+        return Path(given).read_text(encoding="utf-8")
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        pytest.skip("no npm to fetch axe-core with, and no file of it in $AXE_CORE")
+    done = subprocess.run([npm, "pack", "axe-core@4.10.3"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip("npm's registry does not answer; $AXE_CORE may name axe.min.js of axe-core")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        source = archive.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_serious_violation(page: Any, axe: str, width: int, scheme: str) -> None:
+    found = violations(page, axe, width, scheme)
+    assert [one for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def violations(page: Any, axe: str, width: int, scheme: str) -> list[dict[str, Any]]:
+    """What axe finds with everything unfolded."""
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    page.refresh()
+    page.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    page.execute_script(axe)
+    page.set_script_timeout(120)
+    found = page.execute_async_script("const done = arguments[0]; axe.run().then((result) => done(result.violations))")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    return [{key: one[key] for key in ("impact", "id", "help")} | {"first": one["nodes"][0]["html"]} for one in found]
 
 
 def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
