@@ -212,12 +212,21 @@ def report(
     store: StorePath = Path("results"),
     suite: SuiteName = None,
     model: ModelNames = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file; default report.html.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="A folder instead: the page, and the rows and images of its samples beside it.")
+    ] = None,
 ) -> None:
     """One self-contained HTML page of a store; it needs no network.
 
     Example: robustvit report --store results -o report.html
     """
-    from robustvit.report.page import write_report
+    from robustvit.report.page import write_bundle, write_report
 
-    out.print(f"Report: {write_report(store, output, suite=suite, models=model)}", highlight=False, soft_wrap=True)
+    if bundle is not None and output is not None:
+        raise UsageError("--bundle writes a folder, and --output one file; give one of them.")
+    if bundle is not None:
+        page = write_bundle(store, bundle, suite=suite, models=model)
+    else:
+        page = write_report(store, output or Path("report.html"), suite=suite, models=model)
+    out.print(f"Report: {page}", highlight=False, soft_wrap=True)

@@ -42,6 +42,7 @@ RUN = {
     "sizes.md": 4,
     "tables.md": 6,
     "exports.md": 6,
+    "report.md": 3,
 }  # commands, at least
 PARSED = {"README.md": 12, "shifts.md": 3, "compression.md": 5, "geometry.md": 3, "downloads.md": 3}
 ELSEWHERE = {"factors.md"}  # tests/docs/test_factors.py

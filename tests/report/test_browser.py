@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from robustvit.report import page as page_module
+from robustvit.report.page import write_bundle
+from robustvit.report.samples.sample_rows import PredictedCell, SampleGroup
 
 pytestmark = pytest.mark.browser
 
@@ -208,3 +213,58 @@ def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
     assert (badge.text, badge.is_displayed()) == ("unchecked", True)
     warnings = [item.text for item in page.find_elements("css selector", ".warnings li")]
     assert [text.split()[:2] for text in warnings] == [["unchecked", "demo:"], ["unchecked", "rival:"]]
+
+
+def listed(page: Any) -> list[str]:
+    return [row.text for row in page.find_elements("css selector", "#samples tbody tr")]
+
+
+def choose(page: Any, field: str, text: str) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    Select(find(page, f'#samples select[name="{field}"]')).select_by_visible_text(text)
+
+
+def show_samples(page: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page.execute_script("document.getElementById('samples').scrollIntoView({behavior: 'instant'})")
+    WebDriverWait(page, 20).until(lambda _: find(page, "#samples output").text)
+
+
+def test_samples_are_listed_by_what_models_get_wrong(page: Any) -> None:
+    show_samples(page)
+    assert find(page, "#samples output").text == "1 of 20"
+    assert listed(page) == ["s00019 0 ✕ 1 ✕ 1"]
+    choose(page, "b", "clean · rival")
+    choose(page, "show", "right under A, wrong under B")
+    assert [text.split()[0] for text in listed(page)] == ["s00015", "s00016", "s00017", "s00018"]
+    find(page, '#samples input[name="text"]').send_keys("17")
+    assert listed(page) == ["s00017 0 ✓ 0 ✕ 1"]
+
+
+def test_a_folder_of_a_report_loads_its_rows_and_images_from_disk(chromium: Any, store: Any, tmp_path: Path) -> None:
+    chromium.get(write_bundle(store, tmp_path / "bundle").as_uri())
+    show_samples(chromium)
+    choose(chromium, "show", "all samples")
+    image = find(chromium, "#samples tbody img")
+    assert chromium.execute_script("return arguments[0].complete && arguments[0].naturalWidth", image) == 8
+
+
+def test_a_million_samples_stay_quick(chromium: Any, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 1_000_000
+    preds = np.arange(n) % 1000
+    cells = tuple(PredictedCell("m", setting, setting, preds + shift) for setting, shift in (("clean", 0), ("fog", 1)))
+    group = SampleGroup("many", tuple(f"s{i:07d}" for i in range(n)), np.where(np.arange(n) % 10 == 0, 1001, preds), (), cells)
+    monkeypatch.setattr(page_module, "sample_groups", lambda *_: iter([group]))
+    chromium.get(write_bundle(store, tmp_path / "bundle").as_uri())
+    show_samples(chromium)
+    assert find(chromium, "#samples output").text == "100,000 of 1,000,000"
+    measure = """const form = document.querySelector('#samples form'), start = performance.now();
+        form.elements.show.value = 'lost'; form.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - start"""
+    assert chromium.execute_script(measure) < 1000
+    assert find(chromium, "#samples output").text == "900,000 of 1,000,000"
+    chromium.execute_script("const list = document.querySelector('#samples .list'); list.scrollTop = list.scrollHeight")
+    chromium.execute_script("document.querySelector('#samples .list').dispatchEvent(new Event('scroll'))")
+    assert listed(chromium)[-1].startswith("s0999999")
+    assert len(listed(chromium)) < 40
