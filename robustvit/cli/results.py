@@ -1,4 +1,4 @@
-"""The tables of a store: leaderboard, factors, report, compare and diff."""
+"""The tables of a store: leaderboard and factors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from robustvit.cli.exit_codes import CELLS_FAILED, ModelNames, StorePath, SuiteN
 from robustvit.cli.printing import (
     err,
     escape,
-    out,
     print_averages_without_value,
     print_gradients,
     print_marked,
@@ -206,27 +205,3 @@ def factors(
     found = factor_table(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
     title = f"{fit or 'factors'} · {'published' if published else store}"
     print_table(found.table, found.page, title, format, output, found.sentence)
-
-
-def report(
-    store: StorePath = Path("results"),
-    suite: SuiteName = None,
-    model: ModelNames = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file; default report.html.")] = None,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="A folder instead: the page, and the rows and images of its samples beside it.")
-    ] = None,
-) -> None:
-    """One self-contained HTML page of a store; it needs no network.
-
-    Example: robustvit report --store results -o report.html
-    """
-    from robustvit.report.page import write_bundle, write_report
-
-    if bundle is not None and output is not None:
-        raise UsageError("--bundle writes a folder, and --output one file; give one of them.")
-    if bundle is not None:
-        page = write_bundle(store, bundle, suite=suite, models=model)
-    else:
-        page = write_report(store, output or Path("report.html"), suite=suite, models=model)
-    out.print(f"Report: {page}", highlight=False, soft_wrap=True)

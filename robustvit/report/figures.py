@@ -90,6 +90,9 @@ class Panel:
     curves: tuple[DrawnCurve, ...]
     hovers: tuple[HoverColumn, ...]
     chance: float | None
+    series: tuple[Series, ...]
+    top: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def panel(
             HoverColumn(round(left, 1), round(right - left, 1), _tooltip(title, level, series, i, unit))
             for i, (left, right, level) in enumerate(zip(axes.edges, axes.edges[1:], levels, strict=False))
         ),
-        chance=None if chance is None else axes.y(chance),
+        chance=None if chance is None else axes.y(chance), series=tuple(series), top=top, unit=unit,
     )  # fmt: skip
 
 

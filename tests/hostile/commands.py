@@ -59,6 +59,7 @@ KINDS: dict[str, dict[str, str]] = {
         "plot": "output",
     },
     "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder"},
+    "figure": {"name": "choice", **{key: _BOARD[key] for key in ("store", "suite", "model", "output")}},
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {"model_a": "label", "model_b": "label", "store": "store_read", "suite": "label", "flips": "flag", "json": "flag"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag"},
