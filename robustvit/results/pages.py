@@ -61,8 +61,8 @@ def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]], tests: Pa
     for row, column, one in numbers:
         texts.setdefault(row, {})[column] = one.text
     best = set()
-    for row, own in grouped((row, (column, one.rows)) for row, column, one in numbers).items() if tests is not None else ():
-        found = tests.best([rows for _, rows in own])
+    for row, own in grouped((row, (column, one.rows)) for row, column, one in numbers).items():
+        found = None if tests is None else tests.best([rows for _, rows in own])
         if found is not None:
             best.add((list(texts).index(row), own[found][0]))
     table = pd.DataFrame.from_dict(texts, orient="index").fillna("").rename_axis("scenario").reset_index()
