@@ -35,7 +35,7 @@ _CITATION = """@inproceedings{navaneet2024slowformer,
 
 
 @attack(
-    severity="size", family="cost", fit="learn_patch", passes="fit_passes", citation=_CITATION, url="https://arxiv.org/abs/2310.02544",
+    severity="size", budget="side of the patch, of the image's", family="cost", fit="learn_patch", passes="fit_passes", citation=_CITATION, url="https://arxiv.org/abs/2310.02544",
     source="after Navaneet et al. 2024 (SlowFormer); random search",
     rules="Its success is what the image costs: compare gmacs and token_utilisation of its cell with those of clean. Robust accuracy under "
     "it counts what is misclassified on the way, which it does not look for: it replaces the pixels under the patch. Learned on images of "

@@ -28,7 +28,7 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 @attack(
-    severity="patches", family="patch",
+    severity="patches", budget="number of patches", family="patch",
     source="Gu, Tresp and Qin 2022, Are Vision Transformers Robust to Patch Perturbations? (ECCV), adversarial patch attack",
     url="https://github.com/JindongGu/ViT_Patch_Robustness", licence="MIT (reference code; none of it is used)", citation=CITATION,
     tells=("value_patch_row", "value_patch_column", "value_fooled_share"),

@@ -34,7 +34,8 @@ _LEAST = 1e-12  # clips attention before the logarithm; far below 1/T for any T 
 
 
 @attack(
-    severity="patches", family="patch", source="Fu et al. 2022", url="https://arxiv.org/abs/2203.08392", citation=_CITATION,
+    severity="patches", budget="number of patches",
+    family="patch", source="Fu et al. 2022", url="https://arxiv.org/abs/2203.08392", citation=_CITATION,
     rules="Patches are whole tokens of the model and replaced: no pixel outside them changes, those inside may take any value in [0, 1]. "
     "A sample counts as misclassified at whichever step it was.",
     passes=("steps",), version=2,

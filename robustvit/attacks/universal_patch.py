@@ -56,7 +56,8 @@ class Placement(NamedTuple):
 
 
 @attack(
-    severity="largest", family="universal", fit="fit_patch", url="https://arxiv.org/abs/1712.09665", citation=_CITATION,
+    severity="largest", budget="largest side of the patch, of the image's",
+    family="universal", fit="fit_patch", url="https://arxiv.org/abs/1712.09665", citation=_CITATION,
     source="Brown et al. 2017, Adversarial Patch; smoothness and printable colours after Sharif et al. 2016",
     rules="Fitted to images of another split, never to those that it is evaluated on, unless a suite names the same data twice. The pixels "
     "under the patch are replaced; every image gets it once, at a place, size and angle drawn for that image.",

@@ -24,7 +24,8 @@ from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.generating import corrupt, new, train
 from robustvit.cli.listing import check, data_, list_
 from robustvit.cli.printing import err, escape, out
-from robustvit.cli.results import factors, leaderboard, report
+from robustvit.cli.reporting import figure, report
+from robustvit.cli.results import factors, leaderboard
 from robustvit.cli.running import plan, run
 from robustvit.errors import RobustvitError, StoreFull, UsageError, whole_install_needed
 
@@ -46,7 +47,8 @@ app = typer.Typer(
 )
 
 for function, name in (
-    (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"), (compare, "compare"),
+    (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"),
+    (figure, "figure"), (compare, "compare"),
     (transfer, "transfer"), (diff, "diff"), (card, "card"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"),
     (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""The tables of a store: leaderboard, factors, report, compare and diff."""
+"""The tables of a store: leaderboard and factors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, Output, S
 from robustvit.cli.printing import (
     err,
     escape,
-    out,
     print_averages_without_value,
     print_gradients,
     print_marked,
@@ -93,11 +92,12 @@ def leaderboard(
 
 def _print_paper_tables(board: Leaderboard, per: str, every: bool, format: str, output: Path | None) -> None:
     """Tables with a row for each model."""
+    from robustvit.results.paired_best import PairedTests
     from robustvit.results.paper_tables import paper_tables
     from robustvit.results.table_formats import check_format, format_pages, save_file
 
     check_format(format)
-    found = paper_tables(board.rows, per, every=every)
+    found = paper_tables(board.rows, per, every=every, tests=PairedTests(board) if format == "latex" else None)
     if format == "table" and output is None:
         for page in found.pages:
             print_page(page)
@@ -209,18 +209,3 @@ def factors(
     found = factor_table(view, fit, shift, cost, factor or None, factor_view() if line == "published" else None)
     title = f"{fit or 'factors'} · {'published' if published else store}"
     print_table(found.table, found.page, title, format, output, found.sentence)
-
-
-def report(
-    store: StorePath = Path("results"),
-    suite: SuiteName = None,
-    model: ModelNames = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file.")] = Path("report.html"),
-) -> None:
-    """One self-contained HTML page of a store; it needs no network.
-
-    Example: robustvit report --store results -o report.html
-    """
-    from robustvit.report.page import write_report
-
-    out.print(f"Report: {write_report(store, output, suite=suite, models=model)}", highlight=False, soft_wrap=True)

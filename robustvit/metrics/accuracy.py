@@ -9,7 +9,7 @@ from robustvit.spec.registry import metric
 from robustvit.statistics.correctness import correct_share
 
 
-@metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred"))
+@metric(title="top-1 accuracy", source="definition", unit="%", higher_is_better=True, needs=("label", "pred"))
 def top1(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose most likely class is their label.
 
@@ -20,7 +20,7 @@ def top1(records: pd.DataFrame) -> np.ndarray:
     return correct_share(records)
 
 
-@metric(source="definition", unit="%", higher_is_better=True, needs=("rank",))
+@metric(title="top-5 accuracy", source="definition", unit="%", higher_is_better=True, needs=("rank",))
 def top5(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose label is among the five most likely classes.
 
@@ -30,7 +30,7 @@ def top5(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["rank"] <= 5, dtype=np.float64)
 
 
-@metric(source="definition", unit="%", higher_is_better=True, needs=("rank_1000way",))
+@metric(title="top-5 accuracy among 1000 classes", source="definition", unit="%", higher_is_better=True, needs=("rank_1000way",))
 def top5_1000way(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose label is among the five most likely of all thousand classes, on data labelled with some of them.
 

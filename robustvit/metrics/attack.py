@@ -29,6 +29,7 @@ def robust_accuracy(records: pd.DataFrame) -> np.ndarray:
 
 
 @metric(
+    title="robust accuracy, same draw",
     source="definition; Athalye, Carlini and Wagner 2018, section 4.2 (randomised defences)",
     url="https://arxiv.org/abs/1802.00420",
     unit="%",

@@ -13,6 +13,7 @@ from robustvit.statistics.cell_means import CellMeans
 
 
 @metric(
+    title="area under accuracy over severity of one corruption",
     source="the trapezoidal rule over the curves of Hendrycks and Dietterich 2019, figure 3; robustvit's definition",
     unit="%",
     higher_is_better=True,
@@ -35,6 +36,7 @@ def severity_auc(errors: CellMeans, corruption: str) -> np.ndarray:
 
 
 @metric(
+    title="area under accuracy over severity",
     source="the trapezoidal rule over the curves of Hendrycks and Dietterich 2019, figure 3; robustvit's definition",
     unit="%",
     higher_is_better=True,
@@ -55,6 +57,7 @@ def corruption_auc(errors: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="area under accuracy over shift",
     source="the area under a performance profile (Dolan and More 2002) of shifted data sets; robustvit's definition",
     url="https://arxiv.org/abs/cs/0102001",
     unit="%",

@@ -31,7 +31,7 @@ def background_retention(means: CellMeans) -> np.ndarray:
     return _retained(*(1.0 - means.each(["background", "full"], [""])))
 
 
-@metric(source=_SOURCE, unit="%", higher_is_better=True, over="model", of="top5", needs=("rank",))
+@metric(title="foreground retention, top-5", source=_SOURCE, unit="%", higher_is_better=True, over="model", of="top5", needs=("rank",))
 def foreground_retention_top5(means: CellMeans) -> np.ndarray:
     """As foreground_retention, of top-5 accuracy.
 
@@ -40,7 +40,7 @@ def foreground_retention_top5(means: CellMeans) -> np.ndarray:
     return _retained(*means.each(["foreground", "full"], [""]))
 
 
-@metric(source=_SOURCE, unit="%", higher_is_better=False, over="model", of="top5", needs=("rank",))
+@metric(title="background retention, top-5", source=_SOURCE, unit="%", higher_is_better=False, over="model", of="top5", needs=("rank",))
 def background_retention_top5(means: CellMeans) -> np.ndarray:
     """As background_retention, of top-5 accuracy.
 

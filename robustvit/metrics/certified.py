@@ -35,7 +35,11 @@ def certified_accuracy(records: pd.DataFrame, context: MetricContext, *, patch: 
 
 
 @metric(
-    source="Salman et al. 2022, its authors' code (github.com/MadryLab/smoothed-vit, MIT)", unit="%", higher_is_better=True, needs=_VOTES
+    title="certified accuracy, published bound",
+    source="Salman et al. 2022, its authors' code (github.com/MadryLab/smoothed-vit, MIT)",
+    unit="%",
+    higher_is_better=True,
+    needs=_VOTES,
 )
 def certified_paper(records: pd.DataFrame, context: MetricContext, *, patch: Patch) -> np.ndarray:
     """As `certified_accuracy` with the published ⌈(patch + width − 1) / stride⌉ for Δ: to compare with published numbers, and no proof.
@@ -61,6 +65,7 @@ def largest_patch(records: pd.DataFrame, context: MetricContext) -> np.ndarray:
 
 
 @metric(
+    title="certified accuracy, place by place",
     source="definition: what a patch can do to the votes at each place",
     unit="%",
     higher_is_better=True,
@@ -76,7 +81,7 @@ def certified_by_place(records: pd.DataFrame, context: MetricContext, *, patch: 
     return np.asarray(_right(records) * np.asarray(records["patch_held"] >= patch))
 
 
-@metric(source="definition", unit="px", higher_is_better=True, needs=("label", "vote", "patch_held"))
+@metric(title="largest patch, place by place", source="definition", unit="px", higher_is_better=True, needs=("label", "vote", "patch_held"))
 def largest_patch_by_place(records: pd.DataFrame) -> np.ndarray:
     """As `largest_patch`, place by place: mean side of the largest certified square patch; 0 for a misclassified sample.
 

@@ -47,6 +47,7 @@ def mean_corruption_error(errors: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="corruption error relative to AlexNet",
     source="Hendrycks and Dietterich 2019, section 4.2",
     unit="%",
     higher_is_better=False,
@@ -68,6 +69,7 @@ def ce_alexnet(errors: CellMeans, corruption: str) -> np.ndarray:
 
 
 @metric(
+    title="mean corruption error relative to AlexNet",
     source="Hendrycks and Dietterich 2019, section 4.2",
     unit="%",
     higher_is_better=False,
@@ -87,6 +89,7 @@ def mce_alexnet(errors: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="relative mean corruption error, against AlexNet",
     source="Hendrycks and Dietterich 2019, section 4.2",
     unit="%",
     higher_is_better=False,
@@ -108,6 +111,7 @@ def relative_mce_alexnet(errors: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="mean error over 15 corruptions",
     source="Hendrycks and Dietterich 2019, section 4.2",
     unit="%",
     higher_is_better=False,
@@ -125,6 +129,7 @@ def mean_err_15(errors: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="mean error over 19 corruptions",
     source="Paul and Chen 2022, Vision Transformers are Robust Learners (imagenet_c/test.py of its code)",
     url="https://github.com/sayakpaul/robustness-vit",
     unit="%",

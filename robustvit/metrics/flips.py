@@ -31,7 +31,9 @@ def flip_rate(records: pd.DataFrame) -> Clustered:
     return _of_clips(pairs, records["pred"].to_numpy()[pairs.now] != records["pred"].to_numpy()[pairs.then])
 
 
-@metric(source="Hendrycks and Dietterich 2019, section 4.3", unit="", higher_is_better=False, needs=("top5", "against"))
+@metric(
+    title="top-5 distance", source="Hendrycks and Dietterich 2019, section 4.3", unit="", higher_is_better=False, needs=("top5", "against")
+)
 def top5_distance(records: pd.DataFrame) -> Clustered:
     """T5D: how far the five best classes of a frame have moved in the order of the frame it is compared with, 0 to 15.
 
@@ -60,6 +62,7 @@ def mean_flip_rate(means: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="mean flip rate relative to AlexNet",
     source="Hendrycks and Dietterich 2019, section 4.3",
     unit="%",
     higher_is_better=False,
@@ -78,6 +81,7 @@ def mfr_alexnet(means: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="mean top-5 distance",
     source="Hendrycks and Dietterich 2019, section 4.3",
     unit="",
     higher_is_better=False,
@@ -94,6 +98,7 @@ def mean_top5_distance(means: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="mean top-5 distance relative to a baseline",
     source="Hendrycks and Dietterich 2019, section 4.3",
     unit="%",
     higher_is_better=False,

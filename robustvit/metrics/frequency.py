@@ -13,6 +13,7 @@ from robustvit.statistics.cell_means import CellMeans
 
 
 @metric(
+    title="dependence on high frequencies",
     source="Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration (the question; the quotient is robustvit's)",
     url="https://arxiv.org/abs/2212.06727",
     unit="%",

@@ -8,7 +8,7 @@ import pandas as pd
 from robustvit.spec.registry import metric
 
 
-@metric(source="definition", unit="nat", higher_is_better=False, needs=("nll",))
+@metric(title="negative log-likelihood", source="definition", unit="nat", higher_is_better=False, needs=("nll",))
 def nll(records: pd.DataFrame) -> np.ndarray:
     """Mean negative log-likelihood of the label, in nats.
 
@@ -18,7 +18,12 @@ def nll(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["nll"], dtype=np.float64)
 
 
-@metric(source="Brier 1950, Verification of forecasts expressed in terms of probability", higher_is_better=False, needs=("brier",))
+@metric(
+    title="Brier score",
+    source="Brier 1950, Verification of forecasts expressed in terms of probability",
+    higher_is_better=False,
+    needs=("brier",),
+)
 def brier(records: pd.DataFrame) -> np.ndarray:
     """Mean squared distance of the probabilities from the one-hot label, summed over classes: in [0, 2], Brier's original scale.
 

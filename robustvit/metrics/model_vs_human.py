@@ -91,6 +91,7 @@ def error_consistency(records: pd.DataFrame) -> Weighted:
 
 
 @metric(
+    title="out-of-distribution accuracy",
     source="Geirhos et al. 2021, Partial success in closing the gap between human and machine vision",
     url="https://github.com/bethgelab/model-vs-human",
     unit="%", higher_is_better=True, over="model", of="condition_accuracy", needs=("label", "pred", "fact_condition", "fact_counted"),

@@ -30,6 +30,7 @@ def confidence(records: pd.DataFrame) -> np.ndarray:
 
 
 @metric(
+    title="out-of-distribution AUPR",
     source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=True, over="model", of="confidence",
     needs=("confidence",),
 )  # fmt: skip
@@ -44,6 +45,7 @@ def ood_aupr(means: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="out-of-distribution AUROC",
     source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=True, over="model", of="confidence",
     needs=("confidence",),
 )  # fmt: skip
@@ -56,6 +58,7 @@ def ood_auroc(means: CellMeans) -> np.ndarray:
 
 
 @metric(
+    title="out-of-distribution FPR at 95 % TPR",
     source="Hendrycks et al. 2021, Natural Adversarial Examples", unit="%", higher_is_better=False, over="model", of="confidence",
     needs=("confidence",),
 )  # fmt: skip

@@ -21,6 +21,7 @@ _AT_ONCE = 1 << 22  # weights of resamples that are ranked together
 
 
 @metric(
+    title="out-of-distribution AUROC by score",
     source="Hendrycks and Gimpel 2017, A Baseline for Detecting Misclassified and Out-of-Distribution Examples", unit="%",
     higher_is_better=True, url="https://arxiv.org/abs/1610.02136", needs=("value_ood_{score}", "fact_ood"),
 )  # fmt: skip
@@ -33,6 +34,7 @@ def ood_score_auroc(records: pd.DataFrame, *, score: str, sets: str) -> Weighted
 
 
 @metric(
+    title="out-of-distribution AUPR by score",
     source="Hendrycks and Gimpel 2017, A Baseline for Detecting Misclassified and Out-of-Distribution Examples", unit="%",
     higher_is_better=True, url="https://arxiv.org/abs/1610.02136", needs=("value_ood_{score}", "fact_ood"),
 )  # fmt: skip
@@ -46,6 +48,7 @@ def ood_score_aupr(records: pd.DataFrame, *, score: str, sets: str) -> Weighted:
 
 
 @metric(
+    title="out-of-distribution FPR at 95 % TPR by score",
     source="Liang, Li and Srikant 2018, Enhancing the Reliability of Out-of-Distribution Image Detection (ODIN), section 4", unit="%",
     higher_is_better=False, url="https://arxiv.org/abs/1706.02690", needs=("value_ood_{score}", "fact_ood"),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from robustvit.spec.registry import metric
 
 
 @metric(
+    title="top-1 accuracy on ReaL labels",
     source="Beyer et al. 2020, Are we done with ImageNet?", url="https://github.com/google-research/reassessed-imagenet", unit="%",
     higher_is_better=True, needs=("pred", "fact_real"),
 )  # fmt: skip

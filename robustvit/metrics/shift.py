@@ -11,7 +11,7 @@ from robustvit.spec.registry import metric
 from robustvit.statistics.cell_means import CellMeans
 
 
-@metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))
+@metric(title="top-1 accuracy among 1000 classes", source="definition", unit="%", higher_is_better=True, needs=("label", "pred_1000way"))
 def top1_1000way(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose label is the most likely of all thousand classes, on data labelled with some of them.
 
@@ -21,7 +21,9 @@ def top1_1000way(records: pd.DataFrame) -> np.ndarray:
     return np.asarray(records["pred_1000way"] == records["label"], dtype=np.float64)
 
 
-@metric(source="definition", unit="%", higher_is_better=True, needs=("label", "pred_mask"))
+@metric(
+    title="top-1 accuracy among the classes present", source="definition", unit="%", higher_is_better=True, needs=("label", "pred_mask")
+)
 def top1_mask(records: pd.DataFrame) -> np.ndarray:
     """Share of samples whose label is the most likely of the data's own classes, on data that scores by all thousand (ObjectNet).
 

@@ -13,6 +13,7 @@ from robustvit.spec.registry import metric
 
 
 @metric(
+    title="multiply-accumulate operations",
     source="definition; multiply-accumulate operations as Liang et al. 2022 (EViT) count them", url="https://arxiv.org/abs/2202.07800",
     family="cost", unit="GMACs", higher_is_better=False, needs=("value_gmacs",),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
 from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import NOT_EVALUATED, Point, point_text
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
+from robustvit.results.parameters import parsed_parameters
 from robustvit.spec import registry
 
 FAMILIES = ("noise", "blur", "weather", "digital")
@@ -60,7 +61,7 @@ def corruption_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
 
 
 def attack_panels(suite: SuiteResults) -> list[Panel]:
-    """A panel of robust accuracy over the budget for every attack; budget 0 is the clean accuracy."""
+    """A panel of robust accuracy over the budget for every attack, with what that is; budget 0 is the clean accuracy."""
     data = {model: model.points(_ATTACK_METRIC) for model in suite.models}
     for model, points in data.items():
         points.update({setting: point for setting, point in model.points("top1").items() if setting.scenario == "clean"})
@@ -134,8 +135,23 @@ def _panels(
             for model, points in data.items()
         ]  # fmt: skip
         family = "" if family_of(key[0]) == "other" else family_of(key[0])
-        panels.append(panel(scenario_title(key, keys), [*clean, *levels], series, tag=family, top=top, unit=unit, chance=chance))
+        panels.append(
+            panel(scenario_title(key, keys), [*clean, *levels], series, tag=family, axis=_axis(*key), top=top, unit=unit, chance=chance)
+        )
     return panels
+
+
+def _axis(scenario: str, params: str) -> str:
+    """What the severities of a scenario are: `radius ε, linf`, `largest shift, px`; "" for a corruption's plain severity."""
+    attack, corruption = registry.entries("attack").get(scenario), registry.entries("corruption").get(scenario)
+    if corruption is not None:
+        return "" if corruption.severity in ("", "severity") else with_spaces(corruption.severity)
+    if attack is not None and attack.budget:
+        return attack.budget
+    given = parsed_parameters(params)
+    if attack is None and "norm" not in given:
+        return ""
+    return ", ".join(part for part in ("radius ε", given.get("norm", "")) if part)
 
 
 def _clean_point(points: Mapping[ScenarioSetting, Point]) -> Point:

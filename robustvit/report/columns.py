@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from robustvit.report.labels import scenario_title
+from robustvit.report.labels import metric_name, metric_tip, scenario_title
 from robustvit.report.points import Point, point_of
 from robustvit.report.suite_results import ModelResults, SuiteResults, setting_of
 
@@ -15,13 +15,17 @@ ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers. uses_labels: whether they depend on the labels (accuracy) or on the predictions alone (confidence)."""
+    """A column of numbers. uses_labels: whether they depend on the labels (accuracy) or on the predictions alone (confidence).
+
+    tip: the metric's identifier and what it is.
+    """
 
     key: str
     title: str
     unit: str
     higher_is_better: bool
     uses_labels: bool = True
+    tip: str = ""
 
     @property
     def subtitle(self) -> str:
@@ -36,7 +40,8 @@ class Column:
 
 def column_of(row: Any, title: str = "") -> Column:
     """The column of a row of a leaderboard, named by its metric where no title is given."""
-    return Column(title or str(row.metric), title or str(row.metric), str(row.unit), bool(row.higher_is_better))
+    metric = str(row.metric)
+    return Column(title or metric, title or metric_name(metric), str(row.unit), bool(row.higher_is_better), tip=metric_tip(metric))
 
 
 def points_of_cells(suite: SuiteResults, model: ModelResults, metrics: Container[str]) -> dict[Column, Point]:
@@ -51,6 +56,6 @@ def points_of_cells(suite: SuiteResults, model: ModelResults, metrics: Container
 
 
 def _title(row: Any, keys: list[tuple[str, str]]) -> str:
-    """`loss surface (eps=4/255) slope_disagreement`. keys: the scenarios and parameters that it is told apart from."""
+    """`loss surface (eps=4/255) slope disagreement`. keys: the scenarios and parameters that it is told apart from."""
     setting = setting_of(row)
-    return " ".join(filter(None, (scenario_title(setting[:2], keys), setting.severity, str(row.metric))))
+    return " ".join(filter(None, (scenario_title(setting[:2], keys), setting.severity, metric_name(str(row.metric)))))

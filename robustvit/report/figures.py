@@ -6,15 +6,19 @@ serves light and dark pages, screens and paper.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from robustvit.report.axes import readable_labels, spacing
 from robustvit.report.labels import shorten_levels
 from robustvit.report.points import Point, point_text
 
 _WIDTH, _HEIGHT = 220.0, 154.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30.0, 8.0, 8.0, 28.0
+_TITLE = 15.0  # room below for the title of an axis
+_CHARACTER = 7.0  # width of one of a tick's label
 _BASE = _HEIGHT - _BOTTOM
 _INSET = 8.0
 _MARK = 3.1
@@ -67,7 +71,10 @@ class HoverColumn:
 
 @dataclass(frozen=True)
 class Panel:
-    """A small plot of curves over ordered levels. scale: the factor left out of the labels of `columns` as all share it, e.g. `1/255`."""
+    """A small plot of curves over ordered levels.
+
+    scale: the factor left out of the labels of `columns` as all share it, e.g. `1/255`. axis: what is written below the levels.
+    """
 
     title: str
     tag: str
@@ -77,11 +84,15 @@ class Panel:
     right: float
     base: float
     scale: str
+    axis: str
     columns: tuple[Tick, ...]
     rows: tuple[Tick, ...]
     curves: tuple[DrawnCurve, ...]
     hovers: tuple[HoverColumn, ...]
     chance: float | None
+    series: tuple[Series, ...]
+    top: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -99,26 +110,30 @@ def panel(
     series: Sequence[Series],
     *,
     tag: str = "",
+    axis: str = "",
     top: float = 100.0,
     unit: str = "%",
     chance: float | None = None,
 ) -> Panel:
-    """Curves over `levels` (evenly spaced, in the order given), on an axis from 0 to `top`.
+    """Curves over `levels` (in the order given, spaced by their values as `spacing` has it), on an axis from 0 to `top`.
 
-    chance: the value at chance level, drawn as a dotted line; None draws none.
+    axis: what the levels are; the factor that they share, and a scale that is not linear, are added to it. chance: the value at chance
+    level, drawn as a dotted line; None draws none.
     """
-    axes = _Axes(count=len(levels), top=top)
+    axes = _Axes(levels, top)
     labels, scale = shorten_levels(levels)
+    below = ", ".join(part for part in (axis, f"in {scale}" if axis and scale else "", axes.note) if part)
     return Panel(
-        title=title, tag=tag, width=_WIDTH, height=_HEIGHT, left=_LEFT, right=_WIDTH - _RIGHT, base=_BASE, scale=scale,
-        columns=tuple(Tick(x, text) for x, text in zip(axes.xs, labels, strict=True)),
+        title=title, tag=tag, width=_WIDTH, height=_HEIGHT + (_TITLE if below else 0.0),
+        left=_LEFT, right=_WIDTH - _RIGHT, base=_BASE, scale=scale, axis=below,
+        columns=tuple(Tick(x, text) for x, text in zip(axes.xs, readable_labels(labels, axes.xs, _CHARACTER), strict=True)),
         rows=tuple(Tick(axes.y(top * part / 4), f"{top * part / 4:g}" if part % 2 == 0 else "") for part in range(5)),
         curves=tuple(_curve(one, axes, shift) for one, shift in zip(series, _shifts(len(series)), strict=True)),
         hovers=tuple(
-            HoverColumn(round(x - axes.half, 1), round(2 * axes.half, 1), _tooltip(title, level, series, i, unit))
-            for i, (x, level) in enumerate(zip(axes.xs, levels, strict=True))
+            HoverColumn(round(left, 1), round(right - left, 1), _tooltip(title, level, series, i, unit))
+            for i, (left, right, level) in enumerate(zip(axes.edges, axes.edges[1:], levels, strict=False))
         ),
-        chance=None if chance is None else axes.y(chance),
+        chance=None if chance is None else axes.y(chance), series=tuple(series), top=top, unit=unit,
     )  # fmt: skip
 
 
@@ -156,12 +171,13 @@ def symbol(slot: int, x: float, y: float, radius: float = _MARK) -> str:
 class _Axes:
     """Coordinates of levels and values in a panel."""
 
-    def __init__(self, *, count: int, top: float) -> None:
+    def __init__(self, levels: Sequence[str], top: float) -> None:
         self.top = top
         first, last = _LEFT + _INSET, _WIDTH - _RIGHT - _INSET
-        gap = (last - first) / (count - 1) if count > 1 else 0.0
-        self.xs = [round(first + gap * i, 1) for i in range(count)] if count > 1 else [round((first + last) / 2, 1)] * count
-        self.half = gap / 2 or (last - first) / 2
+        found = spacing(levels)
+        self.note = found.note
+        self.xs = [round(first + (last - first) * place, 1) for place in found.places]
+        self.edges = [_LEFT, *((a + b) / 2 for a, b in itertools.pairwise(self.xs)), _WIDTH - _RIGHT]
 
     def y(self, value: float) -> float:
         return round(_BASE - (_BASE - _TOP) * min(max(value / self.top, 0.0), 1.0), 1)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.store import Store
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
+from robustvit.report.samples.image_uris import data_uri, differences
 from robustvit.report.suite_results import ModelResults, ScenarioSetting
+from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import clip
 
@@ -23,15 +22,15 @@ BUDGET = 48  # images of one model
 _PAGE_BUDGET = 144  # images of a suite's models together
 _LEVELS = 3  # severities shown of each scenario
 _SAMPLES = 4
-_CRISP = 64  # images up to this side are shown pixel by pixel
-_SIDE = 160  # larger ones are downscaled to this
-_QUALITY = 80
-_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+_MOVED = "spatial"  # the family of attacks that move images as a whole: a difference of pixels says nothing
 
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """An image of one cell. uri: "" where its bytes are no image; correct: None where there is no prediction."""
+    """An image of one cell. uri: "" where its bytes are no image; correct: None where there is no prediction.
+
+    difference: a URI of what an attack changed, amplified; "" for none.
+    """
 
     uri: str
     crisp: bool
@@ -39,6 +38,7 @@ class GalleryImage:
     prediction: str
     correct: bool | None
     tip: str
+    difference: str = ""
 
 
 class StoredImage(NamedTuple):
@@ -53,11 +53,12 @@ class StoredImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Strip:
-    """One sample at the severities of one scenario."""
+    """One sample at the severities of one scenario. factor: by how much differences are amplified, 0 where there are none."""
 
     title: str
     label: str
     images: tuple[GalleryImage, ...]
+    factor: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class ImageGallery:
     reduced: bool
     left_out: int
     damaged: str
+
+    @property
+    def differing(self) -> bool:
+        """Whether any strip shows what an attack changed."""
+        return any(strip.factor for strip in self.strips)
 
 
 def image_gallery(store: Store, model: ModelResults, class_names: Mapping[str, Sequence[str]], budget: int = BUDGET) -> ImageGallery | None:
@@ -84,8 +90,9 @@ def image_gallery(store: Store, model: ModelResults, class_names: Mapping[str, S
     shown = dict(list(levels_by_key.items())[:budget])
     count = max(1, min(_SAMPLES, budget // max(1, sum(len(levels) for levels in shown.values()))))
     order = _samples(cells)
+    attacks = _attacks(model)
     strips = [
-        _strip(cells, key, shown, sample)
+        _strip(cells, key, shown, sample, differing=key[0] in attacks)
         for key, levels in shown.items()
         for sample in _stored_samples([cells[ScenarioSetting(*key, level)] for level in levels], order)[:count]
     ]
@@ -122,10 +129,10 @@ def _rows(images: pd.DataFrame, names: Sequence[str]) -> list[StoredImage]:
 
 
 def _name(label: int, names: Sequence[str]) -> str:
-    """The first of a class's names (ImageNet's have several); its number where none has a name, "none" beyond those that have."""
+    """A class's name; its number where none has a name, "none" beyond those that have."""
     if not names:
         return str(label)
-    return names[label].split(",")[0] if 0 <= label < len(names) else "none"
+    return names[label] if 0 <= label < len(names) else "none"
 
 
 def _chosen_levels(cells: Mapping[ScenarioSetting, list[StoredImage]], budget: int) -> dict[tuple[str, str], list[str]]:
@@ -160,11 +167,30 @@ def _stored_samples(levels: Sequence[list[StoredImage]], order: Sequence[str]) -
     return [sample for sample in order if sample in stored]
 
 
+def _attacks(model: ModelResults) -> set[str]:
+    """The scenarios of a model whose images differ from the clean ones pixel by pixel: attacks that do not move them."""
+    attacked = {setting.scenario for setting in model.points("robust_accuracy")}
+    entries = registry.entries("attack")
+    return {name for name in attacked if (entry := entries.get(name)) is None or entry.family != _MOVED}
+
+
 def _strip(
-    cells: Mapping[ScenarioSetting, list[StoredImage]], key: tuple[str, str], shown: Mapping[tuple[str, str], list[str]], sample: str
+    cells: Mapping[ScenarioSetting, list[StoredImage]],
+    key: tuple[str, str],
+    shown: Mapping[tuple[str, str], list[str]],
+    sample: str,
+    *,
+    differing: bool = False,
 ) -> Strip:
     rows = [(level, row) for level in shown[key] for row in cells[ScenarioSetting(*key, level)] if row.sample == sample]
-    return Strip(scenario_title(key, shown), rows[0][1].label, tuple(_image(row, key[0], level) for level, row in rows))
+    images = [_image(row, key[0], level) for level, row in rows]
+    title, label = scenario_title(key, shown), rows[0][1].label
+    clean = next((row.content for at, own in cells.items() if at.scenario == "clean" for row in own if row.sample == sample), None)
+    if clean is None or not differing:
+        return Strip(title, label, tuple(images))
+    found = differences(clean, [row.content for _, row in rows])
+    shown_beside = [replace(image, difference=uri) for image, uri in zip(images, found.uris, strict=True)]
+    return Strip(title, label, tuple(shown_beside), found.factor if any(found.uris) else 0)
 
 
 def _image(row: StoredImage, scenario: str, level: str) -> GalleryImage:
@@ -174,30 +200,3 @@ def _image(row: StoredImage, scenario: str, level: str) -> GalleryImage:
     title = f"{with_spaces(scenario)} {level}".strip()
     tip = "\n".join((title, row.sample, f"label: {row.label}", f"prediction: {row.prediction or 'none'}"))
     return GalleryImage(uri, crisp, level, row.prediction, row.correct, tip)
-
-
-def data_uri(content: bytes) -> tuple[str, bool]:
-    """A `data:` URI of a PNG or JPEG, downscaled to 160 px where it is larger, and whether it is small enough to show its pixels.
-
-    The URI is "" where the bytes are no image.
-    """
-    kind = next((name for magic, name in _FORMATS.items() if content.startswith(magic)), "")
-    if not kind:
-        return "", False
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as image:
-            if max(image.size) > _SIDE:
-                return _downscaled(image), False
-            image.load()
-            crisp = max(image.size) <= _CRISP
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return "", False
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", crisp
-
-
-def _downscaled(image: Image.Image) -> str:
-    small = image.convert("RGB")
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    sink = io.BytesIO()
-    small.save(sink, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode()}"

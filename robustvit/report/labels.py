@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from robustvit.results.parameters import differing_parameters
+from robustvit.spec import registry
+from robustvit.spec.plugin import Entry
 
 
 def format_number(value: float) -> str:
@@ -21,6 +23,24 @@ def with_spaces(name: str) -> str:
     return name.replace("_", " ")
 
 
+def metric_name(label: str) -> str:
+    """What readers call a metric: the title that it declares, or its name with spaces; `certified accuracy (patch=5)` with parameters.
+
+    A label that names no metric is left as it is.
+    """
+    name, _, params = label.partition("(")
+    entry = _metric(label)
+    if entry is None:
+        return label
+    return (entry.title or with_spaces(name)) + (f" ({params}" if params else "")
+
+
+def metric_tip(label: str) -> str:
+    """The tooltip of a metric: its identifier, and the first line of what it says of itself; "" where it is none."""
+    entry = _metric(label)
+    return "" if entry is None else f"{label}\n{entry.summary}"
+
+
 def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
     """The name of a scenario, with those parameters that tell it from others of that name in `keys`. key: (scenario, parameters)."""
     scenario, params = key
@@ -31,10 +51,19 @@ def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str
 def sorted_levels(levels: Sequence[str]) -> list[str]:
     """The distinct levels by size where all are numbers (`3`, `0.5/255`), else in the order given."""
     distinct = list(dict.fromkeys(levels))
-    sizes = [_size(level) for level in distinct]
+    sizes = [level_size(level) for level in distinct]
     if any(size is None for size in sizes):
         return distinct
     return [level for _, level in sorted(zip(sizes, distinct, strict=True), key=lambda pair: pair[0] or 0)]
+
+
+def level_size(level: str) -> float | None:
+    """The number that a level is (`3`, `0.5/255`); None for any other text."""
+    try:
+        numerator, _, denominator = level.partition("/")
+        return float(Fraction(numerator) / Fraction(denominator or 1))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
@@ -45,9 +74,5 @@ def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
     return [level.partition("/")[0] for level in levels], f"1/{shared}"
 
 
-def _size(level: str) -> float | None:
-    try:
-        numerator, _, denominator = level.partition("/")
-        return float(Fraction(numerator) / Fraction(denominator or 1))
-    except (ValueError, ZeroDivisionError):
-        return None
+def _metric(label: str) -> Entry | None:
+    return registry.entries("metric").get(label.partition("(")[0])

@@ -18,6 +18,7 @@ from robustvit.records.disk import below, write_output
 from robustvit.records.manifest import DataFacts, Manifest
 from robustvit.records.store import Store
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
+from robustvit.report.class_labels import class_labels
 from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
@@ -26,16 +27,20 @@ from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import symbol
 from robustvit.report.image_gallery import image_budget, image_gallery
-from robustvit.report.numbers import numbers
+from robustvit.report.labels import metric_name, metric_tip
+from robustvit.report.numbers import numbers, script_json
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
 from robustvit.report.ranking import ranking
+from robustvit.report.samples.bundle import Bundle
+from robustvit.report.samples.sample_rows import INLINE, predictions_in, sample_groups
 from robustvit.report.shift_maps import shift_maps
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.report.text import conclusion, gradient_warnings, notices
+from robustvit.report.text import conclusion, gradient_warnings, notices, verdict_words
 from robustvit.report.transfer import transfer_maps
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.pages import pages
+from robustvit.results.paired_best import PairedTests
 from robustvit.spec.given import check_path
 from robustvit.version import __version__
 
@@ -59,17 +64,34 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     return target
 
 
-def render(board: Leaderboard, store: Store) -> str:
-    """The page of a leaderboard, with images and provenance from its store. The same input gives the same page."""
+def write_bundle(store: Store | Path | str, folder: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:
+    """As `write_report`, as `index.html` in a folder, with the rows and images of its list of samples in files beside it.
+
+    For stores whose predictions are too many for one file. Raises UsageError too, where the folder holds anything else.
+    """
+    source = store if isinstance(store, Store) else Store(store)
+    bundle = Bundle(folder, source)
+    return bundle.write_page(render(build_leaderboard(source, suite=suite, models=models), source, bundle))
+
+
+def render(board: Leaderboard, store: Store, bundle: Bundle | None = None) -> str:
+    """The page of a leaderboard, with images and provenance from its store. The same input gives the same page.
+
+    bundle: where the rows of the list of samples are written; without one they are on the page, where they are few enough.
+    """
     rows = board.rows
     suites = results_by_suite(rows)
-    style, script = Markup(_style()), Markup(_text("script.js"))
+    style, script = Markup(_style()), Markup(_text("script.js") + _text("samples.js"))
     return _environment().get_template("page.html.j2").render(
-        title=_title(suites), version=__version__, policy=_policy(style, script), style=style, script=script, store=str(store.path),
-        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites), many=len(suites) > 1,
+        title=_title(suites), version=__version__, policy=_policy(style, script, beside=bundle is not None),
+        style=style, script=script, store=str(store.path),
+        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites, PairedTests(board)),
+        many=len(suites) > 1,
         conclusions=[conclusion(suite, model) for suite in suites for model in suite.models], notices=notices(suites),
-        gradient_warnings=gradient_warnings(suites), published=published_comparisons(board), cost_plots=cost_plots(board),
+        gradient_warnings=gradient_warnings(suites), verdicts=verdict_words(suites),
+        published=published_comparisons(board), cost_plots=cost_plots(board),
         provenance=provenance(store, rows), numbers=numbers(rows), seconds=_seconds(rows), colour_scale=colour_scale(),
+        **_samples(suites, store, rows, bundle),
     )  # fmt: skip
 
 
@@ -97,6 +119,21 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
     }  # fmt: skip
 
 
+def _samples(suites: list[SuiteResults], store: Store, board: pd.DataFrame, bundle: Bundle | None) -> dict[str, Any]:
+    """The template variables of the list of samples: its groups, as JSON or by their files; or how many predictions are left out."""
+    count = predictions_in(suites)
+    if bundle is None and count > INLINE:
+        return {"samples": None, "samples_left_out": count}
+    runs = manifests(store, board)
+    groups = [one for suite in suites for one in sample_groups(store, suite, _class_names(_data_facts(suite, runs), runs))]
+    found = {
+        "groups": [one.title for one in groups],
+        "inline": [Markup(script_json(one.packed())) for one in groups] if bundle is None else [],
+        "files": bundle.write_rows(groups) if bundle is not None else [],
+    }
+    return {"samples": found if groups else None, "samples_left_out": 0}
+
+
 def _data_facts(suite: SuiteResults, runs: Iterable[Manifest]) -> DataFacts | None:
     """The recorded facts about the data set that a suite's results are grouped by, or else about the last of its variants."""
     alike = [facts for run in runs if run.suite.name == suite.name for facts in run.data.values() if facts.base == suite.data]
@@ -110,7 +147,7 @@ def _class_names(base: DataFacts | None, runs: Iterable[Manifest]) -> dict[str, 
         for cell in run.cells:
             data = run.data[cell.data_fingerprint]
             alike = base is not None and (data.base, data.classes) == (base.base, base.classes)
-            found[cell.cell] = data.class_names or (base.class_names if alike and base is not None else [])
+            found[cell.cell] = class_labels(data.class_names or (base.class_names if alike and base is not None else []))
     return found
 
 
@@ -123,13 +160,17 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(symbol=symbol, colour=colour)
+    environment.filters.update(metric_name=metric_name, metric_tip=metric_tip)
     return environment
 
 
-def _policy(style: str, script: str) -> str:
-    """The content security policy: the page's own style and script, inline images, nothing else."""
+def _policy(style: str, script: str, *, beside: bool) -> str:
+    """The content security policy: the page's own style and script, inline images, nothing else. beside: and the files beside it."""
+    # what the page's script loads is trusted by 'strict-dynamic'; 'self' holds where it is served, file: where it is opened from disk
+    rows, images = (" 'strict-dynamic'", " 'self' file:") if beside else ("", "")
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'{rows}; img-src data:{images}; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 

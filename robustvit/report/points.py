@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from robustvit.report.labels import format_number
@@ -16,7 +16,8 @@ class Point:
     """One value of a curve or table. value is NaN where there is none; `status` and `note` say why, or how far it can be trusted.
 
     status: `complete`, `partial`, `failed`, `absent` (not evaluated), or any other text for a metric that is undefined there.
-    gradients: for the robust accuracy of an attack, the gradient masking verdict; "" otherwise.
+    gradients: for the robust accuracy of an attack, the gradient masking verdict; "" otherwise. rows: the labels of the rows of the
+    leaderboard that it is, or is the mean of.
     """
 
     value: float
@@ -25,6 +26,7 @@ class Point:
     status: str = "complete"
     note: str = ""
     gradients: str = ""
+    rows: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def known(self) -> bool:
@@ -47,7 +49,9 @@ NOT_EVALUATED = Point(math.nan, status="absent")
 
 def point_of(row: Any) -> Point:
     """The point of a leaderboard row."""
-    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients))
+    index = getattr(row, "Index", None)
+    rows = () if index is None else (int(index),)
+    return Point(float(row.value), float(row.low), float(row.high), str(row.status), str(row.reason), str(row.gradients), rows)
 
 
 def point_text(point: Point, unit: str = "%") -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from robustvit.report.columns import Column, column_of, points_of_cells
 from robustvit.report.figures import Bar, axis_end, bar
-from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, metric_name, metric_tip, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
+from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import attack_name
 from robustvit.spec import registry
 from robustvit.statistics.estimates import of_measurements
@@ -68,15 +69,18 @@ class Ranking:
         return any(entry.best for row in self.rows for entry in row.entries)
 
 
-def ranking(suites: Sequence[SuiteResults]) -> Ranking:
-    """The rows of all suites under the columns that any of them has a number for."""
+def ranking(suites: Sequence[SuiteResults], tests: PairedTests | None = None) -> Ranking:
+    """The rows of all suites under the columns that any of them has a number for.
+
+    tests: of the leaderboard; the best number of a suite is marked where they show that it differs from every other model's.
+    """
     numbers = {(suite, model): ranked_points(suite, model) for suite in suites for model in suite.models}
     columns = _columns(numbers.values())
     ends = {column: _axis_end(column, [points[column] for points in numbers.values() if column in points]) for column in columns}
+    best = set() if tests is None else set(_best(numbers, columns, tests))
     rows = []
     for (suite, model), points in numbers.items():
-        rivals = [other for (where, _), other in numbers.items() if where is suite]
-        entries = tuple(_entry(points.get(column), column, ends[column], [rival.get(column) for rival in rivals]) for column in columns)
+        entries = tuple(_entry(points.get(column), column, ends[column], (suite, model, column) in best) for column in columns)
         n = int(model.cells["n"].max()) if len(model.cells) else 0
         rows.append(RankingRow(model, n, entries, *worst_status(model.cells)))
     return Ranking(tuple(columns), tuple(rows), tuple(dict.fromkeys(row.status for row in rows)))
@@ -111,7 +115,8 @@ def mean_error(model: ModelResults) -> Point | None:
         return None
     if any(one.status != "complete" for one in errors.values()):
         return Point(math.nan, status="partial", note="some corruptions are incomplete")
-    return Point(*mean_of([(one.value, one.low, one.high) for one in errors.values()]))
+    rows = tuple(row for one in errors.values() for row in one.rows)
+    return replace(Point(*mean_of([(one.value, one.low, one.high) for one in errors.values()])), rows=rows)
 
 
 def corruption_errors(model: ModelResults) -> dict[str, Point]:
@@ -150,12 +155,17 @@ def worst_cases_of(model: ModelResults) -> dict[str, Point]:
 def _clean(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
     metric = suite.metric
     point = model.clean_point(metric)
-    return {} if point is None else {Column(_CLEAN, f"clean {metric}", suite.unit(metric), _higher(model, metric)): point}
+    if point is None:
+        return {}
+    title = f"clean {metric_name(metric)}"
+    return {Column(_CLEAN, title, suite.unit(metric), _higher(model, metric), tip=metric_tip(metric)): point}
 
 
 def _mean_error(model: ModelResults) -> dict[Column, Point]:
     error = mean_error(model)
-    return {} if error is None else {Column("mean_error", "mean corruption error", "%", False): error}
+    return (
+        {} if error is None else {Column("mean_error", "mean corruption error", "%", False, tip=metric_tip("mean_corruption_error")): error}
+    )
 
 
 def _averages(model: ModelResults) -> dict[Column, Point]:
@@ -164,9 +174,12 @@ def _averages(model: ModelResults) -> dict[Column, Point]:
 
 def _attacks(model: ModelResults) -> dict[Column, Point]:
     """Accuracies under attack; of a random model what the attack found under its own draw stands beside."""
-    worst = {Column(f"worst case {ball}", f"worst case {ball}", "%", True): point for ball, point in worst_cases_of(model).items()}
+    least = metric_tip("worst_case_accuracy")
+    worst = {
+        Column(f"worst case {ball}", f"worst case {ball}", "%", True, tip=least): point for ball, point in worst_cases_of(model).items()
+    }
     return worst | {
-        Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True): point
+        Column(f"{attack} {budget}{beside}", f"{with_spaces(attack)} {budget}{beside}", "%", True, tip=metric_tip(metric)): point
         for metric, beside in (("robust_accuracy", ""), ("robust_accuracy_same_draw", ", same draw"))
         for (attack, budget), point in strongest_attacks(model, metric).items()
     }
@@ -177,7 +190,9 @@ def _data_sets(suite: SuiteResults, model: ModelResults) -> dict[Column, Point]:
     metric = suite.metric
     keys = list(dict.fromkeys(setting[:2] for other in suite.models for setting in other.without_severity(metric)))
     return {
-        replace(column_of(row, f"{scenario_title(setting[:2], keys)} {metric}"), uses_labels=_uses_labels(metric)): point_of(row)
+        replace(column_of(row, f"{scenario_title(setting[:2], keys)} {metric_name(metric)}"), uses_labels=_uses_labels(metric)): point_of(
+            row
+        )
         for setting, row in model.without_severity(metric).items()
     }
 
@@ -194,23 +209,29 @@ def _columns(numbers: Iterable[Mapping[Column, Point]]) -> list[Column]:
     return [column for column in dict.fromkeys(column for column, _ in every) if column in defined]
 
 
-def _entry(point: Point | None, column: Column, end: float, rivals: Sequence[Point | None]) -> RankingEntry:
+def _best(
+    numbers: Mapping[tuple[SuiteResults, ModelResults], Mapping[Column, Point]], columns: Sequence[Column], tests: PairedTests
+) -> Iterator[tuple[SuiteResults, ModelResults, Column]]:
+    """Where the best number of a suite is one that differs from every other by a paired test."""
+    for suite in dict.fromkeys(suite for suite, _ in numbers):
+        for column in (one for one in columns if one.marked):
+            points = {model: own[column] for (where, model), own in numbers.items() if where is suite and column in own}
+            known = {model: model.rows.loc[list(point.rows)] for model, point in points.items() if point.rows}
+            found = tests.best(list(known.values()))
+            if found is not None:
+                yield suite, list(known)[found], column
+
+
+def _entry(point: Point | None, column: Column, end: float, best: bool = False) -> RankingEntry:
     if point is None:
         return RankingEntry("", note="not evaluated", kind="absent")
     if not point.known:
         return RankingEntry(point.status, kind=point.kind, note=point.note)
     interval = "" if math.isnan(point.low) else f"{format_number(point.low)} – {format_number(point.high)}"
-    values = [rival.value for rival in rivals if rival is not None and _reliable(rival)]
-    best = column.marked and len(values) > 1 and _reliable(point) and point.value == (max if column.higher_is_better else min)(values)
     return RankingEntry(
         format_number(point.value), interval, bar(point.value, point.low, point.high, end), repr(point.value), point.kind,
         f"{column.title}\n{point_text(point, column.unit)}", best, verdict_word(point.gradients), point.doubted,
     )  # fmt: skip
-
-
-def _reliable(point: Point) -> bool:
-    """Whether a number may be marked as the best: it is complete, nothing doubts it, and its gradient masking verdict is not suspect."""
-    return point.known and point.status == "complete" and not point.doubted and verdict_word(point.gradients) != "suspect"
 
 
 def _axis_end(column: Column, points: Sequence[Point]) -> float:

@@ -29,6 +29,7 @@ function filterOf(form) {
   const fields = Object.fromEntries(new FormData(form));
   const words = (fields.text || "").toLowerCase().split(/\s+/).filter(Boolean);
   delete fields.text;
+  delete fields.sort;
   return { words, fields: Object.entries(fields).filter(([, value]) => value) };
 }
 
@@ -46,7 +47,14 @@ function ranking(table) {
     if (!("sort" in cell.dataset)) return cell.textContent.trim();
     return cell.dataset.sort === "" ? "" : Number(cell.dataset.sort);
   };
-  onSort(table, (column, sign) => body.append(...[...body.rows].sort((a, b) => compare(key(a, column), key(b, column), sign))));
+  const original = [...body.rows];
+  const sort = (column, sign) => body.append(...[...body.rows].sort((a, b) => compare(key(a, column), key(b, column), sign)));
+  onSort(table, sort);
+  form.elements.sort.addEventListener("change", ({ target }) => {
+    const head = table.tHead.rows[0].cells[Number(target.value)];
+    if (target.value) sort(head.cellIndex, head.dataset.first === "ascending" ? 1 : -1);
+    else body.append(...original);
+  });
   onFilter(form, () => {
     const { words, fields } = filterOf(form);
     let shown = 0;
@@ -165,9 +173,36 @@ function tooltips(tip) {
     tip.textContent = source.dataset.tip;
     place(event.clientX, event.clientY);
   };
+  // The arrow keys go from one tooltip to the next in a figure or table that has the focus; Escape closes it.
+  let tipped = null;
+  const hide = () => {
+    tip.hidden = true;
+    if (tipped) tipped.classList.remove("tipped");
+    tipped = null;
+  };
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hide();
+    const home = document.activeElement;
+    if (!(event.key in step) || !home || !home.matches(".scroll, .panel svg, .strips")) return;
+    const all = [...home.querySelectorAll("[data-tip]")].filter((one) => one.getClientRects().length);
+    if (!all.length) return;
+    event.preventDefault();
+    const next = tipped && all.includes(tipped) ? all.indexOf(tipped) + step[event.key] : 0;
+    const source = all[Math.min(Math.max(next, 0), all.length - 1)];
+    hide();
+    source.scrollIntoView({ block: "nearest", inline: "nearest", behavior: "instant" });
+    tipped = source;
+    source.classList.add("tipped");
+    tip.textContent = source.dataset.tip;
+    tip.hidden = false;
+    const box = source.getBoundingClientRect();
+    place(box.left + box.width / 2, Math.min(box.bottom, box.top + 40));
+  });
+  document.addEventListener("focusout", hide);
   document.addEventListener("pointerover", show);
   document.addEventListener("pointermove", show);
-  document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
+  document.addEventListener("scroll", () => tipped || (tip.hidden = true), { passive: true });
 }
 
 function legends() {

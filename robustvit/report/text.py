@@ -9,12 +9,12 @@ import pandas as pd
 
 from robustvit.report.columns import points_of_cells
 from robustvit.report.curves.certified_curves import certified_results
-from robustvit.report.labels import format_number, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, metric_name, sorted_levels, with_spaces
 from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.editions import differences
-from robustvit.results.gradient_masking import verdict_word
+from robustvit.results.gradient_masking import NEEDS, verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import of_measurements
@@ -49,11 +49,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class GradientWarning:
-    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked."""
+    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked; settled_by: what the missing checks need."""
 
     verdict: str
     name: str
     why: str
+    settled_by: str = ""
 
 
 def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
@@ -62,8 +63,15 @@ def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
     for model in (one for suite in suites for one in suite.models):
         gradients = model.gradients()
         if verdict_word(gradients) not in ("", "honest"):
-            warnings.append(GradientWarning(verdict_word(gradients), model.name, gradients.partition(": ")[2]))
+            why = gradients.partition(": ")[2]
+            warnings.append(GradientWarning(verdict_word(gradients), model.name, why, _settled_by(why)))
     return sorted(dict.fromkeys(warnings), key=lambda warning: warning.verdict)
+
+
+def verdict_words(suites: list[SuiteResults]) -> list[str]:
+    """The verdicts on gradients that a report shows, each in one word."""
+    words = {verdict_word(str(text)) for suite in suites for model in suite.models for text in model.rows["gradients"].unique()}
+    return [word for word in ("honest", "suspect", "unchecked") if word in words]
 
 
 def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
@@ -89,6 +97,12 @@ def notices(suites: list[SuiteResults]) -> list[Notice]:
             found += [*_marked(suite, model), *_of_cells(suite, model), *_of_averages(suite, model), *_undefined(suite, model)]
         found += _differing(suite)
     return sorted(_merged(found), key=lambda notice: _FIRST.index(notice.status) if notice.status in _FIRST else len(_FIRST))
+
+
+def _settled_by(why: str) -> str:
+    """What the checks need that an unchecked verdict names as missing; "" for any other."""
+    missing = why.partition(" (")[0].split(", ")
+    return "; ".join(f"{name}: {NEEDS[name]}" for name in missing if name in NEEDS)
 
 
 def _clean(suite: SuiteResults, model: ModelResults) -> str:
@@ -132,10 +146,12 @@ def _attacked(model: ModelResults) -> str:
 
 
 def _budget(attack: str, level: str) -> str:
-    """`at 4/255`, or for attacks whose budget is a number of patches `with 2 patches`."""
+    """`at 4/255`; where the budget is no radius `with 2 patches`, `at a largest shift of 2 px`."""
     entry = registry.entries("attack").get(attack)
-    counted = entry is not None and entry.severity == "patches"
-    return f"with {level} patch{'' if level == '1' else 'es'}" if counted else f"at {level}"
+    if entry is not None and entry.severity == "patches":
+        return f"with {level} patch{'' if level == '1' else 'es'}"
+    name, _, unit = ("" if entry is None else entry.budget).partition(", ")
+    return f"at a {name} of {level} {unit}".rstrip() if name else f"at {level}"
 
 
 def _certified(suite: SuiteResults, model: ModelResults) -> str:
@@ -145,20 +161,20 @@ def _certified(suite: SuiteResults, model: ModelResults) -> str:
 
 def _measured(suite: SuiteResults, model: ModelResults) -> str:
     measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_measurements(metric)])
-    return ", ".join(f"{with_spaces(column.title)} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
+    return ", ".join(f"{column.title} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
 
 
 def _averages(suite: SuiteResults, model: ModelResults) -> str:
     """The averages of a suite that has neither clean images nor corruption errors."""
     points = {str(row.metric): point_of(row) for row in model.averages().itertuples() if row.status == "complete"}
-    parts = [f"{with_spaces(metric)} {stated_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
+    parts = [f"{metric_name(metric)} {stated_text(point, suite.unit(metric))}" for metric, point in points.items() if point.known]
     return f"{', '.join(parts)} on {suite.data}" if parts else ""
 
 
 def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
-    return next((f"{with_spaces(column.title)} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
+    return next((f"{column.title} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
 
 
 def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
@@ -166,7 +182,7 @@ def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
     rows = model.rows[(model.rows["status"] == "complete") & (model.rows["reason"] != "")]
     for reason, part in rows.groupby("reason", sort=False):
         status = "at chance" if (part["scenario"] == "clean").any() else "marked"
-        yield Notice(status, suite.name, model.name, _listed(list(dict.fromkeys(part["metric"]))), str(reason))
+        yield Notice(status, suite.name, model.name, _listed([metric_name(str(name)) for name in part["metric"].unique()]), str(reason))
 
 
 def _differing(suite: SuiteResults) -> Iterator[Notice]:
@@ -190,13 +206,15 @@ def _of_averages(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
         corruptions = [with_spaces(name) for name in part["scenario"] if name]
         of = f" of {_listed(corruptions)}" if corruptions else ""
         reason = part["reason"].iloc[0] if len(part) == 1 else "cells above are missing; an average over the others would mislead"
-        yield Notice("partial", suite.name, model.name, f"{metric}{of}", str(reason))
+        yield Notice("partial", suite.name, model.name, f"{metric_name(str(metric))}{of}", str(reason))
 
 
 def _undefined(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:
     rows = model.rows[~model.rows["status"].isin(("complete", *_ORDER))]
     for (status, reason), part in rows.groupby(["status", "reason"], sort=False):
-        yield Notice(str(status), suite.name, model.name, _listed([str(name) for name in part["metric"].unique()]), str(reason))
+        yield Notice(
+            str(status), suite.name, model.name, _listed([metric_name(str(name)) for name in part["metric"].unique()]), str(reason)
+        )
 
 
 def _merged(found: list[Notice]) -> list[Notice]:

@@ -13,6 +13,7 @@ from robustvit.errors import UsageError
 from robustvit.results.exports.formats import format_names, write_export
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.pages import pages
+from robustvit.results.paired_best import PairedTests
 from robustvit.results.table_formats import check_choice, csv_text, pages_latex, pages_markdown, save_file
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", *format_names())
@@ -51,7 +52,7 @@ def _json(board: Leaderboard) -> str:
 
 
 def _latex(board: Leaderboard) -> str:
-    return pages_latex(pages(board.rows))
+    return pages_latex(pages(board.rows, PairedTests(board)))
 
 
 _WRITERS: dict[str, Callable[[Leaderboard], str]] = {"csv": _csv, "json": _json, "md": _md, "latex": _latex}

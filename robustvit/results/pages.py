@@ -7,28 +7,33 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from robustvit.results.leaderboard import GROUP
+from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere
 from robustvit.results.summary import ShownNumber, headline_numbers, metric_title, scenario_names, summary
 from robustvit.results.table_formats import Page
 from robustvit.spec import registry
+from robustvit.spec.grouping import grouped
 
 
-def pages(board: pd.DataFrame) -> list[Page]:
+def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
     """The summary of a leaderboard, then what it leaves out: a page for each suite and metric, a row for each scenario.
 
     Models are columns; of a single one metrics are, and all is on one page. Corruptions are means over their severities, with the means of
     their ends as an interval. Together the pages show every scenario and metric of the leaderboard; images that were crafted on another
-    model are in the matrix of `robustvit transfer`.
+    model are in the matrix of `robustvit transfer`. tests: of the leaderboard, which find the best numbers among models.
     """
-    summaries = [_summary_page(part) for _, part in board.groupby("suite", sort=False)]
-    return [*summaries, *(page for (suite, base), part in _suites(board) for page in _pages_of_suite(suite, base, part))]
+    summaries = [_summary_page(part, tests) for _, part in board.groupby("suite", sort=False)]
+    return [*summaries, *(page for (suite, base), part in _suites(board) for page in _pages_of_suite(suite, base, part, tests))]
 
 
-def _summary_page(part: pd.DataFrame) -> Page:
+def _summary_page(part: pd.DataFrame, tests: PairedTests | None) -> Page:
     table = summary(part)
-    directions = {one.title: one.higher_is_better for _, rows in models_of(part, "base") for one in headline_numbers(rows)}
+    numbers = [(row, one) for row, (_, rows) in enumerate(models_of(part, "base")) for one in headline_numbers(rows)]
+    directions = {one.title: one.higher_is_better for _, one in numbers}
     first = next((place for place, name in enumerate(table.columns) if name in directions), len(table.columns))
-    return Page("", table, first, directions)
+    columns = grouped(((one.title, str(one.rows["base"].iloc[0])), (row, one.rows)) for row, one in numbers)
+    best = [(own, title, tests.best([rows for _, rows in own])) for (title, _), own in columns.items()] if tests is not None else []
+    return Page("", table, first, directions, best=frozenset((own[at][0], title) for own, title, at in best if at is not None))
 
 
 def _suites(board: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
@@ -37,7 +42,7 @@ def _suites(board: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame
         yield (str(suite), str(base) if board.loc[board["suite"] == suite, "base"].nunique() > 1 else ""), part
 
 
-def _pages_of_suite(suite: str, base: str, part: pd.DataFrame) -> Iterator[Page]:
+def _pages_of_suite(suite: str, base: str, part: pd.DataFrame, tests: PairedTests | None) -> Iterator[Page]:
     numbers = [(model, one) for model, rows in models_of(part) for one in _left_out(rows)]
     title = f"{suite} · {base}" if base else suite
     if len({model for model, _ in numbers}) == 1:
@@ -47,15 +52,21 @@ def _pages_of_suite(suite: str, base: str, part: pd.DataFrame) -> Iterator[Page]
         )
         return
     for metric in dict.fromkeys(one.metric for _, one in numbers):
-        yield _page(f"{title} · {metric_title(metric)}", [(one.title, model, one) for model, one in numbers if one.metric == metric])
+        yield _page(f"{title} · {metric_title(metric)}", [(one.title, model, one) for model, one in numbers if one.metric == metric], tests)
 
 
-def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]]) -> Page:
-    """A page of numbers, each with the names of its row and its column."""
+def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]], tests: PairedTests | None = None) -> Page:
+    """A page of numbers, each with the names of its row and its column. tests: where columns are models."""
     texts: dict[str, dict[str, str]] = {}
     for row, column, one in numbers:
         texts.setdefault(row, {})[column] = one.text
-    return Page(title, pd.DataFrame.from_dict(texts, orient="index").fillna("").rename_axis("scenario").reset_index())
+    best = set()
+    for row, own in grouped((row, (column, one.rows)) for row, column, one in numbers).items():
+        found = None if tests is None else tests.best([rows for _, rows in own])
+        if found is not None:
+            best.add((list(texts).index(row), own[found][0]))
+    table = pd.DataFrame.from_dict(texts, orient="index").fillna("").rename_axis("scenario").reset_index()
+    return Page(title, table, best=frozenset(best))
 
 
 def _left_out(part: pd.DataFrame) -> list[ShownNumber]:

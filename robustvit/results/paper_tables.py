@@ -9,10 +9,12 @@ import pandas as pd
 
 from robustvit.errors import UsageError
 from robustvit.results.pages import by_scenario, model_keys, models_of
+from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere
 from robustvit.results.summary import ShownNumber, metric_title, scenario_names
 from robustvit.results.table_formats import Page, check_choice
 from robustvit.spec import registry
+from robustvit.spec.grouping import grouped
 
 
 class _Entry(NamedTuple):
@@ -34,18 +36,19 @@ class PaperTables(NamedTuple):
     tidy: pd.DataFrame
 
 
-def paper_tables(board: pd.DataFrame, per: str, *, every: bool = False) -> PaperTables:
+def paper_tables(board: pd.DataFrame, per: str, *, every: bool = False, tests: PairedTests | None = None) -> PaperTables:
     """A page for each suite and metric of a leaderboard, with a row for each model.
 
     per: `corruption`, averages first, then each corruption over its severities; `severity`, a row for each model and corruption; `attack`,
     the clean accuracy, then each attack and budget; `data`, each data set, clean. every: all metrics of the leaderboard in place of the
-    usual ones, which are errors by corruption, robust accuracy by attack, and else top-1, where there are any. Raises UsageError for
-    another `per`, and where the leaderboard has nothing of that kind.
+    usual ones, which are errors by corruption, robust accuracy by attack, and else top-1, where there are any. tests: of the
+    leaderboard, which find the best number of each column. Raises UsageError for another `per`, and where the leaderboard has nothing of
+    that kind.
     """
     check_choice("--per", per, PER)
     names = [*model_keys(board), *(["corruption"] if per == "severity" else [])]
     found = [
-        _page(f"{suite} · {metric_title(metric)}", [(_key(one, names), one) for one in entries], names)
+        _page(f"{suite} · {metric_title(metric)}", [(_key(one, names), one) for one in entries], names, tests)
         for suite, part in board.groupby("suite", sort=False)
         for metric, entries in _CHOSEN[per](part, every)
         if entries
@@ -61,7 +64,9 @@ def _key(one: _Entry, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(one.row if name == "corruption" else str(first[name]) for name in names)
 
 
-def _page(title: str, entries: Sequence[tuple[tuple[str, ...], _Entry]], names: Sequence[str]) -> tuple[Page, pd.DataFrame]:
+def _page(
+    title: str, entries: Sequence[tuple[tuple[str, ...], _Entry]], names: Sequence[str], tests: PairedTests | None
+) -> tuple[Page, pd.DataFrame]:
     """A page of numbers by the names of their rows, and the same in tidy form."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for key, one in entries:
@@ -71,7 +76,18 @@ def _page(title: str, entries: Sequence[tuple[tuple[str, ...], _Entry]], names: 
     about = [{"suite": suite, "metric": metric, **dict(zip(names, key, strict=True)), "column": one.column} for key, one in entries]
     tidy = pd.DataFrame([words | one.number.facts for words, (_, one) in zip(about, entries, strict=True)])
     directions = {one.column: one.number.higher_is_better for _, one in entries}
-    return Page(title, table, len(names), directions, {one.column: one.group for _, one in entries if one.group}), tidy
+    best = frozenset() if tests is None else frozenset(_best(entries, list(rows), tests))
+    return Page(title, table, len(names), directions, {one.column: one.group for _, one in entries if one.group}, best), tidy
+
+
+def _best(
+    entries: Sequence[tuple[tuple[str, ...], _Entry]], keys: Sequence[tuple[str, ...]], tests: PairedTests
+) -> Iterator[tuple[int, str]]:
+    """The best numbers of a page, by row and column: of a table by severity for each corruption."""
+    for (column, _), own in grouped(((one.column, one.row), (key, one)) for key, one in entries).items():
+        found = tests.best([one.number.rows for _, one in own])
+        if found is not None:
+            yield keys.index(own[found][0]), column
 
 
 def _usual(rows: pd.DataFrame, usual: Sequence[str], every: bool) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
@@ -15,6 +16,7 @@ from robustvit.records.disk import write_output
 from robustvit.spec.given import check_path
 
 _FORMULA, _QUOTED = re.compile(r"\A'*[=+\-@\t\r]"), re.compile(r"\A'(?='*[=+\-@\t\r])")
+_BOLD = "% bold: the best, where a paired test shows that it differs from every other model's (McNemar; t-test for means; Holm, 5 %)\n"
 _WIDEST = 6  # columns of numbers with intervals that a page of LaTeX holds
 FORMATS = ("table", "csv", "json", "md", "latex")
 _NOT_ESCAPED = {
@@ -83,7 +85,8 @@ def _edited(table: pd.DataFrame, pattern: re.Pattern[str], other: str) -> pd.Dat
 class Page(NamedTuple):
     """A table of text with its title. The first `keys` columns name its rows.
 
-    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them.
+    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them. best: the numbers that differ
+    from every other model's by a paired test, by the label of their row and their column.
     """
 
     title: str
@@ -91,6 +94,7 @@ class Page(NamedTuple):
     keys: int = 1
     directions: Mapping[str, bool] = {}
     groups: Mapping[str, str] = {}
+    best: frozenset[tuple[int, str]] = frozenset()
 
     def split(self, widths: Sequence[int], widest: int) -> Iterator[Page]:
         """Parts with the same keys whose columns of numbers, of these widths, are together at most `widest`, or a single one."""
@@ -115,7 +119,7 @@ def pages_markdown(pages: Sequence[Page]) -> str:
 
 
 def pages_latex(pages: Sequence[Page]) -> str:
-    """Pages in LaTeX, with booktabs: an arrow where a direction is known, at most six columns of numbers beside each other."""
+    """Pages in LaTeX, with booktabs: arrows where directions are known, the best numbers bold, at most six columns of numbers."""
     return "\n".join(_latex(part) for page in pages for part in page.split([1] * (len(page.table.columns) - page.keys), _WIDEST))
 
 
@@ -125,11 +129,18 @@ def _latex(page: Page) -> str:
         heads = [page.groups.get(str(name), "") for name in page.table.columns]
         table.columns = pd.MultiIndex.from_arrays([heads, list(table.columns)])
     styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
+    marked = [
+        (place, at) for place, row in enumerate(table.index) for at, name in enumerate(page.table.columns) if (row, name) in page.best
+    ]
+    if marked:
+        styles = np.full(table.shape, "", dtype=object)
+        styles[tuple(zip(*marked, strict=True))] = "textbf:--rwrap;"
+        styled = styled.apply(lambda _: styles, axis=None)
     shape = "l" * page.keys + "r" * (len(table.columns) - page.keys)
     text: str = styled.to_latex(hrules=True, column_format=shape, multicol_align="c")
     for sign, command in _NOT_ESCAPED.items():
         text = text.replace(sign, command)
-    return (f"% {page.title}\n" if page.title else "") + text
+    return (f"% {page.title}\n" if page.title else "") + (_BOLD if marked else "") + text
 
 
 def _directed(page: Page, signs: tuple[str, str]) -> pd.DataFrame:

@@ -48,10 +48,12 @@ class Entry:
     (robustvit.evaluation.downloads.declared).
     Corruptions: smallest, for each severity the shorter side in pixels below which half of an image lies outside; any_channels, whether
     they take other images than RGB.
-    Metrics: over; of, the metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is
-    that of its parameter score); beside, a metric that it stands beside wherever a cell has their columns; marks, for one over several
-    cells, the name of a function of the same arguments that says why its value is marked, or "".
-    Attacks: chain; label_free, where they read neither labels nor logits, so that a surrogate may have any outputs.
+    Metrics: title, what readers call it where that is not its name with spaces (`expected calibration error` for `ece`); over; of, the
+    metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is that of its parameter
+    score); beside, a metric that it stands beside wherever a cell has their columns; marks, for one over several cells, the name of a
+    function of the same arguments that says why its value is marked, or "".
+    Attacks: budget, what their severity is, with its unit, where that is no radius (`largest shift, px`); chain; label_free, where they
+    read neither labels nor logits, so that a surrogate may have any outputs.
     Attacks and analyses: fit, the name of a function that makes what they learn of other samples.
     Analyses: reads_labels, where they compare predictions with labels, and see the model through the data's first Reading.
     Attacks and corruptions: tells, columns `value_…` of the Records that they fill, an attack besides its counts.
@@ -70,6 +72,7 @@ class Entry:
     doc: str
     path: str
     line: int
+    title: str = ""
     family: str = ""
     source: str = ""
     url: str = ""
@@ -80,6 +83,7 @@ class Entry:
     downloads: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     version: int = 1
     severity: str = ""
+    budget: str = ""
     over: str = "cell"
     of: str = "error"
     beside: str = ""

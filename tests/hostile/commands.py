@@ -59,7 +59,8 @@ KINDS: dict[str, dict[str, str]] = {
         "cost": "choice",
         "plot": "output",
     },
-    "report": {key: _BOARD[key] for key in ("store", "suite", "model", "output")},
+    "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder"},
+    "figure": {"name": "choice", **{key: _BOARD[key] for key in ("store", "suite", "model", "output")}},
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {
         "model_a": "label",

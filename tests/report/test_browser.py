@@ -3,11 +3,18 @@
 import json
 import os
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from robustvit.report import page as page_module
+from robustvit.report.page import write_bundle
+from robustvit.report.samples.sample_rows import PredictedCell, SampleGroup
 
 pytestmark = pytest.mark.browser
 
@@ -124,8 +131,140 @@ def test_the_page_fits_its_window(page: Any, width: int) -> None:
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_arrow_keys_read_the_values_of_a_figure_and_escape_closes(page: Any) -> None:
+    figure = find(page, ".panel svg")
+    figure.send_keys("\ue014")  # right
+    assert "demo: 95.0" in find(page, "#tip").text
+    figure.send_keys("\ue014")
+    assert "fog · 1" in find(page, "#tip").text
+    figure.send_keys("\ue00c")  # escape
+    assert not find(page, "#tip").is_displayed()
+
+
+@pytest.fixture
+def phone(page: Any) -> Iterator[Any]:
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})
+    page.refresh()
+    yield page
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_phone_shows_model_clean_and_headline_first_without_scrolling_aside(phone: Any) -> None:
+    cells = phone.find_elements("css selector", "#ranking tbody tr:first-child > *")
+    shown = sorted((one for one in cells if one.is_displayed()), key=lambda one: (one.rect["y"], one.rect["x"]))
+    texts = [one.text.splitlines()[0] for one in shown]
+    assert texts[0] == "demo"
+    assert [text.split()[0] for text in texts[2:4]] == ["95.0", "35.0"]
+    assert max(one.rect["x"] + one.rect["width"] for one in shown) <= 390
+
+
+def test_a_phone_sorts_by_a_choice(phone: Any) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    choice = Select(find(phone, '[data-for="ranking"] select[name="sort"]'))
+    choice.select_by_visible_text("mean corruption error")
+    assert rows(phone) == ["demo", "rival"]
+    choice.select_by_index(0)
+    assert rows(phone) == ["demo", "rival"]
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe-core, from the file that $AXE_CORE names or from npm's registry."""
+    if given := os.environ.get("AXE_CORE"):
+        return Path(given).read_text(encoding="utf-8")
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        pytest.skip("no npm to fetch axe-core with, and no file of it in $AXE_CORE")
+    done = subprocess.run([npm, "pack", "axe-core@4.10.3"], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip("npm's registry does not answer; $AXE_CORE may name axe.min.js of axe-core")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        source = archive.extractfile("package/axe.min.js")
+        assert source is not None
+        return source.read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_serious_violation(page: Any, axe: str, width: int, scheme: str) -> None:
+    found = violations(page, axe, width, scheme)
+    assert [one for one in found if one["impact"] in ("serious", "critical")] == []
+
+
+def violations(page: Any, axe: str, width: int, scheme: str) -> list[dict[str, Any]]:
+    """What axe finds with everything unfolded."""
+    page.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    page.refresh()
+    page.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    page.execute_script(axe)
+    page.set_script_timeout(120)
+    found = page.execute_async_script("const done = arguments[0]; axe.run().then((result) => done(result.violations))")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    return [{key: one[key] for key in ("impact", "id", "help")} | {"first": one["nodes"][0]["html"]} for one in found]
+
+
 def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
     badge = find(page, "#ranking tbody td.num .badge")
     assert (badge.text, badge.is_displayed()) == ("unchecked", True)
     warnings = [item.text for item in page.find_elements("css selector", ".warnings li")]
     assert [text.split()[:2] for text in warnings] == [["unchecked", "demo:"], ["unchecked", "rival:"]]
+
+
+def listed(page: Any) -> list[str]:
+    return [row.text for row in page.find_elements("css selector", "#samples tbody tr")]
+
+
+def choose(page: Any, field: str, text: str) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    Select(find(page, f'#samples select[name="{field}"]')).select_by_visible_text(text)
+
+
+def show_samples(page: Any) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page.execute_script("document.getElementById('samples').scrollIntoView({behavior: 'instant'})")
+    WebDriverWait(page, 20).until(lambda _: find(page, "#samples output").text)
+
+
+def test_samples_are_listed_by_what_models_get_wrong(page: Any) -> None:
+    show_samples(page)
+    assert find(page, "#samples output").text == "1 of 20"
+    assert listed(page) == ["s00019 0 ✕ 1 ✕ 1"]
+    choose(page, "b", "clean · rival")
+    choose(page, "show", "right under A, wrong under B")
+    assert [text.split()[0] for text in listed(page)] == ["s00015", "s00016", "s00017", "s00018"]
+    find(page, '#samples input[name="text"]').send_keys("17")
+    assert listed(page) == ["s00017 0 ✓ 0 ✕ 1"]
+
+
+def test_a_folder_of_a_report_loads_its_rows_and_images_from_disk(chromium: Any, store: Any, tmp_path: Path) -> None:
+    chromium.get(write_bundle(store, tmp_path / "bundle").as_uri())
+    show_samples(chromium)
+    choose(chromium, "show", "all samples")
+    image = find(chromium, "#samples tbody img")
+    assert chromium.execute_script("return arguments[0].complete && arguments[0].naturalWidth", image) == 8
+
+
+def test_a_million_samples_stay_quick(chromium: Any, store: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 1_000_000
+    preds = np.arange(n) % 1000
+    cells = tuple(PredictedCell("m", setting, setting, preds + shift) for setting, shift in (("clean", 0), ("fog", 1)))
+    group = SampleGroup("many", tuple(f"s{i:07d}" for i in range(n)), np.where(np.arange(n) % 10 == 0, 1001, preds), (), cells)
+    monkeypatch.setattr(page_module, "sample_groups", lambda *_: iter([group]))
+    chromium.get(write_bundle(store, tmp_path / "bundle").as_uri())
+    show_samples(chromium)
+    assert find(chromium, "#samples output").text == "100,000 of 1,000,000"
+    measure = """const form = document.querySelector('#samples form'), start = performance.now();
+        form.elements.show.value = 'lost'; form.dispatchEvent(new Event('input', {bubbles: true})); return performance.now() - start"""
+    assert chromium.execute_script(measure) < 1000
+    assert find(chromium, "#samples output").text == "900,000 of 1,000,000"
+    chromium.execute_script("const list = document.querySelector('#samples .list'); list.scrollTop = list.scrollHeight")
+    chromium.execute_script("document.querySelector('#samples .list').dispatchEvent(new Event('scroll'))")
+    assert listed(chromium)[-1].startswith("s0999999")
+    assert len(listed(chromium)) < 40

@@ -35,7 +35,7 @@ def certified(store: Store) -> SuiteResults:
 
 def test_a_curve_begins_at_the_smoothed_models_own_accuracy(certified: SuiteResults) -> None:
     panels = certified_panels(certified)
-    assert [(panel.title, panel.tag) for panel in panels] == [("columns", "side of a patch, px"), ("both", "side of a patch, px")]
+    assert [(panel.title, panel.axis) for panel in panels] == [("columns", "side of a patch, px"), ("both", "side of a patch, px")]
     assert [tick.text for tick in panels[0].columns] == ["0", "2", "5"]
     assert [hit.tip.splitlines()[1].partition(" [")[0] for hit in panels[0].hovers] == [
         "demo: 90.0\u00a0%",
@@ -55,7 +55,7 @@ def test_the_sentence_has_the_largest_patch_with_certified_images(certified: Sui
 
 def test_certificates_that_share_a_metric_have_a_column_each(certified: SuiteResults) -> None:
     titles = [column.title for column in ranking([certified]).columns]
-    assert {"columns certified_accuracy(patch=2)", "both certified_accuracy(patch=5)"} <= set(titles)
+    assert {"columns certified accuracy (patch=2)", "both certified accuracy (patch=5)"} <= set(titles)
 
 
 def test_an_undefined_level_is_no_point_of_the_curve(certified: SuiteResults) -> None:

@@ -29,6 +29,19 @@ def test_an_attack_has_a_curve_over_its_budget_and_is_no_corruption(suite: Suite
     assert [row.title for row in heat.rows] == ["fog"]
 
 
+@pytest.mark.parametrize(
+    ("attack", "params", "axis"),
+    [("worst_shift", "pixels=2", "largest shift, px"), ("spatial", "", "largest rotation, degrees"),
+     ("patch_fool", "", "number of patches"),
+     ("pgd", "norm=l2", "radius ε, l2"), ("torchattacks/CW", "norm=linf", "radius ε, linf")],
+)  # fmt: skip
+def test_the_axis_of_an_attack_is_what_its_budget_is(suite: SuiteResults, attack: str, params: str, axis: str) -> None:
+    rows = suite.models[0].rows.replace({"scenario": {"pgd": attack}})
+    rows.loc[rows["scenario"] == attack, ["params", "severity"]] = [params, "2"]
+    (panel,) = attack_panels(replace(suite, models=(replace(suite.models[0], rows=rows),)))
+    assert panel.axis == axis
+
+
 def test_the_heat_map_shows_each_number_and_the_error_over_severities(suite: SuiteResults) -> None:
     heat = heat_map(suite.models[0])
     assert heat is not None

@@ -15,11 +15,11 @@ from robustvit.report.suite_results import ScenarioSetting
 COLUMN = Column("pgd 8/255", "pgd 8/255", "%", True)
 
 
-def test_a_complete_number_with_a_reason_is_marked_and_never_the_best() -> None:
+def test_a_complete_number_with_a_reason_is_marked() -> None:
     doubted, plain = Point(90.0, 80.0, 95.0, note="gradients were not finite"), Point(40.0, 30.0, 50.0)
     assert "(marked: gradients were not finite)" in point_text(doubted)
-    entries = [_entry(one, COLUMN, 100.0, [doubted, plain, Point(30.0)]) for one in (doubted, plain)]
-    assert [(entry.doubted, entry.best) for entry in entries] == [(True, False), (False, True)]
+    entries = [_entry(one, COLUMN, 100.0) for one in (doubted, plain)]
+    assert [entry.doubted for entry in entries] == [True, False]
     assert "(partial: 3 of 4)" in point_text(Point(1.0, status="partial", note="3 of 4"))
     assert not Point(math.nan, note="why").doubted
 
@@ -28,7 +28,7 @@ def test_a_partial_number_says_so_in_sentences_and_in_the_ranking() -> None:
     partial = Point(33.3, 13.8, 60.9, status="partial", note="1 of 4 attacks")
     assert stated_text(partial).endswith("60.9] (partial)")
     assert stated_text(Point(33.3)) == value_text(Point(33.3))
-    assert _entry(partial, COLUMN, 100.0, [partial]).kind == "partial"
+    assert _entry(partial, COLUMN, 100.0).kind == "partial"
 
 
 def test_what_an_attack_found_under_its_own_draw_has_a_column_beside_the_fresh_number() -> None:

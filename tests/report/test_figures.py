@@ -21,11 +21,25 @@ def test_zero_and_the_top_of_the_axis_are_its_ends() -> None:
     assert float(last[1]) == panel.rows[-1].at
 
 
-def test_levels_are_evenly_spaced_inside_the_panel() -> None:
-    xs = [tick.at for tick in figures.panel("fog", ["0", "1", "2", "3"], [curve(1, 2, 3, 4)]).columns]
+def test_levels_are_spaced_by_their_values_inside_the_panel() -> None:
+    xs = [tick.at for tick in figures.panel("fog", ["0", "1", "3", "5"], [curve(1, 2, 3, 4)]).columns]
     gaps = [b - a for a, b in itertools.pairwise(xs)]
-    assert gaps == pytest.approx([gaps[0]] * 3, abs=0.15)
+    assert gaps == pytest.approx([gaps[0], 2 * gaps[0], 2 * gaps[0]], abs=0.15)
     assert 0 < xs[0] < xs[-1] < 220
+
+
+def test_hovers_cover_the_panel_without_a_gap() -> None:
+    panel = figures.panel("fog", ["0", "1", "5"], [curve(1, 2, 3)])
+    ends = [(hover.x, hover.x + hover.width) for hover in panel.hovers]
+    assert (ends[0][0], ends[-1][1]) == (panel.left, panel.right)
+    assert [right for _, right in ends[:-1]] == pytest.approx([left for left, _ in ends[1:]], abs=0.11)
+    assert all(left < tick.at < right for (left, right), tick in zip(ends, panel.columns, strict=True))
+
+
+def test_an_axis_names_what_it_is_its_unit_and_a_logarithmic_scale() -> None:
+    panel = figures.panel("pgd", ["0", "0.25/255", "8/255"], [curve(1, 2, 3)], axis="radius ε, linf")
+    assert panel.axis == "radius ε, linf, in 1/255, log scale, 0 apart"
+    assert figures.panel("fog", ["0", "1"], [curve(1, 2)]).axis == ""
 
 
 def test_a_missing_number_leaves_a_gap_and_a_failed_one_a_cross() -> None:

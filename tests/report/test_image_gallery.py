@@ -1,15 +1,21 @@
 """Sample images of a report."""
 
+import base64
+import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from robustvit.records.store import Store
-from robustvit.report.image_gallery import data_uri, image_budget, image_gallery
+from robustvit.report.image_gallery import image_budget, image_gallery
+from robustvit.report.samples.image_uris import data_uri, differences
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import leaderboard
+from robustvit.spec import registry
 
 
 def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
@@ -17,7 +23,7 @@ def test_a_gallery_follows_one_sample_through_first_middle_and_last_severity(
 ) -> None:
     store = make_store({("demo", "fog", str(severity)): answered([True, False]) for severity in range(1, 6)})
     add_images(store, encoded())
-    class_names = {cell: ["zero", "one, the first"] for cell in store.cells()}
+    class_names = {cell: ["zero", "one"] for cell in store.cells()}
     found = image_gallery(store, results_by_suite(leaderboard(store))[0].models[0], class_names)
     assert found is not None
     assert [(image.level, image.prediction, image.correct) for image in found.strips[0].images] == [
@@ -90,3 +96,62 @@ def test_a_short_budget_takes_severities_before_scenarios(
     assert found is not None
     assert [image.level for image in found.strips[0].images] == levels
     assert found.left_out == left_out
+
+
+def attacked(make_store: Callable[..., Store], answered: Callable[..., Any], images: dict[str, bytes], attack: str = "pgd") -> Any:
+    """The gallery of a store with a clean cell and two of an attack. images: by the severity, "" for clean."""
+    cells = {
+        ("demo", attack if level else "clean", level): answered([True, False], attacked=[True] * 2 if level else None) for level in images
+    }
+    store = make_store(cells, metrics=("top1", "robust_accuracy"))
+    for cell in store.cells():
+        severity = next(one.severity for manifest in store.manifests() for one in manifest.cells if one.cell == cell)
+        rows = {"sample": ["s00000"], "label": [0], "pred": [1], "image": [images[severity]]}
+        store.write_gallery(cell, pa.table(rows))
+    found = image_gallery(store, results_by_suite(leaderboard(store))[0].models[0], {})
+    assert found is not None
+    return next(strip for strip in found.strips if strip.title == attack), next(strip for strip in found.strips if strip.title == "clean")
+
+
+def shown(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))), dtype=np.int64)
+
+
+def png(values: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def test_attacked_images_have_their_difference_ten_times_around_grey(
+    make_store: Callable[..., Store], answered: Callable[..., Any]
+) -> None:
+    clean = np.full((8, 8, 3), 100)
+    change = np.random.default_rng(0).integers(-8, 9, clean.shape)
+    strip, before = attacked(make_store, answered, {"": png(clean), "4/255": png(clean + change // 2), "8/255": png(clean + change)})
+    assert (strip.factor, before.factor, before.images[0].difference) == (10, 0, "")
+    assert [(shown(image.difference) - 128).tolist() for image in strip.images] == [(10 * (change // 2)).tolist(), (10 * change).tolist()]
+
+
+def test_large_differences_are_amplified_less(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    clean = np.full((8, 8, 3), 100)
+    strip, _ = attacked(make_store, answered, {"": png(clean), "1": png(clean + 40)})
+    assert strip.factor == 2
+    assert set(shown(strip.images[0].difference).ravel()) == {208}
+    assert differences(png(clean), [png(clean + 155)]) == differences(png(clean), [png(clean + 155)])._replace(factor=1)
+
+
+def test_images_of_another_size_have_no_difference(
+    make_store: Callable[..., Store], answered: Callable[..., Any], encoded: Callable[..., bytes]
+) -> None:
+    strip, _ = attacked(make_store, answered, {"": encoded(8), "1": encoded(16)})
+    assert (strip.factor, strip.images[0].difference) == (0, "")
+
+
+def test_images_that_an_attack_moves_have_no_difference(
+    make_store: Callable[..., Store], answered: Callable[..., Any], encoded: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert registry.entries("attack")["worst_shift"].family == "spatial"
+    monkeypatch.setattr("robustvit.report.image_gallery._MOVED", registry.entries("attack")["pgd"].family)
+    strip, _ = attacked(make_store, answered, {"": encoded(8), "1": encoded(8)})
+    assert strip.factor == 0

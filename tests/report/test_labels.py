@@ -20,3 +20,16 @@ def test_a_scenario_is_named_with_those_parameters_that_tell_it_from_others_of_i
     assert [labels.scenario_title(key, keys) for key in keys] == ["gaussian noise (a=1)", "gaussian noise (a=2)", "fog"]
     through = [("pgd", "steps=10"), ("pgd", "steps=10, through=host")]
     assert [labels.scenario_title(key, through) for key in through] == ["pgd", "pgd (through=host)"]
+
+
+def test_metrics_have_the_titles_that_they_declare_or_their_names_with_spaces() -> None:
+    names = ("ece", "mean_corruption_error", "certified_accuracy(patch=5)", "robust_accuracy", "no_metric")
+    assert [labels.metric_name(name) for name in names] == [
+        "expected calibration error", "mean corruption error", "certified accuracy (patch=5)", "robust accuracy", "no_metric",
+    ]  # fmt: skip
+
+
+def test_the_tooltip_of_a_metric_has_its_identifier() -> None:
+    assert labels.metric_tip("certified_accuracy(patch=5)").splitlines()[0] == "certified_accuracy(patch=5)"
+    assert labels.metric_tip("ece").splitlines()[1].startswith("Expected calibration error: ")
+    assert labels.metric_tip("no_metric") == ""

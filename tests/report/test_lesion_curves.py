@@ -38,7 +38,7 @@ def lesioned(store: Store) -> SuiteResults:
 
 def test_a_curve_is_over_the_levels_of_its_metric_and_a_default_is_a_level(lesioned: SuiteResults) -> None:
     panels = lesion_panels(lesioned, None)
-    assert [(panel.title, panel.tag) for panel in panels] == [
+    assert [(panel.title, panel.axis) for panel in panels] == [
         ("block orders", "Kendall distance"), ("removed blocks (shuffled=False)", "how many"),
     ]  # fmt: skip
     assert [tick.text for tick in panels[0].columns] == ["0", "0.5", "1"]

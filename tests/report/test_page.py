@@ -236,8 +236,8 @@ def test_every_metric_of_every_scenario_is_in_a_table(
     assert len(tables) == 1
     rows = [re.sub(r"<small>.*?</small>|<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", tables[0], re.S)]
     assert [row[:4] for row in rows] == [
-        ["scenario", "top-1", "brier"],
+        ["scenario", "top-1", "Brier", "score"],
         ["fog", "75.0", "[30.1,", "95.4]"],
         ["snow", "1", "75.0", "[30.1,"],
     ]
-    assert [len(row) for row in rows] == [3, 7, 8]
+    assert [len(row) for row in rows] == [4, 7, 8]

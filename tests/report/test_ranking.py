@@ -11,15 +11,19 @@ from robustvit.records.store import Store
 from robustvit.report.columns import Column
 from robustvit.report.ranking import Ranking, mean_error, ranking
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.results.leaderboard import leaderboard
+from robustvit.results.leaderboard import build_leaderboard, leaderboard
+from robustvit.results.paired_best import PairedTests
 
 
 def test_columns_undefined_for_every_model_are_left_out(suite: SuiteResults) -> None:
-    assert [column.title for column in ranking([suite]).columns] == ["clean top1", "mean corruption error", "pgd 1/255"]
+    assert [column.title for column in ranking([suite]).columns] == ["clean top-1 accuracy", "mean corruption error", "pgd 1/255"]
 
 
-def test_the_best_number_of_a_suite_is_marked(suite: SuiteResults) -> None:
-    assert [[entry.best for entry in row.entries[:2]] for row in ranking([suite]).rows] == [[True, True], [False, False]]
+def test_the_best_number_of_a_suite_is_marked_where_a_paired_test_shows_a_difference(store: Store, suite: SuiteResults) -> None:
+    found = ranking([suite], PairedTests(build_leaderboard(store)))  # 19 and 15 of 20 clean images; errors of 15 cells of 60 differ
+    assert [[entry.best for entry in row.entries[:2]] for row in found.rows] == [[False, True], [False, False]]
+    assert found.marked
+    assert not ranking([suite]).marked
 
 
 @pytest.mark.parametrize("status", ["n/a", "undefined"])
@@ -37,25 +41,26 @@ def of_data_sets(make_store: Callable[..., Store], answered: Callable[..., Any],
         for model, right in (("demo", 9), ("rival", 1))
         for name in ("colour", "edge")
     }
-    return ranking(results_by_suite(leaderboard(make_store(cells, metrics=metrics))))
+    board = build_leaderboard(make_store(cells, metrics=metrics))
+    return ranking(results_by_suite(board.rows), PairedTests(board))
 
 
 def test_every_data_set_has_a_column_of_its_own(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     found = of_data_sets(make_store, answered, "nll", "top1")
     assert [(column.title, row.text) for column, row in zip(found.columns, found.rows[0].entries, strict=True)] == [
-        ("colour top1", "50.0"),
-        ("edge top1", "50.0"),
+        ("colour top-1 accuracy", "50.0"),
+        ("edge top-1 accuracy", "50.0"),
     ]
 
 
 def test_data_sets_without_top1_show_the_first_metric(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     found = of_data_sets(make_store, answered, "top5", "nll")
-    assert [column.title for column in found.columns] == ["colour top5", "edge top5"]
+    assert [column.title for column in found.columns] == ["colour top-5 accuracy", "edge top-5 accuracy"]
 
 
 def test_a_metric_of_a_single_cell_is_named_without_its_scenario(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "edge", ""): answered([True, False])}, metrics=("top1", "brier"))
-    assert [column.title for column in ranking(results_by_suite(leaderboard(store))).columns] == ["brier", "edge top1"]
+    assert [column.title for column in ranking(results_by_suite(leaderboard(store))).columns] == ["Brier score", "edge top-1 accuracy"]
 
 
 def measured(
@@ -71,7 +76,7 @@ def measured(
 def test_a_measurement_has_a_column_for_every_cell(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     found = ranking([measured(make_store, answered, {("demo", "loss_surface", "1"): 0.0, ("demo", "loss_surface", "4"): 1.0})])
     titles = [column.title for column in found.columns]
-    assert titles == ["loss surface 1 probability_outputs", "loss surface 4 probability_outputs"]
+    assert titles == ["loss surface 1 probability outputs", "loss surface 4 probability outputs"]
     assert [entry.text for entry in found.rows[0].entries] == ["0.0", "100.0"]
 
 
@@ -84,7 +89,7 @@ def test_a_measurement_of_different_cells_of_two_models_never_shares_a_column(
 
 def test_a_measurement_of_one_cell_is_named_without_it(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     found = ranking([measured(make_store, answered, {("demo", "loss_surface", "1"): 0.0, ("rival", "loss_surface", "1"): 1.0})])
-    assert [column.title for column in found.columns] == ["probability_outputs"]
+    assert [column.title for column in found.columns] == ["probability outputs"]
 
 
 def test_no_best_is_marked_where_lower_is_better_unless_it_is_an_error(

@@ -6,14 +6,14 @@ from typing import Any
 from robustvit.records.store import Store
 from robustvit.report.points import Point, value_text
 from robustvit.report.suite_results import SuiteResults, results_by_suite
-from robustvit.report.text import conclusion, gradient_warnings, notices
+from robustvit.report.text import conclusion, gradient_warnings, notices, verdict_words
 from robustvit.results.leaderboard import leaderboard
 
 
 def test_a_conclusion_falls_back_to_the_first_number(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
     store = make_store({("demo", "edge", ""): answered([True, False])})
     (suite,) = results_by_suite(leaderboard(store))
-    assert conclusion(suite, suite.models[0]).sentence.startswith("has edge top1 50.0\u00a0% [")
+    assert conclusion(suite, suite.models[0]).sentence.startswith("has edge top-1 accuracy 50.0\u00a0% [")
 
 
 def test_the_conclusion_has_clean_corrupted_and_robust_accuracy(suite: SuiteResults) -> None:
@@ -35,13 +35,24 @@ def test_the_conclusion_names_the_hardest_corruption(make_store: Callable[..., S
 
 def test_a_metric_undefined_for_all_models_has_one_notice(suite: SuiteResults) -> None:
     (notice,) = notices([suite])
-    assert (notice.name, notice.what) == ("demo, rival", "mce_alexnet")
+    assert (notice.name, notice.what) == ("demo, rival", "mean corruption error relative to AlexNet")
 
 
 def test_gradient_warnings_are_distinct_and_suspect_ones_come_first(masked: list[SuiteResults]) -> None:
     found = gradient_warnings(masked)
     assert [(one.verdict, one.name) for one in found] == [("suspect", "masked"), ("unchecked", "honest")]
     assert found[0].why == "one step beats iterative (10 of 20: fgsm against pgd, linf 4/255)"
+
+
+def test_a_verdict_that_lacks_checks_says_what_would_settle_it(suite: SuiteResults, masked: list[SuiteResults]) -> None:
+    (unchecked, _) = gradient_warnings([suite])
+    assert unchecked.settled_by.startswith(
+        "one step: an attack of one step and an iterative one with the same norm and eps; random search: "
+    )
+    assert unchecked.settled_by.count(": ") == unchecked.why.partition(" (")[0].count(", ") + 1
+    assert gradient_warnings(masked)[0].settled_by == ""
+    assert verdict_words([suite]) == ["unchecked"]
+    assert verdict_words(masked) == ["suspect", "unchecked"]
 
 
 def test_the_conclusion_warns_of_suspect_gradients(masked: list[SuiteResults]) -> None:

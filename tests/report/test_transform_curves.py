@@ -29,12 +29,12 @@ def store(tmp_path: Path) -> Store:
 def test_a_panel_for_each_number_and_a_curve_for_whatever_else_differs(store: Store) -> None:
     (suite,) = results_by_suite(leaderboard(store))
     sizes, tokens = transform_panels(suite, 10.0)
-    assert (sizes.title, sizes.tag, sizes.chance is None) == ("clean", "image size · scale", False)
-    assert [tick.text for tick in sizes.columns] == ["1", "9/7", "12/7", "32/7"]
+    assert (sizes.title, sizes.axis, sizes.chance is None) == ("clean", "image size · scale", False)
+    assert [tick.text for tick in sizes.columns] == ["1", "", "12/7", "32/7"]
     lines = [hover.tip.splitlines()[1:] for hover in sizes.hovers]
     assert [line.partition(" [")[0] for line in lines[3]] == ["a: 30.0\u00a0%", "a · enlarged=True: 20.0\u00a0%"]
     assert not any("none" in line for line in lines[2]), "two levels would be no curve"
-    assert (tokens.tag, [tick.text for tick in tokens.columns]) == ("tome · r", ["4", "8", "13"])
+    assert (tokens.axis, [tick.text for tick in tokens.columns]) == ("tome · r", ["4", "8", "13"])
     assert tokens.hovers[2].tip.splitlines()[1].startswith("a · quantize(bits=4): 30.0")
 
 

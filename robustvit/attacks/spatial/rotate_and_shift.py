@@ -27,7 +27,8 @@ _COLUMNS = ("value_rotation", "value_shift_right", "value_shift_down")
 
 
 @attack(
-    severity="rotation", family="spatial", source="Engstrom et al. 2019, Exploring the Landscape of Spatial Robustness (ICML)",
+    severity="rotation", budget="largest rotation, degrees",
+    family="spatial", source="Engstrom et al. 2019, Exploring the Landscape of Spatial Robustness (ICML)",
     url="https://arxiv.org/abs/1712.02779", licence="MIT (reference code, MadryLab/adversarial_spatial; none of it is used)",
     citation=CITATION, tells=("value_rotation", "value_shift_right", "value_shift_down"), passes="spatial_passes",
     rules="No ball in a norm: the image is rotated and moved as a whole. Only images that are right when clean are attacked. The paper's "

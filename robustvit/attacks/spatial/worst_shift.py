@@ -20,7 +20,8 @@ from robustvit.spec.spec import Spec
 
 
 @attack(
-    severity="pixels", family="spatial", source="Ding et al. 2023, the shift attack, over a whole grid", url="https://arxiv.org/abs/2306.07470",
+    severity="pixels", budget="largest shift, px", family="spatial",
+    source="Ding et al. 2023, the shift attack, over a whole grid", url="https://arxiv.org/abs/2306.07470",
     licence="a published definition; no code is used",
     citation="""@article{ding2023reviving,
   title={Reviving Shift Equivariance in Vision Transformers},

@@ -20,6 +20,7 @@ from robustvit.statistics.metric_context import MetricContext
 
 
 @metric(
+    title="expected calibration error",
     source="Guo et al. 2017, On Calibration of Modern Neural Networks, eq. 3; Naeini et al. 2015",
     url="https://arxiv.org/abs/1706.04599",
     unit="%",
@@ -38,6 +39,7 @@ def ece(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) 
 
 
 @metric(
+    title="expected calibration error, adaptive bins",
     source="Nixon et al. 2019, Measuring Calibration in Deep Learning (adaptive calibration error); of the predicted class",
     url="https://arxiv.org/abs/1904.01685",
     unit="%",
@@ -54,6 +56,7 @@ def ece_adaptive(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000
 
 
 @metric(
+    title="class-wise calibration error",
     source="Kull et al. 2019, Beyond Temperature Scaling (classwise ECE); Nixon et al. 2019 (static calibration error)",
     url="https://arxiv.org/abs/1910.12656",
     unit="%",
@@ -76,6 +79,7 @@ def ece_classwise(records: pd.DataFrame, context: MetricContext, *, bins: Annota
 
 
 @metric(
+    title="expected calibration error after temperature scaling",
     source="Guo et al. 2017, On Calibration of Modern Neural Networks, section 4.2",
     url="https://arxiv.org/abs/1706.04599",
     unit="%",

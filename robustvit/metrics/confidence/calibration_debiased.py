@@ -24,6 +24,7 @@ _SOURCE = "Kumar, Liang and Ma 2019, Verified Uncertainty Calibration (NeurIPS),
 
 
 @metric(
+    title="expected calibration error, debiased",
     source=_SOURCE, url="https://arxiv.org/abs/1909.10155", unit="%", higher_is_better=False, needs=("label", "pred", "confidence")
 )  # fmt: skip
 def ece_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> IntervalEstimate:
@@ -45,6 +46,7 @@ def ece_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000
 
 
 @metric(
+    title="RMS calibration error, debiased",
     source=_SOURCE, url="https://arxiv.org/abs/1909.10155", unit="%", higher_is_better=False, needs=("label", "pred", "confidence")
 )  # fmt: skip
 def rms_calibration_debiased(records: pd.DataFrame, *, bins: Annotated[int, Ge(1), Le(10_000)] = 15) -> IntervalEstimate:

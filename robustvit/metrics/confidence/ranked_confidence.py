@@ -15,6 +15,7 @@ from robustvit.statistics.estimates import Weighted
 
 
 @metric(
+    title="RMS calibration error",
     source="Hendrycks et al. 2021, Natural Adversarial Examples (calibration_tools.py of its code)",
     url="https://github.com/hendrycks/natural-adv-examples",
     unit="%",
@@ -43,6 +44,7 @@ def rms_calibration_error(records: pd.DataFrame, *, beta: Annotated[int, Ge(1)] 
 
 
 @metric(
+    title="area under the response rate accuracy curve",
     source="Hendrycks et al. 2021, Natural Adversarial Examples (calibration_tools.py of its code)",
     url="https://github.com/hendrycks/natural-adv-examples",
     unit="%",
@@ -62,6 +64,7 @@ def aurra(records: pd.DataFrame) -> Weighted:
 
 
 @metric(
+    title="area under the risk-coverage curve",
     source="Geifman, Uziel and El-Yaniv 2019, Bias-Reduced Uncertainty Estimation (AURC)",
     url="https://arxiv.org/abs/1805.08206",
     unit="%",

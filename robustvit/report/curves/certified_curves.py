@@ -81,4 +81,4 @@ def _panel(
     over = next(iter(found.values())).over
     details = {other: ", ".join(part for part in (other.severity, other.params) if part) for other in settings}
     title = scenario_title((setting.scenario, details[setting]), [(other.scenario, details[other]) for other in settings])
-    return panel(title, levels, series, tag=_AXIS[over])
+    return panel(title, levels, series, axis=_AXIS[over])

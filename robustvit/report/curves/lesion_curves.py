@@ -59,7 +59,7 @@ def _panel(
         Series(model.slot, model.name, tuple(points.get(level, NOT_EVALUATED) for level in levels)) for model, points in found.items()
     ]
     title = scenario_title(_named(key[0]), list(dict.fromkeys(_named(other) for other, _ in keys)))
-    return panel(title, levels, series, tag=_AXES[key[1]].title, chance=chance)
+    return panel(title, levels, series, axis=_AXES[key[1]].title, chance=chance)
 
 
 def _named(setting: ScenarioSetting) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from robustvit.report.figures import Panel, Series, axis_end, panel
-from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import metric_name, scenario_title, sorted_levels, with_spaces
 from robustvit.report.points import NOT_EVALUATED, Point
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 from robustvit.spec.spec import Spec
@@ -96,6 +96,6 @@ def _panel(
     unit = suite.unit(metric)
     values: list[Point] = [point for own in points.values() for point in own.values()]
     title = f"{scenario_title((setting.scenario, setting.params), [])} {setting.severity}".strip()
-    named = title if metric in ("top1", "robust_accuracy") else f"{title} · {metric}"
+    named = title if metric in ("top1", "robust_accuracy") else f"{title} · {metric_name(metric)}"
     top = 100.0 if unit == "%" and metric != "ece" else axis_end([point.value for point in values])
-    return panel(named, levels, series, tag=tag, top=top, unit=unit, chance=chance if metric == "top1" else None)
+    return panel(named, levels, series, axis=tag, top=top, unit=unit, chance=chance if metric == "top1" else None)

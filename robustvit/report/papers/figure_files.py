@@ -1,0 +1,138 @@
+"""The curves and heat maps of a report as files for papers, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robustvit.errors import MissingExtra, UsageError
+from robustvit.records.store import Store
+from robustvit.report.charts import HeatMap, attack_panels, corruption_panels, heat_map
+from robustvit.report.colours import COLOURS, colour_scale
+from robustvit.report.curves.certified_curves import certified_panels
+from robustvit.report.curves.lesion_curves import lesion_panels
+from robustvit.report.curves.transform_curves import transform_panels
+from robustvit.report.figures import Panel
+from robustvit.report.labels import metric_name
+from robustvit.report.suite_results import SuiteResults, results_by_suite
+from robustvit.results.leaderboard import build_leaderboard
+from robustvit.results.table_formats import check_choice, save_file
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4568c", "#c98a00", "#3a9bd9", "#5b616e")  # of the page on paper
+_SYMBOLS = "os^D"
+_ACROSS, _WIDE, _TALL = 4, 2.1, 1.75  # panels side by side, and the inches of each
+_STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+}
+
+PANELS: Mapping[str, Callable[[SuiteResults], Sequence[Panel]]] = {
+    "corruptions": lambda suite: corruption_panels(suite, None),
+    "attacks": attack_panels,
+    "certified": certified_panels,
+    "transforms": lambda suite: transform_panels(suite, None),
+    "lesions": lambda suite: lesion_panels(suite, None),
+}
+NAMES = (*PANELS, "heat-map")
+
+
+def write_figure(
+    store: Store | Path | str, name: str, path: Path, *, suite: str | None = None, models: Sequence[str] | None = None
+) -> Path:
+    """Draws a figure of one suite into a PDF, SVG or PNG file, by the ending of its name; returns its path.
+
+    name: one of NAMES; `heat-map` of one model. Raises UsageError for another name or ending, for a store of several suites without
+    `suite`, and where the suite has nothing to draw; MissingExtra without matplotlib.
+    """
+    check_choice("the figure", name, NAMES)
+    form = path.suffix.removeprefix(".").lower()
+    check_choice("the ending of --output", form, ("pdf", "svg", "png"))
+    plots = _matplotlib()
+    found = results_by_suite(build_leaderboard(store, suite=suite, models=models).rows)
+    if len(found) > 1:
+        raise UsageError(
+            f"the store has {len(found)} suites with their data; choose one with --suite: {', '.join(one.name for one in found)}."
+        )
+    with plots.rc_context(_STYLE):
+        figure = _heat_figure(plots, found) if name == "heat-map" else _panel_figure(plots, found, name)
+        sink = io.BytesIO()
+        stable = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)  # the same numbers give the same file
+        figure.savefig(sink, format=form, metadata=stable, bbox_inches="tight", dpi=300)
+        plots.close(figure)
+    return save_file(sink.getvalue(), path)
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingExtra("figures need matplotlib: python3 -m pip install 'robustvit[figures]'.") from error
+    matplotlib.use("agg")
+    matplotlib.rcParams["svg.hashsalt"] = "robustvit"
+    return pyplot
+
+
+def _panel_figure(plots: Any, suites: Sequence[SuiteResults], name: str) -> Any:
+    panels = [panel for suite in suites for panel in PANELS[name](suite)]
+    if not panels:
+        raise UsageError(f"there is nothing to draw as {name}: the suite has no such curve. The figures are {', '.join(NAMES)}.")
+    across = min(_ACROSS, len(panels))
+    down = math.ceil(len(panels) / across)
+    figure, axes = plots.subplots(down, across, figsize=(_WIDE * across, _TALL * down), squeeze=False, layout="constrained")
+    for place in axes.flat[len(panels) :]:
+        place.axis("off")
+    for place, panel in zip(axes.flat, panels, strict=False):
+        _draw_panel(place, panel)
+    handles = {handle.get_label(): handle for place in axes.flat for handle in place.get_legend_handles_labels()[0]}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), across), frameon=False)
+    return figure
+
+
+def _draw_panel(place: Any, panel: Panel) -> None:
+    xs = np.array([tick.at for tick in panel.columns])
+    for series in panel.series:
+        values, low, high = (np.array([getattr(point, name) for point in series.points]) for name in ("value", "low", "high"))
+        colour, symbol = _COLOURS[series.slot % COLOURS], _SYMBOLS[series.slot % len(_SYMBOLS)]
+        place.plot(xs, values, color=colour, marker=symbol, markersize=3, linewidth=1.2, label=series.name)
+        place.fill_between(xs, low, high, color=colour, alpha=0.17, linewidth=0)
+    place.set_title(panel.title)
+    place.set_xticks(xs, [tick.text for tick in panel.columns])
+    place.set_ylim(0, panel.top)
+    place.set_xlabel(panel.axis)
+    place.set_ylabel(panel.unit)
+    place.grid(axis="y", linewidth=0.4, alpha=0.5)
+
+
+def _heat_figure(plots: Any, suites: Sequence[SuiteResults]) -> Any:
+    maps = [found for suite in suites for model in suite.models if (found := heat_map(model)) is not None]
+    if len(maps) != 1:
+        named = ", ".join(one.model.name for one in maps)
+        raise UsageError(f"a heat map is of one model; choose with --model: {named}." if maps else "there is nothing to draw as heat-map.")
+    return _drawn_map(plots, maps[0])
+
+
+def _drawn_map(plots: Any, heat: HeatMap) -> Any:
+    shades = colour_scale()
+    figure, place = plots.subplots(figsize=(0.55 * len(heat.levels) + 1.6, 0.25 * len(heat.rows) + 0.6), layout="constrained")
+    for down, row in enumerate(heat.rows):
+        for across, cell in enumerate(row.cells):
+            shade = None if cell.step is None else shades[cell.step]
+            place.add_patch(plots.Rectangle((across, down), 0.96, 0.94, color="#e4e5e8" if shade is None else shade.background))
+            place.text(across + 0.48, down + 0.47, cell.text, ha="center", va="center", color="#000" if shade is None else shade.ink)
+    place.set(xlim=(0, len(heat.levels)), ylim=(len(heat.rows), 0))
+    place.set_xticks(np.arange(len(heat.levels)) + 0.48, heat.levels)
+    place.set_yticks(np.arange(len(heat.rows)) + 0.47, [row.title for row in heat.rows])
+    place.tick_params(length=0)
+    place.spines[:].set_visible(False)
+    place.set_title(f"{heat.model.name}: {metric_name(heat.model.metric())}")
+    return figure
