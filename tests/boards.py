@@ -38,15 +38,17 @@ class Blocked:
         return None
 
 
+FILES = ("csv", "parquet", "json", "md", "latex", "timm")  # formats of one file that need nothing more
+
+
 def tables(store: str, model: str, other: str) -> dict[str, list[str]]:
     """The commands that need no torch, by the name of their file."""
-    from robustvit.results.export import FORMATS
     from robustvit.spec.plugin import PLURALS
 
     board = ["leaderboard", "--store", store]
     return {
         "leaderboard": board,
-        **{f"leaderboard_{form}": [*board, "--suite", "quick", "-f", form, "-o", f"leaderboard.{form}"] for form in FORMATS},
+        **{f"leaderboard_{form}": [*board, "--suite", "quick", "-f", form, "-o", f"leaderboard.{form}"] for form in FILES},
         **{f"per_{per}": [*board, "--suite", "quick", "--per", per] for per in PER},
         **{f"per_{per}_latex": [*board, "--suite", "quick", "--per", per, "-f", "latex"] for per in PER},
         "metric": [*board, "--suite", "quick", "--metric", "brier", "--metric", "ece"],

@@ -94,7 +94,8 @@ def main() -> None:
                 stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
         refuse_words(sys.argv[1:])
-        sys.argv[1:] = with_configured(sys.argv[1:], typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+        if sys.argv[1:]:
+            sys.argv[1:] = with_configured(sys.argv[1:], typer.main.get_command(app).commands)  # type: ignore[attr-defined]
         with _flushed(), whole_install_needed(_verb()):
             app()
     except RobustvitError as error:

@@ -12,7 +12,7 @@ import pandas as pd
 from robustvit.errors import StoreDamaged
 from robustvit.records.store import Store
 from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
-from robustvit.report.samples.image_uris import data_uri, differences
+from robustvit.report.samples.image_uris import amplified_differences, data_uri
 from robustvit.report.suite_results import ModelResults, ScenarioSetting
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
@@ -188,7 +188,7 @@ def _strip(
     clean = next((row.content for at, own in cells.items() if at.scenario == "clean" for row in own if row.sample == sample), None)
     if clean is None or not differing:
         return Strip(title, label, tuple(images))
-    found = differences(clean, [row.content for _, row in rows])
+    found = amplified_differences(clean, [row.content for _, row in rows])
     shown_beside = [replace(image, difference=uri) for image, uri in zip(images, found.uris, strict=True)]
     return Strip(title, label, tuple(shown_beside), found.factor if any(found.uris) else 0)
 

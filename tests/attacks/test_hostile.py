@@ -123,9 +123,9 @@ def test_perturb_takes_chains_and_refuses_what_it_cannot_use() -> None:
         rv.perturb(model, pixels, labels.float(), "fgsm", eps=0.1)
 
 
-def test_a_bare_module_is_refused_as_a_model() -> None:
-    with pytest.raises(BadParameter, match=r"this is a Linear. Name the function that makes it: package\.module:factory"):
-        rv.run("quick", [nn.Linear(2, 2)])  # type: ignore[list-item]
+def test_a_bare_module_that_takes_no_images_of_the_assumed_size_says_so() -> None:
+    with pytest.raises(ModelError, match=r"'Linear' does not take images of 224x224 pixels.*rv\.Classifier\(module, size=…\)"):
+        rv.run("quick", [nn.Linear(2, 2)])
 
 
 def test_a_model_whose_randomness_is_bound_to_samples_is_accepted() -> None:

@@ -39,7 +39,8 @@ def warm() -> None:
     torch.set_num_threads(1)
     from robustvit.cli import app  # noqa: F401
     from robustvit.cli.commands import catalogue, corrupt_folder, data_check, data_status, scaffold  # noqa: F401
-    from robustvit.evaluation import cost_estimate, run  # noqa: F401
+    from robustvit.evaluation import run  # noqa: F401
+    from robustvit.evaluation.cost import estimate  # noqa: F401
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.models import factory, hf, timm  # noqa: F401
     from robustvit.report import page, pareto_plot  # noqa: F401

@@ -202,7 +202,7 @@ def test_models_leave_a_run_as_they_came(suite: Suite, tmp_path: Path) -> None:
 
 
 def command(suite: Path, store: Path, cache: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "robustvit", "run", "-m", SMALL, "--suite", str(suite), "--store", str(store), "--quiet", "-L", "500"]
+    words = [sys.executable, "-m", "robustvit", "run", "-m", SMALL, "--suite", str(suite), "--store", str(store), "-L", "500"]
     return subprocess.Popen(
         words, env={**os.environ, "ROBUSTVIT_CACHE": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

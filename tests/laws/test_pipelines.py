@@ -238,7 +238,7 @@ def test_a_suite_calibrates_on_another_split_of_whatever_it_is_run_on(tmp_path) 
 
 
 def test_a_nested_data_set_is_given_by_its_address() -> None:
-    with pytest.raises(BadParameter, match=r"calibration is a .*; it takes its address, such as digits"):
+    with pytest.raises(BadParameter, match=r"calibration is an .*; it takes its address, such as digits"):
         rv.transformed(rv.load_model("demo"), "shift_logits", calibration=rv.load_data("digits"))
 
 

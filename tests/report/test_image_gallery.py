@@ -12,7 +12,7 @@ from PIL import Image
 
 from robustvit.records.store import Store
 from robustvit.report.image_gallery import image_budget, image_gallery
-from robustvit.report.samples.image_uris import data_uri, differences
+from robustvit.report.samples.image_uris import amplified_differences, data_uri
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import leaderboard
 from robustvit.spec import registry
@@ -138,7 +138,7 @@ def test_large_differences_are_amplified_less(make_store: Callable[..., Store], 
     strip, _ = attacked(make_store, answered, {"": png(clean), "1": png(clean + 40)})
     assert strip.factor == 2
     assert set(shown(strip.images[0].difference).ravel()) == {208}
-    assert differences(png(clean), [png(clean + 155)]) == differences(png(clean), [png(clean + 155)])._replace(factor=1)
+    assert amplified_differences(png(clean), [png(clean + 155)]) == amplified_differences(png(clean), [png(clean + 155)])._replace(factor=1)
 
 
 def test_images_of_another_size_have_no_difference(

@@ -114,7 +114,7 @@ def test_hostile_reasons_and_commands_are_shown_and_not_run(store: Store) -> Non
     hostile.loc[row, ["status", "value", "low", "high"]] = ["failed", float("nan"), float("nan"), float("nan")]
     page = Page(render(replace(build_leaderboard(store), rows=hostile), store))
     assert HOSTILE[2] in page.text
-    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 3
     assert not [tag for tag, _ in page.tags if tag == "img" and not _["src"]]
 
 

@@ -8,8 +8,6 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from robustvit.records.disk import write_output
 
 
@@ -19,6 +17,8 @@ def timm_names() -> list[str]:
         version = metadata.version("timm")
     except metadata.PackageNotFoundError:
         return []
+    import platformdirs
+
     place = Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit")) / f"timm-{version}.txt"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if known := place.read_text(encoding="utf-8").split():

@@ -39,7 +39,7 @@ def data_uri(content: bytes) -> tuple[str, bool]:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", max(image.size) <= _CRISP
 
 
-def differences(clean: bytes, changed: Sequence[bytes]) -> Differences:
+def amplified_differences(clean: bytes, changed: Sequence[bytes]) -> Differences:
     """Changed images minus the clean one, amplified, around grey (128); beyond black and white they are cut off.
 
     All have the same factor, 10, or the largest of 5, 2 and 1 with which nothing is cut off. An image of another size has none.

@@ -44,9 +44,11 @@ def elastic_patches(
     sampling = Sampling(size, jitter, missing, count)
     if why := why_not_plain(model.model):
         raise HostRefused(f"'elastic_patches' does not take '{model.card.label}': {why}.")
+    if sampling.is_grid:
+        return changed(model, unchanged)
     if why := why_wrapped(model):
         raise HostRefused(f"'elastic_patches' does not take '{model.card.label}': it {why}; name elastic_patches before that.")
-    return changed(model, unchanged) if sampling.is_grid else _Elastic(changed(model, unchanged), sampling)
+    return _Elastic(changed(model, unchanged), sampling)
 
 
 class _Elastic(Classifier):

@@ -21,7 +21,7 @@ _CITATION = """@inproceedings{fuller2024lookhere,
 
 @transform(
     family="resolution", source="Fuller et al. 2024 (LookHere)", url="https://arxiv.org/abs/2405.13985", citation=_CITATION,
-    hosts="plain-patches", no_op="field=none",
+    hosts="patches", no_op="field=none",
     rules="A structure to train: what was trained with a position embedding is lost. The code of the authors has more sets "
     "of directions than the paper has names, and the released configurations were not at hand: 180 is four half planes, twice, 90 four "
     "triangles, twice, 45 their eight halves, each for two thirds of the heads; the rest see all. The scales of layers are from memory.",

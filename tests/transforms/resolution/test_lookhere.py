@@ -127,5 +127,5 @@ def test_a_checkpoint_is_rebuilt_with_its_directions(tmp_path: Path) -> None:
 
 
 def test_attention_of_another_kind_is_refused() -> None:
-    with pytest.raises(HostRefused, match="it has attention of the type ReLUAttention"):
+    with pytest.raises(HostRefused, match=r"'lookhere' does not take 'demo.*: its attention is a ReLUAttention"):
         rv.load_model("demo+attention_form(form=relu)+lookhere")
