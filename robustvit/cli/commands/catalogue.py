@@ -63,7 +63,8 @@ def is_known(kind: str, name: str) -> bool:
     if wanted == "suites":
         return name in suite_files()
     entries = registry.entries(_singular(wanted))
-    return name in entries or name.removesuffix(_ANY) in entries or (wanted == "models" and name in address.ALIASES)
+    adapted = any(entry.adapter and name.startswith(entry.name) for entry in entries.values())
+    return name in entries or adapted or (wanted == "models" and name in address.ALIASES)
 
 
 def about(kind: str, name: str) -> dict[str, Any]:
