@@ -96,8 +96,10 @@ def _whole(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def model_keys(board: pd.DataFrame) -> list[str]:
-    """The columns that tell the models of a leaderboard apart."""
-    return [name for name in GROUP if name not in ("suite", "base") and (name == "model" or board[name].nunique() > 1)]
+    """The columns that tell the models of a leaderboard apart; a view only where one model has several, since each has its own."""
+    several = bool((board.groupby(["model", "transforms"])["model_view"].nunique() > 1).any())
+    varying = [name for name in GROUP if name not in ("suite", "base", "model", "model_view") and board[name].nunique() > 1]
+    return ["model", *varying, *(["model_view"] if several else [])]
 
 
 def models_of(part: pd.DataFrame, *more: str) -> Iterator[tuple[str, pd.DataFrame]]:
