@@ -33,7 +33,8 @@ def list_(
     """
     from robustvit.cli.commands import catalogue
 
-    found = [] if kind is None or name is None or catalogue.is_known(kind, name) else catalogue.search(kind, name)
+    searched = kind is not None and name is not None and bool(name.strip()) and not catalogue.is_known(kind, name)
+    found = catalogue.search(str(kind), str(name)) if searched else []
     if kind is None or name is None or found:
         rows = found or (catalogue.kinds() if kind is None else catalogue.index(kind))
         if as_json or output is not None:

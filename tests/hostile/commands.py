@@ -182,6 +182,7 @@ _ORDER = (
     "factors",
     "transfer",
     "report",
+    "figure",
     "run",
     "train",
 )
@@ -209,6 +210,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "leaderboard": {"store": f"{files}/store"},
         "factors": {"store": f"{files}/store"},
         "report": {"store": f"{files}/store"},
+        "figure": {"store": f"{files}/store", "output": "figure.svg"},
         "compare": {"store": f"{files}/store"},
         "transfer": {"store": f"{files}/store"},
         "corrupt": {"corruption": "fog", "severity": "1"},

@@ -216,7 +216,9 @@ def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
 
 
 def listed(page: Any) -> list[str]:
-    return [row.text for row in page.find_elements("css selector", "#samples tbody tr")]
+    """The rows that are drawn now, read at once: the list draws others as it is scrolled."""
+    found: list[str] = page.execute_script("return [...document.querySelectorAll('#samples tbody tr')].map(one => one.innerText)")
+    return found
 
 
 def choose(page: Any, field: str, text: str) -> None:
