@@ -217,7 +217,8 @@ def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
 
 def listed(page: Any) -> list[str]:
     """The rows that are drawn now, read at once: the list draws others as it is scrolled."""
-    found: list[str] = page.execute_script("return [...document.querySelectorAll('#samples tbody tr')].map(one => one.innerText)")
+    texts = "[...document.querySelectorAll('#samples tbody tr')].map(one => one.innerText.replace(/\\s+/g, ' ').trim())"
+    found: list[str] = page.execute_script(f"return {texts}")
     return found
 
 
