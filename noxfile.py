@@ -27,6 +27,7 @@ TEST = [
     "scikit-image>=0.22",
 ]
 LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4", "peft>=0.12"]
+APART = "not architectures and not coverage and not processes and not frameworks and not notebooks and not long"
 BROWSER = ["selenium>=4.20"]
 SITE = [
     "mkdocs==1.6.1",
@@ -73,7 +74,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "-m",
-        "not browser and not architectures and not coverage and not processes and not frameworks and not notebooks",
+        f"not browser and {APART}",
         "--ignore",
         "tests/docs",
         "--timeout",
@@ -91,7 +92,7 @@ def minimums(session: nox.Session) -> None:
         "pytest",
         "-q",
         "-m",
-        "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks",
+        f"not browser and not slow and {APART}",
         *session.posargs,
     )
 
@@ -124,7 +125,7 @@ def pythons(session: nox.Session, version: str) -> None:
     python = Path(".nox", f"python{version}", "bin", "python").absolute()
     session.run("uv", "venv", "-q", "--allow-existing", "--python", found, str(python.parents[1]), external=True)
     session.run("uv", "pip", "install", "-q", "--python", str(python), ".", *TEST, external=True)
-    fast = "not browser and not slow and not architectures and not coverage and not processes and not frameworks and not notebooks"
+    fast = f"not browser and not slow and {APART}"
     words = ("-m", "pytest", "-q", "-n", "auto", "-m", fast, "--ignore", "tests/docs", "--timeout", "900")
     session.run(str(python), *words, *session.posargs, env={"OMP_NUM_THREADS": "1"}, external=True)
 
@@ -229,6 +230,13 @@ def processes(session: nox.Session) -> None:
     """Training in several processes: the whole of it, and killed."""
     installed(session, *TEST)
     session.run("pytest", "-q", "-rs", "-m", "processes", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """Benchmarks on few images, faults of disks and kills at every operation, and what scaffolds write."""
+    installed(session, *TEST, *LIBRARIES)
+    session.run("pytest", "-q", "-n", "auto", "-m", "long", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

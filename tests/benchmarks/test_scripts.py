@@ -29,7 +29,7 @@ def test_every_benchmark_is_run_here() -> None:
     assert {path.name for path in (ROOT / "benchmarks").glob("[!_]*.py")} == set(PEERS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("script", PEERS)
 def test_a_benchmark_runs(script: str, tmp_path: Path) -> None:
     missing = [name for name in PEERS[script] if importlib.util.find_spec(name) is None]

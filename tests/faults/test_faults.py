@@ -25,11 +25,13 @@ def wrong(bench: Bench, trials: list[Trial]) -> list[tuple[str, list[str]]]:
     return [(str(trial), problems) for trial in trials if (problems := bench.problems(trial))]
 
 
+@pytest.mark.long
 def test_a_kill_before_an_operation_on_a_file_costs_what_was_being_written_and_nothing_else(made: Bench) -> None:
     assert sum(map(len, made.operations.values())) > 250
     assert wrong(made, every_kill(made)[SEED % EVERY :: EVERY]) == []
 
 
+@pytest.mark.long
 def test_full_disks_missing_rights_signals_company_and_flipped_bits_are_survived(made: Bench) -> None:
     assert wrong(made, chosen_at_random(made, AT_RANDOM, SEED)) == []
 

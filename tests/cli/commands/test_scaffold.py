@@ -24,14 +24,14 @@ def checked(words: list[str], folder: Path, **environment: str) -> None:
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_kind_passes_its_own_test(tmp_path: Path) -> None:
     for kind in KINDS:
         write(kind, f"new_{kind}", tmp_path)
     checked(["pytest", "-q", "-p", "no:cacheprovider", *(f"test_new_{kind}.py" for kind in KINDS)], tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_kind_passes_the_contracts_of_its_room(tmp_path: Path) -> None:
     for name in ("robustvit", "tests", "suites"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

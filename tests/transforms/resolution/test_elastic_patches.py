@@ -118,9 +118,13 @@ def test_a_sample_has_its_own_patches_whatever_it_is_asked_with() -> None:
 
 def test_it_runs_as_a_cell_and_is_the_same_in_pieces(tmp_path) -> None:
     models = ["demo+elastic_patches(missing=0.5)", "demo+elastic_patches(size=2)"]
-    rv.run("quick", models, limit=12, store=tmp_path / "a")
+    suite = tmp_path / "s.yaml"
+    suite.write_text(
+        "{name: s, title: s, data: digits, scenarios: [clean, fog: {severity: 3}, pgd: {eps: 4/255, steps: 2}], metrics: [top1, nll]}"
+    )
+    rv.run(suite, models, limit=12, store=tmp_path / "a")
     for limit in (5, 12):
-        rv.run("quick", models, limit=limit, store=tmp_path / "b")
+        rv.run(suite, models, limit=limit, store=tmp_path / "b")
     first, second = (rv.leaderboard(tmp_path / name)[["model", "scenario", "metric", "value"]] for name in "ab")
     assert first.equals(second)
 
