@@ -111,7 +111,7 @@ def direct_attention(module: nn.Module, field: FieldOfView, layers: tuple[float,
     blocks = list(vit.blocks)
     for place, block in enumerate(blocks):
         if not hasattr(block, "attn"):
-            raise HostRefused(f"its blocks are of the type {type(block).__name__}, whose attention cannot be replaced; name lookhere first.")
+            raise HostRefused(f"its blocks are of the type {type(block).__name__}, whose attention has no directions; name lookhere first.")
         if type(block.attn).__name__ != "Attention":
             raise HostRefused(f"its attention is {with_article(type(block.attn).__name__)}, and only timm's own takes directions.")
         share = place / max(len(blocks) - 1, 1)
