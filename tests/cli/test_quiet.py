@@ -26,7 +26,7 @@ BREAKING = """
 import robustvit as rv
 
 @rv.corruption()
-def breaks(images, draws):
+def breaks_quietly(images, draws):
     '''Leaves [0, 1].'''
     return images + 2
 """
@@ -83,15 +83,15 @@ def test_a_quiet_plan_is_its_table_and_a_quiet_run_with_json_is_json(robustvit, 
     assert (json.loads(done.out)["computed"], done.err) == (12, "")
 
 
-def test_a_quiet_run_names_the_cells_that_failed(tmp_path: Path) -> None:
-    (tmp_path / "breaking_quietly.py").write_text(BREAKING)
-    (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios: [clean, 'breaking_quietly:breaks']\nmetrics: [top1]\n")
-    words = ["run", "-q", "--model", SMALL, "--suite", "s.yaml", "--store", "st", "--limit", "3", "--allow-code"]
-    done = subprocess.run([sys.executable, "-m", "robustvit", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("failed: ")
-    assert " ".join(done.stderr.split()).count("must be pixels in [0, 1]") == 1
-    assert "Report" not in done.stderr
+def test_a_quiet_run_names_the_cells_that_failed(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    Path("breaking_quietly.py").write_text(BREAKING)
+    Path("s.yaml").write_text("name: s\ntitle: S\ndata: digits\nscenarios: [clean, 'breaking_quietly:breaks_quietly']\nmetrics: [top1]\n")
+    done = robustvit("run", "-q", "--model", SMALL, "--suite", "s.yaml", "--store", "st", "--limit", 3, "--allow-code")
+    assert (done.code, done.out) == (3, "")
+    assert done.err.startswith("failed: ")
+    assert done.err.count("must be pixels in [0, 1]") == 1
+    assert "Report" not in done.err
 
 
 def test_a_quiet_run_says_what_a_spent_budget_left(robustvit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

@@ -45,8 +45,8 @@ class Score:
 
     def __str__(self) -> str:
         number = " ".join(filter(None, (with_interval(self.value, self.low, self.high), self.unit)))
-        told = "; ".join(filter(None, (f"n = {self.n}", self.reason, f"gradients {self.gradients}" if self.gradients else "")))
-        return f"{self.metric} of {self.model} on {self.data}, {self.scenario}: {number}, {told}"
+        details = "; ".join(filter(None, (f"n = {self.n}", self.reason, f"gradients {self.gradients}" if self.gradients else "")))
+        return f"{self.metric} of {self.model} on {self.data}, {self.scenario}: {number}, {details}"
 
     def _repr_html_(self) -> str:
         name, _, number = str(self).partition(": ")
@@ -74,8 +74,8 @@ def score(
     if metric is None and entry.kind not in _METRICS:
         raise BadParameter(f"'{written.name}' is a {entry.kind}, which has several metrics; name one: metric=…")
     chosen = called(metric or _METRICS[entry.kind], "metric")
-    asked = bind(registry.lookup("metric", chosen.name), chosen)
-    suite = Suite("score", "One number", 1, (Part(tuple(bind_data("digits")), (bind(entry, specs[0]),)),), (asked,), seeds=(seed,))
+    bound = bind(registry.lookup("metric", chosen.name), chosen)
+    suite = Suite("score", "One number", 1, (Part(tuple(bind_data("digits")), (bind(entry, specs[0]),)),), (bound,), seeds=(seed,))
     given = settings or Settings()
     given = given if limit is None else replace(given, limit=limit)
     with tempfile.TemporaryDirectory(prefix="robustvit-") as lost:
@@ -83,11 +83,11 @@ def score(
         done = run(suite, [model], data, store=place, settings=given, progress=progress)
         if done.failed:
             raise RobustvitError(f"'{written.name}' failed: {next(iter(done.failed.values()))}")
-        rows = leaderboard(place, suite=suite.name, metrics=[asked])
+        rows = leaderboard(place, suite=suite.name, metrics=[bound])
     own = rows[rows["cell"].isin(done.ids) & (rows["metric"] != "")]
     if not len(own):
         reasons = "; ".join(filter(None, rows["reason"].unique()))
-        raise BadParameter(f"'{written.name}' has no '{asked.name}': {reasons or 'it reads other columns'}")
+        raise BadParameter(f"'{written.name}' has no '{bound.name}': {reasons or 'it reads other columns'}")
     row = own.iloc[-1]
     value, low, high = (float(row[name]) for name in ("value", "low", "high"))
     unit, label, model_label, data_label, reason, gradients = (

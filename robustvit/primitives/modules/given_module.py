@@ -54,12 +54,12 @@ def given_module(
     if (mean is None) != (std is None):
         raise BadParameter(f"a Classifier was given mean {mean} and std {std}; give both, or neither.")
     label = type(module).__name__ if name is None else name
-    told = f"assumed: {' and '.join(assumed)}; say what it takes by rv.Classifier(module, mean=…, std=…, size=…)"
+    note = f"assumed: {' and '.join(assumed)}; say what it takes by rv.Classifier(module, mean=…, std=…, size=…)"
     identity = Spec("given", (("class", type(module).__qualname__), ("mean", means), ("std", stds)), "model", 1)
     parameters = sum(one.numel() for one in module.parameters())
     made = card or Card(
         label=label, identity=identity, fingerprint=fingerprint(module), weights="given", parameters=parameters,
-        classes=classes_of_module(module), notes={"assumed": told} if assumed else {},
+        classes=classes_of_module(module), notes={"assumed": note} if assumed else {},
     )  # fmt: skip
     return GivenModule(_with_logits(module), means, stds, view or _view(config, size), made)
 
