@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.disk import content_digest
+from robustvit.records.parquet import frame_of, read_table
 from robustvit.records.records_file import GARBAGE, RecordsFile, file_name
 
 
@@ -93,9 +94,9 @@ def decoded_gallery(path: Path) -> pd.DataFrame:
     if not is_whole_gallery(path):
         raise StoreDamaged(f"{path} is not whole. {hint}")
     try:
-        table = pq.read_table(path)
+        table = read_table(path.read_bytes())
         table.validate(full=True)
-        images: pd.DataFrame = table.to_pandas()
+        images = frame_of(table)
     except GARBAGE as error:
         raise StoreDamaged(f"{path} is not whole ({error}). {hint}") from error
     if not {"sample", "label", "pred", "image"} <= set(images):

@@ -29,6 +29,7 @@ import pyarrow as pa
 from robustvit.errors import BadParameter, StoreDamaged, nearest
 from robustvit.records.columns import FIELDS, column_type, list_type, sample_fault
 from robustvit.records.manifest import Manifest, RequestedCell
+from robustvit.records.parquet import frame_of
 from robustvit.records.records_file import RecordsFile
 
 _SPENT = {"queries", "gradients"}
@@ -55,7 +56,7 @@ def continued(earlier: pd.DataFrame, later: pa.Table, active: np.ndarray) -> pa.
     Queries and gradients add up, and steps go on counting; everything else of a sample that was attacked again is what the last attack
     left.
     """
-    again = later.to_pandas().set_axis(active, axis=0)
+    again = frame_of(later).set_axis(active, axis=0)
     before = earlier.loc[active]
     for name in _SPENT & set(again) & set(before):
         again[name] += before[name]
@@ -198,8 +199,7 @@ def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> 
     whole = pa.concat_tables(tables, promote_options="default")
     if len(tables) > 1 and (why := sample_fault(whole)):
         raise StoreDamaged(f"{files[0].path.parent}: in the files of this cell {why}. Delete the folder and run the same suite again.")
-    frame: pd.DataFrame = whole.to_pandas()
-    return frame
+    return frame_of(whole)
 
 
 def rows(files: Sequence[RecordsFile]) -> int:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from robustvit.errors import StoreDamaged
 from robustvit.records.columns import FIELDS, schema_fault, value_fault
 from robustvit.records.disk import content_digest
+from robustvit.records.parquet import open_parquet, table_of
 from robustvit.records.verified_files import VerifiedFiles
 from robustvit.spec.given import why_not_regular
 
@@ -61,8 +62,7 @@ class RecordsFile:
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Its rows. Raises StoreDamaged where the file is not whole, or is not that of its name and folder."""
         with self._opened() as file:
-            names = set(file.schema_arrow.names)
-            found = file.read(columns=None if columns is None else [name for name in columns if name in names])
+            found = table_of(file, columns)
             if not self.digest:
                 found.validate(full=True)
             self._refuse(value_fault(found))
@@ -95,7 +95,7 @@ class RecordsFile:
         if why := why_not_regular(self.path):
             raise StoreDamaged(f"{self.path} {why}. {_AGAIN}")
         try:
-            with pq.ParquetFile(self._source(), page_checksum_verification=True) as file:
+            with open_parquet(self._source()) as file:
                 self._refuse_stranger(file.metadata, _metadata(file))
                 self._refuse(schema_fault(file.schema_arrow))
                 yield file

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from robustvit.errors import DataUnreadable, few
 from robustvit.records.disk import below, content_digest, remove, write_bytes
+from robustvit.records.parquet import read_table
 from robustvit.records.records_file import GARBAGE
 from robustvit.spec.given import why_not_regular
 
@@ -120,7 +121,7 @@ def _read(path: Path) -> _Kept | None:
         content = path.read_bytes()
         if named is None or (named[3] and named[3] != content_digest(content)):
             return None
-        rows = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        rows = read_table(content)
         samples, digests = rows["sample"].to_pylist(), b"".join(rows["digest"].to_pylist())
     except GARBAGE:
         return None

@@ -19,6 +19,7 @@ from robustvit.evaluation.tasks import CELL_FAULTS, Task
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.scenario import scenario, scenario_kind
 from robustvit.records import records
+from robustvit.records.parquet import frame_of
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -71,7 +72,7 @@ def tile_again(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker:
     except StoreDamaged:  # the run sets it aside and computes it anew
         return None
     try:
-        now = worker.evaluate(Task(part.label, part.samples.data.fingerprint, cell, 0, begin, reached), begin).rows.to_pandas()
+        now = frame_of(worker.evaluate(Task(part.label, part.samples.data.fingerprint, cell, 0, begin, reached), begin).rows)
     except (StoreError, DataError):
         raise
     except CELL_FAULTS:  # computing the rows of this cell tells what is wrong with it

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustvit.errors import UsageError
+from robustvit.records.parquet import frame_of, read_table
 from robustvit.results.published.files import COLUMNS, folder
 
 _FOLDER = "archives"
@@ -27,11 +28,9 @@ def archived() -> pd.DataFrame:
 def read_archive(path: Path) -> pd.DataFrame:
     """The numbers of one archive. Raises UsageError for a file that is none."""
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
+        return frame_of(read_table(path.read_bytes()))[list(COLUMNS)].astype(COLUMNS)
     except (OSError, pa.ArrowException, KeyError) as error:
         raise UsageError(f"{path.name} cannot be read as an archive of published numbers: {error}") from error
-    rows: pd.DataFrame = table.to_pandas().astype(COLUMNS)
-    return rows
 
 
 def write_archive(rows: pd.DataFrame, path: Path) -> None:
