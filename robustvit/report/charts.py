@@ -16,6 +16,7 @@ from robustvit.spec import registry
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 _ATTACK_METRIC = "robust_accuracy"
+_FEW = 8  # models whose curves of two points, clean and attacked, can be told apart
 _ZERO = "0"  # the severity of clean images
 
 
@@ -61,11 +62,15 @@ def corruption_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
 
 
 def attack_panels(suite: SuiteResults) -> list[Panel]:
-    """A panel of robust accuracy over the budget for every attack, with what that is; budget 0 is the clean accuracy."""
+    """A panel of robust accuracy over the budget for every attack, with what that is; budget 0 is the clean accuracy.
+
+    None where many models are attacked at a single budget: their lines would hide each other.
+    """
     data = {model: model.points(_ATTACK_METRIC) for model in suite.models}
     for model, points in data.items():
         points.update({setting: point for setting, point in model.points("top1").items() if setting.scenario == "clean"})
-    return _panels(suite, _ATTACK_METRIC, data, _with_severity(data.values()))
+    budgets = {setting.severity for points in data.values() for setting in points if setting.severity}
+    return _panels(suite, _ATTACK_METRIC, data, _with_severity(data.values())) if len(budgets) > 1 or len(data) <= _FEW else []
 
 
 def heat_map(model: ModelResults) -> HeatMap | None:

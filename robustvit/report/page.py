@@ -24,7 +24,7 @@ from robustvit.report.colours import colour, colour_scale
 from robustvit.report.cost_plots import cost_plots
 from robustvit.report.curves.certified_curves import certified_panels
 from robustvit.report.curves.lesion_curves import lesion_panels
-from robustvit.report.curves.transform_curves import transform_panels
+from robustvit.report.curves.transform_curves import transform_curves
 from robustvit.report.figures import symbol
 from robustvit.report.image_gallery import image_budget, image_gallery
 from robustvit.report.labels import metric_name, metric_tip
@@ -108,7 +108,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
     return {
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
-        "certified": certified_panels(suite), "transforms": transform_panels(suite, chance),
+        "certified": certified_panels(suite), "transforms": transform_curves(suite, chance),
         "lesions": lesion_panels(suite, chance),
         "transfer": transfer_maps(store, board, suite.name, suite.data),
         "shift_maps": list(shift_maps(store, suite.models)),

@@ -210,8 +210,10 @@ function legends() {
     button.addEventListener("click", () => {
       const on = button.getAttribute("aria-pressed") === "false";
       button.setAttribute("aria-pressed", String(on));
-      const curves = button.closest("section").querySelectorAll(`.curve[data-slot="${button.dataset.slot}"]`);
-      for (const curve of curves) curve.classList.toggle("off", !on);
+      const place = button.closest(".curves, section");
+      for (const curve of place.querySelectorAll(`.curve[data-slot="${button.dataset.slot}"]`)) {
+        if (curve.closest(".curves, section") === place) curve.classList.toggle("off", !on);
+      }
     });
   }
 }

@@ -49,7 +49,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class GradientWarning:
-    """Why a model's robust accuracy may be overestimated. verdict: suspect or unchecked; settled_by: what the missing checks need."""
+    """Why the robust accuracy of models may be overestimated. verdict: suspect or unchecked; settled_by: what the missing checks need."""
 
     verdict: str
     name: str
@@ -58,14 +58,18 @@ class GradientWarning:
 
 
 def gradient_warnings(suites: list[SuiteResults]) -> list[GradientWarning]:
-    """The distinct gradient masking verdicts that are not `honest`, suspect ones first."""
-    warnings = []
+    """The distinct gradient masking verdicts that are not `honest`, suspect ones first; models that share one are named together."""
+    found = []
     for model in (one for suite in suites for one in suite.models):
         gradients = model.gradients()
         if verdict_word(gradients) not in ("", "honest"):
             why = gradients.partition(": ")[2]
-            warnings.append(GradientWarning(verdict_word(gradients), model.name, why, _settled_by(why)))
-    return sorted(dict.fromkeys(warnings), key=lambda warning: warning.verdict)
+            found.append(((verdict_word(gradients), why), model.name))
+    warnings = [
+        GradientWarning(verdict, _listed(list(dict.fromkeys(names))), why, _settled_by(why))
+        for (verdict, why), names in grouped(found).items()
+    ]
+    return sorted(warnings, key=lambda warning: warning.verdict)
 
 
 def verdict_words(suites: list[SuiteResults]) -> list[str]:

@@ -45,7 +45,8 @@ def test_gradient_warnings_are_distinct_and_suspect_ones_come_first(masked: list
 
 
 def test_a_verdict_that_lacks_checks_says_what_would_settle_it(suite: SuiteResults, masked: list[SuiteResults]) -> None:
-    (unchecked, _) = gradient_warnings([suite])
+    (unchecked,) = gradient_warnings([suite])
+    assert unchecked.name == "demo, rival"
     assert unchecked.settled_by.startswith(
         "one step: an attack of one step and an iterative one with the same norm and eps; random search: "
     )

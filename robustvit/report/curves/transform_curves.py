@@ -13,7 +13,7 @@ from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteR
 from robustvit.spec.spec import Spec
 from robustvit.spec.written.call import called
 
-_LEAST = 3  # levels of a curve
+_LEAST = 3  # levels of one curve at least, so that there are panels; of any other, two
 _MOST = 12  # panels of a suite
 _FIRST = ("top1", "robust_accuracy", "ece")  # metrics, in the order of their panels
 _ARROW = " → "
@@ -29,24 +29,50 @@ class _Place(NamedTuple):
     series: str
 
 
+class CurveName(NamedTuple):
+    """A curve in a legend. slot: its colour and symbol."""
+
+    slot: int
+    name: str
+
+
+class TransformCurves(NamedTuple):
+    """The panels over one number of one transform, which have their curves in common. tag: `image size · scale`."""
+
+    tag: str
+    names: tuple[CurveName, ...]
+    panels: tuple[Panel, ...]
+
+
 def transform_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
+    """The panels of `transform_curves`, one after another."""
+    return [panel for group in transform_curves(suite, chance) for panel in group.panels]
+
+
+def transform_curves(suite: SuiteResults, chance: float | None) -> list[TransformCurves]:
     """A panel for each score of a suite over each number of a transform that takes at least three values on one model.
 
-    Models that differ in anything else are curves of their own. Scores are accuracies and calibration errors of clean images, and
-    accuracies under attack.
+    Models that differ in anything else are curves of their own, where they take two values or more. Scores are accuracies and calibration
+    errors of clean images, and accuracies under attack.
     """
     seeds = len({_seed(model) for model in suite.models}) > 1
     places = [(model, place) for model in suite.models for place in _places(model, f" · seed {_seed(model)}" if seeds else "")]
     axes = list(dict.fromkeys((place.transform, place.parameter) for _, place in places))
-    panels = []
+    groups: list[TransformCurves] = []
+    slots: dict[str, int] = {}  # of every curve's name, so that no two of the suite look alike before colours and symbols run out
     for transform, parameter in axes:
         curves: dict[str, dict[str, ModelResults]] = {}
         for model, place in places:
             if place[:2] == (transform, parameter):
                 curves.setdefault(place.series, {}).setdefault(place.level, model)
-        curves = {name: levels for name, levels in curves.items() if len(levels) >= _LEAST}
-        panels += [_panel(suite, f"{with_spaces(transform)} · {parameter}", one, curves, chance) for one in _scores(curves)]
-    return panels[:_MOST]
+        if max(map(len, curves.values())) < _LEAST:
+            continue
+        curves = {name: levels for name, levels in curves.items() if len(levels) > 1}
+        names = tuple(CurveName(slots.setdefault(name, len(slots)), name) for name in curves)
+        tag, room = f"{with_spaces(transform)} · {parameter}", _MOST - sum(len(group.panels) for group in groups)
+        if panels := [_panel(suite, tag, one, curves, slots, chance) for one in _scores(curves)[:room]]:
+            groups.append(TransformCurves(tag, names, tuple(panels)))
+    return groups
 
 
 def _seed(model: ModelResults) -> int:
@@ -83,7 +109,12 @@ def _scores(curves: dict[str, dict[str, ModelResults]]) -> list[tuple[str, Scena
 
 
 def _panel(
-    suite: SuiteResults, tag: str, score: tuple[str, ScenarioSetting], curves: dict[str, dict[str, ModelResults]], chance: float | None
+    suite: SuiteResults,
+    tag: str,
+    score: tuple[str, ScenarioSetting],
+    curves: dict[str, dict[str, ModelResults]],
+    slots: dict[str, int],
+    chance: float | None,
 ) -> Panel:
     metric, setting = score
     levels = sorted_levels([level for models in curves.values() for level in models])
@@ -91,7 +122,6 @@ def _panel(
         name: {level: model.points(metric).get(setting, NOT_EVALUATED) for level, model in models.items()}
         for name, models in curves.items()
     }
-    slots = {name: next(iter(models.values())).slot for name, models in curves.items()}
     series = [Series(slots[name], name, tuple(own.get(level, NOT_EVALUATED) for level in levels)) for name, own in points.items()]
     unit = suite.unit(metric)
     values: list[Point] = [point for own in points.values() for point in own.values()]
