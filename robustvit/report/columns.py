@@ -49,7 +49,7 @@ def points_of_cells(suite: SuiteResults, model: ModelResults, metrics: Container
 
     A column is named by its metric alone where the suite has that in one cell only, else by the cell as well.
     """
-    rows = {other: [row for row in other.cells.itertuples() if row.metric in metrics] for other in suite.models}
+    rows = {other: list(other.rows_of([metric for metric in other.metrics if metric in metrics])) for other in suite.models}
     several = [row for every in rows.values() for row in every if row.metric not in suite.single_cell_metrics]
     keys = list(dict.fromkeys(setting_of(row)[:2] for row in several))
     return {column_of(row, _title(row, keys) if row.metric not in suite.single_cell_metrics else ""): point_of(row) for row in rows[model]}

@@ -99,7 +99,7 @@ def ranked_points(suite: SuiteResults, model: ModelResults) -> dict[Column, Poin
     """All numbers that the ranking shows of a model: clean and averages first, then single cells, attacks and other data sets."""
     clean, data_sets = _clean(suite, model), _data_sets(suite, model)
     shown = suite.metric if clean or data_sets else ""
-    several = [metric for metric in model.cells["metric"].unique() if metric.startswith("certified_accuracy") or of_measurements(metric)]
+    several = [metric for metric in model.metrics if metric.startswith("certified_accuracy") or of_measurements(metric)]
     cells = points_of_cells(suite, model, (suite.single_cell_metrics - {shown}).union(several))
     return clean | _mean_error(model) | _averages(model) | cells | _attacks(model) | data_sets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -52,20 +53,31 @@ class ModelResults:
         """The label, followed by the detail where there is one."""
         return f"{self.label} · {self.detail}" if self.detail else self.label
 
-    @property
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """The rows about single cells."""
         return self.rows[self.rows["cell"] != ""]
 
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of its cells, in the order of the leaderboard; "" is that of a cell without any."""
+        return tuple(map(str, self.cells["metric"].unique()))
+
+    def rows_of(self, metrics: Sequence[str]) -> Iterator[Any]:
+        """The rows of some metrics in cells, in the order of the leaderboard."""
+        return self.cells[self.cells["metric"].isin(metrics)].itertuples() if metrics else iter(())
+
     def metric(self) -> str:
         """The metric that figures show: top1 where the suite has it, else the first metric of the cells; top1 without cells."""
-        metrics = [str(name) for name in self.cells["metric"].unique() if name]
+        metrics = [name for name in self.metrics if name]
         return "top1" if "top1" in metrics or not metrics else metrics[0]
 
     def points(self, metric: str) -> dict[ScenarioSetting, Point]:
         """A metric's values by setting, but for images that were crafted on another model: a matrix has those."""
-        part = self.cells[(self.cells["metric"] == metric) & ~self.cells["params"].map(crafted_elsewhere)]
-        return {setting_of(row): point_of(row) for row in part.itertuples()}
+        if metric not in self._points:
+            rows = (row for row in self.rows_of([metric]) if not crafted_elsewhere(row.params))
+            self._points[metric] = {setting_of(row): point_of(row) for row in rows}
+        return dict(self._points[metric])
 
     def clean_point(self, metric: str) -> Point | None:
         """A metric's value on clean images; None where it was not evaluated."""
@@ -73,10 +85,26 @@ class ModelResults:
 
     def without_severity(self, metric: str) -> dict[ScenarioSetting, Any]:
         """The rows of a metric in cells without a severity that are neither clean nor attacked; none for measurements of an analysis."""
-        attacked = self.cells.loc[self.cells["metric"] == "robust_accuracy", "cell"]
-        kept = (self.cells["scenario"] != "clean") & (self.cells["severity"] == "") & ~self.cells["cell"].isin(attacked)
-        rows = self.cells[kept & (self.cells["metric"] == metric) & (not of_measurements(metric))]
-        return {setting_of(row): row for row in rows.itertuples()}
+        if metric not in self._without_severity:
+            rows = self.rows_of([] if of_measurements(metric) else [metric])
+            kept = (row for row in rows if row.scenario != "clean" and row.severity == "" and row.cell not in self._attacked)
+            self._without_severity[metric] = {setting_of(row): row for row in kept}
+        return dict(self._without_severity[metric])
+
+    @cached_property
+    def _points(self) -> dict[str, dict[ScenarioSetting, Point]]:
+        """What `points` has found."""
+        return {}
+
+    @cached_property
+    def _without_severity(self) -> dict[str, dict[ScenarioSetting, Any]]:
+        """What `without_severity` has found."""
+        return {}
+
+    @cached_property
+    def _attacked(self) -> frozenset[str]:
+        """The cells of attacks."""
+        return frozenset(row.cell for row in self.rows_of(["robust_accuracy"]))
 
     def gradients(self) -> str:
         """The worst gradient masking verdict of the model's attacks; "" without attacks."""

@@ -45,7 +45,7 @@ def certified_curves(model: ModelResults) -> dict[ScenarioSetting, CertifiedCurv
     """The curve of each of a model's certificates, without levels at which it is undefined."""
     found: dict[ScenarioSetting, CertifiedCurve] = {}
     smoothed = model.points("top1")
-    for row in model.cells.itertuples():
+    for row in model.rows_of([metric for metric in model.metrics if _METRIC.fullmatch(metric)]):
         metric, point = _METRIC.fullmatch(str(row.metric)), point_of(row)
         if metric is None or metric.lastgroup is None or point.kind == "undefined":
             continue
