@@ -88,25 +88,25 @@ def check(
     """
     from robustvit.spec.suite_file import load_suite, suite_files
 
-    told: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for name in dict.fromkeys(suites or suite_files()):
         try:
             suite = load_suite(name, allow_code=allow_code)
         except RobustvitError as error:
-            told.append({"suite": str(name), "valid": False, "reason": str(error)})
+            found.append({"suite": str(name), "valid": False, "reason": str(error)})
         else:
             counts = {one: len(getattr(suite, one)) for one in ("scenarios", "data", "metrics")}
-            told.append({"suite": suite.where.rpartition(":")[0], "valid": True, **counts})
+            found.append({"suite": suite.where.rpartition(":")[0], "valid": True, **counts})
     if as_json or output is not None:
-        print_json(told, output)
-    for one in () if as_json or output is not None else told:
+        print_json(found, output)
+    for one in () if as_json or output is not None else found:
         if one["valid"]:
             data = f" on {one['data']} data sets" if one["data"] > 1 else ""
             text = f"{one['suite']}: {counted(one['scenarios'], 'scenario')}{data}, {counted(one['metrics'], 'metric')}"
             out.print(f"[green]✓[/] {escape(text)}", highlight=False, soft_wrap=True)
         else:
             err.print(f"[red]✗[/] {escape(one['reason'])}", highlight=False, soft_wrap=True)
-    if not all(one["valid"] for one in told):
+    if not all(one["valid"] for one in found):
         raise typer.Exit(UsageError.exit_code)
 
 

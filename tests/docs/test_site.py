@@ -34,6 +34,12 @@ def sections(page: str) -> dict[str, str]:
     return dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", page, flags=re.MULTILINE | re.DOTALL))
 
 
+def test_every_page_has_its_place_in_the_navigation() -> None:
+    written = {path.name for path in (ROOT / "docs").glob("*.md")}
+    placed = set(re.findall(r"([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert written - placed == set()
+
+
 def test_the_gallery_has_every_suite_file_with_what_stands_in_it(site: ModuleType) -> None:
     found = sections(site.gallery())
     assert sorted(found) == sorted(path.stem for path in (ROOT / "suites").glob("*.yaml"))
