@@ -22,7 +22,8 @@ from conftest import answers, write_store
 from hostile import api, commands, conflicts, contents, files, plugins, stores
 from hostile.calls import Call, ending, fault
 
-SOME = {"options": 8, "contents": 2, "stores": 6, "conflicts": 1, "plug-ins": 2, "api": 4}  # of each group, one in so many in the usual run
+# of each group, one in so many in the usual run
+SOME = {"options": 32, "contents": 6, "stores": 18, "conflicts": 1, "plug-ins": 4, "api": 12}
 ENDINGS = ("refused", "accepted", "traceback", "hang")
 
 

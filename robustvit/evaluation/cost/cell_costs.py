@@ -133,13 +133,13 @@ class CountedCosts(CellCosts):
         return macs / self.rates[-1].macs
 
     def beside(self, cell: Cell) -> float:
-        """What earlier runs took here."""
-        return self.speeds.beside(cell.scenario.name, cell.view.size)
+        """What earlier runs took here; nothing where there were none."""
+        return self.speeds.beside(cell.scenario.name, cell.view.size) or 0.0
 
     def undeclared(self, does: Scenario, host: Classifier, cell: Cell, forward: float) -> float:
         """A corruption has no passes of its own; others count as one, and are noted."""
         if does.predicts and not does.makes_adversarial_images:
-            if cell.scenario.name != "clean" and not self.beside(cell):
+            if cell.scenario.name != "clean" and self.speeds.beside(cell.scenario.name, cell.view.size) is None:
                 self.unknown.append(_CORRUPTIONS)
             return self.beside(cell)
         self.unknown.append(cell.scenario.name)

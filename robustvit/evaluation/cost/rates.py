@@ -55,9 +55,10 @@ class Speeds:
         what = "a model like it" if factor == _NEAR else f"a {places[nearest].kind} of {2 ** places[nearest].size / 1e9:.2g} G MACs"
         return Rate(1.0 / seconds_per_mac, factor, f"{what}, {images:.0f} images")
 
-    def beside(self, scenario: str, size: tuple[int, int]) -> float:
-        """Seconds for an image of a scenario beside the passes through the model, 0 where it never ran here."""
-        return self.scenarios.get(f"{scenario} {size[0]}x{size[1]}", [0.0, 0.0])[1]
+    def beside(self, scenario: str, size: tuple[int, int]) -> float | None:
+        """Seconds for an image of a scenario beside the passes through the model, None where it never ran here."""
+        found = self.scenarios.get(f"{scenario} {size[0]}x{size[1]}")
+        return None if found is None else found[1]
 
     def learn(self, model: Classifier, macs: int, forwards: float, images: int, seconds: float) -> None:
         """Takes over how long images took that went through the model so many times."""

@@ -48,14 +48,28 @@ def test_the_less_alike_the_less_sure() -> None:
     assert speeds.rate(other, GIGA).factor == 5.0
 
 
-def test_speeds_are_kept_and_a_damaged_file_counts_as_none(cache: Path) -> None:
+def test_speeds_are_kept(cache: Path) -> None:
     speeds, demo = rates.Speeds(), load_model("demo")
     speeds.learn(demo, GIGA, 1.0, 100, 50.0)
     speeds.learn_beside("fog", (32, 32), 100, 3.0)
     rates.keep(speeds)
     again = rates.of_this_machine()
     assert again.rate(demo, GIGA).macs == pytest.approx(2 * GIGA)
-    assert [again.beside("fog", (side, side)) for side in (32, 64)] == [0.03, 0.0]
+    assert [again.beside("fog", (side, side)) for side in (32, 64)] == [0.03, None]
+
+
+def test_a_corruption_that_took_no_time_beside_the_model_is_known(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(TEXT)
+    plan, demo, speeds = make(load_suite(tmp_path / "s.yaml"), ["demo"], None, Settings(limit=192)), load_model("demo"), rates.Speeds()
+    speeds.learn(demo, GIGA, 1.0, 100, 50.0)
+    speeds.learn_beside("fog", demo.size, 100, -3.0)  # other work while clean images were timed
+    rates.keep(speeds)
+    assert rates.of_this_machine().beside("fog", demo.size) == 0.0
+    assert estimate(plan, {}).unknown == ()
+
+
+def test_a_damaged_file_counts_as_none(cache: Path) -> None:
+    cache.mkdir(exist_ok=True)
     wrong = ('{"version": 1, "models": {"a | b | 3": ["x"]}, "scenarios": {}}', '{"version": 1, "models": 3, "scenarios": {}}')
     for text in ("", "[]", "{}", *wrong):
         (cache / "speeds.json").write_text(text)
