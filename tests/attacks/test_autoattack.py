@@ -194,7 +194,7 @@ def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path
     (tmp_path / "brief.py").write_text(BRIEF)
 
     def start(store: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(tmp_path / "brief.py"), "run", "-m", DIGITS, "-s", str(tmp_path / "aa.yaml"), "-L", "40", "-q"]
+        command = [sys.executable, str(tmp_path / "brief.py"), "run", "-m", DIGITS, "-s", str(tmp_path / "aa.yaml"), "-L", "16", "-q"]
         return subprocess.Popen([*command, "--store", str(tmp_path / store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def files(store: str) -> list[Path]:

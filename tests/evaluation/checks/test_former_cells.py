@@ -21,7 +21,7 @@ data: digits
 scenarios:
   - clean
   - fog: {severity: 3}
-  - autoattack: {eps: 1/255, version: fast}
+  - autoattack: {eps: 4/255, version: fast}
   - uap: {eps: 8/255, train: digits, samples: 16, epochs: 1}
 metrics: [top1]
 """
