@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
-from robustvit.records.records import Question, cover, file_rows, read
+from robustvit.records.records import Question, cover, file_rows, read_with_notes
 from robustvit.records.records import rows as count_rows
 from robustvit.records.records_file import RecordsFile
 from robustvit.records.store import Store
@@ -187,9 +188,8 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
     try:
         if files or store.knows(question.cell):
             store.describe(question.cell)
-        notes = [store.about(file) for file in files]
         names = None if columns is None else ["sample", *(name for name in columns if name != "sample")]
-        rows = read(files, names) if files else pd.DataFrame({"sample": pd.Series(dtype="str")})
+        rows, notes = read_with_notes(files, names) if files else (pd.DataFrame({"sample": pd.Series(dtype="str")}), [])
     except StoreDamaged as error:
         store.report_damage(error)
         return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
@@ -214,7 +214,12 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
 
 def without_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns of a table, of the same types. `iloc[:0]`, even copied, would keep the texts of all rows in memory."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in rows.dtypes.items()})
+    return _empty(tuple((str(name), kind) for name, kind in rows.dtypes.items())).copy()
+
+
+@functools.cache
+def _empty(columns: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns})
 
 
 def _positions(files: Sequence[RecordsFile]) -> np.ndarray:

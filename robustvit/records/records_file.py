@@ -71,7 +71,7 @@ class RecordsFile:
     def about(self) -> dict[str, Any]:
         """What was recorded beside its rows: seconds, environment, version. Raises StoreDamaged as `read` does."""
         with self._opened() as file:
-            return _metadata(file)
+            return about_of(file.schema_arrow)
 
     def columns(self) -> list[str]:
         """The names of its columns; no row is read. Raises StoreDamaged as `read` does."""
@@ -96,7 +96,7 @@ class RecordsFile:
             raise StoreDamaged(f"{self.path} {why}. {_AGAIN}")
         try:
             with open_parquet(self._source()) as file:
-                self._refuse_stranger(file.metadata, _metadata(file))
+                self._refuse_stranger(file.metadata, about_of(file.schema_arrow))
                 self._refuse(schema_fault(file.schema_arrow))
                 yield file
         except GARBAGE as error:
@@ -161,5 +161,6 @@ def file_name(shard: int, start: int, stop: int, digest: str, ending: str = "par
     return f"{shard:06d}-{start:03d}-{stop:03d}-{digest}.{ending}"
 
 
-def _metadata(file: pq.ParquetFile) -> dict[str, Any]:
-    return dict(json.loads((file.schema_arrow.metadata or {}).get(_META, b"{}")))
+def about_of(schema: pa.Schema) -> dict[str, Any]:
+    """What was recorded beside the rows of a file, by the schema of its table."""
+    return dict(json.loads((schema.metadata or {}).get(_META, b"{}")))

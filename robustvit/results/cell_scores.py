@@ -129,6 +129,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
         rows = rows.assign(**{clean_predictions.COLUMN: rows["sample"].map(clean).astype("float64")})
     context = _context(reader, cell) if len(rows) else MetricContext()
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
+    rows = resampler(rows["sample"].tolist()).in_order(rows)  # once for all metrics
     resamples = resampler(rows["sample"].tolist())
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if found.status == "undefined" or (not fitting and found.status == "failed"):

@@ -20,7 +20,7 @@ def values_of(
     metric: Metric, records: pd.DataFrame, resamples: Resamples, resampler: Resampler, *, context: MetricContext | None = None
 ) -> Values:
     """The values of a per-cell metric on one cell, for averages. Raises NotApplicable where it leaves samples out or has no values."""
-    result = metric.of_cell(records.iloc[resamples.order].reset_index(drop=True), context or MetricContext())
+    result = metric.of_cell(resamples.in_order(records), context or MetricContext())
     if isinstance(result, Weighted):
         return Values(resamples.key, result)
     found = Values(resamples.key, result)

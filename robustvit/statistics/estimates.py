@@ -164,7 +164,7 @@ def score(
 
     resampler: makes the resamples of clusters. Raises NotApplicable where no sample counts.
     """
-    rows = records.iloc[resamples.order].reset_index(drop=True)
+    rows = resamples.in_order(records)
     result, share = metric.of_cell(rows, context), metric.entry.unit in SHARES
     if isinstance(result, IntervalEstimate):
         estimate = result

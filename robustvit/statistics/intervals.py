@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
 LEVEL = 0.95
@@ -168,6 +169,11 @@ class Resamples:
         self.order = np.argsort(ids, kind="stable")
         self.key = hashlib.sha256("\n".join(ids[self.order]).encode()).hexdigest()
         self.n = len(ids)
+        self._sorted = bool((self.order == np.arange(self.n)).all())
+
+    def in_order(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows of these samples, as given, in the order in which `weights` counts them."""
+        return rows if self._sorted else rows.iloc[self.order].reset_index(drop=True)
 
     @cached_property
     def weights(self) -> np.ndarray:
