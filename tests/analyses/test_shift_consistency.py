@@ -124,7 +124,9 @@ def test_the_variance_of_the_own_logit_is_over_the_ten_diagonal_shifts(border: s
 
 
 def larger_data(sides: int = 60) -> ArrayDataset:
-    levels = np.random.default_rng(0).integers(0, 256, (COUNT, sides, sides + 4, 3), dtype=np.uint8)
+    """Images of blocks of 8 px, which change classes as they are shifted."""
+    blocks = 255 * np.random.default_rng(2).integers(0, 2, (COUNT, -(-sides // 8), -(-(sides + 4) // 8), 3), dtype=np.uint8)
+    levels = blocks.repeat(8, axis=1).repeat(8, axis=2)[:, :sides, : sides + 4]
     return ArrayDataset("big", levels.__getitem__, IDS, labels().numpy(), tuple("abcd"), (Reading("all", 4),), "f")
 
 
@@ -146,7 +148,8 @@ def test_crop32_takes_windows_of_the_data_decoded_32_px_larger(view: View, resiz
     sampled = shift_consistency(host, images(), labels(), DRAWS, convention="crop32", pairs=2, larger=data)
     own = DRAWS.at("shifts")
     tops, lefts = (own.at(axis).integers(4, low=0, high=32) for axis in ("down", "right"))
-    for row in range(2):
+    elsewhere = 0
+    for row in range(COUNT):
         whole = Image.fromarray(data[row].image).resize(resized[::-1], Image.Resampling.BICUBIC)
         left, top = round((resized[1] - 48) / 2), round((resized[0] - 48) / 2)
         frame = torch.from_numpy(np.asarray(whole)[top : top + 48, left : left + 48].copy()).permute(2, 0, 1) / 255
@@ -154,8 +157,10 @@ def test_crop32_takes_windows_of_the_data_decoded_32_px_larger(view: View, resiz
             [int(host(frame[None, :, down : down + SIDE, right : right + SIDE]).argmax()) for right in range(32)] for down in range(32)
         ])  # fmt: skip
         assert torch.equal(found["value_shift_map"][row].view(32, 32) == 1, classes == classes[16, 16])
+        elsewhere += int(classes[0, 0] != classes[16, 16])
         drawn = classes[tops[row], lefts[row]]
         assert float(sampled["value_shift_consistency"][row]) == float((drawn[0::2] == drawn[1::2]).float().mean())
+    assert elsewhere, "the window at the corner would do as well as that in the middle"
 
 
 def test_a_row_does_not_depend_on_its_companions_and_only_the_last_tile_is_not_full() -> None:

@@ -137,6 +137,22 @@ def test_norms_are_compared_to_the_last_unit() -> None:
     assert not bool(fine.tied)
 
 
+@pytest.mark.parametrize("parts", [1, 2**16], ids=["whole", "fine"])
+def test_of_phases_alike_but_for_one_unit_of_one_pixel_it_is_the_larger(parts: int) -> None:
+    rng = np.random.default_rng(parts)
+    found, expected = [], []
+    for _ in range(12):
+        content = rng.integers(200 * parts, 255 * parts, 3 * 128 * 128)
+        phases = np.stack([rng.permutation(content) for _ in range(9)])
+        larger = int(rng.integers(9))
+        phases[larger, rng.integers(len(content))] += 1
+        levels = torch.from_numpy(phases).view(3, 3, 3, 128, 128).permute(2, 3, 0, 4, 1).reshape(1, 3, 384, 384)
+        anchors = anchors_of_images(levels.float() if parts == 1 else levels.double() / parts, (3, 3))
+        found.append((int(anchors.phases), bool(anchors.tied)))
+        expected.append((larger, False))
+    assert found == expected
+
+
 def test_pixels_of_whole_levels_are_taken_for_these_in_any_normalisation() -> None:
     pixels = torch.arange(256, dtype=torch.float32) / 255
     for mean, std in ((0.485, 0.229), (0.5, 0.5), (0.0, 1.0), (0.9, 0.05)):
@@ -151,8 +167,9 @@ def test_levels_nearly_whole_have_the_norms_of_whole_ones() -> None:
     assert int(anchors_of_images(levels + torch.tensor([0.0, 0.0, 2e-3, 0.0]), (1, 4)).phases) == 2
 
 
-def test_views_are_ordered_as_images_that_begin_at_them() -> None:
-    levels = torch.randint(0, 2, (2, 5, 6), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("rows", [(0, 1, 2, 3, 4), (0, 0, 1, 0, 1)], ids=["rows apart", "rows that repeat"])
+def test_views_are_ordered_as_images_that_begin_at_them(rows: tuple[int, ...]) -> None:
+    levels = torch.randint(0, 2, (2, 5, 6), generator=torch.Generator().manual_seed(0))[:, list(rows)]
     *_, names = view_names(levels)
     views = {place: _blocks(levels.roll((-place[0], -place[1]), dims=(1, 2))) for place in shifts((5, 6))}
     distinct = sorted(set(views.values()))
@@ -186,16 +203,18 @@ def test_rows_do_not_depend_on_their_batch() -> None:
 
 
 def test_features_are_anchored_by_their_norms_and_equal_ones_by_how_the_map_looks_from_them() -> None:
-    features = noise(4, 2, 5, 6, 4)
+    features = noise(4, 8, 5, 6, 4)
     found = anchors_of_features(features, (3, 2))
     norms = phase_maps(features, (3, 2)).flatten(2).norm(dim=2)
     assert torch.equal(found.phases, norms.argmax(dim=1))
     assert not bool(found.tied.any())
     unit = torch.nn.functional.normalize(features, dim=1)  # all tokens of one norm
     permuted = unit[:, :, [0, 1, 2, 3, 5, 4]]  # phases of the same tokens in other places
-    for maps in (unit, torch.cat((unit, permuted), dim=3)):
+    both = torch.cat((unit, permuted), dim=3)
+    twice = torch.cat((both, both[:, :, [1, 0, 2, 4, 3, 5]]), dim=2)  # every phase has the tokens of another
+    for maps in (unit, both, twice):
         assert bool(anchors_of_features(maps, (3, 2)).tied.all())
-        for shift in shifts((6, maps.shape[3])):
+        for shift in shifts((maps.shape[2], maps.shape[3])):
             moved = FeatureAnchor((3, 2))(maps.roll(shift, dims=(2, 3)))
             assert all(whole_strides(a, b, (3, 2)) for a, b in zip(FeatureAnchor((3, 2))(maps), moved, strict=True))
 
