@@ -20,7 +20,7 @@ def view(
     model: ModelNames = None,
     port: Annotated[int, typer.Option("--port", help="Of 127.0.0.1; 0: any that is free.")] = 0,
     length: Annotated[str | None, typer.Option("--for", help="90s, 10m, 2h: end after so long; default: with Ctrl-C.")] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser, too.")] = False,
+    browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser, too.")] = False,
 ) -> None:
     """A page of a store while a run goes on, until Ctrl-C.
 
@@ -39,13 +39,12 @@ def view(
     limit = None if length is None else seconds(length, "--for")
     shown = LiveView(check_path(store, "--store"), suite, model)
     with until_ended() as wait, served({"": shown.page, "report": shown.report}, port) as server:
-        out.print(f"View of {store}: {server.url}", highlight=False, soft_wrap=True, markup=False)
-        if limit is None:
-            out.print("Ctrl-C ends it.", highlight=False)
-        if open_:
+        end = "until Ctrl-C" if limit is None else f"for {length}"
+        out.print(f"View of {store}, {end}: {server.url}", highlight=False, soft_wrap=True, markup=False)
+        if browser:
             _open(server.url)
-        signalled = wait(limit)
-    out.print("The view has ended." if signalled else f"The view has ended after {length}.", highlight=False)
+        wait(limit)
+    out.print("The view has ended.", highlight=False)
     shown.close(_LAST)
 
 

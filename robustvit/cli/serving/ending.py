@@ -15,8 +15,8 @@ _LOOK = 0.5  # seconds; where nothing interrupts a wait, a signal is noticed aft
 
 
 @contextmanager
-def until_ended() -> Iterator[Callable[[float | None], bool]]:
-    """Yields a function that waits until Ctrl-C or SIGTERM come, or so many seconds, and says whether a signal came.
+def until_ended() -> Iterator[Callable[[float | None], None]]:
+    """Yields a function that waits until Ctrl-C or SIGTERM come, or so many seconds.
 
     The first signal ends the wait. A second one does what it would have done without this, as does one that the process was begun to
     ignore.
@@ -28,11 +28,10 @@ def until_ended() -> Iterator[Callable[[float | None], bool]]:
         _restore(before)
         ended.set()
 
-    def wait(seconds: float | None) -> bool:
+    def wait(seconds: float | None) -> None:
         last = math.inf if seconds is None else time.monotonic() + seconds
         while not ended.is_set() and (left := last - time.monotonic()) > 0:
             ended.wait(min(_LOOK, left))
-        return ended.is_set()
 
     for number in _SIGNALS:
         if before[number] != signal.SIG_IGN:

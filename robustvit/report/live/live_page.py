@@ -109,9 +109,10 @@ def _page(template: str, **variables: Any) -> LivePage:
 
 
 def _title(run: RunProgress) -> str:
-    """`demo: quick`; of several models their number."""
-    labels = list(dict.fromkeys(one.cell.model for one in run.cells))
-    return f"{labels[0] if len(labels) == 1 else f'{len(labels)} models'}: {run.manifest.suite.name}"
+    """`demo: quick on digits`; of several models their number."""
+    labels, data = {one.cell.model for one in run.cells}, {one.cell.base for one in run.cells}
+    who = f"{len(labels)} models" if len(labels) > 1 else next(iter(labels))
+    return f"{who}: {run.manifest.suite.name}" + (f" on {next(iter(data))}" if len(data) == 1 else "")
 
 
 def _with_damage(cells: Iterable[CellProgress], damaged: Mapping[str, str]) -> tuple[CellProgress, ...]:
