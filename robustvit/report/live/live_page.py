@@ -141,7 +141,7 @@ def _group_title(one: CellProgress, several_data: bool, several_seeds: bool) -> 
 
 def _chip(one: CellProgress) -> CellChip:
     step = f"step {one.cell.link} of {one.cell.links}" if one.cell.links else ""
-    marks = {"complete": "✓", "failed": "✕", "undefined": "–", "partial": f"{one.rows:,} of {one.cell.asked:,}"}
+    marks = {"complete": "✓", "failed": "✕", "undefined": "–", "partial": f"· {one.rows:,} of {one.cell.asked:,}"}
     tip = f"{one.state}, {one.rows:,} of {one.cell.asked:,} rows" + (f": {one.reason}" if one.reason else "")
     return CellChip(" ".join(filter(None, (one.cell.severity, step))), one.state, marks.get(one.state, "○"), tip)
 

@@ -50,15 +50,15 @@ def test_the_page_says_how_far_the_run_is_and_has_the_numbers_so_far(make_store:
     assert "50 %" in found
     assert re.search(r"clean top-1 75\.0 % \[30\.\d, 9\d\.\d\] 4 images", found)
     assert "1 partial 1 not begun 1 complete" in found
-    assert "fog 1 2 of 4 partial 2 ○ not begun" in found
+    assert "fog 1 · 2 of 4 partial 2 ○ not begun" in found
     assert "is the run still going?" not in found
 
 
 def test_a_number_of_some_rows_is_partial_and_one_of_missing_cells_is_only_counted(make_store: Make, answered: Answered) -> None:
     rows = {("a", "clean", ""): answered([True] * 2), ("a", "fog", "1"): answered([True] * 4), ("a", "fog", "2"): None}
     found = text(LiveView(make_store(rows, asked=4, metrics=("top1", "corruption_error")).path))
-    assert re.search(r"clean top-1 100\.0 % \[\S+ \S+ partial 2 images: 2 of 4 samples", found)
-    assert "1 more number of this model needs cells that lack rows." in found
+    assert re.search(r"clean top-1 100\.0 % \[\S+ \S+ partial 2 of 4 samples", found)
+    assert "1 more number of this model needs cells that are not complete." in found
 
 
 def test_a_run_without_new_rows_for_five_minutes_is_asked_about_unless_it_is_over(make_store: Make, answered: Answered) -> None:
@@ -68,7 +68,7 @@ def test_a_run_without_new_rows_for_five_minutes_is_asked_about_unless_it_is_ove
     assert "No new rows" not in text(LiveView(store.path, now=lambda: NOW))
     os.utime(file, (NOW - 300, NOW - 300))
     found = text(LiveView(store.path, now=lambda: NOW))
-    assert "No new rows since 5 min: is the run still going?" in found
+    assert "No new rows for 5 min: is the run still going?" in found
     assert "robustvit run --model demo" in found
     complete = make_store({("a", "clean", ""): answered([True] * 2)}, name="complete")
     over = text(LiveView(complete.path, now=lambda: NOW * 2))
@@ -81,7 +81,7 @@ def test_failed_cells_are_named_with_their_reason(make_store: Make, cells: Any) 
     store.fail(next(cell.cell for cell in store.manifests()[0].cells if cell.severity == "2"), "no <fog> today")
     view = LiveView(store.path)
     assert "over, 1 failed" in text(view)
-    assert "failed a · fog 2 no &lt;fog&gt; today" in text(view)
+    assert "failed a · fog 2 : no &lt;fog&gt; today" in text(view)
 
 
 def test_a_view_waits_for_a_store_and_for_its_first_run(tmp_path: Path, make_store: Make, cells: Any) -> None:
@@ -146,7 +146,7 @@ def test_a_damaged_file_of_rows_is_named_and_its_cell_failed(make_store: Make, c
     file.path.write_bytes(file.path.read_bytes()[:-9])
     view._numbers._rest_until = 0.0
     found = text(view)
-    assert f"a · clean {file.path} is not whole" in found
+    assert f"a · clean : {file.path} is not whole" in found
     assert "1 failed 1 partial 1 not begun" in found
     assert "0 of 3 cells" in found
     assert view.report("/t").there
