@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import sys
@@ -51,11 +52,14 @@ def asked(server: PageServer, path: str, *, method: str = "GET", **headers: str)
 
 
 def sent(server: PageServer, request: bytes) -> bytes:
-    """What comes back for the bytes of a request."""
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as line:
+    """What comes back for the bytes of a request; the server resets the connection where it leaves some of them unread."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as line, contextlib.suppress(ConnectionError):
         line.sendall(request)
         line.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: line.recv(65536), b""))
+        while part := line.recv(65536):
+            answer += part
+    return answer
 
 
 def test_the_pages_are_below_a_secret_path(server: PageServer) -> None:
@@ -126,11 +130,11 @@ def test_only_get_and_head_are_allowed(server: PageServer, method: str) -> None:
 
 
 def test_head_has_the_headers_of_get_and_no_body(server: PageServer) -> None:
-    got, head = (asked(server, f"{server.base}/", method=method) for method in ("GET", "HEAD"))
-    assert (head.code, head.body) == (200, b"")
-    assert {key: value for key, value in head.headers.items() if key != "Date"} == {
-        key: value for key, value in got.headers.items() if key != "Date"
-    }
+    line = f" {server.base}/ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode()
+    got, head = (sent(server, method + line).partition(b"\r\n\r\n") for method in (b"GET", b"HEAD"))
+    assert head[2] == b""
+    assert [one for one in head[0].splitlines() if b"Date" not in one] == [one for one in got[0].splitlines() if b"Date" not in one]
+    assert f"Content-Length: {len(got[2])}".encode() in head[0]
 
 
 @pytest.mark.parametrize(("path", "policy"), [("{base}/", "default-src 'none'; x"), ("/", "default-src 'none'; frame-ancestors 'none'")])

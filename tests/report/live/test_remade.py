@@ -13,7 +13,7 @@ class Maker:
     """Makes values as soon as it may, and takes `cost` seconds of a clock that stands still otherwise."""
 
     def __init__(self, cost: float = 1.0) -> None:
-        self.cost, self.time, self.made = cost, 0.0, list[str]()
+        self.cost, self.time, self.begun, self.made = cost, 0.0, list[str](), list[str]()
         self.gate = threading.Event()
         self.gate.set()
 
@@ -21,6 +21,7 @@ class Maker:
         return self.time
 
     def __call__(self, of: str) -> str:
+        self.begun.append(of)
         assert self.gate.wait(30)
         self.time += self.cost
         self.made.append(of)
@@ -52,7 +53,7 @@ def test_nobody_waits_longer_than_their_patience_and_one_is_made_at_a_time() -> 
     assert not value.wait(0.01)
     maker.gate.set()
     assert value.wait(30)
-    assert maker.made == ["a"]
+    assert maker.begun == ["a"]
 
 
 def test_a_making_that_fails_leaves_the_last_value_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
