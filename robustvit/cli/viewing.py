@@ -11,7 +11,7 @@ from robustvit.cli.exit_codes import ModelNames, StorePath, SuiteName
 from robustvit.cli.printing import err, out
 
 _LARGEST_PORT = 65535
-_LAST = 10.0  # seconds that the end waits for what is being computed
+_LAST = 1.0  # seconds that the end waits for numbers, and as long for a report, that are being computed; then they are dropped
 
 
 def view(

@@ -82,7 +82,7 @@ class LiveView:
             return report_page(self._report[1])
 
     def close(self, seconds: float) -> None:
-        """Waits until nothing is being computed, so long at most."""
+        """Waits until no numbers are being computed, so long at most, and as long for a report."""
         self._numbers.wait(seconds)
         if self._rendering.acquire(timeout=seconds):
             self._rendering.release()
