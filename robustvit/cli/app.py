@@ -27,6 +27,7 @@ from robustvit.cli.printing import err, escape, out
 from robustvit.cli.reporting import figure, report
 from robustvit.cli.results import factors, leaderboard
 from robustvit.cli.running import plan, run
+from robustvit.cli.viewing import view
 from robustvit.errors import RobustvitError, StoreFull, UsageError, whole_install_needed
 
 _LONGEST_WORD = 4096  # characters; a path has no more
@@ -48,7 +49,7 @@ app = typer.Typer(
 
 for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"),
-    (figure, "figure"), (compare, "compare"),
+    (figure, "figure"), (view, "view"), (compare, "compare"),
     (transfer, "transfer"), (diff, "diff"), (card, "card"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"),
     (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip

@@ -12,13 +12,16 @@ from robustvit.errors import BadParameter
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def seconds(budget: str | float) -> float:
-    """The seconds of `90s`, `10m`, `1.5h`; a number is seconds already. Raises BadParameter for anything else."""
+def seconds(budget: str | float, option: str = "--budget") -> float:
+    """The seconds of `90s`, `10m`, `1.5h`; a number is seconds already.
+
+    Raises BadParameter, which names the option, for anything else.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([smh])", budget.strip(), re.ASCII) if isinstance(budget, str) else None
     given = float(budget) if isinstance(budget, int | float) else math.nan
     length = float(match[1]) * _SECONDS[match[2]] if match else given
     if not 0.0 < length < math.inf:
-        raise BadParameter(f"--budget is {budget!r}; it takes a time above nothing with its unit: 90s, 10m or 2h.")
+        raise BadParameter(f"{option} is {budget!r}; it takes a time above nothing with its unit: 90s, 10m or 2h.")
     return length
 
 

@@ -42,6 +42,11 @@ class ManifestFiles(NamedTuple):
     damage: StoreDamaged | None
 
 
+def run_manifests(root: Path) -> ManifestFiles:
+    """The manifests of a store, and what is damaged among them."""
+    return read_manifests(root / "runs")
+
+
 def read_manifests(folder: Path) -> ManifestFiles:
     """The manifests in a folder of a store; the files that hold none are named in one message."""
     found, damages = [], {}

@@ -27,8 +27,7 @@ def open_marker(root: Path, *, create: bool) -> None:
     if not marker.is_file():
         if not create:
             raise StoreError(f"there is no store at {root}. `robustvit run … --store {root}` makes one.")
-        if _holds_something(root, marker) and not _was_a_store(root) and not marker.is_file():  # another process may have made it meanwhile
-            raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
+        _refuse_something_else(root, marker)
         write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
         sweep(root)
     schema = _schema(marker)
@@ -46,6 +45,30 @@ def open_marker(root: Path, *, create: bool) -> None:
             f'{root / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
             "computed anew."
         )
+
+
+def is_there_yet(root: Path) -> bool:
+    """Whether there is a store, of whatever schema; False where a run can still make one, of nothing or an empty folder.
+
+    Raises StoreError where something else is in its place, or where no folder can be made.
+    """
+    marker = root / "store.json"
+    try:
+        if marker.is_file():
+            return True
+        _refuse_something_else(root, marker)
+        above = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.exists())
+        if not above.is_dir():
+            raise StoreError(f"there is no store at {root}, and none can be made: {above} is no folder.")
+    except OSError as error:
+        raise StoreError(f"the store {root} cannot be read: {error.strerror or error}.") from error
+    return False
+
+
+def _refuse_something_else(root: Path, marker: Path) -> None:
+    """Raises StoreError for what is neither a store nor an empty place."""
+    if _holds_something(root, marker) and not _was_a_store(root) and not marker.is_file():  # another process may have made it meanwhile
+        raise StoreError(f"{root} exists and is not a store of robustvit; give an empty or a new place with --store.")
 
 
 def _schema(marker: Path) -> int | None:

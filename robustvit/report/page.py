@@ -81,8 +81,8 @@ def render(board: Leaderboard, store: Store, bundle: Bundle | None = None) -> st
     """
     rows = board.rows
     suites = results_by_suite(rows)
-    style, script = Markup(_style()), Markup(_text("script.js") + _text("samples.js"))
-    return _environment().get_template("page.html.j2").render(
+    style, script = Markup(page_style()), Markup(resource_text("script.js") + resource_text("samples.js"))
+    return template_environment().get_template("page.html.j2").render(
         title=_title(suites), version=__version__, policy=_policy(style, script, beside=bundle is not None),
         style=style, script=script, store=str(store.path),
         suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites, PairedTests(board)),
@@ -151,7 +151,8 @@ def _class_names(base: DataFacts | None, runs: Iterable[Manifest]) -> dict[str, 
     return found
 
 
-def _environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
+    """The templates of the report, which escape whatever is put into them."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("robustvit.report", ""),
         autoescape=True,
@@ -169,21 +170,24 @@ def _policy(style: str, script: str, *, beside: bool) -> str:
     # what the page's script loads is trusted by 'strict-dynamic'; 'self' holds where it is served, file: where it is opened from disk
     rows, images = (" 'strict-dynamic'", " 'self' file:") if beside else ("", "")
     return (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'{rows}; img-src data:{images}; "
+        f"default-src 'none'; style-src '{source_hash(style)}'; script-src '{source_hash(script)}'{rows}; img-src data:{images}; "
         "base-uri 'none'; form-action 'none'"
     )
 
 
-def _hash(text: str) -> str:
+def source_hash(text: str) -> str:
+    """The source by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _style() -> str:
+def page_style() -> str:
+    """The style of a page, with the shades of heat maps."""
     shades = "".join(f".h{i}{{background:{shade.background};color:{shade.ink}}}" for i, shade in enumerate(colour_scale()))
-    return _text("style.css") + shades
+    return resource_text("style.css") + shades
 
 
-def _text(name: str) -> str:
+def resource_text(name: str) -> str:
+    """A style or script of the report."""
     return resources.files("robustvit.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 

@@ -61,6 +61,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder"},
     "figure": {"name": "choice", **{key: _BOARD[key] for key in ("store", "suite", "model", "output")}},
+    "view": {**{key: _BOARD[key] for key in ("store", "suite", "model")}, "port": "port", "for": "budget", "open": "flag"},
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {
         "model_a": "label",
@@ -183,6 +184,7 @@ _ORDER = (
     "transfer",
     "report",
     "figure",
+    "view",
     "run",
     "train",
 )
@@ -197,6 +199,8 @@ def _accepted(command: str, name: str, value: str) -> str:
         return "plan lists models whose weights are not here"
     if command == "plan" and value == "hostile_models:integer_outputs":
         return "plan runs no model, and lists those whose weights are not here"
+    if command == "view" and name == "store" and last in ("absent", "x", "folder", ""):
+        return "view waits for a store that is not there yet"
     if name == "data-dir" and last in {"data": ("absent",), "plan": ("absent",)}.get(command, ()):
         return "digits needs no files"
     return ""
@@ -212,6 +216,7 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "report": {"store": f"{files}/store"},
         "figure": {"store": f"{files}/store", "output": "figure.svg"},
         "compare": {"store": f"{files}/store"},
+        "view": {"store": f"{files}/store", "for": "0.1s"},
         "transfer": {"store": f"{files}/store"},
         "corrupt": {"corruption": "fog", "severity": "1"},
         "train": {"out": "mine.safetensors", "epochs": "1", "model": RANDOM},

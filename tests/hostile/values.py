@@ -44,6 +44,7 @@ def values(files: str) -> dict[str, list[tuple[str, str]]]:
         "classes": refused(*NOT_WHOLE, "0", "-1", "1000000000", "99999999999999999999"),
         "threads": refused(*NOT_WHOLE, "-1", "-2", "100000", "99999999999999999999"),
         "epochs": refused(*NOT_WHOLE, "0", "-1", "99999999999999999999"),
+        "port": refused(*NOT_WHOLE, "-1", "65536", "99999999999999999999"),
         "seed": refused(*NOT_WHOLE, "-1", "9223372036854775808", "99999999999999999999999"),
         "limit": refused(*(one for one in NOT_NUMBERS), "0", "-1", "-0.0", "1.5", "1e400", "0x1")
         + accepted("more than there are: all of them", "99999999999999999999"),

@@ -11,6 +11,7 @@ import pytest
 
 from robustvit.errors import RobustvitError, StoreDamaged, StoreError, StoreTooNew
 from robustvit.records import disk
+from robustvit.records.marker import is_there_yet
 from robustvit.records.store import Store
 
 FORK = multiprocessing.get_context("fork")
@@ -157,3 +158,22 @@ def test_a_marker_that_may_not_be_read_is_not_replaced(broken: Path, monkeypatch
         with pytest.raises(StoreDamaged, match="Permission denied"):
             Store(broken, create=True)
     assert (broken / "store.json").read_text() == '{"schema": 2}'
+
+
+def test_a_place_where_a_store_can_be_made_has_none_yet(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / f".store.json.{'0' * 32}").write_text("{")
+    Store(tmp_path / "made", create=True)
+    found = {name: is_there_yet(tmp_path / name) for name in ("empty", "begun", "absent", "absent/below", "made")}
+    assert found == {"empty": False, "begun": False, "absent": False, "absent/below": False, "made": True}
+
+
+@pytest.mark.parametrize("place", ["file", "folder", "file/below", "pipe"])
+def test_a_place_of_something_else_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreError, match="no folder" if "below" in place else "is not a store of robustvit"):
+        is_there_yet(tmp_path / place)

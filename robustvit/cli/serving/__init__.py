@@ -1,0 +1,1 @@
+"""Pages served to the browsers of this machine, and to nobody else."""
