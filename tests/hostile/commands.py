@@ -59,7 +59,7 @@ KINDS: dict[str, dict[str, str]] = {
         "cost": "choice",
         "plot": "output",
     },
-    "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder"},
+    "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder", "against": "store_read"},
     "figure": {"name": "choice", **{key: _BOARD[key] for key in ("store", "suite", "model", "output")}},
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {
@@ -71,7 +71,7 @@ KINDS: dict[str, dict[str, str]] = {
         "json": "flag",
         "output": "output",
     },
-    "diff": {"store_a": "store_read", "store_b": "store_read", "json": "flag", "output": "output"},
+    "diff": {"store_a": "store_read", "store_b": "store_read", "suite": "label", "model": "label", "json": "flag", "output": "output"},
     "card": {"store": "store_read", "model": "label", "suite": "label", "output": "output", "push": "hub"},
     "list": {"kind": "kind", "name": "label", "json": "flag", "output": "output"},
     "check": {"suites": "suite", "allow-code": "flag", "json": "flag", "output": "output"},
