@@ -10,6 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from robustvit.errors import StoreFull
+from robustvit.records.cells import open_store
 from robustvit.records.disk import below, write_output
 from robustvit.records.store import Store
 from robustvit.report.charts import attack_panels, corruption_panels, heat_map
@@ -32,24 +33,34 @@ from robustvit.report.shift_maps import shift_maps
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.report.text import conclusion, gradient_warnings, notices, verdict_words
 from robustvit.report.transfer import transfer_maps
+from robustvit.report.two_stores.comparison_page import open_other, render_comparison
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.pages import pages
 from robustvit.results.paired_best import PairedTests
 from robustvit.spec.given import check_path
 
 
-def write_report(store: Store | Path | str, path: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:
+def write_report(
+    store: Store | Path | str,
+    path: Path | str,
+    *,
+    suite: str | None = None,
+    models: Iterable[str] | None = None,
+    against: Store | Path | str | None = None,
+) -> Path:
     """Writes a store's numbers, figures, images and provenance as one HTML file that needs no network; returns its path.
 
-    suite, models: show only these. The file is written atomically; a device or a pipe is written to.
-    Raises StoreError where there is no store, or none of that suite or model in it, or where a link in the store leads the file out of it,
-    and StoreFull where the file cannot be written.
+    suite, models: show only these. against: another store, of the same suite run again; the page then compares the two, cell by cell (see
+    robustvit.report.two_stores). The file is written atomically; a device or a pipe is written to.
+    Raises StoreError where there is no store, or none of that suite or model in it, where two have no cell in common, or where a link in
+    a store leads the file out of it, UsageError where `against` is the store itself, and StoreFull where the file cannot be written.
     """
-    source = store if isinstance(store, Store) else Store(store)
+    stores = _opened(store, against)
     target = check_path(path, "the report's file")
-    page = render(build_leaderboard(source, suite=suite, models=models), source)
-    if target.is_relative_to(source.path):
-        below(source.path, *target.relative_to(source.path).parts)
+    page = _rendered(stores, suite, models)
+    for one in stores:
+        if target.is_relative_to(one.path):
+            below(one.path, *target.relative_to(one.path).parts)
     try:
         write_output(target, page.encode())
     except OSError as error:
@@ -57,14 +68,32 @@ def write_report(store: Store | Path | str, path: Path | str, *, suite: str | No
     return target
 
 
-def write_bundle(store: Store | Path | str, folder: Path | str, *, suite: str | None = None, models: Iterable[str] | None = None) -> Path:
+def write_bundle(
+    store: Store | Path | str,
+    folder: Path | str,
+    *,
+    suite: str | None = None,
+    models: Iterable[str] | None = None,
+    against: Store | Path | str | None = None,
+) -> Path:
     """As `write_report`, as `index.html` in a folder, with the rows and images of its list of samples in files beside it.
 
     For stores whose predictions are too many for one file. Raises UsageError too, where the folder holds anything else.
     """
-    source = store if isinstance(store, Store) else Store(store)
-    bundle = Bundle(folder, source)
-    return bundle.write_page(render(build_leaderboard(source, suite=suite, models=models), source, bundle))
+    stores = _opened(store, against)
+    bundle = Bundle(folder, *stores)
+    return bundle.write_page(_rendered(stores, suite, models, bundle))
+
+
+def _opened(store: Store | Path | str, against: Store | Path | str | None) -> tuple[Store, ...]:
+    first = open_store(store)
+    return (first,) if against is None else (first, open_other(first, against))
+
+
+def _rendered(stores: tuple[Store, ...], suite: str | None, models: Iterable[str] | None, bundle: Bundle | None = None) -> str:
+    if len(stores) > 1:
+        return render_comparison(stores[0], stores[1], suite=suite, models=models, bundle=bundle)
+    return render(build_leaderboard(stores[0], suite=suite, models=models), stores[0], bundle)
 
 
 def render(board: Leaderboard, store: Store, bundle: Bundle | None = None) -> str:

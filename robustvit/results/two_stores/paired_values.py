@@ -17,12 +17,16 @@ from robustvit.statistics.intervals import Resampler, Resamples, accelerated, dr
 
 
 class PairedDifference(NamedTuple):
-    """b − a of a number over n samples that both have, with its paired 95 % interval; NaN and 0 where there is no pairing."""
+    """b − a of a number over n samples that both have, with its paired 95 % interval; NaN and 0 where there is no pairing.
+
+    equal: whether no sample differs.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
     n: int = 0
+    equal: bool = False
 
 
 class PairedValues(NamedTuple):
@@ -47,8 +51,8 @@ class SideReader(NamedTuple):
 def paired_values(metric: Metric, a: SideReader, b: SideReader, resampler: Resampler) -> PairedValues | None:
     """The values of a metric of single cells, as fractions; None where it has none per sample, does not fit, or no sample is shared."""
     rows = [_rows(metric, side) for side in (a, b)]
-    ids = np.intersect1d(*(one["sample"].to_numpy(dtype=object) for one in rows))
-    if not len(ids) or not all(metric.applies(list(one)) for one in rows):
+    ids = np.intersect1d(rows[0]["sample"].to_numpy(dtype=object), rows[1]["sample"].to_numpy(dtype=object))
+    if not len(ids) or not all(metric.applies(list(map(str, one))) for one in rows):
         return None
     try:
         found = [
@@ -64,7 +68,8 @@ def paired_values(metric: Metric, a: SideReader, b: SideReader, resampler: Resam
         return None
     left, right = (np.asarray(one, dtype=np.float64) for one in found)
     known = np.concatenate([left, right])[~np.isnan(np.concatenate([left, right]))]
-    share = metric.entry.unit in SHARES and bool(((known >= 0) & (known <= 1)).all())
+    share = metric.entry.unit in SHARES and bool(np.isin(known, (0.0, 1.0)).all())
+    share |= metric.entry.unit == "%" and bool(((known >= 0) & (known <= 1)).all())
     return PairedValues(resamples.key, left, right, 1.0 if share else math.inf)
 
 
@@ -86,7 +91,7 @@ def difference_of(values: PairedValues, resamples: Resamples) -> PairedDifferenc
 def difference_of_replicates(result: np.ndarray, n: int) -> PairedDifference:
     """The difference of a statistic, (1 + R,) its value and its replicates on the same resamples, with its BCa interval."""
     if not np.nanmax(np.abs(result)) > 0:
-        return PairedDifference(0.0, 0.0, 0.0, n)
+        return PairedDifference(0.0, 0.0, 0.0, n, equal=True)
     return PairedDifference(float(result[0]), *accelerated(float(result[0]), result[1:], n), n)
 
 
@@ -96,12 +101,12 @@ def mean_difference(differences: np.ndarray, limit: float, weights: np.ndarray) 
     Of counts of one cell it is Bonett and Price's, as everywhere else; so it is where nothing differs, whatever was averaged, so that no
     sample of a few hundred shows that two shares are equal. Else it is the bootstrap-t interval of the mean.
     """
-    n, value = len(differences), float(differences.mean())
+    n, value, equal = len(differences), float(differences.mean()), not differences.any()
     if limit == 1.0 and bool(np.isin(differences, (-1.0, 0.0, 1.0)).all()):
-        return PairedDifference(value, *paired(int((differences > 0).sum()), int((differences < 0).sum()), n), n)
+        return PairedDifference(value, *paired(int((differences > 0).sum()), int((differences < 0).sum()), n), n, equal)
     if np.ptp(differences) == 0:
         room = limit * paired(0, 0, n).high if value == 0 and math.isfinite(limit) else 0.0
-        return PairedDifference(value, value - room, value + room, n)
+        return PairedDifference(value, value - room, value + room, n, equal)
     return PairedDifference(value, *studentised(differences, drawn_sums(differences, weights), -limit, limit), n)
 
 
