@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import bdtr
 
 from robustvit.errors import StoreError
-from robustvit.records.cells import open_store, rows_of, step_to_show
+from robustvit.records.cells import open_store, step_to_show
 from robustvit.records.questions import model_names
 from robustvit.records.store import Store
 from robustvit.results.paired_cells import SETTING, MatchedKeys, Pair, Side, by_label, match_cells, paired_cell, pairs
@@ -152,9 +152,9 @@ def _moved(keys: MatchedKeys, a: Side, b: Side) -> dict[str, Any]:
         cell = step_to_show(one.store, one.steps).question.cell
         blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "partial": "", "cell_a": "", "cell_b": ""}
         return {**about, **blank, f"cell_{side}": cell, "verdict": f"only in {side}"}
-    pair = replace(paired_cell(key[1:], a, b), refused="")  # other versions are what a difference is looked for between
+    pair = replace(paired_cell(key[1:], a, b, whole=True), refused="")  # other versions are what a difference is looked for between
     numbers = _tested(pair, sign=-1)
-    equal = _equal(rows_of(a.store, pair.a.question).rows, rows_of(b.store, pair.b.question).rows)
+    equal = _equal(*(one.rows for one in pair.found))
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0
     verdict = "identical" if equal else "" if "p" in numbers else "not compared"
     return {**about, **numbers, "changed": changed, "equal": equal, "verdict": verdict}

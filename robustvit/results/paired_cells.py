@@ -30,7 +30,7 @@ class Pair:
     """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
 
     Of a chain of attacks it is the furthest step that both sides have come to. partial: what is missing of either, "" where both cells are
-    whole. refused: why the two are not compared, "" where they are.
+    whole. refused: why the two are not compared, "" where they are. found: what was read of either.
     """
 
     key: tuple[Any, ...]
@@ -39,6 +39,7 @@ class Pair:
     rows: pd.DataFrame
     partial: str = ""
     refused: str = ""
+    found: tuple[CellRows, ...] = ()
 
     @property
     def about(self) -> dict[str, Any]:
@@ -83,18 +84,23 @@ def pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[Pair]:
         yield paired_cell(key, Side(store, left[key]), Side(store, right[key]))
 
 
-def paired_cell(key: tuple[Any, ...], a: Side, b: Side) -> Pair:
-    """The pair of one cell of two sides. Raises StoreError where these give the same samples different labels."""
+def paired_cell(key: tuple[Any, ...], a: Side, b: Side, *, whole: bool = False) -> Pair:
+    """The pair of one cell of two sides. whole: read every column, and not only what is paired.
+
+    Raises StoreError where these give the same samples different labels.
+    """
     first, second = _same_step(a, b)
-    found = rows_of(a.store, first.question, _COLUMNS), rows_of(b.store, second.question, _COLUMNS)
-    rows = found[0].rows.merge(found[1].rows, on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
+    columns = None if whole else _COLUMNS
+    found = rows_of(a.store, first.question, columns), rows_of(b.store, second.question, columns)
+    left, right = (one.rows[["sample", *(name for name in _COLUMNS if name in one.rows)]] for one in found)
+    rows = left.merge(right, on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
     if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
         raise StoreError(
             f"the cells {first.question.cell} and {second.question.cell} give the same samples of '{first.question.data}' different "
             "labels; they were not computed on the same data."
         )
     refused = unequal(_edition(a.store, first), _edition(b.store, second))
-    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused)
+    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused, found)
 
 
 def by_label(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> Chains:

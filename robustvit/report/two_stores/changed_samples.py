@@ -82,5 +82,5 @@ def _predictions(store: Store, question: Question) -> pd.DataFrame:
 
 def _changed(a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     """The samples of both with another prediction."""
-    both = a[["pred"]].join(b[["pred"]], how="inner", lsuffix="_a", rsuffix="_b")
-    return list(both.index[both["pred_a"] != both["pred_b"]])
+    both = pd.concat([a["pred"], b["pred"]], axis=1, join="inner", keys=["a", "b"])
+    return list(both.index[both["a"] != both["b"]])

@@ -78,14 +78,14 @@ class ForestTick:
 
 @dataclass(frozen=True)
 class Forest:
-    """The plot. single: whether each row is one cell. left_out: how many cells are not in it."""
+    """The plot. single: whether each row is one cell. left_out: how many cells are not in it. kinds: of the marks that it has."""
 
     groups: tuple[ForestGroup, ...]
     ticks: tuple[ForestTick, ...]
     single: bool
     left_out: int
     cut: bool
-    identical: bool
+    kinds: frozenset[str]
     folded: bool
 
 
@@ -125,8 +125,8 @@ def forest_of(table: pd.DataFrame) -> Forest | None:
         shown += len(rows) + 1
         groups.append(replace(one, rows=rows, rest=_rest(quiet) if quiet else None, folded=quiet, open=shown <= _OPEN))
     cut = any(mark.cut for one in made for row in one.rows for mark in row.marks)
-    identical = bool((known["verdict"] == IDENTICAL).any())
-    return Forest(tuple(groups), axis.ticks(), single, len(table) - len(known), cut, identical, any(one.folded for one in groups))
+    kinds = frozenset(mark.kind for one in made for row in one.rows for mark in row.marks)
+    return Forest(tuple(groups), axis.ticks(), single, len(table) - len(known), cut, kinds, any(one.folded for one in groups))
 
 
 def _step(least: float) -> float:

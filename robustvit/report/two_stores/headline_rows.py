@@ -110,5 +110,8 @@ def _note(pair: NumberPair, *, paired: bool, equal: bool) -> str:
         return "not paired"
     cells = f"over the {pair.shared} cells that both have" if pair.shared else ""
     counts = {int(one.rows["n"].max()) for one in (pair.a, pair.b)}
-    shared = f"on {pair.difference.n:,} shared images" if counts != {pair.difference.n} and max(counts) > pair.difference.n else ""
-    return ", ".join(filter(None, ("equal in every image" if equal else "", cells, shared)))
+    shared = pair.difference.n < max(counts)
+    images = f"{pair.difference.n:,} shared images" if shared else ""
+    if equal:
+        return ", ".join(filter(None, (f"equal in all {images}" if images else "equal in every image", cells)))
+    return ", ".join(filter(None, (cells, f"on {images}" if images else "")))

@@ -86,9 +86,10 @@ class NumberPairing:
 
     def shared(self, number: ShownNumber) -> int:
         """How many cells of a number both sides have, where one averages over others besides; else 0."""
-        averaged = number.rows[number.rows["cell"] == ""]
-        wanted = set(averaged["scenario"]) if len(averaged) else set()
-        left, right = ({key for key in keyed if "" in wanted or key[0][0] in wanted} for keyed in self._keyed)
+        wanted = set(number.rows.loc[number.rows["cell"] == "", "scenario"])
+        keys = [{key for key in keyed if wanted & {"", key[0][0]}} for keyed in self._keyed]
+        graded = [{key for key in one if key[0][1]} for one in keys]  # averages leave the clean images out
+        left, right = graded if any(graded) else keys
         return 0 if left == right else len(left & right)
 
     @cached_property

@@ -59,9 +59,10 @@ def _groups(board: Leaderboard) -> dict[tuple[Any, ...], pd.DataFrame]:
 
 
 def _numbers(rows: pd.DataFrame) -> dict[Any, ShownNumber]:
-    """The headline numbers by what their rows are of: titles may depend on what else a side has."""
+    """The headline numbers by what their rows are of: titles may depend on what else a side has, and of an average so do parameters."""
     columns = ["data", "scenario", "severity", "params", "metric"]
-    return {tuple(map(tuple, one.rows[columns].to_numpy().tolist())): one for one in headline_numbers(rows)}
+    known = rows.assign(params=rows["params"].where(rows["cell"] != "", ""))
+    return {tuple(map(tuple, known.loc[one.rows.index, columns].to_numpy().tolist())): one for one in headline_numbers(rows)}
 
 
 def _pair(a: ShownNumber | None, b: ShownNumber | None, sides: NumberPairing | None) -> NumberPair:
