@@ -308,7 +308,7 @@ def test_errors_at_the_door_are_one_line(two: tuple[Store, Store], make_store: M
         (tmp_path / "link", UsageError, "is the store itself"),
         (other, StoreError, f"have no cell in common. {a.path} has demo on made-up; {other.path} has vit on blur."),
         (empty, StoreError, f"{empty.path} has no runs."),
-        (5, BadParameter, "--store is 5"),
+        (5, BadParameter, "--against is 5"),
     ]
     for against, kind, message in cases:
         with pytest.raises(kind, match=re.escape(message)) as raised:

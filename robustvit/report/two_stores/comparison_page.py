@@ -26,6 +26,7 @@ from robustvit.report.two_stores.verdicts import side_letter, verdicts_of
 from robustvit.results.comparison import diff
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.two_stores.paired_headlines import paired_headlines
+from robustvit.spec.given import check_path
 
 _TITLES = {
     "acc_a": "top-1 A", "acc_b": "top-1 B", "difference": "B − A", "only_a": "only A correct", "only_b": "only B correct",
@@ -44,7 +45,7 @@ _COLUMNS = TableColumns(
 def open_other(store: Store, against: Store | Path | str) -> Store:
     """The store that another is compared with. Raises StoreError where there is none, UsageError where it is that store itself."""
     try:
-        other = against if isinstance(against, Store) else Store(against)
+        other = against if isinstance(against, Store) else Store(check_path(against, "--against"))
     except StoreError as error:
         raise type(error)(f"--against: {error}") from error
     if os.path.samefile(store.path, other.path):
