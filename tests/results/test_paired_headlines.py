@@ -157,6 +157,14 @@ def test_intervals_of_means_over_cells_cover_the_difference() -> None:
     assert 0.92 <= held / 400 <= 0.98
 
 
+def test_where_nothing_differs_the_interval_is_of_counts_times_the_weights() -> None:
+    n, weights = 50, Resamples([str(i) for i in range(50)]).weights
+    half = stats.norm.ppf(0.975) * math.sqrt(2 / (n + 2) / (n + 2))
+    found = [mean_difference(np.zeros(n), limit, weights) for limit in (1.0, 1.4)]
+    assert [(one.low, one.high) for one in found] == [pytest.approx((-half * limit, half * limit)) for limit in (1.0, 1.4)]
+    assert mean_difference(np.zeros(n), math.inf, weights)[:3] == (0.0, 0.0, 0.0), "of measurements nothing is known"
+
+
 def reseeded(store: Store, **settings: Any) -> Store:
     """The store as if its one run had had another seed, precision or storage."""
     (manifest,) = store.manifests()
