@@ -39,16 +39,20 @@ def compare(
 def diff(
     store_a: Annotated[Path, typer.Argument(help="A store.")],
     store_b: Annotated[Path, typer.Argument(help="Another one.")],
+    suite: SuiteName = None,
+    model: ModelNames = None,
     as_json: AsJson = False,
     output: JsonFile = None,
 ) -> None:
     """What differs between two stores, and whether by chance.
 
+    `robustvit report --store A --against B` shows the same as a page.
+
     Example: robustvit diff results-old results-new
     """
     from robustvit.results import comparison
 
-    _show(comparison.diff(store_a, store_b), str(store_a), str(store_b), as_json, output)
+    _show(comparison.diff(store_a, store_b, suite=suite, models=model), str(store_a), str(store_b), as_json, output)
 
 
 def _show(frame: Any, a: str, b: str, as_json: bool, output: Path | None) -> None:

@@ -43,7 +43,7 @@ def comparison_pages(frame: pd.DataFrame) -> Comparison:
         }
         shown = {name: texts for name, texts in columns.items() if any(texts) and (name != "n" or part["n"].nunique() > 1)}
         pages.append(Page(" · ".join(filter(None, (title, _count(part)))), pd.DataFrame(shown)))
-    return Comparison(_same(frame), pages, [*_long_verdicts(frame), *_partial(frame)])
+    return Comparison(_same(frame), pages, [*_long_verdicts(frame), *_partial(frame), *_across(frame)])
 
 
 def flip_pages(frame: pd.DataFrame) -> Comparison:
@@ -124,6 +124,11 @@ def _long_verdicts(frame: pd.DataFrame) -> list[str]:
 def _partial(frame: pd.DataFrame) -> list[str]:
     """What is missing of cells, each once, with the scenarios that have it."""
     return _reasons(frame, "partial", frame["partial"] != "")
+
+
+def _across(frame: pd.DataFrame) -> list[str]:
+    """What of seed, precision and storage differs between the two stores."""
+    return _reasons(frame, "across", frame["across"] != "") if "across" in frame else []
 
 
 def _reasons(frame: pd.DataFrame, column: str, chosen: pd.Series) -> list[str]:

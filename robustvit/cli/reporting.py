@@ -36,8 +36,14 @@ def report(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="A folder instead: the page, and the rows and images of its samples beside it.")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another store, of the same suite run again: the page compares the two.")
+    ] = None,
 ) -> None:
-    """One self-contained HTML page of a store; it needs no network.
+    """One self-contained HTML page of a store, or of two; it needs no network.
+
+    --against compares two runs of a suite (two versions of the library, two machines, a model before and after a change): provenance side
+    by side, verdicts, paired differences of every cell, and the samples whose prediction changed.
 
     Example: robustvit report --store results -o report.html
     """
@@ -46,7 +52,7 @@ def report(
     if bundle is not None and output is not None:
         raise UsageError("--bundle writes a folder, and --output one file; give one of them.")
     if bundle is not None:
-        page = write_bundle(store, bundle, suite=suite, models=model)
+        page = write_bundle(store, bundle, suite=suite, models=model, against=against)
     else:
-        page = write_report(store, output or Path("report.html"), suite=suite, models=model)
+        page = write_report(store, output or Path("report.html"), suite=suite, models=model, against=against)
     out.print(f"Report: {page}", highlight=False, soft_wrap=True)

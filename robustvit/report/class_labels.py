@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
+
+from robustvit.records.manifest import DataFacts, Manifest
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -20,6 +22,23 @@ def class_labels(names: Sequence[str]) -> list[str]:
     counts = Counter(first)
     several = {text for text, count in counts.items() if count > 1}
     return [f"{text} ({name})" if text in several and _WNID.fullmatch(name) else text for text, name in zip(first, names, strict=True)]
+
+
+def data_facts(suite: str, base: str, runs: Iterable[Manifest]) -> DataFacts | None:
+    """The recorded facts about the data set that a suite's results are grouped by (`base`), or else about the last of its variants."""
+    alike = [facts for run in runs if run.suite.name == suite for facts in run.data.values() if facts.base == base]
+    return next((facts for facts in reversed(alike) if facts.label == base), alike[-1] if alike else None)
+
+
+def class_names_of(base: DataFacts | None, runs: Iterable[Manifest]) -> dict[str, list[str]]:
+    """The class names of every cell: those of its data, or of the base data set where that has as many classes."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for cell in run.cells:
+            data = run.data[cell.data_fingerprint]
+            alike = base is not None and (data.base, data.classes) == (base.base, base.classes)
+            found[cell.cell] = class_labels(data.class_names or (base.class_names if alike and base is not None else []))
+    return found
 
 
 @functools.cache

@@ -10,10 +10,6 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-_FIRST = ("model", "suite", "data", "scenario", "severity", "metric", "value", "low", "high", "n", "status", "reason", "seconds")
-_ALWAYS = ("scenario", "metric", "value", "low", "high", "n", "status")
-_TYPED = ("value", "low", "high", "n", "seconds", "seed")
-
 
 @dataclass(frozen=True)
 class Numbers:
@@ -25,20 +21,47 @@ class Numbers:
     filters: tuple[tuple[str, tuple[str, ...]], ...]
 
 
+@dataclass(frozen=True)
+class TableColumns:
+    """What is known of a table's columns: those that come first, are always shown, are numbers, and are filtered by."""
+
+    first: tuple[str, ...]
+    always: tuple[str, ...]
+    numeric: tuple[str, ...]
+    filters: tuple[str, ...]
+
+
+_BOARD = TableColumns(
+    ("model", "suite", "data", "scenario", "severity", "metric", "value", "low", "high", "n", "status", "reason", "seconds"),
+    ("scenario", "metric", "value", "low", "high", "n", "status"),
+    ("value", "low", "high", "n", "seconds", "seed"),
+    ("suite", "model", "metric", "status"),
+)
+
+
 def numbers(board: pd.DataFrame) -> Numbers:
     """Packs a leaderboard: columns that vary, the most important first, and the choices of the filters."""
-    same = [name for name in board.columns if name not in _ALWAYS and board[name].nunique(dropna=False) <= 1]
-    columns = [name for name in (*_FIRST, *(other for other in board.columns if other not in _FIRST)) if name not in same]
+    return packed_table(board, _BOARD)
+
+
+def packed_table(table: pd.DataFrame, about: TableColumns, **more: Any) -> Numbers:
+    """Packs any table whose other columns are text. more: what else the page's script reads of it.
+
+    That is `titles` and `decimals` of columns by their names, `badges`, the class of a value of a column, and `file`, its name as CSV.
+    """
+    same = [name for name in table.columns if name not in about.always and table[name].nunique(dropna=False) <= 1]
+    columns = [name for name in (*about.first, *(other for other in table.columns if other not in about.first)) if name not in same]
     packed = {
         "columns": columns,
-        "all": list(board.columns),
-        "same": {name: _first(board, name) for name in same},
-        "data": [_packed(board[name]) for name in columns],
+        "all": list(table.columns),
+        "same": {name: _first(table, name, about) for name in same},
+        "data": [_packed(table[name], name in about.numeric) for name in columns],
+        **more,
     }
-    choices = {name: [str(value) for value in board[name].unique() if str(value)] for name in ("suite", "model", "metric", "status")}
+    choices = {name: [str(value) for value in table[name].unique() if str(value)] for name in about.filters}
     filters = tuple((name, tuple(texts)) for name, texts in choices.items() if len(texts) > 1)
-    shown = tuple((name, str(_first(board, name))) for name in same if _first(board, name) not in ("", None))
-    return Numbers(Markup(script_json(packed)), len(board), shown, filters)
+    shown = tuple((name, str(_first(table, name, about))) for name in same if _first(table, name, about) not in ("", None))
+    return Numbers(Markup(script_json(packed)), len(table), shown, filters)
 
 
 def script_json(value: Any) -> str:
@@ -47,9 +70,9 @@ def script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _packed(column: pd.Series) -> dict[str, Any]:
+def _packed(column: pd.Series, numeric: bool) -> dict[str, Any]:
     """{"v": values} of numbers, or {"t": texts, "i": indices} of text."""
-    if column.name in _TYPED:
+    if numeric:
         return {"v": [_plain(value) for value in column]}
     texts = list(dict.fromkeys(str(value) for value in column))
     places = {text: i for i, text in enumerate(texts)}
@@ -63,8 +86,8 @@ def _plain(value: Any) -> float | int | None:
     return int(number) if number.is_integer() else float(f"{number:.6g}")
 
 
-def _first(board: pd.DataFrame, name: str) -> Any:
-    if not len(board):
+def _first(table: pd.DataFrame, name: str, about: TableColumns) -> Any:
+    if not len(table):
         return ""
-    value = board[name].iloc[0]
-    return _plain(value) if name in _TYPED else str(value)
+    value = table[name].iloc[0]
+    return _plain(value) if name in about.numeric else str(value)

@@ -84,6 +84,13 @@ def environments(runs: Iterable[Manifest], board: pd.DataFrame) -> list[str]:
     return [name for name in dict.fromkeys(of_rows or of_runs) if name]
 
 
+def environment_facts(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The facts of an environment by their titles: each package's version, the hardware, the switches, the revision."""
+    for topic, value in environment.items():
+        inner = value.items() if isinstance(value, Mapping) else [(topic, value)]
+        yield from ((_TITLES.get(str(key), str(key)), _text(one)) for key, one in inner if one not in (None, ""))
+
+
 def web_link(url: object) -> str:
     """The address where it is a web page's, "" otherwise: a store may come from an untrusted source."""
     text = str(url or "")
@@ -104,10 +111,7 @@ def _model_sheets(name: str, facts: Mapping[str, Any]) -> Iterator[FactSheet]:
 
 
 def _machine(name: str, environment: Mapping[str, Any]) -> FactSheet:
-    facts = []
-    for topic, value in environment.items():
-        inner = value.items() if isinstance(value, Mapping) and topic != "versions" else [(topic, value)]
-        facts += [(_TITLES.get(str(key), str(key)), _text(one)) for key, one in inner if one not in (None, "")]
+    facts = environment_facts({topic: _text(value) if topic == "versions" else value for topic, value in environment.items()})
     return FactSheet(name, "", tuple(facts), "", "")
 
 

@@ -29,7 +29,30 @@ function sampleList(section, load, count) {
   const option = (value, text) => new Option(text, value);
   const choice = (field) => form.elements[field].value;
 
+  // The cell of a column: chosen by itself, or on a page of two stores with the same cell of the other.
+  const cellOf = (field) => (group.paired ? 2 * Number(choice("cell")) + (field === "b") : Number(choice(field)));
+
   function fields() {
+    if (group.paired) pairFields();
+    else cellFields();
+    const present = [...new Set(group.labels)].sort((x, y) => x - y);
+    form.elements.label.replaceChildren(option("", "all"), ...present.map((label) => option(label, name(label))));
+  }
+
+  function pairFields() {
+    const first = group.cells.filter((_, i) => i % 2 === 0);
+    const models = [...new Set(first.map((cell) => cell.model))];
+    const parts = models.map((model) => {
+      const part = document.createElement("optgroup");
+      part.label = model;
+      first.forEach((cell, i) => cell.model === model && part.append(option(i, `${cell.setting}${models.length > 1 ? ` · ${model}` : ""} (${group.changed[i].toLocaleString("en")} changed)`)));
+      return part;
+    });
+    form.elements.cell.replaceChildren(...parts);
+    form.elements.cell.value = String(group.changed.indexOf(Math.max(...group.changed)));
+  }
+
+  function cellFields() {
     for (const field of ["a", "b"]) {
       const models = [...new Set(group.cells.map((cell) => cell.model))];
       const parts = models.map((model) => {
@@ -41,14 +64,12 @@ function sampleList(section, load, count) {
       form.elements[field].replaceChildren(...parts);
       if (field === "b" && group.cells.length > 1) form.elements[field].value = "1";
     }
-    const present = [...new Set(group.labels)].sort((x, y) => x - y);
-    form.elements.label.replaceChildren(option("", "all"), ...present.map((label) => option(label, name(label))));
   }
 
   function select() {
     const { labels, samples, cells } = group;
-    const a = cells[choice("a")].preds;
-    const b = cells[choice("b")].preds;
+    const a = cells[cellOf("a")].preds;
+    const b = cells[cellOf("b")].preds;
     const only = choice("label") === "" ? null : Number(choice("label"));
     const words = choice("text").toLowerCase().split(/\s+/).filter(Boolean);
     const fits = {
@@ -59,6 +80,7 @@ function sampleList(section, load, count) {
       gained: (i) => b[i] === labels[i] && a[i] !== -1 && a[i] !== labels[i],
       changed: (i) => a[i] !== -1 && b[i] !== -1 && a[i] !== b[i],
       both: (i) => a[i] !== -1 && b[i] !== -1 && a[i] !== labels[i] && b[i] !== labels[i],
+      other: (i) => a[i] !== -1 && b[i] !== -1 && a[i] !== b[i] && a[i] !== labels[i] && b[i] !== labels[i],
     }[choice("show")];
     const found = new Uint32Array(labels.length);
     let size = 0;
@@ -102,10 +124,10 @@ function sampleList(section, load, count) {
     add(group.samples[i]);
     add(name(group.labels[i]));
     for (const field of ["a", "b"]) {
-      const pred = group.cells[choice(field)].preds[i];
+      const pred = group.cells[cellOf(field)].preds[i];
       const right = pred === group.labels[i];
       const cell = add(pred === -1 ? "–" : `${right ? "✓" : "✕"} ${name(pred)}`, pred === -1 ? "none" : right ? "correct" : "wrong");
-      const path = group.images[choice(field)]?.[i];
+      const path = group.images[cellOf(field)]?.[i];
       if (path) {
         const image = new Image(24, 24);
         image.src = path;

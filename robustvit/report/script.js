@@ -67,7 +67,7 @@ function ranking(table) {
   });
 }
 
-// The table of all numbers is stored by column and drawn one page at a time.
+// A table of many rows is stored by column and drawn one page at a time.
 function tidy(table, packed) {
   const PAGE = 100;
   const form = document.querySelector('form[data-for="tidy"]');
@@ -81,7 +81,7 @@ function tidy(table, packed) {
   let page = 0;
   let sorted = null;
 
-  const show = (value) => (typeof value !== "number" ? value ?? "" : Number.isInteger(value) ? value : value.toFixed(Math.abs(value) >= 1 ? 2 : 4));
+  const show = (value, decimals) => (typeof value === "number" && decimals !== undefined ? value.toFixed(decimals) : typeof value !== "number" ? value ?? "" : Number.isInteger(value) ? value : value.toFixed(Math.abs(value) >= 1 ? 2 : 4));
   const make = (name, text, ...kinds) => {
     const element = document.createElement(name);
     element.textContent = text;
@@ -94,7 +94,7 @@ function tidy(table, packed) {
     const head = make("th", "", ...(numeric[i] ? ["num"] : []));
     head.scope = "col";
     head.setAttribute("aria-sort", "none");
-    const button = make("button", name);
+    const button = make("button", packed.titles?.[name] ?? name);
     button.type = "button";
     head.append(button);
     heads.append(head);
@@ -106,8 +106,10 @@ function tidy(table, packed) {
     const rows = selected.slice(page * PAGE, (page + 1) * PAGE).map((i) => {
       const row = document.createElement("tr");
       columns.forEach((column, c) => {
-        const text = String(show(column[i]));
-        const cell = make("td", text, ...(numeric[c] ? ["num"] : text.length > 40 ? ["long"] : []));
+        const text = String(show(column[i], packed.decimals?.[packed.columns[c]]));
+        const badge = packed.badges?.[packed.columns[c]]?.[text];
+        const cell = make("td", badge ? "" : text, ...(numeric[c] ? ["num"] : text.length > 40 ? ["long"] : []));
+        if (badge) cell.append(make("span", text, "badge", badge));
         if (!numeric[c] && text.length > 40) cell.title = text;
         row.append(cell);
       });
@@ -150,7 +152,7 @@ function tidy(table, packed) {
     const text = [packed.all.join(","), ...selected.map(line)].join("\n") + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    link.download = "leaderboard.csv";
+    link.download = packed.file ?? "leaderboard.csv";
     link.click();
     URL.revokeObjectURL(link.href);
   });
@@ -184,7 +186,7 @@ function tooltips(tip) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
     const home = document.activeElement;
-    if (!(event.key in step) || !home || !home.matches(".scroll, .panel svg, .strips")) return;
+    if (!(event.key in step) || !home || !home.matches(".scroll, .panel svg, .strips, .forest")) return;
     const all = [...home.querySelectorAll("[data-tip]")].filter((one) => one.getClientRects().length);
     if (!all.length) return;
     event.preventDefault();
@@ -233,8 +235,8 @@ function copyButtons() {
   }
 }
 
-if (document.getElementById("ranking")) {
-  ranking(document.getElementById("ranking"));
+if (document.getElementById("ranking")) ranking(document.getElementById("ranking"));
+if (document.getElementById("tidy")) {
   tidy(document.getElementById("tidy"), JSON.parse(document.getElementById("tidy-data").textContent));
 }
 tooltips(document.getElementById("tip"));

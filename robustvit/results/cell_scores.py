@@ -127,7 +127,7 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
     rows = found.rows
     if clean is not None and metrics.compares_with_clean:
         rows = rows.assign(**{clean_predictions.COLUMN: rows["sample"].map(clean).astype("float64")})
-    context = _context(reader, cell) if len(rows) else MetricContext()
+    context = cell_context(reader, cell) if len(rows) else MetricContext()
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
     rows = resampler(rows["sample"].tolist()).in_order(rows)  # once for all metrics
     resamples = resampler(rows["sample"].tolist())
@@ -177,7 +177,8 @@ def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampl
         return Score(metric, "undefined", str(error))
 
 
-def _context(reader: RowReader, cell: StoredCell) -> MetricContext:
+def cell_context(reader: RowReader, cell: StoredCell) -> MetricContext:
+    """What a metric may need to know of a cell besides its rows."""
     question = cell.question
     if question.kind == "attack":
         return MetricContext(question.severity, cell.data.columns, cell.data.classes)

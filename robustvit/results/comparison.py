@@ -6,6 +6,7 @@ and conservative (no mid-p). P-values are corrected by Holm over all cells of th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pandas as pd
 from scipy.special import bdtr
 
 from robustvit.errors import StoreError
-from robustvit.records.cells import open_store, rows_of, step_to_show
+from robustvit.records.cells import open_store, step_to_show
+from robustvit.records.questions import model_names
 from robustvit.records.store import Store
-from robustvit.results.paired_cells import SETTING, Pair, Side, by_label, paired_cell, pairs
+from robustvit.results.paired_cells import SETTING, MatchedKeys, Pair, Side, by_label, match_cells, paired_cell, pairs
 from robustvit.statistics.intervals import holm, paired
 
 ALPHA = 0.05
@@ -58,19 +60,27 @@ def flips(store: Store | Path | str, a: str, b: str, *, suite: str | None = None
     return pd.concat(parts, ignore_index=True)[names].astype(counts)
 
 
-def diff(store_a: Store | Path | str, store_b: Store | Path | str) -> pd.DataFrame:
+def diff(
+    store_a: Store | Path | str, store_b: Store | Path | str, *, suite: str | None = None, models: Iterable[str] | None = None
+) -> pd.DataFrame:
     """The differences between two stores, cell by cell.
 
-    Cells are matched by model label, suite, data, scenario, severity, parameters, transforms and seed. Cell ids may differ, as they do
-    between versions. difference is b − a in points of top-1, with the paired interval of `compare`; changed counts the samples with another
-    prediction; equal says whether the records are bitwise the same, samples and columns included. verdict: `identical` (equal records),
-    `moved` (p_holm below 5 %, corrected over all matched cells), `within chance`, `not compared` (no shared samples, or no predictions),
-    `only in a`, `only in b`. Cells of one store only are listed without numbers. Chains of attacks and `partial`: as for `compare`.
+    suite, models: only these, on both sides. Cells are matched by model label, suite, data, scenario, severity, parameters, transforms,
+    seed, precision and storage; one without an equal is matched but for the last three, where that leaves one on each side, and `across`
+    says `seed 0 and 1` (the row has a's). Cell ids may differ, as they do between versions. difference is b − a in points of top-1, with
+    the paired interval of `compare`; changed counts the samples with another prediction; equal says whether the records are bitwise the
+    same, samples and columns included. verdict: `identical` (equal records), `moved` (p_holm below 5 %, corrected over all matched cells),
+    `within chance`, `not compared` (no shared samples, or no predictions), `only in a`, `only in b`. Cells of one store only are listed
+    without numbers. Chains of attacks and `partial`: as for `compare`. Raises StoreError for a suite or model that a store does not have,
+    and where both give the same samples different labels.
     """
-    first, second = open_store(store_a), open_store(store_b)
-    left, right = by_label(first), by_label(second)
-    rows = [_moved(key, Side(first, left.get(key, ())), Side(second, right.get(key, ()))) for key in dict.fromkeys([*left, *right])]
-    table = pd.DataFrame(rows, columns=["model", *_ABOUT, *_NUMBERS[:6], "changed", *_NUMBERS[6:10], "equal", *_NUMBERS[10:]])
+    first, second, chosen = open_store(store_a), open_store(store_b), model_names(models)
+    left, right = by_label(first, suite, chosen), by_label(second, suite, chosen)
+    sides = [
+        (keys, Side(first, left.get(keys.a or (), ())), Side(second, right.get(keys.b or (), ()))) for keys in match_cells(left, right)
+    ]
+    rows = [_moved(*one) for one in sides]
+    table = pd.DataFrame(rows, columns=["model", *_ABOUT, *_NUMBERS[:6], "changed", *_NUMBERS[6:10], "equal", *_NUMBERS[10:], "across"])
     matched = table["p"].notna()
     table.loc[matched, "p_holm"] = holm(table.loc[matched, "p"].to_list())
     compared = matched & (table["verdict"] == "")
@@ -134,17 +144,17 @@ def _flipped(pair: Pair) -> pd.DataFrame:
     return rows.assign(**about, cell_b=pair.b.question.cell, partial=pair.partial)
 
 
-def _moved(key: tuple[Any, ...], a: Side, b: Side) -> dict[str, Any]:
-    model, suite, *rest = key
-    about = {"model": model, "suite": suite, **dict(zip(SETTING, rest, strict=True))}
+def _moved(keys: MatchedKeys, a: Side, b: Side) -> dict[str, Any]:
+    key = keys.a or keys.b or ()
+    about = {**dict(zip(("model", "suite", *SETTING), key, strict=True)), "across": keys.across}
     if not a.steps or not b.steps:
         side, one = ("a", a) if a.steps else ("b", b)
         cell = step_to_show(one.store, one.steps).question.cell
         blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "partial": "", "cell_a": "", "cell_b": ""}
         return {**about, **blank, f"cell_{side}": cell, "verdict": f"only in {side}"}
-    pair = replace(paired_cell(key[1:], a, b), refused="")  # other versions are what a difference is looked for between
+    pair = replace(paired_cell(key[1:], a, b, whole=True), refused="")  # other versions are what a difference is looked for between
     numbers = _tested(pair, sign=-1)
-    equal = _equal(rows_of(a.store, pair.a.question).rows, rows_of(b.store, pair.b.question).rows)
+    equal = _equal(*(one.rows for one in pair.found))
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0
     verdict = "identical" if equal else "" if "p" in numbers else "not compared"
     return {**about, **numbers, "changed": changed, "equal": equal, "verdict": verdict}

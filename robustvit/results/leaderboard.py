@@ -124,7 +124,7 @@ def build_leaderboard(
     chosen = model_names(models)
     everything = stored_cells(place, None, chosen)
     cells = everything if suite is None else stored_cells(place, suite, chosen)
-    lists = _suite_metrics(place) if requested is None else {one.question.suite: requested for one in cells}
+    lists = suite_metrics(place) if requested is None else {one.question.suite: requested for one in cells}
     reader, resampler = RowReader(place, GRADIENT_COLUMNS), Resampler()
 
     scored = score_cells(reader, cells, everything, metrics=lists, resampler=resampler)
@@ -156,7 +156,8 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     return found.fillna(dict.fromkeys(text, "")).astype(COLUMNS)
 
 
-def _suite_metrics(store: Store) -> dict[str, MetricList]:
+def suite_metrics(store: Store) -> dict[str, MetricList]:
+    """The metrics of each suite of a store, as it was last run."""
     return {manifest.suite.name: MetricList([_suite_metric(node) for node in manifest.suite.metrics]) for manifest in store.manifests()}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
@@ -14,7 +15,9 @@ from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
 from robustvit.spec.written.pipeline import split_name
 
+K = TypeVar("K", bound=Hashable)
 SETTING = ("transforms", "data", "scenario", "severity", "params", "seed", "precision", "storage")
+OF_RUNS = ("seed", "precision", "storage")  # settings that are chosen for a whole run
 _ARROW = " → "  # between a model and its transforms, as tables and exports write them
 _COLUMNS = ("label", "pred", "against")
 
@@ -27,7 +30,7 @@ class Pair:
     """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
 
     Of a chain of attacks it is the furthest step that both sides have come to. partial: what is missing of either, "" where both cells are
-    whole. refused: why the two are not compared, "" where they are.
+    whole. refused: why the two are not compared, "" where they are. found: what was read of either.
     """
 
     key: tuple[Any, ...]
@@ -36,11 +39,27 @@ class Pair:
     rows: pd.DataFrame
     partial: str = ""
     refused: str = ""
+    found: tuple[CellRows, ...] = ()
 
     @property
     def about(self) -> dict[str, Any]:
         """The columns of the setting."""
         return {"suite": self.key[0], **dict(zip(SETTING, self.key[1:], strict=True))}
+
+
+class MatchedKeys(NamedTuple):
+    """The keys of a cell in two stores; None where one does not have it."""
+
+    a: tuple[Any, ...] | None
+    b: tuple[Any, ...] | None
+
+    @property
+    def across(self) -> str:
+        """What of seed, precision and storage differs: `seed 0 and 1`; "" where nothing does, or one side has no such cell."""
+        if self.a is None or self.b is None:
+            return ""
+        values = zip(("model", "suite", *SETTING), self.a, self.b, strict=True)
+        return ", ".join(f"{name} {a if a != '' else 'none'} and {b if b != '' else 'none'}" for name, a, b in values if a != b)
 
 
 class Side(NamedTuple):
@@ -65,23 +84,52 @@ def pairs(store: Store, a: str, b: str, suite: str | None) -> Iterator[Pair]:
         yield paired_cell(key, Side(store, left[key]), Side(store, right[key]))
 
 
-def paired_cell(key: tuple[Any, ...], a: Side, b: Side) -> Pair:
-    """The pair of one cell of two sides. Raises StoreError where these give the same samples different labels."""
+def paired_cell(key: tuple[Any, ...], a: Side, b: Side, *, whole: bool = False) -> Pair:
+    """The pair of one cell of two sides. whole: read every column, and not only what is paired.
+
+    Raises StoreError where these give the same samples different labels.
+    """
     first, second = _same_step(a, b)
-    found = rows_of(a.store, first.question, _COLUMNS), rows_of(b.store, second.question, _COLUMNS)
-    rows = found[0].rows.merge(found[1].rows, on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
+    columns = None if whole else _COLUMNS
+    found = rows_of(a.store, first.question, columns), rows_of(b.store, second.question, columns)
+    left, right = (one.rows[["sample", *(name for name in _COLUMNS if name in one.rows)]] for one in found)
+    rows = left.merge(right, on="sample", suffixes=("_a", "_b")).sort_values("sample", ignore_index=True)
     if "label_a" in rows and bool((rows["label_a"] != rows["label_b"]).any()):
         raise StoreError(
             f"the cells {first.question.cell} and {second.question.cell} give the same samples of '{first.question.data}' different "
             "labels; they were not computed on the same data."
         )
     refused = unequal(_edition(a.store, first), _edition(b.store, second))
-    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused)
+    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused, found)
 
 
-def by_label(store: Store) -> Chains:
-    """The cells of a store by model label, suite and setting."""
-    return {(steps[0].question.model, *_setting(steps)): steps for steps in stored_chains(store)}
+def by_label(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> Chains:
+    """The cells of a store by model label, suite and setting. suite, models: only these. Raises StoreError for one that is not there."""
+    return {(steps[0].question.model, *_setting(steps)): steps for steps in stored_chains(store, suite, models)}
+
+
+def match_cells(left: Chains, right: Chains) -> list[MatchedKeys]:
+    """The keys of two stores' cells side by side, as `side_by_side` has them: loosened by what is chosen for a whole run."""
+    return [MatchedKeys(*pair) for pair in side_by_side(left, right, _without_run)]
+
+
+def side_by_side(left: Iterable[K], right: Iterable[K], loosened: Callable[[K], object]) -> list[tuple[K | None, K | None]]:
+    """The keys of two sides that belong together, in the order of the left, and then what only the right has; None for a side without.
+
+    A key's match is its equal. Keys without one are matched by what `loosened` leaves of them, where that is unique on each side.
+    """
+    sides = dict.fromkeys(left), dict.fromkeys(right)
+    rest = [{key: loosened(key) for key in own if key not in other} for own, other in (sides, sides[::-1])]
+    counts = [Counter(own.values()) for own in rest]
+    beside = {loose: key for key, loose in rest[1].items() if counts[0][loose] == counts[1][loose] == 1}
+    found: list[tuple[K | None, K | None]] = [(key, key if key in sides[1] else beside.get(rest[0][key])) for key in sides[0]]
+    taken = {other for _, other in found}
+    return found + [(None, key) for key in sides[1] if key not in taken]
+
+
+def _without_run(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A key of `by_label` without what is chosen for a whole run."""
+    return tuple(value for name, value in zip(("model", "suite", *SETTING), key, strict=True) if name not in OF_RUNS)
 
 
 def _same_step(a: Side, b: Side) -> tuple[StoredCell, StoredCell]:

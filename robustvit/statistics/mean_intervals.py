@@ -71,7 +71,7 @@ def _of_sum(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -
     The samples of different sets are independent, so that the intervals of the sets' parts are put together by their distances from the
     value (MOVER: Zou and Donner 2008; of two shares it is Newcombe's 1998).
     """
-    factors = _factors(metric, means, result, *which)
+    factors = linear_factors(metric, means, result, *which)
     terms = [_Term(factor, found) for cell, factor in factors.items() if (found := means.cells[cell]) is not None]
     if not terms or not all(isinstance(term.found.values, np.ndarray) for term in terms):
         return None
@@ -81,8 +81,11 @@ def _of_sum(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -
     return Interval(float(result[0]) - below, float(result[0]) + above)
 
 
-def _factors(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Mapping[tuple[str, str], float]:
-    """The factor of each cell's mean where the metric is a constant and a sum of them, without those of 0; {} where it is not."""
+def linear_factors(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Mapping[tuple[str, str], float]:
+    """The factor of each cell's mean where the metric is a constant and a sum of them, without those of 0; {} where it is not.
+
+    result: (1 + R,), the metric of these means; `which`: the corruption, for a metric over one.
+    """
     rates = means.rates
     trials = np.hstack([np.zeros((len(rates), 1)), np.eye(len(rates))])
     try:

@@ -38,6 +38,7 @@ CONFLICTS: dict[str, tuple[str, ...]] = {
     "plot-is-output": ("factors", "--published", "--plot", "x.svg", "--output", "x.svg"),
     "same-model": ("compare", "a", "a", "--store", "{f}/store"),
     "same-store": ("diff", "{f}/store", "{f}/store"),
+    "against-itself": ("report", "--store", "{f}/store", "--against", "{f}/store"),
     "verify-nothing": ("data", "--verify"),
     "verify-and-clear": ("data", "digits", "--verify", "--clear-cache"),
     "clear-a-name": ("data", "digits", "--clear-cache"),

@@ -271,6 +271,7 @@ def _strangers(root: Path, whole: Path) -> Iterator[Call]:
 READERS = {  # a call of every command that reads a store
     "leaderboard": ("leaderboard", "--store", "{store}"),
     "report": ("report", "--store", "{store}", "-o", "x.html"),
+    "against": ("report", "--store", "{store}", "--against", "{whole}", "-o", "x.html"),
     "factors": ("factors", "--store", "{store}"),
     "compare": ("compare", "a", "b", "--store", "{store}"),
     "diff": ("diff", "{store}", "{whole}"),
@@ -278,7 +279,7 @@ READERS = {  # a call of every command that reads a store
 }
 SAID = {"records": ".parquet", "cell": "cell.json", "manifest": "all manifests of the store"}
 _NAMED = "the damage is named, and the other cells are shown"
-_STRANGERS = {(command, name): _NAMED for command in ("report", "compare", "diff") for name in ("records", "cell")}
+_STRANGERS = {(command, name): _NAMED for command in ("report", "against", "compare", "diff") for name in ("records", "cell")}
 _UNREAD = ("margin", "rank", "top5")  # columns that no metric of the store reads; `diff` reads all
 _OPTIONAL = ("confidence", "nll", "margin", "brier", "rank", "top5")
 _LACKING = "a metric that needs the column says so, and the others have their values"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from robustvit.report import page as page_module
-from robustvit.report.page import write_bundle
+from robustvit.report.page import write_bundle, write_report
 from robustvit.report.samples.sample_rows import PredictedCell, SampleGroup
 
 pytestmark = pytest.mark.browser
@@ -271,3 +271,76 @@ def test_a_million_samples_stay_quick(chromium: Any, store: Any, tmp_path: Path,
     chromium.execute_script("document.querySelector('#samples .list').dispatchEvent(new Event('scroll'))")
     assert listed(chromium)[-1].startswith("s0999999")
     assert len(listed(chromium)) < 40
+
+
+@pytest.fixture
+def compared(chromium: Any, make_store: Any, cells: Any, answered: Any, tmp_path: Path) -> Any:
+    """The page of two stores whose fog 5 moved."""
+    first = cells("demo", "rival") | {("demo", "snow", "2"): answered([True] * 20)}
+    moved = {
+        key: answered([True] * 20 if key[:2] == ("demo", "fog") and key[2] == "5" else [i % 5 > 0 for i in range(20)]) for key in first
+    }
+    again = {key: columns if key[1] in ("clean", "pgd") else moved[key] for key, columns in first.items() if key[1] != "snow"}
+    a, b = (
+        make_store(first, name="a", metrics=("top1", "corruption_error")),
+        make_store(again, name="b", metrics=("top1", "corruption_error")),
+    )
+    chromium.get_log("browser")
+    chromium.get(write_report(a, tmp_path / "two.html", against=b).as_uri())
+    return chromium
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_on_a_page_of_two_stores(compared: Any, axe: str, width: int, scheme: str) -> None:
+    assert violations(compared, axe, width, scheme) == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_page_of_two_stores_fits_its_window_with_its_samples_shown(compared: Any, width: int) -> None:
+    compared.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    )
+    compared.refresh()
+    show_samples(compared)
+    assert compared.execute_script("return document.documentElement.scrollWidth") <= width
+    compared.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_cells_of_two_stores_sort_and_filter_with_badges(compared: Any) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    Select(find(compared, '[data-for="tidy"] select[name="verdict"]')).select_by_visible_text("only in A")
+    assert [row.text.split()[:3] for row in compared.find_elements("css selector", "#tidy tbody tr")] == [["demo", "snow", "2"]]
+    assert find(compared, "#tidy tbody .badge").text == "only in A"
+    Select(find(compared, '[data-for="tidy"] select[name="verdict"]')).select_by_visible_text("all")
+    button = next(one for one in compared.find_elements("css selector", "#tidy thead button") if one.text.startswith("B − A"))
+    button.click()
+    place = compared.execute_script("return arguments[0].closest('th').cellIndex", button)
+    texts = [row.find_elements("css selector", "td")[place].text for row in compared.find_elements("css selector", "#tidy tbody tr")]
+    known = [float(text) for text in texts if text]
+    assert known == sorted(known)
+    assert len(set(known)) > 1
+    assert compared.get_log("browser") == []
+
+
+def test_the_samples_of_a_cell_are_those_that_changed_between_two_stores(compared: Any) -> None:
+    show_samples(compared)
+    options = [one.text for one in compared.find_elements("css selector", '#samples select[name="cell"] option')]
+    assert all("changed)" in text for text in options)
+    most = max(options, key=lambda text: int(text.rpartition("(")[2].split()[0]))
+    assert find(compared, '#samples select[name="cell"] option:checked').text == most
+    choose(compared, "cell", next(text for text in options if text.startswith("fog 5 · demo")))
+    assert find(compared, "#samples output").text.startswith("11 of ")
+    assert listed(compared)[0] == "s00009 0 ✕ 1 ✓ 0"
+    choose(compared, "show", "right in A, wrong in B")
+    assert listed(compared) == []
+
+
+def test_arrow_keys_read_the_differences_of_a_plot(compared: Any) -> None:
+    plot = find(compared, ".forest")
+    plot.send_keys("\ue014")  # right
+    assert "clean" in find(compared, "#tip").text
+    plot.send_keys("\ue014")
+    assert "fog 1" in find(compared, "#tip").text
+    assert "on 20 images" in find(compared, "#tip").text

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from robustvit.records.run_progress import CellProgress, RunProgress
 from robustvit.report.labels import scenario_title
 from robustvit.report.live.live_numbers import LiveNumbers
-from robustvit.report.page import page_style, resource_text, source_hash, template_environment
+from robustvit.report.html.document import page_style, resource_text, source_hash, template_environment
 from robustvit.spec.grouping import grouped
 from robustvit.version import __version__
 
@@ -100,7 +100,7 @@ def elapsed(seconds: float) -> str:
 
 
 def _page(template: str, **variables: Any) -> LivePage:
-    style, script = Markup(page_style() + resource_text("view.css")), Markup(resource_text("view.js"))
+    style, script = Markup(page_style("view.css")), Markup(resource_text("view.js"))
     html = template_environment().get_template(template).render(
         version=__version__, style=style, script=script, refresh=REFRESH, refresh_without_script=_REFRESH_WITHOUT_SCRIPT, **variables
     )  # fmt: skip

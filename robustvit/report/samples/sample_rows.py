@@ -21,28 +21,36 @@ _NONE = -1  # a prediction that is not there
 
 @dataclass(frozen=True)
 class PredictedCell:
-    """The predictions of one model in one setting. preds: (N,) of the samples of its group, −1 where there is none."""
+    """The predictions of one model in one setting. preds: (N,) of the samples of its group, −1 where there is none.
+
+    side: the store that it is from, 0 or 1 of two.
+    """
 
     model: str
     setting: str
     cell: str
     preds: np.ndarray
+    side: int = 0
 
 
 @dataclass(frozen=True)
 class SampleGroup:
-    """The cells of a suite on one data set. samples: (N,) ids; labels: (N,); classes: names of the labels, or none."""
+    """The cells of a suite on one data set. samples: (N,) ids; labels: (N,); classes: names of the labels, or none.
+
+    changed: of a comparison of two stores, whose cells come in pairs, how many predictions differ in each pair.
+    """
 
     title: str
     samples: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
     cells: tuple[PredictedCell, ...]
+    changed: tuple[int, ...] = ()
 
-    def packed(self, image_of: Callable[[str, str], str] | None = None) -> dict[str, Any]:
-        """What the page's script reads: numbers as base64 of little-endian integers. image_of: (cell, sample) to the path of an image."""
+    def packed(self, image_of: Callable[[PredictedCell, str], str] | None = None) -> dict[str, Any]:
+        """What the page's script reads: numbers as base64 of little-endian integers. image_of: (cell, sample) to an image's path."""
         images = {
-            place: {row: path for row, sample in enumerate(self.samples) if (path := image_of(cell.cell, sample))}
+            place: {row: path for row, sample in enumerate(self.samples) if (path := image_of(cell, sample))}
             for place, cell in enumerate(self.cells if image_of is not None else ())
             if image_of is not None
         }
@@ -50,7 +58,10 @@ class SampleGroup:
             "title": self.title, "samples": list(self.samples), "labels": _numbers(self.labels), "classes": list(self.classes),
             "cells": [{"model": one.model, "setting": one.setting, "preds": _numbers(one.preds)} for one in self.cells],
             "images": {str(place): found for place, found in images.items() if found},
-        }  # fmt: skip
+        } | self._pairs()  # fmt: skip
+
+    def _pairs(self) -> dict[str, Any]:
+        return {"paired": True, "changed": list(self.changed)} if self.changed else {}
 
 
 def predictions_in(suites: Sequence[SuiteResults]) -> int:

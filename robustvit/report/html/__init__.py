@@ -1,0 +1,1 @@
+"""The HTML document of a page: its template, style, script and content security policy."""

@@ -1,0 +1,1 @@
+"""Two stores side by side: their headline numbers, with differences that are paired by sample."""
