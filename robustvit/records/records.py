@@ -30,7 +30,7 @@ from robustvit.errors import BadParameter, StoreDamaged, nearest
 from robustvit.records.columns import FIELDS, column_type, list_type, sample_fault
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.parquet import frame_of
-from robustvit.records.records_file import RecordsFile, about_of
+from robustvit.records.records_file import RecordsFile
 
 _SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
@@ -198,14 +198,14 @@ def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> 
 
 def read_with_notes(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """As `read`, with what was recorded beside the rows of each file that they are taken from, which is opened once."""
-    found = [(file.read(columns), start - file.start) for file, start in file_rows(cover(files))]
+    found = [(*file.read_with_notes(columns), start - file.start) for file, start in file_rows(cover(files))]
     if not found:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)}), []
-    tables = [table.slice(start) for table, start in found]
+    tables = [table.slice(start) for table, _, start in found]
     whole = pa.concat_tables(tables, promote_options="default")
     if len(tables) > 1 and (why := sample_fault(whole)):
         raise StoreDamaged(f"{files[0].path.parent}: in the files of this cell {why}. Delete the folder and run the same suite again.")
-    return frame_of(whole), [about_of(table.schema) for table, _ in found]
+    return frame_of(whole), [notes for _, notes, _ in found]
 
 
 def rows(files: Sequence[RecordsFile]) -> int:

@@ -61,17 +61,21 @@ class RecordsFile:
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Its rows. Raises StoreDamaged where the file is not whole, or is not that of its name and folder."""
+        return self.read_with_notes(columns)[0]
+
+    def read_with_notes(self, columns: Sequence[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
+        """Its rows, and what was recorded beside them: seconds, environment, version. Raises StoreDamaged as `read` does."""
         with self._opened() as file:
             found = table_of(file, columns)
             if not self.digest:
                 found.validate(full=True)
             self._refuse(value_fault(found))
-            return found
+            return found, _notes(file)
 
     def about(self) -> dict[str, Any]:
         """What was recorded beside its rows: seconds, environment, version. Raises StoreDamaged as `read` does."""
         with self._opened() as file:
-            return about_of(file.schema_arrow)
+            return _notes(file)
 
     def columns(self) -> list[str]:
         """The names of its columns; no row is read. Raises StoreDamaged as `read` does."""
@@ -96,7 +100,7 @@ class RecordsFile:
             raise StoreDamaged(f"{self.path} {why}. {_AGAIN}")
         try:
             with open_parquet(self._source()) as file:
-                self._refuse_stranger(file.metadata, about_of(file.schema_arrow))
+                self._refuse_stranger(file.metadata, _notes(file))
                 self._refuse(schema_fault(file.schema_arrow))
                 yield file
         except GARBAGE as error:
@@ -161,6 +165,5 @@ def file_name(shard: int, start: int, stop: int, digest: str, ending: str = "par
     return f"{shard:06d}-{start:03d}-{stop:03d}-{digest}.{ending}"
 
 
-def about_of(schema: pa.Schema) -> dict[str, Any]:
-    """What was recorded beside the rows of a file, by the schema of its table."""
-    return dict(json.loads((schema.metadata or {}).get(_META, b"{}")))
+def _notes(file: pq.ParquetFile) -> dict[str, Any]:
+    return dict(json.loads((file.schema_arrow.metadata or {}).get(_META, b"{}")))

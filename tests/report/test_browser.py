@@ -212,7 +212,7 @@ def test_robust_accuracy_shows_the_gradient_masking_verdict(page: Any) -> None:
     badge = find(page, "#ranking tbody td.num .badge")
     assert (badge.text, badge.is_displayed()) == ("unchecked", True)
     warnings = [item.text for item in page.find_elements("css selector", ".warnings li")]
-    assert [text.split()[:2] for text in warnings] == [["unchecked", "demo:"], ["unchecked", "rival:"]]
+    assert [text.split()[:3] for text in warnings] == [["unchecked", "demo,", "rival:"]]
 
 
 def listed(page: Any) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from robustvit.records.run_progress import CellProgress, RunProgress
+from robustvit.report.html.document import page_style, resource_text, source_hash, template_environment
 from robustvit.report.labels import scenario_title
 from robustvit.report.live.live_numbers import LiveNumbers
-from robustvit.report.html.document import page_style, resource_text, source_hash, template_environment
 from robustvit.spec.grouping import grouped
 from robustvit.version import __version__
 
