@@ -106,7 +106,10 @@ def diagonal_shifts(model: Classifier, images: Tensor, labels: Tensor, draws: Dr
     shifts = torch.tensor([(by, by) for by in _DIAGONAL], device=images.device).expand(len(images), -1, -1)
     own = labels.clamp_min(0)
     logits = _in_tiles(
-        model, lambda rows, at: shifted(images[rows], at, border), shifts, lambda found, rows: found.gather(1, own[rows, None])[:, 0]
+        model,
+        lambda rows, at: shifted(_rows_of(images, rows), at, border),
+        shifts,
+        lambda found, rows: found.gather(1, own[rows, None])[:, 0],
     )
     variance = logits.double().var(dim=1, correction=0)
     return {"value_logit_variance": variance.where(labels != NO_CLASS, torch.nan).float()}
@@ -131,7 +134,14 @@ def _in_tiles(model: Classifier, shown: Shown, shifts: Tensor, of: Callable[[Ten
 
 
 def _on_torus(images: Tensor) -> Shown:
-    return lambda rows, at: shifted(images[rows], at, "circular")
+    return lambda rows, at: shifted(_rows_of(images, rows), at, "circular")
+
+
+def _rows_of(images: Tensor, rows: Tensor) -> Tensor:
+    """Some images, not copied where they are neighbours."""
+    first, count = int(rows[0]), len(rows)
+    neighbours = torch.equal(rows, torch.arange(first, first + count, device=rows.device))
+    return images[first : first + count] if neighbours else images[rows]
 
 
 def _windows(frames: Tensor, height: int, width: int) -> Shown:

@@ -16,12 +16,15 @@ from robustvit.primitives.geometry.borders import Border, bordered
 def shifted(images: Tensor, shifts: Tensor, border: Border) -> Tensor:
     """Images (N, C, H, W) moved down and to the right by whole pixels, with the rule for what enters. shifts: (N, 2) int64.
 
-    Every pixel keeps its bits; a shift of (0, 0) gives the image. Neighbours in the batch with one shift are moved together.
+    Every pixel keeps its bits; a shift of (0, 0) gives the image, all of them the very tensor. Neighbours in the batch with one shift are moved together.
     """
+    runs = [(shift, len(list(alike))) for shift, alike in itertools.groupby(shifts.tolist())]
+    if len(runs) == 1:
+        return _moved(images, *runs[0][0], border)
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     start = 0
-    for (down, right), alike in itertools.groupby(shifts.tolist()):
-        end = start + len(list(alike))
+    for (down, right), count in runs:
+        end = start + count
         out[start:end] = _moved(images[start:end], down, right, border)
         start = end
     return out
