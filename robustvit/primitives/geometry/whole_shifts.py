@@ -16,7 +16,8 @@ from robustvit.primitives.geometry.borders import Border, bordered
 def shifted(images: Tensor, shifts: Tensor, border: Border) -> Tensor:
     """Images (N, C, H, W) moved down and to the right by whole pixels, with the rule for what enters. shifts: (N, 2) int64.
 
-    Every pixel keeps its bits; a shift of (0, 0) gives the image, all of them the very tensor. Neighbours in the batch with one shift are moved together.
+    Every pixel keeps its bits; a shift of (0, 0) gives the image, all of them the very tensor. Neighbours in the batch with one shift are
+    moved together.
     """
     runs = [(shift, len(list(alike))) for shift, alike in itertools.groupby(shifts.tolist())]
     if len(runs) == 1:
