@@ -21,7 +21,8 @@ def shifted(images: Tensor, shifts: Tensor, border: Border) -> Tensor:
     """
     runs = [(shift, len(list(alike))) for shift, alike in itertools.groupby(shifts.tolist())]
     if len(runs) == 1:
-        return _moved(images, *runs[0][0], border)
+        (down, right), _ = runs[0]
+        return _moved(images, down, right, border)
     out = torch.empty_like(images, memory_format=torch.contiguous_format)
     start = 0
     for (down, right), count in runs:
