@@ -12,6 +12,7 @@ import pandas as pd
 
 from robustvit.report.points import Point, point_of
 from robustvit.results.gradient_masking import worst_verdict
+from robustvit.results.leaderboard import distinguishing
 from robustvit.results.parameters import crafted_elsewhere
 from robustvit.statistics.estimates import of_measurements
 
@@ -167,7 +168,7 @@ def results_by_suite(board: pd.DataFrame) -> list[SuiteResults]:
 
 def _details(identities: pd.DataFrame) -> dict[tuple[Any, ...], str]:
     """What distinguishes each model from those of the same label, in the leaderboard's order."""
-    differs = {label: [name for name in _IDENTITY[1:] if part[name].nunique() > 1] for label, part in identities.groupby("model")}
+    differs = {label: distinguishing(part, _IDENTITY[1:]) for label, part in identities.groupby("model")}
     return {
         key: ", ".join(_detail(name, key[_IDENTITY.index(name)]) for name in differs[key[0]])
         for key in identities.itertuples(index=False, name=None)

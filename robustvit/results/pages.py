@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from robustvit.results.leaderboard import GROUP
+from robustvit.results.leaderboard import GROUP, distinguishing
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere
 from robustvit.results.summary import ShownNumber, headline_numbers, metric_title, scenario_names, summary
@@ -98,7 +98,7 @@ def _whole(rows: pd.DataFrame) -> pd.DataFrame:
 def model_keys(board: pd.DataFrame) -> list[str]:
     """The columns that tell the models of a leaderboard apart; a view only where one model has several, since each has its own."""
     several = bool((board.groupby(["model", "transforms"])["model_view"].nunique() > 1).any())
-    varying = [name for name in GROUP if name not in ("suite", "base", "model", "model_view") and board[name].nunique() > 1]
+    varying = distinguishing(board, [name for name in GROUP if name not in ("suite", "base", "model", "model_view")])
     return ["model", *varying, *(["model_view"] if several else [])]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
-from robustvit.results.leaderboard import GROUP
+from robustvit.results.leaderboard import GROUP, distinguishing
 from robustvit.results.parameters import crafted_elsewhere, parsed_parameters
 from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
@@ -28,12 +28,12 @@ def summary(board: pd.DataFrame) -> pd.DataFrame:
     whose gradients are suspect; `gradients` is the verdict's word. Where models of one suite were evaluated with other versions of a
     plug-in, or on other images under one name, the column `differs` names theirs.
     """
-    told = {"model", "suite", "base", *(["transforms"] if (board["transforms"] != "").any() else [])}
-    keys = [name for name in GROUP if name in told or board[name].nunique() > 1]
+    apart = {"model", "suite", "base", *distinguishing(board, GROUP)}
+    keys = [name for name in GROUP if name in apart]
     names = ["data" if name == "base" else name for name in keys]
-    apart = differences(board, keys)
+    differing = differences(board, keys)
     found = [
-        _summed(dict(zip(names, key, strict=True)), part) | ({"differs": apart[key]} if key in apart else {})
+        _summed(dict(zip(names, key, strict=True)), part) | ({"differs": differing[key]} if key in differing else {})
         for key, part in board.groupby(keys, sort=False)
     ]
     table = pd.DataFrame(found).fillna("")

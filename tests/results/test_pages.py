@@ -46,6 +46,25 @@ def shown(found: list[Page]) -> str:
     return pages_markdown(found)
 
 
+@pytest.mark.parametrize("per", ["corruption", "severity", "attack", "data", None])
+def test_a_single_transformed_model_is_never_named_as_the_model_itself(per: str | None, make_store: Make, answered: Columns) -> None:
+    attacked = {"attacked": np.ones(10, bool), **dict.fromkeys(NORMS, np.zeros(10))}
+    cells = {("m → quantize(bits=3)", "clean", ""): answered(right(10, 1)), ("m → quantize(bits=3)", "shift", ""): answered(right(10, 2))}
+    cells |= {("m → quantize(bits=3)", "fog", str(level)): answered(right(10, 3)) for level in (1, 2)}
+    cells["m → quantize(bits=3)", "pgd", "1/255"] = {**answered(right(10, 4)), **attacked}
+    rows = leaderboard(make_store(cells, metrics=["top1", "brier", "robust_accuracy", "corruption_error"]))
+    found = pages(rows) if per is None else paper_tables(rows, per).pages
+    named = [page for page in found if "quantize(bits=3)" in page.title or "quantize(bits=3)" in page.table.to_csv()]
+    assert found
+    assert named == found
+
+
+@pytest.mark.parametrize(("name", "other"), [("precision", "bfloat16"), ("storage", "jpeg85"), ("transforms", "tome(r=8)")])
+def test_what_sets_a_model_apart_from_itself_as_it_is_is_told(name: str, other: str, board: pd.DataFrame) -> None:
+    assert other not in shown(pages(board))
+    assert other in shown(pages(board.assign(**{name: other})))
+
+
 def test_every_scenario_and_metric_is_on_a_page(board: pd.DataFrame) -> None:
     found = pages(board)
     assert found[0].title == ""

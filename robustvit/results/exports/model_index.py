@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -54,8 +55,14 @@ def metadata(label: str, results: list[EvalResult]) -> str:
 
 
 def public_command(command: str) -> str:
-    """A command without the places of this machine: its store and its folder of data."""
-    return re.sub(r" --(?:store|data-dir)(?:=| )(?:'[^']*'|\S+)", "", command)
+    """A command without the places of this machine: its store, its folder of data, the folders of files that it names."""
+    without = re.sub(r" --(?:store|data-dir)(?:=| )(?:'[^']*'|\S+)", "", command)
+    return shlex.join(_without_folder(word) for word in shlex.split(without))
+
+
+def _without_folder(word: str) -> str:
+    """The address of a file or a folder on a disk without the folders above it; any other word as it is."""
+    return re.sub(r"^((?:file|folder|npz|kept|hfds|tfds|wds):)[^?]*/(?=[^/?])", r"\1", word)
 
 
 def evaluated_here(result: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from robustvit.records.manifest import SuiteFacts
 from robustvit.records.store import Store
 from robustvit.results.exports.model_index import eval_results, public_command
 from robustvit.results.hub.card_text import with_results, with_section
-from robustvit.results.leaderboard import build_leaderboard
+from robustvit.results.leaderboard import build_leaderboard, distinguishing
 from robustvit.results.summary import with_interval
 from robustvit.results.table_formats import markdown
 from robustvit.version import __version__
@@ -47,10 +47,15 @@ def card_of(store: Store | Path | str, card: str, *, model: str | None = None, s
     rows = _of_one_model(board.rows)
     if not len(rows):
         raise StoreError(f"the store {place.path} has no complete number of {model or 'a model'} yet; `robustvit run` computes them.")
-    label = _label(rows.iloc[0])
-    results = _as_entry(label, headline(rows))
+    label, shown = _label(rows.iloc[0]), headline(rows)
+    if not len(shown):
+        raise StoreError(
+            f"the store {place.path} has no number of {label} that a card shows: clean accuracy, an average, accuracy under attack or on "
+            "shifts, certified accuracy."
+        )
+    results = _as_entry(label, shown)
     suites = {manifest.suite.name: manifest.suite for manifest in place.manifests()}
-    return with_results(with_section(card, section(headline(rows), suites), name), results, name)
+    return with_results(with_section(card, section(label, shown, suites), name), results, name)
 
 
 def headline(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,8 +67,9 @@ def headline(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[average | clean | attacked | shifted]
 
 
-def section(rows: pd.DataFrame, suites: Mapping[str, SuiteFacts]) -> str:
+def section(label: str, rows: pd.DataFrame, suites: Mapping[str, SuiteFacts]) -> str:
     """The section in Markdown: a table of the numbers with their intervals, what was evaluated and how to make it again."""
+    model = ", ".join([f"`{label}`", *(str(rows[name].iloc[0]) for name in distinguishing(rows, ["precision", "storage"]))])
     table = pd.DataFrame({
         "suite": rows["suite"], "data": rows["data"],
         "scenario": [" ".join(part for part in pair if part) or "average" for pair in zip(rows["scenario"], rows["severity"], strict=True)],
@@ -73,10 +79,10 @@ def section(rows: pd.DataFrame, suites: Mapping[str, SuiteFacts]) -> str:
     })  # fmt: skip
     shown = table.drop(columns=[name for name in ("gradients",) if not (table[name] != "").any()])
     facts = [suites[name] for name in dict.fromkeys(rows["suite"]) if name in suites]
-    about = [f"- {one.name}: {' '.join(filter(None, (one.title, one.paper, one.url)))}" for one in facts]
+    about = [f"- {one.name}: {'. '.join(filter(None, (one.title, one.paper, one.url)))}" for one in facts]
     again = [f"- `{command}`" for command in dict.fromkeys(map(public_command, rows["repro"]))]
     lines = [
-        "## Robustness", "", f"Evaluated with robustvit {__version__}. Intervals are of 95 %; n is the number of images.", "",
+        "## Robustness", "", f"{model}, evaluated with robustvit {__version__}. Intervals are of 95 %; n is the number of images.", "",
         markdown(shown), "Suites:", "", *about, "", "Made by:", "", *again,
     ]  # fmt: skip
     return "\n".join(lines)

@@ -73,3 +73,6 @@ def test_without_huggingface_hub_it_is_one_line(board: Leaderboard, monkeypatch:
 
 def test_a_command_names_no_place_of_this_machine() -> None:
     assert public_command("robustvit run -m a --store '/tmp/a b' --data-dir /data --limit 2") == "robustvit run -m a --limit 2"
+    given = "robustvit run -m 'file:/home/me/my nets/vit.safetensors?arch=vit/x&mean=0.5+tome(r=2)' -m hf/org/name --data folder:pics/val"
+    expected = "robustvit run -m 'file:vit.safetensors?arch=vit/x&mean=0.5+tome(r=2)' -m hf/org/name --data folder:val"
+    assert public_command(given) == expected
