@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,25 +25,31 @@ from robustvit.spec.suite import Suite
 class Samples:
     """A data set in evaluation order and its scenarios.
 
-    positions: of the samples in the data set, (N,). asked: the number of samples to evaluate, from the first.
+    positions: of the samples in the data set, (N,). asked: the number of samples to evaluate, from the first. label: what tables call it.
     """
 
     data: Data
     positions: np.ndarray
     asked: int
     scenarios: tuple[Spec, ...]
+    label: str = ""
 
     @classmethod
-    def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = ()) -> Samples:
+    def of(cls, data: Data, limit: int | float | None, scenarios: Sequence[Spec] = (), label: str = "") -> Samples:
         """The first `limit` samples, a count or a share, see `wanted`; clips with all their frames. Raises as `wanted` does."""
         positions = order(data.ids)
         bounds = starts(data.ids, positions)
-        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios))
+        return cls(data, positions, int(bounds[wanted(limit, len(bounds) - 1)]), tuple(scenarios), label or data.name)
 
     @property
     def traits(self) -> Traits:
         """The traits of the data set."""
         return traits(self.data)
+
+    @property
+    def base(self) -> str:
+        """The label of the data set whose images these are variants of; its own where they are none."""
+        return self.traits.base or self.label
 
     @property
     def mismatch(self) -> str:
@@ -80,9 +87,36 @@ def wanted(limit: int | float | None, size: int) -> int:
     return max(1, round(limit * size)) if isinstance(limit, float) and limit <= 1 else min(int(limit), size)
 
 
+class OpenedData(NamedTuple):
+    """A data set of a suite with its scenarios; how the suite names it, None where it was given in place of the suite's own."""
+
+    data: Data
+    scenarios: tuple[Spec, ...]
+    spec: Spec | None = None
+
+
+def labels_of(opened: Sequence[OpenedData]) -> list[str]:
+    """What tables call each data set: its name, with the parameters that differ where two of other content would have one name."""
+    alike = grouped((_name_in_tables(one.data), one) for one in opened)
+    return [_label(one, alike[_name_in_tables(one.data)]) for one in opened]
+
+
+def _name_in_tables(data: Data) -> tuple[Any, ...]:
+    own = traits(data)
+    return data.name, own.base, own.scenario, own.severity, own.params
+
+
+def _label(one: OpenedData, alike: Sequence[OpenedData]) -> str:
+    others = [set(other.spec.params) for other in alike if other.spec is not None and other.data.fingerprint != one.data.fingerprint]
+    if one.spec is None or not others:
+        return one.data.name
+    shared = set(one.spec.params).intersection(*others)
+    return str(Spec(one.data.name, tuple(param for param in one.spec.params if param not in shared)))
+
+
 def open_data(
     suite: Suite, data: str | Data | None, data_dir: Path | None, skipped: list[str] | None = None
-) -> list[tuple[Data, tuple[Spec, ...]]]:  # fmt: skip
+) -> list[OpenedData]:  # fmt: skip
     """Opens the data sets of a suite, each with its scenarios; `data` replaces the suite's own, or the data set that is nested in it.
 
     skipped: takes the names of the suite's own data sets that are missing, where others are here; None where none may be. Raises
@@ -97,10 +131,10 @@ def open_data(
             f"data takes an address, such as 'digits' or 'folder:PATH', or a data set; this is {with_article(type(given).__name__)}."
         )
     if given is None:
-        return [(one, suite.scenarios_on(spec)) for spec, one in _own(suite, data_dir, skipped)]
+        return [OpenedData(one, suite.scenarios_on(spec), spec) for spec, one in _own(suite, data_dir, skipped)]
     if not any(_nests(spec) for spec in suite.data):
-        return [(given, suite.scenarios)]
-    return [(load_data(spec, inner=given) if _nests(spec) else given, suite.scenarios_on(spec)) for spec in suite.data]
+        return [OpenedData(given, suite.scenarios)]
+    return [OpenedData(load_data(spec, inner=given) if _nests(spec) else given, suite.scenarios_on(spec)) for spec in suite.data]
 
 
 def _own(suite: Suite, data_dir: Path | None, skipped: list[str] | None) -> list[tuple[Spec, Data]]:

@@ -65,7 +65,7 @@ def title(cell: Cell, part: PlannedCells, plan: Plan) -> str:
     Of images that were crafted on another model, `pgd 4/255 from demo`.
     """
     facts = _scenario_facts(cell, part.samples.traits, {})
-    data = f" of {part.samples.data.name}" if part.samples.traits.base else ""
+    data = f" of {part.samples.label}" if part.samples.traits.base or part.samples.label != part.samples.data.name else ""
     source = "" if cell.waits_for is None else _surrogate(cell, plan)
     return f"{facts['scenario']} {facts['severity']}".strip() + data + (f" from {source}" if source else "")
 
@@ -91,7 +91,8 @@ def _requested(cell: Cell, part: PlannedCells, plan: Plan) -> RequestedCell:
         stored = f"stored_as={cell.surrogate.stored}" if cell.surrogate.stored else ""
         facts |= {"params": ", ".join(filter(None, (facts["params"], f"surrogate={surrogate}", stored))), "family": "surrogate"}
     return RequestedCell(
-        cell=cell.id, weights=cell.weights, model=part.label, data=data.name, base=own.base or data.name, data_fingerprint=data.fingerprint,
+        cell=cell.id, weights=cell.weights, model=part.label, data=part.samples.label, base=part.samples.base,
+        data_fingerprint=data.fingerprint,
         **facts, transforms=pipeline_text(cell.transforms),
         seed=cell.seed, precision=cell.precision, view=str(cell.view), model_view=str(part.model.view),
         storage="" if cell.storage is None else str(cell.storage), asked=part.samples.asked, source=_source(cell, data),
@@ -201,7 +202,7 @@ def _data_facts(samples: Samples) -> DataFacts:
     known = registry.entries("data").get(data.name.partition(":")[0])
     columns = data.readings[0].columns
     facts = DataFacts(
-        label=data.name, name=data.name, base=own.base or data.name, fingerprint=data.fingerprint, classes=len(data.classes), n=len(data),
+        label=samples.label, name=data.name, base=samples.base, fingerprint=data.fingerprint, classes=len(data.classes), n=len(data),
         asked=samples.asked, clips=isinstance(data.ids, Frames), expected=own.expected, left_out=samples.left_out or None,
         filtered=own.filtered or None, identified_by="names, sizes and the bytes of the first 64" if encoded else "its content",
         columns=None if columns is None else list(columns),

@@ -38,7 +38,7 @@ def suite_on(tmp_path: Path, *data: str) -> Suite:
 @pytest.mark.parametrize("given", ["all", "all/imagenet-9"])
 def test_a_suite_on_one_data_set_takes_its_folder_or_the_one_above(tmp_path: Path, given: str) -> None:
     plant(tmp_path / "all/imagenet-9", LAYOUTS["imagenet-9, original"]())
-    ((data, _),) = open_data(suite_on(tmp_path, "imagenet-9"), None, tmp_path / given)
+    ((data, *_),) = open_data(suite_on(tmp_path, "imagenet-9"), None, tmp_path / given)
     assert len(data) == 9
 
 
@@ -174,3 +174,15 @@ def test_all_data_that_a_suite_needs_is_named_at_once_that_of_its_scenarios_too(
         with pytest.raises(DataMissing, match=r"2 data sets of suite 'imagenet-patch' are missing: imagenet, imagenet-patch\.") as raised:
             open_data(suite, None, place)
         assert str(raised.value).count("data 'imagenet-patch'") == 1
+
+
+def test_variants_of_one_name_are_named_by_the_parameters_that_differ_and_both_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntitle: S\ndata: [{digits: {split: [test, train], ink: grey}}]\nscenarios: [clean]\nmetrics: [top1]\n"
+    )
+    rv.run(tmp_path / "s.yaml", ["demo"], store=tmp_path / "store", limit=6)
+    board = rv.leaderboard(tmp_path / "store")
+    assert sorted(board["data"]) == sorted(board["base"]) == ["digits(split=test)", "digits(split=train)"]
+    assert board["cell"].nunique() == 2
+    rv.run("quick", ["demo"], "digits", store=tmp_path / "alone", limit=2)
+    assert set(rv.leaderboard(tmp_path / "alone")["data"]) == {"digits"}

@@ -17,6 +17,7 @@ from robustvit.records.disk import write_output
 
 _MOST = 10_000.0  # images that an earlier speed counts for at most beside a new one
 _NEAR, _SAME_KIND, _OTHER_KIND, _GUESSED = 1.3, 2.0, 3.0, 5.0  # how far off an estimate may be; the tests hold what was measured
+_FAR = 5.0  # doublings of MACs beyond which a speed tells nothing: calls, and not MACs, take the time of the smallest models
 _SHARE = 0.3  # of the speed of a matrix product that networks reach, for machines without any run
 _SIDE = 512
 _VERSION = 1
@@ -50,6 +51,9 @@ class Speeds:
         kind, size = type(model.model).__name__, math.log2(max(macs, 1))
         nearest = min(places, key=lambda key: (places[key].kind != kind, abs(places[key].size - size)))
         apart = abs(places[nearest].size - size)
+        if apart > _FAR:
+            like = f"no model of about {macs / 1e9:.2g} G MACs was run here yet"
+            return Rate(_product_rate(model.device), _GUESSED, f"a matrix product; {like}")
         factor = _OTHER_KIND if places[nearest].kind != kind else _NEAR if apart <= 1 else _SAME_KIND
         images, seconds_per_mac = self.models[nearest]
         what = "a model like it" if factor == _NEAR else f"a {places[nearest].kind} of {2 ** places[nearest].size / 1e9:.2g} G MACs"

@@ -48,6 +48,15 @@ def test_the_less_alike_the_less_sure() -> None:
     assert speeds.rate(other, GIGA).factor == 5.0
 
 
+def test_the_speed_of_a_far_smaller_model_tells_nothing() -> None:
+    speeds, demo = rates.Speeds(), load_model("demo")
+    speeds.learn(linear()[0], GIGA // 1000, 1.0, 100, 100.0)
+    found = speeds.rate(demo, GIGA)
+    assert (found.factor, "no model of about 1 G MACs was run here yet" in found.origin) == (5.0, True)
+    assert found.macs > 100 * GIGA / 1000
+    assert speeds.rate(demo, GIGA // 100).factor == 3.0
+
+
 def test_speeds_are_kept(cache: Path) -> None:
     speeds, demo = rates.Speeds(), load_model("demo")
     speeds.learn(demo, GIGA, 1.0, 100, 50.0)
