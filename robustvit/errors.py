@@ -138,7 +138,7 @@ class MissingExtra(RobustvitError):
 
 ONLY_COMPUTING = {
     "torch": "torch", "torchvision": "torchvision", "timm": "timm", "sklearn": "scikit-learn", "numba": "numba",
-    "huggingface_hub": "huggingface-hub", "platformdirs": "platformdirs",
+    "platformdirs": "platformdirs",
 }  # fmt: skip
 """Dependencies that requirements/board.txt leaves out: modules, and the packages that have them."""
 

@@ -55,6 +55,7 @@ def tables(store: str, model: str, other: str) -> dict[str, list[str]]:
         "published": [*board, "--suite", "quick", "--published"],
         "published_csv": [*board, "--suite", "quick", "--published", "-f", "csv"],
         "report": ["report", "--store", store, "-o", "report.html"],
+        "card": ["card", store, "--model", model, "--suite", "quick"],
         "compare": ["compare", model, other, "--store", store],
         "compare_json": ["compare", model, other, "--store", store, "--json"],
         "flips": ["compare", model, other, "--store", store, "--flips"],
