@@ -1,7 +1,8 @@
 """Options given once: in `robustvit.toml`, or `[tool.robustvit]` of `pyproject.toml`, in the current folder, and in the environment.
 
 They become words of the command line, in front of those that were typed, so that a run records them. What is typed comes first, then the
-environment, then the file. A file comes with a folder, of whoever: it cannot name code, nor allow it.
+environment, then the file; plan takes what is configured for run where nothing is for itself. A file comes with a folder, of whoever: it
+cannot name code, nor allow it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ _FILE, _PROJECT = "robustvit.toml", "pyproject.toml"
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _NEVER = ("allow-code",)
 _HELP = ("-h", "--help")
+_TAKES_FROM = {"plan": "run"}
+"""Commands that describe what another one does, and so take its configuration."""
+_OF_PRINTING = ("json", "output", "quiet")  # which each command has for itself
 
 
 class _Option(NamedTuple):
@@ -60,9 +64,15 @@ def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[s
         if variable is not None:
             words += _words(option, _of_environment(option, os.environ[variable], variable), variable)
         else:
-            table, key = (known.get(name, {}), option.name) if option.name in known.get(name, {}) else (known[""], option.name)
-            words += _words(option, table[key].value, table[key].where) if key in table else []
+            found = next((known[one][option.name] for one in (*_tables(name, option.name), "") if option.name in known.get(one, {})), None)
+            words += [] if found is None else _words(option, found.value, found.where)
     return [*given[: place + 1], *words, *rest]
+
+
+def _tables(command: str, option: str) -> tuple[str, ...]:
+    """The commands whose configuration of an option counts for a command, the first one most."""
+    other = _TAKES_FROM.get(command)
+    return (command,) if other is None or option in _OF_PRINTING else (command, other)
 
 
 def _options(command: str, made: Any) -> dict[str, _Option]:
@@ -74,7 +84,7 @@ def _options(command: str, made: Any) -> dict[str, _Option]:
             continue
         name = longs[0].removeprefix("--")
         own = (one.envvar,) if isinstance(one.envvar, str) else tuple(one.envvar or ())
-        variables = (f"{PREFIX}_{command}_{one.name}".upper(), *own)
+        variables = (*(f"{PREFIX}_{of}_{one.name}".upper() for of in _tables(command, name)), *own)
         found[name] = _Option(name, (longs[0], *(word for word in one.opts if word != longs[0])), one.is_flag, one.multiple, variables)
     return found
 

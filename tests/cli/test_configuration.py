@@ -71,6 +71,20 @@ def test_the_environment_comes_before_the_file(words: Callable[..., list[str]], 
     ]  # fmt: skip
 
 
+def test_plan_describes_the_run_that_is_configured(words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    toml = 'limit = 9\n[run]\nmodel = "vit_b16"\nlimit = 6\nseed = 3\nquiet = true\noutput = "r.json"\n[plan]\nseed = 5'
+    assert words("plan", toml=toml) == ["plan", "--model", "vit_b16", "--limit", "6", "--seed", "5"]
+    assert words("plan", "-L", "2", "-m", "demo") == ["plan", "--seed", "5", "-L", "2", "-m", "demo"]
+    monkeypatch.setenv("ROBUSTVIT_RUN_SEED", "7")
+    monkeypatch.setenv("ROBUSTVIT_RUN_JSON", "1")
+    assert words("plan", "-m", "demo", "-L", "2") == ["plan", "--seed", "7", "-m", "demo", "-L", "2"]
+    monkeypatch.setenv("ROBUSTVIT_PLAN_SEED", "8")
+    assert words("plan", "-m", "demo", "-L", "2") == ["plan", "--seed", "8", "-m", "demo", "-L", "2"]
+    assert words("run", "-m", "demo", "-L", "2", "-o", "x", "-q", "--json") == [
+        "run", "--seed", "7", "-m", "demo", "-L", "2", "-o", "x", "-q", "--json",
+    ]  # fmt: skip
+
+
 def test_a_table_of_a_project_counts_where_there_is_no_file_of_its_own(words: Callable[..., list[str]]) -> None:
     project = "[project]\nname = 'x'\n[tool.robustvit]\nlimit = 4\n[tool.other]\nlimit = 5"
     assert words("run", project=project) == ["run", "--limit", "4"]
