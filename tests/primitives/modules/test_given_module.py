@@ -155,3 +155,12 @@ def test_notebooks_show_models_suites_and_runs(tmp_path: Path) -> None:
     shown = rv.run(suite, [model], limit=4, store=tmp_path / "r")._repr_html_()
     assert "1 of 1 complete" in shown
     assert "4 computed, 4 in all" in shown
+
+
+@pytest.mark.parametrize("name", [5, "", " ", "\x00", "\x1b[31mred", "two\nlines", b"bytes"])
+def test_a_name_that_tables_cannot_show_is_refused(name: Any) -> None:
+    with pytest.raises(BadParameter, match="^a model's name is .*; it takes text of visible characters, which tables show\\.$"):
+        rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name=name)
+    with pytest.raises(BadParameter, match="a model's name is"):
+        rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8).relabel(name)
+    assert rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name="größer 模型").card.label == "größer 模型"
