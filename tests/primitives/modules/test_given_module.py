@@ -96,7 +96,7 @@ def test_weights_and_preprocessing_are_the_identity() -> None:
     [
         ({"mean": 0.5, "size": 8}, r"given mean 0\.5 and std None; give both, or neither"),
         ({"mean": 0.5, "std": 0, "size": 8}, "std > 0"),
-        ({"mean": (0.5, 0.5), "std": 0.5, "size": 8}, "does not take images"),
+        ({"mean": (0.5, 0.5), "std": 0.5, "size": 8}, "raised RuntimeError: .*8x8 pixels"),
         ({"mean": float("nan"), "std": 0.5, "size": 8}, "mean is nan; it takes a number, or one for each channel"),
         ({"mean": "0.5", "std": 0.5, "size": 8}, "mean is '0.5'; it takes a number"),
         ({"mean": True, "std": 0.5, "size": 8}, "mean is True; it takes a number"),
@@ -159,7 +159,7 @@ def test_notebooks_show_models_suites_and_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [5, "", " ", "\x00", "\x1b[31mred", "two\nlines", b"bytes"])
 def test_a_name_that_tables_cannot_show_is_refused(name: Any) -> None:
-    with pytest.raises(BadParameter, match="^a model's name is .*; it takes text of visible characters, which tables show\\.$"):
+    with pytest.raises(BadParameter, match=r"^a model's name is .*; it takes text of visible characters, which tables show\.$"):
         rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name=name)
     with pytest.raises(BadParameter, match="a model's name is"):
         rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8).relabel(name)
