@@ -7,11 +7,15 @@ cannot name code, nor allow it.
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import typer
 
 from robustvit.errors import UsageError, nearest
 from robustvit.spec.code_names import names_code
@@ -27,13 +31,16 @@ _OF_PRINTING = ("json", "output", "quiet")  # which each command has for itself
 
 
 class _Option(NamedTuple):
-    """An option of a command. words: as it is typed, the long one first; variables: of the environment, the first one counts."""
+    """An option of a command. words: as it is typed, the long one first; variables: of the environment, the first one counts; takes: what
+    a command line makes of a value, or raises.
+    """
 
     name: str
     words: tuple[str, ...]
     flag: bool
     several: bool
     variables: tuple[str, ...]
+    takes: Callable[[Any], Any]
 
     def typed(self, given: Sequence[str]) -> bool:
         """Whether it is among typed words."""
@@ -85,7 +92,9 @@ def _options(command: str, made: Any) -> dict[str, _Option]:
         name = longs[0].removeprefix("--")
         own = (one.envvar,) if isinstance(one.envvar, str) else tuple(one.envvar or ())
         variables = (*(f"{PREFIX}_{of}_{one.name}".upper() for of in _tables(command, name)), *own)
-        found[name] = _Option(name, (longs[0], *(word for word in one.opts if word != longs[0])), one.is_flag, one.multiple, variables)
+        words = (longs[0], *(word for word in one.opts if word != longs[0]))
+        takes = functools.partial(one.process_value, typer.Context(made))
+        found[name] = _Option(name, words, one.is_flag, one.multiple, variables, takes)
     return found
 
 
@@ -102,9 +111,10 @@ def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[st
     found: dict[str, dict[str, _Given]] = {"": {}}
     every = {name for options in commands.values() for name in options}
     for key, value in table.items():
-        tables, allowed = (isinstance(value, dict), [*commands, *sorted(every)])
+        tables = isinstance(value, dict)
         if key.replace("_", "-") not in (commands if tables else every):
-            raise UsageError(f"{path}: no {'command' if tables else 'option'} is called '{key}'.{nearest(key, allowed)}")
+            hint = nearest(key, commands) if tables else _nearest_option(key, commands.values())
+            raise UsageError(f"{path}: no {'command' if tables else 'option'} is called '{key}'.{hint}")
         if not tables:
             found[""][key.replace("_", "-")] = _Given(value, f"{path}: {key}")
             continue
@@ -115,6 +125,12 @@ def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[st
     for one in (one for own in found.values() for one in own.items()):
         _refuse_code(*one)
     return found
+
+
+def _nearest_option(key: str, commands: Iterable[Mapping[str, _Option]]) -> str:
+    """The hint at options for all commands that are close to a key: those that several commands have, or else those of one."""
+    counts = Counter(name for options in commands for name in options)
+    return nearest(key, [name for name, count in counts.items() if count > 1]) or nearest(key, counts)
 
 
 def _table() -> tuple[str, dict[str, Any]]:
@@ -161,7 +177,26 @@ def _words(option: _Option, value: object, where: str) -> list[str]:
     values = list(_texts(value, where))
     if len(values) != 1 and not option.several:
         raise UsageError(f"{where} is a list of {len(values)}; --{option.name} takes one value.")
+    _check(option, value, values, where)
     return [word for text in values for word in (option.words[0], text)]
+
+
+def _check(option: _Option, value: object, texts: list[str], where: str) -> None:
+    """Raises UsageError, with the place of a value, where the option does not take it: a number is no text, and no path."""
+    try:
+        taken = option.takes(texts if option.several else texts[0])
+    except typer.BadParameter as error:
+        raise UsageError(f"{where} is {_shown(value)}, which --{option.name} does not take: {error.message}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    given = value if isinstance(value, list) else [value]
+    for one, made in zip(given, taken if option.several else [taken], strict=True):
+        if not isinstance(one, str) and isinstance(made, str | os.PathLike):
+            raise UsageError(f"{where} is {_shown(value)}; it takes a text, in quotes.")
+
+
+def _shown(value: object) -> str:
+    return f"'{value}'" if isinstance(value, str) else repr(value)
 
 
 def _texts(value: object, where: str) -> Iterator[str]:

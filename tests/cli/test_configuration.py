@@ -121,6 +121,17 @@ def test_a_wrong_file_does_not_keep_one_from_help(words: Callable[..., list[str]
         ("[run]\nmodel = ['demo', 'mine:make?mean=0.5']", "is the name of code"),
         ("[run]\nmodel = 'mine:make+tome(r=2)'", "is the name of code"),
         ("[leaderboard]\nmetric = 'mine:metric(k=1)'", "is the name of code"),
+        (
+            "limit = 'many'",
+            r"limit: --limit is 'many'; it takes a number of samples \(200\), or",
+        ),
+        ("[run]\nbatch-size = 1.5", "run.batch-size: --batch-size is '1.5'; it takes a number of rows, or auto"),
+        ("[run]\nworkers = 'two'", "run.workers is 'two', which --workers does not take: .*integer"),
+        ("store = 5", "store is 5; it takes a text, in quotes"),
+        ("[run]\nmodel = ['demo', 5]", r"run.model is \['demo', 5\]; it takes a text, in quotes"),
+        ("[runn]\nlimit = 3", r"no command is called 'runn'\. Did you mean 'run'\?$"),
+        ("stor = 'x'", r"no option is called 'stor'\. Did you mean 'store' or 'storage'\?$"),
+        ("epoch = 3", r"no option is called 'epoch'\. Did you mean 'epochs'\?$"),
     ],
 )
 def test_what_a_file_cannot_say_is_refused_with_its_place(words: Callable[..., list[str]], toml: str, message: str) -> None:
@@ -147,3 +158,23 @@ def test_help_tells_the_variable_of_every_option(robustvit: Callable[..., Any]) 
     text = " ".join(robustvit("plan", "--help").out.split())
     for name in ("LIMIT", "DEVICE", "MODEL", "DATA_DIR"):
         assert f"env var: ROBUSTVIT_PLAN_{name}" in text
+
+
+def test_a_variable_that_an_option_does_not_take_is_named(words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTVIT_RUN_SEED", "seven")
+    with pytest.raises(UsageError, match=r"^ROBUSTVIT_RUN_SEED is 'seven', which --seed does not take: .*integer"):
+        words("run")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("-b", "many"), "--batch-size is 'many'; it takes a number of rows, or auto."),
+        (("-L", "many"), "--limit is 'many'; it takes a number"),
+    ],
+)
+def test_what_a_number_takes_is_told(robustvit: Callable[..., Any], typed: tuple[str, ...], message: str) -> None:
+    found = robustvit("run", *typed)
+    assert (found.code, found.out) == (2, "")
+    assert message in found.err
+    assert "Value error" not in found.err
