@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand
 
 from robustvit.errors import UsageError, nearest
 from robustvit.spec.code_names import names_code
@@ -61,8 +62,8 @@ def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[s
     if place is None or any(word in _HELP for word in given):
         return list(given)
     name, rest = given[place], given[place + 1 :]
-    options = _options(name, commands[name])
-    known = _of_file({other: _options(other, one) for other, one in commands.items()})
+    options = _options(commands[name])
+    known = _of_file({other: _options(one) for other, one in commands.items()})
     words: list[str] = []
     for option in options.values():
         if option.typed(rest):
@@ -82,19 +83,35 @@ def _tables(command: str, option: str) -> tuple[str, ...]:
     return (command,) if other is None or option in _OF_PRINTING else (command, other)
 
 
-def _options(command: str, made: Any) -> dict[str, _Option]:
-    """The options of a command by their name, which is the long word without its hyphens."""
-    found = {}
+class ConfiguredCommand(TyperCommand):
+    """A command whose options, each by the name of its long word, have variables of the environment."""
+
+    def __init__(self, name: str | None, **given: Any) -> None:
+        super().__init__(name, **given)
+        for option, one in _named_options(self):
+            own = [one.envvar] if isinstance(one.envvar, str) else list(one.envvar or ())
+            one.envvar = [*(_variable(of, option) for of in _tables(str(name), option)), *own]
+
+
+def _variable(command: str, option: str) -> str:
+    """The variable of an option of a command: ROBUSTVIT_RUN_BATCH_SIZE of `run --batch-size`."""
+    return "_".join((PREFIX, command, option)).replace("-", "_").upper()
+
+
+def _named_options(made: Any) -> Iterator[tuple[str, Any]]:
+    """The options of a command by their name, which is the first long word without its hyphens."""
     for one in made.params:
         longs = [word for word in getattr(one, "opts", ()) if word.startswith("--")]
-        if one.param_type_name != "option" or not longs or longs[0] == "--help":
-            continue
-        name = longs[0].removeprefix("--")
-        own = (one.envvar,) if isinstance(one.envvar, str) else tuple(one.envvar or ())
-        variables = (*(f"{PREFIX}_{of}_{one.name}".upper() for of in _tables(command, name)), *own)
-        words = (longs[0], *(word for word in one.opts if word != longs[0]))
+        if one.param_type_name == "option" and longs and longs[0] != "--help":
+            yield longs[0].removeprefix("--"), one
+
+
+def _options(made: Any) -> dict[str, _Option]:
+    found = {}
+    for name, one in _named_options(made):
+        words = (f"--{name}", *(word for word in one.opts if word != f"--{name}"))
         takes = functools.partial(one.process_value, typer.Context(made))
-        found[name] = _Option(name, words, one.is_flag, one.multiple, variables, takes)
+        found[name] = _Option(name, words, one.is_flag, one.multiple, tuple(one.envvar), takes)
     return found
 
 

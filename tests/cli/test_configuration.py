@@ -178,3 +178,26 @@ def test_what_a_number_takes_is_told(robustvit: Callable[..., Any], typed: tuple
     assert (found.code, found.out) == (2, "")
     assert message in found.err
     assert "Value error" not in found.err
+
+
+def test_variables_have_the_names_of_options() -> None:
+    for name, made in COMMANDS.items():
+        for one in made.params:
+            if one.param_type_name == "option":
+                long = next(word for word in one.opts if word.startswith("--"))
+                assert one.envvar[0] == f"ROBUSTVIT_{name}_{long[2:]}".replace("-", "_").upper()
+
+
+def test_variables_of_options_count(robustvit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTVIT_LIST_JSON", "1")
+    assert json.loads(robustvit("list", "suites").out)
+    monkeypatch.delenv("ROBUSTVIT_LIST_JSON")
+    monkeypatch.setenv("ROBUSTVIT_LIST_AS_JSON", "1")
+    assert not robustvit("list", "suites").out.startswith("[")
+
+
+@pytest.mark.parametrize("name", ["VERSION", "INSTALL_COMPLETION", "SHOW_COMPLETION"])
+def test_what_ends_robustvit_has_no_variable(robustvit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"ROBUSTVIT_{name}", "1")
+    assert "quick" in robustvit("list", "suites").out
+    assert f"ROBUSTVIT_{name}" not in robustvit("--help").out
