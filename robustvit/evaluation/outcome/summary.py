@@ -39,6 +39,15 @@ class Summary:
     undefined: dict[str, str] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
 
+    def __str__(self) -> str:
+        """What was done, in words: cells, rows, seconds, what stopped or failed, and where the rows are."""
+        done = (
+            f"{self.complete:,} of {self.cells:,} cells complete, {self.computed:,} of {self.rows:,} rows computed in {self.seconds:.1f} s"
+        )
+        failed = f"{len(self.failed):,} failed: {next(iter(self.failed.values()))}" if self.failed else ""
+        parts = (done, "stopped when the budget was spent" if self.stopped else "", failed, f"store {self.store}")
+        return f"{self.suite}: {'; '.join(filter(None, parts))}"
+
     def _repr_html_(self) -> str:
         """A table for notebooks; `rv.leaderboard(summary.store)` has the numbers."""
         told = {
