@@ -96,7 +96,13 @@ class _Run:
         self.total = self.done = 0.0
         self.begun = False
         self.summary = Summary(
-            store.path, made.suite.name, len(made.cells), made.rows, incomplete=made.incomplete, left_out=omissions(made.samples)
+            store.path,
+            made.suite.name,
+            len(made.cells),
+            made.rows,
+            incomplete=made.incomplete,
+            skipped=made.skipped_told,
+            left_out=omissions(made.samples),
         )
 
     def go(self) -> Summary:

@@ -85,7 +85,7 @@ def traits(data: Data) -> Traits:
     return found
 
 
-def described(data: Data) -> str:
+def described(data: Any) -> str:
     """A data set in a few words, in place of its ids and labels: `<ImageDataset digits: 500 samples, 10 classes>`."""
     return f"<{type(data).__name__} {data.name}: {len(data):,} samples, {len(data.classes):,} classes>"
 
