@@ -164,3 +164,17 @@ def test_a_name_that_tables_cannot_show_is_refused(name: Any) -> None:
     with pytest.raises(BadParameter, match="a model's name is"):
         rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8).relabel(name)
     assert rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name="größer 模型").card.label == "größer 模型"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "hint"),
+    [
+        ((123, 117, 104), (58, 57, 57.5), r"divide them by 255: mean \(0\.482, 0\.459, 0\.408\), std \(0\.227, 0\.224, 0\.225\)\.$"),
+        (127.5, 127.5, r"mean \(0\.5, 0\.5, 0\.5\), std \(0\.5, 0\.5, 0\.5\)\.$"),
+        (0, 255, r"mean \(0, 0, 0\), std \(1, 1, 1\)\.$"),
+    ],
+)
+def test_a_mean_and_std_of_bytes_are_refused(mean: Any, std: Any, hint: str) -> None:
+    with pytest.raises(BadParameter, match=r"are not of pixels in \[0, 1\].*" + hint):
+        rv.Classifier(Pixels(), mean=mean, std=std, size=8)
+    assert rv.Classifier(Pixels(), mean=1.0, std=1, size=8).mean.flatten().tolist() == [1.0] * 3
