@@ -121,8 +121,9 @@ def _options(
     allow_code: AllowCode = False,
     as_json: AsJson = False,
     output: JsonFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, what a spent --budget or "
-        "--skip-missing left undone, the licence of what --download fetches, and what is asked for: --json, or the table of plan.", callback=no_foreign_bars)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", callback=no_foreign_bars, help="Print nothing but errors, what a spent --budget "
+        "or --skip-missing left undone, the licence of what --download fetches, and what is asked for: --json, or the table of "
+        "plan.")] = False,
 ) -> RunOptions:  # fmt: skip
     from robustvit.evaluation.loggers.log_kinds import check_log
     from robustvit.evaluation.settings import Settings

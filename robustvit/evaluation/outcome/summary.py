@@ -15,10 +15,10 @@ class Summary:
     computed: rows made by this call; failed: reasons by cell id; repaired: damaged files, set aside, whose rows were made again;
     repaired_digests: damaged tables of the digests of images, set aside, for whose samples nothing was compared; incomplete: which data has
     fewer images than the whole set, or more, and which is not here at all; skipped: which is not here at all; left_out: which data leaves
-    out files or folders among its images; seconds: wall clock; complete: cells that have all their rows; stopped: whether the time budget was spent before the work was done; taken_over: cells whose
-    rows an earlier version computed, of which a tile was computed anew and found equal; model_notes: what a reader of the numbers must know
-    of a model, by label; undefined: why cells have no value whatever is computed, by model and transforms or by the cell's name; ids: of
-    the cells that were requested.
+    out files or folders among its images; seconds: wall clock; complete: cells that have all their rows; stopped: whether the time budget
+    was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which a tile was computed anew and
+    found equal; model_notes: what a reader of the numbers must know of a model, by label; undefined: why cells have no value whatever is
+    computed, by model and transforms or by the cell's name; ids: of the cells that were requested.
     """
 
     store: Path
