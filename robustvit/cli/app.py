@@ -19,7 +19,7 @@ import typer
 
 from robustvit.cli.cards import card
 from robustvit.cli.comparing import compare, diff, transfer
-from robustvit.cli.configuration import PREFIX, with_configured
+from robustvit.cli.configuration import ConfiguredCommand, with_configured
 from robustvit.cli.exit_codes import INTERRUPTED
 from robustvit.cli.generating import corrupt, new, train
 from robustvit.cli.listing import check, data_, list_
@@ -43,7 +43,6 @@ app = typer.Typer(
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda token: token.replace("_", "-"),
-        "auto_envvar_prefix": PREFIX,
     },
 )
 
@@ -53,14 +52,14 @@ for function, name in (
     (transfer, "transfer"), (diff, "diff"), (card, "card"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"),
     (corrupt, "corrupt"), (train, "train"),
 ):  # fmt: skip
-    app.command(name)(function)
+    app.command(name, cls=ConfiguredCommand)(function)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", envvar="ROBUSTVIT_VERBOSE", help="Log more.")] = False,
 ) -> None:
     if version:
         from robustvit.version import __version__

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustvit.cli.exit_codes import SuiteName
+from robustvit.cli.exit_codes import SuiteName, named_file
 from robustvit.cli.printing import err
 
 
@@ -19,7 +19,10 @@ def card(
     ] = None,
     suite: SuiteName = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A README.md: its section is replaced, or added; the rest stays. Default: print.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A README.md: its section is replaced, or added; the rest stays. Default: print.", callback=named_file
+        ),
     ] = None,
     push: Annotated[
         str | None, typer.Option("--push", metavar="REPO", help="Put the section into the README.md of this repository on the hub.")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName
+from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName, one_format
 from robustvit.cli.printing import escape, out, print_frame, print_json, print_table
 
 _RIGHT = ("n", "label", "a", "b", "a − b", "b − a", "p")
@@ -103,7 +103,7 @@ def transfer(
     from robustvit.results.table_formats import check_choice, check_format
     from robustvit.results.transfer_matrix import transfer_matrix
 
-    format = "json" if as_json else format
+    format = one_format(as_json, format)
     check_format(format)
     check_choice("--over", over, list(_SHARES))
     print_transfer(transfer_matrix(store, suite=suite, models=model), f"transfer · {store}", over, format, output)

@@ -1,16 +1,22 @@
 """Options given once: in `robustvit.toml`, or `[tool.robustvit]` of `pyproject.toml`, in the current folder, and in the environment.
 
 They become words of the command line, in front of those that were typed, so that a run records them. What is typed comes first, then the
-environment, then the file. A file comes with a folder, of whoever: it cannot name code, nor allow it.
+environment, then the file; plan takes what is configured for run where nothing is for itself. A file comes with a folder, of whoever: it
+cannot name code, nor allow it.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand
 
 from robustvit.errors import UsageError, nearest
 from robustvit.spec.code_names import names_code
@@ -20,16 +26,22 @@ _FILE, _PROJECT = "robustvit.toml", "pyproject.toml"
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _NEVER = ("allow-code",)
 _HELP = ("-h", "--help")
+_TAKES_FROM = {"plan": "run"}
+"""Commands that describe what another one does, and so take its configuration."""
+_OF_PRINTING = ("json", "output", "quiet")  # which each command has for itself
 
 
 class _Option(NamedTuple):
-    """An option of a command. words: as it is typed, the long one first; variables: of the environment, the first one counts."""
+    """An option of a command. words: as it is typed, the long one first; variables: of the environment, the first one counts; takes: what
+    a command line makes of a value, or raises.
+    """
 
     name: str
     words: tuple[str, ...]
     flag: bool
     several: bool
     variables: tuple[str, ...]
+    takes: Callable[[Any], Any]
 
     def typed(self, given: Sequence[str]) -> bool:
         """Whether it is among typed words."""
@@ -50,8 +62,8 @@ def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[s
     if place is None or any(word in _HELP for word in given):
         return list(given)
     name, rest = given[place], given[place + 1 :]
-    options = _options(name, commands[name])
-    known = _of_file({other: _options(other, one) for other, one in commands.items()})
+    options = _options(commands[name])
+    known = _of_file({other: _options(one) for other, one in commands.items()})
     words: list[str] = []
     for option in options.values():
         if option.typed(rest):
@@ -60,22 +72,46 @@ def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[s
         if variable is not None:
             words += _words(option, _of_environment(option, os.environ[variable], variable), variable)
         else:
-            table, key = (known.get(name, {}), option.name) if option.name in known.get(name, {}) else (known[""], option.name)
-            words += _words(option, table[key].value, table[key].where) if key in table else []
+            found = next((known[one][option.name] for one in (*_tables(name, option.name), "") if option.name in known.get(one, {})), None)
+            words += [] if found is None else _words(option, found.value, found.where)
     return [*given[: place + 1], *words, *rest]
 
 
-def _options(command: str, made: Any) -> dict[str, _Option]:
-    """The options of a command by their name, which is the long word without its hyphens."""
-    found = {}
+def _tables(command: str, option: str) -> tuple[str, ...]:
+    """The commands whose configuration of an option counts for a command, the first one most."""
+    other = _TAKES_FROM.get(command)
+    return (command,) if other is None or option in _OF_PRINTING else (command, other)
+
+
+class ConfiguredCommand(TyperCommand):
+    """A command whose options, each by the name of its long word, have variables of the environment."""
+
+    def __init__(self, name: str | None, **given: Any) -> None:
+        super().__init__(name, **given)
+        for option, one in _named_options(self):
+            own = [one.envvar] if isinstance(one.envvar, str) else list(one.envvar or ())
+            one.envvar = [*(_variable(of, option) for of in _tables(str(name), option)), *own]
+
+
+def _variable(command: str, option: str) -> str:
+    """The variable of an option of a command: ROBUSTVIT_RUN_BATCH_SIZE of `run --batch-size`."""
+    return "_".join((PREFIX, command, option)).replace("-", "_").upper()
+
+
+def _named_options(made: Any) -> Iterator[tuple[str, Any]]:
+    """The options of a command by their name, which is the first long word without its hyphens."""
     for one in made.params:
         longs = [word for word in getattr(one, "opts", ()) if word.startswith("--")]
-        if one.param_type_name != "option" or not longs or longs[0] == "--help":
-            continue
-        name = longs[0].removeprefix("--")
-        own = (one.envvar,) if isinstance(one.envvar, str) else tuple(one.envvar or ())
-        variables = (f"{PREFIX}_{command}_{one.name}".upper(), *own)
-        found[name] = _Option(name, (longs[0], *(word for word in one.opts if word != longs[0])), one.is_flag, one.multiple, variables)
+        if one.param_type_name == "option" and longs and longs[0] != "--help":
+            yield longs[0].removeprefix("--"), one
+
+
+def _options(made: Any) -> dict[str, _Option]:
+    found = {}
+    for name, one in _named_options(made):
+        words = (f"--{name}", *(word for word in one.opts if word != f"--{name}"))
+        takes = functools.partial(one.process_value, typer.Context(made))
+        found[name] = _Option(name, words, one.is_flag, one.multiple, tuple(one.envvar), takes)
     return found
 
 
@@ -92,9 +128,10 @@ def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[st
     found: dict[str, dict[str, _Given]] = {"": {}}
     every = {name for options in commands.values() for name in options}
     for key, value in table.items():
-        tables, allowed = (isinstance(value, dict), [*commands, *sorted(every)])
+        tables = isinstance(value, dict)
         if key.replace("_", "-") not in (commands if tables else every):
-            raise UsageError(f"{path}: no {'command' if tables else 'option'} is called '{key}'.{nearest(key, allowed)}")
+            hint = nearest(key, commands) if tables else _nearest_option(key, commands.values())
+            raise UsageError(f"{path}: no {'command' if tables else 'option'} is called '{key}'.{hint}")
         if not tables:
             found[""][key.replace("_", "-")] = _Given(value, f"{path}: {key}")
             continue
@@ -105,6 +142,12 @@ def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[st
     for one in (one for own in found.values() for one in own.items()):
         _refuse_code(*one)
     return found
+
+
+def _nearest_option(key: str, commands: Iterable[Mapping[str, _Option]]) -> str:
+    """The hint at options for all commands that are close to a key: those that several commands have, or else those of one."""
+    counts = Counter(name for options in commands for name in options)
+    return nearest(key, [name for name, count in counts.items() if count > 1]) or nearest(key, counts)
 
 
 def _table() -> tuple[str, dict[str, Any]]:
@@ -151,7 +194,26 @@ def _words(option: _Option, value: object, where: str) -> list[str]:
     values = list(_texts(value, where))
     if len(values) != 1 and not option.several:
         raise UsageError(f"{where} is a list of {len(values)}; --{option.name} takes one value.")
+    _check(option, value, values, where)
     return [word for text in values for word in (option.words[0], text)]
+
+
+def _check(option: _Option, value: object, texts: list[str], where: str) -> None:
+    """Raises UsageError, with the place of a value, where the option does not take it: a number is no text, and no path."""
+    try:
+        taken = option.takes(texts if option.several else texts[0])
+    except typer.BadParameter as error:
+        raise UsageError(f"{where} is {_shown(value)}, which --{option.name} does not take: {error.message}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    given = value if isinstance(value, list) else [value]
+    for one, made in zip(given, taken if option.several else [taken], strict=True):
+        if not isinstance(one, str) and isinstance(made, str | os.PathLike):
+            raise UsageError(f"{where} is {_shown(value)}; it takes a text, in quotes.")
+
+
+def _shown(value: object) -> str:
+    return f"'{value}'" if isinstance(value, str) else repr(value)
 
 
 def _texts(value: object, where: str) -> Iterator[str]:

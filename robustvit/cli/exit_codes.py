@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from robustvit.errors import UsageError
+
 CELLS_FAILED = 3
 INTERRUPTED = 130
 
@@ -31,8 +33,24 @@ ModelNames = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.")]
-JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON here instead of printing.")]
+
+
+def named_file(path: Path | None) -> Path | None:
+    """The file of an option. Raises UsageError for `-`, which elsewhere is the standard output."""
+    if path is not None and str(path) == "-":
+        raise UsageError("'-' is not the name of a file to write; give one, or leave the option out.")
+    return path
+
+
+def one_format(as_json: bool, format: str) -> str:
+    """The format of a table, `json` with --json. Raises UsageError where --format names another."""
+    if as_json and format not in ("table", "json"):
+        raise UsageError(f"--json and --format {format} are two formats; give one of them.")
+    return "json" if as_json else format
+
+
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of printing.", callback=named_file)]
+JsonFile = Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON here instead of printing.", callback=named_file)]
 
 
 def no_foreign_bars(quiet: bool) -> bool:

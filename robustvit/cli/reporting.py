@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robustvit.cli.exit_codes import ModelNames, StorePath, SuiteName
+from robustvit.cli.exit_codes import ModelNames, StorePath, SuiteName, named_file
 from robustvit.cli.printing import err, out
 from robustvit.errors import UsageError
 
@@ -17,7 +17,7 @@ def figure(
     store: StorePath = Path("results"),
     suite: SuiteName = None,
     model: ModelNames = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file: .pdf, .svg or .png.")] = Path("figure.pdf"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file: .pdf, .svg or .png.", callback=named_file)] = Path("figure.pdf"),
 ) -> None:
     """A figure of the report as a file for a paper. Needs matplotlib: python3 -m pip install 'robustvit[figures]'.
 
@@ -32,7 +32,7 @@ def report(
     store: StorePath = Path("results"),
     suite: SuiteName = None,
     model: ModelNames = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file; default report.html.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file; default report.html.", callback=named_file)] = None,
     bundle: Annotated[
         Path | None, typer.Option("--bundle", help="A folder instead: the page, and the rows and images of its samples beside it.")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, Output, StorePath, SuiteName
+from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, ModelNames, Output, StorePath, SuiteName, named_file, one_format
 from robustvit.cli.printing import (
     err,
     escape,
@@ -65,7 +65,7 @@ def leaderboard(
     from robustvit.results.table_formats import check_choice
     from robustvit.spec.written.call import called
 
-    format = "json" if as_json else format
+    format = one_format(as_json, format)
     check_choice("--format", format, ("table", *FORMATS))
     metrics = None if metric is None else [called(text, "metric") for text in metric]
     board = build_leaderboard(store, suite=suite, models=model, metrics=metrics)
@@ -170,7 +170,9 @@ def factors(
         list[str] | None, typer.Option("--factor", help="For --fit augreg; repeat for several. Default: pretraining and kind.")
     ] = None,
     cost: Annotated[str, typer.Option("--cost", help="macs, parameters, weight_bytes, moved_bytes, peak_bytes or latency.")] = "macs",
-    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the score against cost into this SVG file.", callback=named_file)
+    ] = None,
     format: Annotated[str, typer.Option("--format", "-f", help="table, csv, json, md or latex.")] = "table",
     output: Output = None,
     as_json: AsJson = False,
@@ -187,7 +189,7 @@ def factors(
     from robustvit.results.leaderboard import build_leaderboard
     from robustvit.results.table_formats import check_choice, check_format, save_file
 
-    format = "json" if as_json else format
+    format = one_format(as_json, format)
     check_format(format)
     check_choice("--fit", fit or "effective", FITS)
     check_choice("--line", line, ("own", "published"))

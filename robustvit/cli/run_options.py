@@ -13,7 +13,7 @@ import typer
 
 from robustvit.cli.exit_codes import AllowCode, AsJson, JsonFile, StorePath, no_foreign_bars
 from robustvit.cli.progress import quieted
-from robustvit.errors import UsageError
+from robustvit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from robustvit.evaluation.settings import Settings
@@ -53,13 +53,22 @@ def takes_run_options(function: Callable[[RunOptions], None]) -> Callable[..., N
 
 
 def _limit(text: str) -> int | float:
-    """A count of samples, or a share of them where it is written as a fraction: `1` is one sample, `1.0` all."""
-    return int(text) if text.strip().isdecimal() else float(text)
+    """A count of samples, or a share of them where it is written as a fraction: `1` is one sample, `1.0` all.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        return int(text) if text.strip().isdecimal() else float(text)
+    except ValueError as error:
+        raise UsageError(f"--limit is '{text}'; it takes a number of samples (200), or a share of them (0.1; 1.0 is all).") from error
 
 
 def _rows(text: str) -> int | str:
-    """Rows of a forward pass, or auto. Raises ValueError, which typer tells, for anything else."""
-    return text if text == "auto" else int(text)
+    """Rows of a forward pass, or auto. Raises UsageError for anything else."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError as error:
+        raise UsageError(f"--batch-size is '{text}'; it takes a number of rows, or auto.{nearest(text, ['auto'])}") from error
 
 
 def _options(
@@ -112,8 +121,9 @@ def _options(
     allow_code: AllowCode = False,
     as_json: AsJson = False,
     output: JsonFile = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors, what a spent --budget left to do, the licence of "
-        "what --download fetches, and what is asked for: --json, or the table of plan.", callback=no_foreign_bars)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", callback=no_foreign_bars, help="Print nothing but errors, what a spent --budget "
+        "or --skip-missing left undone, the licence of what --download fetches, and what is asked for: --json, or the table of "
+        "plan.")] = False,
 ) -> RunOptions:  # fmt: skip
     from robustvit.evaluation.loggers.log_kinds import check_log
     from robustvit.evaluation.settings import Settings

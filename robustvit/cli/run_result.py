@@ -40,8 +40,10 @@ def print_run(done: Any, options: RunOptions) -> None:
         return
     if not options.quiet:
         _print_all_of_run(done, options, board)
-    elif done.stopped:
-        err.print(_run_summary(done, options), highlight=False, soft_wrap=True)
+    else:
+        print_data(done.skipped, [])
+        if done.stopped:
+            err.print(_run_summary(done, options), highlight=False, soft_wrap=True)
     for cell, reason in done.failed.items():
         err.print(f"[red]failed:[/] {cell}: {escape(reason)}", soft_wrap=True)
     if not options.quiet:
@@ -78,13 +80,14 @@ def _print_all_of_run(done: Any, options: RunOptions, board: Any) -> None:
     out.print(_run_summary(done, options), highlight=False)
 
 
-def log_run_numbers(done: Any, kind: str) -> None:
-    """Logs the numbers of a run, after they were printed."""
+def log_run_numbers(done: Any, kind: str, quiet: bool) -> None:
+    """Logs the numbers of a run, after they were printed, and says where unless it is to be quiet."""
     from robustvit.cli.commands.run_log import log_run
     from robustvit.results.leaderboard import leaderboard
 
     for place in log_run(kind, Path(done.store), leaderboard(done.store, suite=done.suite)):
-        err.print(f"Logged to {place}", highlight=False, soft_wrap=True)
+        if not quiet:
+            err.print(f"Logged to {place}", highlight=False, soft_wrap=True)
 
 
 def _print_transfer(store: Path, suite: str, board: Any) -> None:

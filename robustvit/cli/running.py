@@ -55,7 +55,7 @@ def run(options: RunOptions) -> None:
             raise typer.Exit(INTERRUPTED) from None
     print_run(done, options)
     if options.log_to is not None:
-        log_run_numbers(done, options.log_to)
+        log_run_numbers(done, options.log_to, options.quiet)
     if done.failed:
         raise typer.Exit(CELLS_FAILED)
 
@@ -103,6 +103,8 @@ def plan(options: RunOptions) -> None:
             err.print(f"[yellow]damaged:[/] {escape(str(path))}: run makes what it held again.", soft_wrap=True)
         print_data(made.incomplete, omissions(made.samples))
         _print_not_here(made)
+    else:
+        print_data(made.skipped_told, [])
     runs = _runs(made.settings.budget, cost.seconds)
     out.print(f"To do: {cost.rows_to_do:,} of {cost.rows:,} rows. {cost.sentence}{runs}", highlight=False, soft_wrap=True)
 

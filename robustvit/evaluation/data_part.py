@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from robustvit.errors import DataMissing
-from robustvit.primitives.batch import Data, Sample, Traits, traits
+from robustvit.primitives.batch import Data, Sample, Traits, described, traits
 from robustvit.spec.parts import PARAMETER, in_part
 from robustvit.spec.sample_order import Frames
 
@@ -40,6 +40,9 @@ class DataPart:
         own = traits(whole)
         facts = {name: [values[i] for i in self.places.tolist()] for name, values in own.facts.items()}
         self.traits: Traits = replace(own, base=_of_part(own.base, part), expected=None, facts=facts)
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -166,7 +166,12 @@ class Plan:
     @property
     def incomplete(self) -> list[str]:
         """A sentence for each data set without all its images, or with too many: `imagenet-a holds 7,412 of its 7,500 images`."""
-        return [*mismatches(self.samples), *(f"{name} is not here and is left out" for name in self.skipped)]
+        return [*mismatches(self.samples), *self.skipped_told]
+
+    @property
+    def skipped_told(self) -> list[str]:
+        """A sentence for each data set that is not here."""
+        return [f"{name} is not here and is left out" for name in self.skipped]
 
     @property
     def rows(self) -> int:

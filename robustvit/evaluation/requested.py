@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from robustvit.errors import BadParameter, ModelError, UsageError, WeightsUnavailable, few
+from robustvit.errors import ModelError, UsageError, WeightsUnavailable, few
 from robustvit.evaluation import environment
 from robustvit.evaluation.class_names import Logits, checked_order
 from robustvit.evaluation.cost.tile_size import fastest_tile
@@ -13,7 +13,7 @@ from robustvit.evaluation.datasets import Samples, labels_of, open_data, refuse_
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.heads import head_of
 from robustvit.evaluation.pipelines.nested import Place, names_given, resolved_pipeline, resolved_scenario, why_own_host, with_given
-from robustvit.evaluation.pipelines.requests import Base, Model, Pipeline, given_models, requested_models
+from robustvit.evaluation.pipelines.requests import Base, Model, Pipeline, given_models, refuse_same_labels, requested_models
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
@@ -84,9 +84,7 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
         plan.labels[one.first.model, str(one.first.weights)] = one.label
         plan.planned += _planned(plan, one, requested)
     labels = [part.label for part in plan.planned if part.samples is plan.samples[0]]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise BadParameter(f"the model '{label}' is named twice.")
+    refuse_same_labels(labels, named)
     _add_crafting(plan)
     return plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -95,12 +96,21 @@ class _Run:
         self.total = self.done = 0.0
         self.begun = False
         self.summary = Summary(
-            store.path, made.suite.name, len(made.cells), made.rows, incomplete=made.incomplete, left_out=omissions(made.samples)
+            store.path,
+            made.suite.name,
+            len(made.cells),
+            made.rows,
+            incomplete=made.incomplete,
+            skipped=made.skipped_told,
+            left_out=omissions(made.samples),
         )
 
     def go(self) -> Summary:
         """Checks the models and the rows that are there, computes what is missing, and sums up."""
         sweep_store(self.store.path)
+        for part in self.plan.planned:
+            if part.model is not None and "assumed" in part.model.card.notes:
+                _tell_once(f"{part.label}: {part.model.card.notes['assumed']}.")
         probe_models(self.plan, self.worker)
         self.summary.rows = self.plan.rows
         self.summary.ids = [cell.id for cell in self.plan.cells]
@@ -187,6 +197,12 @@ class _Run:
     def show(self, what: str) -> None:
         if self.progress is not None:
             self.progress(round(self.done), max(1, round(self.total)), what)
+
+
+@functools.cache
+def _tell_once(text: str) -> None:
+    """Logs what a user must know, once in a process: whoever scores a model many times reads it once."""
+    log.warning("%s", text)
 
 
 def _model_notes(plan: Plan) -> dict[str, list[str]]:

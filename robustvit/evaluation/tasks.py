@@ -52,6 +52,9 @@ class Failed:
 
 Outcome = Done | Busy | Failed
 
+FAILURE_MESSAGE = "%s on %s failed: %s"
+"""What is logged of a cell that fails: its title, its model, and the reason."""
+
 
 def tasks_of(part: PlannedCells, cell: Cell, store: Store) -> list[Task]:
     """The tasks of a cell that the Store lacks, in order; one without rows where only its damaged artifact has to be fitted anew."""

@@ -24,7 +24,7 @@ from robustvit.evaluation.manifest import title
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.learn import learn_pipeline, refuse_overlap
 from robustvit.evaluation.plan import Plan, PlannedCells
-from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
+from robustvit.evaluation.tasks import CELL_FAULTS, FAILURE_MESSAGE, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.store import Store
@@ -242,7 +242,7 @@ class Worker:
     def _fail(self, task: Task, error: BaseException) -> Failed:
         reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
         reason += _LESS_MEMORY if out_of_memory(error) else ""
-        log.warning("%s on %s failed: %s", self.title(task), task.model, reason)
+        log.warning(FAILURE_MESSAGE, self.title(task), task.model, reason)
         if not isinstance(error, RobustvitError):
             log.info("%s", "".join(traceback.format_exception(error)))
         self.store.fail(task.cell.id, reason)

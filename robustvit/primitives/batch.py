@@ -85,6 +85,11 @@ def traits(data: Data) -> Traits:
     return found
 
 
+def described(data: Any) -> str:
+    """A data set in a few words, in place of its ids and labels: `<ImageDataset digits: 500 samples, 10 classes>`."""
+    return f"<{type(data).__name__} {data.name}: {len(data):,} samples, {len(data.classes):,} classes>"
+
+
 def left_out(data: Data) -> str:
     """What was found among the images of a data set and is left out, such as `3 linked folders`; "" where nothing was."""
     return str(getattr(data, "ignored", None) or "")

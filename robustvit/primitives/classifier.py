@@ -144,10 +144,11 @@ class Classifier(nn.Module):
                 self._outputs[self.size] = first.shape[1]
             except (AssertionError, RuntimeError, ValueError) as error:
                 height, width = self.size
+                told = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".:")
                 raise ModelError(
-                    f"model '{self.card.label}' does not take images of {height}x{width} pixels, which its view gives it: {error} "
-                    f"Choose the view's size with --img-size, for a module of yours by rv.Classifier(module, size=…), or build the model "
-                    f"for it with ?kwargs=img_size={height}."
+                    f"model '{self.card.label}' raised {told}. It was given images of {height}x{width} pixels, as its view says. If it "
+                    "takes another size, choose the view's with --img-size, for a module of yours by rv.Classifier(module, size=…), or "
+                    f"build the model for this one with ?kwargs=img_size={height}."
                 ) from error
             if type(self).bound is Classifier.bound:  # else it keys its randomness
                 check_deterministic(first, second, self.card.label)

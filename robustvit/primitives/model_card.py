@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from robustvit.errors import BadParameter
 from robustvit.spec.spec import Spec
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of characters that hide or move what tables print
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Card:
     classes too is matched by them. origin: the address of the code or the repository that a file of its weights needs to be loaded; empty
     where a file names the architecture itself. transforms: what was done to it since; identity and fingerprint are still those of the model
     before. headless: its outputs are features, no logits. backbone: the address and the fingerprint of the model that its training began
-    from.
+    from. Raises BadParameter for a label that is no text, is blank, or has control characters.
     """
 
     label: str
@@ -42,6 +46,11 @@ class Card:
     headless: bool = False
     backbone: tuple[str, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        label: object = self.label
+        if not isinstance(label, str) or not label.strip() or any(unicodedata.category(char) in _UNSEEN for char in label):
+            raise BadParameter(f"a model's name is {label!a}; it takes text of visible characters, which tables show.")
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -124,7 +124,7 @@ def test_perturb_takes_chains_and_refuses_what_it_cannot_use() -> None:
 
 
 def test_a_bare_module_that_takes_no_images_of_the_assumed_size_says_so() -> None:
-    with pytest.raises(ModelError, match=r"'Linear' does not take images of 224x224 pixels.*rv\.Classifier\(module, size=…\)"):
+    with pytest.raises(ModelError, match=r"'Linear' raised RuntimeError: .*224x224 pixels.*rv\.Classifier\(module, size=…\)"):
         rv.run("quick", [nn.Linear(2, 2)])
 
 

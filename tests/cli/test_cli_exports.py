@@ -94,3 +94,21 @@ def test_a_log_without_its_package_stops_a_run_before_it_begins(
         assert (done.code, done.out) == (1, "")
         assert done.err == f"robustvit: a log for {kind} needs {kind}: python3 -m pip install 'robustvit[{kind}]'."
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["leaderboard", "factors", "transfer"])
+def test_json_beside_another_format_is_refused(robustvit, store: Path, command: str) -> None:  # type: ignore[no-untyped-def]
+    done = robustvit(command, "--store", store, "--json", "-f", "csv")
+    assert (done.code, done.out, done.err) == (2, "", "robustvit: --json and --format csv are two formats; give one of them.")
+    assert json.loads(robustvit("leaderboard", "--store", store, "--json", "-f", "json").out)
+
+
+@pytest.mark.parametrize(
+    "words", [("plan", "--json"), ("list", "suites"), ("leaderboard",), ("report",), ("figure", "overview"), ("factors", "--published")]
+)
+def test_a_hyphen_is_no_file(robustvit, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    done = robustvit(*words, "-o", "-")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "robustvit: '-' is not the name of a file to write; give one, or leave the option out."
+    assert not list(tmp_path.iterdir())

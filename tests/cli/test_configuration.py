@@ -71,6 +71,20 @@ def test_the_environment_comes_before_the_file(words: Callable[..., list[str]], 
     ]  # fmt: skip
 
 
+def test_plan_describes_the_run_that_is_configured(words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    toml = 'limit = 9\n[run]\nmodel = "vit_b16"\nlimit = 6\nseed = 3\nquiet = true\noutput = "r.json"\n[plan]\nseed = 5'
+    assert words("plan", toml=toml) == ["plan", "--model", "vit_b16", "--limit", "6", "--seed", "5"]
+    assert words("plan", "-L", "2", "-m", "demo") == ["plan", "--seed", "5", "-L", "2", "-m", "demo"]
+    monkeypatch.setenv("ROBUSTVIT_RUN_SEED", "7")
+    monkeypatch.setenv("ROBUSTVIT_RUN_JSON", "1")
+    assert words("plan", "-m", "demo", "-L", "2") == ["plan", "--seed", "7", "-m", "demo", "-L", "2"]
+    monkeypatch.setenv("ROBUSTVIT_PLAN_SEED", "8")
+    assert words("plan", "-m", "demo", "-L", "2") == ["plan", "--seed", "8", "-m", "demo", "-L", "2"]
+    assert words("run", "-m", "demo", "-L", "2", "-o", "x", "-q", "--json") == [
+        "run", "--seed", "7", "-m", "demo", "-L", "2", "-o", "x", "-q", "--json",
+    ]  # fmt: skip
+
+
 def test_a_table_of_a_project_counts_where_there_is_no_file_of_its_own(words: Callable[..., list[str]]) -> None:
     project = "[project]\nname = 'x'\n[tool.robustvit]\nlimit = 4\n[tool.other]\nlimit = 5"
     assert words("run", project=project) == ["run", "--limit", "4"]
@@ -107,6 +121,17 @@ def test_a_wrong_file_does_not_keep_one_from_help(words: Callable[..., list[str]
         ("[run]\nmodel = ['demo', 'mine:make?mean=0.5']", "is the name of code"),
         ("[run]\nmodel = 'mine:make+tome(r=2)'", "is the name of code"),
         ("[leaderboard]\nmetric = 'mine:metric(k=1)'", "is the name of code"),
+        (
+            "limit = 'many'",
+            r"limit: --limit is 'many'; it takes a number of samples \(200\), or",
+        ),
+        ("[run]\nbatch-size = 1.5", "run.batch-size: --batch-size is '1.5'; it takes a number of rows, or auto"),
+        ("[run]\nworkers = 'two'", "run.workers is 'two', which --workers does not take: .*integer"),
+        ("store = 5", "store is 5; it takes a text, in quotes"),
+        ("[run]\nmodel = ['demo', 5]", r"run.model is \['demo', 5\]; it takes a text, in quotes"),
+        ("[runn]\nlimit = 3", r"no command is called 'runn'\. Did you mean 'run'\?$"),
+        ("stor = 'x'", r"no option is called 'stor'\. Did you mean 'store' or 'storage'\?$"),
+        ("epoch = 3", r"no option is called 'epoch'\. Did you mean 'epochs'\?$"),
     ],
 )
 def test_what_a_file_cannot_say_is_refused_with_its_place(words: Callable[..., list[str]], toml: str, message: str) -> None:
@@ -133,3 +158,46 @@ def test_help_tells_the_variable_of_every_option(robustvit: Callable[..., Any]) 
     text = " ".join(robustvit("plan", "--help").out.split())
     for name in ("LIMIT", "DEVICE", "MODEL", "DATA_DIR"):
         assert f"env var: ROBUSTVIT_PLAN_{name}" in text
+
+
+def test_a_variable_that_an_option_does_not_take_is_named(words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTVIT_RUN_SEED", "seven")
+    with pytest.raises(UsageError, match=r"^ROBUSTVIT_RUN_SEED is 'seven', which --seed does not take: .*integer"):
+        words("run")
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (("-b", "many"), "--batch-size is 'many'; it takes a number of rows, or auto."),
+        (("-L", "many"), "--limit is 'many'; it takes a number"),
+    ],
+)
+def test_what_a_number_takes_is_told(robustvit: Callable[..., Any], typed: tuple[str, ...], message: str) -> None:
+    found = robustvit("run", *typed)
+    assert (found.code, found.out) == (2, "")
+    assert message in found.err
+    assert "Value error" not in found.err
+
+
+def test_variables_have_the_names_of_options() -> None:
+    for name, made in COMMANDS.items():
+        for one in made.params:
+            if one.param_type_name == "option":
+                long = next(word for word in one.opts if word.startswith("--"))
+                assert one.envvar[0] == f"ROBUSTVIT_{name}_{long[2:]}".replace("-", "_").upper()
+
+
+def test_variables_of_options_count(robustvit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTVIT_LIST_JSON", "1")
+    assert json.loads(robustvit("list", "suites").out)
+    monkeypatch.delenv("ROBUSTVIT_LIST_JSON")
+    monkeypatch.setenv("ROBUSTVIT_LIST_AS_JSON", "1")
+    assert not robustvit("list", "suites").out.startswith("[")
+
+
+@pytest.mark.parametrize("name", ["VERSION", "INSTALL_COMPLETION", "SHOW_COMPLETION"])
+def test_what_ends_robustvit_has_no_variable(robustvit: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"ROBUSTVIT_{name}", "1")
+    assert "quick" in robustvit("list", "suites").out
+    assert f"ROBUSTVIT_{name}" not in robustvit("--help").out

@@ -126,3 +126,18 @@ def test_warnings_and_bars_of_libraries_are_left_out_where_it_is_quiet(monkeypat
         with quieted(False):
             warnings.warn("told", stacklevel=1)
     assert [str(one.message) for one in seen] == ["told"]
+
+
+def test_a_quiet_run_logs_without_a_word(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    done = robustvit(*commands(tmp_path)["run"], "-q", "--log-to", "jsonl")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert list(tmp_path.glob("*.log.jsonl"))
+
+
+def test_a_quiet_command_says_which_data_it_leaves_out(robustvit, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    words = commands(tmp_path)
+    (tmp_path / "s.yaml").write_text("name: s\ntitle: S\ndata: [digits, imagenet-a]\nscenarios: [clean]\nmetrics: [top1]\n")
+    for name in ("plan", "run"):
+        done = robustvit(*words[name], "-q", "--skip-missing", "--data-dir", tmp_path)
+        assert done.code == 0
+        assert done.err == "not the whole set: imagenet-a is not here and is left out"

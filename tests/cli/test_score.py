@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import robustvit as rv
 from robustvit.errors import BadParameter, RobustvitError, UnknownName
@@ -76,3 +79,33 @@ def test_what_cannot_be_is_refused_in_one_line(words: tuple[str, ...], params: d
     with pytest.raises(error, match=message) as caught:
         rv.score(*words, **params)
     assert "\n" not in str(caught.value)
+
+
+class Sums(nn.Module):
+    """Logits, or what a function makes of them."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.line, self.change = nn.Linear(192, 10), change
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.change(self.line(images.flatten(1)))
+
+
+def given(change: Callable[[Tensor], Tensor], name: str) -> rv.Classifier:
+    return rv.Classifier(Sums(change), mean=0.5, std=0.5, size=8, name=name)
+
+
+def test_a_number_that_is_undefined_says_so_and_why() -> None:
+    found = rv.score(given(lambda logits: logits.softmax(1), "p"), "digits", metric="nll", limit=20)
+    assert str(found).startswith("nll of p on digits, clean: undefined, the model's outputs are probabilities, not logits")
+    assert "<b>undefined, the model" in found._repr_html_()
+
+
+def test_a_failure_is_raised_and_not_logged_as_well(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    broken = given(lambda logits: logits * torch.nan, "broken")
+    with pytest.raises(RobustvitError, match="'clean' failed: model 'broken' gives logits that are not finite"):
+        rv.score(broken, "digits", limit=20)
+    assert not caplog.records
+    rv.run("quick", [broken], store=tmp_path / "r", limit=20)
+    assert "clean on broken failed" in caplog.text

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import robustvit as rv
 from robustvit.data.digits import digits
 from robustvit.primitives.batch import Data
 
@@ -72,3 +73,10 @@ def test_ink_changes_images_and_not_ids(held_out):
 def test_opening_the_digits_twice_gives_one_fingerprint(held_out):
     assert digits(None).fingerprint == held_out.fingerprint
     assert digits(None, split="train").fingerprint != held_out.fingerprint
+
+
+def test_its_repr_is_short() -> None:
+    whole = rv.load_data("digits")
+    assert repr(whole) == "<ImageDataset digits: 500 samples, 10 classes>"
+    part = rv.load_data("digits?part=calibration")
+    assert repr(part) == f"<DataPart digits?part=calibration: {len(part)} samples, 10 classes>"

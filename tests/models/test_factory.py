@@ -73,6 +73,11 @@ def test_a_bare_module_takes_its_preprocessing_from_the_address():
     assert (model.card.weights, model.card.label) == ("given", "my_own_models:bare?img_size=8&mean=0.5,0.5,0.5&std=0.25,0.25,0.25")
 
 
+def test_a_mean_and_std_of_bytes_are_refused():
+    with pytest.raises(BadParameter, match=r"are not of pixels in \[0, 1\].*divide them by 255: mean \(0\.482, 0\.459, 0\.408\)"):
+        load("my_own_models:bare?mean=123,117,104&std=58,57,57.5&img_size=8")
+
+
 def test_a_bare_module_without_a_preprocessing_is_refused_never_guessed():
     with pytest.raises(ModelError, match="Give std and img_size"):
         load("my_own_models:bare?mean=0.5")

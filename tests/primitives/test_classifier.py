@@ -393,3 +393,19 @@ def test_a_module_without_numbers_is_refused() -> None:
         module = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
     with pytest.raises(ModelError, match=r"2 of its parameters have no numbers.*first 1.weight"):
         Classifier(module, mean=(0.5,) * 3, std=(0.5,) * 3, view=View((8, 8), 8), card=wrap(linear()).card)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(ValueError("boom"), "ValueError: boom"), (RuntimeError("a\n b."), "RuntimeError: a b"), (AssertionError(), "AssertionError")],
+)
+def test_what_a_module_raises_is_told_and_its_size_is_only_a_possibility(error: Exception, told: str) -> None:
+    class Raises(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            raise error
+
+    with pytest.raises(ModelError) as caught:
+        _ = wrap(Raises()).outputs
+    start = f"model 'toy' raised {told}. It was given images of 8x8 pixels, as its view says. If it takes another size, choose"
+    assert str(caught.value).startswith(start)
+    assert caught.value.__cause__ is error

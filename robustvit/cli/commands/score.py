@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -14,6 +18,8 @@ from robustvit.errors import BadParameter, RobustvitError
 from robustvit.evaluation.outcome.progress import Progress
 from robustvit.evaluation.run import run
 from robustvit.evaluation.settings import Settings
+from robustvit.evaluation.tasks import FAILURE_MESSAGE
+from robustvit.evaluation.worker import log as worker_log
 from robustvit.primitives.batch import Data
 from robustvit.results.leaderboard import leaderboard
 from robustvit.results.summary import with_interval
@@ -44,9 +50,12 @@ class Score:
     gradients: str = ""
 
     def __str__(self) -> str:
+        name = f"{self.metric} of {self.model} on {self.data}, {self.scenario}"
+        if math.isnan(self.value):
+            return f"{name}: undefined, {self.reason or f'n = {self.n}'}"
         number = " ".join(filter(None, (with_interval(self.value, self.low, self.high), self.unit)))
         details = "; ".join(filter(None, (f"n = {self.n}", self.reason, f"gradients {self.gradients}" if self.gradients else "")))
-        return f"{self.metric} of {self.model} on {self.data}, {self.scenario}: {number}, {details}"
+        return f"{name}: {number}, {details}"
 
     def _repr_html_(self) -> str:
         name, _, number = str(self).partition(": ")
@@ -78,7 +87,7 @@ def score(
     suite = Suite("score", "One number", 1, (Part(tuple(bind_data("digits")), (bind(entry, specs[0]),)),), (bound,), seeds=(seed,))
     given = settings or Settings()
     given = given if limit is None else replace(given, limit=limit)
-    with tempfile.TemporaryDirectory(prefix="robustvit-") as lost:
+    with tempfile.TemporaryDirectory(prefix="robustvit-") as lost, _failures_unlogged():
         place = Path(lost) / "score" if store is None else Path(store)
         done = run(suite, [model], data, store=place, settings=given, progress=progress)
         if done.failed:
@@ -94,3 +103,17 @@ def score(
         str(row[name]) for name in ("unit", "metric", "model", "data", "reason", "gradients")
     )
     return Score(value, low, high, int(row["n"]), unit, label, model_label, data_label, str(specs[0]), reason, gradients)
+
+
+@contextlib.contextmanager
+def _failures_unlogged() -> Iterator[None]:
+    """Context in which a cell that raises is not logged, because whoever asked for its score is told by an error."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return record.msg != FAILURE_MESSAGE
+
+    worker_log.addFilter(other)
+    try:
+        yield
+    finally:
+        worker_log.removeFilter(other)

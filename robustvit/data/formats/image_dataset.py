@@ -11,7 +11,7 @@ import numpy as np
 from robustvit.data.formats.fingerprint import content_fingerprint, fingerprint, refuse_repeats
 from robustvit.data.formats.left_out import LeftOut
 from robustvit.errors import DataUnreadable
-from robustvit.primitives.batch import Sample, Traits
+from robustvit.primitives.batch import Sample, Traits, described
 from robustvit.primitives.reading import Reading
 
 MOST_CLASSES = 1_000_000
@@ -19,7 +19,7 @@ MOST_CLASSES = 1_000_000
 Read = TypeVar("Read", bound=Callable[[int], np.ndarray])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset(Generic[Read]):
     """N labelled images, read on demand.
 
@@ -39,6 +39,9 @@ class ImageDataset(Generic[Read]):
     traits: Traits = field(default_factory=Traits)
     ignored: LeftOut = field(default_factory=LeftOut)
     former_fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def __len__(self) -> int:
         return len(self.ids)

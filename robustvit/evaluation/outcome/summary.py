@@ -14,11 +14,11 @@ class Summary:
 
     computed: rows made by this call; failed: reasons by cell id; repaired: damaged files, set aside, whose rows were made again;
     repaired_digests: damaged tables of the digests of images, set aside, for whose samples nothing was compared; incomplete: which data has
-    fewer images than the whole set, or more; left_out: which data leaves out files or folders among its images; seconds: wall clock;
-    complete: cells that have all their rows; stopped: whether the time budget was spent before the work was done; taken_over: cells whose
-    rows an earlier version computed, of which a tile was computed anew and found equal; model_notes: what a reader of the numbers must know
-    of a model, by label; undefined: why cells have no value whatever is computed, by model and transforms or by the cell's name; ids: of
-    the cells that were requested.
+    fewer images than the whole set, or more, and which is not here at all; skipped: which is not here at all; left_out: which data leaves
+    out files or folders among its images; seconds: wall clock; complete: cells that have all their rows; stopped: whether the time budget
+    was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which a tile was computed anew and
+    found equal; model_notes: what a reader of the numbers must know of a model, by label; undefined: why cells have no value whatever is
+    computed, by model and transforms or by the cell's name; ids: of the cells that were requested.
     """
 
     store: Path
@@ -30,6 +30,7 @@ class Summary:
     repaired: list[Path] = field(default_factory=list)
     repaired_digests: list[Path] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
     complete: int = 0
@@ -38,6 +39,15 @@ class Summary:
     model_notes: dict[str, list[str]] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """What was done, in words: cells, rows, seconds, what stopped or failed, and where the rows are."""
+        done = (
+            f"{self.complete:,} of {self.cells:,} cells complete, {self.computed:,} of {self.rows:,} rows computed in {self.seconds:.1f} s"
+        )
+        failed = f"{len(self.failed):,} failed: {next(iter(self.failed.values()))}" if self.failed else ""
+        parts = (done, "stopped when the budget was spent" if self.stopped else "", failed, f"store {self.store}")
+        return f"{self.suite}: {'; '.join(filter(None, parts))}"
 
     def _repr_html_(self) -> str:
         """A table for notebooks; `rv.leaderboard(summary.store)` has the numbers."""

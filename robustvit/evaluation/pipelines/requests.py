@@ -37,6 +37,15 @@ def requested_models(models: Sequence[Base]) -> list[tuple[Base, list[Pipeline]]
     return list(found.values())
 
 
+def refuse_same_labels(labels: Sequence[str], models: Sequence[Base]) -> None:
+    """Raises BadParameter where two models have one name in tables, with how to name those that a caller made."""
+    label = next((one for one in labels if labels.count(one) > 1), None)
+    if label is not None:
+        made = any(isinstance(one, Classifier) and one.card.label == label for one in models)
+        hint = " Give a module of yours another name: rv.Classifier(module, name=…)." if made else ""
+        raise BadParameter(f"the model '{label}' is named twice.{hint}")
+
+
 def given_models(models: object) -> list[Base]:
     """The models of a call: addresses and Classifiers as they are, other modules as Classifiers.
 

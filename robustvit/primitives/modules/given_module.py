@@ -53,6 +53,7 @@ def given_module(
     stds = _per_channel("std", std if std is not None else config.get("std", IMAGENET_STD), count)
     if (mean is None) != (std is None):
         raise BadParameter(f"a Classifier was given mean {mean} and std {std}; give both, or neither.")
+    _refuse_bytes(means, stds)
     label = type(module).__name__ if name is None else name
     note = f"assumed: {' and '.join(assumed)}; say what it takes by rv.Classifier(module, mean=…, std=…, size=…)"
     identity = Spec("given", (("class", type(module).__qualname__), ("mean", means), ("std", stds)), "model", 1)
@@ -101,6 +102,16 @@ def _per_channel(name: str, given: object, count: int) -> tuple[float, ...]:
     if not all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in values):
         raise BadParameter(f"a Classifier's {name} is {given!r}; it takes a number, or one for each channel.")
     return tuple(float(one) for one in (values * count if len(values) == 1 else values))
+
+
+def _refuse_bytes(means: tuple[float, ...], stds: tuple[float, ...]) -> None:
+    """Raises BadParameter for a mean or a standard deviation that no pixels in [0, 1] have, such as those of bytes."""
+    if max((*means, *stds), default=0.0) > 1:
+        first, second = ("(" + ", ".join(f"{one / 255:.3g}" for one in values) + ")" for values in (means, stds))
+        raise BadParameter(
+            f"mean {means} and std {stds} are not of pixels in [0, 1], which models are given here; where they are of bytes, divide them "
+            f"by 255: mean {first}, std {second}."
+        )
 
 
 class LogitsOfTransformers(nn.Module):

@@ -175,9 +175,9 @@ def test_the_browser_is_opened_where_that_is_wished(robustvit: Callable[..., Any
 
 def test_options_come_from_the_environment(robustvit: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTVIT_STORE", str(tmp_path / "there"))
-    monkeypatch.setenv("ROBUSTVIT_VIEW_LENGTH", "0.1s")
+    monkeypatch.setenv("ROBUSTVIT_VIEW_FOR", "0.1s")
     assert robustvit("view").out.startswith(f"View of {tmp_path / 'there'}, for 0.1s: ")
-    assert "ROBUSTVIT_VIEW_LENGTH" in robustvit("view", "--help").out
+    assert "ROBUSTVIT_VIEW_FOR" in robustvit("view", "--help").out
 
 
 def test_what_cannot_be_viewed_is_refused_in_a_line(robustvit: Callable[..., Any], tmp_path: Path) -> None:

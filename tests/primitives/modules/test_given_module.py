@@ -96,7 +96,7 @@ def test_weights_and_preprocessing_are_the_identity() -> None:
     [
         ({"mean": 0.5, "size": 8}, r"given mean 0\.5 and std None; give both, or neither"),
         ({"mean": 0.5, "std": 0, "size": 8}, "std > 0"),
-        ({"mean": (0.5, 0.5), "std": 0.5, "size": 8}, "does not take images"),
+        ({"mean": (0.5, 0.5), "std": 0.5, "size": 8}, "raised RuntimeError: .*8x8 pixels"),
         ({"mean": float("nan"), "std": 0.5, "size": 8}, "mean is nan; it takes a number, or one for each channel"),
         ({"mean": "0.5", "std": 0.5, "size": 8}, "mean is '0.5'; it takes a number"),
         ({"mean": True, "std": 0.5, "size": 8}, "mean is True; it takes a number"),
@@ -155,3 +155,26 @@ def test_notebooks_show_models_suites_and_runs(tmp_path: Path) -> None:
     shown = rv.run(suite, [model], limit=4, store=tmp_path / "r")._repr_html_()
     assert "1 of 1 complete" in shown
     assert "4 computed, 4 in all" in shown
+
+
+@pytest.mark.parametrize("name", [5, "", " ", "\x00", "\x1b[31mred", "two\nlines", b"bytes"])
+def test_a_name_that_tables_cannot_show_is_refused(name: Any) -> None:
+    with pytest.raises(BadParameter, match=r"^a model's name is .*; it takes text of visible characters, which tables show\.$"):
+        rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name=name)
+    with pytest.raises(BadParameter, match="a model's name is"):
+        rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8).relabel(name)
+    assert rv.Classifier(Pixels(), mean=0.5, std=0.5, size=8, name="größer 模型").card.label == "größer 模型"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "hint"),
+    [
+        ((123, 117, 104), (58, 57, 57.5), r"divide them by 255: mean \(0\.482, 0\.459, 0\.408\), std \(0\.227, 0\.224, 0\.225\)\.$"),
+        (127.5, 127.5, r"mean \(0\.5, 0\.5, 0\.5\), std \(0\.5, 0\.5, 0\.5\)\.$"),
+        (0, 255, r"mean \(0, 0, 0\), std \(1, 1, 1\)\.$"),
+    ],
+)
+def test_a_mean_and_std_of_bytes_are_refused(mean: Any, std: Any, hint: str) -> None:
+    with pytest.raises(BadParameter, match=r"are not of pixels in \[0, 1\].*" + hint):
+        rv.Classifier(Pixels(), mean=mean, std=std, size=8)
+    assert rv.Classifier(Pixels(), mean=1.0, std=1, size=8).mean.flatten().tolist() == [1.0] * 3
