@@ -11,6 +11,7 @@ from robustvit.errors import UsageError
 from robustvit.results.pages import by_scenario, model_keys, models_of
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere
+from robustvit.results.scenario_kinds import scenario_kinds
 from robustvit.results.summary import ShownNumber, metric_title, scenario_names
 from robustvit.results.table_formats import Page, check_choice
 from robustvit.spec import registry
@@ -100,19 +101,29 @@ def _single(rows: pd.DataFrame, title: str = "") -> Iterator[ShownNumber]:
     return (ShownNumber(title, rows.loc[[index]]) for index in rows.index)
 
 
+def _of_kind(part: pd.DataFrame, kind: str) -> pd.Series:
+    """Which rows are of scenarios of a kind."""
+    return part["scenario"].map(scenario_kinds(part)) == kind
+
+
+def _family(one: ShownNumber) -> str:
+    """The family of a corruption, "" where its name is not registered."""
+    entry = registry.entries("corruption").get(str(one.rows["scenario"].iloc[0]))
+    return "" if entry is None else entry.family
+
+
 def _per_corruption(part: pd.DataFrame, every: bool) -> _Chosen:
-    kinds = registry.entries("corruption")
-    rows = part[part["scenario"].isin(kinds.keys())]
+    rows = part[_of_kind(part, "corruption")]
     averages = part[(part["scenario"] == "") & (part["cell"] == "") & (part["metric"] != "")]
     errors = [name for name, entry in registry.entries("metric").items() if entry.over == "corruption"]
     for metric in _usual(rows, errors, every):
         means = [_Entry("", metric_title(one.metric), one, "average") for one in _single(averages)]
         own = [one for _, some in models_of(rows[rows["metric"] == metric]) for one in by_scenario(some)]
-        yield metric, means + [_Entry("", one.title, one, kinds[str(one.rows["scenario"].iloc[0])].family) for one in own]
+        yield metric, means + [_Entry("", one.title, one, _family(one)) for one in own]
 
 
 def _per_severity(part: pd.DataFrame, every: bool) -> _Chosen:
-    rows = part[part["scenario"].isin(registry.entries("corruption").keys()) & (part["cell"] != "") & (part["severity"] != "")]
+    rows = part[_of_kind(part, "corruption") & (part["cell"] != "") & (part["severity"] != "")]
     for metric in _usual(rows, ("top1",), every):
         own = rows[rows["metric"] == metric]
         names = scenario_names(own.assign(severity=""))
@@ -120,8 +131,7 @@ def _per_severity(part: pd.DataFrame, every: bool) -> _Chosen:
 
 
 def _per_attack(part: pd.DataFrame, every: bool) -> _Chosen:
-    attacked = part["scenario"].isin(registry.entries("attack").keys()) | part["metric"].str.startswith("robust_accuracy")
-    rows = part[attacked & (part["cell"] != "") & ~part["params"].map(crafted_elsewhere)]
+    rows = part[_of_kind(part, "attack") & (part["cell"] != "") & ~part["params"].map(crafted_elsewhere)]
     clean = part[(part["scenario"] == "clean") & (part["metric"] == "top1")]
     for metric in _usual(rows, [name for name in rows["metric"].unique() if name.startswith("robust_accuracy")], every):
         own = [one for _, some in models_of(rows[rows["metric"] == metric]) for one in by_scenario(some)]

@@ -171,3 +171,15 @@ def test_a_page_is_split_by_widths_and_rows_without_numbers_are_left_out() -> No
     parts = list(Page("t", table).split([5, 5, 5], 10))
     assert [part.table.to_numpy().tolist() for part in parts] == [[["x", "1", "2"]], [["y", "3"]]]
     assert [list(part.table.columns) for part in Page("t", table).split([50, 5, 5], 10)] == [["row", "a"], ["row", "b", "c"]]
+
+
+def test_own_corruptions_and_attacks_are_in_their_tables(board: pd.DataFrame) -> None:
+    own = board.assign(scenario=board["scenario"].replace({"pgd": "mine:attack", "fog": "mine:corruption"}))
+    (page,), _ = paper_tables(own, "attack")
+    assert list(page.table.columns) == ["model", "clean", "mine:attack 1/255", "mine:attack 2/255"]
+    (page,), _ = paper_tables(own[own["metric"] == "top1"], "attack")
+    assert list(page.table.columns) == ["model", "clean", "mine:attack 1/255", "mine:attack 2/255"]
+    (page,), _ = paper_tables(own, "corruption")
+    assert {"mine:corruption", "snow"} < set(page.table.columns)
+    (page,), _ = paper_tables(own, "severity")
+    assert list(page.table["corruption"].unique()) == ["mine:corruption", "snow"]
