@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from robustvit.report.colours import colour_step
 from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
-from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, scenario_title, sorted_levels
 from robustvit.report.points import NOT_EVALUATED, Point, point_text
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 from robustvit.results.parameters import parsed_parameters
 from robustvit.results.scenario_kinds import scenario_kinds
 from robustvit.spec import registry
+from robustvit.spec.written.words import with_spaces
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 _ATTACK_METRIC = "robust_accuracy"
@@ -65,7 +66,8 @@ def corruption_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
 def attack_panels(suite: SuiteResults) -> list[Panel]:
     """A panel of robust accuracy over the budget for every attack, with what that is; budget 0 is the clean accuracy.
 
-    A suite without robust accuracies has the metric of its figures there, which is the accuracy on the attacked images. None where many models are attacked at a single budget: their lines would hide each other.
+    A suite without robust accuracies has the metric of its figures there, which is the accuracy on the attacked images. None where many
+    models are attacked at a single budget: their lines would hide each other.
     """
     attacks, robust = _scenarios(suite, "attack"), any(_ATTACK_METRIC in model.metrics for model in suite.models)
     metric, clean = (_ATTACK_METRIC, "top1") if robust else (suite.metric, suite.metric)

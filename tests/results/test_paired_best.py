@@ -99,7 +99,7 @@ def test_latex_is_bold_only_where_the_test_allows(make_store: Make, answered: Co
     text = pages_latex(paper_tables(board.rows, "severity", tests=tests).pages)
     assert text.count(r"\textbf{") == 1
     assert r"\textbf{83.3" in text
-    assert text.splitlines()[1].startswith("% bold: the best")
+    assert "Bold: the best" in text.splitlines()[2]
     assert r"\textbf" not in pages_latex(paper_tables(board.rows, "data", tests=tests).pages)
     found = pages(board.rows, tests)
     assert [sorted(page.best) for page in found] == [[(0, "fog error")], [(0, "a")]]
