@@ -141,7 +141,8 @@ def _latex(page: Page) -> Iterator[str]:
 
 def _column(page: Page, at: int, words: Sequence[object]) -> TextColumn:
     name = page.table.columns[at]
-    head = str(name) + (" ↑" if page.directions[name] else " ↓") if name in page.directions else str(name)
+    label = with_spaces(str(name)) if name in words and at < page.keys else str(name)
+    head = label + (" ↑" if page.directions[name] else " ↓") if name in page.directions else label
     cells = tuple(str(cell) for cell in page.table.iloc[:, at])
     bold = tuple((row, name) in page.best for row in page.table.index)
     found = TextColumn(head, page.groups.get(str(name), ""), cells, bold, name not in words)
