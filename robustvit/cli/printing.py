@@ -81,7 +81,8 @@ def print_page(page: Page) -> None:
     widths = [3 + max(map(len, (str(name), *column))) for name, column in zip(page.table.columns, texts, strict=True)]
     free = out.width - 1 - sum(widths[: page.keys])
     for part in page.split(widths[page.keys :], free):
-        print_frame(part.table, part.title)
+        named = {name: str(name).replace("_", " ") for name in part.table.columns[: page.keys]}
+        print_frame(part.table.rename(columns=named), part.title, words=False)  # other heads are labels, or in words
 
 
 def print_json(value: Any, output: Path | None = None) -> None:
@@ -112,12 +113,17 @@ def print_table(table: Any, page: Any, title: str, format: str, output: Path | N
         err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
 
 
-def print_frame(frame: Any, title: str, right: Container[str] = ()) -> None:
-    """Prints a DataFrame as a table, numbers aligned to the right, and columns of text that are in `right`."""
+def print_frame(frame: Any, title: str, right: Container[str] = (), *, words: bool = True) -> None:
+    """Prints a DataFrame as a table, numbers aligned to the right, and columns of text that are in `right`.
+
+    words: whether heads are identifiers, which are printed in words.
+    """
     table = Table(title=title or None, title_justify="left")
     for name in frame.columns:
         numeric = frame[name].dtype.kind in "fiu" or name in right
-        table.add_column(escape(str(name).replace("_", " ")), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            escape(str(name).replace("_", " ") if words else str(name)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(escape(_shown(value)) for value in row))
     out.print(table)

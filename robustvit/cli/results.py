@@ -94,9 +94,10 @@ def _print_paper_tables(board: Leaderboard, per: str, every: bool, format: str, 
     """Tables with a row for each model."""
     from robustvit.results.paired_best import PairedTests
     from robustvit.results.paper_tables import paper_tables
-    from robustvit.results.table_formats import check_format, format_pages, save_file
+    from robustvit.results.table_formats import FORMATS, format_pages, save_file
 
-    check_format(format)
+    if format not in FORMATS:
+        raise UsageError(f"--per writes {', '.join(FORMATS)}, and not '{format}'.")
     found = paper_tables(board.rows, per, every=every, tests=PairedTests(board) if format == "latex" else None)
     if format == "table" and output is None:
         for page in found.pages:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from robustvit.report.colours import colour_step
 from robustvit.report.figures import Bar, Panel, Series, axis_end, bar, panel
-from robustvit.report.labels import format_number, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, scenario_title, sorted_levels
 from robustvit.report.points import NOT_EVALUATED, Point, point_text
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 from robustvit.results.parameters import parsed_parameters
+from robustvit.results.scenario_kinds import scenario_kinds
 from robustvit.spec import registry
+from robustvit.spec.written.words import with_spaces
 
 FAMILIES = ("noise", "blur", "weather", "digital")
 _ATTACK_METRIC = "robust_accuracy"
@@ -64,13 +66,16 @@ def corruption_panels(suite: SuiteResults, chance: float | None) -> list[Panel]:
 def attack_panels(suite: SuiteResults) -> list[Panel]:
     """A panel of robust accuracy over the budget for every attack, with what that is; budget 0 is the clean accuracy.
 
-    None where many models are attacked at a single budget: their lines would hide each other.
+    A suite without robust accuracies has the metric of its figures there, which is the accuracy on the attacked images. None where many
+    models are attacked at a single budget: their lines would hide each other.
     """
-    data = {model: model.points(_ATTACK_METRIC) for model in suite.models}
+    attacks, robust = _scenarios(suite, "attack"), any(_ATTACK_METRIC in model.metrics for model in suite.models)
+    metric, clean = (_ATTACK_METRIC, "top1") if robust else (suite.metric, suite.metric)
+    data = {model: {setting: one for setting, one in model.points(metric).items() if setting.scenario in attacks} for model in suite.models}
     for model, points in data.items():
-        points.update({setting: point for setting, point in model.points("top1").items() if setting.scenario == "clean"})
+        points.update({setting: point for setting, point in model.points(clean).items() if setting.scenario == "clean"})
     budgets = {setting.severity for points in data.values() for setting in points if setting.severity}
-    return _panels(suite, _ATTACK_METRIC, data, _with_severity(data.values())) if len(budgets) > 1 or len(data) <= _FEW else []
+    return _panels(suite, metric, data, _with_severity(data.values())) if len(budgets) > 1 or len(data) <= _FEW else []
 
 
 def heat_map(model: ModelResults) -> HeatMap | None:
@@ -105,11 +110,15 @@ def family_of(scenario: str) -> str:
 
 def _graded(suite: SuiteResults, metric: str) -> list[tuple[str, str]]:
     """(scenario, params) with severities that are neither attacks nor certificates, by family."""
-    others = {setting.scenario for model in suite.models for setting in model.points(_ATTACK_METRIC)}
-    others |= set(registry.entries("certificate"))
+    others = _scenarios(suite, "attack", "certificate")
     keys = [key for key in _with_severity(model.points(metric) for model in suite.models) if key[0] not in others]
     order = {family: i for i, family in enumerate(FAMILIES)}
     return sorted(keys, key=lambda key: order.get(family_of(key[0]), len(order)))
+
+
+def _scenarios(suite: SuiteResults, *kinds: str) -> set[str]:
+    """The scenarios of some kinds."""
+    return {name for model in suite.models for name, kind in scenario_kinds(model.rows).items() if kind in kinds}
 
 
 def _with_severity(several: Iterable[Mapping[ScenarioSetting, Point]]) -> list[tuple[str, str]]:

@@ -6,9 +6,10 @@ from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
-from robustvit.report.labels import metric_name, metric_tip, scenario_title
+from robustvit.report.labels import metric_tip, scenario_title
 from robustvit.report.points import Point, point_of
 from robustvit.report.suite_results import ModelResults, SuiteResults, setting_of
+from robustvit.spec.written.words import metric_name
 
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where accuracy is high
 

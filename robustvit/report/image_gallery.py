@@ -11,12 +11,13 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.store import Store
-from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import scenario_title, sorted_levels
 from robustvit.report.samples.image_uris import amplified_differences, data_uri
 from robustvit.report.suite_results import ModelResults, ScenarioSetting
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import clip
+from robustvit.spec.written.words import with_spaces
 
 BUDGET = 48  # images of one model
 _PAGE_BUDGET = 144  # images of a suite's models together

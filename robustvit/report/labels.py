@@ -9,6 +9,7 @@ from fractions import Fraction
 from robustvit.results.parameters import differing_parameters
 from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
+from robustvit.spec.written.words import with_spaces
 
 
 def format_number(value: float) -> str:
@@ -16,23 +17,6 @@ def format_number(value: float) -> str:
     if math.isnan(value):
         return ""
     return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
-
-
-def with_spaces(name: str) -> str:
-    """A plug-in's name with spaces: `gaussian_noise` gives `gaussian noise`."""
-    return name.replace("_", " ")
-
-
-def metric_name(label: str) -> str:
-    """What readers call a metric: the title that it declares, or its name with spaces; `certified accuracy (patch=5)` with parameters.
-
-    A label that names no metric is left as it is.
-    """
-    name, _, params = label.partition("(")
-    entry = _metric(label)
-    if entry is None:
-        return label
-    return (entry.title or with_spaces(name)) + (f" ({params}" if params else "")
 
 
 def metric_tip(label: str) -> str:

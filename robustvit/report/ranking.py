@@ -10,13 +10,14 @@ import pandas as pd
 
 from robustvit.report.columns import Column, column_of, points_of_cells
 from robustvit.report.figures import Bar, axis_end, bar
-from robustvit.report.labels import format_number, metric_name, metric_tip, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, metric_tip, scenario_title, sorted_levels
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import attack_name
 from robustvit.spec import registry
+from robustvit.spec.written.words import metric_name, with_spaces
 from robustvit.statistics.estimates import of_measurements
 from robustvit.statistics.intervals import mean_of
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from robustvit.report.columns import points_of_cells
 from robustvit.report.curves.certified_curves import certified_results
-from robustvit.report.labels import format_number, metric_name, sorted_levels, with_spaces
+from robustvit.report.labels import format_number, sorted_levels
 from robustvit.report.points import point_of, stated_text
 from robustvit.report.ranking import corruption_errors, mean_error, ranked_points, strongest_attacks, worst_cases_of, worst_status
 from robustvit.report.suite_results import ModelResults, SuiteResults
@@ -17,6 +17,7 @@ from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import NEEDS, verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
+from robustvit.spec.written.words import metric_name, with_spaces
 from robustvit.statistics.estimates import of_measurements
 
 _LISTED = 6  # names that a notice lists before it counts the rest

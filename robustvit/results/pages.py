@@ -9,10 +9,11 @@ import pandas as pd
 from robustvit.results.leaderboard import GROUP, distinguishing
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere
-from robustvit.results.summary import ShownNumber, headline_numbers, metric_title, scenario_names, summary
+from robustvit.results.summary import ShownNumber, headline_numbers, scenario_names, summary
 from robustvit.results.table_formats import Page
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
+from robustvit.spec.written.words import metric_heading
 
 
 def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
@@ -27,8 +28,9 @@ def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
 
 
 def _summary_page(part: pd.DataFrame, tests: PairedTests | None) -> Page:
-    table = summary(part)
     numbers = [(row, one) for row, (_, rows) in enumerate(models_of(part, "base")) for one in headline_numbers(rows)]
+    table = summary(part).rename(columns={one.title: _in_words(one) for _, one in numbers})
+    numbers = [(row, one._replace(title=_in_words(one))) for row, one in numbers]
     directions = {one.title: one.higher_is_better for _, one in numbers}
     first = next((place for place, name in enumerate(table.columns) if name in directions), len(table.columns))
     columns = grouped(((one.title, str(one.rows["base"].iloc[0])), (row, one.rows)) for row, one in numbers)
@@ -42,17 +44,24 @@ def _suites(board: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame
         yield (str(suite), str(base) if board.loc[board["suite"] == suite, "base"].nunique() > 1 else ""), part
 
 
+def _in_words(one: ShownNumber) -> str:
+    """The title of a number with its metric as readers call it."""
+    before, found, _ = one.title.rpartition(one.metric)
+    return before + metric_heading(one.metric) if found and one.title.endswith(one.metric) else one.title
+
+
 def _pages_of_suite(suite: str, base: str, part: pd.DataFrame, tests: PairedTests | None) -> Iterator[Page]:
     numbers = [(model, one) for model, rows in models_of(part) for one in _left_out(rows)]
     title = f"{suite} · {base}" if base else suite
     if len({model for model, _ in numbers}) == 1:
-        directions = {metric_title(one.metric): one.higher_is_better for _, one in numbers}
-        yield _page(f"{title} · {numbers[0][0]}", [(one.title, metric_title(one.metric), one) for _, one in numbers])._replace(
+        directions = {metric_heading(one.metric): one.higher_is_better for _, one in numbers}
+        yield _page(f"{title} · {numbers[0][0]}", [(one.title, metric_heading(one.metric), one) for _, one in numbers])._replace(
             directions=directions
         )
         return
     for metric in dict.fromkeys(one.metric for _, one in numbers):
-        yield _page(f"{title} · {metric_title(metric)}", [(one.title, model, one) for model, one in numbers if one.metric == metric], tests)
+        own = [(one.title, model, one) for model, one in numbers if one.metric == metric]
+        yield _page(f"{title} · {metric_heading(metric)}", own, tests)._replace(higher_is_better=own[0][2].higher_is_better)
 
 
 def _page(title: str, numbers: Sequence[tuple[str, str, ShownNumber]], tests: PairedTests | None = None) -> Page:

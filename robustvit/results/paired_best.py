@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
+from robustvit.errors import MetricUndefined
 from robustvit.records.cells import StoredCell, rows_of, stored_cells
 from robustvit.results.comparison import ALPHA, mcnemar
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.results.leaderboard import GROUP, Leaderboard
 from robustvit.spec import registry
+from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.correctness import DRAWN, correct_share
-from robustvit.statistics.intervals import holm
+from robustvit.statistics.estimates import Metric, resolve_metric
+from robustvit.statistics.intervals import Resampler, holm
 
 _OF_CELLS = ("top1", "error", "robust_accuracy")
 _COLUMNS = ("label", "pred", "attacked", *DRAWN)
@@ -34,9 +37,10 @@ class _Weighted(NamedTuple):
 class PairedTests:
     """Paired tests of the numbers of a leaderboard, on the samples that two models share.
 
-    Tested are top-1 accuracy and error, robust accuracy, the error of one corruption, and the mean of such errors. One cell: McNemar's
-    exact test. A mean over cells: the t-test of the differences per sample, each averaged over the cells as the number is. P-values are
-    corrected by Holm over the rivals of the best. Other metrics, and leaderboards without a store, have no test.
+    Tested are top-1 accuracy and error, robust accuracy, and every metric over several cells that is a sum of their errors with factors:
+    means over severities and corruptions, mCE and relative mCE. One cell: McNemar's exact test. Several: the t-test of the differences per
+    sample, summed over the cells with the factors of the number. P-values are corrected by Holm over the rivals of the best. Other metrics
+    (calibration, flip rates, gaps of other metrics than errors, metrics with parameters) and leaderboards without a store have no test.
     """
 
     def __init__(self, board: Leaderboard) -> None:
@@ -85,25 +89,64 @@ class PairedTests:
         """The cells that a row of the leaderboard is the mean over."""
         if row["metric"] in _OF_CELLS and row["cell"]:
             yield _part(row, 1.0)
-        elif row["metric"] in ("corruption_error", "mean_corruption_error") and not row["cell"]:
-            alike = (self._rows[list(GROUP)] == row[list(GROUP)]).all(axis=1) & (self._rows["cell"] != "")
-            cells = self._rows[alike & (self._rows["severity"] != "") & self._rows["scenario"].isin(registry.entries("corruption").keys())]
-            cells = cells[cells["scenario"] == row["scenario"]] if row["scenario"] else cells
-            cells = cells.drop_duplicates("cell")
-            counts = cells["scenario"].value_counts()
-            for _, cell in cells.iterrows():
-                yield _part(cell, 1.0 / (len(counts) * int(counts[cell["scenario"]])))
+        elif not row["cell"]:
+            yield from self._averaged(row)
+
+    def _averaged(self, row: pd.Series) -> Iterator[_Weighted]:
+        """The cells of an average with their factors in it; none where it is no weighted sum of their errors."""
+        entry = registry.entries("metric").get(row["metric"])
+        if entry is None or entry.of != "error" or entry.over not in ("model", "corruption"):
+            return
+        alike = (self._rows[list(GROUP)] == row[list(GROUP)]).all(axis=1) & (self._rows["cell"] != "")
+        rows = self._rows[alike].drop_duplicates("cell")
+        stored = {str(cell): one for cell in rows["cell"] if (one := self._stored(str(row["suite"]), str(cell))) is not None}
+        known = {cell: one for cell, one in stored.items() if one.question.kind == "corruption" and not one.data.clips}
+        which = [str(row["scenario"])] if entry.over == "corruption" else []
+        factors = factors_of_cells(resolve_metric(row["metric"]), list(known.values()), *which)
+        rows = rows.set_index("cell", drop=False)
+        for cell, factor in zip(known, factors, strict=False):
+            if factor:
+                yield _part(rows.loc[cell], float(factor))
+
+    def _stored(self, suite: str, cell: str) -> StoredCell | None:
+        assert self._store is not None, "best() has a store"
+        if not self._cells:
+            self._cells = {(one.question.suite, one.question.cell): one for one in stored_cells(self._store)}
+        return self._cells.get((suite, cell))
 
     def _right(self, suite: str, cell: str) -> pd.Series:
         """How far each sample of a cell is classified correctly, in [0, 1], by sample."""
         if (suite, cell) not in self._read:
-            assert self._store is not None, "best() has a store"
-            if not self._cells:
-                self._cells = {(one.question.suite, one.question.cell): one for one in stored_cells(self._store)}
-            known = self._cells.get((suite, cell))
-            rows = None if known is None else rows_of(self._store, known.question, _COLUMNS).rows
+            known = self._stored(suite, cell)
+            rows = None if known is None or self._store is None else rows_of(self._store, known.question, _COLUMNS).rows
             self._read[suite, cell] = pd.Series(dtype=np.float64) if rows is None or "pred" not in rows else _shares(rows)
         return self._read[suite, cell]
+
+
+def factors_of_cells(metric: Metric, cells: Sequence[StoredCell], *which: str) -> np.ndarray:
+    """(cells,) the factor of each cell's error in a metric over them; which: the corruption, for a metric over one.
+
+    (0,) where it is no sum of these errors with factors: it is asked for the value of no error, of one cell's error at a time, and of
+    all of them together, and the last must follow from the others. (0,), too, where the cells are not those that it is of.
+    """
+    places = {one.variant: place for place, one in enumerate(cells)}
+    if not cells or len(places) < len(cells):
+        return np.zeros(0)
+    together = np.linspace(0.1, 0.9, len(cells)) ** 2
+    asked = np.column_stack([np.zeros(len(cells)), np.eye(len(cells)), together])
+    first = cells[0]
+    means = CellMeans(
+        first.question.suite, first.question.base, first.data.classes, dict.fromkeys(places, Values("", np.zeros(1))), Resampler(),
+        given={variant: asked[place] for variant, place in places.items()},
+    )  # fmt: skip
+    try:
+        with np.errstate(all="ignore"):
+            found = np.asarray(metric.compute(means, *which), dtype=np.float64)
+    except MetricUndefined:
+        return np.zeros(0)
+    factors = found[1:-1] - found[0]
+    follows = bool(np.isfinite(found).all()) and math.isclose(found[-1], found[0] + factors @ together, rel_tol=1e-9, abs_tol=1e-12)
+    return np.where(np.abs(factors) > 1e-12, factors, 0.0) if follows else np.zeros(0)
 
 
 def _sound(rows: pd.DataFrame) -> bool:

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from robustvit.errors import StoreFull, UsageError, nearest
 from robustvit.records.disk import write_output
+from robustvit.results.latex.set_text import COLUMN_GAP, LINE, latex_text
+from robustvit.results.latex.tabulars import TextColumn, tabular, wrapped
 from robustvit.spec.given import check_path
+from robustvit.spec.written.words import with_spaces
 
 _FORMULA, _QUOTED = re.compile(r"\A'*[=+\-@\t\r]"), re.compile(r"\A'(?='*[=+\-@\t\r])")
-_BOLD = "% bold: the best, where a paired test shows that it differs from every other model's (McNemar; t-test for means; Holm, 5 %)\n"
-_WIDEST = 6  # columns of numbers with intervals that a page of LaTeX holds
+_BOLD = "Bold: the best, where a paired test shows that it differs from every other model's (McNemar; t-test for means; Holm, 5 %)"
 FORMATS = ("table", "csv", "json", "md", "latex")
-_NOT_ESCAPED = {
-    "→": r"$\rightarrow$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}  # signs that pandas leaves in LaTeX as they are
 
 
 def check_format(name: str) -> None:
@@ -85,8 +80,9 @@ def _edited(table: pd.DataFrame, pattern: re.Pattern[str], other: str) -> pd.Dat
 class Page(NamedTuple):
     """A table of text with its title. The first `keys` columns name its rows.
 
-    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them. best: the numbers that differ
-    from every other model's by a paired test, by the label of their row and their column.
+    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them. best: the numbers that
+    differ from every other model's by a paired test, by the label of their row and their column. higher_is_better: of all its
+    numbers, where they are of one metric.
     """
 
     title: str
@@ -95,6 +91,7 @@ class Page(NamedTuple):
     directions: Mapping[str, bool] = {}
     groups: Mapping[str, str] = {}
     best: frozenset[tuple[int, str]] = frozenset()
+    higher_is_better: bool | None = None
 
     def split(self, widths: Sequence[int], widest: int) -> Iterator[Page]:
         """Parts with the same keys whose columns of numbers, of these widths, are together at most `widest`, or a single one."""
@@ -115,37 +112,60 @@ def markdown(page: pd.DataFrame) -> str:
 
 def pages_markdown(pages: Sequence[Page]) -> str:
     """Pages in Markdown, each under its title."""
-    return "\n".join((f"**{_escaped(one.title)}**\n\n" if one.title else "") + markdown(_directed(one, ("↑", "↓"))) for one in pages)
+    return "\n".join((f"**{_escaped(_titled(one))}**\n\n" if one.title else "") + markdown(_directed(one)) for one in pages)
 
 
 def pages_latex(pages: Sequence[Page]) -> str:
-    """Pages in LaTeX, with booktabs: arrows where directions are known, the best numbers bold, at most six columns of numbers."""
-    return "\n".join(_latex(part) for page in pages for part in page.split([1] * (len(page.table.columns) - page.keys), _WIDEST))
+    """Pages in LaTeX, with booktabs: floats as wide as a line of `article`, with arrows where directions are known, the best numbers bold.
+
+    Each part of a page has its title in its caption, and so has what is the same in every row.
+    """
+    return "\n".join(text for page in pages for text in _latex(page))
 
 
-def _latex(page: Page) -> str:
-    table = _directed(page, ("↑", "↓")).astype(str).replace("\n", " ", regex=True)
-    if page.groups:
-        heads = [page.groups.get(str(name), "") for name in page.table.columns]
-        table.columns = pd.MultiIndex.from_arrays([heads, list(table.columns)])
-    styled = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    marked = [
-        (place, at) for place, row in enumerate(table.index) for at, name in enumerate(page.table.columns) if (row, name) in page.best
-    ]
-    if marked:
-        styles = np.full(table.shape, "", dtype=object)
-        styles[tuple(zip(*marked, strict=True))] = "textbf:--rwrap;"
-        styled = styled.apply(lambda _: styles, axis=None)
-    shape = "l" * page.keys + "r" * (len(table.columns) - page.keys)
-    text: str = styled.to_latex(hrules=True, column_format=shape, multicol_align="c")
-    for sign, command in _NOT_ESCAPED.items():
-        text = text.replace(sign, command)
-    return (f"% {page.title}\n" if page.title else "") + (_BOLD if marked else "") + text
+def _latex(page: Page) -> Iterator[str]:
+    """The parts of a page. Where the first column tells its rows apart, what else is said of them is in the first part alone."""
+    page, shared = _without_shared(page)
+    words = [name for at, name in enumerate(page.table.columns) if at < page.keys or (page.directions and name not in page.directions)]
+    if page.directions and page.table.iloc[:, 0].is_unique:
+        page = page._replace(keys=1)
+    columns = [_column(page, at, words) for at in range(len(page.table.columns))]
+    free = LINE + COLUMN_GAP - sum(one.width for one in columns[: page.keys])
+    parts = list(page.split([math.ceil(one.width) for one in columns[page.keys :]], math.floor(free)))
+    for place, part in enumerate(parts):
+        own = [_column(part, at, words) for at in range(len(part.table.columns))]
+        number = f" ({place + 1} of {len(parts)})" if len(parts) > 1 else ""
+        told = [(_titled(page) or "Summary") + number, *shared, *([_BOLD] if any(any(one.bold) for one in own) else [])]
+        yield tabular(own, " ".join(latex_text(text.rstrip(".") + ".") for text in told if text))
 
 
-def _directed(page: Page, signs: tuple[str, str]) -> pd.DataFrame:
+def _column(page: Page, at: int, words: Sequence[object]) -> TextColumn:
+    name = page.table.columns[at]
+    label = with_spaces(str(name)) if name in words and at < page.keys else str(name)
+    head = label + (" ↑" if page.directions[name] else " ↓") if name in page.directions else label
+    cells = tuple(str(cell) for cell in page.table.iloc[:, at])
+    bold = tuple((row, name) in page.best for row in page.table.index)
+    found = TextColumn(head, page.groups.get(str(name), ""), cells, bold, name not in words)
+    return found if found.number else wrapped(found)
+
+
+def _without_shared(page: Page) -> tuple[Page, list[str]]:
+    """The page without columns of text that are the same in every row, the first aside, and sentences that tell what they say."""
+    texts = [name for at, name in enumerate(page.table.columns) if at and name not in page.directions and page.directions]
+    same = [name for name in texts if page.table[name].nunique() == 1]
+    told = ", ".join(f"{with_spaces(str(name))} {page.table[name].iloc[0]}" for name in same)
+    keys = page.keys - sum(name in page.table.columns[: page.keys] for name in same)
+    return page._replace(table=page.table.drop(columns=same), keys=keys), [f"In every row: {told}"] if told else []
+
+
+def _titled(page: Page) -> str:
+    """The title of a page, with a sign behind it where all its numbers have one direction."""
+    return page.title + {True: " ↑", False: " ↓", None: ""}[page.higher_is_better] if page.title else ""
+
+
+def _directed(page: Page) -> pd.DataFrame:
     """The table with a sign behind the columns whose direction is known."""
-    named = {name: f"{name} {signs[0] if higher else signs[1]}" for name, higher in page.directions.items()}
+    named = {name: f"{name} {'↑' if higher else '↓'}" for name, higher in page.directions.items()}
     return page.table.rename(columns=named)
 
 

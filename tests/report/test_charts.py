@@ -72,3 +72,11 @@ def test_an_undefined_cell_shows_its_status(suite: SuiteResults, status: str) ->
 @pytest.mark.parametrize(("name", "family"), [("shot_noise", "noise"), ("fog", "weather"), ("pgd", "other"), ("unknown", "other")])
 def test_families_come_from_the_registry(name: str, family: str) -> None:
     assert family_of(name) == family
+
+
+def test_an_attack_without_robust_accuracies_has_a_curve_and_is_no_corruption(suite: SuiteResults) -> None:
+    rows = suite.models[0].rows.replace({"scenario": {"pgd": "mine:attack"}})
+    own = replace(suite, models=(replace(suite.models[0], rows=rows[rows["metric"] == "top1"]),))
+    (panel,) = attack_panels(own)
+    assert (panel.title, [tick.text for tick in panel.columns]) == ("mine:attack", ["0", "1"])
+    assert [panel.title for panel in corruption_panels(own, None)] == ["fog"]

@@ -69,10 +69,10 @@ def test_every_scenario_and_metric_is_on_a_page(board: pd.DataFrame) -> None:
     found = pages(board)
     assert found[0].title == ""
     text = shown(found)
-    for word in ("clean top-1", "clean brier", "fog error", "snow error", "pgd 1/255 accuracy", "mean\\_corruption\\_error"):
+    for word in ("clean top-1", "clean Brier score", "fog error", "snow error", "pgd 1/255 accuracy", "mean corruption error"):
         assert word in text, word
     by_title = {page.title.rpartition(" · ")[2]: page.table.set_index("scenario") for page in found[1:]}
-    assert set(by_title) == {"top-1", "brier"}
+    assert set(by_title) == {"top-1", "Brier score"}
     assert list(by_title["top-1"].index) == ["fog", "snow", "pgd 1/255", "pgd 2/255"]
     assert list(by_title["top-1"].columns) == ["m", "r"]
 
@@ -87,8 +87,8 @@ def test_severities_are_averaged_with_the_means_of_their_ends(board: pd.DataFram
 
 def test_of_one_model_metrics_are_columns(board: pd.DataFrame) -> None:
     (page,) = pages(board[board["model"] == "m"])[1:]
-    assert list(page.table.columns) == ["scenario", "top-1", "brier"]
-    assert page.directions == {"top-1": True, "brier": False}
+    assert list(page.table.columns) == ["scenario", "top-1", "Brier score"]
+    assert page.directions == {"top-1": True, "Brier score": False}
 
 
 def test_a_suite_of_accuracies_without_clean_images_has_them(make_store: Make, answered: Columns) -> None:
@@ -110,13 +110,13 @@ def test_another_metric_than_the_suites_is_shown(make_store: Make, answered: Col
     cells = {("m", name, severity): answered(right(10, 3)) for name, severity in (("clean", ""), ("fog", "1"), ("fog", "2"))}
     board = leaderboard(make_store(cells, metrics=["top1"]), metrics=["brier"])
     text = shown(pages(board))
-    assert "clean brier" in text
+    assert "clean Brier score" in text
     assert "| fog |" in text
 
 
 def test_the_table_by_corruption(board: pd.DataFrame) -> None:
     (page,), tidy = paper_tables(board, "corruption")
-    assert list(page.table.columns) == ["model", "mean_corruption_error", "fog", "snow"]
+    assert list(page.table.columns) == ["model", "mean corruption error", "fog", "snow"]
     assert [text.split(" ")[0] for text in page.table.loc[0, ["fog", "snow"]]] == ["35.0", "55.0"]
     assert page.groups["fog"] == page.groups["snow"] == "weather"
     assert set(page.directions.values()) == {False}
@@ -147,7 +147,7 @@ def test_the_table_by_data_has_a_column_for_each(make_store: Make, answered: Col
 
 def test_every_metric_that_was_named_has_a_page(board: pd.DataFrame) -> None:
     found = paper_tables(board, "severity", every=True).pages
-    assert [page.title.rpartition(" · ")[2] for page in found] == ["top-1", "brier"]
+    assert [page.title.rpartition(" · ")[2] for page in found] == ["top-1", "Brier score"]
 
 
 @pytest.mark.parametrize("per", PER)
@@ -162,13 +162,45 @@ def test_another_table_is_refused_with_the_nearest(board: pd.DataFrame) -> None:
         paper_tables(board, "attacks")
 
 
-def test_latex_has_arrows_groups_and_parts_of_six_columns(board: pd.DataFrame) -> None:
+def test_latex_has_arrows_groups_and_captions(board: pd.DataFrame) -> None:
     text = pages_latex(paper_tables(board, "attack").pages)
     assert r"\multicolumn{2}{c}{pgd}" in text
     assert r"pgd 1/255 $\uparrow$" in text
-    wide = Page("wide", pd.DataFrame([["m", *"abcdefgh"]], columns=["model", *"12345678"]))
-    parts = pages_latex([wide]).split(r"\begin{tabular}")[1:]
-    assert [part.split("}")[0] for part in parts] == ["{lrrrrrr", "{lrr"]
+    assert r"\caption{results $\cdot$ accuracy.}" in text.replace(text.split(r"\caption{")[1].split(" ")[0], "results")
+    summary, *rest = pages_latex(pages(board)).split(r"\begin{table}")[1:]
+    assert r"\caption{Summary" in summary
+    assert any(r"top-1 $\uparrow$" in part.split(r"\begin{tabular}")[0] for part in rest)
+
+
+def test_the_table_by_attack_has_clean_numbers_of_every_metric(board: pd.DataFrame) -> None:
+    page = next(page for page in paper_tables(board, "attack", every=True).pages if page.title.endswith("Brier score"))
+    assert list(page.table.columns) == ["model", "clean", "pgd 1/255", "pgd 2/255"]
+    clean = board.loc[(board["scenario"] == "clean") & (board["metric"] == "brier"), "value"]
+    assert [text.split(" ")[0] for text in page.table["clean"]] == [f"{value:.3g}" for value in clean]
+
+
+@pytest.mark.parametrize(("per", "metric"), [("severity", "mean_corruption_error"), ("corruption", "mean_corruption_error")])
+def test_a_metric_that_does_not_fit_is_named_with_some_that_do(board: pd.DataFrame, per: str, metric: str) -> None:
+    with pytest.raises(UsageError, match=f"--per {per}: there are no values of {metric} by {per}; --metric .*top1"):
+        paper_tables(board[board["metric"] == metric], per, every=True)
+
+
+def test_heads_name_scenarios_and_metrics_in_words_and_tidy_numbers_by_identifiers(board: pd.DataFrame) -> None:
+    renamed = board.assign(scenario=board["scenario"].replace("fog", "gaussian_noise"), model=board["model"].replace("m", "vit_tiny"))
+    (page,), tidy = paper_tables(renamed, "corruption")
+    assert list(page.table.columns) == ["model", "mean corruption error", "gaussian noise", "snow"]
+    assert list(tidy["column"].unique()) == ["mean_corruption_error", "gaussian_noise", "snow"]
+    assert page.table["model"].tolist() == ["vit_tiny", "r"]
+
+
+def test_a_terminal_prints_labels_in_heads_as_they_are(board: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(printing, "out", Console(file=written, width=200))
+    for page in pages(board.assign(model=board["model"].replace("m", "vit_tiny"))):
+        if page.title:
+            printing.print_page(page)
+    assert "vit_tiny" in written.getvalue()
+    assert "vit tiny" not in written.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
@@ -190,3 +222,15 @@ def test_a_page_is_split_by_widths_and_rows_without_numbers_are_left_out() -> No
     parts = list(Page("t", table).split([5, 5, 5], 10))
     assert [part.table.to_numpy().tolist() for part in parts] == [[["x", "1", "2"]], [["y", "3"]]]
     assert [list(part.table.columns) for part in Page("t", table).split([50, 5, 5], 10)] == [["row", "a"], ["row", "b", "c"]]
+
+
+def test_own_corruptions_and_attacks_are_in_their_tables(board: pd.DataFrame) -> None:
+    own = board.assign(scenario=board["scenario"].replace({"pgd": "mine:attack", "fog": "mine:corruption"}))
+    (page,), _ = paper_tables(own, "attack")
+    assert list(page.table.columns) == ["model", "clean", "mine:attack 1/255", "mine:attack 2/255"]
+    (page,), _ = paper_tables(own[own["metric"] == "top1"], "attack")
+    assert list(page.table.columns) == ["model", "clean", "mine:attack 1/255", "mine:attack 2/255"]
+    (page,), _ = paper_tables(own, "corruption")
+    assert {"mine:corruption", "snow"} < set(page.table.columns)
+    (page,), _ = paper_tables(own, "severity")
+    assert list(page.table["corruption"].unique()) == ["mine:corruption", "snow"]

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
+from robustvit.metrics.corruption import alexnet
+from robustvit.records.cells import stored_cells
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.pages import pages
-from robustvit.results.paired_best import PairedTests
+from robustvit.results.paired_best import PairedTests, factors_of_cells
 from robustvit.results.paper_tables import paper_tables
 from robustvit.results.table_formats import pages_latex
+from robustvit.statistics.estimates import resolve_metric
 
 Make = Callable[..., Store]
 Columns = Callable[..., dict[str, Any]]
@@ -99,8 +102,39 @@ def test_latex_is_bold_only_where_the_test_allows(make_store: Make, answered: Co
     text = pages_latex(paper_tables(board.rows, "severity", tests=tests).pages)
     assert text.count(r"\textbf{") == 1
     assert r"\textbf{83.3" in text
-    assert text.splitlines()[1].startswith("% bold: the best")
+    assert "Bold: the best" in text.splitlines()[2]
     assert r"\textbf" not in pages_latex(paper_tables(board.rows, "data", tests=tests).pages)
     found = pages(board.rows, tests)
     assert [sorted(page.best) for page in found] == [[(0, "fog error")], [(0, "a")]]
     assert r"\textbf{16.7" in pages_latex(found)
+
+
+def test_headlines_of_imagenet_c_are_tested_with_the_factors_of_their_cells(make_store: Make, answered: Columns) -> None:
+    draw = np.random.default_rng(1)
+    names = list(alexnet()["ce_mean"])
+    keys = [("clean", ""), *((name, level) for name in names for level in "12345"), ("spatter", "1")]
+    right = {(model, *key): draw.random(12) < share for model, share in (("a", 0.8), ("b", 0.6)) for key in keys}
+    metrics = ("top1", "mean_err_15", "mce_alexnet", "relative_mce_alexnet")
+    store = make_store({key: answered(one) for key, one in right.items()}, metrics=metrics, data="imagenet", classes=1000)
+    board = build_leaderboard(store)
+    ce, clean = np.array(list(alexnet()["ce_mean"].values())), alexnet()["clean"]
+    errors = {model: np.array([np.mean([~right[model, name, level] for level in "12345"], axis=0) for name in names]) for model in "ab"}
+    rise = {model: errors[model] - ~right[model, "clean", ""] for model in "ab"}
+    expected = {
+        "mean_err_15": [errors[model].mean(axis=0) for model in "ab"],
+        "mce_alexnet": [(errors[model] / ce[:, None]).mean(axis=0) for model in "ab"],
+        "relative_mce_alexnet": [(rise[model] / (ce - clean)[:, None]).mean(axis=0) for model in "ab"],
+    }
+    tests = PairedTests(board)
+    for metric, (a, b) in expected.items():
+        assert tests.p_value(*numbers(board, metric, "")) == pytest.approx(ttest_rel(a, b).pvalue), metric
+    assert tests.best(numbers(board, "mean_err_15", "")) == 0
+
+
+def test_a_metric_that_is_no_sum_of_errors_has_no_factors(make_store: Make, answered: Columns) -> None:
+    cells = stored_cells(make_store({("m", "fog", level): answered(wrong(3)) for level in "12"}, metrics=("top1",)))
+    entry = resolve_metric("mean_corruption_error")
+    assert factors_of_cells(entry, cells).tolist() == [0.5, 0.5]
+    assert factors_of_cells(replace(entry, compute=lambda errors: errors.of("fog") ** 2), cells).size == 0
+    assert factors_of_cells(replace(entry, compute=lambda errors: errors.of("snow")), cells).size == 0
+    assert factors_of_cells(replace(entry, compute=lambda errors: 1 / errors.of("fog")), cells).size == 0

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from robustvit.report.figures import Panel, Series, panel
-from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import scenario_title, sorted_levels
 from robustvit.report.points import NOT_EVALUATED, Point, point_of
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
+from robustvit.spec.written.words import with_spaces
 
 _METRIC = re.compile(r"certified_accuracy\(patch=(?P<patch>\d+)\)|certified_accuracy_l2\(radius=(?P<radius>[\d./]+)\)")
 _AXIS = {"patch": "side of a patch, px", "radius": "radius in l2"}

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from robustvit.report.figures import Panel, Series, axis_end, panel
-from robustvit.report.labels import metric_name, scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import scenario_title, sorted_levels
 from robustvit.report.points import NOT_EVALUATED, Point
 from robustvit.report.suite_results import ModelResults, ScenarioSetting, SuiteResults
 from robustvit.spec.spec import Spec
 from robustvit.spec.written.call import called
+from robustvit.spec.written.words import metric_name, with_spaces
 
 _LEAST = 3  # levels of one curve at least, so that there are panels; of any other, two
 _MOST = 12  # panels of a suite

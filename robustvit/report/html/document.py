@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from robustvit.report.colours import colour, colour_scale
 from robustvit.report.figures import symbol
-from robustvit.report.labels import metric_name, metric_tip
+from robustvit.report.labels import metric_tip
+from robustvit.spec.written.words import metric_name
 from robustvit.version import __version__
 
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from robustvit.records.manifest import Manifest
-from robustvit.report.labels import format_number, metric_name, with_spaces
+from robustvit.report.labels import format_number
 from robustvit.report.points import Point
 from robustvit.report.suite_results import ModelResults, results_by_suite
 from robustvit.results.gradient_masking import verdict_word
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.summary import ShownNumber, headline_numbers
+from robustvit.spec.written.words import metric_name, with_spaces
 
 
 @dataclass(frozen=True)

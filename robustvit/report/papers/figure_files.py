@@ -18,10 +18,10 @@ from robustvit.report.curves.certified_curves import certified_panels
 from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import Panel
-from robustvit.report.labels import metric_name
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import build_leaderboard
 from robustvit.results.table_formats import check_choice, save_file
+from robustvit.spec.written.words import metric_name
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4568c", "#c98a00", "#3a9bd9", "#5b616e")  # of the page on paper
 _SYMBOLS = "os^D"

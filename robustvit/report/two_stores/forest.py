@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.report.labels import scenario_title, sorted_levels, with_spaces
+from robustvit.report.labels import scenario_title, sorted_levels
 from robustvit.report.two_stores.verdicts import CHANCE, IDENTICAL, MOVED, difference_text, model_names_of, signed, varied_settings
 from robustvit.spec.grouping import grouped
+from robustvit.spec.written.words import with_spaces
 
 _SINGLE = 40  # compared cells that have a row each; of more, a scenario has one row
 _UNFOLDED = 40  # rows of scenarios in all beyond which those where nothing moved are folded

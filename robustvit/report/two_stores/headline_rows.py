@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustvit.report.labels import format_number, metric_name, metric_tip, with_spaces
+from robustvit.report.labels import format_number, metric_tip
 from robustvit.report.two_stores.verdicts import difference_text, signed
 from robustvit.results.leaderboard import GROUP
 from robustvit.results.summary import ShownNumber
 from robustvit.results.two_stores.paired_headlines import HeadlineGroup, NumberPair
+from robustvit.spec.written.words import metric_name, with_spaces
 
 _OPEN = 4  # groups that are unfolded
 
