@@ -103,10 +103,10 @@ class PairedTests:
         known = {cell: one for cell, one in stored.items() if one.question.kind == "corruption" and not one.data.clips}
         which = [str(row["scenario"])] if entry.over == "corruption" else []
         factors = factors_of_cells(resolve_metric(row["metric"]), list(known.values()), *which)
-        rows = rows.set_index("cell", drop=False)
+        by_cell = {str(one["cell"]): one for _, one in rows.iterrows()}
         for cell, factor in zip(known, factors, strict=False):
             if factor:
-                yield _part(rows.loc[cell], float(factor))
+                yield _part(by_cell[cell], float(factor))
 
     def _stored(self, suite: str, cell: str) -> StoredCell | None:
         assert self._store is not None, "best() has a store"
