@@ -9,7 +9,7 @@ from fractions import Fraction
 from robustvit.results.parameters import differing_parameters
 from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
-from robustvit.spec.written.words import with_spaces
+from robustvit.spec.written.words import metric_heading, with_spaces
 
 
 def format_number(value: float) -> str:
@@ -22,7 +22,10 @@ def format_number(value: float) -> str:
 def metric_tip(label: str) -> str:
     """The tooltip of a metric: its identifier, and the first line of what it says of itself; "" where it is none."""
     entry = _metric(label)
-    return "" if entry is None else f"{label}\n{entry.summary}"
+    if entry is None:
+        return ""
+    known = label.partition("(")[0] == entry.name
+    return f"{label if known else entry.name}\n{entry.summary}"
 
 
 def scenario_title(key: tuple[str, str], keys: Iterable[tuple[str, str]]) -> str:
@@ -59,4 +62,6 @@ def shorten_levels(levels: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _metric(label: str) -> Entry | None:
-    return registry.entries("metric").get(label.partition("(")[0])
+    """The metric of a label, or of its heading in a table."""
+    every, name = registry.entries("metric"), label.partition("(")[0]
+    return every.get(name) or next((entry for other, entry in every.items() if metric_heading(other) == name.strip()), None)

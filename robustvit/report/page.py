@@ -26,7 +26,7 @@ from robustvit.report.image_gallery import image_budget, image_gallery
 from robustvit.report.numbers import numbers, script_json
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
-from robustvit.report.ranking import ranking
+from robustvit.report.ranking import ranked_points, ranking
 from robustvit.report.samples.bundle import Bundle
 from robustvit.report.samples.sample_rows import INLINE, predictions_in, sample_groups
 from robustvit.report.shift_maps import shift_maps
@@ -35,8 +35,10 @@ from robustvit.report.text import conclusion, gradient_warnings, notices, verdic
 from robustvit.report.transfer import transfer_maps
 from robustvit.report.two_stores.comparison_page import open_other, render_comparison
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
-from robustvit.results.pages import pages
+from robustvit.results.pages import headline_in_words, pages
 from robustvit.results.paired_best import PairedTests
+from robustvit.results.summary import headline_numbers
+from robustvit.results.table_formats import Page
 from robustvit.spec.given import check_path
 
 
@@ -135,8 +137,20 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None],
         "galleries": [one for one in galleries if one is not None],
-        "scores": [page for page in pages(own) if page.title],
+        "scores": [*_unranked(suite), *(page for page in pages(own) if page.title)],
     }  # fmt: skip
+
+
+def _unranked(suite: SuiteResults) -> list[Page]:
+    """The numbers of a summary that the ranking does not show, a column for each model: with the pages of scenarios nothing is left out."""
+    texts: dict[str, dict[str, str]] = {}
+    for model in suite.models:
+        ranked = {index for point in ranked_points(suite, model).values() for index in point.rows}
+        for one in headline_numbers(model.rows):
+            if not ranked.issuperset(one.rows.index):
+                texts.setdefault(headline_in_words(one), {})[model.name] = one.text
+    table = pd.DataFrame.from_dict(texts, orient="index").fillna("").rename_axis("number").reset_index()
+    return [Page(f"{suite.name} · clean images, averages and single numbers", table)] if texts else []
 
 
 def _samples(suites: list[SuiteResults], store: Store, board: pd.DataFrame, bundle: Bundle | None) -> dict[str, Any]:

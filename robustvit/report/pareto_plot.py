@@ -10,6 +10,7 @@ from robustvit.errors import NotApplicable, few
 from robustvit.report.scatter import Scatter, ScatterPoint, scatter
 from robustvit.results.factors.pareto_front import pareto
 from robustvit.results.factors.view import COSTS, FactorView
+from robustvit.spec.written.words import metric_name
 
 
 def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "pretraining") -> Scatter:
@@ -33,7 +34,8 @@ def pareto_plot(view: FactorView, score: str, cost: str = "macs", group: str = "
         for index, row in part.iterrows()
     ]  # fmt: skip
     better = "higher" if view.scores[score] else "lower"
-    return scatter(points, title=f"{score} against {unit}{out}", across=f"{unit}, logarithmic", up=f"{score}, % ({better} is better)")
+    named = " ".join(map(metric_name, score.split(" ")))
+    return scatter(points, title=f"{named} against {unit}{out}", across=f"{unit}, logarithmic", up=f"{named}, % ({better} is better)")
 
 
 def _interval(row: pd.Series, score: str) -> tuple[float, float]:

@@ -146,7 +146,11 @@ function sampleList(section, load, count) {
   }
 
   form.addEventListener("submit", (event) => event.preventDefault());
-  const chosen = ({ target }) => (target.name === "group" ? open(Number(target.value)) : select());
+  const chosen = ({ target }) => {
+    seen.disconnect();
+    if (target.name !== "group" && group) select();
+    else open(Number(form.elements.group?.value ?? 0));
+  };
   form.addEventListener("input", chosen);
   form.addEventListener("change", chosen);
   list.addEventListener("scroll", draw, { passive: true });

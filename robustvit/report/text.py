@@ -83,7 +83,7 @@ def conclusion(suite: SuiteResults, model: ModelResults) -> Conclusion:
     """Summarizes the numbers of one model in a sentence, with caveats on relying on it."""
     clean = _clean(suite, model)
     topics = (clean, _corrupted(model), _attacked(model), _certified(suite, model), _measured(suite, model))
-    parts = "; ".join(filter(None, topics)) or _averages(suite, model) or _first(suite, model) or "no results yet"
+    parts = "; ".join(filter(None, topics)) or _averages(suite, model) or _first(suite, model) or _cells(suite, model) or "no results yet"
     sentence = f"{parts}." if clean else f"has {parts}."
     status, counts = worst_status(model.cells)
     caveats = ["Its weights are random, so these numbers are at chance level."] if model.random else []
@@ -180,6 +180,18 @@ def _first(suite: SuiteResults, model: ModelResults) -> str:
     """The first number of the ranking, for a suite without clean images and averages."""
     known = ((column, point) for column, point in ranked_points(suite, model).items() if point.known)
     return next((f"{column.title} {stated_text(point, column.unit)} on {suite.data}" for column, point in known), "")
+
+
+def _cells(suite: SuiteResults, model: ModelResults) -> str:
+    """The range of the values of single cells, for a suite that has nothing else."""
+    known = {setting: point for setting, point in model.points(suite.metric).items() if point.known}
+    if not known:
+        return ""
+    unit, values = suite.unit(suite.metric), [point.value for point in known.values()]
+    ends = dict.fromkeys(format_number(value) for value in (min(values), max(values)))
+    cells = f"{len(known)} cell{'' if len(known) == 1 else 's'}"
+    scenarios = _listed([with_spaces(name) for name in dict.fromkeys(setting.scenario for setting in known)])
+    return f"{metric_name(suite.metric)} {' to '.join(ends)}\u00a0{unit}".rstrip() + f" over {cells} of {scenarios} on {suite.data}"
 
 
 def _marked(suite: SuiteResults, model: ModelResults) -> Iterator[Notice]:

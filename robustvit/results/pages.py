@@ -29,8 +29,8 @@ def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
 
 def _summary_page(part: pd.DataFrame, tests: PairedTests | None) -> Page:
     numbers = [(row, one) for row, (_, rows) in enumerate(models_of(part, "base")) for one in headline_numbers(rows)]
-    table = summary(part).rename(columns={one.title: _in_words(one) for _, one in numbers})
-    numbers = [(row, one._replace(title=_in_words(one))) for row, one in numbers]
+    table = summary(part).rename(columns={one.title: headline_in_words(one) for _, one in numbers})
+    numbers = [(row, one._replace(title=headline_in_words(one))) for row, one in numbers]
     directions = {one.title: one.higher_is_better for _, one in numbers}
     first = next((place for place, name in enumerate(table.columns) if name in directions), len(table.columns))
     columns = grouped(((one.title, str(one.rows["base"].iloc[0])), (row, one.rows)) for row, one in numbers)
@@ -44,7 +44,7 @@ def _suites(board: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame
         yield (str(suite), str(base) if board.loc[board["suite"] == suite, "base"].nunique() > 1 else ""), part
 
 
-def _in_words(one: ShownNumber) -> str:
+def headline_in_words(one: ShownNumber) -> str:
     """The title of a number with its metric as readers call it."""
     before, found, _ = one.title.rpartition(one.metric)
     return before + metric_heading(one.metric) if found and one.title.endswith(one.metric) else one.title

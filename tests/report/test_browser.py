@@ -246,6 +246,14 @@ def test_samples_are_listed_by_what_models_get_wrong(page: Any) -> None:
     assert listed(page) == ["s00017 0 ✓ 0 ✕ 1"]
 
 
+def test_a_choice_before_the_samples_were_seen_shows_them(page: Any) -> None:
+    page.refresh()
+    change = "const show = document.querySelector('#samples select[name=show]'); show.selectedIndex = show.options.length - 1;"
+    page.execute_script(change + "show.dispatchEvent(new Event('change', {bubbles: true}))")
+    assert " of " in page.execute_script("return document.querySelector('#samples output').textContent")
+    show_samples(page)
+
+
 def test_a_folder_of_a_report_loads_its_rows_and_images_from_disk(chromium: Any, store: Any, tmp_path: Path) -> None:
     chromium.get(write_bundle(store, tmp_path / "bundle").as_uri())
     show_samples(chromium)

@@ -70,3 +70,9 @@ def test_models_without_the_score_are_left_out_and_named(board: Callable[..., Le
     (plot,) = cost_plots(found)
     assert (plot.score, plot.left_out) == ("shift_auc", ("third (no shift_auc)",))
     assert "Not shown: third (no shift_auc)." in render(found, store)
+
+
+def test_the_axis_names_the_score_in_words(board: Callable[..., Leaderboard]) -> None:
+    (plot,) = cost_plots(board(*(row(model, "mean_err_15", 40.0, better=False) for model in MODELS)))
+    assert "mean error over 15 corruptions, % (lower is better)" in plot.svg
+    assert "mean_err_15" not in plot.svg

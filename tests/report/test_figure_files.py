@@ -41,3 +41,10 @@ def test_without_matplotlib_a_line_says_so(store: Store, tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"pip install 'robustvit\[figures\]'"):
         write_figure(store, "attacks", tmp_path / "a.pdf")
+
+
+@pytest.mark.parametrize(("name", "words"), [("corruptions", ("top-1 accuracy, %", "severity")), ("attacks", ("robust accuracy, %",))])
+def test_axes_and_bands_are_named(store: Store, tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+    pytest.importorskip("matplotlib")
+    text = write_figure(store, name, tmp_path / "one.svg").read_text()
+    assert all(f">{word}<" in text for word in (*words, "bands: 95 % intervals"))

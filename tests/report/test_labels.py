@@ -1,6 +1,7 @@
 """How names and severity levels are written."""
 
 from robustvit.report import labels
+from robustvit.spec.written.words import metric_name
 
 
 def test_severities_are_ordered_by_size_and_budgets_as_fractions() -> None:
@@ -24,12 +25,13 @@ def test_a_scenario_is_named_with_those_parameters_that_tell_it_from_others_of_i
 
 def test_metrics_have_the_titles_that_they_declare_or_their_names_with_spaces() -> None:
     names = ("ece", "mean_corruption_error", "certified_accuracy(patch=5)", "robust_accuracy", "no_metric")
-    assert [labels.metric_name(name) for name in names] == [
+    assert [metric_name(name) for name in names] == [
         "expected calibration error", "mean corruption error", "certified accuracy (patch=5)", "robust accuracy", "no_metric",
     ]  # fmt: skip
 
 
 def test_the_tooltip_of_a_metric_has_its_identifier() -> None:
     assert labels.metric_tip("certified_accuracy(patch=5)").splitlines()[0] == "certified_accuracy(patch=5)"
+    assert labels.metric_tip("Brier score").splitlines()[0] == "brier"
     assert labels.metric_tip("ece").splitlines()[1].startswith("Expected calibration error: ")
     assert labels.metric_tip("no_metric") == ""

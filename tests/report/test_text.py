@@ -79,3 +79,9 @@ def test_a_conclusion_has_a_measurement_of_every_cell(make_store: Callable[..., 
     sentence = conclusion(suite, suite.models[0]).sentence
     assert "loss surface 1 probability outputs 0.0" in sentence
     assert "loss surface 4 probability outputs 100.0" in sentence
+
+
+def test_a_store_of_corruptions_alone_is_summed_up_by_what_it_has(make_store: Callable[..., Store], answered: Callable[..., Any]) -> None:
+    store = make_store({("demo", "fog", level): answered([True] * right + [False] * (4 - right)) for level, right in (("1", 3), ("2", 1))})
+    (suite,) = results_by_suite(leaderboard(store))
+    assert conclusion(suite, suite.models[0]).sentence == "has top-1 accuracy 25.0 to 75.0\u00a0% over 2 cells of fog on digits."

@@ -26,6 +26,7 @@ from robustvit.spec.written.words import metric_name
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b4568c", "#c98a00", "#3a9bd9", "#5b616e")  # of the page on paper
 _SYMBOLS = "os^D"
 _ACROSS, _WIDE, _TALL = 4, 2.1, 1.75  # panels side by side, and the inches of each
+_BANDS = "bands: 95 % intervals"
 _STYLE = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -91,14 +92,23 @@ def _panel_figure(plots: Any, suites: Sequence[SuiteResults], name: str) -> Any:
     figure, axes = plots.subplots(down, across, figsize=(_WIDE * across, _TALL * down), squeeze=False, layout="constrained")
     for place in axes.flat[len(panels) :]:
         place.axis("off")
-    for place, panel in zip(axes.flat, panels, strict=False):
-        _draw_panel(place, panel)
+    for at, (place, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        _draw_panel(place, panel, "severity" if name == "corruptions" else "", "" if at % across else _quantity(suites, name))
     handles = {handle.get_label(): handle for place in axes.flat for handle in place.get_legend_handles_labels()[0]}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), across), frameon=False)
+    columns = min(len(handles), across)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, title=_BANDS)
     return figure
 
 
-def _draw_panel(place: Any, panel: Panel) -> None:
+def _quantity(suites: Sequence[SuiteResults], name: str) -> str:
+    """What the curves of a figure show, in words."""
+    robust = name == "attacks" and any("robust_accuracy" in model.metrics for suite in suites for model in suite.models)
+    metric = "robust_accuracy" if robust else "certified_accuracy" if name == "certified" else suites[0].metric
+    return metric_name(metric)
+
+
+def _draw_panel(place: Any, panel: Panel, across: str, up: str) -> None:
+    """across: what the levels are where the panel does not say it; up: what the curves show, on the first panel of each line."""
     xs = np.array([tick.at for tick in panel.columns])
     for series in panel.series:
         values, low, high = (np.array([getattr(point, name) for point in series.points]) for name in ("value", "low", "high"))
@@ -108,8 +118,8 @@ def _draw_panel(place: Any, panel: Panel) -> None:
     place.set_title(panel.title)
     place.set_xticks(xs, [tick.text for tick in panel.columns])
     place.set_ylim(0, panel.top)
-    place.set_xlabel(panel.axis)
-    place.set_ylabel(panel.unit)
+    place.set_xlabel(panel.axis or across)
+    place.set_ylabel(f"{up}, {panel.unit}" if up and panel.unit else up or panel.unit)
     place.grid(axis="y", linewidth=0.4, alpha=0.5)
 
 
