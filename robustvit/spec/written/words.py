@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from robustvit.spec import registry
 
-_SHORT = {"top1": "top-1", "top5": "top-5", "robust_accuracy": "accuracy", "corruption_error": "error"}
+_SHORT = {
+    "top1": "top-1", "top5": "top-5", "robust_accuracy": "accuracy", "corruption_error": "error", "nll": "NLL", "brier": "Brier",
+    "ece": "ECE", "ce_alexnet": "CE", "mce_alexnet": "mCE", "relative_mce_alexnet": "relative mCE",
+}  # fmt: skip
 
 
 def with_spaces(name: str) -> str:
@@ -25,5 +28,5 @@ def metric_name(label: str) -> str:
 
 
 def metric_heading(label: str) -> str:
-    """The name of a metric in a table: as `metric_name`, and shorter for the usual accuracies and errors."""
+    """The name of a metric in a table: as `metric_name`, and as papers abbreviate it where they do."""
     return _SHORT.get(label) or metric_name(label)
