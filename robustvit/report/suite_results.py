@@ -12,8 +12,7 @@ import pandas as pd
 
 from robustvit.report.points import Point, point_of
 from robustvit.results.gradient_masking import worst_verdict
-from robustvit.results.leaderboard import distinguishing
-from robustvit.results.parameters import crafted_elsewhere
+from robustvit.results.parameters import crafted_elsewhere, distinguishing
 from robustvit.statistics.estimates import of_measurements
 
 _IDENTITY = ("model", "transforms", "seed", "precision", "model_view", "storage")  # columns that together identify a model

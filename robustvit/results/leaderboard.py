@@ -70,17 +70,6 @@ class BoardRow:
 COLUMNS = {one.name: {"float": "float64", "int": "int64"}.get(str(one.type), str(one.type)) for one in fields(BoardRow)}
 GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 
-_ORDINARY = {"transforms": "", "precision": "float32", "storage": ""}
-
-
-def distinguishing(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    """Those of the columns that say which model, and what was done to it: with several values, or one that is not the ordinary one.
-
-    A model's label is that of its weights; without its transforms, a precision other than float32 or what images were stored as, its
-    numbers would be taken for those of the model as it is.
-    """
-    return [name for name in names if rows[name].nunique() > 1 or (name in _ORDINARY and bool((rows[name] != _ORDINARY[name]).any()))]
-
 
 @dataclass(frozen=True)
 class Leaderboard:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from robustvit.results.leaderboard import GROUP, distinguishing
+from robustvit.results.leaderboard import GROUP
 from robustvit.results.paired_best import PairedTests
-from robustvit.results.parameters import crafted_elsewhere
+from robustvit.results.parameters import crafted_elsewhere, distinguishing
 from robustvit.results.summary import ShownNumber, headline_numbers, scenario_names, summary
 from robustvit.results.table_formats import Page
 from robustvit.spec import registry

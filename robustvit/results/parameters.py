@@ -1,10 +1,14 @@
-"""The parameters of a scenario as tables write them, read back."""
+"""The parameters of a scenario as tables write them, read back, and the columns that tell models apart."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from robustvit.spec.written.call import split_outside
+
+_ORDINARY = {"transforms": "", "precision": "float32", "storage": ""}
 
 
 def parsed_parameters(text: str) -> dict[str, str]:
@@ -34,3 +38,12 @@ def attack_name(scenario: str, params: str) -> str:
     if crafted_elsewhere(params):
         return f"{scenario} from {given['surrogate']}" + (f" stored as {given['stored_as']}" if "stored_as" in given else "")
     return f"{scenario} through host" if given.get("through") == "host" else scenario
+
+
+def distinguishing(rows: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    """Those of the columns that say which model, and what was done to it: with several values, or one that is not the ordinary one.
+
+    A model's label is that of its weights; without its transforms, a precision other than float32 or what images were stored as, its
+    numbers would be taken for those of the model as it is.
+    """
+    return [name for name in names if rows[name].nunique() > 1 or (name in _ORDINARY and bool((rows[name] != _ORDINARY[name]).any()))]

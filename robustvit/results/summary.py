@@ -9,8 +9,8 @@ import pandas as pd
 
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
-from robustvit.results.leaderboard import GROUP, distinguishing
-from robustvit.results.parameters import crafted_elsewhere, parsed_parameters
+from robustvit.results.leaderboard import GROUP
+from robustvit.results.parameters import crafted_elsewhere, distinguishing, parsed_parameters
 from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 

@@ -32,6 +32,6 @@ def test_metrics_have_the_titles_that_they_declare_or_their_names_with_spaces() 
 
 def test_the_tooltip_of_a_metric_has_its_identifier() -> None:
     assert labels.metric_tip("certified_accuracy(patch=5)").splitlines()[0] == "certified_accuracy(patch=5)"
-    assert labels.metric_tip("Brier score").splitlines()[0] == "brier"
+    assert labels.metric_tip("Brier").splitlines()[0] == "brier"
     assert labels.metric_tip("ece").splitlines()[1].startswith("Expected calibration error: ")
     assert labels.metric_tip("no_metric") == ""

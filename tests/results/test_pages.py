@@ -72,7 +72,7 @@ def test_every_scenario_and_metric_is_on_a_page(board: pd.DataFrame) -> None:
     for word in ("clean top-1", "clean Brier", "fog error", "snow error", "pgd 1/255 accuracy", "mean corruption error"):
         assert word in text, word
     by_title = {page.title.rpartition(" · ")[2]: page.table.set_index("scenario") for page in found[1:]}
-    assert set(by_title) == {"top-1", "Brier score"}
+    assert set(by_title) == {"top-1", "Brier"}
     assert list(by_title["top-1"].index) == ["fog", "snow", "pgd 1/255", "pgd 2/255"]
     assert list(by_title["top-1"].columns) == ["m", "r"]
 
@@ -87,8 +87,8 @@ def test_severities_are_averaged_with_the_means_of_their_ends(board: pd.DataFram
 
 def test_of_one_model_metrics_are_columns(board: pd.DataFrame) -> None:
     (page,) = pages(board[board["model"] == "m"])[1:]
-    assert list(page.table.columns) == ["scenario", "top-1", "Brier score"]
-    assert page.directions == {"top-1": True, "Brier score": False}
+    assert list(page.table.columns) == ["scenario", "top-1", "Brier"]
+    assert page.directions == {"top-1": True, "Brier": False}
 
 
 def test_a_suite_of_accuracies_without_clean_images_has_them(make_store: Make, answered: Columns) -> None:
@@ -147,7 +147,7 @@ def test_the_table_by_data_has_a_column_for_each(make_store: Make, answered: Col
 
 def test_every_metric_that_was_named_has_a_page(board: pd.DataFrame) -> None:
     found = paper_tables(board, "severity", every=True).pages
-    assert [page.title.rpartition(" · ")[2] for page in found] == ["top-1", "Brier score"]
+    assert [page.title.rpartition(" · ")[2] for page in found] == ["top-1", "Brier"]
 
 
 @pytest.mark.parametrize("per", PER)
@@ -173,7 +173,7 @@ def test_latex_has_arrows_groups_and_captions(board: pd.DataFrame) -> None:
 
 
 def test_the_table_by_attack_has_clean_numbers_of_every_metric(board: pd.DataFrame) -> None:
-    page = next(page for page in paper_tables(board, "attack", every=True).pages if page.title.endswith("Brier score"))
+    page = next(page for page in paper_tables(board, "attack", every=True).pages if page.title.endswith("Brier"))
     assert list(page.table.columns) == ["model", "clean", "pgd 1/255", "pgd 2/255"]
     clean = board.loc[(board["scenario"] == "clean") & (board["metric"] == "brier"), "value"]
     assert [text.split(" ")[0] for text in page.table["clean"]] == [f"{value:.3g}" for value in clean]

@@ -14,7 +14,8 @@ from robustvit.records.manifest import SuiteFacts
 from robustvit.records.store import Store
 from robustvit.results.exports.model_index import eval_results, public_command
 from robustvit.results.hub.card_text import with_results, with_section
-from robustvit.results.leaderboard import build_leaderboard, distinguishing
+from robustvit.results.leaderboard import build_leaderboard
+from robustvit.results.parameters import distinguishing
 from robustvit.results.summary import with_interval
 from robustvit.results.table_formats import markdown
 from robustvit.version import __version__
