@@ -95,10 +95,13 @@ class OpenedData(NamedTuple):
     spec: Spec | None = None
 
 
-def labels_of(opened: Sequence[OpenedData]) -> list[str]:
-    """What tables call each data set: its name, with the parameters that differ where two of other content would have one name."""
+def samples_of(opened: Sequence[OpenedData], limit: int | float | None) -> list[Samples]:
+    """The first samples of each data set, see `Samples.of`.
+
+    Tables call it by its name, with the parameters that differ where two of other content would have one name.
+    """
     alike = grouped((_name_in_tables(one.data), one) for one in opened)
-    return [_label(one, alike[_name_in_tables(one.data)]) for one in opened]
+    return [Samples.of(one.data, limit, one.scenarios, _label(one, alike[_name_in_tables(one.data)])) for one in opened]
 
 
 def _name_in_tables(data: Data) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from robustvit.errors import ModelError, UsageError, WeightsUnavailable, few
 from robustvit.evaluation import environment
 from robustvit.evaluation.class_names import Logits, checked_order
 from robustvit.evaluation.cost.tile_size import fastest_tile
-from robustvit.evaluation.datasets import Samples, labels_of, open_data, refuse_contradictions
+from robustvit.evaluation.datasets import open_data, refuse_contradictions, samples_of
 from robustvit.evaluation.loading import load_model
 from robustvit.evaluation.pipelines.heads import head_of
 from robustvit.evaluation.pipelines.nested import Place, names_given, resolved_pipeline, resolved_scenario, why_own_host, with_given
@@ -70,13 +70,7 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
     limit = suite.limit if settings.limit is None else settings.limit
     skipped: list[str] = []
     opened = open_data(suite, data, settings.data_dir, skipped if settings.skip_missing else None)
-    plan = Plan(
-        suite,
-        [Samples.of(one.data, limit, one.scenarios, label) for one, label in zip(opened, labels_of(opened), strict=True)],
-        [],
-        settings,
-        skipped=skipped,
-    )
+    plan = Plan(suite, samples_of(opened, limit), [], settings, skipped=skipped)
     plan.data = suite.data[0] if data is None else data if isinstance(data, str) else None
     refuse_contradictions(plan.samples)
     requested = _all_requested(plan, named, need_weights)

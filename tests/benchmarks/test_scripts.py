@@ -21,6 +21,7 @@ PEERS = {
     "features.py": (),
     "geometry.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
+    "scoring.py": ("polars", "duckdb"),
     "training.py": (),
 }
 

@@ -74,8 +74,8 @@ def test_markdown_escapes_what_would_break_the_table(board: Leaderboard) -> None
 
 def test_latex_escapes_special_characters(board: Leaderboard) -> None:
     board = replace(board, rows=board.rows.assign(model=r"50%_of #1 & \all {x} → <y>"))
-    name = r"50\%\_of \#1 \& \textbackslash all \{x\} $\rightarrow$ \textless{}y\textgreater{}"
-    assert name in export(board, "latex")
+    name = r"50\%\_of \#1 \& \textbackslash{}all \{x\} $\rightarrow$ \textless{}y\textgreater{}"
+    assert name in export(board, "latex").replace(r"\allowbreak{}", "")
 
 
 def test_an_empty_board_can_be_written_in_every_text_format(board: Leaderboard) -> None:
