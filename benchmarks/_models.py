@@ -51,7 +51,7 @@ def classified(model: rv.Classifier, count: int) -> rv.Batch:
     """Of the first digits those that the model classifies rightly."""
     data = rv.load_data("digits")
     images = pixels(model, data, count)
-    batch = rv.Batch(images, torch.from_numpy(data.labels[:count].copy()), tuple(data.ids[:count]))
+    batch = rv.Batch(images, torch.from_numpy(data.labels[:count].copy()).to(images.device), tuple(data.ids[:count]))
     return batch[robust(model, batch, images)]
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _images import photographs
 from _reference import reference
 from PIL import Image
 from torchvision import transforms
@@ -35,18 +36,6 @@ SUITE = rv.load_suite("imagenet-c")
 CORRUPTIONS = [spec.name for spec in SUITE.scenarios if spec.get("severity") == 1]
 SEVERITIES = (1, 3, 5)
 SLOW = "glass_blur"  # in the reference
-
-
-def photographs(folder: Path, count: int, side: int = 375) -> None:
-    """Writes JPEGs into class folders: smooth random scenes with edges, about as costly to decode as photographs."""
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        small = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        image = Image.fromarray(small).resize((int(side * 4 / 3), side), Image.Resampling.BICUBIC)
-        pixels = np.clip(np.asarray(image, np.int16) + rng.integers(-12, 13, (side, int(side * 4 / 3), 3)), 0, 255).astype(np.uint8)
-        place = folder / f"class{i % 10}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(place / f"{i:05d}.jpg", quality=92)
 
 
 class Conventional(torch.utils.data.Dataset):  # type: ignore[type-arg]
