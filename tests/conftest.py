@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image
 from robustvit.records import records
 from robustvit.records.manifest import Manifest
 from robustvit.records.store import Store
+from robustvit.records.user_cache import cache_folder
+from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.registry import entries, lookup
 from robustvit.spec.spec import Spec, canonical, digest, parse
@@ -110,6 +113,21 @@ def _image_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTVIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _registered_for_one_test() -> Iterator[None]:
+    """What a test registers, by itself or by a module that it names, ends with it."""
+    before = dict(registry._LIVE)
+    yield
+    registry._LIVE.clear()
+    registry._LIVE.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _scores_of_its_own() -> None:
+    """No test finds the scores that another one kept, computed by what was patched there."""
+    shutil.rmtree(cache_folder() / "scores", ignore_errors=True)
 
 
 @pytest.fixture

@@ -25,11 +25,12 @@ from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.parts import in_part
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.estimates import Clustered, IntervalEstimate, Metric, Weighted, resolve_metric
 from robustvit.statistics.mean_intervals import score_means
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resampler, Resamples
 
 SHARES = (0.02, 0.1, 0.5, 0.9, 0.98)
 CLASSES, FRAMES, LARGE = 5, 4, 20_000

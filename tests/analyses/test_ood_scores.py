@@ -19,7 +19,7 @@ from robustvit.analyses.ood_scores import fit_scores, ood_scores
 from robustvit.data.formats.arrays import ArrayDataset, array_dataset
 from robustvit.errors import BadParameter, ModelError
 from robustvit.evaluation import run as runner
-from robustvit.evaluation.evaluate import batch_of
+from robustvit.evaluation.images.batches import batch_of
 from robustvit.evaluation.loading import load_data, load_model
 from robustvit.primitives.batch import NO_CLASS, Data
 from robustvit.primitives.classifier import Classifier

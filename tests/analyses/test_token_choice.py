@@ -56,6 +56,7 @@ def test_what_is_no_comparison_is_refused() -> None:
         token_choice(vits.made(vits.HOSTS["plain"]), vits.images(2), torch.zeros(2), draws(), corruption=lambda given, _: given)
 
 
+@pytest.mark.long
 def test_inflating_makes_an_adaptive_reducer_spend_more_inside_the_ball() -> None:
     model, data = rv.transformed(rv.load_model("demo"), "ats"), rv.load_data("digits")
     images = torch.stack([model.preprocess(data[i].image) for i in range(6)])

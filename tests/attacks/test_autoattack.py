@@ -186,6 +186,7 @@ def test_a_failed_link_is_reported_and_not_hidden_by_the_links_before_it(chain: 
     assert (row["status"], row["reason"]) == ("failed", "no gradient")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_within_attacks_of_the_chain_it_resumes_to_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "aa.yaml").write_text(

@@ -79,6 +79,7 @@ def test_ddn_is_as_near_as_that_of_foolbox(radius: float, model: Classifier, giv
     assert_as_near(*(found(model, given, one, "l2") for one in (ours, theirs)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [0.1, 1.0])
 @pytest.mark.parametrize(("norm", "name"), [("linf", "LInfFMNAttack"), ("l2", "L2FMNAttack"), ("l1", "L1FMNAttack"), ("l0", "L0FMNAttack")])
 def test_fmn_is_as_near_as_that_of_foolbox(norm: Any, name: str, step: float, model: Classifier, given: Batch) -> None:
@@ -94,6 +95,7 @@ def test_cw_is_as_near_as_that_of_foolbox(model: Classifier, given: Batch) -> No
     assert_as_near(*(found(model, given, one, "l2") for one in (ours, theirs)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("attack", [fab, fab_t])
 def test_fab_is_as_near_as_that_of_its_authors(norm: Any, attack: Callable[..., Any], model: Classifier, given: Batch) -> None:
@@ -112,6 +114,7 @@ def test_fab_is_as_near_as_that_of_its_authors(norm: Any, attack: Callable[..., 
     assert_as_near(found(model, given, ours, norm), nearest)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.08), ("l2", 1.3), ("l1", 12.0)])
 def test_square_fools_as_many_as_that_of_its_authors(norm: Any, eps: float, model: Classifier, given: Batch) -> None:
     """With other random numbers: the mean robust accuracy of three seeds on the same images is at most six points higher."""

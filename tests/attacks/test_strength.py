@@ -86,6 +86,7 @@ def sides(pair: Pair) -> list[tuple[str, dict[str, Any]]]:
     return [(pair.ours, pair.mine), (pair.theirs, pair.other)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair.norm}-{pair.ours}-{pair.theirs.partition('/')[0]}")
 def test_an_attack_is_as_near_the_best_known_as_that_of_another_library(pair: Pair) -> None:
     ours, theirs = (optimality(pair.norm, nearest(pair.norm, name, tuple(params.items())), best(pair.norm)) for name, params in sides(pair))

@@ -18,11 +18,13 @@ PEERS = {
     "certify.py": (),
     "compressors.py": (),
     "corruptions.py": ("imagecorruptions", "skimage"),
+    "device.py": ("imagecorruptions", "skimage", "pyautoattack"),
     "features.py": (),
     "geometry.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
     "scoring.py": ("polars", "duckdb"),
     "training.py": (),
+    "workers.py": (),
 }
 
 

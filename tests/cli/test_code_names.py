@@ -112,11 +112,14 @@ def test_every_parameter_that_takes_a_plug_in_is_among_them() -> None:
 
 
 def test_no_name_in_a_suite_imports_code(robustvit, trap: Path) -> None:  # type: ignore[no-untyped-def]
-    """check, plan and run refuse it at the door, and name the flag."""
+    """check, plan and run refuse it at the door, and name the flag: check every suite, the others every fourth."""
     for number, text in enumerate(suites()):
         path = trap / f"{number}.yaml"
         path.write_text(text)
-        for command in (["check", path], ["plan", "--suite", path, "--limit", 1], ["run", "--suite", path, "--limit", 1, "--store", "s"]):
+        commands = [["check", path]]
+        if number % 4 == 0:
+            commands += [["plan", "--suite", path, "--limit", 1], ["run", "--suite", path, "--limit", 1, "--store", "s"]]
+        for command in commands:
             result = robustvit(*command)
             assert (result.code, (trap / "ran").exists(), "trap" in sys.modules) == (2, False, False), text
             assert ("--allow-code" in result.err and f"{path.name}:1" in result.err) or "storage is" in result.err, (text, result.err)

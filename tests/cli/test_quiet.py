@@ -43,6 +43,7 @@ def commands(folder: Path) -> dict[str, list[object]]:
     suite.write_text("name: s\ntitle: S\ndata: digits\nscenarios: [clean, fog: {severity: [1, 2, 3]}]\nmetrics: [top1]\n")
     store = ("--suite", suite, "--store", folder / "store", "--limit", 3)
     return {
+        "submit": ["submit", folder / "store", "-o", folder / "entry"],
         "run": ["run", "--model", SMALL, *store],
         "plan": ["plan", "--model", SMALL, *store],
         "train": ["train", "--model", SMALL, "--data", "digits", "--epochs", 1, "--out", folder / "mine.safetensors"],

@@ -66,6 +66,7 @@ def test_predictions_are_those_of_a_run(data, tmp_path) -> None:
         assert [predicted[id] for id in data.ids] == data.predictions(images).tolist()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_is_as_published(rows) -> None:
     for row, line in zip(rows, error_rates.published(), strict=True):

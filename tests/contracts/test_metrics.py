@@ -11,11 +11,12 @@ from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet
 from robustvit.metrics.model_vs_human import SETS
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric
 from robustvit.statistics.mean_intervals import score_means
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resampler, Resamples
 
 NAMES = sorted(name for name, entry in registry.entries("metric").items() if not any(param.required for param in entry.params))
 PER_CELL = [name for name in NAMES if registry.lookup("metric", name).over == "cell"]

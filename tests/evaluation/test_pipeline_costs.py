@@ -99,6 +99,7 @@ def store(tmp_path_factory):
     return folder / "s"
 
 
+@pytest.mark.long
 def test_each_pipeline_has_its_own_costs_and_latency(store) -> None:
     known = build_leaderboard(store).cards["demo"].pipelines
     host, tome, ats, int8 = known[""], known["tome(r=2)"], known["ats"], known["quantize(bits=8)"]

@@ -52,6 +52,7 @@ def jobs(source: Path, suite: Path) -> dict[str, Job]:
     made = (
         Job("run", run, store=True),
         Job("run again", run, before="run", store=True),
+        Job("compact", ("store", "compact", "--store", "st", "-q"), before="run", store=True),
         Job("board", ("leaderboard", "--store", "st", "-f", "csv", "-o", "board.csv"), before="run"),
         Job("report", ("report", "--store", "st", "-o", "page.html"), before="run"),
         Job("corrupt", ("corrupt", str(source), "made", "-c", "fog", "-c", "gaussian_noise", "--severity", "2", "-q")),

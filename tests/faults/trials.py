@@ -1,4 +1,4 @@
-"""Trials: a job, what befalls it, and what must hold afterwards. `python tests/faults/trials.py [COUNT [SEED]]` runs many of them.
+"""Trials: a job, what befalls it, and what must hold afterwards. `python tests/faults/trials.py [COUNT [SEED [JOB]]]` runs many of them.
 
 After whatever happened: nobody is shown another row, the same command ends well and in time, what it leaves is to the bit what an
 undisturbed job leaves, and no unfinished file remains.
@@ -6,6 +6,7 @@ undisturbed job leaves, and no unfinished file remains.
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import sys
@@ -170,12 +171,13 @@ def _one(bench: Bench, draw: random.Random, kind: str) -> Trial:
     return Trial(job, kind, draw.randint(1, len(bench.operations[job])))
 
 
-def a_share(count: int, seed: int, part: int) -> list[tuple[Trial, list[str]]]:
+def a_share(count: int, seed: int, part: int, job: str = "") -> list[tuple[Trial, list[str]]]:
     """Runs every so-manyth of the trials, and prints what does not hold."""
     found = []
-    with bench() as made:
-        kills = every_kill(made)
-        trials = [*kills, *chosen_at_random(made, max(0, count - len(kills)), seed)][:count]
+    with bench([job] if job else ()) as made:
+        kills = [one for one in every_kill(made) if job in ("", one.job)]
+        others = (one for one in chosen_at_random(made, 50 * count, seed) if job in ("", one.job))
+        trials = [*kills, *itertools.islice(others, max(0, count - len(kills)))][:count]
         for trial in trials[part::PROCESSES]:
             found.append((trial, made.problems(trial)))
             if len(found) % 25 == 0:
@@ -185,11 +187,11 @@ def a_share(count: int, seed: int, part: int) -> list[tuple[Trial, list[str]]]:
     return found
 
 
-def main(count: int = 1000, seed: int = SEED) -> int:
-    """Runs every kill and random trials, `count` in all; prints what does not hold, and a table. The exit code."""
+def main(count: int = 1000, seed: int = SEED, job: str = "") -> int:
+    """Runs every kill and random trials, `count` in all, of one job or of all; prints what does not hold, and a table. The exit code."""
     began = time.monotonic()
     with ThreadPoolExecutor(PROCESSES) as pool:
-        shares = list(pool.map(a_share, [count] * PROCESSES, [seed] * PROCESSES, range(PROCESSES)))
+        shares = list(pool.map(a_share, [count] * PROCESSES, [seed] * PROCESSES, range(PROCESSES), [job] * PROCESSES))
     found = [one for share in shares for one in share]
     done = Counter(f"{trial.job}: {trial.kind}" for trial, _ in found)
     wrong = Counter(f"{trial.job}: {trial.kind}" for trial, problems in found if problems)
@@ -200,4 +202,4 @@ def main(count: int = 1000, seed: int = SEED) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(int, sys.argv[1:])))
+    sys.exit(main(*map(int, sys.argv[1:3]), *sys.argv[3:4]))

@@ -10,6 +10,7 @@ from hostile.calls import Call
 from hostile.values import values
 
 from robustvit.cli.app import app
+from robustvit.cli.configuration import leaf_commands
 
 RANDOM = "vit_tiny_patch16_224?weights=random&num_classes=10&kwargs=depth=1,embed_dim=24,img_size=32,num_heads=2,patch_size=8"
 _RUN = {
@@ -37,6 +38,10 @@ _RUN = {
     "surrogate": "model",
     "latency": "flag",
     "skip-missing": "flag",
+    "executor": "choice",
+    "processes": "rows",
+    "address": "choice",
+    "resources": "pair",
     "measure": "flag",
     "log-to": "choice",
     "allow-code": "flag",
@@ -45,10 +50,11 @@ _RUN = {
     "quiet": "flag",
 }
 _BOARD = {"store": "store_read", "suite": "label", "model": "label", "format": "choice", "output": "output", "json": "flag"}
+_STORE = {"store": "store_read", "json": "flag", "output": "output"}
 KINDS: dict[str, dict[str, str]] = {
     "run": _RUN,
     "plan": _RUN,
-    "leaderboard": {**_BOARD, "metric": "metric", "per": "choice", "published": "flag", "references": "references"},
+    "leaderboard": {**_BOARD, "metric": "metric", "per": "choice", "ranks": "flag", "published": "flag", "references": "references"},
     "factors": {
         **_BOARD,
         "published": "flag",
@@ -60,8 +66,20 @@ KINDS: dict[str, dict[str, str]] = {
         "plot": "output",
     },
     "report": {**{key: _BOARD[key] for key in ("store", "suite", "model", "output")}, "bundle": "folder", "against": "store_read"},
-    "figure": {"name": "choice", **{key: _BOARD[key] for key in ("store", "suite", "model", "output")}},
+    "figure": {
+        "name": "choice",
+        **{key: _BOARD[key] for key in ("store", "suite", "model", "output")},
+        "against": "label",
+        "score": "label",
+        "cost": "choice",
+    },
     "view": {**{key: _BOARD[key] for key in ("store", "suite", "model")}, "port": "port", "for": "budget", "open": "flag"},
+    "status": {
+        "place": "store_read",
+        **{key: _BOARD[key] for key in ("store", "suite", "model", "format", "json")},
+        "watch": "rate",
+        "once": "flag",
+    },
     "transfer": {**_BOARD, "over": "choice"},
     "compare": {
         "model_a": "label",
@@ -72,8 +90,23 @@ KINDS: dict[str, dict[str, str]] = {
         "json": "flag",
         "output": "output",
     },
+    "store compact": {**_STORE, "suite": "label", "model": "label", "quiet": "flag"},
+    "store verify": {**_STORE, "quiet": "flag"},
+    "store merge": {"stores": "store_read", "into": "store_write", "json": "flag", "output": "output", "quiet": "flag"},
+    "store gc": {**_STORE, "dry-run": "flag", "quiet": "flag"},
+    "store stats": {**_STORE, "suite": "label", "model": "label"},
+    "store export": {**_STORE, "suite": "label", "model": "label", "to": "folder", "format": "choice"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "suite": "label", "model": "label", "json": "flag", "output": "output"},
     "card": {"store": "store_read", "model": "label", "suite": "label", "output": "output", "push": "hub"},
+    "submit": {
+        "store": "store_read",
+        "model": "label",
+        "suite": "label",
+        "output": "folder",
+        "against": "entry",
+        "json": "flag",
+        "quiet": "flag",
+    },
     "list": {"kind": "kind", "name": "label", "json": "flag", "output": "output"},
     "check": {"suites": "suite", "allow-code": "flag", "json": "flag", "output": "output"},
     "new": {"kind": "kind", "name": "plug-in name", "folder": "folder"},
@@ -144,7 +177,7 @@ KINDS: dict[str, dict[str, str]] = {
 
 def parameters() -> dict[str, dict[str, bool]]:
     """The parameters of each command by their names, with whether they are arguments."""
-    commands: Any = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = leaf_commands(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     return {name: {_name(one): one.param_type_name == "argument" for one in command.params} for name, command in commands.items()}
 
 
@@ -180,11 +213,19 @@ _ORDER = (
     "compare",
     "diff",
     "card",
+    "submit",
     "factors",
     "transfer",
     "report",
     "figure",
     "view",
+    "status",
+    "store stats",
+    "store verify",
+    "store compact",
+    "store gc",
+    "store merge",
+    "store export",
     "run",
     "train",
 )
@@ -217,12 +258,20 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "figure": {"store": f"{files}/store", "output": "figure.svg"},
         "compare": {"store": f"{files}/store"},
         "view": {"store": f"{files}/store", "for": "0.1s"},
+        "status": {"store": f"{files}/store"},
         "transfer": {"store": f"{files}/store"},
+        "store compact": {"store": f"{files}/store"},
+        "store verify": {"store": f"{files}/store"},
+        "store gc": {"store": f"{files}/store"},
+        "store stats": {"store": f"{files}/store"},
+        "store merge": {"into": "merged"},
+        "store export": {"store": f"{files}/store", "to": "exported"},
         "corrupt": {"corruption": "fog", "severity": "1"},
         "train": {"out": "mine.safetensors", "epochs": "1", "model": RANDOM},
         "check": {},
         "diff": {},
         "card": {},
+        "submit": {} if name == "against" else {"model": "a"},
         "list": {},
         "new": {},
         "data": {},
@@ -249,16 +298,18 @@ def _words(command: str, name: str, value: str, is_argument: bool, files: str) -
         "data": {"name": "digits"},
         "check": {"suites": f"{files}/tiny.yaml"},
         "card": {"store": f"{files}/store"},
+        "submit": {"store": f"{files}/store"},
+        "store merge": {"stores": f"{files}/store"},
     }.get(command, {})
     if is_argument:
         arguments[name] = value
     elif KINDS[command][name] == "flag":
-        return [command, *_options(given), f"--{name}{value}", *_last(arguments)]
+        return [*command.split(), *_options(given), f"--{name}{value}", *_last(arguments)]
     else:
         given[name] = value
     if command == "data" and name in ("store",):
         return [command, "digits", "--verify", "--store", value]
-    return [command, *_options(given), *_last(arguments)]
+    return [*command.split(), *_options(given), *_last(arguments)]
 
 
 def _options(given: dict[str, str]) -> list[str]:

@@ -248,7 +248,7 @@ def calls_on_stores(root: Path, whole: Path) -> Iterator[Call]:
         read = not name.startswith(_UNREAD)
         words = ("leaderboard", "--store", store) if read else ("diff", store, str(whole))
         lacks = _LACKING if name.removeprefix("without-") in _OPTIONAL else ""
-        accepted = lacks if read else "a damaged cell is named, and compared with nothing"
+        accepted = lacks if read else ""
         yield Call(f"{words[0]} table {name}", words, accepted=accepted, said="" if lacks else ".parquet", env=env)
     for number, (name, content) in enumerate(stores.raw_files(file.read_bytes(), rows)):
         store = stores.replaced_file(whole, root / f"file-{name}", content, named=number % 2 == 1)
@@ -263,9 +263,7 @@ def _strangers(root: Path, whole: Path) -> Iterator[Call]:
             store = str(stores.stranger(whole, root / f"stranger-{name}-{kind}", pattern, kind))
             for command, words in READERS.items():
                 line = tuple(word.format(store=store, whole=whole) for word in words)
-                yield Call(
-                    f"{command} {name} {kind}", line, accepted=_STRANGERS.get((command, name), ""), said=SAID[name], env={"COLUMNS": "200"}
-                )
+                yield Call(f"{command} {name} {kind}", line, said=SAID[name], env={"COLUMNS": "200"})
 
 
 READERS = {  # a call of every command that reads a store
@@ -278,8 +276,6 @@ READERS = {  # a call of every command that reads a store
     "export": ("leaderboard", "--store", "{store}", "--format", "csv"),
 }
 SAID = {"records": ".parquet", "cell": "cell.json", "manifest": "all manifests of the store"}
-_NAMED = "the damage is named, and the other cells are shown"
-_STRANGERS = {(command, name): _NAMED for command in ("report", "against", "compare", "diff") for name in ("records", "cell")}
 _UNREAD = ("margin", "rank", "top5")  # columns that no metric of the store reads; `diff` reads all
 _OPTIONAL = ("confidence", "nll", "margin", "brier", "rank", "top5")
 _LACKING = "a metric that needs the column says so, and the others have their values"

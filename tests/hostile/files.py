@@ -83,7 +83,7 @@ def write(root: Path) -> Path:
     (root / "hostile_broken.py").write_text("def model(:\n")
     (root / "hostile_exits.py").write_text("import sys\nsys.exit(5)\n")
     (root / "tiny.yaml").write_text("name: tiny\ntitle: t\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n")
-    for write_some in (_checkpoints, _arrays, _images, _references, _tars, _folders):
+    for write_some in (_checkpoints, _arrays, _images, _references, _entries, _tars, _folders):
         write_some(root)
     return root
 
@@ -304,6 +304,23 @@ def _references(root: Path) -> None:
     for name, content in raw.items():
         (root / f"{name}.csv").write_text(content, "utf-8")
     (root / "latin.csv").write_bytes(HEAD.encode() + b"a\xe9,imagenet,clean,top1,0.5,b\n")
+
+
+def _entries(root: Path) -> None:
+    """Folders that are entries for a board by the names of their files alone."""
+    typed = {"format": 1, "model": 5, "suite": [], "files": "x", "told": {"gradients": 1}, "board": "", "headlines": {}, "robustvit": None}
+    texts = {
+        "empty": "{}",
+        "list": "[]",
+        "deep": "[" * 100_000,
+        "types": json.dumps(typed),
+        "format": '{"format": 1e400}',
+        "text": "not JSON",
+    }
+    for name, text in texts.items():
+        (root / f"entry-{name}").mkdir()
+        (root / f"entry-{name}" / "entry.json").write_text(text)
+        (root / f"entry-{name}" / "board.csv").write_text("model,suite\na,\0\n")
 
 
 def _tar(members: dict[str, bytes], **about: Any) -> bytes:

@@ -80,6 +80,7 @@ PAIRS = [(about, "usage") for about in HOSTILE]
 PAIRS += [("home-gone", "run"), ("no-tmpdir", "run"), ("closed-output", "board"), ("narrow", "board"), ("closed-errors", "absent")]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("about", "words"), PAIRS)
 def test_hostile_surroundings_change_no_exit_code(tmp_path: Path, about: str, words: str) -> None:

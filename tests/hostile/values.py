@@ -288,6 +288,7 @@ def values(files: str) -> dict[str, list[tuple[str, str]]]:
             "depth=1,embed_dim=2",
         ),
         "checkpoint": refused(*strange, *(f"{files}/{name}" for name in CHECKPOINTS)),
+        "entry": refused(*strange, *(f"{files}/{name}" for name in ENTRIES)),
         "references": refused(*strange, *(f"{files}/{name}" for name in REFERENCES)),
         "corruption": refused(
             *TEXTS[:6],
@@ -374,6 +375,7 @@ CHECKPOINTS = (
     "page.pth",
     "bomb.pth",
 )
+ENTRIES = ("entry-empty", "entry-list", "entry-deep", "entry-types", "entry-format", "entry-text")
 REFERENCES = (
     "value-nan.csv",
     "value-text.csv",

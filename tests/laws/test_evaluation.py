@@ -208,6 +208,7 @@ def command(suite: Path, store: Path, cache: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_killed_at_random_moments_it_resumes_to_the_same_table(suite: Suite, tmp_path: Path) -> None:
     page = tmp_path / "law.yaml"

@@ -22,7 +22,7 @@ metrics: [robust_accuracy, slope_disagreement, random_step_wins, probability_out
 """
 MASKED = '''
 import torch
-from robustvit.models.demo import demo
+from robustvit.models.demo import bundled
 
 
 class Levels(torch.autograd.Function):
@@ -40,7 +40,7 @@ class Levels(torch.autograd.Function):
 class Masked(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.inner = demo().model
+        self.inner = bundled("demo").model
 
     def forward(self, pixels):
         return self.inner(Levels.apply(pixels))

@@ -208,6 +208,7 @@ def test_what_is_stored_as_uint8_is_predicted_from_whole_levels(whole) -> None:
     assert np.abs(found[True] - found[False]).max() > 2e-4
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on_to_the_same_records(whole, tmp_path) -> None:
     store, models = whole
     page, random = suite(tmp_path, stored="[float32, uint8]"), np.random.default_rng(3)

@@ -9,8 +9,8 @@ from sklearn.metrics import auc
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
-from robustvit.statistics.intervals import Resampler
 from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.resamples import Resampler
 
 LEVELS = ("1", "2", "3", "4", "5")
 

@@ -9,9 +9,10 @@ from robustvit.metrics.background_challenge import challenge_accuracy
 from robustvit.metrics.background_gap import background_retention, foreground_retention, foreground_retention_top5
 from robustvit.metrics.corruption import EXTRA, SEVERITIES, alexnet, mean_err_19
 from robustvit.metrics.frequency import hf_dependence
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.estimates import resolve_metric
+from robustvit.statistics.resamples import Resampler, Resamples
 
 
 def means(**right: int) -> CellMeans:

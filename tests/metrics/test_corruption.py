@@ -18,7 +18,7 @@ from robustvit.metrics.corruption import (
     stand_ins,
 )  # fmt: skip
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.resamples import Resampler
 
 
 def graded(rates: Mapping[tuple[str, str], float], data: str = "imagenet", classes: int = 1000) -> CellMeans:

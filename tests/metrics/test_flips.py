@@ -8,10 +8,11 @@ from robustvit.errors import NotApplicable
 from robustvit.metrics.corruption import alexnet
 from robustvit.metrics.flips import distances, flip_rate, mean_flip_rate, mfr_alexnet, mt5d, top5_distance
 from robustvit.spec.written.call import called
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.resamples import Resampler
 
 
 def swapped(*places: tuple[int, int], classes: int = 1000) -> np.ndarray:

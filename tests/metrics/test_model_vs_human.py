@@ -19,10 +19,11 @@ from robustvit.metrics.model_vs_human import (
 )
 from robustvit.metrics.shape_bias import shape_bias
 from robustvit.spec.registry import lookup
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.resamples import Resampler, Resamples
 
 PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy_difference": lambda model, person: float((model.mean() - person.mean()) ** 2),

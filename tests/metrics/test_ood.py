@@ -9,8 +9,8 @@ from robustvit.metrics.ood import ood_aupr, ood_auroc, ood_fpr95
 from robustvit.metrics.shift import accuracy_gap
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import resolve_metric
-from robustvit.statistics.intervals import Resampler
 from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.resamples import Resampler
 
 
 def asked(out: np.ndarray, inside: np.ndarray) -> CellMeans:

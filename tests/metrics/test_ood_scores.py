@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from robustvit.errors import NotApplicable
-from robustvit.statistics.estimates import IntervalEstimate, resolve_metric, score
-from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
+from robustvit.statistics.resamples import Resamples
 
 SETS = {"": 240, "near/ninco": 50, "far/textures": 70}
 

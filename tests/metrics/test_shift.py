@@ -6,7 +6,7 @@ import pytest
 
 from robustvit.metrics.shift import background_gap, top1_1000way
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.resamples import Resampler
 
 
 def test_the_background_gap_is_what_random_backgrounds_cost() -> None:

@@ -7,7 +7,7 @@ import robustvit as rv
 from robustvit.data.digits import digits
 from robustvit.evaluation.loading import load_model
 from robustvit.models.checkpoint import read_about
-from robustvit.models.demo import WEIGHTS, demo, demo_ablations
+from robustvit.models.demo import WEIGHTS, bundled
 from robustvit.primitives.classifier import Classifier
 from robustvit.spec.view import View
 from robustvit.training.run import accuracy
@@ -23,7 +23,7 @@ CERTIFIED = """
 
 @pytest.fixture(scope="module")
 def model() -> Classifier:
-    return demo()
+    return bundled("demo")
 
 
 def test_its_accuracy_on_held_out_digits_is_that_of_its_card(model: Classifier) -> None:
@@ -81,4 +81,4 @@ def test_trained_on_ablations_it_proves_what_its_card_says_and_the_demo_proves_n
 
 def test_its_checkpoint_holds_the_command_that_made_it() -> None:
     assert read_about(WEIGHTS / "demo-ablations.safetensors").command in (WEIGHTS / "demo-ablations.md").read_text(encoding="utf-8")
-    assert demo_ablations().card.label == "demo/ablations"
+    assert bundled("demo/ablations").card.label == "demo/ablations"

@@ -67,7 +67,7 @@ def silent(path: Path, step: int, look: Callable[[], Any]) -> list[int]:
 def test_no_flipped_bit_of_a_piece_changes_its_rows_in_silence(store: Store) -> None:
     (file,) = store.files(CELL)
     assert not silent(file.path, 5, lambda: read(store.files(CELL)))
-    assert not silent(file.path, 5, lambda: store.about(file))
+    assert not silent(file.path, 5, file.about)
 
 
 def test_no_flipped_bit_of_a_description_is_believed(store: Store) -> None:

@@ -233,3 +233,12 @@ def test_a_lease_whose_file_cannot_be_removed_is_given_back_all_the_same(tmp_pat
             assert mine
     with store.lease(CELL, 0) as mine:
         assert mine
+
+
+@pytest.mark.parametrize("there", ["", "a"])
+def test_folders_of_a_file_that_cannot_be_written_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str) -> None:
+    (tmp_path / there).mkdir(exist_ok=True)
+    monkeypatch.setattr(os, "replace", lambda source, target: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        replace_file(tmp_path / "a" / "b" / "file", b"1")
+    assert [path.name for path in tmp_path.rglob("*")] == [there] * bool(there)

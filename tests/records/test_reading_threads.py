@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import robustvit as rv
+from robustvit.records.compacted.compaction import compact
+from robustvit.records.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts the threads of a process in /proc")
 
@@ -37,10 +39,13 @@ print(ours, threads() - before)
 """
 
 
-def test_reading_a_store_starts_no_thread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_reading_a_store_starts_no_thread(tmp_path: Path, packed: bool) -> None:
     suite = tmp_path / "s.yaml"
     suite.write_text("name: s\ntitle: S\ndata: digits\nscenarios: [clean, {pgd: {eps: 4/255, steps: 1}}]\nmetrics: [top1]\n")
     rv.run(suite, ["demo"], store=tmp_path / "store", settings=rv.Settings(limit=4, keep=("adversarial",)))
+    if packed:
+        compact(Store(tmp_path / "store"))
     done = subprocess.run(
         [sys.executable, "-c", READING, str(tmp_path / "store"), str(tmp_path / "r.html")], capture_output=True, text=True, check=True
     )

@@ -31,7 +31,7 @@ def test_what_is_written_is_read_in_order(store: Store) -> None:
     store.write(CELL, 1, 0, some(512, 520), {"seconds": 1.5})
     store.write(CELL, 0, 0, some(0, 512), {})
     assert read(store.files(CELL))["label"].tolist() == list(range(520))
-    assert store.about(store.files(CELL)[1])["seconds"] == 1.5
+    assert store.files(CELL)[1].about()["seconds"] == 1.5
 
 
 def test_pieces_grow_and_overlaps_are_taken_once(store: Store) -> None:

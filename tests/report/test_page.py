@@ -254,3 +254,18 @@ def test_scores_hold_clean_numbers_that_the_leaderboard_of_the_page_does_not_sho
     for name in ("clean NLL", "clean Brier", "clean ECE"):
         assert f'<th scope="row">{name}</th>' in scores
     assert "clean top-1" not in scores
+
+
+@pytest.mark.parametrize(
+    ("models", "title"),
+    [
+        (["m"], "Robustness of m"),
+        (["m", "n"], "Robustness of 2 models"),
+        (["m", "m → soft", "n"], "Robustness of 2 models in 3 variants"),
+        (["m", "m → soft"], "Robustness of m in 2 variants"),
+        (["m → soft", "n → soft"], "Robustness of 2 models"),
+    ],
+)
+def test_the_heading_counts_what_the_page_shows(make_store: Callable[..., Store], answered: Any, models: list[str], title: str) -> None:
+    store = make_store({(model, "clean", ""): answered([True] * 5) for model in models})
+    assert f"<h1>{title}</h1>" in render(build_leaderboard(store), store)

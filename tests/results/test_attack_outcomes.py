@@ -119,7 +119,7 @@ def test_rows_that_were_read_for_metrics_are_not_read_again(make_store: Make, an
     store = make_store(attacks(answered, "m", "pgd"))
     reader, (cell,) = RowReader(store, COLUMNS), stored_cells(store)
     reader.rows(cell.question, ["label"])
-    monkeypatch.setattr(Store, "about", lambda *_: pytest.fail("rows were read"))
+    monkeypatch.setattr("robustvit.records.cells.rows_of", lambda *_: pytest.fail("rows were read"))
     (found,) = beside(store, "pgd", reader)
     assert len(found.cells[0].samples) == 3
 

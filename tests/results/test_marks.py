@@ -17,10 +17,10 @@ from robustvit.cli.printing import print_marked
 from robustvit.evaluation.run import run
 from robustvit.primitives.model_card import Card
 from robustvit.results.leaderboard import leaderboard
-from robustvit.results.marks import mark_of
+from robustvit.results.marks import faulty_gradients
 from robustvit.results.summary import summary
 from robustvit.spec.spec import Spec
-from robustvit.statistics.estimates import IntervalEstimate, resolve_metric
+from robustvit.statistics.estimates import resolve_metric
 
 CLEAN = "name: s\ntitle: S\ndata: digits\nscenarios: [clean]\nmetrics: [top1]\n"
 ATTACKED = (
@@ -118,6 +118,5 @@ def test_gradients_that_were_not_finite_mark_the_numbers_of_their_attack_alone(s
 )
 def test_every_fault_of_a_gradient_is_counted_over_the_attacked_samples(codes, reason):
     rows = pd.DataFrame({"gradient": codes, "attacked": [True, True, True, False]})
-    assert mark_of(None, resolve_metric("robust_accuracy"), IntervalEstimate(1, 0, 1, 4), rows) == reason
-    assert mark_of(None, resolve_metric("fooling_rate"), IntervalEstimate(1, 0, 1, 4), rows) == ""
-    assert mark_of(None, None, None, rows) == ""
+    assert faulty_gradients(resolve_metric("robust_accuracy"), rows) == reason
+    assert faulty_gradients(resolve_metric("fooling_rate"), rows) == ""

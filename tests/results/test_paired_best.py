@@ -14,8 +14,9 @@ from robustvit.records.cells import stored_cells
 from robustvit.records.store import Store
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
 from robustvit.results.pages import pages
-from robustvit.results.paired_best import PairedTests, factors_of_cells
+from robustvit.results.paired_best import PairedTests
 from robustvit.results.paper_tables import paper_tables
+from robustvit.results.ranks.sample_values import factors_of_cells
 from robustvit.results.table_formats import pages_latex
 from robustvit.statistics.estimates import resolve_metric
 
@@ -138,3 +139,14 @@ def test_a_metric_that_is_no_sum_of_errors_has_no_factors(make_store: Make, answ
     assert factors_of_cells(replace(entry, compute=lambda errors: errors.of("fog") ** 2), cells).size == 0
     assert factors_of_cells(replace(entry, compute=lambda errors: errors.of("snow")), cells).size == 0
     assert factors_of_cells(replace(entry, compute=lambda errors: 1 / errors.of("fog")), cells).size == 0
+
+
+def test_marks_of_the_size_of_images_do_not_keep_models_from_being_ranked(make_store: Make, answered: Columns) -> None:
+    board = clean_board(make_store, answered, 0, 1, 12)
+    tests, found = PairedTests(board), numbers(board)
+    small = {"reason": "half of an image or more lies outside at 32 px, since lengths are those of 224 px: zoom 1"}
+    marked = [one.assign(**small) for one in found]
+    assert [one.rank for one in tests.ranks(marked)] == [one.rank for one in tests.ranks(found)] == [1, 1, 3]
+    assert [one.rank for one in tests.ranks([*marked[:2], found[2]])] == [1, 1, 0]  # of other sizes
+    doubted = found[0].assign(reason=small["reason"] + "; at chance")
+    assert tests.ranks([doubted, *marked[1:]])[0].reason == "marked"

@@ -16,7 +16,7 @@ from robustvit.results.leaderboard import build_leaderboard
 from robustvit.results.paired_cells import side_by_side
 from robustvit.results.two_stores.paired_headlines import NumberPair, paired_headlines
 from robustvit.results.two_stores.paired_values import mean_difference
-from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.resamples import Resamples
 
 Make = Callable[..., Store]
 Columns = Callable[..., dict[str, Any]]

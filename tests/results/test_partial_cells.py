@@ -87,7 +87,7 @@ def test_a_partial_number_is_no_score_of_a_factor_view(make_store: Make, answere
     assert fitted.loc["b", "left_out"] == f"aa 4/255 is partial: {reason}"
     page = factor_table(view, None, "aa 4/255", "parameters").page.set_index("model")
     assert page["aa 4/255"].to_dict() == {"a": "50.00", "b": "partial", "c": "40.00", "d": "20.00"}
-    assert page["front"].to_dict() == {"a": "*", "b": "", "c": "", "d": ""}
+    assert page["front"].to_dict() == {"a": "* ?", "b": "", "c": "?", "d": ""}  # 50 and 40 % of 20 images
 
 
 def test_a_pareto_plot_names_what_it_leaves_out(make_store: Make, answered: Columns) -> None:

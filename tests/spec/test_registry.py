@@ -191,3 +191,40 @@ def test_every_plug_in_describes_itself() -> None:
             page = plugin_page(entry)
             assert page["doc"], entry.name
             assert entry.load() is not None
+
+
+TABLED = 'from robustvit import model\n\n@model(table="t.json", source="nobody")\ndef one(name):\n    """Any of them."""\n    return name\n'
+
+
+def test_each_name_in_a_table_is_a_plug_in_whose_function_gets_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tabled.py").write_text(TABLED)
+    (tmp_path / "t.json").write_text('{"pet": {"doc": "A pet."}, "pet/cat": {"doc": "A cat.", "source": "a shelter"}}')
+    monkeypatch.setattr(discovery, "_modules", lambda: iter([("tabled", tmp_path / "tabled.py")]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = discovery.announced_entries.__wrapped__()
+    monkeypatch.setattr(registry, "announced_entries", lambda: found)
+    assert [(name, entry.doc, entry.source) for (_, name), entry in found.items()] == [
+        ("pet", "A pet.", "nobody"),
+        ("pet/cat", "A cat.", "a shelter"),
+    ]
+    assert found["model", "pet/cat"].load()() == "pet/cat"
+    assert ("model", "one") not in registry._LIVE
+
+
+@pytest.mark.parametrize("text", [None, "[", "[]", '{"a": {}}', '{"a": 1}'])
+def test_a_file_that_is_no_table_is_refused(text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tabled.py").write_text(TABLED)
+    if text is not None:
+        (tmp_path / "t.json").write_text(text)
+    monkeypatch.setattr(discovery, "_modules", lambda: iter([("tabled", tmp_path / "tabled.py")]))
+    with pytest.raises(BadParameter, match=r"t\.json is no table of models"):
+        discovery.announced_entries.__wrapped__()
+
+
+def test_a_table_of_a_module_that_is_not_announced_is_refused() -> None:
+    with pytest.raises(BadParameter, match="'kept' has a table, which is read of announced modules alone"):
+
+        @rv.model(table="t.json", source="nobody")
+        def kept(name: str) -> object:
+            """Any of them."""
+            return name

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.correctness import correct_share
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.estimates import resolve_metric
+from robustvit.statistics.resamples import Resampler
 
 ONCE = pd.DataFrame({"sample": list("abcd"), "label": [0, 1, 0, 1], "pred": [0, 1, 1, 1], "attacked": [True, True, True, False]})
 DRAWN = ONCE.assign(draws=10, draws_right=[5, 10, 0, 4])

@@ -9,10 +9,13 @@ import pytest
 
 from robustvit.errors import BadParameter, MissingCells, NotApplicable, UnknownName
 from robustvit.spec.plugin import Entry
+from robustvit.statistics.bootstrap_t import drawn_sums, studentised
+from robustvit.statistics.cell_estimates import score
 from robustvit.statistics.cell_means import CellMeans, Values
-from robustvit.statistics.estimates import Metric, Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
+from robustvit.statistics.estimates import Metric, Weighted, resolve_metric
+from robustvit.statistics.intervals import Interval, accelerated, settled, wilson
 from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.resamples import Resampler, Resamples
 
 
 def made(compute: object, **about: object) -> Metric:

@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from robustvit.statistics.intervals import (
-    REPLICATES,
-    Resampler,
-    Resamples,
-    Sums,
-    accelerated,
-    holm,
-    mean_of,
-    paired,
-    percentile,
-    studentised,
-    wilson,
-)
+from robustvit.statistics.bootstrap_t import Sums, studentised
+from robustvit.statistics.intervals import REPLICATES, accelerated, holm, mean_of, paired, percentile, wilson
+from robustvit.statistics.resamples import Resampler, Resamples
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (1, 10), (10, 10), (137, 500), (49_999, 50_000)])

@@ -97,6 +97,7 @@ def test_the_best_epoch_is_kept_the_earliest_of_equal_ones_and_reported_on_other
     assert "--eval-limit 512 --every 1 --keep-best --out a.safetensors" in read_about(tmp_path / "a.safetensors").command
 
 
+@pytest.mark.long
 def test_a_killed_run_keeps_what_was_measured_of_whole_epochs(tmp_path: Path, suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores, asked = iter([0.9, 0.1, 0.2, 0.3]), []
 

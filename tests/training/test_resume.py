@@ -188,11 +188,10 @@ def test_an_unknown_log_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         train_from_spec(ADDRESS, "digits", out=tmp_path / "a.safetensors", log_to="jsonk")
 
 
-def test_an_epoch_after_which_a_defense_objects_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_epoch_after_which_a_defense_objects_is_not_kept(tmp_path: Path) -> None:
     def objecting() -> Defense:
         return Defense("objecting", check=lambda model, batch, draws: "enough." if batch.progress.epoch == 1 else "")
 
-    monkeypatch.setattr(registry, "_LIVE", dict(registry._LIVE))
     registry.defense(name="objecting")(objecting)
     out, epochs = tmp_path / "a.safetensors", list[int]()
     with pytest.raises(

@@ -23,8 +23,9 @@ from robustvit.spec.binding import bind
 from robustvit.spec.cell import Cell
 from robustvit.spec.registry import lookup
 from robustvit.spec.spec import Spec, parse
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import resolve_metric
+from robustvit.statistics.resamples import Resamples
 from robustvit.transforms.depth.block_order import block_order
 from robustvit.transforms.depth.remove_blocks import remove_blocks
 

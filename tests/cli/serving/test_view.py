@@ -97,7 +97,7 @@ def view(tmp_path: Path) -> Iterator[Callable[..., Viewing]]:
         one.process.communicate()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_is_seen_from_nothing_to_its_end_by_two_views(view: Callable[..., Viewing], tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(PLUGIN)
     (tmp_path / "slow.yaml").write_text(SUITE)

@@ -59,6 +59,7 @@ def tables(store: Path) -> dict[str, list[str]]:
     return {cell: read(place.files(cell)).to_json() for cell in place.cells()}
 
 
+@pytest.mark.long
 def test_rows_are_taken_over_with_all_that_was_kept_beside_them(former, images, tmp_path):
     before = tables(former)
     kept = len(list(former.glob("cells/*/*.safetensors")))
@@ -72,6 +73,7 @@ def test_rows_are_taken_over_with_all_that_was_kept_beside_them(former, images, 
     assert (again.taken_over, again.computed) == (0, 0)
 
 
+@pytest.mark.long
 def test_rows_of_other_images_under_the_same_names_are_not_taken_over(former, images, tmp_path):
     for path in images.rglob("*.bmp"):
         Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)

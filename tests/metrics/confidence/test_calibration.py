@@ -10,9 +10,10 @@ from robustvit.errors import BadParameter, NotApplicable
 from robustvit.metrics.confidence.calibration import ece, temperature
 from robustvit.metrics.confidence.ranked_confidence import aurra, rms_calibration_error
 from robustvit.spec import registry
-from robustvit.statistics.estimates import Weighted, resolve_metric, score
-from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import Weighted, resolve_metric
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resamples
 
 
 def table(confidence: list[float], right: list[int]) -> pd.DataFrame:

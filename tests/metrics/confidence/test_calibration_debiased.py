@@ -8,9 +8,10 @@ from robustvit.errors import NotApplicable
 from robustvit.metrics.confidence.calibration import ece, ece_adaptive, ece_classwise
 from robustvit.metrics.confidence.calibration_debiased import ece_debiased, rms_calibration_debiased
 from robustvit.metrics.confidence.ranked_confidence import aurc, aurra, risk_at_coverage
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resamples
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import resolve_metric
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resamples
 
 
 def rows_of(n: int, seed: int = 0, bias: float = 0.0) -> pd.DataFrame:

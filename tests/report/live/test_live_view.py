@@ -14,9 +14,9 @@ import pytest
 from hostile import stores
 
 from robustvit.errors import StoreError
+from robustvit.records.status.written import elapsed
 from robustvit.records.store import Store
 from robustvit.report.live import live_view
-from robustvit.report.live.live_page import elapsed
 from robustvit.report.live.live_view import LiveView
 
 Make, Answered = Callable[..., Store], Callable[..., Any]

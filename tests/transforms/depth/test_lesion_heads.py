@@ -21,8 +21,9 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.lesions.head_lesions import head_effects, head_list, mean_importance, removal_order
 from robustvit.spec.spec import Spec
-from robustvit.statistics.estimates import resolve_metric, score
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import resolve_metric
+from robustvit.statistics.resamples import Resampler
 from robustvit.transforms.depth.lesion_heads import lesion_heads
 
 DRAWS = Draws(0, "x", tuple("abcdef"))

@@ -241,6 +241,7 @@ def test_each_size_is_a_cell_of_its_own_view_and_equals_the_model_of_that_size(t
         assert value == pytest.approx(100 * (made(images).argmax(dim=1).numpy() == data.labels[chosen]).mean())
 
 
+@pytest.mark.long
 def test_what_learns_comes_after_the_size(tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match=r"'static_int8' learns of images of the size before 'image_size'.*name 'image_size' before it"):
         rv.run("quick", ["demo+static_int8(calibration=digits?split=train)+image_size(scale=2)"], limit=4, store=tmp_path / "store")
