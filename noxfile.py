@@ -26,9 +26,18 @@ TEST = [
     "opencv-python-headless>=4.9",
     "scikit-image>=0.22",
 ]
-LIBRARIES = ["torchattacks>=3.5.1", "pyautoattack>=0.2.0", "foolbox>=3.3.4", "peft>=0.12"]
-APART = "not architectures and not coverage and not processes and not frameworks and not notebooks and not long"
-BROWSER = ["selenium>=4.20"]
+LIBRARIES = [
+    "torchattacks>=3.5.1",
+    "pyautoattack>=0.2.0",
+    "foolbox>=3.3.4",
+    "peft>=0.12",
+    "duckdb>=1.0",
+    "obstore>=0.8",
+    "ray>=2.9",
+    "moto[server]>=5.0",
+]
+APART = "not architectures and not coverage and not processes and not frameworks and not notebooks and not long and not ray"
+BROWSER = ["selenium>=4.20", "pytest-rerunfailures>=14.0"]
 SITE = [
     "mkdocs==1.6.1",
     "mkdocs-material==9.8.2",
@@ -178,6 +187,7 @@ def board(session: nox.Session) -> None:
     size = sum(path.lstat().st_size for path in Path(session.virtualenv.location).rglob("*") if path.is_file()) / 1e6
     session.log(f"the environment takes {size:.0f} MB")
     session.run("python", "reports/regenerate.py", "--check")
+    session.run("python", "reports/statements.py", "--check")
     folder = Path(session.create_tmp()).absolute()
     shutil.rmtree(folder, ignore_errors=True)
     words = ("python", "tests/boards.py", "reports/records")
@@ -189,7 +199,7 @@ def board(session: nox.Session) -> None:
             session.error(f"{path.stem} does not say what it lacks: {path}")
     installed(session)
     session.run(*words, str(folder / "whole"), *models)
-    made = {one: {path.name: path.read_bytes() for path in (folder / one).iterdir()} for one in ("lean", "whole")}
+    made = {one: {path.name: path.read_bytes() for path in (folder / one).rglob("*") if path.is_file()} for one in ("lean", "whole")}
     other = sorted(name for name in made["lean"].keys() | made["whole"].keys() if made["lean"].get(name) != made["whole"].get(name))
     if other:
         session.error(f"not the same without torch: {', '.join(other)} in {folder}")
@@ -215,7 +225,8 @@ def site(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """The report in headless Chromium; skipped with a reason where there is none."""
     installed(session, *TEST, *BROWSER)
-    session.run("pytest", "-q", "-rs", "-m", "browser")
+    again = ["--reruns", "1", "--only-rerun", "TimeoutException"]  # of the driver, when the renderer does not answer it
+    session.run("pytest", "-q", "-rs", "-m", "browser", *again)
 
 
 @nox.session
@@ -227,9 +238,16 @@ def architectures(session: nox.Session) -> None:
 
 @nox.session
 def processes(session: nox.Session) -> None:
-    """Training in several processes: the whole of it, and killed."""
+    """Training and runs in several processes: the whole of them, and killed."""
     installed(session, *TEST)
     session.run("pytest", "-q", "-rs", "-m", "processes", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Runs on a Ray cluster of several raylets, of which workers, machines and the driver are killed; and by array jobs."""
+    installed(session, *TEST, "ray>=2.9", "submitit>=1.5")
+    session.run("pytest", "-q", "-rs", "-m", "ray", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -271,9 +289,14 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """A thousand kills, signals, full disks, flipped bits and processes at once: `nox -s faults -- COUNT SEED` runs others."""
-    installed(session, *TEST)
+    """A thousand kills, signals, full disks, flipped bits and processes at once: `nox -s faults -- COUNT SEED` runs others.
+
+    Then as many of a store in object storage whose service fails, and 200 of a Ray cluster whose workers and machines are killed.
+    """
+    installed(session, *TEST, "obstore>=0.8", "ray>=2.9")
     session.run("python", "tests/faults/trials.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("python", "tests/remote_trials.py", *session.posargs)
+    session.run("python", "tests/ray_trials.py", env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -285,9 +308,18 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def records(session: nox.Session) -> None:
+    """The Records of the committed boards: computes what reports/boards.yaml requests and the stores lack; resumable."""
+    installed(session)
+    session.run("python", "reports/records.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(reuse_venv=False)
 def reports(session: nox.Session) -> None:
-    """Regenerates reports/: the demo's leaderboards and pages, and the screenshot in the README."""
-    installed(session, *BROWSER)
+    """Regenerates the boards of reports/ from their Records, without torch, and the screenshot in the README."""
+    session.install("-q", "--no-deps", ".")
+    session.install("-q", "-r", "requirements/board.txt")
     session.run(
         "python", "reports/regenerate.py", *session.posargs, env={"CHROMIUM": os.environ.get("CHROMIUM", shutil.which("chromium") or "")}
     )
+    session.run("python", "reports/statements.py")

@@ -202,6 +202,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Turns the links of a page."""
     place = page.file.src_uri
+    if place.startswith("boards/"):  # made for the site, with its links
+        return markdown
     sources = {there: here for here, there in OUTSIDE.items()}
     return inside(markdown, sources.get(place, f"docs/{place}"), place)
 

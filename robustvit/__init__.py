@@ -70,10 +70,12 @@ _HOMES = {
     "model": "spec.registry",
     "perturb": "evaluation.perturb",
     "pixels": "primitives.pixels",
+    "ranks": "results.ranks.rank_tables",
     "run": "evaluation.run",
     "save_checkpoint": "training.saving",
     "score": "cli.commands.score",
     "share_changed": "primitives.surgery.backbones",
+    "status": "records.status.store_status",
     "train": "training.loop",
     "transfer_matrix": "results.transfer_matrix",
     "transform": "spec.registry",
@@ -133,10 +135,12 @@ __all__ = [
     "model",
     "perturb",
     "pixels",
+    "ranks",
     "run",
     "save_checkpoint",
     "score",
     "share_changed",
+    "status",
     "train",
     "transfer_matrix",
     "transform",
@@ -182,10 +186,12 @@ if TYPE_CHECKING:
     from robustvit.primitives.training.on_pixels import OnPixels
     from robustvit.primitives.votes import Votes
     from robustvit.records.records import Records
+    from robustvit.records.status.store_status import status
     from robustvit.records.store import Store, load_records
     from robustvit.report.page import write_report
     from robustvit.results.comparison import compare
     from robustvit.results.leaderboard import leaderboard
+    from robustvit.results.ranks.rank_tables import ranks
     from robustvit.results.transfer_matrix import transfer_matrix
     from robustvit.spec.cell import Cell
     from robustvit.spec.registry import analysis, attack, certificate, corruption, dataset, defense, metric, model, transform

@@ -120,6 +120,10 @@ class StoreFull(StoreError):
     """No room left on the disk, or no right to write there."""
 
 
+class WorkersLost(RobustvitError):
+    """Processes or machines that were to compute a run cannot be reached, or ended before it was done."""
+
+
 class MetricUndefined(RobustvitError):
     """A metric has no value here; the message is the reason that tables show."""
 
@@ -138,7 +142,6 @@ class MissingExtra(RobustvitError):
 
 ONLY_COMPUTING = {
     "torch": "torch", "torchvision": "torchvision", "timm": "timm", "sklearn": "scikit-learn", "numba": "numba",
-    "platformdirs": "platformdirs",
 }  # fmt: skip
 """Dependencies that requirements/board.txt leaves out: modules, and the packages that have them."""
 

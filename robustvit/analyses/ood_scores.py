@@ -17,7 +17,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.penultimate import Penultimate, penultimate
 from robustvit.primitives.limits import Count
-from robustvit.primitives.modules.single_logit import of_classes
+from robustvit.primitives.modules.model_output import of_classes
 from robustvit.primitives.passes import GRADIENT, Passes, product_of
 from robustvit.spec.registry import analysis
 from robustvit.spec.sample_order import order

@@ -1,6 +1,6 @@
 """The commands of `robustvit`, each a thin wrapper around a function of the library.
 
-Exit codes: 0 success, 1 something could not be done, 2 the command is wrong, 3 some cells failed, 130 interrupted.
+Exit codes: 0 success, 1 something could not be done, 2 the command is wrong, 3 some cells failed or are damaged, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from robustvit.cli.printing import err, escape, out
 from robustvit.cli.reporting import figure, report
 from robustvit.cli.results import factors, leaderboard
 from robustvit.cli.running import plan, run
+from robustvit.cli.storing import store_app
+from robustvit.cli.submitting import submit
 from robustvit.cli.viewing import view
+from robustvit.cli.watching import status
 from robustvit.errors import RobustvitError, StoreFull, UsageError, whole_install_needed
 
 _LONGEST_WORD = 4096  # characters; a path has no more
@@ -48,11 +51,12 @@ app = typer.Typer(
 
 for function, name in (
     (run, "run"), (plan, "plan"), (leaderboard, "leaderboard"), (factors, "factors"), (report, "report"),
-    (figure, "figure"), (view, "view"), (compare, "compare"),
+    (figure, "figure"), (view, "view"), (status, "status"), (compare, "compare"),
     (transfer, "transfer"), (diff, "diff"), (card, "card"), (list_, "list"), (check, "check"), (new, "new"), (data_, "data"),
-    (corrupt, "corrupt"), (train, "train"),
+    (corrupt, "corrupt"), (train, "train"), (submit, "submit"),
 ):  # fmt: skip
     app.command(name, cls=ConfiguredCommand)(function)
+app.add_typer(store_app, name="store")
 
 
 @app.callback(invoke_without_command=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustvit.cli.exit_codes import SuiteName, named_file
+from robustvit.cli.exit_codes import SuiteName, named_file, read_store
 from robustvit.cli.printing import err
 
 
@@ -38,11 +38,14 @@ def card(
     from robustvit.results.hub.model_cards import card_of, push_card
     from robustvit.results.table_formats import save_file
 
-    if output is not None or push is None:
-        text = card_of(store, read_card(output) if output is not None else "", model=model, suite=suite, name=str(output or "the card"))
-        if output is None:
-            sys.stdout.write(text)
-        else:
-            err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
-    if push is not None:
-        err.print(f"Pushed to {push_card(store, push, model=model, suite=suite)}", highlight=False, soft_wrap=True)
+    with read_store(store) as opened:
+        if output is not None or push is None:
+            text = card_of(
+                opened, read_card(output) if output is not None else "", model=model, suite=suite, name=str(output or "the card")
+            )
+            if output is None:
+                sys.stdout.write(text)
+            else:
+                err.print(f"Wrote {save_file(text, output)}", highlight=False, soft_wrap=True)
+        if push is not None:
+            err.print(f"Pushed to {push_card(opened, push, model=model, suite=suite)}", highlight=False, soft_wrap=True)

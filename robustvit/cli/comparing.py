@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName, one_format
+from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName, one_format, read_store
 from robustvit.cli.printing import escape, out, print_frame, print_json, print_table
 
 _RIGHT = ("n", "label", "a", "b", "a − b", "b − a", "p")
+_LONGEST = 60  # letters of a verdict that is counted by its name
 _SHARES = {"both": "success_both", "all": "success_all"}
 
 
@@ -32,8 +33,9 @@ def compare(
     """
     from robustvit.results import comparison
 
-    frame = comparison.flips(store, model_a, model_b, suite=suite) if flips else comparison.compare(store, model_a, model_b, suite=suite)
-    _show(frame, str(model_a), str(model_b), as_json, output)
+    with read_store(store) as opened:
+        frame = (comparison.flips if flips else comparison.compare)(opened, model_a, model_b, suite=suite)
+        _show(frame, str(model_a), str(model_b), as_json, output)
 
 
 def diff(
@@ -52,7 +54,8 @@ def diff(
     """
     from robustvit.results import comparison
 
-    _show(comparison.diff(store_a, store_b, suite=suite, models=model), str(store_a), str(store_b), as_json, output)
+    with read_store(store_a) as a, read_store(store_b) as b:
+        _show(comparison.diff(a, b, suite=suite, models=model), str(store_a), str(store_b), as_json, output)
 
 
 def _show(frame: Any, a: str, b: str, as_json: bool, output: Path | None) -> None:
@@ -78,7 +81,8 @@ def _print_lines(*lines: str) -> None:
 def _sentence(frame: Any) -> str:
     if "verdict" not in frame:
         return f"{len(frame):,} samples that one has correct and the other misclassifies, in {frame['cell'].nunique():,} cells."
-    verdicts = ", ".join(f"{count} {name}" for name, count in frame["verdict"].value_counts().items())
+    counts = frame["verdict"].where(frame["verdict"].str.len() <= _LONGEST, "see above").value_counts()
+    verdicts = ", ".join(f"{count} {name}" for name, count in counts.items())
     verdicts = verdicts.replace("no difference shown", "no difference shown (–)")
     return f"{len(frame)} cells: {verdicts}. Top-1 in %, p is McNemar's after Holm. --json has every column."
 
@@ -106,7 +110,8 @@ def transfer(
     format = one_format(as_json, format)
     check_format(format)
     check_choice("--over", over, list(_SHARES))
-    print_transfer(transfer_matrix(store, suite=suite, models=model), f"transfer · {store}", over, format, output)
+    with read_store(store) as opened:
+        print_transfer(transfer_matrix(opened, suite=suite, models=model), f"transfer · {store}", over, format, output)
 
 
 def print_transfer(table: Any, title: str, over: str = "both", format: str = "table", output: Path | None = None) -> None:

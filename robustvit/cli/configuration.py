@@ -13,7 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperCommand
@@ -61,9 +61,16 @@ def with_configured(given: Sequence[str], commands: Mapping[str, Any]) -> list[s
     place = next((i for i, word in enumerate(given) if word in commands), None)
     if place is None or any(word in _HELP for word in given):
         return list(given)
-    name, rest = given[place], given[place + 1 :]
-    options = _options(commands[name])
-    known = _of_file({other: _options(one) for other, one in commands.items()})
+    leaves = leaf_commands(commands)
+    name = given[place]
+    if name not in leaves:  # its commands have names of two words
+        place += 1
+        name = " ".join(given[place - 1 : place + 1])
+        if name not in leaves:
+            return list(given)
+    rest = given[place + 1 :]
+    options = _options(leaves[name])
+    known = _of_file({other: _options(one) for other, one in leaves.items()})
     words: list[str] = []
     for option in options.values():
         if option.typed(rest):
@@ -83,19 +90,30 @@ def _tables(command: str, option: str) -> tuple[str, ...]:
     return (command,) if other is None or option in _OF_PRINTING else (command, other)
 
 
+def leaf_commands(commands: Mapping[str, Any]) -> dict[str, Any]:
+    """The commands that have options, by name: those of a command of several by two words, `store compact`."""
+    found: dict[str, Any] = {}
+    for name, made in commands.items():
+        inner = getattr(made, "commands", None)
+        found |= {name: made} if inner is None else {f"{name} {other}": one for other, one in inner.items()}
+    return found
+
+
 class ConfiguredCommand(TyperCommand):
     """A command whose options, each by the name of its long word, have variables of the environment."""
+
+    of: ClassVar[str] = ""  # the words before its name: "store " of `store compact`
 
     def __init__(self, name: str | None, **given: Any) -> None:
         super().__init__(name, **given)
         for option, one in _named_options(self):
             own = [one.envvar] if isinstance(one.envvar, str) else list(one.envvar or ())
-            one.envvar = [*(_variable(of, option) for of in _tables(str(name), option)), *own]
+            one.envvar = [*(_variable(of, option) for of in _tables(f"{self.of}{name}", option)), *own]
 
 
 def _variable(command: str, option: str) -> str:
     """The variable of an option of a command: ROBUSTVIT_RUN_BATCH_SIZE of `run --batch-size`."""
-    return "_".join((PREFIX, command, option)).replace("-", "_").upper()
+    return "_".join((PREFIX, command, option)).replace("-", "_").replace(" ", "_").upper()
 
 
 def _named_options(made: Any) -> Iterator[tuple[str, Any]]:
@@ -127,7 +145,7 @@ def _of_file(commands: Mapping[str, Mapping[str, _Option]]) -> dict[str, dict[st
     path, table = _table()
     found: dict[str, dict[str, _Given]] = {"": {}}
     every = {name for options in commands.values() for name in options}
-    for key, value in table.items():
+    for key, value in _by_leaf(table, commands).items():
         tables = isinstance(value, dict)
         if key.replace("_", "-") not in (commands if tables else every):
             hint = nearest(key, commands) if tables else _nearest_option(key, commands.values())
@@ -148,6 +166,15 @@ def _nearest_option(key: str, commands: Iterable[Mapping[str, _Option]]) -> str:
     """The hint at options for all commands that are close to a key: those that several commands have, or else those of one."""
     counts = Counter(name for options in commands for name in options)
     return nearest(key, [name for name, count in counts.items() if count > 1]) or nearest(key, counts)
+
+
+def _by_leaf(table: Mapping[str, Any], commands: Iterable[str]) -> dict[str, Any]:
+    """The values of a file, the tables of commands of two words under these."""
+    groups = {name.partition(" ")[0] for name in commands if " " in name}
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= {f"{key} {inner}": own for inner, own in value.items()} if key in groups and isinstance(value, dict) else {key: value}
+    return found
 
 
 def _table() -> tuple[str, dict[str, Any]]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustvit.errors import UsageError
+
+if TYPE_CHECKING:
+    from robustvit.records.store import Store
 
 CELLS_FAILED = 3
 INTERRUPTED = 130
@@ -33,6 +38,22 @@ ModelNames = Annotated[
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="Import the module:function that a suite file names. Code runs: only where "
     "you trust the file.")]  # fmt: skip
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextmanager
+def read_store(path: Path) -> Iterator[Store]:
+    """A store to read from; exits with CELLS_FAILED after the block, where something in the store was damaged, told and left out."""
+    from robustvit.records.store import Store
+
+    store = Store(path)
+    yield store
+    exit_if_damaged(store)
+
+
+def exit_if_damaged(store: Store) -> None:
+    """Exits with CELLS_FAILED where something in a store was damaged, told and left out."""
+    if store.reported:
+        raise typer.Exit(CELLS_FAILED)
 
 
 def named_file(path: Path | None) -> Path | None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from rich import markup
 from rich.console import Console
 from rich.table import Table
+from typer import Exit
 
+from robustvit.cli.exit_codes import CELLS_FAILED
 from robustvit.errors import few
 
 if TYPE_CHECKING:
@@ -155,9 +157,21 @@ def print_marked(board: Any) -> None:
         err.print(f"[yellow]?[/] {escape(f'{_models(rows)} · {what} on {data}: {reason}')}", highlight=False, soft_wrap=True)
 
 
-def print_averages_without_value(board: Any) -> None:
-    """Why averages have no value, each reason once."""
+def print_averages_without_value(board: Any, told: Iterable[str] = ()) -> None:
+    """Why averages have no value, each reason once. told: why cells failed, where that was said: averages name the cell alone."""
     partial = board[(board["cell"] == "") & board["status"].isin(("partial", "undefined"))]
     for (status, reason), rows in partial.groupby(["status", "reason"], sort=False):
         names = ", ".join(dict.fromkeys(rows["metric"]))
+        reason = next((reason.removesuffix(f": {one}") for one in told if reason.endswith(f": {one}")), reason)
         err.print(f"[yellow]{status}:[/] {escape(f'{_models(rows)} · {names}: {reason}')}", highlight=False, soft_wrap=True)
+
+
+def exit_if_failed(board: Any) -> None:
+    """Names the failed cells of a leaderboard's rows, each reason once, and exits with their code."""
+    failed = board[(board["status"] == "failed") & (board["cell"] != "")].drop_duplicates("cell")
+    names = failed["model"] + " · " + (failed["scenario"] + " " + failed["severity"]).str.strip()
+    for reason, alike in names.groupby(failed["reason"], sort=False):
+        err.print(f"[red]failed:[/] {escape(f'{few(list(alike))}: {reason}')}", highlight=False, soft_wrap=True)
+    print_averages_without_value(board, failed["reason"].unique())
+    if len(failed):
+        raise Exit(CELLS_FAILED)

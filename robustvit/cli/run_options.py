@@ -93,9 +93,11 @@ def _options(
     limit: Annotated[Any, typer.Option("--limit", "-L", parser=_limit, metavar="NUMBER", help="Samples per cell: a number (200), or a "
         "share (0.1; 1.0 is all). A random sample; a larger one contains it, and its rows are reused.")] = None,
     batch_size: Annotated[Any, typer.Option("--batch-size", "-b", parser=_rows, metavar="NUMBER", help="Rows of a forward pass; auto: as "
-        "many as are fastest here, halved where memory runs out. Default: a fixed number, so that results repeat to the bit.")] = None,
+        "many, and carried out so, as is fastest here. Default: a fixed number, so that results repeat to the bit. Halved where memory "
+        "runs out.")] = None,
     workers: Annotated[int, typer.Option("--workers", "-j", help="Threads that decode images.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …; auto: a GPU where there is one.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, …; cuda:0,1: a process for each; auto: a GPU "
+        "where there is one.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="float32, bfloat16 or float16; part of the cell.")] = "float32",
     seed: Annotated[int | None, typer.Option("--seed", help="Of all random numbers; default: the suite's own.")] = None,
     img_size: Annotated[int | None, typer.Option("--img-size", help="Side of the model's input; part of the cell.")] = None,
@@ -114,6 +116,14 @@ def _options(
     latency: Annotated[bool, typer.Option("--latency", help="Measure the seconds that an image takes each model here.")] = False,
     skip_missing: Annotated[bool, typer.Option("--skip-missing", help="Run on those data sets of the suite that are here, and say "
         "which are not.")] = False,
+    executor: Annotated[str, typer.Option("--executor", help="Who computes: local; torchrun, which started this process; a ray cluster; "
+        "slurm.")] = "local",
+    processes: Annotated[int | None, typer.Option("--processes", help="Workers, each with the models in its memory; ray: as many as "
+        "there is room for.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster: HOST:PORT, ray://HOST:PORT or auto. Default: one "
+        "that is started here.")] = None,
+    resources: Annotated[list[str] | None, typer.Option("--resources", help="k=v that one worker needs: num_gpus=1 of Ray, partition=gpu "
+        "of Slurm; repeat for several.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="plan alone: time forward passes now, in place of MACs at the speed that runs "
         "here had.")] = False,
     log_to: Annotated[str | None, typer.Option("--log-to", help="jsonl, tensorboard, wandb or mlflow: log every number, a log for each "
@@ -149,15 +159,16 @@ def _options(
         device=device, batch_size=batch_size, workers=workers, precision=precision, limit=limit, seed=seed, keep=tuple(keep or ()),
         view=Overrides(img_size, crop_pct, interpolation), data_dir=data_dir,
         storage=None if storage is None else bind_storage(storage, "--storage"), budget=budget, latency=latency, skip_missing=skip_missing,
-        surrogates=tuple(dict.fromkeys(surrogate or ())),
+        surrogates=tuple(dict.fromkeys(surrogate or ())), executor=executor, processes=processes, address=address,
+        resources=dict(_pair(text, "--resources", "num_gpus=1") for text in resources or []),
     )  # fmt: skip
     return RunOptions(named, suite, data, store, settings, as_json, quiet, _command_line(), allow_code, download, measure, log_to, output)
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str, option: str = "--model-kwargs", example: str = "patch_size=8") -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign or not key:
-        raise UsageError(f"--model-kwargs '{text}': write key=value, for instance patch_size=8.")
+        raise UsageError(f"{option} '{text}': write key=value, for instance {example}.")
     return key, value
 
 
@@ -167,6 +178,6 @@ def _command_line() -> str:
 
     display_only = ("-q", "--quiet", "--json", "-v", "--verbose", "--download")
     words = sys.argv[1:]
-    with_value = {"--budget", "--log-to"}
+    with_value = {"--budget", "--log-to", "--executor", "--processes", "--address", "--resources"}
     kept = [word for before, word in zip(["", *words], words, strict=False) if not {before, word.partition("=")[0]} & with_value]
     return " ".join(["robustvit", *(shlex.quote(word) for word in kept if word not in display_only)])

@@ -24,11 +24,11 @@ from robustvit.cli.run_options import RunOptions
 
 def print_run(done: Any, options: RunOptions) -> None:
     """Prints all of it, or as JSON, or where it is to be quiet what went wrong."""
-    from robustvit.report.page import write_report
+    from robustvit.report.live.current_page import write_current_report
     from robustvit.results.leaderboard import leaderboard
 
     board = leaderboard(done.store, suite=done.suite)
-    page = write_report(done.store, Path(done.store) / "report.html")
+    page = write_current_report(done.store, Path(done.store) / "report.html")
     if options.as_json or options.output is not None:
         facts = {
             **asdict(done),

@@ -53,6 +53,8 @@ def run(options: RunOptions) -> None:
         except KeyboardInterrupt:
             err.print("\nInterrupted. What was finished is stored: the same command continues from there.")
             raise typer.Exit(INTERRUPTED) from None
+    if done.rank:
+        return  # the first process tells; an exit code of another would end it
     print_run(done, options)
     if options.log_to is not None:
         log_run_numbers(done, options.log_to, options.quiet)

@@ -59,6 +59,16 @@ def device(name: str | torch.device) -> torch.device:
     return found
 
 
+def devices(names: str | torch.device) -> list[str]:
+    """The devices that `cuda:0,1`, `cuda:0,cuda:1` or one name mean, each once. Raises BadParameter as `device` does, and for one twice."""
+    words = str(names).split(",")
+    kind = words[0].partition(":")[0]
+    found = [str(device(f"{kind}:{word.strip()}" if at and word.strip().isdecimal() else word.strip())) for at, word in enumerate(words)]
+    if len(set(found)) < len(found):
+        raise BadParameter(f"--device {names} names a device twice; name each once.")
+    return found
+
+
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Versions, hardware and switches, as nested plain data."""
     return {"versions": _versions(), "hardware": _hardware(device), "switches": _switches(), "revision": _revision()}

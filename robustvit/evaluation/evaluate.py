@@ -16,16 +16,17 @@ from torch import Tensor
 
 from robustvit.errors import BadParameter
 from robustvit.evaluation.class_names import MatchedClasses, in_data_order, match_classes, read_by, reads
+from robustvit.evaluation.images.batches import batches
 from robustvit.evaluation.prediction import check_seen, judged_afresh, predicted_logits
-from robustvit.evaluation.scenario_of_cell import ScenarioOfCell
+from robustvit.evaluation.scenario_of_cell import ScenarioOfCell, in_forward_mode
 from robustvit.primitives.adversarial_images import AdversarialImages
 from robustvit.primitives.attack_search import GRADIENTS
-from robustvit.primitives.batch import NO_CLASS, Batch, Data, traits
+from robustvit.primitives.batch import NO_CLASS, Data, traits
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier, ThroughHost
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
-from robustvit.primitives.pixels import pixels, to_uint8
+from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
 from robustvit.primitives.scenario import compares_with_labels, scenario, stream
 from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
@@ -106,31 +107,31 @@ def evaluate(
     parts = _Parts()
     matched = match_classes(model, data) if own.reads else MatchedClasses(data.readings)
     scored = matched.readings[0]
-    rows = does.rows_at_once(model.tile, model.size)
-    for start in range(0, len(positions), rows):
-        batch = batch_of(data, images[start : start + rows], positions[start : start + rows], model.device)
+    rows, faster = does.rows_at_once(model.tile, model.size), in_forward_mode(cell)
+    for start, batch in batches(data, images, positions, rows, model.device):
         draws = Draws(cell.seed, stream(cell.scenario), batch.ids, model.device)
         outcome = own(host, batch, draws, model)
         parts.columns.append(outcome.columns)
         if outcome.images is not None and does.makes_adversarial_images and "adversarial" in keep:
             parts.adversarial.append(outcome.images.cpu().numpy())
         if outcome.images is not None and own.reads:
-            with model.in_float32() if does.in_float32 else contextlib.nullcontext():
+            with model.in_float32() if does.in_float32 else model.in_forward_mode() if faster else contextlib.nullcontext():
                 with recorded_costs(model, len(batch)) as spent, recorded_ties(model, len(batch)) as tied:
                     logits = predicted_logits(outcome.images, keyed_by(model, draws), batch)
                 parts.columns[-1] |= spent | tied
                 parts.columns[-1] |= judged_afresh(outcome.images, model, batch, draws, scored)
             check_seen(outcome.seen, scored.read(logits), batch, model, cell.scenario.name)
             parts.logits.append(logits)
-            if here := [row - start for row in (show if model.channels == 3 else ()) if start <= row < start + len(batch)]:
-                parts.seen.append(to_uint8(outcome.images[here]))
+            if shown := [row - start for row in (show if model.channels == 3 else ()) if start <= row < start + len(batch)]:
+                parts.seen.append(to_uint8(outcome.images[shown]))
     columns = _columns(data, matched, positions, parts, keep)
-    if does.makes_adversarial_images and own.reads:
-        columns["felled_by"] = _successful(columns, cell.scenario.name)
+    columns |= {"felled_by": _successful(columns, cell.scenario.name)} if does.makes_adversarial_images and own.reads else {}
     adversarial = _adversarial(np.concatenate(parts.adversarial), images) if parts.adversarial else None
-    shown = tuple(show) if parts.seen else ()
     return EvaluatedCell(
-        records.table(columns), shown, np.concatenate(parts.seen) if parts.seen else _no_images(model, np.uint8), adversarial
+        records.table(columns),
+        tuple(show) if parts.seen else (),
+        np.concatenate(parts.seen) if parts.seen else _no_images(model, np.uint8),
+        adversarial,
     )
 
 
@@ -172,12 +173,6 @@ def _continued(
 def as_tensors(artifact: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """The tensors of a fitted artifact, which a store holds as arrays."""
     return {name: torch.from_numpy(values) for name, values in artifact.items()}
-
-
-def batch_of(data: Data, images: np.ndarray, positions: np.ndarray, device: torch.device) -> Batch:
-    """The Batch of (n, H, W, 3) uint8 images, those of the data's samples at these positions."""
-    labels = torch.from_numpy(np.asarray(data.labels)[positions].astype(np.int64)).to(device)
-    return Batch(pixels(images, device), labels, tuple(data.ids[i] for i in positions))
 
 
 def _seen_by(entry: Entry, spec: Spec, plugins: Mapping[str, Any], model: Classifier, data: Data) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def make(suite: Suite, models: Sequence[Model], data: str | Data | None, setting
     """
     named = given_models(models)
     settings.check()
-    settings = replace(settings, device=str(environment.device(settings.device)))
+    settings = replace(settings, device=environment.devices(settings.device)[0])
     suite = _adjusted(suite, settings)
     limit = suite.limit if settings.limit is None else settings.limit
     skipped: list[str] = []

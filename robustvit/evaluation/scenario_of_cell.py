@@ -13,7 +13,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.pixels import pixels, to_uint8
-from robustvit.primitives.scenario import Outcome, Scenario, scenario, stream
+from robustvit.primitives.scenario import Outcome, Scenario, scenario, scenario_kind, stream
 from robustvit.primitives.scenarios.attack import AttackScenario
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -62,3 +62,12 @@ class ScenarioOfCell:
         assert self.storage is not None
         draws = Draws(self.cell.seed, stream(self.cell.storage), batch.ids, model.device)
         return replace(outcome, images=self.storage(model, batch.with_images(outcome.images), draws).images)
+
+
+def in_forward_mode(cell: Cell) -> bool:
+    """Whether the predictions of a cell are made in the model's forward mode: those of a model without transforms, which nothing attacks.
+
+    Attacks query the model with gradients and in smaller tiles, and are judged in float32.
+    """
+    kind = scenario_kind(registry.scenario_entry(cell.scenario.name))
+    return kind.predicts and not kind.in_float32 and not cell.transforms and cell.view.shown is None

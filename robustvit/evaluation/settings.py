@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ from robustvit.spec.spec import Spec
 from robustvit.spec.view import Overrides
 
 KEPT = ("logits", "adversarial")
-MOST_WORKERS = 1024  # threads
+MOST_WORKERS = 1024  # threads, or processes
+EXECUTORS = ("local", "torchrun", "ray", "slurm")
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,17 @@ class Settings:
     """Where and how fast a run computes, and what else it keeps. Of these `precision`, `view`, `storage`, `surrogates` and
     `seed` are part of a cell.
 
-    device: auto is a GPU where there is one. batch_size: rows per tile; auto finds how many are fastest, and halves them where memory runs
-    out. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in (0, 1], a
-    share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's files are;
-    for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is begun.
+    device: auto is a GPU where there is one. batch_size: rows per tile; auto finds how many are fastest, and the forward mode that is.
+    Where memory runs out they are halved. workers: threads that decode images in parallel. limit: samples per cell, a count, or a float in
+    (0, 1], a share. keep: any of KEPT. view: overrides of the models' own view. storage: replaces the suite's. data_dir: where the data's
+    files are; for a suite on several data sets, the folder that holds theirs by name. budget: `10m`, or seconds, after which no new work is
+    begun.
     surrogates: replaces the suite's: the models on which the images of attacks are crafted, by address or Classifiers, or `models`.
     latency: whether to measure the seconds that an image takes each model and pipeline of transforms on this machine. skip_missing:
     whether to leave out those data sets of a suite whose files are not here, which a run then tells.
+    executor: of EXECUTORS, who computes. processes: workers, each of which loads the models; None is one, on a Ray cluster as many as there
+    is room for. device: also several, `cuda:0,1`, a process for each. address: of a Ray cluster. resources: of a worker, by the executor's
+    names: num_gpus of Ray, partition of Slurm.
     """
 
     device: str = "auto"
@@ -48,6 +53,10 @@ class Settings:
     surrogates: Sequence[Any] = ()
     latency: bool = False
     skip_missing: bool = False
+    executor: str = "local"
+    processes: int | None = None
+    address: str | None = None
+    resources: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raises BadParameter for values that no run can have."""
@@ -68,7 +77,28 @@ class Settings:
             raise BadParameter(f"surrogates are {with_article(type(self.surrogates).__name__)}; it takes a list of models, or ['models'].")
         if self.data_dir is not None:
             check_path(self.data_dir, "--data-dir")
+        self._check_workers()
         if self.seed is not None:
             check_seed(self.seed)
         if self.budget is not None:
             seconds(self.budget)
+
+    def _check_workers(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise BadParameter(
+                f"--executor '{self.executor}' is unknown.{nearest(self.executor, EXECUTORS)} It takes {', '.join(EXECUTORS)}."
+            )
+        if self.processes is not None:
+            check_whole(self.processes, "--processes", 1, MOST_WORKERS)
+        taken = {"processes": ("local", "ray", "slurm"), "address": ("ray",), "resources": ("ray", "slurm")}
+        for name, executors in taken.items():
+            if getattr(self, name) not in (None, {}) and self.executor not in executors:
+                raise BadParameter(f"--{name} is not for --executor {self.executor}; {' and '.join(executors)} {_takes(executors)} it.")
+        if "," in str(self.device) and (self.executor != "local" or self.processes is not None):
+            raise BadParameter(
+                f"--device {self.device}: several devices are for --executor local, a process for each; leave --processes out."
+            )
+
+
+def _takes(names: Sequence[str]) -> str:
+    return "takes" if len(names) == 1 else "take"

@@ -36,3 +36,8 @@ class Deadline:
     def passed(self) -> bool:
         """Whether it is over."""
         return self.clock() >= self.end
+
+    @property
+    def left(self) -> float | None:
+        """The seconds until then, a moment at least; None where it never comes."""
+        return None if self.end == math.inf else max(self.end - self.clock(), 1e-3)

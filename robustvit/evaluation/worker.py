@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -14,9 +12,9 @@ import pandas as pd
 
 from robustvit.errors import BadParameter, DataError, HostRefused, RobustvitError, StoreError, UsageError
 from robustvit.evaluation import plan as plans
-from robustvit.evaluation.cost.tile_size import halve_tiles, out_of_memory
-from robustvit.evaluation.environment import AUTO
+from robustvit.evaluation.cost.tile_limits import TileLimits
 from robustvit.evaluation.evaluate import EvaluatedCell, as_tensors, evaluate
+from robustvit.evaluation.failed_cells import FailedCells
 from robustvit.evaluation.gallery import gallery, gallery_rows
 from robustvit.evaluation.images.kept_images import KeptImages
 from robustvit.evaluation.images.run_images import RunImages
@@ -24,7 +22,8 @@ from robustvit.evaluation.manifest import title
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.learn import learn_pipeline, refuse_overlap
 from robustvit.evaluation.plan import Plan, PlannedCells
-from robustvit.evaluation.tasks import CELL_FAULTS, FAILURE_MESSAGE, Busy, Done, Failed, Outcome, Task, planned_of
+from robustvit.evaluation.scenario_of_cell import in_forward_mode
+from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.store import Store
@@ -32,9 +31,7 @@ from robustvit.spec.cell import Cell
 from robustvit.spec.sample_order import SHARD
 from robustvit.version import __version__
 
-log = logging.getLogger(__name__)
 _OF_ATTACKS = "Fit it to others: the training split, or evaluate one part, such as --data {data}?part=5/5, and fit to evaluated?part=1-4/5."
-_LESS_MEMORY = " Fewer rows of a forward pass need less memory: --batch-size 8, or --batch-size auto, which halves them by itself."
 T = TypeVar("T")
 
 
@@ -42,26 +39,31 @@ class Worker:
     """Computes tasks of a plan into a store, one at a time.
 
     environment: the id of this machine's description in the store. announce: called with what is being computed; spent: with a task, the
-    model that computed its rows, how many they are and the seconds that they took. One pipeline of one model
-    is kept in memory between tasks, and what was decoded for each data set and view.
+    model that computed its rows, how many they are and the seconds that they took. since: for one of several workers, when their run began
+    by the store's clock: a cell that failed later is not tried again. One pipeline of one model is kept in memory between tasks, and what
+    was decoded for each data set and view.
     """
 
     def __init__(
         self, plan: Plan, store: Store, environment: str, announce: Callable[[str], None] = lambda what: None,
-        spent: Callable[[Task, Classifier, int, float], None] = lambda *what: None,
+        spent: Callable[[Task, Classifier, int, float], None] = lambda *what: None, since: float | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.store, self.environment, self.announce, self.spent = plan, store, environment, announce, spent
+        self.shared = since is not None
         self.samples = RunImages(store, plan.settings.workers, announce)
+        self.tiles = TileLimits()
         self._model: tuple[tuple[Any, ...], Classifier] | None = None
-        self._failed: dict[str, Failed] = {}
+        self.failed = FailedCells(store, since)
         self._checked: set[Cell] = set()
         self._kept: tuple[tuple[str, int], KeptImages] | None = None
 
     def do(self, task: Task) -> Outcome:
         """Computes a task under its lease. A scenario or model that raises fails its cell; faults of the store or the data are raised."""
-        if task.cell.id in self._failed:
-            return self._failed[task.cell.id]
         before = task.cell.waits_for
+        for cell in filter(None, (task.cell, before)):
+            self.store.update("cells", cell.id)
+        if (failed := self.failed.of(task.cell.id)) is not None:
+            return failed
         if task.cell in self.plan.refused:
             return Done()
         if before is not None and (refusal := self.plan.refused.get(before)):
@@ -69,12 +71,15 @@ class Worker:
             return Done()
         if before is not None and self.store.reached(before.id, task.shard) < task.stop:
             return self._await(before, task)
+        if self.shared and task.begin < task.stop <= self.store.reached(task.cell.id, task.shard):
+            return Done()  # another worker did it
         blocked = self._fit(task) or self._refuse_known(task)
         if blocked is not None:
             return blocked
         with self.store.lease(task.cell.id, task.shard) as mine:
             if not mine:
                 return Busy()
+            self.store.update("cells", task.cell.id)
             begin = self.store.reached(task.cell.id, task.shard)
             return self._compute(task, begin) if begin < task.stop else Done()
 
@@ -92,6 +97,7 @@ class Worker:
         with self.store.lease(artifact, 0) as mine:
             if not mine:
                 return Busy()
+            self.store.update("learned")
             if self.store.artifact(artifact) is not None:
                 return None
             cell, workers = task.cell, self.plan.settings.workers
@@ -122,23 +128,19 @@ class Worker:
         return None
 
     def _attempt(self, work: Callable[[], T], task: Task) -> T | Failed:
-        """The result of the work; where it raises, as a scenario or a model may, the cell has failed.
+        """The result of the work, with smaller tiles where memory runs out; where it raises, the cell has failed."""
+        try:
+            return self.tiles.fitting(work, (task.model, task.cell.transforms), lambda: self._models(task))
+        except (StoreError, DataError, HostRefused):
+            raise
+        except CELL_FAULTS as error:
+            return self._fail(task, error)
 
-        Where memory runs out and the rows of a tile are ours to choose, the work is done again with half of them.
-        """
-        while True:
-            try:
-                return work()
-            except (StoreError, DataError, HostRefused):
-                raise
-            except CELL_FAULTS as error:
-                if not out_of_memory(error) or not self._halved(task):
-                    return self._fail(task, error)
-
-    def _halved(self, task: Task) -> bool:
-        """Whether a tile has half its rows now."""
-        model = planned_of(self.plan, task).model
-        return self.plan.settings.batch_size == AUTO and model is not None and halve_tiles(model, self.host(task))
+    def _models(self, task: Task) -> list[Classifier]:
+        """The models that a task computes with, as far as they are made: with its transforms, without, and those of its scenario."""
+        made = None if self._model is None else self._model[1]
+        found = [made, planned_of(self.plan, task).model, *plans.plugins_of(task.cell, self.plan).values()]
+        return [one for one in found if isinstance(one, Classifier)]
 
     def _compute(self, task: Task, begin: int) -> Outcome:
         self.announce(f"{task.model} · {self.title(task)}")
@@ -155,6 +157,8 @@ class Worker:
             "seconds": round(seconds, 6), "environment": self.environment, "version": __version__, "tile": host.tile,
             "device": str(host.device),
         }  # fmt: skip
+        if host.forward_mode.name and in_forward_mode(task.cell):
+            about["forward"] = host.forward_mode.name
         if found.adversarial is not None:  # before its rows, which name the file's checksum
             earlier = task.cell.earlier.id if task.cell.after else ""
             notes = {"cell": task.cell.id, "earlier": earlier}
@@ -207,7 +211,9 @@ class Worker:
             self._model = None  # free the last one first
             assert part.model is not None
             learn_pipeline(self, part, task.cell)
+            self.tiles.apply((), part.model)  # whole, and so are those of what is made of it
             self._model = key, self.plan.host(part.model, task.cell)
+            self.tiles.apply(key[:2], self._model[1], part.model)
         return self._model[1]
 
     def try_host(self, part: PlannedCells, cell: Cell) -> Classifier | None:
@@ -240,11 +246,4 @@ class Worker:
         return Done()
 
     def _fail(self, task: Task, error: BaseException) -> Failed:
-        reason = str(error) if isinstance(error, RobustvitError) else f"{type(error).__name__}: {error}"
-        reason += _LESS_MEMORY if out_of_memory(error) else ""
-        log.warning(FAILURE_MESSAGE, self.title(task), task.model, reason)
-        if not isinstance(error, RobustvitError):
-            log.info("%s", "".join(traceback.format_exception(error)))
-        self.store.fail(task.cell.id, reason)
-        self._failed[task.cell.id] = Failed(reason)
-        return self._failed[task.cell.id]
+        return self.failed.note(task, self.title(task), error)

@@ -129,12 +129,12 @@ def certified_accuracy_l2(records: pd.DataFrame, *, radius: Annotated[float, Ge(
 @metric(
     source="Zhai et al. 2020 (MACER), average certified radius",
     url="https://arxiv.org/abs/2001.02378",
-    unit="px",
+    unit="",
     higher_is_better=True,
     needs=("label", "pred", "radius"),
 )
 def average_certified_radius(records: pd.DataFrame) -> np.ndarray:
-    """Mean certified l2 radius; 0 for a misclassified sample or an abstention.
+    """Mean certified l2 radius, of pixels in [0, 1]; 0 for a misclassified sample or an abstention.
 
     Denominator: all samples of the cell, n. Bootstrap interval. No reference table.
     """

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from robustvit.errors import BadParameter, ModelError, with_article
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.inference.forward_modes import EAGER
 from robustvit.primitives.inference.tiling import smallest_exact_size
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.modules.given_module import given_module
-from robustvit.primitives.modules.single_logit import of_classes
+from robustvit.primitives.modules.model_output import checked_logits
 from robustvit.primitives.modules.unkeyed_randomness import check_deterministic
 from robustvit.primitives.pixels import check_pixels, pixels
 from robustvit.primitives.shared_weights import arithmetic_of, evaluated
@@ -75,7 +76,8 @@ class Classifier(nn.Module):
         self.tile: int = tile
         self.precision: str = precision
         self._outputs: dict[tuple[int, int], int] = {}
-        self._small_tiles = self._unbounded = False
+        self._small_tiles = self._unbounded = self._in_mode = False
+        self.forward_mode = EAGER
         self.arithmetic_tag = ""
         self.configure(tile=tile, precision=precision)
 
@@ -99,6 +101,10 @@ class Classifier(nn.Module):
         For scenarios that query the model many times with ever fewer samples. The first batches of a size pay for a probe.
         """
         return temporarily(self, "_small_tiles", lambda _: True)
+
+    def in_forward_mode(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which passes without gradients follow its `forward_mode`, to which what changes a module meanwhile is invisible."""
+        return temporarily(self, "_in_mode", lambda _: True)
 
     def unbounded_pixels(self) -> contextlib.AbstractContextManager[None]:
         """Context in which pixels outside [0, 1] are accepted: randomised smoothing adds noise to images without clipping."""
@@ -198,12 +204,10 @@ class Classifier(nn.Module):
         normal = (images.to(self.mean.dtype) - self.mean) / self.std  # type: ignore[operator,arg-type]
         dtype = PRECISIONS[self.precision]
         cast = torch.autocast(self.device.type, dtype=dtype) if dtype is not torch.float32 else contextlib.nullcontext()
+        mode = self.forward_mode if self._in_mode and not torch.is_grad_enabled() else EAGER
         with cast:
-            logits = self.model(normal)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            wanted = f"(N, K), one row for each of {len(images)} images"
-            raise ModelError(f"model '{self.card.label}' must return logits of shape {wanted}; it returned {_shape(logits)}.")
-        return of_classes(logits if logits.dtype == torch.float64 else logits.float())
+            output = mode.call(self.model, normal)
+        return checked_logits(output, len(images), self.card.label)
 
     def preprocess(self, image: Any) -> Tensor:
         """An image as (3, H, W) float32 in [0, 1], after this model's view. image: a Pillow image, or a Sample's RGB uint8 (H, W, 3)."""
@@ -230,10 +234,6 @@ class Classifier(nn.Module):
         """Sets its name in tables; returns itself."""
         self.card = replace(self.card, label=label)
         return self
-
-
-def _shape(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{with_article(type(value).__name__)}"
 
 
 @contextlib.contextmanager

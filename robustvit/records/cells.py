@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pandas as pd
 
 from robustvit.errors import StoreDamaged
 from robustvit.records.manifest import DataFacts, ModelFacts
+from robustvit.records.questions import setting
 from robustvit.records.records import Question, cover, file_rows, read_with_notes
 from robustvit.records.records import rows as count_rows
-from robustvit.records.records_file import RecordsFile
+from robustvit.records.records_file import RowFile
 from robustvit.records.store import Store
 from robustvit.spec.grouping import grouped
 from robustvit.spec.sample_order import SHARD
@@ -48,7 +50,7 @@ class StoredCell:
 class CellRows:
     """The rows of the requested samples of a cell, as far as they are stored, and what was recorded beside them.
 
-    status: complete, partial, failed or undefined, and the reason of the latter three. A failed or undefined cell has no rows.
+    status: complete, partial, failed or undefined, and the reason of the latter three; the last two have no rows. damage: why it failed.
     """
 
     rows: pd.DataFrame
@@ -57,6 +59,12 @@ class CellRows:
     seconds: float = 0.0
     versions: frozenset[str] = field(default_factory=frozenset)
     environments: frozenset[str] = field(default_factory=frozenset)
+    damage: StoreDamaged | None = None
+
+    @cached_property
+    def samples(self) -> pd.Series:
+        """The ids of the rows. Of a `RowReader` one object for the same ids in the same order."""
+        return self.rows["sample"]
 
 
 class RowReader:
@@ -76,9 +84,9 @@ class RowReader:
         """`rows_of` a cell, with the columns to keep among them."""
         keep = self._columns(question)
         found = rows_of(self.store, question, None if columns is None else sorted({*columns, *keep}))
+        found.__dict__["samples"] = samples = self._shared(found.rows["sample"])
         if keep:
-            kept = found.rows[["sample", *(name for name in keep if name in found.rows)]]
-            self._kept[question] = kept.assign(sample=self._shared(kept["sample"]))
+            self._kept[question] = found.rows[["sample", *(name for name in keep if name in found.rows)]].assign(sample=samples)
         return found
 
     def kept(self, question: Question) -> pd.DataFrame:
@@ -165,14 +173,6 @@ def _log_other_images(store: Store, a: Question, b: Question, facts: Mapping[tup
         )  # fmt: skip
 
 
-def setting(question: Question) -> tuple[Any, ...]:
-    """The key by which cells of two models are compared: transforms, data, scenario, severity, parameters, seed, precision, storage."""
-    return (
-        question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
-        question.storage,
-    )  # fmt: skip
-
-
 def without_scenario(description: Mapping[str, Any], *others: str) -> str:
     """The canonical question of a cell without its scenario, by which cells are compared. others: further keys to leave out."""
     left_out = ("scenario", "after", "attack_through", "surrogate", *others)
@@ -192,8 +192,9 @@ def rows_of(store: Store, question: Question, columns: Sequence[str] | None = No
         rows, notes = read_with_notes(files, names) if files else (pd.DataFrame({"sample": pd.Series(dtype="str")}), [])
     except StoreDamaged as error:
         store.report_damage(error)
-        return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error))
-    rows = rows[_positions(files) < question.asked].reset_index(drop=True)
+        return CellRows(pd.DataFrame({"sample": pd.Series(dtype="str")}), "failed", str(error), damage=error)
+    if any(file.shard * SHARD + file.stop > question.asked for file in files):
+        rows = rows[_positions(files) < question.asked].reset_index(drop=True)
     whole = CellRows(
         rows,
         "complete",
@@ -222,7 +223,7 @@ def _empty(columns: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns})
 
 
-def _positions(files: Sequence[RecordsFile]) -> np.ndarray:
+def _positions(files: Sequence[RowFile]) -> np.ndarray:
     """The position in evaluation order of each row that `records.read` returns for these files."""
     spans = [file.shard * SHARD + np.arange(start, file.stop) for file, start in file_rows(files)]
     return np.concatenate(spans) if spans else np.zeros(0, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from robustvit.errors import StoreDamaged, StoreError, StoreFull
+from robustvit.records.remote.mirrored import mirrored_by
 from robustvit.spec.given import why_not_small
 
 if sys.platform != "win32":
@@ -23,21 +25,21 @@ if sys.platform != "win32":
 _CHECKSUM = "checksum"  # the key of a JSON object that holds the digest of the others
 _LARGEST_JSON = 1 << 30  # bytes; a manifest of a hundred thousand cells has 80 million
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{32}")
-_OF_STORES = {"store.json", "verified.json", "cells", "runs", "samples", "learned", "environments", "leases"}  # what lies in a store
+# what lies in a store:
+OF_STORES = {"store.json", "verified.json", "cells", "runs", "samples", "learned", "environments", "leases", "ids", "workers"}
 _STREAMS = ("/dev/", "/proc/")  # places whose files are never replaced, whatever they are
 
 
 @contextlib.contextmanager
-def on_disk(path: Path) -> Iterator[None]:
-    """Raises StoreFull in place of an OSError while a file is written."""
+def on_disk(path: Path, option: str = "--store") -> Iterator[None]:
+    """Raises StoreFull in place of an OSError while a file is written. option: names the place; what is not a store's does not go on."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreFull(
-                f"no room left to write {path}. Free some, then run the same command again: it goes on where it stopped."
-            ) from error
-        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with --store.") from error
+            resumed = ": it goes on where it stopped" if option == "--store" else ""
+            raise StoreFull(f"no room left to write {path}. Free some, then run the same command again{resumed}.") from error
+        raise StoreFull(f"cannot write {path}: {error.strerror or error}. Give another place with {option}.") from error
 
 
 def replace_file(path: Path, content: bytes | memoryview, *, sync: bool = False) -> None:
@@ -45,9 +47,16 @@ def replace_file(path: Path, content: bytes | memoryview, *, sync: bool = False)
 
     sync: waits until the content is on disk. Raises OSError, and leaves nothing behind; what a killed process leaves, `sweep` removes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while not _written(path, content, sync):
-        pass  # another process swept the finished draft before it had its name: it is written once more
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not _written(path, content, sync):
+            pass  # another process swept the finished draft before it had its name: it is written once more
+    except OSError:
+        with contextlib.suppress(OSError):  # something else is in it now
+            for folder in missing:
+                folder.rmdir()
+        raise
 
 
 def _written(path: Path, content: bytes | memoryview, sync: bool) -> bool:
@@ -106,6 +115,11 @@ def _hold(file: BinaryIO) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a name is one of drafts, which are no files of a store."""
+    return name.startswith(".")
+
+
 def is_draft(other: Path, path: Path) -> bool:
     """Whether a file is an unfinished one of `replace_file(path)`."""
     found = _DRAFT.fullmatch(other.name)
@@ -124,7 +138,7 @@ def write_output(path: Path, content: bytes) -> None:
         return
     place = path.resolve()
     for root in place.parents:
-        if place.relative_to(root).parts[0] in _OF_STORES and (root / "store.json").exists():
+        if place.relative_to(root).parts[0] in OF_STORES and (root / "store.json").exists():
             raise StoreError(f"{path} is among the files of the store {root}, which only runs write. Give another place.")
     sweep(place.parent, of=place.name)
     replace_file(place, content)
@@ -147,8 +161,15 @@ def below(root: Path, *parts: str) -> Path:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes a file of a store as `replace_file` does, and waits until it is on disk. Raises StoreFull."""
+    mirrored = mirrored_by(path)
+    if mirrored is not None:
+        mirrored.write(path, content)
     with on_disk(path):
-        replace_file(path, content, sync=True)
+        replace_file(path, content, sync=mirrored is None)
+    if mirrored is not None:
+        mirrored.written(path)
+        return
+    with on_disk(path):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -161,8 +182,20 @@ def write_json(path: Path, value: dict[str, Any], *, checksum: bool = True) -> N
     write_bytes(path, json_bytes({**value, _CHECKSUM: _digest(value)} if checksum else value))
 
 
+def folder_stamps(folder: Path) -> dict[str, list[int]]:
+    """The files in a folder by name, in order: size, and time of the last change in nanoseconds. Empty where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {one.name: one.stat() for one in entries}
+    except FileNotFoundError:
+        return {}
+    return {name: [about.st_size, about.st_mtime_ns] for name, about in sorted(found.items())}
+
+
 def remove(path: Path) -> None:
     """Removes a file of a store, where it is there. Raises StoreFull where that is not allowed."""
+    if (mirrored := mirrored_by(path)) is not None:
+        mirrored.remove(path)
     with on_disk(path):
         path.unlink(missing_ok=True)
 
@@ -170,6 +203,9 @@ def remove(path: Path) -> None:
 def set_aside(path: Path) -> Path:
     """Renames a damaged file of a store, so that it is made anew; returns its new name. Raises StoreFull where that is not allowed."""
     target = path.with_suffix(".damaged")
+    if (mirrored := mirrored_by(path)) is not None:
+        mirrored.write(target, path.read_bytes())
+        mirrored.remove(path)
     with on_disk(path):
         os.replace(path, target)
     return target

@@ -21,7 +21,7 @@ import safetensors.numpy
 from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.disk import content_digest
 from robustvit.records.parquet import frame_of, read_table
-from robustvit.records.records_file import GARBAGE, RecordsFile, file_name
+from robustvit.records.records_file import GARBAGE, RowFile, file_name
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def encoded(arrays: dict[str, np.ndarray], about: dict[str, str]) -> bytes:
     return safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})
 
 
-def kept_images(file: RecordsFile) -> ImageFile:
+def kept_images(file: RowFile) -> ImageFile:
     """The images beside the rows of a file.
 
     Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,28 +36,35 @@ class Listing:
 
 def list_store(root: Path) -> Listing:
     """The files of a store now; none where there is no store. What other processes add or remove meanwhile is there or not."""
-    names = sorted(_entries(root / "cells"))
+    place = os.path.join(root, "cells", "")  # strings: a store has a hundred thousand cells, and their paths would take most of the time
     return Listing(
-        tuple(one for one in _files(root) if one.name == "store.json"),
-        _files(root / "runs"),
-        _files(root / "environments"),
-        {name: _files(root / "cells" / name) for name in names},
+        tuple(one for one in _files(str(root)) if one.name == "store.json"),
+        _files(os.path.join(root, "runs")),
+        _files(os.path.join(root, "environments")),
+        {name: _files(place + name) for name in sorted(_entries(place))},
     )
 
 
-def _entries(folder: Path) -> list[str]:
-    with contextlib.suppress(OSError):
+def _entries(folder: str) -> list[str]:
+    try:
         return [name for name in os.listdir(folder) if not name.startswith(".")]
-    return []
+    except OSError:
+        return []
 
 
-def _files(folder: Path) -> Files:
+def _files(folder: str) -> Files:
     """The files of a folder by name, without drafts, whose names are hidden."""
     found = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                with contextlib.suppress(OSError):  # it has gone since
-                    about = entry.stat()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    try:
+                        about = entry.stat()
+                    except OSError:  # it has gone since
+                        continue
                     found.append(ListedFile(entry.name, about.st_size, about.st_mtime_ns))
-    return tuple(sorted(found))
+    except OSError:  # there is none, or it goes
+        pass
+    found.sort()
+    return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,20 @@ _CELL = re.compile(r"[0-9a-f]{20}")
 
 def read_manifest(path: Path) -> Manifest:
     """The manifest in a file. Raises StoreDamaged where there is none, or not the one that was written."""
+    try:
+        about = path.stat()
+    except OSError:
+        return _read_as_it_is(path)
+    return _read(path, Path.cwd(), about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, beside: Path, size: int, changed: int) -> Manifest:
+    """The manifest in a file of that size and time of the last change, which is read once. beside: the folder that a path starts from."""
+    return _read_as_it_is(path)
+
+
+def _read_as_it_is(path: Path) -> Manifest:
     try:
         found = Manifest.of_json(read_json(path))
         for cell in found.cells:

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 from robustvit.errors import StoreDamaged, StoreError, StoreTooNew
+from robustvit.records.compacted.sample_tables import FOLDER
 from robustvit.records.disk import below, is_draft, read_json, sweep, write_json
-from robustvit.records.records import SCHEMA_VERSION
+from robustvit.records.records import COMPACTED_SCHEMA, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ _LENGTH = 1000  # bytes of a damaged marker that are looked at; a whole one has 
 
 
 def open_marker(root: Path, *, create: bool) -> None:
-    """Makes sure that a folder is a store of this schema; `create` makes it one where it is empty or not there.
+    """Makes sure that a folder is a store of a schema that is read here; `create` makes it one where it is empty or not there.
 
     Several processes may do so at once, and any may be killed: unfinished markers count as nothing. `create` gives a store whose marker was
     lost or damaged another, because it says nothing but the schema. Raises StoreError where there is no store or an older robustvit wrote
@@ -28,23 +29,38 @@ def open_marker(root: Path, *, create: bool) -> None:
         if not create:
             raise StoreError(f"there is no store at {root}. `robustvit run … --store {root}` makes one.")
         _refuse_something_else(root, marker)
-        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
+        write_json(below(root, marker.name), {"schema": _needed(root)}, checksum=False)
         sweep(root)
     schema = _schema(marker)
     if schema is None:
         if not create or not _was_a_store(root):
             raise StoreDamaged(_damage(root, marker))
-        write_json(below(root, marker.name), {"schema": SCHEMA_VERSION}, checksum=False)
+        write_json(below(root, marker.name), {"schema": _needed(root)}, checksum=False)
         log.error("%s was damaged and has been written anew; the rows of the store stay.", marker)
         return
-    if schema > SCHEMA_VERSION:
-        raise StoreTooNew(f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Upgrade robustvit.")
+    if schema > COMPACTED_SCHEMA:
+        raise StoreTooNew(
+            f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION} and {COMPACTED_SCHEMA}. Upgrade robustvit."
+        )
     if schema < SCHEMA_VERSION:
         raise StoreError(
             f"the store {root} has schema {schema}; this robustvit reads {SCHEMA_VERSION}. Its rows are worth keeping: delete "
             f'{root / "runs"}, write {{"schema": {SCHEMA_VERSION}}} into {marker} and run the same commands again; nothing is '
             "computed anew."
         )
+    if create and schema < _needed(root):  # an uncompacted store was copied over a compacted one
+        mark_compacted(root)
+
+
+def mark_compacted(root: Path) -> None:
+    """Gives a store the schema of one with compacted cells, which an earlier robustvit refuses. Raises StoreFull."""
+    if _schema(root / "store.json") != COMPACTED_SCHEMA:
+        write_json(below(root, "store.json"), {"schema": COMPACTED_SCHEMA}, checksum=False)
+
+
+def _needed(root: Path) -> int:
+    """The schema of what lies in a folder: a store without compacted cells is read by earlier versions, too."""
+    return COMPACTED_SCHEMA if (root / FOLDER).is_dir() else SCHEMA_VERSION
 
 
 def is_there_yet(root: Path) -> bool:
@@ -84,13 +100,13 @@ def _schema(marker: Path) -> int | None:
                 shown = _SHOWN.search(file.read(_LENGTH))
         except OSError:  # it may be whole
             raise damage from None
-        return int(shown[1]) if shown and int(shown[1]) > SCHEMA_VERSION else None
+        return int(shown[1]) if shown and int(shown[1]) > COMPACTED_SCHEMA else None
     return schema if isinstance(schema, int) and not isinstance(schema, bool) else None
 
 
 def _damage(root: Path, marker: Path) -> str:
     """What to do about a damaged marker."""
-    line = f'{{"schema": {SCHEMA_VERSION}}}'
+    line = f'{{"schema": {_needed(root)}}}'
     if _was_a_store(root):
         return (
             f"{marker} is damaged, and does not name the schema of the store. Nothing else is lost: `robustvit run … --store {root}` "

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from robustvit.errors import BadParameter, StoreDamaged, StoreError, few, nearest, with_article
 from robustvit.records.manifest import Manifest
@@ -103,3 +104,11 @@ def _chosen(questions: list[Question], suite: str | None, models: list[str] | No
             known = sorted({*labels, *(f"{label} → {steps}" for label, steps in pipelines if steps)})
             raise StoreError(f"the store {path} has no model '{model}'.{nearest(model, known)} It has {few(known) or 'none'}.")
     return [q for q in questions if suite in (None, q.suite) and (models is None or q.model in chosen or (q.model, q.transforms) in chosen)]
+
+
+def setting(question: Question) -> tuple[Any, ...]:
+    """The key by which cells of two models are compared: transforms, data, scenario, severity, parameters, seed, precision, storage."""
+    return (
+        question.transforms, question.data, question.scenario, question.severity, question.params, question.seed, question.precision,
+        question.storage,
+    )  # fmt: skip

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,12 +28,14 @@ import pyarrow as pa
 
 from robustvit.errors import BadParameter, StoreDamaged, nearest
 from robustvit.records.columns import FIELDS, column_type, list_type, sample_fault
+from robustvit.records.compacted.cell_files import FileRows, read_rows
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.parquet import frame_of
-from robustvit.records.records_file import RecordsFile
+from robustvit.records.records_file import RowFile
 
 _SPENT = {"queries", "gradients"}
 SCHEMA_VERSION = 2
+COMPACTED_SCHEMA = 3  # of a store with compacted cells, in which an earlier robustvit would see no rows
 _QUESTION = (
     "cell", "suite", "suite_version", "model", "data", "base", "transforms", "scenario", "severity", "params", "seed", "precision", "view",
     "model_view", "kind", "storage", "asked", "source", "command", "link", "links", "attack",
@@ -123,7 +125,7 @@ class Records:
     `questions`: what the cells are, one row for each, as a DataFrame. Iterating gives (Question, DataFrame) pairs, one cell at a time.
     """
 
-    def __init__(self, found: Sequence[tuple[Question, Sequence[RecordsFile]]]) -> None:
+    def __init__(self, found: Sequence[tuple[Question, Sequence[RowFile]]]) -> None:
         self._found = list(found)
 
     @property
@@ -155,14 +157,16 @@ class Records:
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def cover(files: Sequence[RecordsFile]) -> list[RecordsFile]:
+def cover(files: Sequence[RowFile]) -> list[RowFile]:
     """The fewest files whose rows make up the longest prefix of every shard, in shard and row order.
 
     Stores merged by copying may hold overlapping files; their shared rows are equal, and each is taken once (`read` cuts them).
     """
-    chosen: list[RecordsFile] = []
-    for shard in sorted({file.shard for file in files}):
-        here = [file for file in files if file.shard == shard]
+    chosen: list[RowFile] = []
+    shards: dict[int, list[RowFile]] = {}
+    for file in files:
+        shards.setdefault(file.shard, []).append(file)
+    for _, here in sorted(shards.items()):
         reached = 0
         while True:
             best = max((file for file in here if file.start <= reached < file.stop), key=lambda file: file.stop, default=None)
@@ -173,14 +177,7 @@ def cover(files: Sequence[RecordsFile]) -> list[RecordsFile]:
     return chosen
 
 
-class FileRows(NamedTuple):
-    """A file, and the first of its rows that no file before it holds."""
-
-    file: RecordsFile
-    start: int
-
-
-def file_rows(files: Sequence[RecordsFile]) -> Iterator[FileRows]:
+def file_rows(files: Sequence[RowFile]) -> Iterator[FileRows]:
     """The rows of each file that those before it do not hold. files: as `cover` orders them."""
     reached: dict[int, int] = {}
     for file in files:
@@ -188,7 +185,7 @@ def file_rows(files: Sequence[RecordsFile]) -> Iterator[FileRows]:
         reached[file.shard] = file.stop
 
 
-def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read(files: Sequence[RowFile], columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows of one cell in evaluation order. An empty list gives an empty frame with the schema's columns.
 
     Raises StoreDamaged where a file is not whole, or two hold the same sample in different places.
@@ -196,18 +193,17 @@ def read(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> 
     return read_with_notes(files, columns)[0]
 
 
-def read_with_notes(files: Sequence[RecordsFile], columns: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def read_with_notes(files: Sequence[RowFile], columns: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """As `read`, with what was recorded beside the rows of each file that they are taken from, which is opened once."""
-    found = [(*file.read_with_notes(columns), start - file.start) for file, start in file_rows(cover(files))]
-    if not found:
+    tables, notes = read_rows(list(file_rows(cover(files))), columns)
+    if not tables:
         return pd.DataFrame({name: pd.Series(dtype="object") for name in (columns or FIELDS)}), []
-    tables = [table.slice(start) for table, _, start in found]
     whole = pa.concat_tables(tables, promote_options="default")
     if len(tables) > 1 and (why := sample_fault(whole)):
         raise StoreDamaged(f"{files[0].path.parent}: in the files of this cell {why}. Delete the folder and run the same suite again.")
-    return frame_of(whole), [notes for _, notes, _ in found]
+    return frame_of(whole), notes
 
 
-def rows(files: Sequence[RecordsFile]) -> int:
+def rows(files: Sequence[RowFile]) -> int:
     """How many distinct rows the files hold."""
     return sum(file.stop - start for file, start in file_rows(cover(files)))

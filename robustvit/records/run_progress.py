@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
 
+from robustvit.records.compacted.cell_files import named_files
 from robustvit.records.listing import Files, Listing
 from robustvit.records.manifest import Manifest, RequestedCell
 from robustvit.records.questions import model_names, requested_questions
 from robustvit.records.records import rows as count_rows
-from robustvit.records.records_file import RecordsFile
+from robustvit.records.records_file import RowFile
 from robustvit.records.store import Store
 
 STATES = ("failed", "partial", "not begun", "complete", "undefined")
@@ -104,13 +104,13 @@ def _progress(store: Store, cell: RequestedCell, listing: Listing) -> CellProgre
     return CellProgress(cell, rows, "partial" if rows else "not begun")
 
 
-def _row_files(cell: str, files: Files) -> list[RecordsFile]:
-    return [found for file in files if (found := RecordsFile.at(Path(file.name), cell))]
+def _row_files(cell: str, files: Files) -> list[RowFile]:
+    return named_files((file.name for file in files), cell)
 
 
 def _newest(files: Files) -> float:
     """When the last file of rows came, 0 before the first."""
-    return max((file.changed for file in files if RecordsFile.at(Path(file.name), "")), default=0) / 1e9
+    return max((file.changed for file in files if named_files([file.name], "")), default=0) / 1e9
 
 
 def _seconds(text: str) -> float:

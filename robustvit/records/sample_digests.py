@@ -112,6 +112,11 @@ class SampleDigests:
         self._held[shard] = digests
 
 
+def is_whole_table(path: Path) -> bool:
+    """Whether a file of digests is what was written."""
+    return _read(path) is not None
+
+
 def _read(path: Path) -> _Kept | None:
     """What a file holds; None where it is not one of these, or not whole, so that it is written anew."""
     named = _FILE.fullmatch(path.name)

@@ -1,9 +1,11 @@
 """Records on disk: a directory in which every file is named by its content, so that stores merge by copying.
 
-    store.json                          {"schema": 2}
+    store.json                          {"schema": 2}, and 3 once a cell is compacted
     cells/<cell id>/cell.json           the canonical cell, whose digest is the id
     cells/<cell id>/<shard>-<start>-<stop>-<digest>.parquet   rows [start, stop) of a shard of 512, in evaluation order
     cells/<cell id>/<shard>-<start>-<stop>-<digest>.safetensors   images that an attack left of these rows, where they are kept
+    cells/<cell id>/rows-…, lists-…     a finished cell in one file, or two (compacted/compacted_file.py)
+    ids/<digest>.parquet                the samples of compacted cells (compacted/sample_tables.py)
     samples/<fingerprint>/<shard>-<stop>.parquet   the digests of the images that the rows were computed on (sample_digests.py)
     learned/<artifact id>-<digest>.safetensors   what scenarios fitted on other samples: named by what it depends on, and by its bytes
     cells/<cell id>/gallery-<digest>.parquet   a few samples as the model saw them
@@ -11,7 +13,7 @@
     runs/<id>.json                      a manifest: which cells of which models a suite requested, and how many samples
     environments/<id>.json              versions, hardware and switches; named in the metadata of the files made there
     verified.json                       which large files were read whole, at which size and time; may be deleted
-    leases/                             locks of shards being computed; the operating system releases those of a dead process
+    leases/, workers/                   locks of shards being computed, which end with their process; who computes (status/worker_files.py)
 
 A file appears whole or not at all: it is written beside its place, synced, and renamed. <digest> is of the file's bytes, other JSON has its
 checksum inside; files of earlier versions have none. Nothing is written through a link inside the store, which itself may be one.
@@ -22,7 +24,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,18 +31,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import safetensors.numpy
 
 from robustvit.errors import StoreDamaged, StoreError
-from robustvit.records.disk import below, content_digest, json_bytes, read_json, remove, set_aside, write_bytes, write_json
-from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, is_whole_gallery, kept_images
-from robustvit.records.leases import leased
+from robustvit.records.artifacts import ArtifactFiles
+from robustvit.records.compacted.cell_files import listed, row_files
+from robustvit.records.compacted.sample_tables import SampleTables
+from robustvit.records.damage import damaged_files, whole_pieces
+from robustvit.records.disk import below, content_digest, folder_stamps, json_bytes, read_json, remove, set_aside, write_bytes, write_json
+from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, kept_images
 from robustvit.records.manifest import Manifest
 from robustvit.records.manifest_files import read_manifests
 from robustvit.records.marker import open_marker
 from robustvit.records.questions import model_names, requested_questions
 from robustvit.records.records import SCHEMA_VERSION, Question, Records, cover
-from robustvit.records.records_file import RecordsFile, encode_rows, file_name, is_large
+from robustvit.records.records_file import RowFile, encode_rows, file_name, is_large
+from robustvit.records.remote.mirror import mirror_of
+from robustvit.records.remote.object_place import url_of
+from robustvit.records.sharing.leases import leased
 from robustvit.records.verified_files import VerifiedFiles
 from robustvit.spec.cell import artifact_id
 from robustvit.spec.given import check_path
@@ -50,22 +56,41 @@ from robustvit.spec.spec import digest
 log = logging.getLogger(__name__)
 
 
-class Store:
-    """A directory of Records. Opening one for reading needs it to exist; `create=True` makes it.
+class Store(ArtifactFiles):
+    """A directory of Records, or a place in object storage (`s3://`, `gs://`, `az://`), of which `path` is the mirror on this machine.
+
+    Opening one for reading needs it to exist; `create=True` makes it.
 
     Raises StoreError where there is none or an older robustvit wrote it, StoreTooNew where a newer one did.
     """
 
     def __init__(self, path: Path | str, *, create: bool = False) -> None:
-        self.path = check_path(path, "--store")
-        open_marker(self.path, create=create)
+        url = url_of(path)
+        self.mirror = None if url is None else mirror_of(url)
+        self.path = check_path(path, "--store") if self.mirror is None else self.mirror.folder
+        try:
+            open_marker(self.path, create=create)
+        except StoreError as error:
+            raise type(error)(str(error).replace(str(self.path), str(url or self.path))) from error
         self.verified = VerifiedFiles(self.path)
-        self._reported: set[str] = set()
+        self.tables = SampleTables(self.path)
+        self.reported: set[str] = set()  # what is damaged and left out
 
     @staticmethod
     def is_at(path: Path) -> bool:
         """Whether there is a store, of whatever version, at a path."""
-        return (check_path(path, "--store") / "store.json").exists()
+        url = url_of(path)
+        return ((check_path(path, "--store") if url is None else mirror_of(url).folder) / "store.json").exists()
+
+    @property
+    def place(self) -> Path | str:
+        """By which another process opens the store: its folder, or its URL."""
+        return self.path.absolute() if self.mirror is None else self.mirror.url
+
+    def update(self, *parts: str) -> None:
+        """Sees what others have written to a store in object storage since, in all of it or in one of its folders."""
+        if self.mirror is not None:
+            self.mirror.update("".join(f"{part}/" for part in parts))
 
     # cells and their files
 
@@ -102,15 +127,17 @@ class Store:
     def _cell_file(self, cell: str) -> Path:
         return self.path / "cells" / cell / "cell.json"
 
-    def files(self, cell: str) -> list[RecordsFile]:
-        """The files of a cell, whole or not, by name."""
-        return [file for path in self._inside(cell) if (file := RecordsFile.at(path, cell, self.verified))]
+    def files(self, cell: str) -> list[RowFile]:
+        """The files of a cell, whole or not, by name; a compacted one as the pieces that it was made of."""
+        return row_files(self.path / "cells" / cell, cell, self.verified, self.tables)
 
-    def _inside(self, cell: str) -> list[Path]:
-        folder = self.path / "cells" / cell
-        with contextlib.suppress(FileNotFoundError):
-            return [folder / name for name in sorted(os.listdir(folder))]
-        return []
+    def paths(self, cell: str) -> list[Path]:
+        """Everything in the folder of a cell."""
+        return [self.path / "cells" / cell / name for name in listed(self.path / "cells" / cell)]
+
+    def stamps(self, cell: str) -> dict[str, list[int]]:
+        """The files in the folder of a cell, by name: size and time of the last change, in nanoseconds."""
+        return folder_stamps(self.path / "cells" / cell)
 
     def reached(self, cell: str, shard: int) -> int:
         """How many rows of a shard are here, counted from its start."""
@@ -125,10 +152,6 @@ class Store:
         if is_large(path):
             self.verified.remember(path)
 
-    def about(self, file: RecordsFile) -> dict[str, Any]:
-        """What was recorded beside the rows of a file: seconds, environment, version. Raises StoreDamaged where the file is not whole."""
-        return file.about()
-
     def keep_images(self, cell: str, shard: int, start: int, arrays: dict[str, np.ndarray], stop: int, about: dict[str, str]) -> str:
         """Keeps images of rows [start, stop) of a shard, and a few words beside them; returns the sha256 of the file."""
         content = encoded(arrays, about)
@@ -136,7 +159,7 @@ class Store:
         write_bytes(path, content)
         return hashlib.sha256(content).hexdigest()
 
-    def images(self, file: RecordsFile) -> ImageFile:
+    def images(self, file: RowFile) -> ImageFile:
         """The images beside the rows of a file.
 
         Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
@@ -144,25 +167,18 @@ class Store:
         return kept_images(file)
 
     def damaged(self, cell: str, *, images: bool = False) -> list[Path]:
-        """The damaged files of a cell, those that a run sets aside; reads all that `verified` does not know.
-
-        images: also rows whose images were kept and are now gone or damaged. A damaged gallery takes the first rows with it.
-        """
-        galleries = self._galleries(cell)
-        lost = [] if any(map(is_whole_gallery, galleries)) else galleries
-        return lost + [file.path for file in self.files(cell) if (lost and file.shard == file.start == 0) or not self._whole(file, images)]
+        """The `damaged_files` of a cell, those that a run sets aside; reads all that `verified` does not know. Raises as they do."""
+        return damaged_files(self.files(cell), self._galleries(cell), images=images)
 
     def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
-        """Renames the `damaged` files of a cell so that they are computed anew; returns their new names."""
-        return [set_aside(below(self.path, "cells", cell, path.name)) for path in self.damaged(cell, images=images)]
+        """Renames the `damaged` files of a cell so that they are computed anew; returns their new names.
 
-    def _whole(self, file: RecordsFile, images: bool) -> bool:
-        with contextlib.suppress(StoreError):
-            file.check()
-            if images and "images" in file.about():
-                self.images(file)
-            return True
-        return False
+        Of a compacted file that is whole, whose images or gallery are not, the other pieces become files of their own first.
+        """
+        damaged = self.damaged(cell, images=images)
+        for file in whole_pieces(self.files(cell), self._galleries(cell), images=images) if damaged else []:
+            self.write(cell, file.shard, file.start, file.read(), file.about())
+        return [set_aside(below(self.path, "cells", cell, path.name)) for path in damaged]
 
     def fail(self, cell: str, reason: str) -> None:
         """Keeps why a cell could not be computed."""
@@ -201,22 +217,7 @@ class Store:
         return pd.DataFrame({"sample": [], "label": [], "pred": [], "image": []})
 
     def _galleries(self, cell: str) -> list[Path]:
-        return [path for path in self._inside(cell) if path.name.startswith("gallery") and path.suffix == ".parquet"]
-
-    # artifacts: what scenarios fitted on other samples
-
-    def artifact(self, name: str) -> dict[str, np.ndarray] | None:
-        """The arrays of an artifact, or None. A file that is not whole is set aside, so that it is fitted anew."""
-        for path in sorted((self.path / "learned").glob(f"{name}-*.safetensors")):
-            content = path.read_bytes() if path.is_file() else b""
-            if content_digest(content) == path.stem.partition("-")[2]:
-                return safetensors.numpy.load(content)
-            set_aside(below(self.path, "learned", path.name))
-        return None
-
-    def lacks_artifact(self, name: str) -> bool:
-        """Whether the artifact of that name was damaged, so that it has to be fitted anew though all rows may be there."""
-        return self.artifact(name) is None and any((self.path / "learned").glob(f"{name}-*.damaged"))
+        return [path for path in self.paths(cell) if path.name.startswith("gallery") and path.suffix == ".parquet"]
 
     def artifact_of(self, cell: str) -> dict[str, np.ndarray]:
         """What the scenario of a cell fitted on other samples, arrays by name. Raises StoreError where that is not here."""
@@ -224,11 +225,6 @@ class Store:
         if found is None:
             raise StoreError(f"the store {self.path} keeps no artifact that cell {cell} was fitted with.")
         return found
-
-    def keep_artifact(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps the arrays of an artifact."""
-        content = safetensors.numpy.save(arrays)
-        write_bytes(below(self.path, "learned", f"{name}-{content_digest(content)}.safetensors"), content)
 
     # manifests and environments
 
@@ -261,8 +257,8 @@ class Store:
 
     def report_damage(self, damage: StoreDamaged) -> None:
         """Logs, once, what is damaged and left out."""
-        if str(damage) not in self._reported:
-            self._reported.add(str(damage))
+        if str(damage) not in self.reported:
+            self.reported.add(str(damage))
             log.error("%s", damage)
 
     def questions(self, suite: str | None = None, models: Iterable[str] | None = None) -> list[Question]:

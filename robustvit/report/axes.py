@@ -63,3 +63,20 @@ def readable_labels(labels: Sequence[str], xs: Sequence[float], room: float) -> 
 def _scaled(values: Sequence[float]) -> tuple[float, ...]:
     low, high = values[0], values[-1]
     return tuple((value - low) / (high - low) for value in values)
+
+
+def round_step(span: float) -> float:
+    """A round distance between score ticks, for about six of them."""
+    if span <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(span / 6))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= span / 6)
+
+
+def round_numbers(left: float, right: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two logarithms; three rounded numbers where the axis is too short for two of them."""
+    powers = range(math.floor(left), math.ceil(right) + 1)
+    found = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if left <= math.log10(factor * 10.0**power) <= right]
+    if len(found) > 1:
+        return found
+    return [float(f"{10 ** (left + share * (right - left)):.3g}") for share in (0.15, 0.5, 0.85)]

@@ -122,7 +122,7 @@ def _stored_images(
 
 def _rows(images: pd.DataFrame, names: Sequence[str]) -> list[StoredImage]:
     found = []
-    for row in images.to_dict("records"):
+    for row in images.to_dict("records") if len(images) else ():
         label, pred = int(row["label"]), None if pd.isna(row["pred"]) else int(row["pred"])
         prediction, correct = ("", None) if pred is None else (_name(pred, names), pred == label)
         found.append(StoredImage(str(row["sample"]), _name(label, names), prediction, correct, bytes(row["image"])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from robustvit.report.curves.transform_curves import transform_curves
 from robustvit.report.html.document import render_document
 from robustvit.report.image_gallery import image_budget, image_gallery
 from robustvit.report.numbers import numbers, script_json
+from robustvit.report.overview.model_overviews import overview_figures
 from robustvit.report.provenance import manifests, provenance
 from robustvit.report.published import published_comparisons
 from robustvit.report.ranking import ranked_points, ranking
@@ -35,7 +37,7 @@ from robustvit.report.text import conclusion, gradient_warnings, notices, verdic
 from robustvit.report.transfer import transfer_maps
 from robustvit.report.two_stores.comparison_page import open_other, render_comparison
 from robustvit.results.leaderboard import Leaderboard, build_leaderboard
-from robustvit.results.pages import headline_in_words, pages
+from robustvit.results.pages import headline_in_words, scenario_pages
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.summary import headline_numbers
 from robustvit.results.table_formats import Page
@@ -103,18 +105,25 @@ def render(board: Leaderboard, store: Store, bundle: Bundle | None = None) -> st
 
     bundle: where the rows of the list of samples are written; without one they are on the page, where they are few enough.
     """
+    board = replace(board, rows=_in_one_block(board.rows))
     rows = board.rows
-    suites = results_by_suite(rows)
+    suites, tests = results_by_suite(rows), PairedTests(board)
     return render_document(
-        "page.html.j2", beside=bundle is not None, title=_title(suites), store=str(store.path),
-        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites, PairedTests(board)),
+        "page.html.j2", beside=bundle is not None, styles=("overview.css",),
+        overviews=overview_figures(suites, rows), title=_title(suites), store=str(store.path),
+        suites=[_figures(suite, store, rows) for suite in suites], ranking=ranking(suites, tests),
         many=len(suites) > 1,
         conclusions=[conclusion(suite, model) for suite in suites for model in suite.models], notices=notices(suites),
         gradient_warnings=gradient_warnings(suites), verdicts=verdict_words(suites),
-        published=published_comparisons(board), cost_plots=cost_plots(board),
+        published=published_comparisons(board), cost_plots=cost_plots(board, tests),
         provenance=provenance(store, rows), numbers=numbers(rows), seconds=_seconds(rows), colour_scale=colour_scale(),
         **_samples(suites, store, rows, bundle),
     )  # fmt: skip
+
+
+def _in_one_block(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with their texts as objects, which pandas keeps and chooses from together: columns of strings it takes one by one."""
+    return rows.astype({name: object for name, kind in rows.dtypes.items() if isinstance(kind, pd.StringDtype)})
 
 
 def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str, Any]:
@@ -137,7 +146,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None],
         "galleries": [one for one in galleries if one is not None],
-        "scores": [*_unranked(suite), *(page for page in pages(own) if page.title)],
+        "scores": [*_unranked(suite), *scenario_pages(own)],
     }  # fmt: skip
 
 
@@ -171,10 +180,13 @@ def _samples(suites: list[SuiteResults], store: Store, board: pd.DataFrame, bund
 
 
 def _title(suites: list[SuiteResults]) -> str:
+    """The models of a page, and how many rows they have in its tables where one has several: with other transforms, seeds or precision."""
     labels = list(dict.fromkeys(model.label for suite in suites for model in suite.models))
-    if len(labels) == 1:
-        return f"Robustness of {labels[0]}"
-    return f"Robustness of {len(labels)} models" if labels else "Robustness report"
+    entries = {model.slot for suite in suites for model in suite.models}
+    if not labels:
+        return "Robustness report"
+    variants = f" in {len(entries)} variants" if len(entries) > len(labels) else ""
+    return f"Robustness of {labels[0] if len(labels) == 1 else f'{len(labels)} models'}{variants}"
 
 
 def _seconds(board: pd.DataFrame) -> float:

@@ -14,8 +14,9 @@ from robustvit.report.labels import format_number, metric_tip, scenario_title, s
 from robustvit.report.points import Point, point_of, point_text
 from robustvit.report.suite_results import ModelResults, SuiteResults
 from robustvit.results.gradient_masking import verdict_word
-from robustvit.results.paired_best import PairedTests
+from robustvit.results.paired_best import PairedTests, best_of
 from robustvit.results.parameters import attack_name
+from robustvit.results.ranks.rank_intervals import Rank
 from robustvit.spec import registry
 from robustvit.spec.written.words import metric_name, with_spaces
 from robustvit.statistics.estimates import of_measurements
@@ -23,6 +24,7 @@ from robustvit.statistics.intervals import mean_of
 
 _MEANS = ("mean_corruption_error", "mean_err_15")
 _CLEAN = "clean"
+_NO_RANK = Rank()
 _LABEL_FREE = frozenset({"confidence", "pred"})  # columns of the records that do not depend on the labels
 
 
@@ -31,7 +33,7 @@ class RankingEntry:
     """A number of the ranking: text, interval and bar, or why there is none. sort: its sort key, "" for last.
 
     kind: as a Point's. gradients: for a robust accuracy, the gradient masking verdict in one word. doubted: whether its note says why it
-    is marked with a question mark.
+    is marked with a question mark. rank: among the models of its suite, `1=` where it is shared, "" without a test.
     """
 
     text: str
@@ -43,6 +45,7 @@ class RankingEntry:
     best: bool = False
     gradients: str = ""
     doubted: bool = False
+    rank: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,22 @@ class Ranking:
 
     @property
     def marked(self) -> bool:
-        """Whether any number is marked as the best."""
-        return any(entry.best for row in self.rows for entry in row.entries)
+        """Whether any number has a rank."""
+        return any(entry.best or entry.rank for row in self.rows for entry in row.entries)
 
 
 def ranking(suites: Sequence[SuiteResults], tests: PairedTests | None = None) -> Ranking:
     """The rows of all suites under the columns that any of them has a number for.
 
-    tests: of the leaderboard; the best number of a suite is marked where they show that it differs from every other model's.
+    tests: of the leaderboard; they rank the numbers of a suite, and the one that is surely the first is the best.
     """
     numbers = {(suite, model): ranked_points(suite, model) for suite in suites for model in suite.models}
     columns = _columns(numbers.values())
     ends = {column: _axis_end(column, [points[column] for points in numbers.values() if column in points]) for column in columns}
-    best = set() if tests is None else set(_best(numbers, columns, tests))
+    ranked = {} if tests is None else dict(_ranked(numbers, columns, tests))
     rows = []
     for (suite, model), points in numbers.items():
-        entries = tuple(_entry(points.get(column), column, ends[column], (suite, model, column) in best) for column in columns)
+        entries = tuple(_entry(points.get(column), column, ends[column], *ranked.get((suite, model, column), ())) for column in columns)
         n = int(model.cells["n"].max()) if len(model.cells) else 0
         rows.append(RankingRow(model, n, entries, *worst_status(model.cells)))
     return Ranking(tuple(columns), tuple(rows), tuple(dict.fromkeys(row.status for row in rows)))
@@ -210,28 +213,29 @@ def _columns(numbers: Iterable[Mapping[Column, Point]]) -> list[Column]:
     return [column for column in dict.fromkeys(column for column, _ in every) if column in defined]
 
 
-def _best(
+def _ranked(
     numbers: Mapping[tuple[SuiteResults, ModelResults], Mapping[Column, Point]], columns: Sequence[Column], tests: PairedTests
-) -> Iterator[tuple[SuiteResults, ModelResults, Column]]:
-    """Where the best number of a suite is one that differs from every other by a paired test."""
+) -> Iterator[tuple[tuple[SuiteResults, ModelResults, Column], tuple[Rank, bool]]]:
+    """The ranks of the numbers of each suite, and whether one is the best."""
     for suite in dict.fromkeys(suite for suite, _ in numbers):
         for column in (one for one in columns if one.marked):
             points = {model: own[column] for (where, model), own in numbers.items() if where is suite and column in own}
             known = {model: model.rows.loc[list(point.rows)] for model, point in points.items() if point.rows}
-            found = tests.best(list(known.values()))
-            if found is not None:
-                yield suite, list(known)[found], column
+            ranks = tests.ranks(list(known.values()))
+            best = best_of(ranks)
+            yield from (((suite, model, column), (rank, at == best)) for at, (model, rank) in enumerate(zip(known, ranks, strict=True)))
 
 
-def _entry(point: Point | None, column: Column, end: float, best: bool = False) -> RankingEntry:
+def _entry(point: Point | None, column: Column, end: float, rank: Rank = _NO_RANK, best: bool = False) -> RankingEntry:
     if point is None:
         return RankingEntry("", note="not evaluated", kind="absent")
     if not point.known:
         return RankingEntry(point.status, kind=point.kind, note=point.note)
     interval = "" if math.isnan(point.low) else f"{format_number(point.low)} – {format_number(point.high)}"
+    ranked = f"\nrank {rank.span} of {rank.among}" if rank.rank else ""
     return RankingEntry(
         format_number(point.value), interval, bar(point.value, point.low, point.high, end), repr(point.value), point.kind,
-        f"{column.title}\n{point_text(point, column.unit)}", best, verdict_word(point.gradients), point.doubted,
+        f"{column.title}\n{point_text(point, column.unit)}{ranked}", best, verdict_word(point.gradients), point.doubted, rank.text,
     )  # fmt: skip
 
 

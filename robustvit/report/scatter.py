@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
 
+from robustvit.report.axes import round_numbers, round_step
 from robustvit.report.colours import colour
 from robustvit.report.figures import Mark, Tick, symbol
 from robustvit.report.labels import format_number
@@ -26,13 +27,17 @@ _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1b1d22}.name{paint-order:stroke;stroke:#fff;stroke-width:3px}"
     ".axis,.tick,.key{fill:#5b616e}.grid{stroke:#e4e5e8;fill:none}.front{stroke:#5b616e;stroke-dasharray:4 3;fill:none}"
     ".whisker{stroke:var(--c);opacity:.45;fill:none}.mark{fill:var(--c);stroke:#fff;stroke-width:.8}"
-    ".dominated .mark{opacity:.65}.paper{fill:#fff}" + "".join(f".s{slot}{{--c:{shade}}}" for slot, shade in enumerate(_PALETTE))
+    ".dominated .mark{opacity:.65}.noise .mark{fill:#fff;stroke:var(--c);stroke-width:1.6}.paper{fill:#fff}"
+    + "".join(f".s{slot}{{--c:{shade}}}" for slot, shade in enumerate(_PALETTE))
 )
 
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """A model: cost > 0, score with interval (NaN for none), the group that colours it, and whether it is on the Pareto front."""
+    """A model: cost > 0, score with interval (NaN for none), the group that colours it, and whether it is on the Pareto front.
+
+    noise: whether no test shows that it is there, or is not; standing: that in words, for the tooltip.
+    """
 
     name: str
     cost: float
@@ -41,6 +46,8 @@ class ScatterPoint:
     high: float = math.nan
     group: str = ""
     front: bool = False
+    noise: bool = False
+    standing: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,15 @@ class DrawnModel:
     x: float
     y: float
     anchor: str
+    noise: bool = False
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """The plot in user units. columns: ticks of the cost, on a logarithmic axis; rows: ticks of the score; groups: (slot, name)."""
+    """The plot in user units. columns: ticks of the cost, on a logarithmic axis; rows: ticks of the score; groups: (slot, name).
+
+    points: what it is of.
+    """
 
     title: str
     across: str
@@ -70,6 +81,7 @@ class Scatter:
     front: str
     models: tuple[DrawnModel, ...]
     groups: tuple[tuple[int, str], ...]
+    points: tuple[ScatterPoint, ...] = ()
 
 
 def scatter(points: Sequence[ScatterPoint], *, title: str, across: str, up: str) -> Scatter:
@@ -85,7 +97,7 @@ def scatter(points: Sequence[ScatterPoint], *, title: str, across: str, up: str)
     few = len(points) <= _NAMED
     models = [_model(point, slots[point.group], axes, taken, few) for point in sorted(points, key=lambda point: not point.front)]
     groups = tuple((slot, group) for group, slot in slots.items()) if len(slots) > 1 else ()
-    return Scatter(title, across, up, axes.columns, axes.rows, front, tuple(reversed(models)), groups)
+    return Scatter(title, across, up, axes.columns, axes.rows, front, tuple(reversed(models)), groups, tuple(points))
 
 
 def svg(plot: Scatter, *, standalone: bool = False) -> str:
@@ -93,6 +105,9 @@ def svg(plot: Scatter, *, standalone: bool = False) -> str:
     parts = [*_axes(plot), f'<path class="front" d="{plot.front}"/>' if plot.front else ""]
     parts += [_drawn(model, standalone) for model in plot.models]
     parts += _legend(plot.groups)
+    if any(model.noise for model in plot.models):
+        place = f'x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 8}" text-anchor="end"'
+        parts.append(f'<text class="key" {place}>hollow: within noise</text>')
     size = f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" aria-label="{escape(plot.title)}"'
     if not standalone:
         return f'<svg class="scatter" {size}>{"".join(parts)}</svg>'
@@ -123,12 +138,12 @@ class _Axes:
         scores = [value for point in points for value in (point.score, point.low, point.high) if not math.isnan(value)]
         margin = max(0.06 * (max(costs) - min(costs)), 0.08)
         self.left, self.right = min(costs) - margin, max(costs) + 2 * margin  # room for labels on the right
-        step = _step(max(scores) - min(scores))
+        step = round_step(max(scores) - min(scores))
         self.low, self.high = math.floor(min(scores) / step) * step, math.ceil(max(scores) / step) * step
         self.high += step if self.high == self.low else 0
         count = round((self.high - self.low) / step)
         self.rows = tuple(Tick(self.y(self.low + i * step), f"{self.low + i * step:g}") for i in range(count + 1))
-        self.columns = tuple(Tick(self.x(value), f"{value:g}") for value in _round_numbers(self.left, self.right))
+        self.columns = tuple(Tick(self.x(value), f"{value:g}") for value in round_numbers(self.left, self.right))
 
     def x(self, cost: float) -> float:
         """Horizontal coordinate of a cost."""
@@ -141,33 +156,16 @@ class _Axes:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _BOTTOM - _TOP), 1)
 
 
-def _step(span: float) -> float:
-    """A round distance between score ticks, for about six of them."""
-    if span <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(span / 6))
-    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= span / 6)
-
-
-def _round_numbers(left: float, right: float) -> list[float]:
-    """1, 2 and 5 times powers of ten between two logarithms; three rounded numbers where the axis is too short for two of them."""
-    powers = range(math.floor(left), math.ceil(right) + 1)
-    found = [factor * 10.0**power for power in powers for factor in (1, 2, 5) if left <= math.log10(factor * 10.0**power) <= right]
-    if len(found) > 1:
-        return found
-    return [float(f"{10 ** (left + share * (right - left)):.3g}") for share in (0.15, 0.5, 0.85)]
-
-
 def _model(point: ScatterPoint, slot: int, axes: _Axes, taken: list[_Box], few: bool) -> DrawnModel:
     x, y = axes.x(point.cost), axes.y(point.score)
     whisker = "" if math.isnan(point.low) else f"M{x} {axes.y(point.low)}V{axes.y(point.high)}"
     interval = "" if math.isnan(point.low) else f" [{format_number(point.low)}, {format_number(point.high)}]"
-    group = f"\n{point.group}" if point.group else ""
-    tip = f"{point.name}\n{format_number(point.score)}{interval} at {point.cost:.3g}{group}"
+    more = "".join(f"\n{text}" for text in (point.group, point.standing) if text)
+    tip = f"{point.name}\n{format_number(point.score)}{interval} at {point.cost:.3g}{more}"
     mark = Mark(symbol(slot, x, y, 4.0 if point.front else 3.1), "complete")
     name = point.name if len(point.name) <= _LONGEST else f"{point.name[:26]}…{point.name[-17:]}"
     label = _label(name, x, y, taken, few) if point.front or few else _NO_LABEL
-    return DrawnModel(mark, whisker, slot, point.front, tip, label.text, round(label.x, 1), round(label.y, 1), label.anchor)
+    return DrawnModel(mark, whisker, slot, point.front, tip, label.text, round(label.x, 1), round(label.y, 1), label.anchor, point.noise)
 
 
 def _label(text: str, x: float, y: float, taken: list[_Box], always: bool) -> _Label:
@@ -230,7 +228,7 @@ def _drawn(model: DrawnModel, standalone: bool) -> str:
     whisker = f'<path class="whisker" d="{model.whisker}"/>' if model.whisker else ""
     place = f'x="{model.x}" y="{model.y}" text-anchor="{model.anchor}"'
     label = f'<text class="name" {place}>{escape(model.label)}</text>' if model.label else ""
-    kind = "best" if model.front else "dominated"
+    kind = ("best" if model.front else "dominated") + (" noise" if model.noise else "")
     return f'<g class="s{colour(model.slot)} {kind}"{tip}>{title}{whisker}<path class="mark" d="{model.mark.path}"/>{label}</g>'
 
 

@@ -102,6 +102,12 @@ class ModelResults:
         return {}
 
     @cached_property
+    def _averages(self) -> dict[tuple[str, str], Point]:
+        """Metrics over several cells, by metric and scenario; the first where there are several."""
+        rows = self.rows[self.rows["cell"] == ""].drop_duplicates(["metric", "scenario"])
+        return {(str(row.metric), str(row.scenario)): point_of(row) for row in rows.itertuples()}
+
+    @cached_property
     def _attacked(self) -> frozenset[str]:
         """The cells of attacks."""
         return frozenset(row.cell for row in self.rows_of(["robust_accuracy"]))
@@ -112,8 +118,7 @@ class ModelResults:
 
     def average(self, metric: str, scenario: str = "") -> Point | None:
         """A metric over several cells, of one corruption or of all; None where the suite does not have it."""
-        part = self.rows[(self.rows["cell"] == "") & (self.rows["metric"] == metric) & (self.rows["scenario"] == scenario)]
-        return next((point_of(row) for row in part.itertuples()), None)
+        return self._averages.get((metric, scenario))
 
     def averages(self) -> pd.DataFrame:
         """The rows of metrics over all cells of the suite."""

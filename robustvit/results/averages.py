@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from robustvit.errors import MetricUndefined, MissingCells
 from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
 from robustvit.results.editions import mixed
 from robustvit.results.worst_cases import worst_cases
+from robustvit.statistics.bootstrap_t import MeanIntervals
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric
-from robustvit.statistics.intervals import Resampler
-from robustvit.statistics.mean_intervals import score_means
+from robustvit.statistics.mean_intervals import deferred_means
+from robustvit.statistics.resamples import Resampler
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,14 @@ class Average:
     params: str = ""
 
 
-def averages(groups: Sequence[Sequence[ScoredCell]], metrics: Mapping[str, MetricList], resampler: Resampler) -> list[list[Average]]:
-    """The averages of each group of cells, and the metrics of cells that fit none of its cells. metrics: by suite.
+def averages(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resampler) -> list[Average]:
+    """The averages of a group of cells, and the metrics of cells that fit none of its cells.
 
     group: the cells of one model on one suite, which may be averaged. An average of cells that are not complete is `partial` and has no
     value; one of cells of several versions of a plug-in, or of several contents of a data set, is `undefined`.
     """
-    return [list(_of_group(group, metrics[group[0].cell.question.suite], resampler)) for group in groups]
+    deferred = list(_of_group(group, metrics, resampler, MeanIntervals()))
+    return [replace(one, score=score()) for one, score in deferred]
 
 
 def _undefined_measurement(metric: Metric, group: Sequence[ScoredCell]) -> bool:
@@ -44,39 +47,49 @@ def _undefined_measurement(metric: Metric, group: Sequence[ScoredCell]) -> bool:
     return reads and any(one.cell.question.kind == "analysis" and one.found.status == "undefined" for one in group)
 
 
-def _of_group(group: Sequence[ScoredCell], metrics: MetricList, resampler: Resampler) -> Iterator[Average]:
+_DEFERRED = Score(None, "partial", "")  # of an average whose score is not computed yet
+
+
+def _of_group(
+    group: Sequence[ScoredCell], metrics: MetricList, resampler: Resampler, intervals: MeanIntervals
+) -> Iterator[tuple[Average, Callable[[], Score]]]:
+    """Each average without its score, and what gives that: its interval may wait for others."""
     means = {of.entry.name: _means(group, of, resampler) for of in metrics.averaged}
     for metric in metrics.requested:
         if isinstance(metric, UnknownMetric):
-            yield Average(group, Score(metric, "undefined", metric.reason))
+            yield Average(group, _DEFERRED), partial(Score, metric, "undefined", metric.reason)
         elif metric.entry.over == "cell":
             missing = metric.missing(one.columns for one in group)
             if missing and not _undefined_measurement(metric, group):
-                yield Average(group, Score(metric, "undefined", missing))
+                yield Average(group, _DEFERRED), partial(Score, metric, "undefined", missing)
         elif metric.entry.over == "corruption":
             graded = _graded(group, metric)
             for name in dict.fromkeys(one.cell.question.scenario for one in graded):
                 cells = [one for one in graded if one.cell.question.scenario == name]
-                yield Average(cells, _averaged(cells, metric, means[metric.entry.of], name), name)
+                yield Average(cells, _DEFERRED, name), _deferred(cells, metric, means[metric.entry.of], intervals, name)
         elif metric.entry.over == "attacks":
-            yield from (Average(one.cells, one.score, one.ball, one.fooled) for one in worst_cases(group, metric, resampler))
+            for one in worst_cases(group, metric, resampler):
+                yield Average(one.cells, one.score, one.ball, one.fooled), partial(replace, one.score)
         elif metric.entry.over == "model":
             cells = _graded(group, metric) or list(group)
-            yield Average(cells, _averaged(cells, metric, means[metric.entry.of]))
+            yield Average(cells, _DEFERRED), _deferred(cells, metric, means[metric.entry.of], intervals)
 
 
-def _averaged(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *which: str) -> Score:
+def _deferred(
+    cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, intervals: MeanIntervals, *which: str
+) -> Callable[[], Score]:  # fmt: skip
     if all(one.found.status == "undefined" for one in cells):
-        return Score(metric, "undefined", cells[0].found.reason)
+        return partial(Score, metric, "undefined", cells[0].found.reason)
     if reason := mixed(one.edition for one in cells):
-        return Score(metric, "undefined", reason)
+        return partial(Score, metric, "undefined", reason)
     try:
-        estimate = score_means(metric, means, *which)
-        return Score(metric, "complete", _mark(cells, metric, means, *which), estimate)
+        estimate = deferred_means(metric, means, intervals, *which)
+        mark = _mark(cells, metric, means, *which)
     except MissingCells as error:
-        return Score(metric, "partial", str(error))
+        return partial(Score, metric, "partial", str(error))
     except MetricUndefined as error:
-        return Score(metric, "undefined", str(error))
+        return partial(Score, metric, "undefined", str(error))
+    return lambda: Score(metric, "complete", mark, estimate())
 
 
 def _mark(cells: Sequence[ScoredCell], metric: Metric, means: CellMeans, *which: str) -> str:

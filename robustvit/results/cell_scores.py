@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-
-import pandas as pd
+from functools import cached_property, partial
 
 from robustvit.errors import BadParameter, MetricUndefined
 from robustvit.records.cells import CellRows, RowReader, StoredCell, without_rows
-from robustvit.results import clean_predictions
+from robustvit.results.clean_predictions import COLUMN, CleanPredictions
 from robustvit.results.editions import Edition
-from robustvit.results.marks import GRADIENT, mark_of
+from robustvit.results.marks import GRADIENT, at_chance, faulty_gradients
 from robustvit.results.small_images import outside
 from robustvit.spec import registry
 from robustvit.spec.ablations import Ablations
 from robustvit.spec.spec import revive
+from robustvit.statistics.bootstrap_t import MeanIntervals
+from robustvit.statistics.cell_estimates import deferred_score
 from robustvit.statistics.cell_means import Values, values_of
 from robustvit.statistics.correctness import DRAWN
-from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric, score
-from robustvit.statistics.intervals import Resampler, Resamples
+from robustvit.statistics.estimates import IntervalEstimate, Metric, resolve_metric
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resampler, Resamples
 
 _PREDICTIONS = frozenset({"label", "pred", "confidence", "nll", "margin", "brier", "rank", "top5"})
 _OF_PROBABILITIES = frozenset({"confidence", "nll", "brier", "logits"})  # columns that mean something where outputs are logits
@@ -72,7 +72,7 @@ class MetricList:
     @cached_property
     def compares_with_clean(self) -> bool:
         """Whether a metric needs the clean predictions."""
-        return any(clean_predictions.COLUMN in one.entry.needs for one in self._known)
+        return any(COLUMN in one.entry.needs for one in self._known)
 
     @cached_property
     def _known(self) -> list[Metric]:
@@ -111,33 +111,37 @@ class ScoredCell:
 
 
 def score_cells(
-    reader: RowReader, cells: Sequence[StoredCell], others: Iterable[StoredCell], *, metrics: Mapping[str, MetricList], resampler: Resampler
+    reader: RowReader, cells: Sequence[StoredCell], clean: CleanPredictions, *, metrics: Mapping[str, MetricList], resampler: Resampler
 ) -> list[ScoredCell]:
     """The scores of cells, in their order, from rows that are read one cell at a time.
 
-    others: the cells of the store among which clean predictions are looked for. metrics: by suite.
+    clean: where clean predictions are looked for. metrics: by suite.
     """
-    compared = [one for one in cells if metrics[one.question.suite].compares_with_clean]
-    clean = clean_predictions.clean_predictions(reader, compared, others) if compared else {}
-    return [_scored(reader, one, metrics[one.question.suite], clean.get(one.question.cell), resampler) for one in cells]
+    intervals = MeanIntervals()
+    deferred = [_deferred(reader, one, metrics[one.question.suite], clean, resampler, intervals) for one in cells]
+    return [one() for one in deferred]
 
 
-def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.Series | None, resampler: Resampler) -> ScoredCell:
+def _deferred(
+    reader: RowReader, cell: StoredCell, metrics: MetricList, clean: CleanPredictions, resampler: Resampler, intervals: MeanIntervals
+) -> Callable[[], ScoredCell]:
+    """What gives the scores of a cell, whose intervals may wait for those of other cells of the same samples; the rows are read now."""
     found = reader.rows(cell.question, metrics.columns)
     rows = found.rows
-    if clean is not None and metrics.compares_with_clean:
-        rows = rows.assign(**{clean_predictions.COLUMN: rows["sample"].map(clean).astype("float64")})
+    predictions = clean.beside(cell) if metrics.compares_with_clean else None
+    if predictions is not None:
+        rows = rows.assign(**{COLUMN: rows["sample"].map(predictions).astype("float64")})
     context = cell_context(reader, cell) if len(rows) else MetricContext()
     columns = list(rows.columns) if len(rows) else [*_EXPECTED.get(cell.question.kind, ()), *rows.columns]
-    rows = resampler(rows["sample"].tolist()).in_order(rows)  # once for all metrics
-    resamples = resampler(rows["sample"].tolist())
+    given = resampler.of_series(found.samples)
+    rows, resamples = given.in_order(rows), given.in_their_order  # sorted once for all metrics
     fitting: list[Metric | None] = [one for one in metrics.of_cells if one.applies(columns)]
     if found.status == "undefined" or (not fitting and found.status == "failed"):
         fitting = [None]
     description = reader.description(cell.question.cell)
     mark = outside(description)
-    scores = [_marked(_scored_by(one, cell, replace(found, rows=rows), resamples, resampler, context), mark) for one in fitting]
-    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, scores, mark, Edition.of(description, cell.data))
+    deferred = [_deferred_score(one, cell, replace(found, rows=rows), resamples, resampler, intervals, context) for one in fitting]
+    scored = ScoredCell(cell, replace(found, rows=without_rows(rows)), columns, [], mark, Edition.of(description, cell.data))
     for of in metrics.averaged:
         scored.missing_reason[of.entry.name] = found.reason or of.missing([columns])
         if _lacks_logits(cell, of):
@@ -147,16 +151,29 @@ def _scored(reader: RowReader, cell: StoredCell, metrics: MetricList, clean: pd.
                 scored.values[of.entry.name] = values_of(of, rows, resamples, resampler, context=context)
             except MetricUndefined as error:
                 scored.missing_reason[of.entry.name] = str(error)
-    return scored
+    return lambda: replace(scored, scores=[_marked(score(), mark) for score in deferred])
 
 
-def _scored_by(
-    metric: Metric | None, cell: StoredCell, found: CellRows, resamples: Resamples, resampler: Resampler, context: MetricContext
-) -> Score:  # fmt: skip
+def _deferred_score(
+    metric: Metric | None, cell: StoredCell, found: CellRows, resamples: Resamples, resampler: Resampler, intervals: MeanIntervals,
+    context: MetricContext,
+) -> Callable[[], Score]:  # fmt: skip
     if _lacks_logits(cell, metric):
-        return Score(metric, "undefined", cell.outputs)
-    made = _score(metric, found, resamples, resampler, context)
-    return made if made.reason else replace(made, reason=mark_of(cell, metric, made.estimate, found.rows))
+        return lambda: Score(metric, "undefined", cell.outputs)
+    if metric is None or len(found.rows) == 0:
+        return partial(Score, metric, found.status, found.reason)
+    try:
+        estimate = deferred_score(metric, found.rows, resamples, resampler, intervals, context=context)
+    except MetricUndefined as error:
+        undefined = Score(metric, "undefined", str(error))
+        return lambda: undefined
+    status, reason, faulty = found.status, found.reason, faulty_gradients(metric, found.rows)  # the rows are not kept meanwhile
+
+    def score() -> Score:
+        made = estimate()
+        return Score(metric, status, reason or at_chance(cell, metric, made) or faulty, made)
+
+    return score
 
 
 def _marked(score: Score, mark: str) -> Score:
@@ -166,15 +183,6 @@ def _marked(score: Score, mark: str) -> Score:
 def _lacks_logits(cell: StoredCell, metric: Metric | None) -> bool:
     """Whether a metric reads probabilities that a model's outputs do not give, because they are no logits."""
     return bool(cell.outputs) and metric is not None and not _OF_PROBABILITIES.isdisjoint(metric.entry.needs)
-
-
-def _score(metric: Metric | None, found: CellRows, resamples: Resamples, resampler: Resampler, context: MetricContext) -> Score:
-    if metric is None or len(found.rows) == 0:
-        return Score(metric, found.status, found.reason)
-    try:
-        return Score(metric, found.status, found.reason, score(metric, found.rows, resamples, resampler, context=context))
-    except MetricUndefined as error:
-        return Score(metric, "undefined", str(error))
 
 
 def cell_context(reader: RowReader, cell: StoredCell) -> MetricContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 import pandas as pd
 
@@ -13,22 +14,36 @@ COLUMN = "clean_pred"  # in the rows of a cell: NaN where the clean prediction i
 _PERTURBED = ("corruption", "attack")  # kinds that show the model perturbed images; certificates query another model, analyses measure
 
 
-def clean_predictions(reader: RowReader, cells: Iterable[StoredCell], others: Iterable[StoredCell]) -> dict[str, pd.Series]:
-    """The clean predictions beside each perturbed cell, by its id: a Series by sample. A cell without a clean one beside it is absent.
+class CleanPredictions:
+    """Finds the clean predictions beside a perturbed cell.
 
-    others: the cells of the store among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed
-    and precision. The storage may differ, which clean images do not go through.
+    others: the cells among which the clean ones are, of whatever suite: those of the same model, data, view, transforms, seed and
+    precision. The storage may differ, which clean images do not go through.
     """
-    clean = {place: one.question for one in others if one.question.scenario == "clean" and (place := _setting(reader, one.question))}
-    read: dict[str, pd.Series] = {}
-    found = {}
-    for question in (one.question for one in cells):
-        beside = clean.get(_setting(reader, question)) if question.kind in _PERTURBED and question.scenario != "clean" else None
-        if beside is not None:
-            if beside.cell not in read:
-                read[beside.cell] = _predictions(reader, beside)
-            found[question.cell] = read[beside.cell]
-    return found
+
+    def __init__(self, reader: RowReader, others: Iterable[StoredCell]) -> None:
+        self._reader = reader
+        self._others = others
+        self._read: dict[str, pd.Series] = {}
+
+    def cell_beside(self, cell: StoredCell) -> Question | None:
+        """The clean cell of the same setting; None where a cell is not perturbed, or there is none."""
+        question = cell.question
+        if question.kind not in _PERTURBED or question.scenario == "clean":
+            return None
+        return self._clean.get(_setting(self._reader, question))
+
+    def beside(self, cell: StoredCell) -> pd.Series | None:
+        """The predictions of `cell_beside`, by sample."""
+        clean = self.cell_beside(cell)
+        if clean is not None and clean.cell not in self._read:
+            self._read[clean.cell] = _predictions(self._reader, clean)
+        return None if clean is None else self._read[clean.cell]
+
+    @cached_property
+    def _clean(self) -> dict[str, Question]:
+        clean = (one.question for one in self._others if one.question.scenario == "clean")
+        return {place: question for question in clean if (place := _setting(self._reader, question))}
 
 
 def _predictions(reader: RowReader, question: Question) -> pd.Series:

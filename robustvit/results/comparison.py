@@ -41,12 +41,13 @@ def compare(store: Store | Path | str, a: str, b: str, *, suite: str | None = No
     with those of the other side's, or of none where it names none. acc_a, acc_b and difference (a − b, in points) are top-1 in %, with a
     paired 95 % interval (Bonett and Price's adjusted Wald). only_a, only_b: samples that one alone has correct; p is McNemar's exact test
     on them, p_holm the same corrected over all cells of the suite. verdict: `a better`, `b better`, `no difference shown`, `no shared
-    samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), or `clips` (frames are no
-    independent samples, and their labels do not count: see flip_rate there). Cells of other versions of a plug-in, or of other images under
-    one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder': content 3fa2c1 and 9b01dd`. Of a chain of attacks
-    (AutoAttack) that one side has not finished, both are taken after the furthest attack that both have come to. partial: what is missing
-    of either cell, `2 of 4 attacks, the last apgd_t: the rest may fool more` or `a: 150 of 400 samples`; "" where both are whole. Raises
-    StoreError for a model that is not there, and where the two share no cell; UsageError for one model and itself, under whatever labels.
+    samples`, `no answers` (no predictions: an analysis has measurements, see its metrics on the leaderboard), `clips` (frames are no
+    independent samples, and their labels do not count: see flip_rate there), or why a side has no rows: `b: ValueError: …`. Cells of other
+    versions of a plug-in, or of other images under one name, are not compared: `other versions: fog 1 and 2`, `other images of 'folder':
+    content 3fa2c1 and 9b01dd`. Of a chain of attacks (AutoAttack) that one side has not finished, both are taken after the furthest attack
+    that both have come to. partial: what is missing of either cell, `2 of 4 attacks, the last apgd_t: the rest may fool more` or `a: 150 of
+    400 samples`; "" where both are whole. Raises StoreError for a model that is not there, and where the two share no cell; UsageError for
+    one model and itself, under whatever labels.
     """
     rows = [{**pair.about, **_tested(pair)} for pair in pairs(open_store(store), a, b, suite)]
     return _corrected(pd.DataFrame(rows, columns=[*_ABOUT, *_NUMBERS]))
@@ -70,9 +71,9 @@ def diff(
     says `seed 0 and 1` (the row has a's). Cell ids may differ, as they do between versions. difference is b − a in points of top-1, with
     the paired interval of `compare`; changed counts the samples with another prediction; equal says whether the records are bitwise the
     same, samples and columns included. verdict: `identical` (equal records), `moved` (p_holm below 5 %, corrected over all matched cells),
-    `within chance`, `not compared` (no shared samples, or no predictions), `only in a`, `only in b`. Cells of one store only are listed
-    without numbers. Chains of attacks and `partial`: as for `compare`. Raises StoreError for a suite or model that a store does not have,
-    and where both give the same samples different labels.
+    `within chance`, `not compared` (no rows, as `partial` says then, no shared samples, or no predictions), `only in a`, `only in b`. Cells
+    of one store only are listed without numbers. Chains of attacks and `partial`: as for `compare`. Raises StoreError for a suite or model
+    that a store does not have, and where both give the same samples different labels.
     """
     first, second, chosen = open_store(store_a), open_store(store_b), model_names(models)
     left, right = by_label(first, suite, chosen), by_label(second, suite, chosen)
@@ -103,7 +104,7 @@ def _tested(pair: Pair, sign: int = 1) -> dict[str, Any]:
     ids = {"partial": pair.partial, "cell_a": pair.a.question.cell, "cell_b": pair.b.question.cell}
     n, predicted = len(pair.rows), {"pred_a", "pred_b"} <= set(pair.rows)
     if n == 0 or not predicted or _of_clips(pair) or pair.refused:
-        verdict = pair.refused or ("no shared samples" if n == 0 else "clips" if predicted else "no answers")
+        verdict = pair.refused or pair.failed or ("no shared samples" if n == 0 else "clips" if predicted else "no answers")
         return {**ids, "n": n, "only_a": 0, "only_b": 0, "verdict": verdict}
     a, b = _correct(pair)
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
@@ -141,7 +142,7 @@ def _flipped(pair: Pair) -> pd.DataFrame:
         a, b = _correct(pair)
         rows = pair.rows[a != b].rename(columns={"label_a": "label"})[["sample", "label", "pred_a", "pred_b"]]
     about = {name: getattr(question, name) for name in ("suite", "data", "cell", "scenario", "severity", "params")}
-    return rows.assign(**about, cell_b=pair.b.question.cell, partial=pair.partial)
+    return rows.assign(**about, cell_b=pair.b.question.cell, partial=pair.partial or pair.failed)
 
 
 def _moved(keys: MatchedKeys, a: Side, b: Side) -> dict[str, Any]:
@@ -152,7 +153,8 @@ def _moved(keys: MatchedKeys, a: Side, b: Side) -> dict[str, Any]:
         cell = step_to_show(one.store, one.steps).question.cell
         blank = {"n": 0, "changed": 0, "only_a": 0, "only_b": 0, "equal": False, "partial": "", "cell_a": "", "cell_b": ""}
         return {**about, **blank, f"cell_{side}": cell, "verdict": f"only in {side}"}
-    pair = replace(paired_cell(key[1:], a, b, whole=True), refused="")  # other versions are what a difference is looked for between
+    pair = paired_cell(key[1:], a, b, whole=True)
+    pair = replace(pair, refused="", partial=pair.partial or pair.failed)  # other versions are what a difference is looked for between
     numbers = _tested(pair, sign=-1)
     equal = _equal(*(one.rows for one in pair.found))
     changed = int((pair.rows["pred_a"] != pair.rows["pred_b"]).sum()) if "p" in numbers else 0

@@ -12,8 +12,7 @@ from pathlib import Path
 from robustvit.errors import UsageError
 from robustvit.results.exports.formats import format_names, write_export
 from robustvit.results.leaderboard import Leaderboard
-from robustvit.results.pages import pages
-from robustvit.results.paired_best import PairedTests
+from robustvit.results.ranks.rank_tables import pages_with_ranks
 from robustvit.results.table_formats import check_choice, csv_text, pages_latex, pages_markdown, save_file
 
 FORMATS = ("csv", "parquet", "json", "md", "latex", *format_names())
@@ -22,9 +21,9 @@ FORMATS = ("csv", "parquet", "json", "md", "latex", *format_names())
 def export(board: Leaderboard, format: str, path: Path | str | None = None) -> str:
     """The leaderboard as text in a format, written to `path` as well when one is given. Parquet is binary: it needs a path, and returns "".
 
-    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) hold the pages of
-    `robustvit.results.pages`: one row per model, then every other number by scenario. Formats of several files (robustbench of several
-    models, dataset, lm-eval) take a folder as `path`, and return "". Raises UsageError for an unknown format, for a leaderboard that lacks
+    csv writes ten significant digits; read it with `robustvit.results.leaderboard.read_csv`. md and latex (with booktabs) hold pages: one
+    row per model, their ranks, then every other number by scenario. Formats of several files (robustbench of several models, dataset,
+    lm-eval) take a folder as `path`, and return "". Raises UsageError for an unknown format, for a leaderboard that lacks
     what the format needs, and for several files without a folder; StoreFull where the path cannot be written.
     """
     check_choice("the format", format, FORMATS)
@@ -43,7 +42,7 @@ def _csv(board: Leaderboard) -> str:
 
 
 def _md(board: Leaderboard) -> str:
-    return pages_markdown(pages(board.rows))
+    return pages_markdown(pages_with_ranks(board))
 
 
 def _json(board: Leaderboard) -> str:
@@ -52,7 +51,7 @@ def _json(board: Leaderboard) -> str:
 
 
 def _latex(board: Leaderboard) -> str:
-    return pages_latex(pages(board.rows, PairedTests(board)))
+    return pages_latex(pages_with_ranks(board, bold=True))
 
 
 _WRITERS: dict[str, Callable[[Leaderboard], str]] = {"csv": _csv, "json": _json, "md": _md, "latex": _latex}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import pandas as pd
 
@@ -16,17 +16,16 @@ from robustvit.records.manifest import ModelFacts
 from robustvit.records.questions import model_names
 from robustvit.records.store import Store
 from robustvit.results.attack_outcomes import COLUMNS as GRADIENT_COLUMNS
-from robustvit.results.averages import averages
-from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric, score_cells
+from robustvit.results.cell_scores import MetricList, Score, ScoredCell, UnknownMetric
 from robustvit.results.editions import edition_texts
 from robustvit.results.gradient_masking import verdicts
+from robustvit.results.scoring.cell_errors import CellErrors
+from robustvit.results.scoring.group_scores import GROUP, score_groups
 from robustvit.results.table_formats import without_quotes
 from robustvit.spec.code_names import refusing_code
-from robustvit.spec.grouping import grouped
 from robustvit.spec.spec import parse, revive
 from robustvit.spec.view import View
 from robustvit.statistics.estimates import Metric, resolve_metric
-from robustvit.statistics.intervals import Resampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +66,23 @@ class BoardRow:
     contents: str = ""
 
 
+_DEFAULTS = {one.name: one.default for one in fields(BoardRow) if one.default is not MISSING}
 COLUMNS = {one.name: {"float": "float64", "int": "int64"}.get(str(one.type), str(one.type)) for one in fields(BoardRow)}
-GROUP = ("model", "transforms", "suite", "base", "seed", "precision", "model_view", "storage")  # what an average never mixes
 
 
 @dataclass(frozen=True)
 class Leaderboard:
     """The rows of a leaderboard in COLUMNS, one for each number, with the cards of the models and the views, by label.
 
-    store: what it was made from, None where that is no store.
+    store: what it was made from, None where that is no store. errors: which samples are misclassified, by suite and cell, as far as
+    averages needed it.
     """
 
     rows: pd.DataFrame
     cards: Mapping[str, ModelFacts] = field(default_factory=dict)
     views: Mapping[str, View] = field(default_factory=dict)
     store: Store | None = None
+    errors: Mapping[tuple[str, str], CellErrors] = field(default_factory=dict)
 
     def measured(self) -> list[BoardRow]:
         """The rows that have a value."""
@@ -125,25 +126,25 @@ def build_leaderboard(
     everything = stored_cells(place, None, chosen)
     cells = everything if suite is None else stored_cells(place, suite, chosen)
     lists = suite_metrics(place) if requested is None else {one.question.suite: requested for one in cells}
-    reader, resampler = RowReader(place, GRADIENT_COLUMNS), Resampler()
-
-    scored = score_cells(reader, cells, everything, metrics=lists, resampler=resampler)
-    groups = _grouped(scored)
-    averaged = averages(groups, lists, resampler)
+    reader = RowReader(place, GRADIENT_COLUMNS)
+    groups = score_groups(reader, cells, everything, lists)
     gradients = verdicts(reader, cells, everything)
 
-    rows, cells_of = [], []
-    for group, means in zip(groups, averaged, strict=True):
-        rows += [_row_of_cell(one, score, gradients.get(one.cell.question.cell, "")) for one in group for score in one.scores]
-        rows += [replace(_row(one.cells, one.score), scenario=one.scenario, params=one.params) for one in means]
-        cells_of += [[one] for one in group for _ in one.scores] + [one.cells for one in means]
-    texts = edition_texts([[one.edition for one in some] for some in cells_of])
-    rows = [replace(row, plugins=text.plugins, contents=text.contents) for row, text in zip(rows, texts, strict=True)]
-    table = pd.DataFrame(map(vars, rows), columns=list(COLUMNS)).astype(COLUMNS)
-    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells), place)
+    shown: list[_Shown] = []
+    for group, means, _ in groups:
+        for one in group:
+            own = {name: getattr(one.cell.question, name) for name in ("scenario", "severity", "cell", "params")}
+            shown.append(_Shown([one], one.scores, {**own, "gradients": gradients.get(own["cell"], "")}))
+        shown += [_Shown(one.cells, [one.score], {"scenario": one.scenario, "params": one.params}) for one in means]
+    texts = edition_texts([[cell.edition for cell in one.cells] for one in shown])
+    told = [{**_DEFAULTS, **_about_cells(one.cells), **text._asdict(), **one.own} for one, text in zip(shown, texts, strict=True)]
+    rows = [about | _about_score(score) for one, about in zip(shown, told, strict=True) for score in one.scores]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    errors = {(one.cells[0].cell.question.suite, cell): wrong for one in groups for cell, wrong in one.errors.items()}
+    return Leaderboard(_without_repeated_undefined(table), *_about(reader, cells), place, errors)
 
 
-def read_csv(path: Path | str) -> pd.DataFrame:
+def read_csv(path: Path | str | TextIO) -> pd.DataFrame:
     """The rows of a leaderboard that was written as CSV.
 
     Earlier versions wrote the status `n/a` for `undefined`, which it is read as, and had fewer columns.
@@ -171,38 +172,40 @@ def _suite_metric(node: Any) -> Metric | UnknownMetric:
         return UnknownMetric(str(spec), str(error))
 
 
-def _grouped(scored: Iterable[ScoredCell]) -> list[list[ScoredCell]]:
-    """The cells that may be averaged with each other, in the order of their first."""
-    return list(grouped((tuple(getattr(one.cell.question, name) for name in GROUP), one) for one in scored).values())
+class _Shown(NamedTuple):
+    """Cells with the scores that are of them all, and what rows tell of them besides, in fields of `BoardRow`."""
+
+    cells: Sequence[ScoredCell]
+    scores: Sequence[Score]
+    own: dict[str, str]
 
 
-def _row_of_cell(one: ScoredCell, score: Score, gradients: str) -> BoardRow:
-    question = one.cell.question
-    own = {name: getattr(question, name) for name in ("scenario", "severity", "cell", "params")}
-    return replace(_row([one], score), **own, gradients=gradients)
+def _about_cells(cells: Sequence[ScoredCell]) -> dict[str, Any]:
+    """What rows tell of the cells that they are of, in fields of `BoardRow`."""
+    first, found, questions = cells[0].cell, [one.found for one in cells], [one.cell.question for one in cells]
+    return {
+        **{name: getattr(first.question, name) for name in GROUP},
+        **{name: _listed(str(getattr(one, name)) for one in questions) for name in ("data", "view", "source")},
+        "seconds": round(sum(one.seconds for one in found), 6),
+        "weights": first.weights,
+        "repro": first.question.command,
+        "version": _listed(sorted(frozenset[str]().union(*(one.versions for one in found)))),
+        "environment": _listed(sorted(frozenset[str]().union(*(one.environments for one in found)))),
+    }
 
 
-def _row(cells: Sequence[ScoredCell], score: Score) -> BoardRow:
-    """A score as a row. cells: those that it is of."""
-    first, metric, found = cells[0].cell, score.metric, [one.found for one in cells]
+def _about_score(score: Score) -> dict[str, Any]:
+    """What a row tells of its score, in fields of `BoardRow`."""
+    metric = score.metric
     known = metric if isinstance(metric, Metric) else None
-    names = {name: getattr(first.question, name) for name in GROUP}
-    lists: dict[str, Any] = {name: _listed(str(getattr(one.cell.question, name)) for one in cells) for name in ("data", "view", "source")}
-    return BoardRow(
-        **names,
-        **lists,
+    return {
         **(score.estimate._asdict() if score.estimate else {}),
-        metric=metric.label if metric else "",
-        unit=known.entry.unit if known else "",
-        higher_is_better=not known or known.entry.higher_is_better,
-        status=score.status,
-        reason=score.reason,
-        seconds=round(sum(one.seconds for one in found), 6),
-        weights=first.weights,
-        repro=first.question.command,
-        version=_listed(sorted(frozenset[str]().union(*(one.versions for one in found)))),
-        environment=_listed(sorted(frozenset[str]().union(*(one.environments for one in found)))),
-    )
+        "metric": metric.label if metric else "",
+        "unit": known.entry.unit if known else "",
+        "higher_is_better": not known or known.entry.higher_is_better,
+        "status": score.status,
+        "reason": score.reason,
+    }
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -19,15 +19,8 @@ _FAULTS = {
 }
 
 
-def mark_of(cell: StoredCell, metric: Metric | None, estimate: IntervalEstimate | None, rows: pd.DataFrame) -> str:
-    """Why a score of a cell with these rows is marked, "" where it is not."""
-    if metric is None or estimate is None:
-        return ""
-    return _at_chance(cell, metric, estimate) or _faulty_gradients(metric, rows)
-
-
-def _at_chance(cell: StoredCell, metric: Metric, estimate: IntervalEstimate) -> str:
-    """The top-1 accuracy on clean images is not shown to be above chance, nor twice as high.
+def at_chance(cell: StoredCell, metric: Metric, estimate: IntervalEstimate) -> str:
+    """Why a top-1 accuracy on clean images is marked that is not shown to be above chance, nor twice as high; "" for any other score.
 
     Not for random weights, nor for data whose images were chosen because models get them wrong (ImageNet-A), nor for clips.
     """
@@ -43,8 +36,8 @@ def _at_chance(cell: StoredCell, metric: Metric, estimate: IntervalEstimate) -> 
     return f"no better than chance ({chance:.3g} % with {classes} classes): {_REASONS}"
 
 
-def _faulty_gradients(metric: Metric, rows: pd.DataFrame) -> str:
-    """The attack followed gradients that were not all there: the number is an upper bound that may be loose on those samples."""
+def faulty_gradients(metric: Metric, rows: pd.DataFrame) -> str:
+    """Why a number is marked whose attack followed gradients that were not all there, an upper bound that may be loose; "" for others."""
     if "attacked" not in metric.entry.needs or GRADIENT not in rows:
         return ""
     counts, attacked = rows[GRADIENT].value_counts(), int(rows["attacked"].astype(bool).sum())

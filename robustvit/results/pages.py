@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pandas as pd
 
-from robustvit.results.leaderboard import GROUP
 from robustvit.results.paired_best import PairedTests
 from robustvit.results.parameters import crafted_elsewhere, distinguishing
+from robustvit.results.scoring.group_scores import GROUP
 from robustvit.results.summary import ShownNumber, headline_numbers, scenario_names, summary
 from robustvit.results.table_formats import Page
 from robustvit.spec import registry
@@ -24,7 +25,12 @@ def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
     model are in the matrix of `robustvit transfer`. tests: of the leaderboard, which find the best numbers among models.
     """
     summaries = [_summary_page(part, tests) for _, part in board.groupby("suite", sort=False)]
-    return [*summaries, *(page for (suite, base), part in _suites(board) for page in _pages_of_suite(suite, base, part, tests))]
+    return [*summaries, *scenario_pages(board, tests)]
+
+
+def scenario_pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
+    """The pages of `pages` after the summaries."""
+    return [page for (suite, base), part in _suites(board) for page in _pages_of_suite(suite, base, part, tests)]
 
 
 def _summary_page(part: pd.DataFrame, tests: PairedTests | None) -> Page:
@@ -89,19 +95,21 @@ def by_scenario(rows: pd.DataFrame) -> list[ShownNumber]:
     """Numbers of one metric and model, one for each scenario; severities of a corruption are averaged, and those of an attack are not."""
     graded = rows["scenario"].isin(registry.entries("corruption").keys()) & (rows["severity"] != "")
     keys = (rows["scenario"] + " " + rows["params"] + " " + rows["data"]).where(graded, rows.index.astype(str))
-    groups = [part for _, part in rows.groupby(keys, sort=False)]
-    firsts = pd.concat([part.head(1) for part in groups]) if groups else rows
-    alone = pd.Series([len(part) == 1 for part in groups], index=firsts.index)
-    firsts = firsts.assign(severity=firsts["severity"].where(alone, ""))
+    groups = list(grouped((key, place) for place, key in enumerate(keys)).values())
+    firsts = rows.iloc[[places[0] for places in groups]]
+    firsts = firsts.assign(severity=firsts["severity"].where(np.array([len(places) == 1 for places in groups], dtype=bool), ""))
     several = rows["data"].nunique() > 1
+    lacking = ((rows["status"] != "complete") | rows["value"].isna()).to_numpy()
     names = zip(scenario_names(firsts), firsts["data"], groups, strict=True)
-    return [ShownNumber(f"{name} {data}" if several else name or "all scenarios", _whole(part)) for name, data, part in names]
+    return [
+        ShownNumber(f"{name} {data}" if several else name or "all scenarios", _whole(rows, places, lacking)) for name, data, places in names
+    ]
 
 
-def _whole(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a mean; where one of several is not complete there is none, and it tells why."""
-    lacking = rows[(rows["status"] != "complete") | rows["value"].isna()]
-    return rows if lacking.empty or len(rows) == 1 else lacking.head(1).assign(value=float("nan"))
+def _whole(rows: pd.DataFrame, places: list[int], lacking: np.ndarray) -> pd.DataFrame:
+    """The rows of a mean, by place; where one of several is not complete there is none, and it tells why."""
+    first = next((place for place in places if lacking[place]), None)
+    return rows.iloc[places] if first is None or len(places) == 1 else rows.iloc[[first]].assign(value=float("nan"))
 
 
 def model_keys(board: pd.DataFrame) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from robustvit.errors import BadParameter, StoreDamaged, StoreError, UsageError, few, nearest, with_article
-from robustvit.records.cells import CellRows, StoredCell, rows_of, setting, step_to_show, stored_chains
+from robustvit.records.cells import CellRows, StoredCell, rows_of, step_to_show, stored_chains
+from robustvit.records.questions import setting
 from robustvit.records.store import Store
 from robustvit.results.editions import Edition, unequal
 from robustvit.spec.written.pipeline import split_name
@@ -30,7 +31,8 @@ class Pair:
     """The same cell of two sides: rows of the samples that both have, sorted by sample, with columns of either side marked _a and _b.
 
     Of a chain of attacks it is the furthest step that both sides have come to. partial: what is missing of either, "" where both cells are
-    whole. refused: why the two are not compared, "" where they are. found: what was read of either.
+    whole. refused: why the two are not compared, "" where they are. failed: why a side has no rows at all, "" where both have. found: what
+    was read of either.
     """
 
     key: tuple[Any, ...]
@@ -39,6 +41,7 @@ class Pair:
     rows: pd.DataFrame
     partial: str = ""
     refused: str = ""
+    failed: str = ""
     found: tuple[CellRows, ...] = ()
 
     @property
@@ -100,7 +103,7 @@ def paired_cell(key: tuple[Any, ...], a: Side, b: Side, *, whole: bool = False) 
             "labels; they were not computed on the same data."
         )
     refused = unequal(_edition(a.store, first), _edition(b.store, second))
-    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused, found)
+    return Pair(key, first, second, rows, _partial(*found, len(rows)), refused, _reasons("failed", *found), found)
 
 
 def by_label(store: Store, suite: str | None = None, models: Iterable[str] | None = None) -> Chains:
@@ -144,15 +147,19 @@ def _same_step(a: Side, b: Side) -> tuple[StoredCell, StoredCell]:
 
 def _partial(a: CellRows, b: CellRows, shared: int) -> str:
     """What is missing of two cells: one reason where it is the same, else each side's; the counts where one has other samples."""
-    reasons = [one.reason if one.status == "partial" else "" for one in (a, b)]
-    if reasons[0] == reasons[1]:
-        text = reasons[0]
-    else:
-        text = "; ".join(f"{side}: {reason}" for side, reason in zip("ab", reasons, strict=True) if reason)
+    text = _reasons("partial", a, b)
     counts = {len(a.rows), len(b.rows)}
     if text or counts == {shared} or 0 in counts:
         return text
     return f"{shared} samples that both have, of {len(a.rows)} of a and {len(b.rows)} of b"
+
+
+def _reasons(status: str, a: CellRows, b: CellRows) -> str:
+    """Why cells are of a status: one reason where it is the same, else each side's."""
+    reasons = [one.reason if one.status == status else "" for one in (a, b)]
+    if reasons[0] == reasons[1]:
+        return reasons[0]
+    return "; ".join(f"{side}: {reason}" for side, reason in zip("ab", reasons, strict=True) if reason)
 
 
 def _edition(store: Store, cell: StoredCell) -> Edition:

@@ -7,6 +7,8 @@ from typing import Any
 
 from robustvit.spec.registry import entries
 
+_OUTSIDE = "half of an image or more lies outside"
+
 
 def outside(description: Mapping[str, Any]) -> str:
     """Why the scores of a cell are marked, "" where they are not: by a corruption's own word, half of an image or more lies outside.
@@ -17,7 +19,12 @@ def outside(description: Mapping[str, Any]) -> str:
         return ""
     side = min(description["view"]["size"])
     found = [f"{name} {severity}" for name, severity, least in _least_sides(description["scenario"]) if side < least]
-    return f"half of an image or more lies outside at {side} px, since lengths are those of 224 px: {', '.join(found)}" if found else ""
+    return f"{_OUTSIDE} at {side} px, since lengths are those of 224 px: {', '.join(found)}" if found else ""
+
+
+def is_of_size(mark: str) -> bool:
+    """Whether all that marks a number is `outside`, which it is for every model with images of its size."""
+    return all(text.startswith(_OUTSIDE) for text in mark.split("; "))
 
 
 def _least_sides(node: Any) -> Iterator[tuple[str, int, int]]:

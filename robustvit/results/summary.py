@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 
 from robustvit.results.editions import differences
 from robustvit.results.gradient_masking import verdict_word, worst_verdict
-from robustvit.results.leaderboard import GROUP
 from robustvit.results.parameters import crafted_elsewhere, distinguishing, parsed_parameters
+from robustvit.results.scoring.group_scores import GROUP
+from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 
@@ -75,7 +77,7 @@ class ShownNumber(NamedTuple):
 
     @property
     def _estimate(self) -> tuple[float, float, float]:
-        return mean_of(self.rows[["value", "low", "high"]].to_numpy().tolist())
+        return mean_of(np.column_stack([self.rows[name].to_numpy() for name in ("value", "low", "high")]))
 
 
 def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def _summed(key: dict[str, Any], part: pd.DataFrame) -> dict[str, Any]:
 def headline_numbers(part: pd.DataFrame) -> list[ShownNumber]:
     """The numbers of one model on one suite that a summary shows, from their rows of a leaderboard."""
     found = _clean(part)
-    part = part[(~part["metric"].map(of_costs).astype(bool) | (part["cell"] == "")) & ~part["params"].map(crafted_elsewhere)]
+    part = part[(~_among(part["metric"], of_costs) | (part["cell"] == "")) & ~_among(part["params"], crafted_elsewhere)]
     attacks = part[part["metric"] == "robust_accuracy"]
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])
@@ -110,7 +112,7 @@ def headline_numbers(part: pd.DataFrame) -> list[ShownNumber]:
     found += [ShownNumber(f"{row['scenario']} {row['metric']}", curves.loc[[index]]) for index, row in curves.iterrows()]
     of_cells = part[(part["cell"] != "") & ~part["metric"].isin(("top1", *_ATTACKED, "fooling_rate", "")) & ~part.index.isin(curves.index)]
     alone = ~of_cells["metric"].duplicated(keep=False)  # a metric of one cell alone needs no other name than its own
-    found += _each(of_cells[~alone & of_cells["metric"].map(lambda metric: of_votes(metric) or of_measurements(metric)).astype(bool)])
+    found += _each(of_cells[~alone & _among(of_cells["metric"], lambda metric: of_votes(metric) or of_measurements(metric))])
     averages = part[(part["cell"] == "") & (part["metric"] != "")]
     worst = averages[(averages["scenario"] != "") & (averages["metric"] == "worst_case_accuracy")]
     found += [ShownNumber(str(metric), of_cells.loc[[index]]) for index, metric in of_cells.loc[alone, "metric"].items()]
@@ -118,11 +120,16 @@ def headline_numbers(part: pd.DataFrame) -> list[ShownNumber]:
     return found + [ShownNumber(str(row["metric"]), part.loc[[index]]) for index, row in averages[averages["scenario"] == ""].iterrows()]
 
 
+def _among(texts: pd.Series, condition: Callable[[str], bool]) -> pd.Series:
+    """Which texts a condition holds for; it is asked once for equal ones."""
+    return texts.isin([text for text in texts.unique() if condition(text)])
+
+
 def _clean(part: pd.DataFrame) -> list[ShownNumber]:
     """Every metric of the clean images of a suite that has other scenarios, and what they cost; of several data sets each."""
     clean = part[(part["scenario"] == "clean") & (part["metric"] != "")]
     others = part["metric"].duplicated(keep=False)
-    clean = clean[others[clean.index] | (clean["metric"] == "top1") | clean["metric"].map(of_costs).astype(bool)]
+    clean = clean[others[clean.index] | (clean["metric"] == "top1") | _among(clean["metric"], of_costs)]
     several = clean["data"].nunique() > 1
     return [
         ShownNumber(f"clean {metric_title(row['metric'])}" + (f" {row['data']}" if several else ""), clean.loc[[index]])
@@ -157,12 +164,14 @@ def _fooled(nested: pd.DataFrame) -> list[ShownNumber]:
 def scenario_names(rows: pd.DataFrame) -> list[str]:
     """Names that tell scenarios apart: `pgd 4/255`, and where one has several variants with what differs: `pgd steps=50 4/255`."""
     every = [parsed_parameters(text) for text in rows["params"]]
+    scenarios = [str(name) for name in rows["scenario"]]
+    alike = grouped(zip(scenarios, every, strict=True))
+    varied = {name: {key for own in some for key in own if len({other.get(key) for other in some}) > 1} for name, some in alike.items()}
     names = []
-    for own, (_, one) in zip(every, rows.iterrows(), strict=True):
-        alike = [other for other, scenario in zip(every, rows["scenario"], strict=True) if scenario == one["scenario"]]
-        varied = [key for key in own if len({other.get(key) for other in alike}) > 1 and own[key] != "None"]
-        differing = [own[key] if key == "norm" else f"{key}={own[key]}" for key in varied]
-        names.append(" ".join(word for word in (one["scenario"], *differing, one["severity"]) if word))
+    for scenario, own, severity in zip(scenarios, every, rows["severity"], strict=True):
+        keys = [key for key in own if key in varied[scenario] and own[key] != "None"]
+        differing = [own[key] if key == "norm" else f"{key}={own[key]}" for key in keys]
+        names.append(" ".join(word for word in (scenario, *differing, severity) if word))
     return names
 
 

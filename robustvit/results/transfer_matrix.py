@@ -20,7 +20,8 @@ from robustvit.results.parameters import parsed_parameters
 from robustvit.spec.cell import crafting_id
 from robustvit.spec.spec import digest
 from robustvit.statistics.correctness import DRAWN, correct_share
-from robustvit.statistics.intervals import Resampler, accelerated, holm, paired, settled, wilson
+from robustvit.statistics.intervals import accelerated, holm, paired, settled, wilson
+from robustvit.statistics.resamples import Resampler
 
 _COLUMNS = ("label", "pred", "attacked", *DRAWN)
 OF_MATRIX = ("suite", "data", "scenario", "severity", "params", "stored_as", "seed", "precision")

@@ -15,8 +15,9 @@ from robustvit.results.cell_scores import Score, ScoredCell
 from robustvit.results.editions import mixed
 from robustvit.results.parameters import attack_name
 from robustvit.spec.grouping import grouped
-from robustvit.statistics.estimates import Metric, score
-from robustvit.statistics.intervals import Resampler
+from robustvit.statistics.cell_estimates import score
+from robustvit.statistics.estimates import Metric
+from robustvit.statistics.resamples import Resampler
 
 _NORM = re.compile(r"\bnorm=(\w+)")
 
@@ -33,7 +34,7 @@ class WorstCase(NamedTuple):
 def worst_cases(group: Sequence[ScoredCell], metric: Metric, resampler: Resampler) -> Iterator[WorstCase]:
     """The worst case of each ball that several cells of a group attack in. Cells without a value whatever is computed do not count."""
     attacks = [one for one in group if _in_a_ball(one) and one.found.status != "undefined"]
-    for ball, cells in grouped((_ball(one), one) for one in attacks).items():
+    for ball, cells in grouped((ball_of(one.cell.question.params, one.cell.question.severity), one) for one in attacks).items():
         if len(cells) > 1:
             yield _worst(cells, metric, resampler, ball)
 
@@ -76,6 +77,7 @@ def _fooled(cells: Sequence[ScoredCell], outcomes: pd.DataFrame) -> str:
     return ", ".join(f"{name} {count:g}" for count, name in ordered) + f" of {len(outcomes)}"
 
 
-def _ball(one: ScoredCell) -> str:
-    norm = _NORM.search(one.cell.question.params)
-    return f"{norm[1] if norm else 'linf'} {one.cell.question.severity}"
+def ball_of(params: str, severity: str) -> str:
+    """The ball that an attack with these parameters is held to: `l2 0.5`; linf where they name no norm."""
+    norm = _NORM.search(params)
+    return f"{norm[1] if norm else 'linf'} {severity}"

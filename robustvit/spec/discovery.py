@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
-from robustvit.errors import UnknownName
+from robustvit.errors import BadParameter, UnknownName
 from robustvit.spec.plugin import DECORATORS, PLURALS, Entry, two_claim
 from robustvit.spec.schema import SourceModule
 
@@ -59,7 +61,18 @@ def _read(name: str, path: Path) -> Iterator[Entry]:
         return
     module = SourceModule(source, str(path))
     for function, kind, about in module.decorated(DECORATORS):
-        yield Entry(
+        entry = Entry(
             kind=kind, module=name, function=function.name, params=module.params(function), doc=module.doc(function),
             path=str(path), line=function.lineno, **{"name": function.name, **about},
         )  # fmt: skip
+        yield from _tabled(entry) if entry.table else (entry,)
+
+
+def _tabled(entry: Entry) -> Iterator[Entry]:
+    """The entries of the names in a table, each with its own docstring and source. Raises BadParameter for a file that is no such table."""
+    path = Path(entry.path).parent / entry.table
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        yield from [replace(entry, name=name, doc=row["doc"], source=row.get("source", entry.source)) for name, row in rows.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadParameter(f'{path} is no table of {entry.kind}s, {{name: {{"doc": …}}}}: {type(error).__name__}: {error}') from error

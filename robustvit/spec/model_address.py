@@ -150,6 +150,9 @@ def _subject(subject: str, text: str) -> Spec:
         return Spec(subject)
     if subject.startswith(ARCHITECTURE):
         raise unknown_architecture(subject)
+    family, slash, _ = subject.partition("/")
+    if slash and any(name.startswith(f"{family}/") for name in registry.entries("model")) and not subject.endswith(_SUFFIXES):
+        registry.lookup("model", subject)  # raises UnknownName with the nearest of its names
     if re.fullmatch(r"[A-Za-z0-9_-]+(\.[\w.-]+)?", subject) and not subject.endswith(_SUFFIXES):
         return Spec("timm", (("arch", subject),))
     hint = f" A checkpoint is written file:{subject}?arch=NAME." if subject.endswith(_SUFFIXES) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -104,13 +105,15 @@ class Entry:
     class_maps: str = ""
     head: str = ""
     resizes: bool = False
+    table: str = ""
     live: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
 
     def load(self) -> Callable[..., Any]:
         """The function itself; its module is imported now."""
         if self.live is not None:
             return self.live
-        return self.load_beside(self.function)
+        found = self.load_beside(self.function)
+        return functools.partial(found, self.name) if self.table else found
 
     def load_beside(self, name: str) -> Callable[..., Any]:
         """Another function of its module, such as the one that `fit` names."""

@@ -19,7 +19,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from robustvit.spec.spec import at_place
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LIVE: dict[tuple[str, str], Entry] = {}
+_OF_KIND: dict[str, tuple[Any, dict[str, Entry]]] = {}  # by kind: those announced, and of these the kind's by name
 _FIELDS = frozenset(Entry.__dataclass_fields__) - {"kind", "module", "function", "params", "doc", "path", "line", "live"}
 
 
@@ -53,7 +54,7 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
         )
 
     def decorate(function: F) -> F:
-        if not function.__module__.startswith("robustvit."):
+        if not function.__module__.startswith("robustvit.") and not _is_tabled(kind, function, about):
             entry = replace(_entry_of(kind, function, about), live=function)
             announced = announced_entries().get((kind, entry.name))
             known = announced or _LIVE.get((kind, entry.name), entry)
@@ -65,6 +66,16 @@ def register(kind: str, **about: Any) -> Callable[[F], F]:
         return function
 
     return decorate
+
+
+def _is_tabled(kind: str, function: Callable[..., Any], about: Mapping[str, Any]) -> bool:
+    """Whether a function stands for the names in a table. Raises BadParameter where its module is not announced, so that none are known."""
+    if not about.get("table"):
+        return False
+    place = (kind, function.__module__, function.__name__)
+    if place not in {(entry.kind, entry.module, entry.function) for entry in announced_entries().values()}:
+        raise BadParameter(f"@{kind} of '{function.__name__}' has a table, which is read of announced modules alone (entry points).")
+    return True
 
 
 def model(**about: Any) -> Callable[[F], F]:
@@ -124,8 +135,10 @@ def entries(kind: str) -> dict[str, Entry]:
     """Every plug-in of a kind by name, sorted, adapters among them. Raises BadParameter for an unknown kind."""
     if kind not in KINDS:
         raise BadParameter(f"unknown kind '{kind}'.{nearest(kind, KINDS)} The kinds are {', '.join(KINDS)}.")
-    found = {name: entry for (k, name), entry in {**announced_entries(), **_LIVE}.items() if k == kind}
-    return dict(sorted(found.items()))
+    if _OF_KIND.get(kind, ("",))[0] is not (announced := announced_entries()):
+        _OF_KIND[kind] = (announced, dict(sorted((name, entry) for (k, name), entry in announced.items() if k == kind)))
+    live = [(name, entry) for (k, name), entry in _LIVE.items() if k == kind]
+    return dict(sorted([*_OF_KIND[kind][1].items(), *live])) if live else dict(_OF_KIND[kind][1])
 
 
 def lookup(kind: str, name: str, where: str = "") -> Entry:
@@ -215,8 +228,7 @@ def _imported(kind: str, name: str, where: str) -> Entry:
 @contextlib.contextmanager
 def importable_here() -> Iterator[None]:
     """Makes modules in the current directory importable for the length of a block, as `python -m` does."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
+    sys.path.insert(0, here := os.getcwd())
     try:
         yield
     finally:

@@ -12,8 +12,9 @@ import pandas as pd
 from robustvit.errors import MissingCells, NotApplicable
 from robustvit.spec.grouping import grouped
 from robustvit.statistics.estimates import Clustered, Metric, Weighted, certain_interval, weighted_statistic
-from robustvit.statistics.intervals import LEVEL, Interval, Resampler, Resamples, wilson
+from robustvit.statistics.intervals import LEVEL, Interval, wilson
 from robustvit.statistics.metric_context import MetricContext
+from robustvit.statistics.resamples import Resampler, Resamples
 
 
 def values_of(
@@ -29,12 +30,16 @@ def values_of(
         found = Values(clusters.key, result.values[clusters.order])
     if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
         raise NotApplicable(f"'{metric.label}' is no mean over all samples of a cell")
-    return found
+    counts = ((found.values == 0.0) | (found.values == 1.0)).all()
+    return Values(found.key, found.values.astype(np.bool_)) if counts else found  # a byte each, for as long as averages wait
 
 
 @dataclass(frozen=True)
 class Values:
-    """The values of a metric per sample (or clip) of a complete cell, (n,) sorted by id, or its `Weighted`; key: of that set of ids."""
+    """The values of a metric per sample (or clip) of a complete cell, (n,) sorted by id, or its `Weighted`; key: of that set of ids.
+
+    Values that are all zeros and ones are bool.
+    """
 
     key: str
     values: np.ndarray | Weighted
@@ -161,7 +166,7 @@ class CellMeans:
         weights = self.resampler.of(key).weights
         replicates = (values.astype(weights.dtype) @ weights.T).astype(np.float64) / values.shape[1]
         if self.spread:
-            flat = np.isin(values, (0.0, 1.0)).all(axis=1) & (np.ptp(values, axis=1) == 0)
+            flat = (values == values[:, :1]).all(axis=1) & np.isin(values[:, 0], (0.0, 1.0))
             for i in np.flatnonzero(flat):
                 replicates[i] = _ramp(wilson(float(values[i].sum()), values.shape[1]), replicates.shape[1])
         return np.concatenate([values.mean(axis=1, keepdims=True), replicates], axis=1)

@@ -14,7 +14,7 @@ def correct_share(records: pd.DataFrame) -> np.ndarray:
     The draws of different samples are independent, so that the interval of the mean of these shares covers both kinds of chance, of the
     samples and of the draws.
     """
-    right = np.asarray(records["pred"] == records["label"], dtype=np.float64)
+    right = np.asarray(np.equal(records["pred"].to_numpy(), records["label"].to_numpy()), dtype=np.float64)
     if not set(DRAWN) <= set(records):
         return right
     draws, counted = (np.asarray(records[name], dtype=np.float64) for name in DRAWN)

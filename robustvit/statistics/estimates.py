@@ -32,15 +32,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robustvit.errors import NotApplicable
 from robustvit.spec import registry
 from robustvit.spec.binding import bind
 from robustvit.spec.plugin import Entry
 from robustvit.spec.spec import Spec, parse, plain
-from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, settled, studentised, wilson
+from robustvit.statistics.intervals import Interval, settled, wilson
 from robustvit.statistics.metric_context import MetricContext
 
-_SLOW_REPLICATES = 200  # of a metric that can only be called again
 SHARES = ("%", "")  # units of metrics whose zeros and ones are counts, and not measurements
 _PREDICTED = ("label", "pred")  # what a metric reads that does not declare its columns
 _NO_CONTEXT = MetricContext()
@@ -152,63 +150,10 @@ def of_votes(label: str) -> bool:
     return known is not None and bool({"votes", "radius", "patch_held"} & set(known.needs))
 
 
-def score(
-    metric: Metric,
-    records: pd.DataFrame,
-    resamples: Resamples,
-    resampler: Resampler | None = None,
-    *,
-    context: MetricContext = _NO_CONTEXT,
-) -> IntervalEstimate:
-    """The value of a per-cell metric on one cell, with its interval. records: rows as stored; resamples: of their samples, in that order.
-
-    resampler: makes the resamples of clusters. Raises NotApplicable where no sample counts.
-    """
-    rows = resamples.in_order(records)
-    result, share = metric.of_cell(rows, context), metric.entry.unit in SHARES
-    if isinstance(result, IntervalEstimate):
-        estimate = result
-    elif isinstance(result, Clustered):
-        clusters = (resampler or Resampler())(result.ids)
-        estimate = _mean(result.values[clusters.order], clusters, share)
-    elif isinstance(result, Weighted):
-        estimate = _weighted(result, resamples)
-    elif isinstance(result, np.ndarray | pd.Series):
-        estimate = _mean(np.asarray(result, dtype=np.float64), resamples, share)
-    else:
-        replicates = _called_again(functools.partial(metric.of_cell, context=context), rows, resamples)
-        estimate = IntervalEstimate(float(result), *accelerated(float(result), replicates, resamples.n), resamples.n)
-    return in_unit(metric, estimate)
-
-
 def in_unit(metric: Metric, estimate: IntervalEstimate) -> IntervalEstimate:
     """The estimate in the unit of its metric."""
     ends = settled(Interval(metric.scale * estimate.low, metric.scale * estimate.high))
     return IntervalEstimate(metric.scale * estimate.value, *ends, estimate.n)
-
-
-def _mean(values: np.ndarray, resamples: Resamples, share: bool) -> IntervalEstimate:
-    counted = ~np.isnan(values)
-    n = int(counted.sum())
-    if n == 0:
-        raise NotApplicable("no sample counts in its denominator")
-    kept = values[counted]
-    value = float(kept.mean())
-    if share and bool(np.isin(kept, (0.0, 1.0)).all()):
-        return IntervalEstimate(value, *wilson(float(kept.sum()), n), n)
-    if np.ptp(kept) == 0:
-        return IntervalEstimate(value, value, value, n)
-    weights = resamples.weights if n == len(values) else resamples.weights[:, counted]
-    ends = (0.0, 1.0) if share and bool((kept >= 0).all()) and bool((kept <= 1).all()) else (-np.inf, np.inf)
-    return IntervalEstimate(value, *studentised(kept, drawn_sums(kept, weights), *ends), n)
-
-
-def _weighted(result: Weighted, resamples: Resamples) -> IntervalEstimate:
-    found = weighted_statistic(result, resamples.weights)
-    value, n = float(found[0]), resamples.n if result.counted is None else result.counted
-    ends = certain_interval(result, found, n) or accelerated(value, found[1:], n)
-    low, high = np.clip(ends, result.low, result.high)
-    return IntervalEstimate(value, float(low), float(high), n)
 
 
 def certain_interval(result: Weighted, found: np.ndarray, n: int) -> Interval | None:
@@ -217,12 +162,6 @@ def certain_interval(result: Weighted, found: np.ndarray, n: int) -> Interval | 
     if (result.low, result.high) != (0.0, 1.0) or known[0] not in (0.0, 1.0) or np.ptp(known) > 0:
         return None
     return wilson(n * float(known[0]), n)
-
-
-def _called_again(compute: Callable[[pd.DataFrame], Any], rows: pd.DataFrame, resamples: Resamples) -> np.ndarray:
-    """(_SLOW_REPLICATES,) the metric of drawn rows."""
-    drawn = (np.repeat(np.arange(resamples.n), counts.astype(np.intp)) for counts in resamples.weights[:_SLOW_REPLICATES])
-    return np.array([float(compute(rows.iloc[index].reset_index(drop=True))) for index in drawn])
 
 
 def weighted_statistic(result: Weighted, weights: np.ndarray) -> np.ndarray:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtr, ndtri, stdtrit
 
 LEVEL = 0.95
 REPLICATES = 500
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 _FLAT = 1e-9  # a spread below this share of a value is rounding
-_MISSED = 0.25  # a replicate whose standard error is below this share of the sample's missed what varies
 _STEEPEST = 0.1  # least factor that skewness stretches a quantile by
 
 
@@ -77,54 +73,6 @@ def _shifted(z: float, bias: float, acceleration: float) -> float:
     return float(ndtr(bias + moved / max(1.0 - acceleration * moved, _STEEPEST)))
 
 
-class Sums(NamedTuple):
-    """Of each replicate, (R,): how many samples it drew that count, the sum of their values and of the squares of their values."""
-
-    counts: np.ndarray
-    values: np.ndarray
-    squares: np.ndarray
-
-
-def drawn_sums(values: np.ndarray, weights: np.ndarray) -> Sums:
-    """The Sums of values, (n,), under weights, (R, n), in double precision."""
-    return Sums(*(weights.astype(np.float64) @ np.stack([np.ones(len(values)), values, values**2], axis=1)).T)
-
-
-def studentised(values: np.ndarray, sums: Sums, low: float = -np.inf, high: float = np.inf) -> Interval:
-    """The bootstrap-t interval of the mean of values, (n,), within the range that they can have (Efron and Tibshirani 1993).
-
-    Where so few samples differ from the others that replicates miss them, the mean is the commonest value plus, on either side, a share
-    times a deviation, and the interval is that of the shares (Wilson's), times the deviations, each weighted by itself.
-    """
-    n, mean, spread = len(values), float(values.mean()), float(values.std(ddof=1))
-    drawn = sums.counts > 1
-    counts, replicates = sums.counts[drawn], sums.values[drawn] / sums.counts[drawn]
-    errors = np.sqrt(np.maximum(sums.squares[drawn] / counts - replicates**2, 0.0) / (counts - 1))
-    error = spread / math.sqrt(n)
-    known = errors > _MISSED * error
-    if 1.0 - known.mean() > (1 - LEVEL) / 4:
-        return _of_few(values, low, high)
-    t = (replicates[known] - mean) / errors[known]
-    below, above = np.quantile(t, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
-    return Interval(max(low, mean - float(above) * error), min(high, mean - float(below) * error))
-
-
-def _of_few(values: np.ndarray, low: float, high: float) -> Interval:
-    """The interval of a mean of which few samples differ from the commonest value."""
-    kinds, counts = np.unique(values, return_counts=True)
-    common, n = float(kinds[counts.argmax()]), len(values)
-    ends = [common, common]
-    for sign in (-1.0, 1.0):
-        apart = np.maximum(sign * (values - common), 0.0)
-        k = int((apart > 0).sum())
-        if k:
-            scale = float((apart**2).sum() / apart.sum())
-            share = wilson(float(apart.sum()) / scale, n)
-            ends[0 if sign < 0 else 1] += sign * scale * share.high
-            ends[1 if sign < 0 else 0] += sign * scale * share.low
-    return Interval(max(low, ends[0]), min(high, ends[1]))
-
-
 def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
     """The interval of a difference of two shares of the same n samples, as fractions.
 
@@ -137,7 +85,7 @@ def paired(only_a: int, only_b: int, n: int, level: float = LEVEL) -> Interval:
     return Interval(max(-1.0, a - b - half), min(1.0, a - b + half))
 
 
-def mean_of(estimates: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+def mean_of(estimates: Sequence[Sequence[float]] | np.ndarray) -> tuple[float, float, float]:
     """The mean of estimates (value, low, high), with the means of their ends: an interval whatever the estimates have in common.
 
     The standard deviation of a mean is at most the mean of the standard deviations, and is that where cells of the same samples move
@@ -155,52 +103,3 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[ranked] = np.minimum(1.0, stepped)
     return corrected
-
-
-class Resamples:
-    """How often each bootstrap replicate drew each sample: a function of the set of sample ids alone.
-
-    Two tables of the same samples therefore share their resamples, whatever their row order, which makes comparisons and averages over
-    cells paired. `order` brings the rows as given into the order (sorted by id) in which `weights` counts them.
-    """
-
-    def __init__(self, samples: Sequence[str]) -> None:
-        ids = np.asarray(samples, dtype=object)
-        self.order = np.argsort(ids, kind="stable")
-        self.key = hashlib.sha256("\n".join(ids[self.order]).encode()).hexdigest()
-        self.n = len(ids)
-        self._sorted = bool((self.order == np.arange(self.n)).all())
-
-    def in_order(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of these samples, as given, in the order in which `weights` counts them."""
-        return rows if self._sorted else rows.iloc[self.order].reset_index(drop=True)
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """(REPLICATES, n) float32 counts; every row sums to n. Sums of zeros and ones under them are exact up to 16 million samples."""
-        source = np.random.PCG64(int(self.key[:32], 16))  # raw words: equal in every version of numpy, as Generator's methods are not
-        counts = np.empty((REPLICATES, self.n), dtype=np.float32)
-        for row in counts:
-            drawn = ((source.random_raw(self.n) >> np.uint64(11)) % np.uint64(self.n)).astype(np.intp)
-            row[:] = np.bincount(drawn, minlength=self.n)
-        return counts
-
-
-class Resampler:
-    """Makes the Resamples of tables, the same object for the same samples in the same order."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Resamples] = {}
-        self._by_key: dict[str, Resamples] = {}
-
-    def __call__(self, samples: Sequence[str]) -> Resamples:
-        """The Resamples of these ids, which need not be sorted."""
-        given = hashlib.sha256("\n".join(samples).encode()).hexdigest()
-        if given not in self._known:
-            self._known[given] = Resamples(samples)
-            self._by_key.setdefault(self._known[given].key, self._known[given])
-        return self._known[given]
-
-    def of(self, key: str) -> Resamples:
-        """Resamples made before, by the key of their set of ids."""
-        return self._by_key[key]

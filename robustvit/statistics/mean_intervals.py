@@ -8,7 +8,7 @@ gives what it gives of the cells and of every resample.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,9 +18,11 @@ import numpy as np
 from robustvit.errors import MetricUndefined
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
+from robustvit.statistics.bootstrap_t import MeanIntervals
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import SHARES, IntervalEstimate, Metric, in_unit
-from robustvit.statistics.intervals import Interval, Resampler, Resamples, accelerated, drawn_sums, percentile, studentised, wilson
+from robustvit.statistics.intervals import Interval, accelerated, percentile, wilson
+from robustvit.statistics.resamples import Resampler, Resamples
 
 _ROUNDING = 1e-5  # of resamples, whose means are sums in single precision
 
@@ -51,9 +53,17 @@ def score_means(metric: Metric, means: CellMeans, *which: str) -> IntervalEstima
     Where nothing varies, since every sample has the same value in every cell, resampling gives no interval: the cells' Wilson intervals
     give one, or that of a share of the samples of a cell.
     """
+    return deferred_means(metric, means, MeanIntervals(), *which)()
+
+
+def deferred_means(metric: Metric, means: CellMeans, intervals: MeanIntervals, *which: str) -> Callable[[], IntervalEstimate]:
+    """What gives the `score_means` of a metric, whose interval may wait for others of the same samples. Raises as that does, at once."""
     result = metric.compute(means, *which)
-    ends = _of_sum(metric, means, result, *which) or _of_replicates(metric, means, result, *which)
-    return in_unit(metric, IntervalEstimate(float(result[0]), *ends, means.n()))
+    ends = _of_sum(metric, means, result, intervals, *which)
+    if ends is None:
+        found = _of_replicates(metric, means, result, *which)
+        return lambda: in_unit(metric, IntervalEstimate(float(result[0]), *found, means.n()))
+    return lambda: in_unit(metric, IntervalEstimate(float(result[0]), *ends(), means.n()))
 
 
 def _of_replicates(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Interval:
@@ -65,7 +75,9 @@ def _of_replicates(metric: Metric, means: CellMeans, result: np.ndarray, *which:
     return wilson(n * value, n) if certain else ends
 
 
-def _of_sum(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Interval | None:
+def _of_sum(
+    metric: Metric, means: CellMeans, result: np.ndarray, intervals: MeanIntervals, *which: str
+) -> Callable[[], Interval] | None:  # fmt: skip
     """The interval of a weighted sum of means of values per sample; None of anything else. result: (1 + R,), of all cells.
 
     The samples of different sets are independent, so that the intervals of the sets' parts are put together by their distances from the
@@ -76,9 +88,15 @@ def _of_sum(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -
     if not terms or not all(isinstance(term.found.values, np.ndarray) for term in terms):
         return None
     share = registry.lookup("metric", metric.entry.of).unit in SHARES
-    parts = [_part(some, means.resampler.of(key), share) for key, some in grouped((one.found.key, one) for one in terms).items()]
-    below, above = (math.sqrt(sum((value - ends[side]) ** 2 for value, ends in parts)) for side in (0, 1))
-    return Interval(float(result[0]) - below, float(result[0]) + above)
+    by_set = grouped((one.found.key, one) for one in terms)
+    parts = [_part(some, means.resampler.of(key).in_their_order, share, intervals) for key, some in by_set.items()]
+
+    def ends() -> Interval:
+        found = [(value, interval()) for value, interval in parts]
+        below, above = (math.sqrt(sum((value - interval[side]) ** 2 for value, interval in found)) for side in (0, 1))
+        return Interval(float(result[0]) - below, float(result[0]) + above)
+
+    return ends
 
 
 def linear_factors(metric: Metric, means: CellMeans, result: np.ndarray, *which: str) -> Mapping[tuple[str, str], float]:
@@ -103,17 +121,23 @@ def linear_factors(metric: Metric, means: CellMeans, result: np.ndarray, *which:
     return {cell: float(factor) for cell, factor in zip(rates, factors, strict=True) if factor != 0.0}
 
 
-def _part(terms: Sequence[_Term], resamples: Resamples, share: bool) -> tuple[float, Interval]:
+def _part(
+    terms: Sequence[_Term], resamples: Resamples, share: bool, intervals: MeanIntervals
+) -> tuple[float, Callable[[], Interval]]:  # fmt: skip
     """The part of a sum that one set of samples has, and its interval: Wilson's where it is a share, or shares that do not vary."""
-    columns = np.stack([np.asarray(term.found.values, dtype=np.float64) for term in terms])
+    columns = [np.asarray(term.found.values) for term in terms]
     factors = np.array([term.factor for term in terms])
-    values = factors @ columns
-    counted = share and bool(np.isin(columns, (0.0, 1.0)).all())
-    if counted and (len(terms) == 1 or not np.ptp(columns, axis=1).any()):
+    values = factors @ np.stack(columns, dtype=np.float64)
+    if share and (len(terms) == 1 or all(one.min() == one.max() for one in columns)) and all(map(_counted, columns)):
         shares = [np.array(wilson(float(one.sum()), len(one))) for one in columns]
         ends = np.array([sorted(factor * share) for factor, share in zip(factors, shares, strict=True)])
-        return float(values.mean()), Interval(*ends.sum(axis=0).tolist())
+        return float(values.mean()), lambda: Interval(*ends.sum(axis=0).tolist())
     if np.ptp(values) == 0.0:
-        return float(values[0]), Interval(float(values[0]), float(values[0]))
+        return float(values[0]), lambda: Interval(float(values[0]), float(values[0]))
     limits = (float(np.minimum(factors, 0).sum()), float(np.maximum(factors, 0).sum())) if share else (-np.inf, np.inf)
-    return float(values.mean()), studentised(values, drawn_sums(values, resamples.weights), *limits)
+    return float(values.mean()), intervals.request(values, resamples, *limits)
+
+
+def _counted(values: np.ndarray) -> bool:
+    """Whether values are zeros and ones."""
+    return values.dtype == np.bool_ or bool(((values == 0.0) | (values == 1.0)).all())

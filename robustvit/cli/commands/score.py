@@ -15,11 +15,11 @@ from typing import Any, Literal
 from torch import nn
 
 from robustvit.errors import BadParameter, RobustvitError
+from robustvit.evaluation.failed_cells import log as failures_log
 from robustvit.evaluation.outcome.progress import Progress
 from robustvit.evaluation.run import run
 from robustvit.evaluation.settings import Settings
 from robustvit.evaluation.tasks import FAILURE_MESSAGE
-from robustvit.evaluation.worker import log as worker_log
 from robustvit.primitives.batch import Data
 from robustvit.results.leaderboard import leaderboard
 from robustvit.results.summary import with_interval
@@ -112,8 +112,8 @@ def _failures_unlogged() -> Iterator[None]:
     def other(record: logging.LogRecord) -> bool:
         return record.msg != FAILURE_MESSAGE
 
-    worker_log.addFilter(other)
+    failures_log.addFilter(other)
     try:
         yield
     finally:
-        worker_log.removeFilter(other)
+        failures_log.removeFilter(other)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from importlib import metadata
-from pathlib import Path
 
 from robustvit.records.disk import write_output
+from robustvit.records.user_cache import cache_folder
 
 
 def timm_names() -> list[str]:
@@ -17,9 +16,7 @@ def timm_names() -> list[str]:
         version = metadata.version("timm")
     except metadata.PackageNotFoundError:
         return []
-    import platformdirs
-
-    place = Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit")) / f"timm-{version}.txt"
+    place = cache_folder() / f"timm-{version}.txt"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if known := place.read_text(encoding="utf-8").split():
             return known

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_LOOK = 0.5  # seconds; where nothing interrupts a wait, a signal is noticed after so long
+_LOOK = 0.1  # seconds, after which a signal is noticed
 
 
 @contextmanager
-def until_ended() -> Iterator[Callable[[float | None], None]]:
-    """Yields a function that waits until Ctrl-C or SIGTERM come, or so many seconds.
+def until_ended() -> Iterator[Callable[[float | None], bool]]:
+    """Yields a function that waits until Ctrl-C or SIGTERM come, or so many seconds; whether one has come.
 
     The first signal ends the wait. A second one does what it would have done without this, as does one that the process was begun to
     ignore.
     """
-    ended = threading.Event()
+    ended: list[int] = []  # no Event, whose lock the interrupted code may hold
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def end(number: int, frame: FrameType | None) -> None:
         _restore(before)
-        ended.set()
+        ended.append(number)
 
-    def wait(seconds: float | None) -> None:
+    def wait(seconds: float | None) -> bool:
         last = math.inf if seconds is None else time.monotonic() + seconds
-        while not ended.is_set() and (left := last - time.monotonic()) > 0:
-            ended.wait(min(_LOOK, left))
+        while not ended and (left := last - time.monotonic()) > 0:
+            time.sleep(min(_LOOK, left))
+        return bool(ended)
 
     for number in _SIGNALS:
         if before[number] != signal.SIG_IGN:

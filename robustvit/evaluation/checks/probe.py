@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustvit.errors import ModelError
 from robustvit.evaluation.checks.outputs import Outputs, outputs_of
-from robustvit.evaluation.evaluate import batch_of
+from robustvit.evaluation.images.batches import batch_of
 from robustvit.evaluation.pipelines.costs import costs_of
 from robustvit.evaluation.plan import Plan
 from robustvit.evaluation.worker import Worker

@@ -46,7 +46,7 @@ def recheck(plan: Plan, store: Store, worker: Worker) -> None:
 
 
 class Tile(NamedTuple):
-    """Rows of a cell as a store holds them, the same evaluated now, and whether the machine is the one that made them, or an equal one."""
+    """Rows of a cell as a store holds them, the same evaluated now, and whether an equal machine made them as this one does now."""
 
     held: pd.DataFrame
     now: pd.DataFrame
@@ -68,7 +68,8 @@ def tile_again(plan: Plan, part: PlannedCells, cell: Cell, store: Store, worker:
     try:
         columns = [name for name in files[0].columns() if name != "logits"]
         held = records.read(files, columns).iloc[begin:reached].reset_index(drop=True)
-        same_machine = all(file.about().get("environment") == worker.environment for file in files)
+        notes = [file.about() for file in files]
+        same_machine = all(one.get("environment") == worker.environment and not one.get("forward") for one in notes)
     except StoreDamaged:  # the run sets it aside and computes it anew
         return None
     try:

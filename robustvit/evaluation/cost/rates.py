@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from robustvit.evaluation.images.cache_folder import cache_folder
 from robustvit.primitives.classifier import Classifier
 from robustvit.records.disk import write_output
+from robustvit.records.user_cache import cache_folder
 
 _MOST = 10_000.0  # images that an earlier speed counts for at most beside a new one
 _NEAR, _SAME_KIND, _OTHER_KIND, _GUESSED = 1.3, 2.0, 3.0, 5.0  # how far off an estimate may be; the tests hold what was measured

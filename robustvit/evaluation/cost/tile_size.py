@@ -1,15 +1,13 @@
-"""How many rows of a forward pass are fastest, and fewer where memory runs out."""
+"""How many rows of a forward pass are fastest, and what tells that memory ran out."""
 
 from __future__ import annotations
 
-import logging
 import time
 
 import torch
 
 from robustvit.primitives.classifier import Classifier
 
-log = logging.getLogger(__name__)
 _LEAST, _MOST = 8, 1024  # rows that are tried
 _FASTER = 1.05  # by which twice the rows have to be faster
 _PATIENCE = 2.0  # seconds after which no larger tile is tried on a CPU, where they gain little
@@ -34,23 +32,12 @@ def fastest_tile(model: Classifier) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _CANNOT_ALLOCATE)
-    )
-
-
-def halve_tiles(*models: Classifier) -> bool:
-    """Halves the rows of a forward pass of models and what they wrap; False where the first has one row already."""
-    found = dict.fromkeys(one for model in models for one in model.modules() if isinstance(one, Classifier))
-    if models[0].tile == 1:
-        return False
-    for one in found:
-        one.configure(tile=max(1, one.tile // 2))
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    log.warning("memory ran out on %s: a forward pass has %d rows now.", models[0].card.label, models[0].tile)
-    return True
+    """Whether a device had too little memory, or an error was raised because of one that says so."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _CANNOT_ALLOCATE):
+        return True
+    return error.__cause__ is not None and out_of_memory(error.__cause__)
 
 
 def _seconds_per_row(model: Classifier, rows: int) -> float:

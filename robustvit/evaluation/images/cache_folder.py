@@ -8,14 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
-
 from robustvit.errors import DataError
-
-
-def cache_folder() -> Path:
-    """The folder of what robustvit can compute again: $ROBUSTVIT_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("ROBUSTVIT_CACHE") or platformdirs.user_cache_dir("robustvit"))
+from robustvit.records.user_cache import cache_folder
 
 
 def usage(folder: Path | None = None) -> int:

@@ -91,7 +91,7 @@ class KeptImages:
 
     @cached_property
     def _fingerprint(self) -> str:
-        checksums = [str(self.store.about(file).get("images", "")) for file in cover(self.store.files(self.cell))]
+        checksums = [str(file.about().get("images", "")) for file in cover(self.store.files(self.cell))]
         return hashlib.sha256("".join(checksums).encode()).hexdigest()[:20]
 
 
@@ -113,7 +113,7 @@ def kept_questions(store: Store) -> list[Question]:
     found: dict[tuple[str, ...], Question] = {}
     for question in sorted(store.questions(), key=lambda one: one.link):
         files = store.files(question.cell) if question.kind == "attack" else []
-        if files and all("images" in store.about(file) for file in files):
+        if files and all("images" in file.about() for file in files):
             chain = (question.suite, question.model, question.data, question.params, question.severity)
             found[chain if question.links else (question.cell,)] = question
     return list({question.cell: question for question in found.values()}.values())

@@ -18,7 +18,8 @@ class Summary:
     out files or folders among its images; seconds: wall clock; complete: cells that have all their rows; stopped: whether the time budget
     was spent before the work was done; taken_over: cells whose rows an earlier version computed, of which a tile was computed anew and
     found equal; model_notes: what a reader of the numbers must know of a model, by label; undefined: why cells have no value whatever is
-    computed, by model and transforms or by the cell's name; ids: of the cells that were requested.
+    computed, by model and transforms or by the cell's name; ids: of the cells that were requested; rank: of the process that torchrun
+        started, of which the first tells what there is to tell.
     """
 
     store: Path
@@ -39,6 +40,7 @@ class Summary:
     model_notes: dict[str, list[str]] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     ids: list[str] = field(default_factory=list)
+    rank: int = 0
 
     def __str__(self) -> str:
         """What was done, in words: cells, rows, seconds, what stopped or failed, and where the rows are."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from robustvit.errors import RobustvitError, with_article
 from robustvit.evaluation.class_names import reads
-from robustvit.evaluation.evaluate import batch_of, through_reading
+from robustvit.evaluation.evaluate import through_reading
+from robustvit.evaluation.images.batches import batch_of
 from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier

@@ -11,12 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from robustvit.errors import BadParameter
+from robustvit.evaluation.cost.tile_limits import TileLimits
 from robustvit.evaluation.evaluate import as_tensors
 from robustvit.evaluation.images.run_images import RunImages
 from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.nested import nested_of, view_of
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.primitives.batch import Data
+from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.surgery.pipelines import DIGESTS
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -31,10 +33,11 @@ _OF_FILES = "Evaluate it on others, such as --data {data}?part=evaluation where 
 
 
 class Learner(Protocol):
-    """Who learns: a worker, with its plan and store."""
+    """Who learns: a worker, with its plan and store, and the tiles that fit into memory."""
 
     plan: Plan
     store: Store
+    tiles: TileLimits
     samples: RunImages
     announce: Callable[[str], None]
 
@@ -85,11 +88,18 @@ def _kept_or_learned(learner: Learner, part: PlannedCells, cell: Cell, place: in
             kept = learner.store.artifact(name)
             if kept is None and mine:
                 learner.announce(f"{part.label} · {cell.transforms[place].name} learns")
-                kept = _learned(learner.plan, part, cell, place)
+                kept = _fitting(learner, part, cell, place)
                 learner.store.keep_artifact(name, kept)
         if kept is not None:
             return kept
         time.sleep(_WAIT)
+
+
+def _fitting(learner: Learner, part: PlannedCells, cell: Cell, place: int) -> dict[str, np.ndarray]:
+    """What a transform learns, with fewer rows in a forward pass where memory runs out."""
+    nested = [nested_of(spec, learner.plan.plugins) for spec in cell.transforms[: place + 1]]
+    models = [one for one in (part.model, *(value for own in nested for value in own.values())) if isinstance(one, Classifier)]
+    return learner.tiles.fitting(lambda: _learned(learner.plan, part, cell, place), (part.label, cell.transforms), lambda: models)
 
 
 def _learned(plan: Plan, part: PlannedCells, cell: Cell, place: int) -> dict[str, np.ndarray]:

@@ -176,7 +176,9 @@ def equal_mass(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 def _surplus(records: pd.DataFrame) -> np.ndarray:
     """(n,) how far a sample's outcome (1 correct, 0 not) lies above its confidence."""
-    return np.asarray(records["pred"] == records["label"], dtype=np.float64) - np.asarray(records["confidence"], dtype=np.float64)
+    right = np.equal(records["pred"].to_numpy(), records["label"].to_numpy())
+    found: np.ndarray = right - np.asarray(records["confidence"], dtype=np.float64)
+    return found
 
 
 def _plug_in(place: np.ndarray, surplus: np.ndarray, scored: np.ndarray | None = None) -> Weighted:
@@ -188,10 +190,12 @@ def _plug_in(place: np.ndarray, surplus: np.ndarray, scored: np.ndarray | None =
 def _plug_in_of(gaps: csr_array, scored: np.ndarray | None = None) -> Weighted:
     """The same from (n, bins) surpluses, nothing where a sample is not in a bin: a product with the few that are there."""
     columns = gaps.T.tocsr()
+    single = columns.astype(np.float32)
+    counted = np.ones(columns.shape[1]) if scored is None else scored
 
     def of(weights: np.ndarray) -> np.ndarray:
-        total = weights.sum(axis=1, dtype=np.float64) if scored is None else weights @ scored.astype(weights.dtype)
-        return np.asarray(np.abs(columns.astype(weights.dtype) @ weights.T).sum(axis=0, dtype=np.float64) / np.maximum(total, 1e-300))
+        sums = (single if weights.dtype == np.float32 else columns) @ weights.T
+        return np.asarray(np.abs(sums).sum(axis=0, dtype=np.float64) / np.maximum(weights @ counted.astype(weights.dtype), 1e-300))
 
     return Weighted(of, low=0.0, high=1.0, counted=None if scored is None else int(scored.sum()), centred=True)
 

@@ -23,7 +23,7 @@ from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier, why_wrapped
 from robustvit.primitives.inference.keyed import bound_rows
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
-from robustvit.primitives.modules.single_logit import of_classes
+from robustvit.primitives.modules.model_output import of_classes
 from robustvit.primitives.reading import Reading
 from robustvit.spec.ablations import Window
 

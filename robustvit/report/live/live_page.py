@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from robustvit.records.run_progress import CellProgress, RunProgress
+from robustvit.records.status.pace import Pace
+from robustvit.records.status.worker_files import RunningWorker
+from robustvit.records.status.written import by_host, elapsed, left_text, rate_text
 from robustvit.report.html.document import page_style, resource_text, source_hash, template_environment
 from robustvit.report.labels import scenario_title
 from robustvit.report.live.live_numbers import LiveNumbers
@@ -57,12 +60,13 @@ class Reason:
 
 
 def live_page(
-    run: RunProgress, numbers: LiveNumbers | None, *, path: Path, base: str, now: float, stale: bool = False, damage: str = ""
-) -> LivePage:
+    run: RunProgress, numbers: LiveNumbers | None, *, path: Path, base: str, now: float, stale: bool = False, damage: str = "",
+    pace: Pace | None = None, workers: Sequence[RunningWorker] = (),
+) -> LivePage:  # fmt: skip
     """The page of a run.
 
     numbers: None while the first are computed; stale: whether there are newer rows than theirs. path: of the store; base: the path that
-    leads to the page. now: seconds since 1970. damage: what is damaged of the manifests.
+    leads to the page. now: seconds since 1970. damage: what is damaged of the manifests. pace: of the run; workers: of the store.
     """
     cells = _with_damage(run.cells, {} if numbers is None else numbers.damaged)
     run = RunProgress(run.manifest, cells, run.newest, run.runs)
@@ -71,6 +75,7 @@ def live_page(
         "view.html.j2", title=_title(run), run=run, numbers=numbers, stale=stale, damage=damage, store=str(path), base=base,
         share=100.0 * run.rows / max(run.asked, 1), since=elapsed(since), quiet=since >= _QUIET and not run.over,
         begun=run.newest is not None, groups=_groups(cells), reasons=_reasons(cells),
+        rate="" if run.over else rate_text(pace), left="" if run.over else left_text(pace), hosts=by_host(workers, now),
     )  # fmt: skip
 
 
@@ -85,18 +90,6 @@ def message_page(path: Path, problem: str, back: str = "") -> LivePage:
 def report_page(html: str) -> LivePage:
     """The report, which has a policy of its own in its head: what is sent with it allows no more than any report needs."""
     return LivePage(html, _REPORT_POLICY)
-
-
-def elapsed(seconds: float) -> str:
-    """A length of time as one reads it: `40 s`, `5 min`, `2 h 5 min`, `3 d`."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h" + (f" {minutes} min" if (minutes := whole % 3600 // 60) else "")
-    return f"{whole // 86400} d"
 
 
 def _page(template: str, **variables: Any) -> LivePage:

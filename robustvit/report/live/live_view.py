@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from robustvit.errors import RobustvitError
+from robustvit.errors import RobustvitError, StoreError
 from robustvit.records.listing import Listing, list_store
 from robustvit.records.manifest_files import ManifestFiles, run_manifests
 from robustvit.records.marker import is_there_yet
+from robustvit.records.remote.mirror import mirror_of
+from robustvit.records.remote.object_place import url_of
 from robustvit.records.run_progress import RunProgress, newest_run
+from robustvit.records.status.pace import pace
+from robustvit.records.status.store_status import first_began
+from robustvit.records.status.worker_files import running_workers, store_time
 from robustvit.records.store import Store
 from robustvit.report.live.live_numbers import LiveNumbers, live_numbers
 from robustvit.report.live.live_page import LivePage, live_page, message_page, report_page
@@ -43,13 +47,17 @@ class LiveView:
     """The pages of a store that may grow, or not be there yet. It is only read, and only where its files have changed.
 
     suite, models: show only these. Raises StoreError where something else is at the path, and for a suite or model that no run of a store
-    with runs requested. now: seconds since 1970.
+    with runs requested. now: seconds since 1970; default: by the store's clock.
     """
 
     def __init__(
-        self, path: Path, suite: str | None = None, models: Sequence[str] | None = None, *, now: Callable[[], float] = time.time
+        self, path: Path, suite: str | None = None, models: Sequence[str] | None = None, *, now: Callable[[], float] | None = None
     ) -> None:
-        self._path, self._suite, self._models, self._now = path, suite, models, now
+        url = url_of(path)
+        self._mirror = None if url is None else mirror_of(url)
+        self._path = path = path if self._mirror is None else self._mirror.folder
+        self._suite, self._models = suite, models
+        self._now = now or (lambda: store_time(path))
         self._known, self._reading = _Known(), threading.Lock()
         self._numbers = Remade(self._made_numbers)
         self._report, self._rendering = (Listing(), ""), threading.Lock()
@@ -58,6 +66,7 @@ class LiveView:
 
     def page(self, base: str) -> LivePage:
         """The page of the newest run. base: the path that leads to it, without a slash at its end."""
+        now = self._now()
         with self._reading:
             known = self._read()
         if known.run is None or known.listing is None:
@@ -67,7 +76,11 @@ class LiveView:
         numbers = made.value if made is not None and made.of.run.manifest.id == known.run.manifest.id else None
         damage = known.manifests.damage if known.manifests is not None else None
         stale = made is not None and made.of != of
-        return live_page(known.run, numbers, path=self._path, base=base, now=self._now(), stale=stale, damage=str(damage or ""))
+        workers = running_workers(self._path, now)
+        return live_page(
+            known.run, numbers, path=self._path, base=base, now=now, stale=stale, damage=str(damage or ""),
+            pace=pace(known.run, known.listing, now, first_began(workers)), workers=workers,
+        )  # fmt: skip
 
     def report(self, base: str) -> LivePage:
         """The whole report, rendered where the store has changed since it was last asked for."""
@@ -89,7 +102,14 @@ class LiveView:
 
     def _read(self) -> _Known:
         """What is known of the store now; nothing is read where no file has changed."""
-        listing, before = list_store(self._path), self._known
+        before = self._known
+        try:
+            if self._mirror is not None:
+                self._mirror.update()
+        except StoreError as error:
+            self._known = replace(before, listing=None, problem=str(error))
+            return self._known
+        listing = list_store(self._path)
         if listing == before.listing:
             return before
         self._known = known = _Known(listing)

@@ -18,6 +18,10 @@ from robustvit.report.curves.certified_curves import certified_panels
 from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import Panel
+from robustvit.report.overview.overview_layout import OverviewFigure
+from robustvit.report.overview.overview_svg import overview_svg
+from robustvit.report.papers.drawings import draw_overview, draw_scatter, overview_of, pareto_of
+from robustvit.report.scatter import Scatter, svg
 from robustvit.report.suite_results import SuiteResults, results_by_suite
 from robustvit.results.leaderboard import build_leaderboard
 from robustvit.results.table_formats import check_choice, save_file
@@ -43,20 +47,43 @@ PANELS: Mapping[str, Callable[[SuiteResults], Sequence[Panel]]] = {
     "transforms": lambda suite: transform_panels(suite, None),
     "lesions": lambda suite: lesion_panels(suite, None),
 }
-NAMES = (*PANELS, "heat-map")
+NAMES = (*PANELS, "heat-map", "overview", "pareto")
 
 
-def write_figure(
-    store: Store | Path | str, name: str, path: Path, *, suite: str | None = None, models: Sequence[str] | None = None
-) -> Path:
-    """Draws a figure of one suite into a PDF, SVG or PNG file, by the ending of its name; returns its path.
-
-    name: one of NAMES; `heat-map` of one model. Raises UsageError for another name or ending, for a store of several suites without
-    `suite`, and where the suite has nothing to draw; MissingExtra without matplotlib.
-    """
+def check_figure(name: str, path: Path, *, against: str | None = None, score: str | None = None, cost: str | None = None) -> str:
+    """The form of a figure's file, pdf, svg or png. Raises UsageError for another name or ending, and for an option of another figure."""
     check_choice("the figure", name, NAMES)
     form = path.suffix.removeprefix(".").lower()
     check_choice("the ending of --output", form, ("pdf", "svg", "png"))
+    for option, value, whose in (("--against", against, "overview"), ("--score", score, "pareto"), ("--cost", cost, "pareto")):
+        if value is not None and name != whose:
+            raise UsageError(f"{option} is for the figure '{whose}', and not for '{name}'.")
+    return form
+
+
+def write_figure(
+    store: Store | Path | str,
+    name: str,
+    path: Path,
+    *,
+    suite: str | None = None,
+    models: Sequence[str] | None = None,
+    against: str | None = None,
+    score: str | None = None,
+    cost: str | None = None,
+) -> Path:
+    """Draws a figure into a PDF, SVG or PNG file, by the ending of its name; returns its path.
+
+    name: one of NAMES. Curves and `heat-map` are of one suite, `heat-map` and `overview` of one model. against: for `overview`, a reference
+    model; score, cost: for `pareto`, what is drawn against what (as `robustvit factors` calls them). Raises UsageError for another name or
+    ending, for a store of several suites or models where one is needed, and where there is nothing to draw; MissingExtra without
+    matplotlib, which an overview and a Pareto plot as SVG do without.
+    """
+    form = check_figure(name, path, against=against, score=score, cost=cost)
+    if name in ("overview", "pareto"):
+        chosen = models if models is None or against is None else [*models, against]
+        board = build_leaderboard(store, suite=suite, models=chosen)
+        return _write_drawing(overview_of(board, models, against) if name == "overview" else pareto_of(board, score, cost), path, form)
     plots = _matplotlib()
     found = results_by_suite(build_leaderboard(store, suite=suite, models=models).rows)
     if len(found) > 1:
@@ -65,11 +92,27 @@ def write_figure(
         )
     with plots.rc_context(_STYLE):
         figure = _heat_figure(plots, found) if name == "heat-map" else _panel_figure(plots, found, name)
-        sink = io.BytesIO()
-        stable = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)  # the same numbers give the same file
-        figure.savefig(sink, format=form, metadata=stable, bbox_inches="tight", dpi=300)
-        plots.close(figure)
-    return save_file(sink.getvalue(), path)
+        return save_file(_saved(plots, figure, form, bbox_inches="tight"), path)
+
+
+def _write_drawing(drawing: OverviewFigure | Scatter, path: Path, form: str) -> Path:
+    """An overview or a Pareto plot: SVG as on the page, other forms through matplotlib."""
+    if form == "svg":
+        text = overview_svg(drawing, standalone=True) if isinstance(drawing, OverviewFigure) else svg(drawing, standalone=True)
+        return save_file(text, path)
+    plots = _matplotlib()
+    with plots.rc_context(_STYLE):
+        figure = draw_overview(plots, drawing) if isinstance(drawing, OverviewFigure) else draw_scatter(plots, drawing)
+        return save_file(_saved(plots, figure, form), path)
+
+
+def _saved(plots: Any, figure: Any, form: str, **options: Any) -> bytes:
+    """The bytes of a figure, the same for the same numbers."""
+    sink = io.BytesIO()
+    stable = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
+    figure.savefig(sink, format=form, metadata=stable, dpi=300, **options)
+    plots.close(figure)
+    return sink.getvalue()
 
 
 def _matplotlib() -> Any:

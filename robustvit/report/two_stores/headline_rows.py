@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from robustvit.report.labels import format_number, metric_tip
 from robustvit.report.two_stores.verdicts import difference_text, signed
-from robustvit.results.leaderboard import GROUP
+from robustvit.results.scoring.group_scores import GROUP
 from robustvit.results.summary import ShownNumber
 from robustvit.results.two_stores.paired_headlines import HeadlineGroup, NumberPair
 from robustvit.spec.written.words import metric_name, with_spaces

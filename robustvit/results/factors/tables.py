@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from robustvit.errors import NotApplicable
-from robustvit.results.factors.pareto_front import pareto
+from robustvit.results.factors.pareto_front import ScoreTests, standings
 from robustvit.results.factors.regression import augreg_fit, effective_robustness, scaling_fit
 from robustvit.results.factors.view import COSTS, FactorView
 
@@ -27,14 +27,23 @@ class FactorTable:
 
 
 def factor_table(
-    view: FactorView, fit: str | None, shift: str, cost: str, terms: Sequence[str] | None = None, among: FactorView | None = None
+    view: FactorView,
+    fit: str | None,
+    shift: str,
+    cost: str,
+    terms: Sequence[str] | None = None,
+    among: FactorView | None = None,
+    tests: ScoreTests | None = None,
 ) -> FactorTable:
-    """The view, or a fit over it. terms: of `augreg`; among: the models that the line of `effective` is fitted over."""
+    """The view, or a fit over it.
+
+    terms: of `augreg`; among: the models that the line of `effective` is fitted over; tests: of the Pareto front.
+    """
     if fit == "effective":
         return _effective(view, shift, among)
     if fit == "augreg":
         return _augreg(view, shift, terms or DEFAULT_TERMS)
-    return _plain(view, shift, cost) if fit is None else _scaling(view, shift, cost)
+    return _plain(view, shift, cost, tests) if fit is None else _scaling(view, shift, cost)
 
 
 def default_shift(view: FactorView) -> str:
@@ -43,23 +52,24 @@ def default_shift(view: FactorView) -> str:
     return "imagenet-a" if "imagenet-a" in names or not names else names[0]
 
 
-def _plain(view: FactorView, shift: str, cost: str) -> FactorTable:
-    """The view itself; its page has the clean accuracy and one score, and marks the models of the Pareto front."""
+def _plain(view: FactorView, shift: str, cost: str, tests: ScoreTests | None = None) -> FactorTable:
+    """The view itself, and where each model stands to the Pareto front; its page has the clean accuracy and one score, and marks it."""
     if cost not in ("macs", "parameters") and view.rows[cost].isna().all():
         hint = " Run again with --latency." if cost == "latency" else ""
         raise NotApplicable(f"no model here has a number of {COSTS[cost][1]} ({cost}).{hint}")
-    best = set(pareto(view, cost, shift).index)
+    found = standings(view, cost, shift, tests)
     lines = [
         {
             "model": row["model"], "pretraining": row["pretraining"], "recipe": row["recipe"],
             "M parameters": _scaled(row["parameters"], 1e6), "GMACs": _scaled(row["macs"], 1e9),
             **({} if cost in ("macs", "parameters") else {COSTS[cost][1]: _scaled(row[cost], COSTS[cost][0])}),
             **{name: _shown(row, name) for name in dict.fromkeys(("clean", shift))},
-            "front": "*" if index in best else "",
+            "front": found[index].mark if index in found else "",
         }
         for index, row in view.rows.iterrows()
     ]  # fmt: skip
-    return FactorTable(view.rows, pd.DataFrame(lines))
+    told = [found[index].text if index in found else "" for index in view.rows.index]
+    return FactorTable(view.rows.assign(front=told), pd.DataFrame(lines))
 
 
 def _effective(view: FactorView, shift: str, among: FactorView | None = None) -> FactorTable:

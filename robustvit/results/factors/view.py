@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
@@ -46,10 +46,13 @@ _READINGS = ("top1_1000way", "top1_real")
 
 @dataclass(frozen=True)
 class FactorView:
-    """The table, one row for each model, and its scores: by name, whether higher is better."""
+    """The table, one row for each model, and its scores: by name, whether higher is better. places: of a row and a score, by their
+    labels, the label of the row of the leaderboard that it is.
+    """
 
     rows: pd.DataFrame
     scores: Mapping[str, bool]
+    places: Mapping[tuple[Any, str], int] = field(default_factory=dict)
 
     def need(self, score: str) -> str:
         """The name of a score that is here. Raises UsageError, with the nearest names, for another."""
@@ -66,12 +69,13 @@ class FactorView:
 
 @dataclass(frozen=True)
 class _Score:
-    """partial: what is missing of its cell, which then has no value here."""
+    """partial: what is missing of its cell, which then has no value here. place: the label of its row of a leaderboard."""
 
     value: float
     interval: Interval | None
     higher_is_better: bool
     partial: str = ""
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,8 @@ def factor_view(board: Leaderboard | None = None) -> FactorView:
     ]
     rows = pd.DataFrame([model.row() for model in models], columns=[*columns, *partial]).fillna(dict.fromkeys(partial, ""))
     texts = {*_TEXTS, *partial}
-    return FactorView(rows.astype({name: "str" if name in texts else "float64" for name in rows}), scores)
+    places = {(at, name): one.place for at, model in enumerate(models) for name, one in model.scores.items() if one.place is not None}
+    return FactorView(rows.astype({name: "str" if name in texts else "float64" for name in rows}), scores, places)
 
 
 def _of_references(published: pd.DataFrame) -> Iterator[_Model]:
@@ -154,9 +159,10 @@ def _published_score(one: PublishedNumber) -> _Score:
 
 
 def _of_board(board: Leaderboard) -> Iterator[_Model]:
-    rows = [row for row in board.measured() if _is_score(row)]
-    named = zip(_names(rows), rows, strict=True)
-    groups = grouped((tuple(getattr(row, key) for key in _ONE), (name, row)) for name, row in named)
+    places = board.rows.index[board.rows["value"].notna()]
+    rows = [(int(place), row) for place, row in zip(places, board.measured(), strict=True) if _is_score(row)]
+    named = zip(_names([row for _, row in rows]), rows, strict=True)
+    groups = grouped((tuple(getattr(row, key) for key in _ONE), (name, place, row)) for name, (place, row) in named)
     for part in groups.values():
         yield _of_model(board, part)
 
@@ -203,16 +209,16 @@ def _score_name(row: BoardRow | PublishedNumber) -> str:
     return " ".join(part for part in (scenario, row.severity, metric) if part)
 
 
-def _of_model(board: Leaderboard, named: Sequence[tuple[str, BoardRow]]) -> _Model:
-    first = named[0][1]
+def _of_model(board: Leaderboard, named: Sequence[tuple[str, int, BoardRow]]) -> _Model:
+    first = named[0][2]
     card, view = board.cards.get(first.model, ModelFacts()), board.views.get(first.model_view)
     tag = tag_of(card)
     name = f"{first.model} → {first.transforms}" if first.transforms else first.model
-    if any(row.weights == "random" for _, row in named):
+    if any(row.weights == "random" for *_, row in named):
         name = f"{name} (random weights)"
     scores: dict[str, _Score] = {}
-    for score, row in named:  # the first of equals
-        whole = _Score(row.value, Interval(row.low, row.high), row.higher_is_better)
+    for score, place, row in named:  # the first of equals
+        whole = _Score(row.value, Interval(row.low, row.high), row.higher_is_better, place=place)
         scores.setdefault(score, whole if row.status == "complete" else _Score(math.nan, None, row.higher_is_better, row.reason))
     size = min(view.size) if view else size_in(tag)
     return _Model(name, tag, first.base, _factors_of(card, tag), size, _costs_of(card, board, first), scores, first.transforms)

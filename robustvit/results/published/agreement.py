@@ -15,9 +15,10 @@ import pandas as pd
 
 from robustvit.errors import few
 from robustvit.records.manifest import ModelFacts
-from robustvit.results.leaderboard import GROUP, BoardRow, Leaderboard
+from robustvit.results.leaderboard import BoardRow, Leaderboard
 from robustvit.results.published.archives import archived
 from robustvit.results.published.files import PublishedNumber, folder, published_numbers, read_references
+from robustvit.results.scoring.group_scores import GROUP
 from robustvit.results.summary import with_interval
 from robustvit.spec.grouping import grouped
 from robustvit.spec.view import View

@@ -13,7 +13,8 @@ import pandas as pd
 
 from robustvit.errors import MetricUndefined
 from robustvit.records.cells import RowReader, StoredCell, stored_cells
-from robustvit.results.leaderboard import GROUP, Leaderboard, suite_metrics
+from robustvit.results.leaderboard import Leaderboard, suite_metrics
+from robustvit.results.scoring.group_scores import GROUP
 from robustvit.results.summary import ShownNumber
 from robustvit.results.two_stores.paired_values import (
     PairedDifference,
@@ -26,8 +27,8 @@ from robustvit.results.two_stores.paired_values import (
 )
 from robustvit.statistics.cell_means import CellMeans, Values
 from robustvit.statistics.estimates import Metric, resolve_metric
-from robustvit.statistics.intervals import Resampler
 from robustvit.statistics.mean_intervals import linear_factors
+from robustvit.statistics.resamples import Resampler
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from robustvit.results.leaderboard import GROUP, Leaderboard
+from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.paired_cells import OF_RUNS, side_by_side
+from robustvit.results.scoring.group_scores import GROUP
 from robustvit.results.summary import ShownNumber, headline_numbers
 from robustvit.results.two_stores.number_pairing import NumberPairing, PairedSide
 from robustvit.results.two_stores.paired_values import PairedDifference

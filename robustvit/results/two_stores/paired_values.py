@@ -11,9 +11,11 @@ import pandas as pd
 from robustvit.errors import MetricUndefined
 from robustvit.records.cells import RowReader, StoredCell
 from robustvit.results.cell_scores import cell_context
+from robustvit.statistics.bootstrap_t import drawn_sums, studentised
 from robustvit.statistics.correctness import DRAWN
 from robustvit.statistics.estimates import SHARES, Metric, Weighted, weighted_statistic
-from robustvit.statistics.intervals import Resampler, Resamples, accelerated, drawn_sums, paired, studentised
+from robustvit.statistics.intervals import accelerated, paired
+from robustvit.statistics.resamples import Resampler, Resamples
 
 
 class PairedDifference(NamedTuple):

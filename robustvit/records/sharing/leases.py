@@ -9,6 +9,9 @@ from pathlib import Path
 import filelock
 
 from robustvit.records.disk import on_disk
+from robustvit.records.remote.mirror import Mirror
+from robustvit.records.remote.mirrored import mirrored_by
+from robustvit.records.remote.remote_leases import remote_lease
 
 
 @contextlib.contextmanager
@@ -17,6 +20,10 @@ def leased(path: Path) -> Iterator[bool]:
 
     Raises StoreFull where there is no room for the file, or no right to make it.
     """
+    if (place := object_lease(path)) is not None:
+        with place as mine:
+            yield mine
+        return
     lock = filelock.FileLock(path)
     with on_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +37,14 @@ def leased(path: Path) -> Iterator[bool]:
         with contextlib.suppress(OSError):  # the lock is what counts; the next run sweeps the file
             path.unlink(missing_ok=True)
         lock.release()
+
+
+def object_lease(path: Path) -> contextlib.AbstractContextManager[bool] | None:
+    """The lease of that name in object storage, where the file is below the mirror of a store there; None elsewhere."""
+    mirror = mirrored_by(path)
+    if not isinstance(mirror, Mirror):
+        return None
+    return remote_lease(mirror.place, path.relative_to(mirror.folder).as_posix())
 
 
 def _acquired(lock: filelock.BaseFileLock) -> bool:

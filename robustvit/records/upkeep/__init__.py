@@ -1,0 +1,1 @@
+"""What keeps a store in order: verification, sizes, merging, and removing what nothing names."""

@@ -1,0 +1,1 @@
+"""One figure for each model, of all families of perturbations side by side."""

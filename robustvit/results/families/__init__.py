@@ -1,0 +1,1 @@
+"""Which family of perturbations the numbers of a leaderboard belong to."""

@@ -1,0 +1,1 @@
+"""Ranks of models with ties: which differences between their numbers a paired test shows."""
