@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python reports/records.py [--only BOARD/SUITE …] [--list]
 
 `boards.yaml` says which models run which suites. What a store holds is not computed again, so that the command goes on where it was
-killed, and does nothing where all is there. Every finished cell is compacted, and galleries and remainders that no board shows are removed.
-`reports/regenerate.py` writes the boards.
+killed, and does nothing where all is there. Every finished cell is compacted; galleries that no board shows,
+remainders and images that attacks left are removed. `reports/regenerate.py` writes the boards.
 """
 
 from __future__ import annotations

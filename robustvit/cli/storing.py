@@ -122,6 +122,9 @@ def merge(
 def gc(
     store: StorePath = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be removed, and remove nothing.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also the images that attacks left; a run that has use for them makes them anew.")
+    ] = False,
     as_json: AsJson = False, output: JsonFile = None, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Remove what nothing in a store names: cells of no manifest, remainders, and what was set aside as damaged.
@@ -133,7 +136,7 @@ def gc(
     from robustvit.records.store import Store
     from robustvit.records.upkeep.garbage import collect, garbage
 
-    found = garbage(Store(store)) if dry_run else collect(Store(store))
+    found = garbage(Store(store), images=images) if dry_run else collect(Store(store), images=images)
     size = sum(one.size for one in found)
     if as_json or output is not None:
         print_json({"removed": not dry_run, "bytes": size, "files": [one._asdict() for one in found]}, output)

@@ -19,6 +19,7 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.surgery.hosts import check_host
+from robustvit.records.damage import Images
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -135,12 +136,26 @@ class Plan:
         """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""
         if store is None:
             return []
-        known = dict.fromkeys(cell for cell in self.cells if cell.resolved)
-        return [
-            path
-            for cell in known
-            for path in (*store.damaged_description(cell.id), *store.damaged(cell.id, images="adversarial" in self.kept_of(cell)))
-        ]
+        known, asked = dict.fromkeys(cell for cell in self.cells if cell.resolved), self.images_asked(store)
+        return [path for cell in known for path in (*store.damaged_description(cell.id), *store.damaged(cell.id, asked[cell.id]))]
+
+    def images_asked(self, store: Store) -> dict[str, Images]:
+        """What a run asks of the images beside the rows of a cell, by id.
+
+        Images that were removed are made anew where `--keep adversarial` asks for them, or rows of another model that they were crafted
+        for are lacking.
+        """
+        asked: dict[str, Images] = {}
+        for cell in (cell for cell in self.cells if cell.resolved):
+            kept = Images.THERE if "adversarial" in self.settings.keep else Images.UNLESS_REMOVED if cell.crafts else Images.UNASKED
+            asked.setdefault(cell.id, kept)
+        for part in self.planned:
+            for cell in (cell for cell in part.cells if cell.resolved and cell.surrogate is not None and not cell.crafts):
+                lost = store.damaged(cell.id)
+                if rows([file for file in store.files(cell.id) if file.path not in lost]) < part.samples.asked:
+                    assert cell.crafting is not None
+                    asked[cell.crafting.id] = Images.THERE
+        return asked
 
     def kept_of(self, cell: Cell) -> tuple[str, ...]:
         """What is kept beside the rows of a cell, of settings.KEPT; of one that crafts images for other models these in any case."""

@@ -29,6 +29,7 @@ from robustvit.evaluation.tasks import Done, Failed, Outcome, Task, planned_of, 
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.scenario import scenario_kind
+from robustvit.records.damage import Images
 from robustvit.records.status.heartbeat import Heartbeat
 from robustvit.records.store import Store
 from robustvit.records.sweeping import sweep_cell, sweep_store
@@ -83,9 +84,9 @@ class RunSteps:
             recheck(self.plan, self.store, self.worker)
             self.note(started=_now())
         ready_first = sorted(self.plan.pairs, key=lambda pair: pair[1].surrogate is not None and pair[1].waits_for is not None)
-        tasks = self.share.order(
-            [task for part, cell in ready_first for task in self.missing(part, cell)], lambda task: self.work.of([task])
-        )
+        asked = self.plan.images_asked(self.store) if self.share.leads else {}
+        lacking = [task for part, cell in ready_first for task in self.missing(part, cell, asked.get(cell.id, Images.UNASKED))]
+        tasks = self.share.order(lacking, lambda task: self.work.of([task]))
         if tasks and self.plan.settings.batch_size == environment.AUTO:
             set_forward_modes(self.plan, self.worker, tasks)
         self.total = self.work.of(tasks)
@@ -150,12 +151,12 @@ class RunSteps:
         if times.keys() - kept.keys() or earlier is None or self.plan.settings.latency or self.plan.refused:
             self.store.write_manifest(replace(page, environment=self.environment, **{**times, **kept}))
 
-    def missing(self, part: PlannedCells, cell: Cell) -> list[Task]:
+    def missing(self, part: PlannedCells, cell: Cell, images: Images) -> list[Task]:
         """The tasks of a cell that the Store lacks. What is damaged is set aside first, and listed in the summary."""
         damaged = self.store.declare(cell.id, canonical(cell.as_dict()))
         if self.share.leads:
             sweep_cell(self.store.path, cell.id)
-            damaged += self.store.set_aside(cell.id, images="adversarial" in self.plan.kept_of(cell))
+            damaged += self.store.set_aside(cell.id, images)
         for path in damaged:
             log.warning("%s was damaged; what it held is made anew.", path)
         self.summary.repaired += damaged

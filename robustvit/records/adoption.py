@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from robustvit.records.disk import below, write_bytes
+from robustvit.records.images import removal_of, were_removed
 from robustvit.records.records import cover
 from robustvit.records.records_file import file_name
 from robustvit.records.store import Store
@@ -24,5 +25,6 @@ def adopt(store: Store, former: str, cell: str) -> None:
         about = {key: value for key, value in file.about().items() if key not in _OWN}
         if "images" in about:
             name = file_name(file.shard, file.start, file.stop, str(about["images"])[:20], "safetensors")
-            write_bytes(below(store.path, "cells", cell, name), store.images(file).path.read_bytes())
+            place, gone = below(store.path, "cells", cell, name), were_removed(file)
+            write_bytes(removal_of(place) if gone else place, b"" if gone else store.images(file).path.read_bytes())
         store.write(cell, file.shard, file.start, file.read(), {**about, "former": former})

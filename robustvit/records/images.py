@@ -1,4 +1,7 @@
-"""Files of images beside the Records: adversarial ones that an attack left, and a few of every cell as the model saw them."""
+"""Files of images beside the Records: adversarial ones that an attack left, and a few of every cell as the model saw them.
+
+Where adversarial images were removed on purpose (`store gc --images`), an empty file with the ending .removed is in their place.
+"""
 
 from __future__ import annotations
 
@@ -62,19 +65,36 @@ def encoded(arrays: dict[str, np.ndarray], about: dict[str, str]) -> bytes:
     return safetensors.numpy.save(arrays, metadata={"about": json.dumps(about, sort_keys=True)})
 
 
+def image_places(file: RowFile) -> list[Path]:
+    """Where the images beside the rows of a file are, or were; the second as it was called before names had digests. Empty without any."""
+    checksum = str(file.about().get("images", ""))
+    name = file_name(file.shard, file.start, file.stop, checksum[:20], "safetensors")
+    return [file.path.with_name(one) for one in (name, name.replace(f"-{checksum[:20]}", ""))] if checksum else []
+
+
+def removal_of(place: Path) -> Path:
+    """The empty file that tells that the images of a place were removed on purpose."""
+    return place.with_suffix(".removed")
+
+
+def were_removed(file: RowFile) -> bool:
+    """Whether images were kept beside the rows of a file and then removed on purpose, so that their absence is no damage."""
+    places = image_places(file)
+    return bool(places) and not any(map(Path.is_file, places)) and removal_of(places[0]).is_file()
+
+
 def kept_images(file: RowFile) -> ImageFile:
     """The images beside the rows of a file.
 
     Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
     """
-    checksum = str(file.about().get("images", ""))
-    if not checksum:
+    checksum, places = str(file.about().get("images", "")), image_places(file)
+    if not places:
         raise StoreError(f"{file.path} has no images beside it. Run with --keep adversarial and a new --store.")
-    own = file.path.with_name(file_name(file.shard, file.start, file.stop, checksum[:20], "safetensors"))
-    earlier = own.with_name(own.name.replace(f"-{checksum[:20]}", ""))  # as it was called before names had digests
-    path = own if own.is_file() else earlier
-    if not path.is_file():
-        raise StoreError(f"{own} is gone. Run the same suite again with --keep adversarial.")
+    path = next(filter(Path.is_file, places), None)
+    if path is None:
+        how = "was removed (store gc --images)" if removal_of(places[0]).is_file() else "is gone"
+        raise StoreError(f"{places[0]} {how}. Run the same suite again with --keep adversarial.")
     with path.open("rb") as content:
         if hashlib.file_digest(content, "sha256").hexdigest() != checksum:
             raise StoreDamaged(f"{path} is not what was written there. Run the same suite again with --keep adversarial.")

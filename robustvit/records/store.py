@@ -3,7 +3,7 @@
     store.json                          {"schema": 2}, and 3 once a cell is compacted
     cells/<cell id>/cell.json           the canonical cell, whose digest is the id
     cells/<cell id>/<shard>-<start>-<stop>-<digest>.parquet   rows [start, stop) of a shard of 512, in evaluation order
-    cells/<cell id>/<shard>-<start>-<stop>-<digest>.safetensors   images that an attack left of these rows, where they are kept
+    cells/<cell id>/<shard>-<start>-<stop>-<digest>.safetensors   images that an attack left of these rows, where they are kept (images.py)
     cells/<cell id>/rows-…, lists-…     a finished cell in one file, or two (compacted/compacted_file.py)
     ids/<digest>.parquet                the samples of compacted cells (compacted/sample_tables.py)
     samples/<fingerprint>/<shard>-<stop>.parquet   the digests of the images that the rows were computed on (sample_digests.py)
@@ -36,9 +36,9 @@ from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.artifacts import ArtifactFiles
 from robustvit.records.compacted.cell_files import listed, row_files
 from robustvit.records.compacted.sample_tables import SampleTables
-from robustvit.records.damage import damaged_files, whole_pieces
+from robustvit.records.damage import Images, damaged_files, whole_pieces
 from robustvit.records.disk import below, content_digest, folder_stamps, json_bytes, read_json, remove, set_aside, write_bytes, write_json
-from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, kept_images
+from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, kept_images, removal_of
 from robustvit.records.manifest import Manifest
 from robustvit.records.manifest_files import read_manifests
 from robustvit.records.marker import open_marker
@@ -157,26 +157,24 @@ class Store(ArtifactFiles):
         content = encoded(arrays, about)
         path = below(self.path, "cells", cell, file_name(shard, start, stop, content_digest(content), "safetensors"))
         write_bytes(path, content)
+        remove(removal_of(path))
         return hashlib.sha256(content).hexdigest()
 
     def images(self, file: RowFile) -> ImageFile:
-        """The images beside the rows of a file.
-
-        Raises StoreError where none are kept, StoreDamaged where the file is not the one that was written.
-        """
+        """The images beside the rows of a file. Raises StoreError where none are kept, StoreDamaged where the file is another."""
         return kept_images(file)
 
-    def damaged(self, cell: str, *, images: bool = False) -> list[Path]:
+    def damaged(self, cell: str, images: Images = Images.UNASKED) -> list[Path]:
         """The `damaged_files` of a cell, those that a run sets aside; reads all that `verified` does not know. Raises as they do."""
-        return damaged_files(self.files(cell), self._galleries(cell), images=images)
+        return damaged_files(self.files(cell), self._galleries(cell), images)
 
-    def set_aside(self, cell: str, *, images: bool = False) -> list[Path]:
+    def set_aside(self, cell: str, images: Images = Images.UNASKED) -> list[Path]:
         """Renames the `damaged` files of a cell so that they are computed anew; returns their new names.
 
         Of a compacted file that is whole, whose images or gallery are not, the other pieces become files of their own first.
         """
-        damaged = self.damaged(cell, images=images)
-        for file in whole_pieces(self.files(cell), self._galleries(cell), images=images) if damaged else []:
+        damaged = self.damaged(cell, images)
+        for file in whole_pieces(self.files(cell), self._galleries(cell), images) if damaged else []:
             self.write(cell, file.shard, file.start, file.read(), file.about())
         return [set_aside(below(self.path, "cells", cell, path.name)) for path in damaged]
 

@@ -108,6 +108,19 @@ def test_gc_tells_bytes_and_a_dry_run_removes_nothing(store: Store) -> None:
     assert not path.exists()
 
 
+def test_gc_takes_images_that_attacks_left_where_it_is_asked_to(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("name: s\ntitle: S\ndata: digits\nscenarios: [{fgsm: {eps: 8/255}}]\nmetrics: [robust_accuracy]\n")
+    words = ["--suite", str(path), "--model", "demo", "--store", str(tmp_path / "r"), "--limit", "4", "-q", "--keep", "adversarial"]
+    assert CliRunner().invoke(app, ["run", *words]).exit_code == 0
+    assert "0 files, 0 bytes, were removed." in said("gc", "--store", str(tmp_path / "r"))
+    assert "a run that has use for them makes them anew" in said("gc", "--store", str(tmp_path / "r"), "--images", "--dry-run")
+    assert "1 files, " in said("gc", "--store", str(tmp_path / "r"), "--images")
+    assert "no faults" in said("verify", "--store", str(tmp_path / "r"))
+    assert CliRunner().invoke(app, ["run", *words]).exit_code == 0
+    assert len(list((tmp_path / "r").rglob("cells/*/*.safetensors"))) == 1
+
+
 def test_stats_have_every_column(store: Store) -> None:
     text = said("stats", "--store", str(store.path))
     assert "80 rows of 2 cells (0 compacted) in 2 files" in text

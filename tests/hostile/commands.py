@@ -93,7 +93,7 @@ KINDS: dict[str, dict[str, str]] = {
     "store compact": {**_STORE, "suite": "label", "model": "label", "quiet": "flag"},
     "store verify": {**_STORE, "quiet": "flag"},
     "store merge": {"stores": "store_read", "into": "store_write", "json": "flag", "output": "output", "quiet": "flag"},
-    "store gc": {**_STORE, "dry-run": "flag", "quiet": "flag"},
+    "store gc": {**_STORE, "dry-run": "flag", "images": "flag", "quiet": "flag"},
     "store stats": {**_STORE, "suite": "label", "model": "label"},
     "store export": {**_STORE, "suite": "label", "model": "label", "to": "folder", "format": "choice"},
     "diff": {"store_a": "store_read", "store_b": "store_read", "suite": "label", "model": "label", "json": "flag", "output": "output"},

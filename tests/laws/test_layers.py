@@ -121,7 +121,7 @@ def test_what_an_extra_installs_is_read_by_the_type_checker_the_same_with_and_wi
 # one idea in a module, rooms that can be taken in at a glance, one word for one thing
 
 LONGEST, FULLEST = 250, 22  # lines of a module, modules of a folder
-LONGER = {"records/store.py": 288}  # excuses: numbers that only fall
+LONGER = {"records/store.py": 286}  # excuses: numbers that only fall
 PLUGIN_ROOMS = PLUGINS | {"metrics", "cli"}
 
 

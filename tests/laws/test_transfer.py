@@ -22,7 +22,10 @@ from robustvit.evaluation.requested import make
 from robustvit.evaluation.settings import Settings
 from robustvit.primitives.model_card import Card, fingerprint
 from robustvit.primitives.pixels import to_uint8
+from robustvit.records.compacted.compaction import compact
 from robustvit.records.store import Store, load_records
+from robustvit.records.upkeep.garbage import collect
+from robustvit.records.upkeep.verification import verify
 from robustvit.results.attack_outcomes import attack_cell
 from robustvit.results.parameters import attack_name
 from robustvit.results.transfer_matrix import COLUMNS, transfer_matrix
@@ -184,6 +187,41 @@ def test_images_are_crafted_once_for_each_source_and_view(whole) -> None:
     crafts = [count for count in gradients.values() if count]
     assert len(gradients) == 2 * 9 + 3, "three of them in the view of a model of another size"
     assert crafts == [STEPS * N] * 6
+
+
+def test_images_that_were_removed_are_crafted_anew_where_another_model_is_to_see_them_and_only_there(tmp_path) -> None:
+    a, b, c = flat("a"), flat("b", ridge=3000.0), flat("c", ridge=300.0)
+    made, store = suite(tmp_path, "[demo]"), Store(tmp_path / "s", create=True)
+
+    def run(*models: rv.Classifier, keep: tuple[str, ...] = ()) -> rv.Summary:
+        done = rv.run(made, list(models), store=store.path, limit=16, progress=False, keep=keep)
+        assert not done.failed
+        return done
+
+    def digests() -> dict[str, str]:
+        return {row["sample"] + question.cell: str(row["nll"]) for question, rows in load_records(store.path) for _, row in rows.iterrows()}
+
+    run(a)
+    crafted = [file.path for cell in store.cells() for file in store.files(cell) if "images" in file.about()]
+    assert len(crafted) == 1
+    before, (gone,) = digests(), collect(store, images=True)
+    assert (run(a).computed, digests()) == (0, before)
+    assert run(a, b).computed == 3 * 16  # crafted again, and the clean and the judged cell of b
+    assert before.items() <= digests().items()
+    assert (store.path / gone.place).is_file()
+    assert not (store.path / gone.place).with_suffix(".removed").exists()
+    collect(store, images=True)
+    compact(store)
+    assert run(a, b, c).computed == 3 * 16
+    assert before.items() <= digests().items()
+    collect(store, images=True)
+    judged = next(question.cell for question, _ in load_records(store.path) if question.model == "c" and question.surrogate)
+    (file,) = store.files(judged)
+    file.path.write_bytes(file.path.read_bytes()[:-8])
+    assert run(a, b, c).computed == 2 * 16  # of the judged cell that was damaged, and its images
+    collect(store, images=True)
+    assert run(a, b, c).computed == 0
+    assert verify(store).faults == []
 
 
 def test_what_is_stored_as_uint8_is_predicted_from_whole_levels(whole) -> None:

@@ -17,6 +17,8 @@ import pytest
 
 from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records import records_file
+from robustvit.records.damage import Images
+from robustvit.records.images import removal_of
 from robustvit.records.records import read, table
 from robustvit.records.records_file import RecordsFile
 from robustvit.records.store import Store
@@ -249,6 +251,24 @@ def test_rows_whose_kept_images_are_gone_are_set_aside_where_images_are_wanted(s
         store.images(file)
     assert store.set_aside(OTHER) == []
     assert store.set_aside(OTHER, images=True) == [file.path.with_suffix(".damaged")]
+
+
+def test_images_that_were_removed_on_purpose_are_no_damage_unless_they_are_needed(store: Store) -> None:
+    checksum = store.keep_images(OTHER, 0, 0, images(0.5), 1, {"cell": OTHER, "earlier": ""})
+    store.write(OTHER, 0, 0, some(0, 1), {"images": checksum})
+    (file,) = store.files(OTHER)
+    path = store.images(file).path
+    removal_of(path).touch()
+    assert store.damaged(OTHER, Images.THERE) == []  # they are there all the same
+    path.unlink()
+    assert store.damaged(OTHER, Images.UNLESS_REMOVED) == []
+    with pytest.raises(StoreError, match=r"was removed \(store gc --images\)\. Run the same suite again with --keep adversarial"):
+        store.images(file)
+    assert store.damaged(OTHER, Images.THERE) == [file.path]
+    store.keep_images(OTHER, 0, 0, images(0.5), 1, {"cell": OTHER, "earlier": ""})
+    assert not removal_of(path).exists()
+    path.unlink()
+    assert store.damaged(OTHER, Images.UNLESS_REMOVED) == [file.path]
 
 
 def test_images_of_earlier_versions_are_found_by_their_old_name(store: Store) -> None:

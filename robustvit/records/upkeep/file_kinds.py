@@ -18,6 +18,7 @@ _KINDS = {
     "rows": r"cells/[0-9a-f]{20}/(?:\d{6}-\d{3}-\d{3}(?:-([0-9a-f]{20}))?|rows-\d{7,9}-\d{5,9}-([0-9a-f]{20}))\.parquet",
     "lists": r"cells/[0-9a-f]{20}/lists-\d{7,9}-([0-9a-f]{20})\.parquet",
     "images": r"cells/[0-9a-f]{20}/\d{6}-\d{3}-\d{3}(?:-([0-9a-f]{20}))?\.safetensors",
+    "removal": r"cells/[0-9a-f]{20}/\d{6}-\d{3}-\d{3}-[0-9a-f]{20}\.removed",
     "gallery": r"cells/[0-9a-f]{20}/gallery(?:-([0-9a-f]{20}))?\.parquet",
     "samples": rf"{FOLDER}/([0-9a-f]{{20}})\.parquet",
     "artifact": r"learned/[0-9a-f]{20}-([0-9a-f]{20})\.safetensors",

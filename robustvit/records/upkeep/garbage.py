@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.compacted.cell_files import compacted_of
-from robustvit.records.disk import below, remove
+from robustvit.records.disk import below, remove, write_bytes
+from robustvit.records.images import image_places, removal_of
 from robustvit.records.manifest_files import run_manifests
 from robustvit.records.sharing.leases import leased
 from robustvit.records.store import Store
@@ -17,7 +18,8 @@ from robustvit.records.sweeping import sweep_cell, sweep_store
 from robustvit.records.upkeep.file_kinds import files_below, kind_of
 from robustvit.spec.cell import artifact_id, learned_id
 
-_OF_CELLS = ("description", "failure", "rows", "lists", "images", "gallery")
+_OF_CELLS = ("description", "failure", "rows", "lists", "images", "removal", "gallery")
+_KEPT_IMAGES = "images that an attack left; a run that has use for them makes them anew"
 
 
 class Garbage(NamedTuple):
@@ -28,10 +30,11 @@ class Garbage(NamedTuple):
     size: int
 
 
-def garbage(store: Store) -> list[Garbage]:
+def garbage(store: Store, *, images: bool = False) -> list[Garbage]:
     """The files of a store that nothing names. Nothing is changed.
 
-    Raises StoreDamaged where a manifest or a file of rows cannot be read, which may name them, and StoreError while a process computes.
+    images: also those that attacks left of their rows, which a run that has use for them makes anew. Raises StoreDamaged where a
+    manifest or a file of rows cannot be read, which may name them, and StoreError while a process computes.
     """
     manifests, damage = run_manifests(store.path)
     if damage is not None:
@@ -40,15 +43,17 @@ def garbage(store: Store) -> list[Garbage]:
         raise StoreError(f"no run of the store {store.path} has a manifest: nothing tells which cells are to stay, so nothing is removed.")
     _refuse_at_work(store)
     named = {cell.cell for manifest in manifests for cell in manifest.cells}
-    found = [Garbage(*one) for one in _found(store, named)]
+    found = [Garbage(*one) for one in _found(store, named, images)]
     return sorted(found)
 
 
-def collect(store: Store) -> list[Garbage]:
+def collect(store: Store, *, images: bool = False) -> list[Garbage]:
     """Removes the `garbage` of a store; what it was. Raises as that does, and StoreFull where a file cannot be removed."""
-    found = garbage(store)
+    found = garbage(store, images=images)
     for one in found:
         path = below(store.path, *Path(one.place).parts)
+        if one.why == _KEPT_IMAGES:
+            write_bytes(removal_of(path), b"")
         remove(path)
         if path.parent.parent == store.path / "cells":
             with contextlib.suppress(OSError):  # it holds more
@@ -66,7 +71,7 @@ def _refuse_at_work(store: Store) -> None:
                 raise StoreError(f"a process computes cells of the store {store.path} now ({path.name}). Wait until it has ended.")
 
 
-def _found(store: Store, named: set[str]) -> Iterator[tuple[str, str, int]]:
+def _found(store: Store, named: set[str], images: bool) -> Iterator[tuple[str, str, int]]:
     tables: set[str] = set()
     artifacts: set[str] = set()
     beside: dict[str, set[str]] = {}
@@ -83,6 +88,10 @@ def _found(store: Store, named: set[str]) -> Iterator[tuple[str, str, int]]:
             why = "its cell is of no manifest"
         elif kind in ("lists", "images") and path.name not in beside.get(cell, ()):
             why = "the rows that it was beside are gone"
+        elif kind == "removal" and path.with_suffix(".safetensors").name not in beside.get(cell, ()):
+            why = "the rows whose images it says were removed are gone"
+        elif kind == "images" and images:
+            why = _KEPT_IMAGES
         elif kind == "samples" and path.stem not in tables:
             why = "no compacted cell names it"
         elif kind == "artifact" and path.stem.partition("-")[0] not in artifacts:
@@ -99,9 +108,7 @@ def _beside(store: Store, cell: str, tables: set[str]) -> set[str]:
         if compacted is not None:
             tables.add(str(compacted.meta["samples"]))
             found |= {lists.name} if (lists := compacted.lists_path()) else set()
-        if "images" in (about := file.about()):
-            place = f"{file.shard:06d}-{file.start:03d}-{file.stop:03d}"
-            found |= {f"{place}-{str(about['images'])[:20]}.safetensors", f"{place}.safetensors"}
+        found |= {place.name for place in image_places(file)}
     return found
 
 

@@ -26,7 +26,7 @@ from robustvit.spec.given import check_path
 from robustvit.spec.sample_order import SHARD
 
 _FIRST = ("marker", "samples", "artifact", "digests", "environment")  # what rows name comes before them
-_BESIDE = ("description", "images", "gallery", "lists")
+_BESIDE = ("description", "images", "removal", "gallery", "lists")
 _LAST = ("rows", "failure", "manifest")
 _OWN = ("marker", "verified", "lock", "worker", "set aside", "")
 
@@ -118,7 +118,7 @@ def _copy(source: Store, target: Store, done: Merged, came: set[str]) -> None:
     for kind in (*_FIRST, *_BESIDE, *_LAST):
         for path in found.get(kind, ()) if kind not in _OWN else ():
             cell = path.parent.name
-            of_rows = kind in ("rows", "lists", "images", "gallery", "failure") and not needed.get(cell, False)
+            of_rows = kind in ("rows", "lists", "images", "removal", "gallery", "failure") and not needed.get(cell, False)
             if of_rows or (kind == "samples" and path.stem not in tables):
                 _pass_over(path, source, target, done)
             elif _place(path, source, target, kind, done) and path.parent.parent.name == "cells":

@@ -11,7 +11,7 @@ from robustvit.errors import StoreDamaged, StoreError, few
 from robustvit.records.compacted.cell_files import compacted_of, row_files
 from robustvit.records.compacted.sample_tables import LOST, SampleTables
 from robustvit.records.disk import read_json
-from robustvit.records.images import is_whole_gallery, kept_images
+from robustvit.records.images import is_whole_gallery, kept_images, were_removed
 from robustvit.records.manifest_files import read_manifest
 from robustvit.records.records import rows as count_rows
 from robustvit.records.records_file import RowFile
@@ -140,7 +140,7 @@ def _of_rows(store: Store, cell: str, tables: SampleTables, lost: dict[str, list
             if file.path not in read:
                 read.add(file.path)
                 _read_whole(file, tables, lost)
-            if "images" in file.about():
+            if "images" in file.about() and not were_removed(file):
                 kept_images(file)
         except StoreError as error:
             told.add(file.path)

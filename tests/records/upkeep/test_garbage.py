@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from robustvit.records.records import read, table
 from robustvit.records.store import Store
 from robustvit.records.upkeep.file_kinds import files_below
 from robustvit.records.upkeep.garbage import collect, garbage
+from robustvit.records.upkeep.merging import merge
+from robustvit.records.upkeep.verification import verify
 from robustvit.spec.cell import artifact_id
 
 Make = Callable[..., Store]
@@ -48,7 +51,7 @@ def test_what_nothing_names_goes_and_everything_else_stays(store: Store, answere
     lost = {
         store.path / "cells" / ("b" * 20) / "cell.json": "no manifest", folder / f"lists-0000006-{'c' * 20}.parquet": "are gone",
         folder / f"000000-000-006-{'c' * 20}.safetensors": "are gone", folder / "000000-000-006.damaged": "set aside",
-        store.path / "ids" / f"{'d' * 20}.parquet": "no compacted cell",
+        folder / f"000000-000-006-{'c' * 20}.removed": "are gone", store.path / "ids" / f"{'d' * 20}.parquet": "no compacted cell",
         store.path / "learned" / f"{'e' * 20}-{'f' * 20}.safetensors": "fitted",
     }  # fmt: skip
     foreign = [store.path / "mine.txt", store.path / "cells" / "mine" / "rows.parquet", folder / "mine.safetensors"]
@@ -65,6 +68,31 @@ def test_what_nothing_names_goes_and_everything_else_stays(store: Store, answere
     assert all(path.read_text() == "1234" for path in foreign)
     assert {path: path.read_bytes() for path in before} == before
     assert garbage(store) == []
+
+
+def test_images_that_an_attack_left_go_on_request_and_their_absence_is_no_fault(store: Store, tmp_path: Path) -> None:
+    (images,) = store.path.rglob("0*.safetensors")
+    rest = {path: path.read_bytes() for path in files_below(store.path) if path != images}
+    (one,) = collect(store, images=True)
+    assert (store.path / one.place, one.why.split(";")[0]) == (images, "images that an attack left")
+    assert {path: path.read_bytes() for path in files_below(store.path)} == rest | {images.with_suffix(".removed"): b""}
+    assert (garbage(store), garbage(store, images=True), verify(store).faults) == ([], [], [])
+    merged = merge([store.path], tmp_path / "merged")
+    assert merged.cells == 2
+    assert verify(Store(tmp_path / "merged")).faults == []
+    images.with_suffix(".removed").unlink()
+    assert [fault.kind for fault in verify(store).faults] == ["damaged"]
+
+
+def test_a_kill_before_the_images_are_gone_leaves_them_to_the_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images,) = store.path.rglob("0*.safetensors")
+    monkeypatch.setattr("robustvit.records.upkeep.garbage.remove", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        collect(store, images=True)
+    monkeypatch.undo()
+    assert (images.exists(), verify(store).faults) == (True, [])
+    collect(store, images=True)
+    assert (images.exists(), verify(store).faults) == (False, [])
 
 
 def test_while_a_process_computes_or_where_a_manifest_is_damaged_nothing_is_removed(store: Store) -> None:

@@ -52,7 +52,7 @@ def test_a_whole_store_has_no_fault(make_store: Make, answered: Columns) -> None
     assert (found.cells, found.faults) == (2, [])
     assert found.files == len(list(files_below(store.path)))
     held = {kind_of(store.path, path) for path in files_below(store.path)}
-    assert set(_PATTERNS) - held == {"verified", "report", "lock", "set aside", "worker"}
+    assert set(_PATTERNS) - held == {"verified", "report", "lock", "removal", "set aside", "worker"}
 
 
 def test_each_damaged_file_is_named_once(make_store: Make, answered: Columns) -> None:
