@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from robustvit.cli.exit_codes import AsJson, JsonFile, ModelNames, Output, StorePath, SuiteName, one_format, read_store
-from robustvit.cli.printing import escape, out, print_frame, print_json, print_table
+from robustvit.cli.printing import escape, out, place_name, print_frame, print_json, print_table
 
 _RIGHT = ("n", "label", "a", "b", "a − b", "b − a", "p")
 _LONGEST = 60  # letters of a verdict that is counted by its name
@@ -111,7 +111,7 @@ def transfer(
     check_format(format)
     check_choice("--over", over, list(_SHARES))
     with read_store(store) as opened:
-        print_transfer(transfer_matrix(opened, suite=suite, models=model), f"transfer · {store}", over, format, output)
+        print_transfer(transfer_matrix(opened, suite=suite, models=model), f"transfer · {place_name(store)}", over, format, output)
 
 
 def print_transfer(table: Any, title: str, over: str = "both", format: str = "table", output: Path | None = None) -> None:

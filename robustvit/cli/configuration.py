@@ -24,8 +24,8 @@ from robustvit.spec.code_names import names_code
 PREFIX = "ROBUSTVIT"
 _FILE, _PROJECT = "robustvit.toml", "pyproject.toml"
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-_NEVER = ("allow-code",)
-_HELP = ("-h", "--help")
+_NEVER, _HELP = ("allow-code",), ("-h", "--help")
+_Variables = type("_Variables", (list,), {"__str__": lambda self: ", ".join(self)})  # of an option, as messages name them
 _TAKES_FROM = {"plan": "run"}
 """Commands that describe what another one does, and so take its configuration."""
 _OF_PRINTING = ("json", "output", "quiet")  # which each command has for itself
@@ -108,7 +108,7 @@ class ConfiguredCommand(TyperCommand):
         super().__init__(name, **given)
         for option, one in _named_options(self):
             own = [one.envvar] if isinstance(one.envvar, str) else list(one.envvar or ())
-            one.envvar = [*(_variable(of, option) for of in _tables(f"{self.of}{name}", option)), *own]
+            one.envvar = _Variables([*(_variable(of, option) for of in _tables(f"{self.of}{name}", option)), *own])
 
 
 def _variable(command: str, option: str) -> str:

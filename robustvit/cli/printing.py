@@ -175,3 +175,10 @@ def exit_if_failed(board: Any) -> None:
     print_averages_without_value(board, failed["reason"].unique())
     if len(failed):
         raise Exit(CELLS_FAILED)
+
+
+def place_name(store: object) -> str:
+    """A store as a line names it: its URL, of which a Path has lost a slash, or the path."""
+    from robustvit.records.remote.object_place import place_name as named
+
+    return named(store)

@@ -120,8 +120,8 @@ def _options(
         "slurm.")] = "local",
     processes: Annotated[int | None, typer.Option("--processes", help="Workers, each with the models in its memory; ray: as many as "
         "there is room for.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster: HOST:PORT, ray://HOST:PORT or auto. Default: one "
-        "that is started here.")] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Of the Ray cluster: HOST:PORT, ray://HOST:PORT or auto. Default: that "
+        "of RAY_ADDRESS, else one that is started here.")] = None,
     resources: Annotated[list[str] | None, typer.Option("--resources", help="k=v that one worker needs: num_gpus=1 of Ray, partition=gpu "
         "of Slurm; repeat for several.")] = None,
     measure: Annotated[bool, typer.Option("--measure", help="plan alone: time forward passes now, in place of MACs at the speed that runs "

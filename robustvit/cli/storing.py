@@ -12,7 +12,7 @@ import typer
 
 from robustvit.cli.configuration import ConfiguredCommand
 from robustvit.cli.exit_codes import CELLS_FAILED, AsJson, JsonFile, ModelNames, Quiet, StorePath, SuiteName, read_store
-from robustvit.cli.printing import err, escape, out, print_json
+from robustvit.cli.printing import err, escape, out, place_name, print_json
 
 if TYPE_CHECKING:
     from robustvit.records.upkeep.sizes import StoreSize
@@ -86,7 +86,7 @@ def verify(store: StorePath = Path("results"), as_json: AsJson = False, output: 
             _say(f"{fault.kind}: {fault.place}: {fault.what}")
         if not quiet:
             count = len(found.faults)
-            _say(f"{found.files:,} files and {found.cells:,} cells of {store}: {count or 'no'} fault{'s' * (count != 1)}.")
+            _say(f"{found.files:,} files and {found.cells:,} cells of {place_name(store)}: {count or 'no'} fault{'s' * (count != 1)}.")
     if found.faults:
         raise typer.Exit(1)
 
@@ -113,8 +113,8 @@ def merge(
         _lines([f"kept: {name} is another in a source; the one that was there first stays" for name in done.kept])
         rest = f"; {done.unneeded:,} hold rows that are there in other files" if done.unneeded else ""
         _say(
-            f"{done.cells:,} cells, {done.files:,} files and {_bytes(done.size)} came to {into}; {done.present:,} files were there "
-            f"already{rest}."
+            f"{done.cells:,} cells, {done.files:,} files and {_bytes(done.size)} came to {place_name(into)}; {done.present:,} files were "
+            f"there already{rest}."
         )
 
 

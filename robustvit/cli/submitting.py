@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustvit.cli.exit_codes import AsJson, Quiet, SuiteName, named_file
-from robustvit.cli.printing import escape, out, print_json
+from robustvit.cli.printing import escape, out, place_name, print_json
 from robustvit.errors import UsageError
 
 
@@ -45,7 +45,8 @@ def submit(
             )
         entry = read_submission(against)
         confirm(entry, store)
-        done = f"{against} is what {store} gives: {entry.name}, {len(entry.rows()):,} numbers, {len(entry.facts['records']):,} cells."
+        numbers, cells = f"{len(entry.rows()):,} numbers", f"{len(entry.facts['records']):,} cells"
+        done = f"{against} is what {place_name(store)} gives: {entry.name}, {numbers}, {cells}."
     else:
         entry = submission_of(store, suite=suite, model=model)
         place = output or Path("entry")

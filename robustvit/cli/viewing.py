@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from robustvit.cli.exit_codes import ModelNames, StorePath, SuiteName
-from robustvit.cli.printing import err, out
+from robustvit.cli.printing import err, out, place_name
 
 _LARGEST_PORT = 65535
 _LAST = 1.0  # seconds that the end waits for numbers, and as long for a report, that are being computed; then they are dropped
@@ -40,7 +40,7 @@ def view(
     shown = LiveView(check_path(store, "--store"), suite, model)
     with until_ended() as wait, served({"": shown.page, "report": shown.report}, port) as server:
         end = "until Ctrl-C" if limit is None else f"for {length}"
-        out.print(f"View of {store}, {end}: {server.url}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"View of {place_name(store)}, {end}: {server.url}", highlight=False, soft_wrap=True, markup=False)
         if browser:
             _open(server.url)
         wait(limit)

@@ -26,7 +26,7 @@ def command_line(suite: Suite, models: Sequence[str | Spec | Classifier], data: 
         ("--crop-pct", settings.view.crop_pct), ("--interpolation", settings.view.interpolation),
         ("--storage", None if settings.storage is None else _storage(settings.storage)),
         ("--precision", None if settings.precision == "float32" else settings.precision), ("--batch-size", settings.batch_size),
-        ("--store", store.path),
+        ("--store", store.path if store.mirror is None else store.place),
     )  # fmt: skip
     for flag, value in options:
         if value is not None:

@@ -57,6 +57,8 @@ def run(
     chosen = replace(settings or Settings(), **options)
     chosen.check()
     check_workers(chosen)
+    if not isinstance(store, Store):
+        Store.is_at(store)  # a bucket that is not there is told before anything is loaded
     bound = suite if isinstance(suite, Suite) else named_suite(suite)
     deadline = Deadline(chosen.budget)
     environment.determine()

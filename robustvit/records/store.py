@@ -77,7 +77,7 @@ class Store(ArtifactFiles):
         self.reported: set[str] = set()  # what is damaged and left out
 
     @staticmethod
-    def is_at(path: Path) -> bool:
+    def is_at(path: Path | str) -> bool:
         """Whether there is a store, of whatever version, at a path."""
         url = url_of(path)
         return ((check_path(path, "--store") if url is None else mirror_of(url).folder) / "store.json").exists()

@@ -160,6 +160,10 @@ def test_help_tells_the_variable_of_every_option(robustvit: Callable[..., Any]) 
         assert f"env var: ROBUSTVIT_PLAN_{name}" in text
 
 
+def test_what_an_option_does_not_take_is_told_with_the_variable_by_name(robustvit: Callable[..., Any]) -> None:
+    assert "'--processes' (env var: 'ROBUSTVIT_RUN_PROCESSES')" in " ".join(robustvit("run", "--processes", "two").err.split())
+
+
 def test_a_variable_that_an_option_does_not_take_is_named(words: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTVIT_RUN_SEED", "seven")
     with pytest.raises(UsageError, match=r"^ROBUSTVIT_RUN_SEED is 'seven', which --seed does not take: .*integer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,9 +14,13 @@ from robustvit.evaluation.executors.packing import packed, share_of_packed
 from robustvit.evaluation.executors.shares import ShareOutcome
 from robustvit.evaluation.executors.workers import RunRequest
 
+log = logging.getLogger(__name__)
+
 _RETRIES = 8  # times that Ray starts a share again whose worker or machine was lost
 _PATIENCE = 5.0  # seconds for an address to answer
 _PAUSE = 1.0  # seconds between two looks at the workers
+_ADDRESS = "RAY_ADDRESS"  # where Ray itself looks for an address that it was not given
+_MEANT = {"cpu": "num_cpus", "cpus": "num_cpus", "gpu": "num_gpus", "gpus": "num_gpus", "num_cpu": "num_cpus", "num_gpu": "num_gpus"}
 _OF_RAY = {"num_cpus": 1.0, "num_gpus": 0.0, "memory": 0.0}
 
 
@@ -24,7 +29,7 @@ def check_ray(address: str | None, resources: Mapping[str, str]) -> None:
     ray = _ray()
     _wanted(resources)
     if not ray.is_initialized():
-        _check_address(address)
+        _check_address(address or os.environ.get(_ADDRESS), "--address" if address else _ADDRESS)
 
 
 def _ray() -> Any:
@@ -36,6 +41,9 @@ def _ray() -> Any:
 
 
 def _wanted(resources: Mapping[str, str]) -> dict[str, float]:
+    for name in resources:
+        if (meant := _MEANT.get(name.lower())) is not None:
+            raise BadParameter(f"--resources {name}=…: Ray calls it {meant}; a resource called {name} would be one of the cluster's own.")
     return {**_OF_RAY, **{name: _number(name, text) for name, text in resources.items()}}
 
 
@@ -43,37 +51,38 @@ def _wanted(resources: Mapping[str, str]) -> dict[str, float]:
 def ray_cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected to the cluster at an address for the length of a block, unless the caller has connected it already.
 
-    address: `host:port`, `ray://host:port` or `auto`; None starts a cluster on this machine. Raises MissingExtra without ray, WorkersLost
-    where no cluster answers.
+    address: `host:port`, `ray://host:port` or `auto`; None is that of RAY_ADDRESS, and without it starts a cluster on this machine. Raises
+    MissingExtra without ray, WorkersLost where no cluster answers.
     """
     ray = _ray()
     if ray.is_initialized():
         yield ray
         return
-    _check_address(address)
+    given, option = address or os.environ.get(_ADDRESS), "--address" if address else _ADDRESS
+    _check_address(given, option)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if address is None else None)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False if given is None else None)
     except (ConnectionError, RuntimeError, ValueError, AssertionError, TimeoutError, OSError) as error:
         reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise WorkersLost(f"--address {address or 'auto'}: no Ray cluster answers ({reason}). Start one: ray start --head.") from error
+        raise WorkersLost(f"{option} {given or 'auto'}: no Ray cluster answers ({reason}). Start one: ray start --head.") from error
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _check_address(address: str | None) -> None:
+def _check_address(address: str | None, option: str) -> None:
     """Raises BadParameter for no address, WorkersLost for one at which nobody answers: Ray itself would wait for a minute."""
     if address in (None, "auto", "local"):
         return
     host, _, port = str(address).removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise BadParameter(f"--address is '{address}'; it takes HOST:PORT, ray://HOST:PORT or auto.")
+        raise BadParameter(f"{option} is '{address}'; it takes HOST:PORT, ray://HOST:PORT or auto.")
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except OSError as error:
         raise WorkersLost(
-            f"--address {address}: nobody answers there ({error.strerror or error}). Start Ray there: ray start --head."
+            f"{option} {address}: nobody answers there ({error.strerror or error}). Start Ray there: ray start --head."
         ) from error
 
 
@@ -92,6 +101,8 @@ def run_on_ray(
     wanted = _wanted(resources)
     with ray_cluster(address) as ray:
         count = processes or _room(ray.cluster_resources(), wanted)
+        if processes:
+            _warn_without_room(ray.cluster_resources(), wanted)
         content = ray.put(packed(request(count)))
         own = {name: value for name, value in wanted.items() if name not in _OF_RAY}
         share = ray.remote(share_of_packed).options(
@@ -118,6 +129,14 @@ def _outcome(ray: Any, reference: Any) -> ShareOutcome:
     except ray.exceptions.RayError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return ShareOutcome(error=f"{type(error).__name__}: {lines[-1].strip()[:300] if lines else ''}")
+
+
+def _warn_without_room(available: Mapping[str, float], wanted: Mapping[str, float]) -> None:
+    """A cluster may grow when workers wait for it; one that does not would let them wait for ever."""
+    try:
+        _room(available, wanted)
+    except WorkersLost as error:
+        log.warning("%s They wait until it has.", error)
 
 
 def _room(available: Mapping[str, float], wanted: Mapping[str, float]) -> int:

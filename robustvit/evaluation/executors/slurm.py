@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from robustvit.errors import BadParameter, MissingExtra, WorkersLost
 from robustvit.evaluation.executors.packing import packed, share_of_packed
 from robustvit.evaluation.executors.shares import ShareOutcome
 from robustvit.evaluation.executors.workers import RunRequest
+from robustvit.records.remote.object_place import url_of
 
 _PAUSE = 1.0  # seconds between two looks at the jobs
 _NAME = "robustvit"
@@ -48,13 +49,13 @@ def run_on_slurm(request: RunRequest, resources: Mapping[str, str], watch: Calla
 
     resources: parameters of submitit's executor: partition, timeout_min, gpus_per_node, cpus_per_task, mem_gb, …, and `cluster`, by which
     submitit chooses (slurm, or local for a machine without it). The logs of a run that lost workers stay beside the store, in
-    `<store>.jobs`. watch: called again and again while they compute. Raises MissingExtra without submitit, WorkersLost where there is no
-    Slurm, BadParameter for a parameter that submitit does not know.
+    `<store>.jobs`, of a store in a bucket in the working directory. watch: called again and again while they compute. Raises MissingExtra
+    without submitit, WorkersLost where there is no Slurm, BadParameter for a parameter that submitit does not know.
     """
     submitit = submitit_module()
     given = dict(resources)
     cluster = given.pop("cluster", "slurm")
-    folder = Path(f"{request.store}.jobs")
+    folder = _logs_of(request.store)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         executor.update_parameters(name=_NAME, **{_full(name): _value(text) for name, text in given.items()})
@@ -76,6 +77,12 @@ def run_on_slurm(request: RunRequest, resources: Mapping[str, str], watch: Calla
     if not any(one.error for one in found):
         shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _logs_of(store: Path | str) -> Path:
+    """Where submitit keeps what it hands to jobs, and their logs."""
+    beside = Path(store) if url_of(store) is None else Path(PurePosixPath(store).name)
+    return beside.with_name(f"{beside.name}.jobs")
 
 
 def _full(name: str) -> str:

@@ -17,9 +17,10 @@ from datetime import timedelta
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
 
-from robustvit.errors import MissingExtra, StoreError, UsageError
+from robustvit.errors import BadParameter, MissingExtra, StoreError, UsageError, nearest
 
-_URL = re.compile(r"(s3|s3a|gs|az|azure|abfs|abfss|adl):/{1,2}([^/].*)")  # a Path has one slash of two
+_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "adl")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?:/{1,2}(?!/)|(?=/|$))(.*)")  # a Path has one slash of two, or none at its end
 _TIMEOUT, _RETRIES, _PATIENCE = "60s", 8, timedelta(seconds=180)
 _BACKOFF: dict[str, Any] = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=20), "base": 2}
 _TRIES = 6  # of a request whose connection breaks; those that get an error of the service obstore tries again itself
@@ -44,9 +45,39 @@ class ObjectFacts(NamedTuple):
 
 
 def url_of(place: object) -> str | None:
-    """The URL that a place means, which a Path may have lost a slash of; None for a folder of this machine."""
+    """The URL that a place means, which a Path may have lost a slash of; None for a folder of this machine.
+
+    Raises BadParameter for a URL of no service that is known, without a bucket, with parameters, or with credentials, which it does not
+    repeat: a URL is kept with the rows and shown.
+    """
     found = _URL.fullmatch(os.fspath(place)) if isinstance(place, str | PurePath) else None
-    return None if found is None else f"{found[1]}://{found[2].rstrip('/')}"
+    if found is None:
+        return None
+    scheme, rest = found[1].lower(), found[2].strip("/") if not found[2].startswith("/") else ""
+    if scheme not in _SCHEMES and "/" not in os.fspath(place):  # type: ignore[call-overload]
+        return None
+    if scheme not in _SCHEMES:
+        raise BadParameter(
+            f"{found[1]}:// is no kind of place for Records.{nearest(scheme, _SCHEMES)} There are s3://, gs:// and az://, and folders; "
+            f"write ./{found[1]}:… for a folder of that name."
+        )
+    if ":" in rest.partition("/")[0].partition("@")[0] and "@" in rest.partition("/")[0]:
+        raise BadParameter(
+            f"{scheme}://… has credentials in it, and a URL is kept with the rows. Give them by the environment (AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY)."
+        )
+    if not rest or "?" in rest:
+        raise BadParameter(
+            f"{scheme}:// takes no parameters, such as tokens: give credentials by the environment. Write {scheme}://BUCKET/FOLDER."
+            if rest
+            else f"{scheme}:// names no bucket: write {scheme}://BUCKET/FOLDER."
+        )
+    return f"{scheme}://{rest}"
+
+
+def place_name(place: object) -> str:
+    """A place as a message names it: its URL, which a Path may have lost a slash of, or the path."""
+    return url_of(place) or str(place)
 
 
 T = TypeVar("T")

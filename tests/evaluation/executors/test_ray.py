@@ -13,6 +13,8 @@ from ray_trials import KINDS, TEXT, RayCluster, command, problems, ray_cluster, 
 
 import robustvit as rv
 from robustvit.errors import BadParameter, MissingExtra, WorkersLost
+from robustvit.evaluation.executors.ray_cluster import _warn_without_room
+from robustvit.evaluation.executors.slurm import _logs_of
 
 pytest.importorskip("ray")
 ELSEWHERE = [pytest.param(place, marks=pytest.mark.ray) for place in range(2, 10)]
@@ -64,8 +66,40 @@ def test_an_address_at_which_nobody_answers(suite_file: Path, tmp_path: Path) ->
     for wrong in ("somewhere", "host:", "host:99999", ":6379"):
         with pytest.raises(BadParameter, match=rf"--address is '{wrong}'; it takes HOST:PORT"):
             rv.run(suite_file, ["demo"], store=tmp_path / "s", limit=8, executor="ray", address=wrong, progress=False)
+
     with pytest.raises(BadParameter, match=r"--resources num_gpus=many: --executor ray takes a number of each resource"):
         rv.run(suite_file, ["demo"], store=tmp_path / "s", limit=8, executor="ray", resources={"num_gpus": "many"}, progress=False)
+
+
+def test_an_address_of_the_environment_is_checked_as_one_that_is_given(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", address := f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(WorkersLost, match=rf"^RAY_ADDRESS {address}: nobody answers there \(Connection refused\)"):
+            rv.run(suite_file, ["demo"], store=tmp_path / "s", limit=8, executor="ray", progress=False)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("gpu", "num_gpus"), ("GPUs", "num_gpus"), ("cpus", "num_cpus")])
+def test_resources_by_other_words_are_told_what_ray_calls_them(suite_file: Path, tmp_path: Path, name: str, meant: str) -> None:
+    with pytest.raises(BadParameter, match=f"--resources {name}=…: Ray calls it {meant}"):
+        rv.run(suite_file, ["demo"], store=tmp_path / "s", limit=8, executor="ray", resources={name: "1"}, progress=False)
+
+
+def test_workers_that_wait_for_a_cluster_to_grow_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_without_room({"CPU": 4.0}, {"num_cpus": 1.0, "num_gpus": 0.0})
+    assert not caplog.records
+    _warn_without_room({"CPU": 4.0}, {"num_cpus": 1.0, "num_gpus": 1.0})
+    assert "has no room for a worker of num_cpus 1, num_gpus 1; it has CPU 4" in caplog.text
+    assert "They wait until it has." in caplog.text
+
+
+@pytest.mark.parametrize(("store", "logs"), [
+    ("s3://bucket/some/store", "store.jobs"), ("s3://bucket", "bucket.jobs"), (Path("/data/run.v2"), "/data/run.v2.jobs"),
+])  # fmt: skip
+def test_logs_of_jobs_lie_beside_a_folder_and_of_a_bucket_where_the_run_was_started(store: Path | str, logs: str) -> None:
+    assert _logs_of(store) == Path(logs)
 
 
 @pytest.mark.ray

@@ -15,12 +15,13 @@ import pyarrow as pa
 import pytest
 from object_server import BUCKET, ObjectServer, object_server
 
-from robustvit.errors import MissingExtra, StoreError, UsageError
+import robustvit as rv
+from robustvit.errors import BadParameter, MissingExtra, StoreError, UsageError
 from robustvit.records.disk import content_digest
 from robustvit.records.records import read, table
 from robustvit.records.remote import mirror, object_place, remote_leases
 from robustvit.records.remote.mirrored import MIRRORS
-from robustvit.records.remote.object_place import ObjectPlace, url_of
+from robustvit.records.remote.object_place import ObjectPlace, place_name, url_of
 from robustvit.records.remote.remote_leases import EXPIRY, remote_lease
 from robustvit.records.sharing.failures import failed_since, store_clock
 from robustvit.records.status.store_status import status
@@ -349,11 +350,34 @@ def test_failures_and_files_have_the_time_of_the_service(server: ObjectServer) -
         ("s3://b/x/", "s3://b/x"),
         (Path("gs://b/x"), "gs://b/x"),
         ("az://account/c/x", "az://account/c/x"),
-        *((other, None) for other in ("results", "/s3:/x", Path("s3"), "http://b/x", 3)),
+        ("S3://b/x", "s3://b/x"),
+        ("abfss://container@account.dfs.core.windows.net/x", "abfss://container@account.dfs.core.windows.net/x"),
+        *((other, None) for other in ("results", "/s3:/x", Path("s3"), "./http:/x", "c:/x", "results:2", "a b:/x", 3)),
     ],
 )
 def test_which_places_are_urls(given: object, url: str | None) -> None:
     assert url_of(given) == url
+    assert place_name(given) == (url or str(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gcs://b/x", r"gcs:// is no kind of place for Records\. Did you mean 'gs'\? There are s3://, gs:// and az://, and folders"),
+        (Path("http://b/x"), r"http:// is no kind of place .* write \./http:… for a folder of that name"),
+        ("file:///x", "file:// is no kind of place"),
+        ("s3://", "s3:// names no bucket: write s3://BUCKET/FOLDER"),
+        (Path("gs://"), "gs:// names no bucket"),
+        ("s3:///x", "s3:// names no bucket"),
+        ("s3://b/x?token=hush", "s3:// takes no parameters, such as tokens"),
+        ("s3://AKIAU:hush@b/x", "s3://… has credentials in it, and a URL is kept with the rows"),
+    ],
+)
+def test_other_urls_are_refused_and_secrets_in_them_not_repeated(given: str | Path, message: str) -> None:
+    for use in (url_of, Store, Store.is_at, lambda place: rv.run("quick", ["demo"], store=place)):
+        with pytest.raises(BadParameter, match=message) as told:
+            use(given)
+        assert "hush" not in str(told.value)
 
 
 def test_without_obstore_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
