@@ -21,20 +21,21 @@ ZOO = HERE.parent / "robustvit" / "models" / "weights" / "zoo.json"
 
 @dataclass(frozen=True)
 class BoardRun:
-    """One suite on models. limit: samples of a cell, None for all. surrogates: in place of the suite's own.
+    """One suite on models. data: an address. limit: samples of a cell, None for all. surrogates: in place of the suite's own.
 
     together: attacks are crafted on the models of the run, so that all are one run.
     """
 
     suite: str
     models: tuple[str, ...]
+    data: str
     limit: int | None
     surrogates: tuple[str, ...] = ()
     together: bool = False
 
-    def commands(self, data: str) -> list[tuple[tuple[str, ...], str]]:
+    def commands(self) -> list[tuple[tuple[str, ...], str]]:
         """The models of each run, and its command line: a run for each model, or one for all."""
-        tail = f" --suite {self.suite} --data {data}" + "".join(f" --surrogate {_quoted(one)}" for one in self.surrogates)
+        tail = f" --suite {self.suite} --data {_quoted(self.data)}" + "".join(f" --surrogate {_quoted(one)}" for one in self.surrogates)
         tail += f" --limit {self.limit}" if self.limit is not None else ""
         parts = [self.models] if self.together else [(model,) for model in self.models]
         return [(part, "robustvit run" + "".join(f" --model {_quoted(one)}" for one in part) + tail) for part in parts]
@@ -73,14 +74,14 @@ def _board(name: str, row: Mapping[str, Any], home: Path, shipped: list[str]) ->
     others = tuple(one for one in shipped if one not in models)
     chosen = [(suite, facts or {}, tuple((facts or {}).get("models", models))) for suite, facts in row["suites"].items()]
     chosen += [(suite, row["suites"][suite] or {}, others) for suite in row.get("others", ()) if others]
-    runs = tuple(_run(suite, facts, those, row.get("limit")) for suite, facts, those in chosen)
+    runs = tuple(_run(suite, {"data": row["data"], "limit": row.get("limit")} | facts, those) for suite, facts, those in chosen)
     entries = home / row["entries"] if "entries" in row else None
     return BoardPlan(name, home / row["store"], home / row["folder"], row["data"], row.get("page", ""), entries, runs)
 
 
-def _run(suite: str, facts: Mapping[str, Any], models: tuple[str, ...], limit: int | None) -> BoardRun:
+def _run(suite: str, facts: Mapping[str, Any], models: tuple[str, ...]) -> BoardRun:
     together = MODELS in load_suite(suite).surrogates
-    return BoardRun(suite, models, facts.get("limit", limit), tuple(facts.get("surrogates", ())), together)
+    return BoardRun(suite, models, facts["data"], facts["limit"], tuple(facts.get("surrogates", ())), together)
 
 
 def not_run(path: Path = PLAN) -> dict[str, str]:
@@ -111,4 +112,4 @@ def chosen_suites(boards: Sequence[BoardPlan], only: Sequence[str]) -> list[tupl
 
 
 def _quoted(model: str) -> str:
-    return f"'{model}'" if set(model) & set("()=, ") else model
+    return f"'{model}'" if set(model) & set("()=, ?") else model

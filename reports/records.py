@@ -25,10 +25,10 @@ from robustvit.records.upkeep.garbage import collect
 def compute(board: BoardPlan, run: BoardRun) -> list[str]:
     """Runs one suite of a board on its models; returns what failed, one line each."""
     failed = []
-    for models, command in run.commands(board.data):
+    for models, command in run.commands():
         started, before = time.process_time(), _environments(board.store)
         done = rv.run(
-            run.suite, models=list(models), data=board.data, limit=run.limit, surrogates=run.surrogates, store=board.store, command=command,
+            run.suite, models=list(models), data=run.data, limit=run.limit, surrogates=run.surrogates, store=board.store, command=command,
             progress=False, device="cpu",
         )  # fmt: skip
         if not done.computed:  # the versions of a run that computed nothing are of no row, and of a manifest if it is a new one
@@ -68,7 +68,7 @@ def main() -> None:
     for board, suites in chosen_suites(list(read_plan().values()), given.only):
         runs = [run for run in board.runs if not suites or run.suite in suites]
         if given.list:
-            print("\n".join(f"{board.name}: {command}" for run in runs for _, command in run.commands(board.data)))
+            print("\n".join(f"{board.name}: {command}" for run in runs for _, command in run.commands()))
             continue
         for run in runs:
             failed += compute(board, run)

@@ -50,7 +50,7 @@ boards:
     suites:
       calibration:
       transfer-zoo: {limit: 4}
-      downstream-transfer: {models: [demo/trades], surrogates: [demo/plain], limit: 4}
+      downstream-transfer: {models: [demo/trades], surrogates: [demo/plain], limit: 4, data: "digits?part=5/5"}
 not_here: {linf: takes long}
 """
 
@@ -63,12 +63,12 @@ def plan(scripts: dict[str, ModuleType], tmp_path: Path) -> Any:
 
 
 def test_a_plan_is_a_command_for_each_model_and_suite(plan: Any) -> None:
-    commands = [command for run in plan.runs for _, command in run.commands(plan.data)]
+    commands = [command for run in plan.runs for _, command in run.commands()]
     assert commands == [
         "robustvit run --model demo/plain --suite calibration --data digits --limit 8",
         "robustvit run --model 'demo/plain+quantize(bits=4)' --suite calibration --data digits --limit 8",
         "robustvit run --model demo/plain --model 'demo/plain+quantize(bits=4)' --suite transfer-zoo --data digits --limit 4",
-        "robustvit run --model demo/trades --suite downstream-transfer --data digits --surrogate demo/plain --limit 4",
+        "robustvit run --model demo/trades --suite downstream-transfer --data 'digits?part=5/5' --surrogate demo/plain --limit 4",
         "robustvit run --model demo/trades --suite calibration --data digits --limit 8",
     ]
     assert plan.suites == ("calibration", "transfer-zoo", "downstream-transfer")
