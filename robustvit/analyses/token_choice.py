@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from robustvit.errors import BadParameter
-from robustvit.primitives.attack_search import Crafted
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
+from robustvit.primitives.scenarios.shifted_images import Attack, Corruption, shifted_images
 from robustvit.primitives.surgery.recorded.token_records import surviving_patches
 from robustvit.spec.registry import analysis
-
-Corruption = Callable[..., Any]
-Attack = Callable[..., Crafted | Tensor]
 
 
 @analysis(
@@ -34,15 +28,9 @@ def token_choice(
     how many patches' places have tokens at the end. Raises HostRefused for a model that computes on all its tokens, BadParameter unless one
     of the two is given.
     """
-    if (corruption is None) == (attack is None):
+    shifted = shifted_images("token_choice", model, images, labels, draws, corruption, attack)
+    if shifted is None:
         raise BadParameter("token_choice compares clean images with shifted ones: give corruption or attack, one of the two.")
-    shifted = images
-    if corruption is not None:
-        made = corruption(images, draws)
-        shifted = made.images if isinstance(made, Crafted) else made
-    if attack is not None:
-        made = attack(model, images, labels, draws)
-        shifted = made.images if isinstance(made, Crafted) else made
     clean, other = surviving_patches(model, images), surviving_patches(model, shifted)
     both, either = (clean & other).sum(dim=1), (clean | other).sum(dim=1)
     overlap = torch.where(either == 0, 1.0, both / either.clamp_min(1))

@@ -1,0 +1,1 @@
+"""Metrics of the analyses of what the blocks of a transformer do."""
