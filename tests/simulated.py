@@ -133,6 +133,11 @@ def _each(*factors: float) -> Callable[[Population], list[np.ndarray]]:
     return lambda one: list((one.rng.random((one.n, len(factors))) < one.certain[:, None] * np.array(factors)).astype(np.float32))
 
 
+def _by_block(entries: int) -> Callable[[Population], list[np.ndarray]]:
+    """Lists of numbers from 0 to 1, of which those of one sample are alike."""
+    return lambda one: list(one.rng.beta(2 + 6 * one.certain[:, None], 3, (one.n, entries)).astype(np.float32))
+
+
 def _alike(*values: float) -> Callable[[Population], list[np.ndarray]]:
     return lambda one: [np.array(values, np.float32)] * one.n
 
@@ -165,6 +170,9 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_heads_right": _each(1, 0.7, 0.3), "value_heads_share": _alike(0, 0.5, 1), "value_flip": _each(0.1, 0.2, 0.3, 0.2, 0.9),
     "value_position_right": lambda one: one.right * 1.0, "value_shuffled_right": lambda one: one.rng.binomial(5, 0.6 * one.certain) / 5,
     "value_shuffled_agree": lambda one: one.rng.binomial(5, one.certain) / 5, "value_shuffled_kl": lambda one: one.rng.gamma(2, 0.5, one.n),
+    "value_clean_distance": _by_block(12), "value_clean_nmi": _by_block(12), "value_clean_entropy": _by_block(12),
+    "value_clean_offset_heads": _by_block(12), "value_clean_prefix": _by_block(12), "value_clean_identifiability": _by_block(12),
+    "value_clean_diversity": _by_block(25), "value_clean_log_amplitude": _by_block(25), "value_clean_feature_variance": _by_block(25),
     "value_patch_variance": lambda one: 1 + one.rng.gamma(2, 0.5, one.n), "value_position_residual": lambda one: one.certain,
     "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),

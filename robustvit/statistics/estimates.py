@@ -128,7 +128,7 @@ def resolve_metric(node: object) -> Metric:
     usual = {param.name: param.default for param in entry.params}
     unusual = tuple((key, value) for key, value in bound.params if usual[key] != value)
     arguments = {key: plain(value) for key, value in bound.params}
-    needs = tuple(column.format(**arguments) for column in entry.needs)
+    needs = tuple(dict.fromkeys(column.format(**arguments) for column in entry.needs))
     return Metric(str(Spec(entry.name, unusual)), replace(entry, needs=needs), functools.partial(entry.load(), **arguments))
 
 

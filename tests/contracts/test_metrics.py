@@ -1,6 +1,7 @@
 """Laws over every registered metric: a new one is tested here without being named."""
 
 import inspect
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_shift_consistency": rng.integers(0, 6, n) / 5, "value_shifted_right": rng.integers(0, 11, n) / 10,
         "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
-        **lesions(n, np.random.default_rng(1)),
+        **lesions(n, np.random.default_rng(1)), **blocks(n, np.random.default_rng(2)),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
@@ -73,6 +74,20 @@ def lesions(n: int, rng: np.random.Generator) -> dict[str, list[np.ndarray] | np
         "value_removed_count": rows(0, 1, 1, 2), "value_subset_size": rows(1, 1, 1, 2, 2, 2, 3), "value_heads_share": rows(0, 0.5, 1),
         "value_position_right": (rng.random(n) < 0.9) * 1.0,
     }  # fmt: skip
+
+
+def blocks(n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """What the analyses of blocks measure of a model of two, of clean images and of shifted ones."""
+    sizes = {
+        **dict.fromkeys(("distance", "entropy", "nmi", "offset_heads", "prefix"), 2),
+        **dict.fromkeys(("diversity", "log_amplitude", "feature_variance"), 5),
+        **dict.fromkeys(("identifiability", "identifiability_patches", "written_attention", "written_mlp"), 2),
+    }
+    return {
+        f"value_{side}_{name}": list(rng.random((n, size)).astype(np.float32))
+        for side in ("clean", "shifted")
+        for name, size in sizes.items()
+    }
 
 
 CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))
