@@ -10,6 +10,7 @@ remainders and images that attacks left are removed. `reports/regenerate.py` wri
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -42,16 +43,18 @@ def compute(board: BoardPlan, run: BoardRun) -> list[str]:
 
 
 def tidy(board: BoardPlan) -> None:
-    """Compacts the finished cells of a store, and removes galleries that no page of the board shows, and what nothing names."""
+    """Compacts the finished cells of a store; removes galleries that no page shows, images that attacks left, and what nothing names."""
     store = Store(board.store)
     compact(store)
     if not board.page:
         for gallery in sorted(board.store.glob("cells/*/gallery*.parquet")):
             gallery.unlink()
-    collect(store)
+    collect(store, images=True)
     (board.store / "verified.json").unlink(missing_ok=True)
     for lock in board.store.glob("leases/*.lock"):
         lock.unlink()
+    for path in (*board.store.glob("cells/*/cell.json"), *board.store.glob("runs/*.json")):  # a third of what is committed
+        path.write_text(json.dumps(json.loads(path.read_bytes()), sort_keys=True, ensure_ascii=False, separators=(",", ":")))
 
 
 def _environments(store: Path) -> set[str]:
