@@ -19,7 +19,7 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import UpsampledClassifier
 from robustvit.primitives.surgery.hosts import check_host
-from robustvit.records.damage import Images
+from robustvit.records.damage import ImagesRequired
 from robustvit.records.records import rows
 from robustvit.records.store import Store
 from robustvit.spec import registry
@@ -136,26 +136,26 @@ class Plan:
         """The files that a run will make again; every file of the plan's cells is read that was not found whole before."""
         if store is None:
             return []
-        known, asked = dict.fromkeys(cell for cell in self.cells if cell.resolved), self.images_asked(store)
-        return [path for cell in known for path in (*store.damaged_description(cell.id), *store.damaged(cell.id, asked[cell.id]))]
+        known, required = dict.fromkeys(cell for cell in self.cells if cell.resolved), self.required_images(store)
+        return [path for cell in known for path in (*store.damaged_description(cell.id), *store.damaged(cell.id, required[cell.id]))]
 
-    def images_asked(self, store: Store) -> dict[str, Images]:
-        """What a run asks of the images beside the rows of a cell, by id.
+    def required_images(self, store: Store) -> dict[str, ImagesRequired]:
+        """Which cells need the images beside their rows, by id.
 
-        Images that were removed are made anew where `--keep adversarial` asks for them, or rows of another model that they were crafted
+        Images that were removed are made anew where `--keep adversarial` wants them, or rows of another model that they were crafted
         for are lacking.
         """
-        asked: dict[str, Images] = {}
+        required: dict[str, ImagesRequired] = {}
+        of_attacks = ImagesRequired.YES if "adversarial" in self.settings.keep else ImagesRequired.UNLESS_REMOVED
         for cell in (cell for cell in self.cells if cell.resolved):
-            kept = Images.THERE if "adversarial" in self.settings.keep else Images.UNLESS_REMOVED if cell.crafts else Images.UNASKED
-            asked.setdefault(cell.id, kept)
+            required[cell.id] = of_attacks if "adversarial" in self.kept_of(cell) else ImagesRequired.NO
         for part in self.planned:
             for cell in (cell for cell in part.cells if cell.resolved and cell.surrogate is not None and not cell.crafts):
                 lost = store.damaged(cell.id)
                 if rows([file for file in store.files(cell.id) if file.path not in lost]) < part.samples.asked:
                     assert cell.crafting is not None
-                    asked[cell.crafting.id] = Images.THERE
-        return asked
+                    required[cell.crafting.id] = ImagesRequired.YES
+        return required
 
     def kept_of(self, cell: Cell) -> tuple[str, ...]:
         """What is kept beside the rows of a cell, of settings.KEPT; of one that crafts images for other models these in any case."""

@@ -29,7 +29,7 @@ from robustvit.evaluation.tasks import Done, Failed, Outcome, Task, planned_of, 
 from robustvit.evaluation.time_budget import Deadline
 from robustvit.evaluation.worker import Worker
 from robustvit.primitives.scenario import scenario_kind
-from robustvit.records.damage import Images
+from robustvit.records.damage import ImagesRequired
 from robustvit.records.status.heartbeat import Heartbeat
 from robustvit.records.store import Store
 from robustvit.records.sweeping import sweep_cell, sweep_store
@@ -84,8 +84,8 @@ class RunSteps:
             recheck(self.plan, self.store, self.worker)
             self.note(started=_now())
         ready_first = sorted(self.plan.pairs, key=lambda pair: pair[1].surrogate is not None and pair[1].waits_for is not None)
-        asked = self.plan.images_asked(self.store) if self.share.leads else {}
-        lacking = [task for part, cell in ready_first for task in self.missing(part, cell, asked.get(cell.id, Images.UNASKED))]
+        required = self.plan.required_images(self.store) if self.share.leads else {}
+        lacking = [task for part, cell in ready_first for task in self.missing(part, cell, required.get(cell.id, ImagesRequired.NO))]
         tasks = self.share.order(lacking, lambda task: self.work.of([task]))
         if tasks and self.plan.settings.batch_size == environment.AUTO:
             set_forward_modes(self.plan, self.worker, tasks)
@@ -151,7 +151,7 @@ class RunSteps:
         if times.keys() - kept.keys() or earlier is None or self.plan.settings.latency or self.plan.refused:
             self.store.write_manifest(replace(page, environment=self.environment, **{**times, **kept}))
 
-    def missing(self, part: PlannedCells, cell: Cell, images: Images) -> list[Task]:
+    def missing(self, part: PlannedCells, cell: Cell, images: ImagesRequired) -> list[Task]:
         """The tasks of a cell that the Store lacks. What is damaged is set aside first, and listed in the summary."""
         damaged = self.store.declare(cell.id, canonical(cell.as_dict()))
         if self.share.leads:

@@ -14,23 +14,23 @@ from robustvit.records.images import is_whole_gallery, kept_images, were_removed
 from robustvit.records.records_file import RowFile
 
 
-class Images(enum.Enum):
-    """What is asked of the images beside rows: nothing, that they are whole unless they were removed on purpose, or that they are there."""
+class ImagesRequired(enum.Enum):
+    """Whether rows need the images kept beside them: no, whole ones unless they were removed on purpose, or yes, removed or not."""
 
-    UNASKED, UNLESS_REMOVED, THERE = range(3)
+    NO, UNLESS_REMOVED, YES = range(3)
 
 
-def damaged_files(files: Sequence[RowFile], galleries: Sequence[Path], images: Images) -> list[Path]:
+def damaged_files(files: Sequence[RowFile], galleries: Sequence[Path], images: ImagesRequired) -> list[Path]:
     """The damaged ones among the files of a cell and its galleries; a damaged gallery takes the first rows with it.
 
-    images: rows whose images were kept and are not as asked count, too. Raises StoreDamaged where the table of samples of a compacted file
-    is: no run makes it again, and the rows are whole.
+    images: rows whose images were kept and are not as required count, too. Raises StoreDamaged where the table of samples of a compacted
+    file is: no run makes it again, and the rows are whole.
     """
     lost = _lost_galleries(galleries)
     return list(dict.fromkeys((*lost, *(file.path for file in _lost(files, bool(lost), images)))))
 
 
-def whole_pieces(files: Sequence[RowFile], galleries: Sequence[Path], images: Images) -> list[RowFile]:
+def whole_pieces(files: Sequence[RowFile], galleries: Sequence[Path], images: ImagesRequired) -> list[RowFile]:
     """The pieces of whole compacted files that stand beside lost ones, because their images or the gallery are lost."""
     lost = _lost(files, bool(_lost_galleries(galleries)), images)
     partly = {file.path for file in lost if (compacted := compacted_of(file)) is not None and _is_whole(compacted)}
@@ -41,7 +41,7 @@ def _lost_galleries(galleries: Sequence[Path]) -> list[Path]:
     return [] if any(map(is_whole_gallery, galleries)) else list(galleries)
 
 
-def _lost(files: Sequence[RowFile], first_too: bool, images: Images) -> list[RowFile]:
+def _lost(files: Sequence[RowFile], first_too: bool, images: ImagesRequired) -> list[RowFile]:
     whole: dict[Path, bool] = {}
     for file in files:
         if file.path not in whole:
@@ -65,9 +65,9 @@ def _is_whole(file: RowFile | CompactedFile) -> bool:
     return False
 
 
-def _has_images(file: RowFile, asked: Images) -> bool:
-    """Whether the images that were kept of its rows are as asked."""
-    if asked is Images.UNASKED or (asked is Images.UNLESS_REMOVED and were_removed(file)):
+def _has_images(file: RowFile, required: ImagesRequired) -> bool:
+    """Whether the images that were kept of its rows are as required."""
+    if required is ImagesRequired.NO or (required is ImagesRequired.UNLESS_REMOVED and were_removed(file)):
         return True
     with contextlib.suppress(StoreError):
         if "images" in file.about():

@@ -36,7 +36,7 @@ from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records.artifacts import ArtifactFiles
 from robustvit.records.compacted.cell_files import listed, row_files
 from robustvit.records.compacted.sample_tables import SampleTables
-from robustvit.records.damage import Images, damaged_files, whole_pieces
+from robustvit.records.damage import ImagesRequired, damaged_files, whole_pieces
 from robustvit.records.disk import below, content_digest, folder_stamps, json_bytes, read_json, remove, set_aside, write_bytes, write_json
 from robustvit.records.images import ImageFile, decoded_gallery, encoded, encoded_gallery, kept_images, removal_of
 from robustvit.records.manifest import Manifest
@@ -164,11 +164,11 @@ class Store(ArtifactFiles):
         """The images beside the rows of a file. Raises StoreError where none are kept, StoreDamaged where the file is another."""
         return kept_images(file)
 
-    def damaged(self, cell: str, images: Images = Images.UNASKED) -> list[Path]:
+    def damaged(self, cell: str, images: ImagesRequired = ImagesRequired.NO) -> list[Path]:
         """The `damaged_files` of a cell, those that a run sets aside; reads all that `verified` does not know. Raises as they do."""
         return damaged_files(self.files(cell), self._galleries(cell), images)
 
-    def set_aside(self, cell: str, images: Images = Images.UNASKED) -> list[Path]:
+    def set_aside(self, cell: str, images: ImagesRequired = ImagesRequired.NO) -> list[Path]:
         """Renames the `damaged` files of a cell so that they are computed anew; returns their new names.
 
         Of a compacted file that is whole, whose images or gallery are not, the other pieces become files of their own first.

@@ -17,7 +17,7 @@ import pytest
 
 from robustvit.errors import StoreDamaged, StoreError
 from robustvit.records import records_file
-from robustvit.records.damage import Images
+from robustvit.records.damage import ImagesRequired
 from robustvit.records.images import removal_of
 from robustvit.records.records import read, table
 from robustvit.records.records_file import RecordsFile
@@ -259,16 +259,16 @@ def test_images_that_were_removed_on_purpose_are_no_damage_unless_they_are_neede
     (file,) = store.files(OTHER)
     path = store.images(file).path
     removal_of(path).touch()
-    assert store.damaged(OTHER, Images.THERE) == []  # they are there all the same
+    assert store.damaged(OTHER, ImagesRequired.YES) == []  # they are there all the same
     path.unlink()
-    assert store.damaged(OTHER, Images.UNLESS_REMOVED) == []
+    assert store.damaged(OTHER, ImagesRequired.UNLESS_REMOVED) == []
     with pytest.raises(StoreError, match=r"was removed \(store gc --images\)\. Run the same suite again with --keep adversarial"):
         store.images(file)
-    assert store.damaged(OTHER, Images.THERE) == [file.path]
+    assert store.damaged(OTHER, ImagesRequired.YES) == [file.path]
     store.keep_images(OTHER, 0, 0, images(0.5), 1, {"cell": OTHER, "earlier": ""})
     assert not removal_of(path).exists()
     path.unlink()
-    assert store.damaged(OTHER, Images.UNLESS_REMOVED) == [file.path]
+    assert store.damaged(OTHER, ImagesRequired.UNLESS_REMOVED) == [file.path]
 
 
 def test_images_of_earlier_versions_are_found_by_their_old_name(store: Store) -> None:
