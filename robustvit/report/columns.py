@@ -10,6 +10,7 @@ from robustvit.report.labels import metric_tip, scenario_title
 from robustvit.report.points import Point, point_of
 from robustvit.report.suite_results import ModelResults, SuiteResults, setting_of
 from robustvit.spec.written.words import metric_name
+from robustvit.statistics.estimates import describes
 
 ERRORS = ("mean_error", "mce_alexnet", "mean_corruption_error", "mean_err_15", "mean_err_19")  # small only where accuracy is high
 
@@ -27,22 +28,27 @@ class Column:
     higher_is_better: bool
     uses_labels: bool = True
     tip: str = ""
+    descriptive: bool = False
 
     @property
     def subtitle(self) -> str:
         """Unit and direction."""
-        return " · ".join(part for part in (self.unit, "higher is better" if self.higher_is_better else "lower is better") if part)
+        direction = "" if self.descriptive else "higher is better" if self.higher_is_better else "lower is better"
+        return " · ".join(part for part in (self.unit, direction) if part)
 
     @property
     def marked(self) -> bool:
         """Whether the best number is marked. Where lower is better only for errors: a gap is also small for a model with low accuracy."""
-        return self.uses_labels and (self.higher_is_better or self.key in ERRORS)
+        return self.uses_labels and not self.descriptive and (self.higher_is_better or self.key in ERRORS)
 
 
 def column_of(row: Any, title: str = "") -> Column:
     """The column of a row of a leaderboard, named by its metric where no title is given."""
     metric = str(row.metric)
-    return Column(title or metric, title or metric_name(metric), str(row.unit), bool(row.higher_is_better), tip=metric_tip(metric))
+    return Column(
+        title or metric, title or metric_name(metric), str(row.unit), bool(row.higher_is_better), tip=metric_tip(metric),
+        descriptive=describes(metric),
+    )  # fmt: skip
 
 
 def points_of_cells(suite: SuiteResults, model: ModelResults, metrics: Container[str]) -> dict[Column, Point]:

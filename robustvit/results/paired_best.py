@@ -17,6 +17,7 @@ from robustvit.results.ranks.rank_intervals import PairedTest, Rank, rank_interv
 from robustvit.results.ranks.sample_values import NumberValues, SampleValues
 from robustvit.results.small_images import is_of_size
 from robustvit.spec.grouping import grouped
+from robustvit.statistics.estimates import describes
 
 _UNTESTED, _ALONE, _OTHERS = "no paired test", "no other model to compare with", "other cells, versions or images than other models"
 _DIGITS = 12  # after which differences of sums are rounding
@@ -88,6 +89,8 @@ def _unsound(rows: pd.DataFrame) -> str:
     """Why a number is not compared with others, "" where it is: it is not complete, something doubts it, or its gradients are suspect."""
     if bool(rows["value"].isna().any()) or bool((rows["status"] != "complete").any()):
         return next((str(status) for status in rows["status"] if status != "complete"), "no value")
+    if describes(str(rows["metric"].iloc[0])):
+        return "neither more nor less of it is better"
     if any(verdict_word(str(text)) == "suspect" for text in rows["gradients"]):
         return "gradients suspect"
     return "" if all(reason == "" or is_of_size(reason) for reason in rows["reason"].unique()) else "marked"

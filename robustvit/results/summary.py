@@ -13,7 +13,7 @@ from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.parameters import crafted_elsewhere, distinguishing, parsed_parameters
 from robustvit.results.scoring.group_scores import GROUP
 from robustvit.spec.grouping import grouped
-from robustvit.statistics.estimates import of_costs, of_measurements, of_votes
+from robustvit.statistics.estimates import describes, of_costs, of_measurements, of_votes
 from robustvit.statistics.intervals import mean_of
 
 _ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
@@ -65,9 +65,9 @@ class ShownNumber(NamedTuple):
         return str(self.rows["metric"].iloc[0])
 
     @property
-    def higher_is_better(self) -> bool:
-        """The direction of its metric."""
-        return bool(self.rows["higher_is_better"].iloc[0])
+    def higher_is_better(self) -> bool | None:
+        """The direction of its metric, None where neither more nor less is better."""
+        return None if describes(self.metric) else bool(self.rows["higher_is_better"].iloc[0])
 
     @property
     def facts(self) -> dict[str, Any]:

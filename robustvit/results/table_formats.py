@@ -80,15 +80,15 @@ def _edited(table: pd.DataFrame, pattern: re.Pattern[str], other: str) -> pd.Dat
 class Page(NamedTuple):
     """A table of text with its title. The first `keys` columns name its rows.
 
-    directions: of columns of numbers, whether higher is better; groups: of columns, a heading above them. best: the numbers that
-    differ from every other model's by a paired test, by the label of their row and their column. higher_is_better: of all its
+    directions: of columns of numbers, whether higher is better, None for neither; groups: of columns, a heading above them. best: the
+    numbers that differ from every other model's by a paired test, by the label of their row and their column. higher_is_better: of all its
     numbers, where they are of one metric.
     """
 
     title: str
     table: pd.DataFrame
     keys: int = 1
-    directions: Mapping[str, bool] = {}
+    directions: Mapping[str, bool | None] = {}
     groups: Mapping[str, str] = {}
     best: frozenset[tuple[int, str]] = frozenset()
     higher_is_better: bool | None = None
@@ -158,14 +158,17 @@ def _without_shared(page: Page) -> tuple[Page, list[str]]:
     return page._replace(table=page.table.drop(columns=same), keys=keys), [f"In every row: {told}"] if told else []
 
 
+_SIGNS = {True: " ↑", False: " ↓", None: ""}
+
+
 def _titled(page: Page) -> str:
     """The title of a page, with a sign behind it where all its numbers have one direction."""
-    return page.title + {True: " ↑", False: " ↓", None: ""}[page.higher_is_better] if page.title else ""
+    return page.title + _SIGNS[page.higher_is_better] if page.title else ""
 
 
 def _directed(page: Page) -> pd.DataFrame:
     """The table with a sign behind the columns whose direction is known."""
-    named = {name: f"{name} {'↑' if higher else '↓'}" for name, higher in page.directions.items()}
+    named = {name: f"{name}{_SIGNS[higher]}" for name, higher in page.directions.items()}
     return page.table.rename(columns=named)
 
 

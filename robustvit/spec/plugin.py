@@ -50,9 +50,10 @@ class Entry:
     Corruptions: smallest, for each severity the shorter side in pixels below which half of an image lies outside; any_channels, whether
     they take other images than RGB.
     Metrics: title, what readers call it where that is not its name with spaces (`expected calibration error` for `ece`); over; of, the
-    metric that one over several cells is of; needs, the columns of Records that it reads (`value_ood_{score}` is that of its parameter
-    score); beside, a metric that it stands beside wherever a cell has their columns; marks, for one over several cells, the name of a
-    function of the same arguments that says why its value is marked, or "".
+    metric that one over several cells is of; descriptive, where neither more nor less of it is better, so that nothing is ranked by it;
+    needs, the columns of Records that it reads (`value_ood_{score}` is that of its parameter score); beside, a metric that it stands beside
+    wherever a cell has their columns; marks, for one over several cells, the name of a function of the same arguments that says why its
+    value is marked, or "".
     Attacks: budget, what their severity is, with its unit, where that is no radius (`largest shift, px`); chain; label_free, where they
     read neither labels nor logits, so that a surrogate may have any outputs.
     Attacks and analyses: fit, the name of a function that makes what they learn of other samples.
@@ -89,6 +90,7 @@ class Entry:
     of: str = "error"
     beside: str = ""
     higher_is_better: bool = True
+    descriptive: bool = False
     unit: str = ""
     needs: tuple[str, ...] = ()
     chain: bool = False

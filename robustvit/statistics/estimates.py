@@ -138,6 +138,12 @@ def of_measurements(label: str) -> bool:
     return known is not None and known.family != "cost" and any(column.startswith("value_") for column in known.needs)
 
 
+def describes(label: str) -> bool:
+    """Whether neither more nor less of the metric of this label is better."""
+    known = registry.entries("metric").get(label.partition("(")[0])
+    return known is not None and known.descriptive
+
+
 def of_costs(label: str) -> bool:
     """Whether the metric of this label is of what an image costs a model, which stands beside whatever was done to the image."""
     known = registry.entries("metric").get(label.partition("(")[0])

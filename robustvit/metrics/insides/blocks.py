@@ -18,7 +18,7 @@ Part = Literal["tokens", "attention", "mlp"]
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="px",
-    higher_is_better=True, needs=("value_clean_distance", "value_{side}_distance"),
+    descriptive=True, needs=("value_clean_distance", "value_{side}_distance"),
 )  # fmt: skip
 def attention_distance(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """How far a patch is from those that it attends to, on average over heads and patches; neither more nor less is better.
@@ -31,7 +31,7 @@ def attention_distance(records: pd.DataFrame, *, block: Block = None, side: Side
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="nats",
-    higher_is_better=True, needs=("value_clean_entropy", "value_{side}_entropy"),
+    descriptive=True, needs=("value_clean_entropy", "value_{side}_entropy"),
 )  # fmt: skip
 def attention_entropy(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Entropy of the attention of a patch to the others, on average over heads and patches; neither more nor less is better.
@@ -44,7 +44,7 @@ def attention_entropy(records: pd.DataFrame, *, block: Block = None, side: Side 
 
 @metric(
     source="Park et al. 2023, What Do Self-Supervised Vision Transformers Learn?", url="https://arxiv.org/abs/2305.00729", family="insides",
-    unit="%", higher_is_better=True, needs=("value_clean_nmi", "value_{side}_nmi"),
+    unit="%", descriptive=True, needs=("value_clean_nmi", "value_{side}_nmi"),
 )  # fmt: skip
 def attention_nmi(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Normalised mutual information of queries and keys: 0 where all patches attend alike, which the paper calls collapse.
@@ -57,7 +57,7 @@ def attention_nmi(records: pd.DataFrame, *, block: Block = None, side: Side = "c
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters (offset attention heads; the threshold is ours)", url="https://arxiv.org/abs/2212.03862",
-    family="insides", unit="%", higher_is_better=True, needs=("value_clean_offset_heads", "value_{side}_offset_heads"),
+    family="insides", unit="%", descriptive=True, needs=("value_clean_offset_heads", "value_{side}_offset_heads"),
 )  # fmt: skip
 def offset_heads(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of heads with more than half of their attention on one and the same neighbour of a patch; neither more nor less is better.
@@ -68,7 +68,7 @@ def offset_heads(records: pd.DataFrame, *, block: Block = None, side: Side = "cl
     return by_block(records, "offset_heads", block, side, drift)
 
 
-@metric(family="insides", source="definition", unit="%", higher_is_better=True, needs=("value_clean_prefix", "value_{side}_prefix"))
+@metric(family="insides", source="definition", unit="%", descriptive=True, needs=("value_clean_prefix", "value_{side}_prefix"))
 def prefix_attention(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of the attention of patches that prefix tokens (class, registers, distillation) have; neither more nor less is better.
 
@@ -80,7 +80,7 @@ def prefix_attention(records: pd.DataFrame, *, block: Block = None, side: Side =
 
 @metric(
     source="Tang et al. 2021, Augmented Shortcuts for Vision Transformers", url="https://arxiv.org/abs/2106.15941", family="insides",
-    unit="%", higher_is_better=True, needs=("value_clean_diversity", "value_{side}_diversity"),
+    unit="%", descriptive=True, needs=("value_clean_diversity", "value_{side}_diversity"),
 )  # fmt: skip
 def feature_diversity(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """The part of the patch tokens that is not the same for all of them, after a block: 0 where all tokens are one.
@@ -93,7 +93,7 @@ def feature_diversity(records: pd.DataFrame, *, block: Block = None, side: Side 
 
 @metric(
     source="Park and Kim 2022, How Do Vision Transformers Work?", url="https://arxiv.org/abs/2202.06709", family="insides", unit="",
-    higher_is_better=True, needs=("value_clean_log_amplitude", "value_{side}_log_amplitude"),
+    descriptive=True, needs=("value_clean_log_amplitude", "value_{side}_log_amplitude"),
 )  # fmt: skip
 def high_frequencies(
     records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Part = "tokens"
@@ -109,7 +109,7 @@ def high_frequencies(
 
 @metric(
     source="Park and Kim 2022, How Do Vision Transformers Work?", url="https://arxiv.org/abs/2202.06709", family="insides", unit="",
-    higher_is_better=True, needs=("value_clean_feature_variance", "value_{side}_feature_variance"),
+    descriptive=True, needs=("value_clean_feature_variance", "value_{side}_feature_variance"),
 )  # fmt: skip
 def feature_variance(
     records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Part = "tokens"

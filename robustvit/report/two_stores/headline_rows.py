@@ -88,6 +88,8 @@ def _title(number: ShownNumber) -> str:
 
 
 def _direction(number: ShownNumber, difference: float) -> str:
+    if number.higher_is_better is None:
+        return "more" if difference > 0 else "less"
     return "better" if (difference > 0) == number.higher_is_better else "worse"
 
 

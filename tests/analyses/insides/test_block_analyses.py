@@ -30,6 +30,8 @@ from robustvit.primitives.inference.token_scores import readout, token_scores
 from robustvit.primitives.inference.unit_tokens import unit_tokens
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.reading import Reading
+from robustvit.report.columns import Column
+from robustvit.statistics.estimates import describes
 
 ANALYSES = (attention_profile, feature_diversity, fourier, class_identifiability)
 COUNT = TILE + 2
@@ -267,3 +269,22 @@ def test_a_suite_with_all_of_them_runs_and_is_scored(tmp_path: Any) -> None:
     drift = board["attention_profile", "attention_distance(drift=True, side=shifted)"]
     assert np.isfinite(drift).sum() == 2, "under noise and under FGSM"
     assert board["class_identifiability", "class_identifiability"].between(50, 100).all()
+
+
+def test_of_metrics_that_describe_neither_more_nor_less_is_said_to_be_better() -> None:
+    column = Column("x", "x", "px", True, descriptive=True)
+    assert (column.subtitle, column.marked) == ("px", False)
+    assert (Column("x", "x", "px", True).subtitle, Column("x", "x", "px", True).marked) == ("px · higher is better", True)
+    assert (describes("attention_distance(side=shifted)"), describes("class_identifiability"), describes("top1")) == (True, False, False)
+
+
+def test_models_are_not_ranked_by_what_describes(tmp_path: Any) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: mine\ntitle: Mine\ndata: digits\nscenarios: [attention_profile, class_identifiability]\n"
+        "metrics: [attention_distance, class_identifiability]\n"
+    )
+    rv.run(path, ["demo/plain", "demo/pgd-at"], store=tmp_path / "s", limit=48, progress=False)
+    reasons = rv.ranks(tmp_path / "s").groupby("metric")["reason"].agg(set)
+    assert reasons["attention_distance"] == {"neither more nor less of it is better"}
+    assert "neither more nor less of it is better" not in reasons["class_identifiability"]
