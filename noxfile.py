@@ -38,7 +38,7 @@ LIBRARIES = [
 ]
 APART = "not architectures and not coverage and not processes and not frameworks and not notebooks and not long and not ray"
 CHECKED_BOARDS = ["demo/*", "zoo/quick", "zoo/l?*", "zoo/certified-*", "zoo/transfer-zoo", "zoo/downstream-transfer", "zoo/blackbox"]
-"""Boards that are made again each time; `nox -s reports` makes all, ten minutes of both cores."""
+"""Boards that are made again each time; `nox -s reports` makes all, sixteen minutes of CPU time."""
 BROWSER = ["selenium>=4.20", "pytest-rerunfailures>=14.0"]
 SITE = [
     "mkdocs==1.6.1",
