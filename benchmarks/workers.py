@@ -34,19 +34,21 @@ from robustvit.records.store import Store
 
 EXECUTORS = ("local", "processes", "torchrun", "ray")
 TICKS = os.sysconf("SC_CLK_TCK")
+MARK = f"ROBUSTVIT_BENCHMARK={os.getpid()}".encode()
 
 
-def cpu_seconds(root: int) -> float:
-    """User and system seconds of a process, of all that descend from it, and of those that they waited for (Linux)."""
-    spent, parents = dict[int, float](), dict[int, int]()
+def cpu_seconds() -> float:
+    """User and system seconds of all processes that this one started, directly or not, and of those that they waited for (Linux).
+
+    They are known by a variable of their environment, because those of a cluster have left their parents.
+    """
+    spent = 0.0
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            parents[int(folder.name)], spent[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:15])) / TICKS
-    own = {root}
-    while more := {child for child, parent in parents.items() if parent in own} - own:
-        own |= more
-    return sum(spent.get(one, 0.0) for one in own)
+            if MARK in (folder / "environ").read_bytes().split(b"\0") or int(folder.name) == os.getpid():
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                spent += sum(map(int, fields[11:15])) / TICKS
+    return spent
 
 
 @contextlib.contextmanager
@@ -79,9 +81,9 @@ def commands(workers: int, address: str) -> dict[str, list[str]]:
 def timed(words: Sequence[str], store: Path) -> tuple[float, float]:
     """Wall and CPU seconds of a run into a new store. Raises CalledProcessError where it fails."""
     shutil.rmtree(store, ignore_errors=True)
-    before, began = cpu_seconds(os.getpid()), time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     subprocess.run([*words, "--store", str(store), "-q"], check=True)
-    return time.perf_counter() - began, cpu_seconds(os.getpid()) - before
+    return time.perf_counter() - began, cpu_seconds() - before
 
 
 def tables(store: Path) -> dict[str, pd.DataFrame]:
@@ -98,6 +100,7 @@ def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> bool:
 def measure(given: argparse.Namespace, folder: Path, tell: Callable[[str], None] = print) -> None:
     """Runs every executor in turns and prints the table."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["ROBUSTVIT_BENCHMARK"] = str(os.getpid())
     of = ["--suite", given.suite, "--model", given.model, "--data", "digits", "--limit", str(given.limit), "-b", "16"]
     with ray_cluster(given.workers) if "ray" in given.only else contextlib.nullcontext("") as address:
         known = {name: words for name, words in commands(given.workers, address).items() if name in given.only}
