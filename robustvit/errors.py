@@ -93,7 +93,7 @@ class PixelRange(RobustvitError):
 
 
 class HostRefused(ModelError):
-    """A transform or a scenario does not take this kind of model: a cell of both is undefined, which is no fault of either."""
+    """A transform or a scenario does not take this kind of model, or so few samples: the cell is undefined, which is no fault of either."""
 
 
 class GradientAbsent(ModelError):

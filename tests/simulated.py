@@ -138,6 +138,11 @@ def _by_block(entries: int) -> Callable[[Population], list[np.ndarray]]:
     return lambda one: list(one.rng.beta(2 + 6 * one.certain[:, None], 3, (one.n, entries)).astype(np.float32))
 
 
+def _hsic(entries: int, part: float) -> Callable[[Population], list[np.ndarray]]:
+    """Lists of estimates of a covariance in groups, which scatter about it, those of one group alike: groups are of one sample here."""
+    return lambda one: list((part * (1 + one.certain[:, None]) * one.rng.normal(1, 0.2, (one.n, entries))).astype(np.float32))
+
+
 def _alike(*values: float) -> Callable[[Population], list[np.ndarray]]:
     return lambda one: [np.array(values, np.float32)] * one.n
 
@@ -170,6 +175,12 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_heads_right": _each(1, 0.7, 0.3), "value_heads_share": _alike(0, 0.5, 1), "value_flip": _each(0.1, 0.2, 0.3, 0.2, 0.9),
     "value_position_right": lambda one: one.right * 1.0, "value_shuffled_right": lambda one: one.rng.binomial(5, 0.6 * one.certain) / 5,
     "value_shuffled_agree": lambda one: one.rng.binomial(5, one.certain) / 5, "value_shuffled_kl": lambda one: one.rng.gamma(2, 0.5, one.n),
+    "group": lambda one: np.arange(one.n), "value_hsic_xy": _hsic(144, 0.8), "value_hsic_xx": _hsic(12, 1.0),
+    "value_hsic_yy": _hsic(12, 1.0), "value_clean_eigenvalue": lambda one: list(one.rng.normal(3 * one.certain[:, None], 2, (one.n, 5))),
+    "value_clean_trace": lambda one: one.rng.gamma(2, 3, one.n), "value_clean_landscape": _by_block(25),
+    "value_clean_near": _by_block(12), "value_clean_skip_patches": _by_block(24), "value_clean_position": _by_block(12),
+    "value_clean_cluster_nmi": _by_block(12),
+    "value_clean_distortion": lambda one: one.rng.gamma(2, 0.5, one.n),
     "value_clean_distance": _by_block(12), "value_clean_nmi": _by_block(12), "value_clean_entropy": _by_block(12),
     "value_clean_offset_heads": _by_block(12), "value_clean_prefix": _by_block(12), "value_clean_identifiability": _by_block(12),
     "value_clean_diversity": _by_block(25), "value_clean_log_amplitude": _by_block(25), "value_clean_feature_variance": _by_block(25),
@@ -309,7 +320,7 @@ class Pool:
         rows = (clips[:, None] * self.frames + np.arange(self.frames)).reshape(-1)
         found = self.rows.take(rows)
         found["sample"] = _names(n, self.frames).array
-        return found
+        return found.assign(group=np.arange(n)) if "group" in found else found
 
     def clips(self, metric: Metric, rng: np.random.Generator, n: int) -> Clustered:
         """A metric's values of n clips, computed once for all samples."""
@@ -368,9 +379,10 @@ def _plain_value(metric: Metric, rows: pd.DataFrame) -> float:
     result = metric.of_cell(rows, CONTEXT)
     if isinstance(result, IntervalEstimate):
         return result.value
+    result = result.values if isinstance(result, Clustered) else result
     if isinstance(result, Weighted):
         return float(result.of(np.ones((1, len(rows))))[0])
-    return float(np.nanmean(result.values if isinstance(result, Clustered) else result))
+    return float(np.nanmean(result))
 
 
 def _of_cells(metric: Metric, rng: np.random.Generator, share: float) -> tuple[float, Callable[[], Drawn]]:

@@ -28,7 +28,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
-from robustvit.primitives.scenario import compares_with_labels, scenario, stream
+from robustvit.primitives.scenario import compares_with_labels, group_size, scenario, stream
 from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
 from robustvit.primitives.surgery.recorded.token_records import recorded_costs
 from robustvit.records import records
@@ -78,17 +78,20 @@ def evaluate(
     artifact: Mapping[str, np.ndarray] | None = None,
     through: Classifier | None = None,
     crafted: AdversarialImages | None = None,
+    rank: int = 0,
 ) -> EvaluatedCell:
     """Evaluates a cell on some samples.
 
-    A row depends on its own sample alone, bitwise at one tile size; attacks of other libraries mix the rows of a call.
+    A row depends on its own sample alone, or on those of its group, bitwise at one tile size; attacks of other libraries mix the rows of a
+    call.
 
     model: with the cell's transforms applied, frozen. images: (n, H, W, 3) uint8, already through the cell's view. positions: the n
     samples' indices in `data`. plugins: what plug-in parameters were resolved to, by name. keep: `logits`, and `adversarial` for the
     images that attacks leave. show: rows, in ascending order, whose images to return as the model saw them. earlier: for a cell that
     follows other attacks, the Records that these left of the same samples: only those still classified rightly are attacked. artifact:
     what the scenario fitted on other samples, see robustvit.evaluation.pipelines.fit. through: the model before its transforms, for a cell
-    whose attack follows its gradients. crafted: the images of a cell that are crafted on another model.
+    whose attack follows its gradients. crafted: the images of a cell that are crafted on another model. rank: of the first sample in
+    evaluation order, where samples are measured in groups: the first of one.
     """
     if earlier is not None:
         follow = functools.partial(
@@ -125,6 +128,8 @@ def evaluate(
             if shown := [row - start for row in (show if model.channels == 3 else ()) if start <= row < start + len(batch)]:
                 parts.seen.append(to_uint8(outcome.images[shown]))
     columns = _columns(data, matched, positions, parts, keep)
+    if (size := group_size(entry, cell.scenario)) > 1:
+        columns["group"] = np.arange(rank, rank + len(positions)) // size
     columns |= {"felled_by": _successful(columns, cell.scenario.name)} if does.makes_adversarial_images and own.reads else {}
     adversarial = _adversarial(np.concatenate(parts.adversarial), images) if parts.adversarial else None
     return EvaluatedCell(

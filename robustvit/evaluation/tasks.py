@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from robustvit.errors import RobustvitError
+import numpy as np
+
+from robustvit.errors import HostRefused, RobustvitError
+from robustvit.evaluation.datasets import Samples
 from robustvit.evaluation.plan import Plan, PlannedCells, shards
-from robustvit.primitives.scenario import scenario_kind
+from robustvit.primitives.scenario import group_size, scenario_kind
 from robustvit.records.store import Store
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell
@@ -69,6 +72,17 @@ def _of_shard(part: PlannedCells, cell: Cell, shard: int, wanted: int, store: St
     rows = scenario_kind(registry.scenario_entry(cell.scenario.name)).rows_per_task(part.model.tile, cell.view.size)
     for begin in range(store.reached(cell.id, shard), wanted, rows):
         yield Task(part.label, part.samples.data.fingerprint, cell, shard, begin, min(begin + rows, wanted))
+
+
+def rows_with_groups(cell: Cell, samples: Samples, start: int, stop: int) -> np.ndarray:
+    """The ranks of samples from `start` up to `stop`, and of all others of the groups that the cell's scenario measures together.
+
+    Raises HostRefused where the data has fewer samples than a group.
+    """
+    size, count = group_size(registry.scenario_entry(cell.scenario.name), cell.scenario), len(samples.positions)
+    if size > count:
+        raise HostRefused(f"'{cell.scenario}' measures groups of {size} samples, and data '{samples.label}' has {count}.")
+    return np.arange(start // size * size, min(-(-stop // size) * size, count))
 
 
 def planned_of(plan: Plan, task: Task) -> PlannedCells:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from robustvit.errors import BadParameter, DataError, HostRefused, RobustvitError, StoreError, UsageError
@@ -23,7 +22,7 @@ from robustvit.evaluation.pipelines.fit import fit
 from robustvit.evaluation.pipelines.learn import learn_pipeline, refuse_overlap
 from robustvit.evaluation.plan import Plan, PlannedCells
 from robustvit.evaluation.scenario_of_cell import in_forward_mode
-from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of
+from robustvit.evaluation.tasks import CELL_FAULTS, Busy, Done, Failed, Outcome, Task, planned_of, rows_with_groups
 from robustvit.primitives.classifier import Classifier
 from robustvit.records import records
 from robustvit.records.store import Store
@@ -172,14 +171,16 @@ class Worker:
     def evaluate(self, task: Task, begin: int) -> EvaluatedCell:
         """Evaluates the rows of a task from `begin` on; nothing is written but the digests of its images."""
         samples, cell = planned_of(self.plan, task).samples, task.cell
-        rows = np.arange(task.shard * SHARD + begin, task.shard * SHARD + task.stop)
-        first = task.shard == 0 and begin == 0
-        return evaluate(
-            cell, self.host(task), samples.data, self.samples.images(samples, cell.view, rows), samples.positions[rows],
+        start, stop = task.shard * SHARD + begin, task.shard * SHARD + task.stop
+        rows = rows_with_groups(cell, samples, start, stop)
+        first = start == 0
+        found = evaluate(
+            cell, self.host(task), samples.data, self.samples.images(samples, cell.view, rows), samples.positions[rows], rank=int(rows[0]),
             plugins=plans.plugins_of(cell, self.plan), keep=self.plan.kept_of(cell), show=gallery_rows(samples, task.stop) if first else (),
             earlier=self._earlier(task, begin), artifact=None if cell.artifact_id is None else self.store.artifact(cell.artifact_id),
             through=self._before_transforms(task) if cell.attack_through else None, crafted=self._crafted(cell),
         )  # fmt: skip
+        return found if len(rows) == stop - start else found._replace(rows=found.rows.slice(start - int(rows[0]), stop - start))
 
     def _crafted(self, cell: Cell) -> KeptImages | None:
         """The images that were crafted for a cell on its surrogate."""

@@ -13,11 +13,13 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
+from robustvit.errors import BadParameter
 from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.passes import Passes
 from robustvit.spec.plugin import Entry
+from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec, plain
 
 
@@ -50,9 +52,8 @@ class Scenario(Protocol):
 
     def __init__(self, entry: Entry, spec: Spec, function: Callable[..., Any], arguments: dict[str, Any]) -> None: ...
 
-    @staticmethod
-    def rows_at_once(tile: int, size: tuple[int, int]) -> int:
-        """How many rows it is given together, a multiple of the tile."""
+    def rows_at_once(self, tile: int, size: tuple[int, int]) -> int:
+        """How many rows it is given together: a multiple of the tile, or of the groups that it measures together."""
         ...
 
     @staticmethod
@@ -102,6 +103,17 @@ def parameters(spec: Spec, plugins: Mapping[str, Any] | None = None) -> dict[str
 def _with_artifact(function: Callable[..., Any], artifact: Mapping[str, Tensor]) -> Callable[..., Any]:
     """An attack or analysis that was fitted, with the signature of one that needs no fit."""
     return lambda model, images, labels, draws, **arguments: function(model, images, labels, draws, artifact, **arguments)
+
+
+def group_size(entry: Entry, spec: Spec) -> int:
+    """How many samples of a bound Spec are measured together: those of its group in evaluation order; 1 where each is by itself.
+
+    Raises BadParameter for groups that are not within one shard.
+    """
+    size = spec.get(entry.group, 1) if entry.group else 1
+    if not isinstance(size, int) or size < 1 or SHARD % size:
+        raise BadParameter(f"{entry.kind} '{entry.name}' got {entry.group}={size}; groups are of a divisor of {SHARD}, such as 16 or 64.")
+    return size
 
 
 def stream(spec: Spec) -> str:

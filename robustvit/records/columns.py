@@ -12,7 +12,7 @@ FIELDS: dict[str, pa.DataType] = {
     "margin": pa.float32(), "brier": pa.float32(), "rank": pa.int32(), "top5": pa.list_(pa.int32(), 5),
     "linf": pa.float32(), "l2": pa.float32(), "l1": pa.float32(), "l0": pa.float32(), "attacked": pa.bool_(), "felled_by": pa.string(),
     "steps": pa.int32(), "queries": pa.int32(), "gradients": pa.int32(),
-    "draws": pa.int32(), "draws_right": pa.int32(), "against": pa.int32(), "gradient": pa.string(),
+    "draws": pa.int32(), "draws_right": pa.int32(), "against": pa.int32(), "group": pa.int32(), "gradient": pa.string(),
     "vote": pa.int32(), "votes_first": pa.int32(), "votes_second": pa.int32(), "votes_label": pa.int32(), "votes": pa.int32(),
     "tokens": pa.int32(),
     "patch_held": pa.int32(), "radius": pa.float32(), "level": pa.float32(),

@@ -5,15 +5,16 @@ label, pred, top5 and rank count classes as the data's first Reading does; confi
 those of robustvit.primitives.reading.prediction_columns. linf, l2 and l0 measure an attack's perturbation, `attacked` says whether the
 sample was right when clean (an attack leaves the others alone, and both denominators exist). Of a model with randomness of its own `pred`
 is the prediction under the draw that the scenario met, and `draws_right` the number of right ones under so many new `draws`. Of a
-certificate: `vote` is the class with the most votes, votes_first, votes_second and votes_label count those of the first, the second and
-the label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0: hidden ones stayed, black); patch_held,
-the side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that
-holds. `pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with,
-`against`, −1 for none. What else the data knows of a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add
-`pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`. A measurement `value_NAME` is a number, or a list of one for each block of the
-model; `counts_NAME` is a list of whole numbers, one for each class. A model that computes on fewer tokens has `value_tokens`, how many
-each of its blocks met, and `value_gmacs`, the billions of multiply-accumulate operations of the image; one that anchors its images
-`value_tied`, at how many of its anchors several phases had the largest norm.
+certificate: `vote` is the class with the most votes, votes_first, votes_second and votes_label count those of the first, the second and the
+label, `votes` all that were counted; `tokens`, how many the model was shown in all of them (0: hidden ones stayed, black); patch_held, the
+side of the largest patch that cannot change the vote, counted place by place; radius, in l2; level, the probability with which that holds.
+`pred` is there where all votes were counted. A frame of a clip (`clip#3`) has the number of the frame that it is compared with, `against`,
+−1 for none; samples that were measured together have one `group`, numbered in evaluation order, and one value. What else the data knows of
+a sample is in `fact_NAME` (`fact_texture`, `fact_real`). Further readings add `pred_NAME` and `rank_NAME`; `--keep logits` adds `logits`. A
+measurement `value_NAME` is a number, or a list of one for each block of the model; `counts_NAME` is a list of whole numbers, one for each
+class. A model that computes on fewer tokens has `value_tokens`, how many each of its blocks met, and `value_gmacs`, the billions of
+multiply-accumulate operations of the image; one that anchors its images `value_tied`, at how many of its anchors several phases had the
+largest norm.
 """
 
 from __future__ import annotations

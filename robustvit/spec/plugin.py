@@ -57,7 +57,8 @@ class Entry:
     Attacks: budget, what their severity is, with its unit, where that is no radius (`largest shift, px`); chain; label_free, where they
     read neither labels nor logits, so that a surrogate may have any outputs.
     Attacks and analyses: fit, the name of a function that makes what they learn of other samples.
-    Analyses: reads_labels, where they compare predictions with labels, and see the model through the data's first Reading.
+    Analyses: reads_labels, where they compare predictions with labels, and see the model through the data's first Reading; group, the
+    parameter that is the size of the groups of samples that they measure together.
     Attacks and corruptions: tells, columns `value_…` of the Records that they fill, an attack besides its counts.
     Attacks, certificates and analyses: passes, the parameters whose product is the number of passes through the model for one sample, or
     the name of a function that counts them; without it `plan` times a few samples.
@@ -97,6 +98,7 @@ class Entry:
     fit: str = ""
     label_free: bool = False
     reads_labels: bool = False
+    group: str = ""
     any_channels: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()

@@ -61,7 +61,11 @@ def deferred_score(
     result, share = metric.of_cell(rows, context), metric.entry.unit in SHARES
     if isinstance(result, Clustered):
         clusters = resampler(result.ids)
-        found = _mean(result.values[clusters.order], clusters, share, intervals)
+        values = result.in_order(clusters.order)
+        if isinstance(values, Weighted):
+            estimate = _weighted(values, clusters)
+            return lambda: in_unit(metric, estimate)
+        found = _mean(values, clusters, share, intervals)
     elif isinstance(result, np.ndarray | pd.Series):
         found = _mean(np.asarray(result, dtype=np.float64), resamples, share, intervals)
     else:

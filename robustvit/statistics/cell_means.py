@@ -27,7 +27,9 @@ def values_of(
     found = Values(resamples.key, result)
     if isinstance(result, Clustered):
         clusters = resampler(result.ids)
-        found = Values(clusters.key, result.values[clusters.order])
+        found = Values(clusters.key, result.in_order(clusters.order))
+    if isinstance(found.values, Weighted):
+        return found
     if not isinstance(found.values, np.ndarray) or np.isnan(found.values).any():
         raise NotApplicable(f"'{metric.label}' is no mean over all samples of a cell")
     counts = ((found.values == 0.0) | (found.values == 1.0)).all()

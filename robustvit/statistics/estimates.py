@@ -8,7 +8,8 @@ sample, and context a MetricContext. The result is
 * one value per sample, (n,): the metric is their mean. NaN leaves a sample out of the denominator. Zeros and ones get a Wilson interval,
   other values a bootstrap;
 * a `Weighted`: a statistic of weighted samples, (R, n) weights at a time;
-* a `Clustered`: one value for each cluster of samples (a clip of frames), which are resampled whole;
+* a `Clustered`: one value for each cluster of samples (a clip of frames, a group that is measured together), or a `Weighted` of clusters;
+  these are resampled whole;
 * an `IntervalEstimate`: the value, an interval of the metric's own, and n;
 * a float: resampled by calling the metric again on drawn rows, which is slow and always right.
 
@@ -71,10 +72,17 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Clustered:
-    """One value for each cluster of samples, (n,), and the clusters' names. NaN leaves a cluster out."""
+    """One value for each cluster of samples, (n,), NaN where it is left out, or a statistic of weighted clusters; and their names."""
 
     ids: Sequence[str]
-    values: np.ndarray
+    values: np.ndarray | Weighted
+
+    def in_order(self, order: np.ndarray) -> np.ndarray | Weighted:
+        """The values of the clusters at these places; of a statistic, that whose weights are of the clusters so ordered."""
+        if isinstance(self.values, np.ndarray):
+            return np.asarray(self.values[order])
+        of, places = self.values.of, np.argsort(order)
+        return replace(self.values, of=lambda weights: of(weights[:, places]))
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
         **lesions(n, np.random.default_rng(1)), **blocks(n, np.random.default_rng(2)),
+        **groups(n, np.random.default_rng(3)),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
@@ -81,12 +82,29 @@ def blocks(n: int, rng: np.random.Generator) -> dict[str, Any]:
     sizes = {
         **dict.fromkeys(("distance", "entropy", "nmi", "offset_heads", "prefix"), 2),
         **dict.fromkeys(("diversity", "log_amplitude", "feature_variance"), 5),
+        "landscape": 9,
+        "near": 2,
+        "skip_patches": 4,
+        "skip_class": 4,
+        "position": 2,
         **dict.fromkeys(("identifiability", "identifiability_patches", "written_attention", "written_mlp"), 2),
     }
-    return {
+    return {f"value_{side}_distortion": rng.gamma(2, 0.5, n) for side in ("clean", "shifted")} | {
         f"value_{side}_{name}": list(rng.random((n, size)).astype(np.float32))
         for side in ("clean", "shifted")
         for name, size in sizes.items()
+    }
+
+
+def groups(n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """What is measured of groups of four samples, of a model of two blocks."""
+    group = np.arange(n) // 4
+    sizes = {"hsic_xy": 4, "hsic_xx": 2, "hsic_yy": 2, "clean_eigenvalue": 5, "shifted_eigenvalue": 5}
+    sizes |= {f"{side}_{name}": 2 for side in ("clean", "shifted") for name in ("cluster_purity", "cluster_nmi", "cluster_ari")}
+    return {
+        "group": group,
+        **{f"value_{side}_trace": rng.gamma(2, 3, n // 4 + 1)[group] for side in ("clean", "shifted")},
+        **{f"value_{name}": list((0.5 + rng.random((n // 4 + 1, size)))[group].astype(np.float32)) for name, size in sizes.items()},
     }
 
 

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
-from robustvit.errors import BadParameter, NotApplicable
+from robustvit.metrics.insides.sides import Side, of_block, of_sides
 from robustvit.spec.registry import metric
 
-Side = Literal["clean", "shifted"]
 Block = Annotated[int, Ge(0)] | None
 Part = Literal["tokens", "attention", "mlp"]
 
@@ -140,6 +139,50 @@ def class_identifiability(
     return by_block(records, of, block, side, drift)
 
 
+@metric(
+    source="Raghu et al. 2021, Do Vision Transformers See Like Convolutional Neural Networks?", url="https://arxiv.org/abs/2108.08810",
+    family="insides", unit="", descriptive=True, needs=("value_clean_skip_{tokens}", "value_{side}_skip_{tokens}"),
+)  # fmt: skip
+def skip_strength(
+    records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Literal["attention", "mlp"] = "mlp",
+    tokens: Literal["patches", "class"] = "patches",
+) -> np.ndarray:  # fmt: skip
+    """Norm of what comes past attention or MLP by the skip connection, over the norm of what it adds.
+
+    Of the analysis skip_strength. of: what adds to it; tokens: the patches or the class token. block, side, drift: as for
+    attention_distance. Denominator: all samples of the cell, n. Bootstrap over samples, paired. Neither more nor less is better. No
+    reference table.
+    """
+    first = ("attention", "mlp").index(of)
+    return of_sides(f"skip_{tokens}", side, drift, lambda name: of_block(_lists(records, name)[:, first::2], block))
+
+
+@metric(
+    source="Li et al. 2023, How Does Attention Work in Vision Transformers?", url="https://arxiv.org/abs/2303.13731", family="insides",
+    unit="%", descriptive=True, needs=("value_clean_near", "value_{side}_near"),
+)  # fmt: skip
+def near_attention(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
+    """Share of the attention of a patch that itself and its neighbours have, at most one step away.
+
+    Of the analysis attention_reach. block, side, drift: as for attention_distance. Denominator: all samples of the cell, n. Bootstrap over
+    samples, paired. Neither more nor less is better. No reference table.
+    """
+    return by_block(records, "near", block, side, drift)
+
+
+@metric(
+    source="Ghiasi et al. 2022, What do Vision Transformers Learn?", url="https://arxiv.org/abs/2212.06727", family="insides", unit="%",
+    descriptive=True, needs=("value_clean_position", "value_{side}_position"),
+)  # fmt: skip
+def position_probe_accuracy(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
+    """Share of patch tokens after a block from which a linear probe tells the place of the patch.
+
+    Of the analysis token_position_probe. block, side, drift: as for attention_distance. Denominator: all samples of the cell, n. Bootstrap
+    over samples, paired. Neither more nor less is better. No reference table.
+    """
+    return by_block(records, "position", block, side, drift)
+
+
 def by_block(
     records: pd.DataFrame, name: str, block: int | None, side: Side, drift: bool, *, joints: bool = False, of: str = "tokens"
 ) -> np.ndarray:  # fmt: skip
@@ -148,15 +191,16 @@ def by_block(
     joints: whether its lists have an entry before the first block, and two for each, after attention and after MLP; of: as for
     high_frequencies. Raises NotApplicable for a block that the model does not have, BadParameter for the drift of clean images.
     """
-    if drift and side == "clean":
-        raise BadParameter("drift is what shifted images have more than clean ones: give side=shifted, too.")
-    found = []
-    for one in (side, "clean") if drift else (side,):
-        values = np.stack(records[f"value_{one}_{name}"].tolist()).astype(np.float64)
+
+    def read(column: str) -> np.ndarray:
+        values = _lists(records, column)
         if joints:
             before, between, after = values[:, :-1:2], values[:, 1::2], values[:, 2::2]
             values = {"tokens": after, "attention": between - before, "mlp": after - between}[of]
-        if block is not None and block >= values.shape[1]:
-            raise NotApplicable(f"the model has {values.shape[1]} blocks, 0 to {values.shape[1] - 1}")
-        found.append(values.mean(axis=1) if block is None else values[:, block])
-    return np.asarray(found[0] - found[1] if drift else found[0])
+        return of_block(values, block)
+
+    return of_sides(name, side, drift, read)
+
+
+def _lists(records: pd.DataFrame, column: str) -> np.ndarray:
+    return np.stack(records[column].tolist()).astype(np.float64)
