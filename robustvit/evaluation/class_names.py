@@ -87,7 +87,9 @@ def nested_order(nested: object, model: Classifier, data: Data, head: Logits | N
     """`order_id` of a nested model on the data, or of the model on a nested data set; "" for anything else."""
     if isinstance(nested, Classifier):
         return "" if nested.card.headless else order_id(match_classes(nested, data))  # attacks on features take models without a head
-    return order_id(match_classes(model, nested, head)) if isinstance(nested, Data) else ""
+    if not isinstance(nested, Data) or (model.card.headless and head is None):
+        return ""  # analyses of features, too
+    return order_id(match_classes(model, nested, head))
 
 
 def _logits(model: Classifier, data: Data) -> Logits:
@@ -102,7 +104,9 @@ def in_data_order(logits: Tensor, matched: MatchedClasses) -> Tensor:
 
 
 def read_by(model: Classifier, data: Data) -> Data:
-    """The data set with the readings that the names of the model's classes give; itself where they are its own."""
+    """The data set with the readings that the names of the model's classes give; itself where they are its own, or a model has no head."""
+    if model.card.headless:
+        return data
     matched = match_classes(model, data)
     if matched.order is None:
         return data

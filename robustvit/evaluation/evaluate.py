@@ -28,7 +28,7 @@ from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.keyed import keyed_by
 from robustvit.primitives.pixels import to_uint8
 from robustvit.primitives.reading import Reading, label_rank, prediction_columns
-from robustvit.primitives.scenario import compares_with_labels, group_size, scenario, stream
+from robustvit.primitives.scenario import compares_with_labels, group_size, scenario, stream, takes_headless
 from robustvit.primitives.surgery.recorded.tie_records import recorded_ties
 from robustvit.primitives.surgery.recorded.token_records import recorded_costs
 from robustvit.records import records
@@ -99,7 +99,7 @@ def evaluate(
         )
         return _continued(follow, model, images, positions, keep, show, earlier)
     entry = registry.scenario_entry(cell.scenario.name)
-    readable = not _reads_no_labels(cell, entry) or reads(model, data)
+    readable = not (_reads_no_labels(cell, entry) or (model.card.headless and takes_headless(cell.scenario))) or reads(model, data)
     seen_by = _seen_by(entry, cell.scenario, plugins or {}, model, data) if readable else dict(plugins or {})
     does = scenario(entry, cell.scenario, seen_by, as_tensors(artifact or {}))
     if does.predicts or compares_with_labels(entry):

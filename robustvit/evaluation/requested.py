@@ -19,6 +19,7 @@ from robustvit.evaluation.settings import Settings
 from robustvit.primitives.batch import Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.lesions.shown_channels import require_channels
+from robustvit.primitives.scenario import takes_headless
 from robustvit.spec import registry
 from robustvit.spec.cell import Cell, Surrogate
 from robustvit.spec.grouping import grouped
@@ -52,9 +53,8 @@ class _Requested:
         if self.model is None:
             return
         for pipeline in self.crafting:
-            yield Surrogate(
-                self.first.model, str(self.first.weights), pipeline, self.orders[place][pipeline] or "", self.views[pipeline].size
-            )
+            order, size = self.orders[place][pipeline] or "", self.views[pipeline].size
+            yield Surrogate(self.first.model, str(self.first.weights), pipeline, order, size)
 
 
 def make(suite: Suite, models: Sequence[Model], data: str | Data | None, settings: Settings, *, need_weights: bool = True) -> Plan:
@@ -165,15 +165,16 @@ def _place(plan: Plan, model: Classifier, head: Logits | None = None) -> Place:
 
 
 def _order(plan: Plan, model: Classifier, data: Data, head: Logits | None, foreign: bool) -> str | None:
-    """What cells say of the order of a model's classes. None for a surrogate of other classes, where no attack needs the labels.
-
-    Raises ModelError where the outputs are not the classes of the data.
+    """What cells say of the order of a model's classes. None for a surrogate of other classes, where no attack needs the labels, and for a
+    model without a head, where the suite has analyses that take it. Raises ModelError where the outputs are not the classes of the data.
     """
     try:
         return checked_order(model, data, head)
     except ModelError as error:
         needing = [spec.name for spec in plan.suite.scenarios if crafted(spec) and not registry.scenario_entry(spec.name).label_free]
         needing = [] if plan.suite.surrogate_labels == PREDICTED else needing
+        if model.card.headless and head is None and any(map(takes_headless, plan.suite.scenarios)):
+            return None
         if not foreign:
             raise
         if needing:
@@ -208,6 +209,8 @@ def _resolved(plan: Plan, cell: Cell, source: _Requested, one: _Requested, data:
     here = _place(plan, source.model, source.heads.get(pipeline))
     scenario = resolved_scenario(cell.scenario, here, data, plan.plugins, reads=reads, size=cell.view.size)
     undefined = "" if cell.transforms else why_own_host(cell.scenario, one.label)
+    if reads is False and cell.surrogate is None and not takes_headless(cell.scenario):
+        undefined = f"model '{one.label}' has no head: its outputs are features, and no classes"
     if cell.surrogate is not None:
         refusal = plan.undefined.get((source.label, pipeline), "")
         if source.model.card.headless and not source.heads.get(pipeline) and cell.surrogate.labels:

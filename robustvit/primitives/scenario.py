@@ -18,6 +18,7 @@ from robustvit.primitives.batch import Batch
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.passes import Passes
+from robustvit.spec import registry
 from robustvit.spec.plugin import Entry
 from robustvit.spec.sample_order import SHARD
 from robustvit.spec.spec import Spec, plain
@@ -79,6 +80,12 @@ def scenario_kind(entry: Entry) -> type[Scenario]:
 def compares_with_labels(entry: Entry) -> bool:
     """Whether a scenario compares predictions with labels, so that it sees models through the data's first Reading."""
     return scenario_kind(entry).uses_reading or entry.reads_labels
+
+
+def takes_headless(spec: Spec) -> bool:
+    """Whether the scenario of a bound Spec, with the attacks nested in it, reads no outputs of the model, so that these may be features."""
+    nested = [registry.lookup(value.kind, value.name) for _, value in spec.params if isinstance(value, Spec) and value.kind == "attack"]
+    return registry.lookup(spec.kind, spec.name).headless and all(one.label_free for one in nested)
 
 
 def scenario(

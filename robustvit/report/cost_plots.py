@@ -15,7 +15,7 @@ from robustvit.results.factors.pareto_front import ScoreTests
 from robustvit.results.factors.view import COSTS, FACTORS, FactorView, factor_view
 from robustvit.results.leaderboard import Leaderboard
 from robustvit.results.paired_best import PairedTests
-from robustvit.statistics.estimates import of_measurements
+from robustvit.statistics.estimates import of_scores
 
 _COMPRESSED = ("macs", "weight_bytes", "latency")  # what transforms change
 _FIRST = ("mce_alexnet", "mean_corruption_error", "mean_err_15", "mfr_alexnet", "mean_flip_rate")  # shown before any other average
@@ -107,7 +107,7 @@ def _robustness_scores(board: pd.DataFrame) -> list[str]:
     rows = board[board["unit"] == "%"]
     better, of_cells = rows[rows["higher_is_better"]], rows[(rows["cell"] != "") & (rows["higher_is_better"])]
     averages = better[(better["cell"] == "") & (better["scenario"] == "")]
-    measured = of_cells[of_cells["metric"].map(of_measurements).astype(bool)]
+    measured = of_cells[of_cells["metric"].map(of_scores).astype(bool)]
     attacked = of_cells[of_cells["metric"] == "robust_accuracy"]
     shifted = of_cells[(of_cells["metric"] == "top1") & (of_cells["severity"] == "") & (of_cells["data"] != of_cells["base"])]
     names = [

@@ -93,6 +93,7 @@ class Panel:
     series: tuple[Series, ...]
     top: float
     unit: str
+    bottom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,28 +113,29 @@ def panel(
     tag: str = "",
     axis: str = "",
     top: float = 100.0,
+    bottom: float = 0.0,
     unit: str = "%",
     chance: float | None = None,
 ) -> Panel:
-    """Curves over `levels` (in the order given, spaced by their values as `spacing` has it), on an axis from 0 to `top`.
+    """Curves over `levels` (in the order given, spaced by their values as `spacing` has it), on an axis from `bottom` to `top`.
 
     axis: what the levels are; the factor that they share, and a scale that is not linear, are added to it. chance: the value at chance
     level, drawn as a dotted line; None draws none.
     """
-    axes = _Axes(levels, top)
+    axes = _Axes(levels, top, bottom)
     labels, scale = shorten_levels(levels)
     below = ", ".join(part for part in (axis, f"in {scale}" if axis and scale else "", axes.note) if part)
     return Panel(
         title=title, tag=tag, width=_WIDTH, height=_HEIGHT + (_TITLE if below else 0.0),
         left=_LEFT, right=_WIDTH - _RIGHT, base=_BASE, scale=scale, axis=below,
         columns=tuple(Tick(x, text) for x, text in zip(axes.xs, readable_labels(labels, axes.xs, _CHARACTER), strict=True)),
-        rows=tuple(Tick(axes.y(top * part / 4), f"{top * part / 4:g}" if part % 2 == 0 else "") for part in range(5)),
+        rows=tuple(Tick(axes.y(at), f"{at:.4g}" if part % 2 == 0 else "") for part, at in enumerate(axes.quarters)),
         curves=tuple(_curve(one, axes, shift) for one, shift in zip(series, _shifts(len(series)), strict=True)),
         hovers=tuple(
             HoverColumn(round(left, 1), round(right - left, 1), _tooltip(title, level, series, i, unit))
             for i, (left, right, level) in enumerate(zip(axes.edges, axes.edges[1:], levels, strict=False))
         ),
-        chance=None if chance is None else axes.y(chance), series=tuple(series), top=top, unit=unit,
+        chance=None if chance is None else axes.y(chance), series=tuple(series), top=top, unit=unit, bottom=bottom,
     )  # fmt: skip
 
 
@@ -171,8 +173,9 @@ def symbol(slot: int, x: float, y: float, radius: float = _MARK) -> str:
 class _Axes:
     """Coordinates of levels and values in a panel."""
 
-    def __init__(self, levels: Sequence[str], top: float) -> None:
-        self.top = top
+    def __init__(self, levels: Sequence[str], top: float, bottom: float) -> None:
+        self.top, self.bottom = top, bottom
+        self.quarters = [bottom + (top - bottom) * part / 4 for part in range(5)]
         first, last = _LEFT + _INSET, _WIDTH - _RIGHT - _INSET
         found = spacing(levels)
         self.note = found.note
@@ -180,7 +183,7 @@ class _Axes:
         self.edges = [_LEFT, *((a + b) / 2 for a, b in itertools.pairwise(self.xs)), _WIDTH - _RIGHT]
 
     def y(self, value: float) -> float:
-        return round(_BASE - (_BASE - _TOP) * min(max(value / self.top, 0.0), 1.0), 1)
+        return round(_BASE - (_BASE - _TOP) * min(max((value - self.bottom) / (self.top - self.bottom), 0.0), 1.0), 1)
 
 
 def _tooltip(title: str, level: str, series: Sequence[Series], index: int, unit: str) -> str:

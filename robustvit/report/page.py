@@ -20,6 +20,7 @@ from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour_scale
 from robustvit.report.cost_plots import cost_plots
 from robustvit.report.curves.certified_curves import certified_panels
+from robustvit.report.curves.depth_curves import depth_curves
 from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_curves
 from robustvit.report.html.document import render_document
@@ -140,7 +141,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "name": suite.name, "data": suite.data, "models": suite.models, "metric": suite.metric, "unit": suite.unit(suite.metric),
         "chance": chance, "corruptions": corruption_panels(suite, chance), "attacks": attack_panels(suite),
         "certified": certified_panels(suite), "transforms": transform_curves(suite, chance),
-        "lesions": lesion_panels(suite, chance),
+        "lesions": lesion_panels(suite, chance), "depths": depth_curves(suite),
         "transfer": transfer_maps(store, board, suite.name, suite.data),
         "shift_maps": list(shift_maps(store, suite.models)),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],

@@ -19,7 +19,7 @@ from robustvit.results.parameters import attack_name
 from robustvit.results.ranks.rank_intervals import Rank
 from robustvit.spec import registry
 from robustvit.spec.written.words import metric_name, with_spaces
-from robustvit.statistics.estimates import of_measurements
+from robustvit.statistics.estimates import of_measurements, on_curve
 from robustvit.statistics.intervals import mean_of
 
 _MEANS = ("mean_corruption_error", "mean_err_15")
@@ -104,6 +104,7 @@ def ranked_points(suite: SuiteResults, model: ModelResults) -> dict[Column, Poin
     clean, data_sets = _clean(suite, model), _data_sets(suite, model)
     shown = suite.metric if clean or data_sets else ""
     several = [metric for metric in model.metrics if metric.startswith("certified_accuracy") or of_measurements(metric)]
+    several = [metric for metric in several if not on_curve(metric)]
     cells = points_of_cells(suite, model, (suite.single_cell_metrics - {shown}).union(several))
     return clean | _mean_error(model) | _averages(model) | cells | _attacks(model) | data_sets
 

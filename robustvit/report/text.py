@@ -18,7 +18,7 @@ from robustvit.results.gradient_masking import NEEDS, verdict_word
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.spec.written.words import metric_name, with_spaces
-from robustvit.statistics.estimates import of_measurements
+from robustvit.statistics.estimates import of_scores
 
 _LISTED = 6  # names that a notice lists before it counts the rest
 _ORDER = ("failed", "partial")  # of cells
@@ -165,7 +165,7 @@ def _certified(suite: SuiteResults, model: ModelResults) -> str:
 
 
 def _measured(suite: SuiteResults, model: ModelResults) -> str:
-    measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_measurements(metric)])
+    measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_scores(metric)])
     return ", ".join(f"{column.title} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
 
 

@@ -15,14 +15,16 @@ from robustvit.results.table_formats import Page
 from robustvit.spec import registry
 from robustvit.spec.grouping import grouped
 from robustvit.spec.written.words import metric_heading
+from robustvit.statistics.estimates import on_curve
 
 
 def pages(board: pd.DataFrame, tests: PairedTests | None = None) -> list[Page]:
     """The summary of a leaderboard, then what it leaves out: a page for each suite and metric, a row for each scenario.
 
     Models are columns; of a single one metrics are, and all is on one page. Corruptions are means over their severities, with the means of
-    their ends as an interval. Together the pages show every scenario and metric of the leaderboard; images that were crafted on another
-    model are in the matrix of `robustvit transfer`. tests: of the leaderboard, which find the best numbers among models.
+    their ends as an interval. Together the pages show every scenario and metric of the leaderboard, but for points of curves, which the
+    report draws; images that were crafted on another model are in the matrix of `robustvit transfer`. tests: of the leaderboard, which find
+    the best numbers among models.
     """
     summaries = [_summary_page(part, tests) for _, part in board.groupby("suite", sort=False)]
     return [*summaries, *scenario_pages(board, tests)]
@@ -57,7 +59,7 @@ def headline_in_words(one: ShownNumber) -> str:
 
 
 def _pages_of_suite(suite: str, base: str, part: pd.DataFrame, tests: PairedTests | None) -> Iterator[Page]:
-    numbers = [(model, one) for model, rows in models_of(part) for one in _left_out(rows)]
+    numbers = [(model, one) for model, rows in models_of(part) for one in _left_out(rows) if not on_curve(one.metric)]
     title = f"{suite} · {base}" if base else suite
     if len({model for model, _ in numbers}) == 1:
         directions = {metric_heading(one.metric): one.higher_is_better for _, one in numbers}

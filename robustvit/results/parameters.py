@@ -21,10 +21,11 @@ def parsed_parameters(text: str) -> dict[str, str]:
 
 
 def differing_parameters(text: str, others: Iterable[str]) -> str:
-    """The parameters of a text that are not the same in all others, as that text has them."""
+    """The parameters of a text that are not the same in all others, as that text has them; those that are none only where all are."""
     own, all_of_them = parsed_parameters(text), [parsed_parameters(other) for other in others]
     differing = {name: value for name, value in own.items() if any(other.get(name) != value for other in all_of_them)}
-    return ", ".join(f"{name}={value}" for name, value in differing.items())
+    given = {name: value for name, value in differing.items() if value != "None"}
+    return ", ".join(f"{name}={value}" for name, value in (given or differing).items())
 
 
 def crafted_elsewhere(params: str) -> bool:

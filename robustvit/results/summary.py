@@ -13,7 +13,7 @@ from robustvit.results.gradient_masking import verdict_word, worst_verdict
 from robustvit.results.parameters import crafted_elsewhere, distinguishing, parsed_parameters
 from robustvit.results.scoring.group_scores import GROUP
 from robustvit.spec.grouping import grouped
-from robustvit.statistics.estimates import describes, of_costs, of_measurements, of_votes
+from robustvit.statistics.estimates import describes, of_costs, of_measurements, of_votes, on_curve
 from robustvit.statistics.intervals import mean_of
 
 _ATTACKED = {"robust_accuracy": "accuracy", "robust_accuracy_same_draw": "accuracy, same draw"}
@@ -94,6 +94,7 @@ def headline_numbers(part: pd.DataFrame) -> list[ShownNumber]:
     """The numbers of one model on one suite that a summary shows, from their rows of a leaderboard."""
     found = _clean(part)
     part = part[(~_among(part["metric"], of_costs) | (part["cell"] == "")) & ~_among(part["params"], crafted_elsewhere)]
+    part = part[~_among(part["metric"], on_curve)]
     attacks = part[part["metric"] == "robust_accuracy"]
     curves = part[part["metric"].str.startswith("robust_accuracy_at")]
     attacked = part["cell"].isin([*attacks["cell"], *curves["cell"]])

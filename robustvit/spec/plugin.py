@@ -53,12 +53,14 @@ class Entry:
     metric that one over several cells is of; descriptive, where neither more nor less of it is better, so that nothing is ranked by it;
     needs, the columns of Records that it reads (`value_ood_{score}` is that of its parameter score); beside, a metric that it stands beside
     wherever a cell has their columns; marks, for one over several cells, the name of a function of the same arguments that says why its
-    value is marked, or "".
+    value is marked, or ""; curve, the parameter that reports draw it over: rows
+    with a value of it are points of a curve, which other lists leave out.
     Attacks: budget, what their severity is, with its unit, where that is no radius (`largest shift, px`); chain; label_free, where they
     read neither labels nor logits, so that a surrogate may have any outputs.
     Attacks and analyses: fit, the name of a function that makes what they learn of other samples.
     Analyses: reads_labels, where they compare predictions with labels, and see the model through the data's first Reading; group, the
-    parameter that is the size of the groups of samples that they measure together.
+    parameter that is the size of the groups of samples that they measure together; headless, where they read no outputs of the model, so
+    that it needs no head.
     Attacks and corruptions: tells, columns `value_…` of the Records that they fill, an attack besides its counts.
     Attacks, certificates and analyses: passes, the parameters whose product is the number of passes through the model for one sample, or
     the name of a function that counts them; without it `plan` times a few samples.
@@ -99,10 +101,12 @@ class Entry:
     label_free: bool = False
     reads_labels: bool = False
     group: str = ""
+    headless: bool = False
     any_channels: bool = False
     tells: tuple[str, ...] = ()
     passes: tuple[str, ...] | str = ()
     marks: str = ""
+    curve: str = ""
     smallest: tuple[int, ...] = ()
     hosts: str = "any"
     no_op: str = ""

@@ -146,10 +146,22 @@ def of_measurements(label: str) -> bool:
     return known is not None and known.family != "cost" and any(column.startswith("value_") for column in known.needs)
 
 
+def of_scores(label: str) -> bool:
+    """Whether the metric of this label is a measurement of which more or less is better, and no point of a curve."""
+    return of_measurements(label) and not describes(label) and not on_curve(label)
+
+
 def describes(label: str) -> bool:
     """Whether neither more nor less of the metric of this label is better."""
     known = registry.entries("metric").get(label.partition("(")[0])
     return known is not None and known.descriptive
+
+
+def on_curve(label: str) -> bool:
+    """Whether the metric of this label is a point of a curve: at one value of the parameter that it is drawn over."""
+    name, _, parameters = label.partition("(")
+    known = registry.entries("metric").get(name)
+    return known is not None and bool(known.curve) and f"{known.curve}=" in parameters
 
 
 def of_costs(label: str) -> bool:

@@ -20,7 +20,7 @@ from robustvit.spec.spec import Spec
 
 
 @analysis(
-    family="insides", severity="corruption.severity",
+    family="insides", severity="corruption.severity", headless=True,
     source="distance, deviation: Walmer et al. 2023, Teaching Matters; mutual information: Park et al. 2023, What Do Self-Supervised "
     "Vision Transformers Learn?", url="https://arxiv.org/abs/2212.03862", licence="MIT (vit_analysis); no code is used",
     passes="profile_passes",

@@ -19,7 +19,7 @@ from robustvit.spec.spec import Spec
 
 
 @analysis(
-    family="insides", severity="corruption.severity",
+    family="insides", severity="corruption.severity", headless=True,
     source="Li et al. 2023, How Does Attention Work in Vision Transformers? A Visual Analytics Attempt", url="https://arxiv.org/abs/2303.13731",
     licence="no code is used", passes="reach_passes",
     rules="Distances are steps of a king: the larger of the steps down and across. Prefix tokens are left out of maps and the rest of each "

@@ -21,7 +21,7 @@ from robustvit.spec.spec import Spec
 
 
 @analysis(
-    family="insides", severity="corruption.severity", group="group",
+    family="insides", severity="corruption.severity", headless=True, group="group",
     source="Kornblith et al. 2019, Similarity of Neural Network Representations Revisited; groups: Nguyen et al. 2021, Do Wide and Deep "
     "Networks Learn the Same Things?", url="https://arxiv.org/abs/2010.15327", licence="a published idea; no code is used",
     passes="cka_passes",

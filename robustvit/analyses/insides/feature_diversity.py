@@ -18,7 +18,7 @@ from robustvit.spec.spec import Spec
 
 
 @analysis(
-    family="insides", severity="corruption.severity", source="Tang et al. 2021, Augmented Shortcuts for Vision Transformers",
+    family="insides", severity="corruption.severity", headless=True, source="Tang et al. 2021, Augmented Shortcuts for Vision Transformers",
     url="https://arxiv.org/abs/2106.15941", licence="a published formula; no code is used", passes="diversity_passes",
     rules="Of the patch tokens alone: prefix tokens (class, registers, distillation) differ from them in any model.",
 )  # fmt: skip

@@ -22,7 +22,7 @@ _FLOOR = 1e-6  # of amplitudes, as the authors' code has it
 
 
 @analysis(
-    family="insides", severity="corruption.severity", source="Park and Kim 2022, How Do Vision Transformers Work?",
+    family="insides", severity="corruption.severity", headless=True, source="Park and Kim 2022, How Do Vision Transformers Work?",
     url="https://arxiv.org/abs/2202.06709", licence="Apache-2.0; no code is used", passes="fourier_passes",
     rules="Of the patch tokens as a map. The authors' figures read the last whole step below the highest frequency; here it is the highest "
     "that the grid has: π for an even side. Amplitudes are averaged over channels for each image, and images are averaged by the metric.",

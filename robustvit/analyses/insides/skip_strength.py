@@ -19,7 +19,7 @@ from robustvit.spec.spec import Spec
 
 
 @analysis(
-    family="insides", severity="corruption.severity",
+    family="insides", severity="corruption.severity", headless=True,
     source="Raghu et al. 2021, Do Vision Transformers See Like Convolutional Neural Networks?", url="https://arxiv.org/abs/2108.08810",
     licence="a published idea; no code is used", passes="skip_passes",
 )  # fmt: skip

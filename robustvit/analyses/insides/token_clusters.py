@@ -12,6 +12,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
+from robustvit.errors import BadParameter
+from robustvit.primitives.batch import NO_CLASS
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
 from robustvit.primitives.inference.unit_tokens import unit_tokens
@@ -25,14 +27,15 @@ _COLUMNS = ("cluster_purity", "cluster_nmi", "cluster_ari")
 
 
 @analysis(
-    family="insides", severity="corruption.severity", group="group", reads_labels=True,
+    family="insides", severity="corruption.severity", headless=True, group="group",
     source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", licence="MIT; no code is used",
     passes="clusters_passes",
-    rules="As many clusters as the group has classes. Numbers depend on the size of the group: compare equal sizes.",
+    rules="As many clusters as the group has classes, of which each needs several images: take larger groups where there are many "
+    "classes. Numbers depend on the size of the group: compare equal sizes.",
 )  # fmt: skip
 def token_clusters(
     model: Classifier, images: Tensor, labels: Tensor, draws: Draws, *, corruption: Corruption | None = None, attack: Attack | None = None,
-    group: Literal[64, 128, 256, 512] = 256, of: Literal["class", "patches"] = "patches",
+    group: Literal[64, 128, 256, 512] = 64, of: Literal["class", "patches"] = "patches",
 ) -> dict[str, Tensor]:  # fmt: skip
     """How well clusters of the features of a group of images, found by k-means, agree with their classes.
 
@@ -43,6 +46,8 @@ def token_clusters(
     cluster_ari, the adjusted Rand index, 0 by chance and 1 where both are the same. Of clean images value_clean_NAME, of shifted ones
     value_shifted_NAME. Raises HostRefused for a model whose blocks are not those of a plain transformer.
     """
+    if bool((labels == NO_CLASS).any()):
+        raise BadParameter("token_clusters compares clusters with classes, and some images are of no class of the data.")
     shifted = shifted_images("token_clusters", model, images, labels, draws, corruption, attack)
     starts = [int(one) for one in draws.at("starts").integers(low=0, high=2**31 - 1).tolist()[::group]]
 

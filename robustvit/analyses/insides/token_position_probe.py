@@ -24,7 +24,7 @@ _ROWS = 256  # training images that are loaded at once
 
 
 @analysis(
-    family="insides", severity="corruption.severity", fit="fit_probe",
+    family="insides", severity="corruption.severity", headless=True, fit="fit_probe",
     source="Ghiasi et al. 2022, What do Vision Transformers Learn? A Visual Exploration; Raghu et al. 2021",
     url="https://arxiv.org/abs/2212.06727", licence="none; no code is used", passes="probe_passes",
     rules="One probe for each block, fitted to clean training images by ridge regression in closed form.",

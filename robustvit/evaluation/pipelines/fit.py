@@ -16,7 +16,7 @@ from robustvit.evaluation.images.image_cache import ImageCache
 from robustvit.primitives.batch import Batch, Data
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.scenario import parameters, stream
+from robustvit.primitives.scenario import parameters, stream, takes_headless
 from robustvit.primitives.scenarios.attack import own_labels
 from robustvit.primitives.surgery.hosts import check_host
 from robustvit.primitives.surgery.pipelines import DIGESTS
@@ -54,7 +54,7 @@ def fit(
         return own_labels(host, batch, Draws(seed, draws.stream, batch.ids, model.device)) if predicted else batch
 
     nested = [one for one in plugins.values() if isinstance(one, Data)]
-    any_outputs = predicted or entry.label_free
+    any_outputs = predicted or entry.label_free or takes_headless(spec)
     read = len(nested) == 1 and not entry.head and not (any_outputs and not reads(model, nested[0]))
     host = through_reading(model, nested[0]) if read else model
     made = entry.load_beside(entry.fit)(host, load_batch, draws, **parameters(spec, plugins))

@@ -17,7 +17,7 @@ Part = Literal["tokens", "attention", "mlp"]
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="px",
-    descriptive=True, needs=("value_clean_distance", "value_{side}_distance"),
+    descriptive=True, curve="block", needs=("value_clean_distance", "value_{side}_distance"),
 )  # fmt: skip
 def attention_distance(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """How far a patch is from those that it attends to, on average over heads and patches; neither more nor less is better.
@@ -30,7 +30,7 @@ def attention_distance(records: pd.DataFrame, *, block: Block = None, side: Side
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="nats",
-    descriptive=True, needs=("value_clean_entropy", "value_{side}_entropy"),
+    descriptive=True, curve="block", needs=("value_clean_entropy", "value_{side}_entropy"),
 )  # fmt: skip
 def attention_entropy(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Entropy of the attention of a patch to the others, on average over heads and patches; neither more nor less is better.
@@ -43,7 +43,7 @@ def attention_entropy(records: pd.DataFrame, *, block: Block = None, side: Side 
 
 @metric(
     source="Park et al. 2023, What Do Self-Supervised Vision Transformers Learn?", url="https://arxiv.org/abs/2305.00729", family="insides",
-    unit="%", descriptive=True, needs=("value_clean_nmi", "value_{side}_nmi"),
+    unit="%", descriptive=True, curve="block", needs=("value_clean_nmi", "value_{side}_nmi"),
 )  # fmt: skip
 def attention_nmi(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Normalised mutual information of queries and keys: 0 where all patches attend alike, which the paper calls collapse.
@@ -56,7 +56,7 @@ def attention_nmi(records: pd.DataFrame, *, block: Block = None, side: Side = "c
 
 @metric(
     source="Walmer et al. 2023, Teaching Matters (offset attention heads; the threshold is ours)", url="https://arxiv.org/abs/2212.03862",
-    family="insides", unit="%", descriptive=True, needs=("value_clean_offset_heads", "value_{side}_offset_heads"),
+    family="insides", unit="%", descriptive=True, curve="block", needs=("value_clean_offset_heads", "value_{side}_offset_heads"),
 )  # fmt: skip
 def offset_heads(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of heads with more than half of their attention on one and the same neighbour of a patch; neither more nor less is better.
@@ -67,7 +67,9 @@ def offset_heads(records: pd.DataFrame, *, block: Block = None, side: Side = "cl
     return by_block(records, "offset_heads", block, side, drift)
 
 
-@metric(family="insides", source="definition", unit="%", descriptive=True, needs=("value_clean_prefix", "value_{side}_prefix"))
+@metric(
+    family="insides", source="definition", unit="%", descriptive=True, curve="block", needs=("value_clean_prefix", "value_{side}_prefix")
+)
 def prefix_attention(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of the attention of patches that prefix tokens (class, registers, distillation) have; neither more nor less is better.
 
@@ -79,7 +81,7 @@ def prefix_attention(records: pd.DataFrame, *, block: Block = None, side: Side =
 
 @metric(
     source="Tang et al. 2021, Augmented Shortcuts for Vision Transformers", url="https://arxiv.org/abs/2106.15941", family="insides",
-    unit="%", descriptive=True, needs=("value_clean_diversity", "value_{side}_diversity"),
+    unit="%", descriptive=True, curve="block", needs=("value_clean_diversity", "value_{side}_diversity"),
 )  # fmt: skip
 def feature_diversity(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """The part of the patch tokens that is not the same for all of them, after a block: 0 where all tokens are one.
@@ -92,7 +94,7 @@ def feature_diversity(records: pd.DataFrame, *, block: Block = None, side: Side 
 
 @metric(
     source="Park and Kim 2022, How Do Vision Transformers Work?", url="https://arxiv.org/abs/2202.06709", family="insides", unit="",
-    descriptive=True, needs=("value_clean_log_amplitude", "value_{side}_log_amplitude"),
+    descriptive=True, curve="block", needs=("value_clean_log_amplitude", "value_{side}_log_amplitude"),
 )  # fmt: skip
 def high_frequencies(
     records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Part = "tokens"
@@ -108,7 +110,7 @@ def high_frequencies(
 
 @metric(
     source="Park and Kim 2022, How Do Vision Transformers Work?", url="https://arxiv.org/abs/2202.06709", family="insides", unit="",
-    descriptive=True, needs=("value_clean_feature_variance", "value_{side}_feature_variance"),
+    descriptive=True, curve="block", needs=("value_clean_feature_variance", "value_{side}_feature_variance"),
 )  # fmt: skip
 def feature_variance(
     records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Part = "tokens"
@@ -123,7 +125,7 @@ def feature_variance(
 
 @metric(
     source="Vilas et al. 2023, Analyzing Vision Transformers for Image Classification in Class Embedding Space",
-    url="https://arxiv.org/abs/2310.18969", family="insides", unit="%", higher_is_better=True, needs=("value_clean_{of}",
+    url="https://arxiv.org/abs/2310.18969", family="insides", unit="%", higher_is_better=True, curve="block", needs=("value_clean_{of}",
     "value_{side}_{of}"),
 )  # fmt: skip
 def class_identifiability(
@@ -141,7 +143,7 @@ def class_identifiability(
 
 @metric(
     source="Raghu et al. 2021, Do Vision Transformers See Like Convolutional Neural Networks?", url="https://arxiv.org/abs/2108.08810",
-    family="insides", unit="", descriptive=True, needs=("value_clean_skip_{tokens}", "value_{side}_skip_{tokens}"),
+    family="insides", unit="", descriptive=True, curve="block", needs=("value_clean_skip_{tokens}", "value_{side}_skip_{tokens}"),
 )  # fmt: skip
 def skip_strength(
     records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False, of: Literal["attention", "mlp"] = "mlp",
@@ -159,7 +161,7 @@ def skip_strength(
 
 @metric(
     source="Li et al. 2023, How Does Attention Work in Vision Transformers?", url="https://arxiv.org/abs/2303.13731", family="insides",
-    unit="%", descriptive=True, needs=("value_clean_near", "value_{side}_near"),
+    unit="%", descriptive=True, curve="block", needs=("value_clean_near", "value_{side}_near"),
 )  # fmt: skip
 def near_attention(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of the attention of a patch that itself and its neighbours have, at most one step away.
@@ -172,7 +174,7 @@ def near_attention(records: pd.DataFrame, *, block: Block = None, side: Side = "
 
 @metric(
     source="Ghiasi et al. 2022, What do Vision Transformers Learn?", url="https://arxiv.org/abs/2212.06727", family="insides", unit="%",
-    descriptive=True, needs=("value_clean_position", "value_{side}_position"),
+    descriptive=True, curve="block", needs=("value_clean_position", "value_{side}_position"),
 )  # fmt: skip
 def position_probe_accuracy(records: pd.DataFrame, *, block: Block = None, side: Side = "clean", drift: bool = False) -> np.ndarray:
     """Share of patch tokens after a block from which a linear probe tells the place of the patch.

@@ -14,11 +14,12 @@ from robustvit.spec.registry import metric
 from robustvit.statistics.estimates import Clustered, Weighted
 
 Block = Annotated[int, Ge(0)] | None
+_LEAST = 4  # groups, for an interval over them
 
 
 @metric(
     source="Kornblith et al. 2019, Similarity of Neural Network Representations Revisited; groups: Nguyen et al. 2021",
-    url="https://arxiv.org/abs/2010.15327", family="insides", unit="", descriptive=True,
+    url="https://arxiv.org/abs/2010.15327", family="insides", unit="", descriptive=True, curve="block",
     needs=("group", "value_hsic_xy", "value_hsic_xx", "value_hsic_yy"),
 )  # fmt: skip
 def cka(records: pd.DataFrame, *, block: Block = None, to: Block = None) -> Clustered:
@@ -50,19 +51,19 @@ def cka(records: pd.DataFrame, *, block: Block = None, to: Block = None) -> Clus
 def by_group(records: pd.DataFrame, *columns: str) -> tuple[list[str], list[np.ndarray]]:
     """The groups of samples that have values, and for each column its values, (groups, …), as float64.
 
-    Raises NotApplicable where fewer than two groups are whole, from which nothing can be said about others.
+    Raises NotApplicable where fewer than four groups are whole, from which too little can be said about others.
     """
     first = records.drop_duplicates("group").sort_values("group")
     values = [np.stack(first[name].tolist()).astype(np.float64) for name in columns]
     whole = np.flatnonzero(~np.isnan(values[0].reshape(len(first), -1)).any(axis=1))
-    if len(whole) < 2:
-        raise NotApplicable(f"it takes two whole groups of samples, and the cell has {len(whole)}")
+    if len(whole) < _LEAST:
+        raise NotApplicable(f"it takes {_LEAST} whole groups of samples, and the cell has {len(whole)}")
     return [str(group) for group in first["group"].iloc[whole]], [one[whole] for one in values]
 
 
 @metric(
-    source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="%", descriptive=True,
-    needs=("group", "value_clean_cluster_{of}", "value_{side}_cluster_{of}"),
+    source="Walmer et al. 2023, Teaching Matters", url="https://arxiv.org/abs/2212.03862", family="insides", unit="%",
+    descriptive=True, curve="block", needs=("group", "value_clean_cluster_{of}", "value_{side}_cluster_{of}"),
 )  # fmt: skip
 def cluster_agreement(
     records: pd.DataFrame, *, of: Literal["purity", "nmi", "ari"] = "nmi", block: Block = None, side: Side = "clean", drift: bool = False

@@ -15,6 +15,7 @@ from robustvit.records.store import Store
 from robustvit.report.charts import HeatMap, attack_panels, corruption_panels, heat_map
 from robustvit.report.colours import COLOURS, colour_scale
 from robustvit.report.curves.certified_curves import certified_panels
+from robustvit.report.curves.depth_curves import depth_panels
 from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.curves.transform_curves import transform_panels
 from robustvit.report.figures import Panel
@@ -46,6 +47,7 @@ PANELS: Mapping[str, Callable[[SuiteResults], Sequence[Panel]]] = {
     "certified": certified_panels,
     "transforms": lambda suite: transform_panels(suite, None),
     "lesions": lambda suite: lesion_panels(suite, None),
+    "depths": depth_panels,
 }
 NAMES = (*PANELS, "heat-map", "overview", "pareto")
 
@@ -144,7 +146,9 @@ def _panel_figure(plots: Any, suites: Sequence[SuiteResults], name: str) -> Any:
 
 
 def _quantity(suites: Sequence[SuiteResults], name: str) -> str:
-    """What the curves of a figure show, in words."""
+    """What the curves of a figure show, in words; nothing where the title of each panel says it."""
+    if name == "depths":
+        return ""
     robust = name == "attacks" and any("robust_accuracy" in model.metrics for suite in suites for model in suite.models)
     metric = "robust_accuracy" if robust else "certified_accuracy" if name == "certified" else suites[0].metric
     return metric_name(metric)
@@ -160,7 +164,7 @@ def _draw_panel(place: Any, panel: Panel, across: str, up: str) -> None:
         place.fill_between(xs, low, high, color=colour, alpha=0.17, linewidth=0)
     place.set_title(panel.title)
     place.set_xticks(xs, [tick.text for tick in panel.columns])
-    place.set_ylim(0, panel.top)
+    place.set_ylim(panel.bottom, panel.top)
     place.set_xlabel(panel.axis or across)
     place.set_ylabel(f"{up}, {panel.unit}" if up and panel.unit else up or panel.unit)
     place.grid(axis="y", linewidth=0.4, alpha=0.5)

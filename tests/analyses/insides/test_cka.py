@@ -42,9 +42,10 @@ def records(columns: dict[str, Tensor], group: int = GROUP) -> pd.DataFrame:
 
 
 def value(columns: dict[str, Tensor], **given: Any) -> float:
-    result = alignment(records(columns), **given).values
+    twice = {name: torch.cat((values, values)) for name, values in columns.items()}  # as many groups as an interval takes
+    result = alignment(records(twice), **given).values
     assert isinstance(result, Weighted)
-    return float(result.of(np.ones((1, len(next(iter(columns.values()))))))[0])
+    return float(result.of(np.ones((1, len(next(iter(twice.values()))))))[0])
 
 
 def features(model: Classifier, pixels: Tensor) -> list[np.ndarray]:
@@ -138,8 +139,12 @@ def test_blocks_that_are_not_there_are_told(given: dict[str, Any], message: str)
 def test_one_whole_group_says_nothing_about_others() -> None:
     found = cka(made(vit), images(COUNT), LABELS, drawn(), group=GROUP, corruption=lambda some, draws: some)
     rows = records(found)
-    with pytest.raises(NotApplicable, match="it takes two whole groups of samples, and the cell has 1"):
+    with pytest.raises(NotApplicable, match="it takes 4 whole groups of samples, and the cell has 1"):
         alignment(rows[rows["group"] == 0])
+    few = records({name: torch.cat((values, values)) for name, values in found.items()})
+    with pytest.raises(NotApplicable, match="it takes 4 whole groups of samples, and the cell has 3"):
+        alignment(few[few["group"] < 3])
+    assert len(alignment(few).ids) == 4
     incomplete = {name: torch.cat((values[:1], torch.full_like(values[1:], torch.nan))) for name, values in found.items()}
     with pytest.raises(NotApplicable, match="the cell has 1"):
         alignment(records(incomplete))

@@ -162,11 +162,12 @@ def test_clusters_are_of_each_group_and_block() -> None:
     own = token_clusters(with_class, pixels, labels, drawn(128), group=64, of="class")["value_clean_cluster_nmi"]
     features = units(with_class, pixels)[4][:64, 0].double().numpy()
     assert float(own[0, 1]) == pytest.approx(agreement(features, labels[:64].numpy(), starts[0])[1], abs=1e-6)
-    group = np.arange(128) // 64
-    table = pd.DataFrame({"group": group, **{name: list(values.numpy()[group]) for name, values in found.items()}})
-    assert np.asarray(cluster_agreement(table, of="ari", block=1).values).tolist() == pytest.approx(
-        found["value_clean_cluster_ari"][:, 1].tolist()
-    )
+    group = np.arange(256) // 64
+    table = pd.DataFrame({"group": group, **{name: list(np.tile(values.numpy(), (2, 1))[group]) for name, values in found.items()}})
+    expected = found["value_clean_cluster_ari"][:, 1].tolist()
+    assert np.asarray(cluster_agreement(table, of="ari", block=1).values).tolist() == pytest.approx(expected * 2)
+    with pytest.raises(BadParameter, match="some images are of no class"):
+        token_clusters(model, pixels, labels - 1, drawn(128), group=64)
 
 
 def fitted(model: Classifier, pixels: Tensor, samples: int = 12, ridge: float = 1e-3) -> dict[str, Tensor]:
