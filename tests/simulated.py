@@ -173,6 +173,8 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_clean_distance": _by_block(12), "value_clean_nmi": _by_block(12), "value_clean_entropy": _by_block(12),
     "value_clean_offset_heads": _by_block(12), "value_clean_prefix": _by_block(12), "value_clean_identifiability": _by_block(12),
     "value_clean_diversity": _by_block(25), "value_clean_log_amplitude": _by_block(25), "value_clean_feature_variance": _by_block(25),
+    "value_clean_positive_auc": lambda one: one.rng.beta(2, 1 + 6 * one.certain),
+    "value_clean_negative_auc": lambda one: one.rng.beta(1 + 6 * one.certain, 2),
     "value_patch_variance": lambda one: 1 + one.rng.gamma(2, 0.5, one.n), "value_position_residual": lambda one: one.certain,
     "value_ood_energy": _energy, "fact_ood": lambda one: np.where(one.outside, "near/a", ""),
     "votes": lambda one: np.full(one.n, 32), "tokens": lambda one: np.zeros(one.n, int),

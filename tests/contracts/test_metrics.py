@@ -53,6 +53,7 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
         **lesions(n, np.random.default_rng(1)), **blocks(n, np.random.default_rng(2)),
+        **explanations(n, np.random.default_rng(3)),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
@@ -88,6 +89,12 @@ def blocks(n: int, rng: np.random.Generator) -> dict[str, Any]:
         for side in ("clean", "shifted")
         for name, size in sizes.items()
     }
+
+
+def explanations(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What the analyses of attribution maps measure, of clean images and of shifted ones."""
+    names = ("positive_auc", "positive_auc_label", "negative_auc", "negative_auc_label")
+    return {f"value_{side}_{name}": rng.random(n) for side in ("clean", "shifted") for name in names}
 
 
 CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))

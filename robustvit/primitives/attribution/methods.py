@@ -59,7 +59,7 @@ def attribution_passes(name: Attribution) -> Passes:
 
 
 @torch.no_grad()
-def predicted_logits(model: Classifier, images: Tensor) -> Tensor:
+def tiled_logits(model: Classifier, images: Tensor) -> Tensor:
     """(N, K) logits, a tile at a time, of a model that may be bound to its rows. Raises ModelError where some are not finite."""
     rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
     logits = torch.cat([bound_rows(model, some)(images[some]) for some in rows])
@@ -68,9 +68,9 @@ def predicted_logits(model: Classifier, images: Tensor) -> Tensor:
     return logits
 
 
-def falling_order(maps: Tensor) -> Tensor:
-    """(N, P) patches counted by row, those that count most first; of equal ones the earlier first. maps: (N, rows, columns)."""
-    return maps.flatten(1).argsort(dim=1, descending=True, stable=True)
+def patch_order(maps: Tensor, descending: bool = True) -> Tensor:
+    """(N, P) patches counted by row, those that count most first, or least; of equal ones the earlier first. maps: (N, rows, columns)."""
+    return maps.flatten(1).argsort(dim=1, descending=descending, stable=True)
 
 
 def patches_of(share: float, patches: int) -> int:

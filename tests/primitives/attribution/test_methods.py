@@ -16,7 +16,7 @@ from robustvit.primitives.attribution.attention_gradients import legrad
 from robustvit.primitives.attribution.methods import (
     attribution,
     differentiable_attribution,
-    falling_order,
+    patch_order,
     patches_of,
 )
 from robustvit.primitives.classifier import Classifier
@@ -298,7 +298,8 @@ def test_legrad_leaves_the_model_as_it_was() -> None:
 
 
 def test_order_and_shares_of_patches() -> None:
-    assert falling_order(torch.tensor([[[1.0, 3.0], [3.0, 0.0]]])).tolist() == [[1, 2, 0, 3]]
+    assert patch_order(torch.tensor([[[1.0, 3.0], [3.0, 0.0]]])).tolist() == [[1, 2, 0, 3]]
+    assert patch_order(torch.tensor([[[1.0, 3.0], [3.0, 0.0]]]), descending=False).tolist() == [[3, 0, 1, 2]]
     assert [patches_of(share, 16) for share in (0.01, 0.2, 0.22, 0.5, 1.0)] == [1, 3, 4, 8, 16]
     with pytest.raises(BadParameter, match=r"top is 0; it is a share of the patches"):
         patches_of(0, 4)
