@@ -49,7 +49,7 @@ def faithfulness(
 
 
 def faithfulness_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """One for the intact image, one without patches, two for each step between, and the attribution's; twice as many where it is shifted."""
+    """One of the intact image, one without patches, two for each step between, and the attribution's; twice as many where it is shifted."""
     if plugins.get("attack") is not None:
         return None
     name, steps = str(spec.get("attribution")), int(str(spec.get("steps")))
