@@ -175,6 +175,8 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_clean_diversity": _by_block(25), "value_clean_log_amplitude": _by_block(25), "value_clean_feature_variance": _by_block(25),
     "value_clean_positive_auc": lambda one: one.rng.beta(2, 1 + 6 * one.certain),
     "value_clean_negative_auc": lambda one: one.rng.beta(1 + 6 * one.certain, 2),
+    "value_clean_hit": lambda one: one.right * 1.0, "value_clean_iou": lambda one: one.rng.binomial(3, one.certain) / 3,
+    "value_clean_mass": lambda one: one.rng.beta(1 + 3 * one.certain, 2),
     "value_spearman": lambda one: 2 * one.rng.beta(2 + 6 * one.certain, 3) - 1, "value_top_iou": lambda one: one.rng.beta(2, 2, one.n),
     "value_same_answer": lambda one: (one.rng.random(one.n) < 0.9) * 1.0,
     "value_patch_variance": lambda one: 1 + one.rng.gamma(2, 0.5, one.n), "value_position_residual": lambda one: one.certain,
