@@ -14,8 +14,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     """(N,) Spearman's ρ of maps (N, rows, columns), equal values having their mean rank; NaN where all values of a map are equal."""
     one, other = (mean_ranks(some.flatten(1)) for some in (first, second))
     one, other = (some - some.mean(dim=1, keepdim=True) for some in (one, other))
-    lengths = (one.square().sum(dim=1) * other.square().sum(dim=1)).sqrt()
-    return ((one * other).sum(dim=1) / lengths).where(lengths > 0, torch.nan)
+    return (one * other).sum(dim=1) / (one.square().sum(dim=1) * other.square().sum(dim=1)).sqrt()
 
 
 def mean_ranks(values: Tensor) -> Tensor:
