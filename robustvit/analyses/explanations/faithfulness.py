@@ -76,7 +76,7 @@ def _areas(
 
 def _columns(found: Mapping[str, Tensor], answers: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """found: (N, steps + 1, K) probabilities by kind."""
-    columns = {}
+    columns: dict[str, Tensor] = {}
     for kind, probabilities in found.items():
         curve, of_label = (_of_class(probabilities, some.clamp_min(0)) for some in (answers, labels))
         columns |= {

@@ -53,4 +53,4 @@ def perturbation_auc_gap(records: pd.DataFrame, *, of: Area = "auc", side: Side 
     Of the analysis faithfulness: 0 for a constant map, and 0 on average for a random one. of, side, drift: as for positive_auc.
     Denominator: all samples of the cell, n. Bootstrap over samples, paired. No reference table.
     """
-    return of_side(records, f"negative_{of}", side, drift) - of_side(records, f"positive_{of}", side, drift)
+    return np.asarray(of_side(records, f"negative_{of}", side, drift) - of_side(records, f"positive_{of}", side, drift))
