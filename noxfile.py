@@ -35,6 +35,8 @@ LIBRARIES = [
     "obstore>=0.8",
     "ray>=2.9",
     "moto[server]>=5.0",
+    "captum>=0.7",
+    "grad-cam>=1.5",
 ]
 APART = "not architectures and not coverage and not processes and not frameworks and not notebooks and not long and not ray"
 CHECKED_BOARDS = ["demo/*", "zoo/quick", "zoo/l?*", "zoo/certified-*", "zoo/transfer-zoo", "zoo/downstream-transfer", "zoo/blackbox"]

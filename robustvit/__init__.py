@@ -8,6 +8,7 @@
     rv.run(rv.load_suite("imagenet-c"), models=["demo"], data="digits", store="results")
     board = rv.leaderboard("results")                                            # the tidy DataFrame
     rv.score(rv.Classifier(module, size=32), "digits", "pgd", eps="4/255")       # one number with its interval
+    rv.explain(model, images, "legrad")                                          # how much each patch counts
 
 Nothing heavy is imported before it is used.
 """
@@ -59,6 +60,7 @@ _HOMES = {
     "corruption": "spec.registry",
     "dataset": "spec.registry",
     "defense": "spec.registry",
+    "explain": "evaluation.explain",
     "leaderboard": "results.leaderboard",
     "load_data": "evaluation.loading",
     "load_defense": "training.defending",
@@ -124,6 +126,7 @@ __all__ = [
     "corruption",
     "dataset",
     "defense",
+    "explain",
     "leaderboard",
     "load_data",
     "load_defense",
@@ -167,6 +170,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from robustvit.cli.commands.score import Score, score
     from robustvit.errors import BudgetExceeded, DataMissing, RobustvitError
+    from robustvit.evaluation.explain import explain
     from robustvit.evaluation.images.kept_images import load_kept
     from robustvit.evaluation.loading import load_data, load_model
     from robustvit.evaluation.perturb import perturb

@@ -46,6 +46,7 @@ LEFT_OUT = (
     "patch_fool",
     "inflate",  # of token reducers alone, as the next
     "inflate_patch",
+    "attribution_attack",  # of transformers alone: tests/attacks/test_attribution_attack.py
 )  # the first draw for a batch; for the last see below
 ATTACKS = [  # those on features are of transformers alone: tests/attacks/feature/test_feature_attacks.py
     entry for entry in entries("attack").values() if not entry.chain and entry.name not in LEFT_OUT and entry.family != "feature"

@@ -54,6 +54,7 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
         **lesions(n, np.random.default_rng(1)), **blocks(n, np.random.default_rng(2)),
         **groups(n, np.random.default_rng(3)),
+        **explanations(n, np.random.default_rng(3)),
         "value_target": np.where(rng.random(n) < 0.3, pred, 3), "draws": 10, "draws_right": np.where(label == pred, 8, 3),
     })  # fmt: skip
     return found
@@ -106,6 +107,13 @@ def groups(n: int, rng: np.random.Generator) -> dict[str, Any]:
         **{f"value_{side}_trace": rng.gamma(2, 3, n // 4 + 1)[group] for side in ("clean", "shifted")},
         **{f"value_{name}": list((0.5 + rng.random((n // 4 + 1, size)))[group].astype(np.float32)) for name, size in sizes.items()},
     }
+
+
+def explanations(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What the analyses of attribution maps measure, of clean images and of shifted ones."""
+    names = ("positive_auc", "positive_auc_label", "negative_auc", "negative_auc_label", "hit", "iou", "mass")
+    drift = {"value_spearman": rng.uniform(-1, 1, n), "value_top_iou": rng.random(n), "value_same_answer": (rng.random(n) < 0.8) * 1.0}
+    return drift | {f"value_{side}_{name}": rng.random(n) for side in ("clean", "shifted") for name in names}
 
 
 CONTEXT = MetricContext(classes=1000, ablations=Ablations("columns", 4, 1, (32, 32)))

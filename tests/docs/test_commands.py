@@ -30,6 +30,7 @@ SETS_UP = ("python3 -m pip", "python3 -m venv", "nox", "git clone", ". ")
 RUN = {
     "workers.md": 1,
     "depth-and-channels.md": 7,
+    "explanations.md": 3,
     "quantisers.md": 4,
     "tutorial.md": 10,
     "anchoring.md": 2,

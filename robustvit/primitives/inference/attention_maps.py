@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -40,14 +42,18 @@ def forward_with_attention(model: Classifier, images: Tensor) -> AttentionMaps:
     )
 
 
-def attention_in_graph(model: Classifier, images: Tensor) -> Iterator[AttentionMaps]:
+def attention_in_graph(
+    model: Classifier, images: Tensor, beside: Callable[[Classifier], AbstractContextManager[None]] | None = None
+) -> Iterator[AttentionMaps]:
     """Logits and attention maps as `forward_with_attention`, tile by tile, where each logit is computed from the very maps returned.
 
     `torch.autograd.grad(part.logits[:, k].sum(), part.maps)` are the gradients of class k with respect to the maps of all blocks, through
     the later blocks, too; images need not require gradients. Logits equal the fused path's up to rounding. The maps of a tile are what its
     logits are computed from, and maps joined over tiles would not be: hence a tile at a time, `model.tile` rows or the rest, in order.
+    beside: a context around the pass of each tile, made of the model that computes it, such as one of hooks that record tokens, which come
+    from the maps, too; there the rows after those of the images are padding.
     """
-    return (_forward_tile(part, tile, _GraphMode) for part, tile in _tiles(model, images))
+    return (_forward_tile(part, tile, _GraphMode, beside) for part, tile in _tiles(model, images))
 
 
 def _tiles(model: Classifier, images: Tensor) -> Iterator[tuple[Classifier, Tensor]]:
@@ -65,6 +71,11 @@ def received_attention(model: Classifier, images: Tensor, layer: int | None) -> 
     where there is none. Raises ModelError as `forward_with_attention` and `token_grid` do.
     """
     return torch.cat([_received_by_tile(part, tile, layer) for part, tile in _tiles(model, images)])
+
+
+def attention_rollout(model: Classifier, images: Tensor) -> Tensor:
+    """Attention rollout as `received_attention` with None for its layer, (N, rows, columns); gradients flow to the images."""
+    return torch.cat([_received_by_tile(part, tile, None) for part, tile in _tiles(model, images)])
 
 
 @torch.no_grad()
@@ -98,12 +109,15 @@ def _rollout(maps: list[Tensor], grid: TokenGrid) -> Tensor:
     return total[:, 0] if grid.class_token else total.mean(dim=1)
 
 
-def _forward_tile(model: Classifier, images: Tensor, capture: Callable[[Classifier, int, int], _CaptureMode]) -> AttentionMaps:
+def _forward_tile(
+    model: Classifier, images: Tensor, capture: Callable[[Classifier, int, int], _CaptureMode],
+    beside: Callable[[Classifier], AbstractContextManager[None]] | None = None,
+) -> AttentionMaps:  # fmt: skip
     """As `forward_with_attention`, for at most a tile of images, with maps as a mode of the class `capture` makes them."""
     padding = images.new_zeros(model.tile - len(images), *images.shape[1:])
     model = bound_rows(model, padded(len(images), model.tile, images.device))
     mode = capture(model, model.tile, len(images))
-    with fused_attention(model), mode:
+    with fused_attention(model), mode, contextlib.nullcontext() if beside is None else beside(model):
         logits: Tensor = model(torch.cat((images, padding)))
     mode.check_intercepted()
     return AttentionMaps(logits[: len(images)], mode.captured())

@@ -12,16 +12,17 @@ image and masks alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustvit.errors import ModelError
+from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.classifier_views import ReadClassifier, why_wrapped
-from robustvit.primitives.inference.keyed import bound_rows
+from robustvit.primitives.inference.keyed import bound_rows, padded
 from robustvit.primitives.inference.token_dropping import PlainViT, why_not_plain
 from robustvit.primitives.modules.model_output import of_classes
 from robustvit.primitives.reading import Reading
@@ -68,6 +69,33 @@ def mask_model(model: Classifier, images: Tensor, unseen: Unseen = "auto") -> Ma
     host, reading = _split_reading(model)
     rows = _TILES * model.tile
     return _DroppedTokens(host, images, rows, reading)
+
+
+def kept_tokens(model: Classifier, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """From places (N, n) of patches, counted by row, to the logits (N, K) of images (N, 3, H, W) whose other patches are left out.
+
+    Raises HostRefused for a model whose tokens cannot be dropped, or that averages its patches, so that it has no logits without one.
+    """
+    host, reading = _split_reading(model)
+    reason = why_not_droppable(model)
+    if not reason and not PlainViT(host.model, cast(Tensor, host.mean), cast(Tensor, host.std)).pools_prefix:
+        reason = "its head reads its patches, and has nothing to read where none is left"
+    if reason:
+        raise HostRefused(f"model '{model.card.label}' cannot leave out tokens: {reason}. Remove patches otherwise, for instance by mean.")
+    plain = PlainViT(host.model, cast(Tensor, host.mean), cast(Tensor, host.std))
+    patches = plain.patchify(images)
+
+    def logits(places: Tensor) -> Tensor:
+        parts = []
+        for some in torch.split(torch.arange(len(images), device=images.device), host.tile):
+            filled = some[padded(len(some), host.tile, images.device)]
+            with host.module_context():
+                made = of_classes(plain.logits_of_places(patches[filled], places[filled]))[: len(some)]
+            parts.append(made if made.dtype == torch.float64 else made.float())
+        joined = torch.cat(parts)
+        return joined if reading is None else reading.read(joined)
+
+    return logits
 
 
 def masked_forward(model: nn.Module, images: Tensor, window: Window, unseen: Unseen = "auto") -> Tensor:

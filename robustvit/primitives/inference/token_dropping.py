@@ -79,19 +79,30 @@ class PlainViT:
         visible = np.logical_and(*(mask[:, axis] for mask, axis in zip(self._visible_tokens(window), self._grid, strict=True)))
         places = torch.from_numpy(visible).nonzero()[:, 1].view(len(image), -1).to(patches.device)
         index = image.to(patches.device)[:, None]
-        masked = torch.where(self._visible_pixels(window, places), patches[index, places], self._black)
+        return self._of_patches(torch.where(self._visible_pixels(window, places), patches[index, places], self._black), places)
+
+    def logits_of_places(self, patches: Tensor, places: Tensor) -> Tensor:
+        """(N, K) logits of images of which only the patches at places (N, n), counted by row, are tokens. patches: from `patchify`."""
+        return self._of_patches(patches[torch.arange(len(patches), device=patches.device)[:, None], places], places)
+
+    @property
+    def pools_prefix(self) -> bool:
+        """Whether the head reads prefix tokens alone, so that there are logits without any patch."""
+        return bool(self.model.global_pool == "token" and getattr(self.model, "attn_pool", None) is None)
+
+    def _of_patches(self, masked: Tensor, places: Tensor) -> Tensor:
+        """(r, K) logits of normalised patches (r, n, 3 · h · w) at places (r, n)."""
         model = self.model
         embedded = model.patch_embed.norm(functional.linear(masked, model.patch_embed.proj.weight.flatten(1), model.patch_embed.proj.bias))
-        embedding = model._pos_embed(embedded.new_zeros(1, patches.shape[1], embedded.shape[2]))
+        embedding = model._pos_embed(embedded.new_zeros(1, len(self._grid[0]), embedded.shape[2]))
         prefix, positions = embedding[:, : self._prefix], embedding[0, self._prefix :]
-        tokens = torch.cat([prefix.expand(len(image), -1, -1), embedded + positions[places]], dim=1)
+        tokens = torch.cat([prefix.expand(len(masked), -1, -1), embedded + positions[places]], dim=1)
         return self._from_tokens(model.norm_pre(tokens))
 
     def _from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits from the input of the first block."""
         blocks = list(self.model.blocks)
-        pools_prefix = self.model.global_pool == "token" and getattr(self.model, "attn_pool", None) is None
-        short = pools_prefix and _is_plain(blocks[-1])  # logits come from prefix tokens alone: the last block computes no others
+        short = self.pools_prefix and _is_plain(blocks[-1])  # logits come from prefix tokens alone: the last block computes no others
         for block in blocks[: len(blocks) - short]:
             tokens = block(tokens)
         if short:

@@ -55,18 +55,33 @@ def unit_tokens(model: Classifier, images: Tensor) -> Iterator[UnitTokens]:
     Gradients flow to the images. Raises HostRefused for a model without one sequence of blocks that add first an attention and then an MLP
     to the tokens, each of their norm, and ModelError where tokens form no grid.
     """
-    second = _second_norms(model)
+    _second_norms(model)
     rows = torch.split(torch.arange(len(images), device=images.device), model.tile)
-    return (_of_tile(bound_rows(model, some), images[some], second) for some in rows)
+    return (_of_tile(bound_rows(model, some), images[some]) for some in rows)
 
 
-def _of_tile(model: Classifier, images: Tensor, second: list[str]) -> UnitTokens:
+class Joints(NamedTuple):
+    """What blocks, and their norms before the MLP, are given, and what the blocks return, in the order of their calls."""
+
+    given: list[Tensor]
+    attention: list[Tensor]
+    mlp: list[Tensor]
+
+
+@contextlib.contextmanager
+def recorded_joints(model: Classifier) -> Iterator[Joints]:
+    """Context in which the tokens of every pass are added to lists, those of padding included. Raises HostRefused as `unit_tokens`."""
+    second, found = _second_norms(model), Joints([], [], [])
+    with _kept(found.given, found.attention, found.mlp, blocks_of(model), second):
+        yield found
+
+
+def _of_tile(model: Classifier, images: Tensor) -> UnitTokens:
     padding = images.new_zeros(model.tile - len(images), *images.shape[1:])
     model = bound_rows(model, padded(len(images), model.tile, images.device))
-    given, attention, mlp = list[Tensor](), list[Tensor](), list[Tensor]()
-    blocks = blocks_of(model)
-    with _kept(given, attention, mlp, blocks, second):
+    with recorded_joints(model) as (given, attention, mlp):
         logits: Tensor = model(torch.cat((images, padding)))
+    blocks = blocks_of(model)
     if not len(given) == len(attention) == len(mlp) == len(blocks):
         raise _refused(model, f"calls its {len(blocks)} blocks {len(mlp)} times in a pass")
     if len({one.shape for one in (*given, *attention, *mlp)}) > 1 or given[0].dim() != 3:

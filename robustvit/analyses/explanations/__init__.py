@@ -1,0 +1,1 @@
+"""Analyses of attribution maps: whether they tell what a prediction rests on, and whether they stay when images shift."""

@@ -1,0 +1,1 @@
+"""Metrics of attribution maps: of their faithfulness, their stability, and where they point."""
