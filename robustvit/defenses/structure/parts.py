@@ -46,23 +46,28 @@ _BACKGROUND = 2.0  # the weight of the background's presence; all others are 1
     licence="the authors' code is MIT; this is written from the paper and facts of the code",
     rules="Every image is moved by an affine map of its own, where the authors' code has one for a batch. What enters repeats the border, "
     "and is zero on the way back, which resamples once; the code does twice. The presence of parts is judged over a batch, so that a row "
-    "depends on its company. One learning rate for all: the authors' is larger for the gains, the prototypes and the head.",
+    "depends on its company. The authors train the transformer at 1/1000 of the rate of prototypes and 1/10000 of that of gains and head; "
+    "here it is frozen, or trained at the one rate, at which a small one learnt to call everything background.",
 )  # fmt: skip
 def parts(
     *, count: Count = 8, dropout: Annotated[float, Ge(0), Lt(1)] = 0.3, degrees: NonNegative = 90.0,
-    shift: Annotated[float, Ge(0), Lt(1)] = 0.11,
+    shift: Annotated[float, Ge(0), Lt(1)] = 0.11, frozen: bool = True,
 ) -> Defense:  # fmt: skip
     """Trains a classifier that finds parts of images without being told any, and reads logits from each (PDiscoFormer, Aniraj et al. 2024).
 
     count: of parts, besides the background. dropout: how often a whole part is left out of the logits. degrees, shift: of the affine map
-    under which parts are to move with the image, shift as a share of the side; sizes are from 0.8 to 1.4. The loss is the cross-entropy
-    plus, of the part maps, presence, twice the background's presence towards the corners, the entropy of patches, equivariance, the
-    orthogonality of the parts' features, and total variation. Two forward passes a step. The checkpoint names the transform `parts`. Takes
-    timm's plain vision transformers with a linear head and at least 4x4 patches.
+    under which parts are to move with the image, shift as a share of the side; sizes are from 0.8 to 1.4. frozen: trains prototypes, gains
+    and head alone, of a model that comes trained (--from). The loss is the cross-entropy plus, of the part maps, presence, twice the
+    background's presence towards the corners, the entropy of patches, equivariance, the orthogonality of the parts' features, and total
+    variation. Two forward passes a step. The checkpoint names the transform `parts`. Takes timm's plain vision transformers with a linear
+    head and at least 4x4 patches.
     """
 
     def prepare(model: nn.Module) -> nn.Module:
-        return find_parts(plain_host(model, _NAME), count, dropout)
+        made: Any = find_parts(plain_host(model, _NAME), count, dropout)
+        made.backbone.requires_grad_(not frozen)
+        whole: nn.Module = made
+        return whole
 
     def loss(model: nn.Module, batch: Batch, draws: Draws) -> Tensor:
         own = part_model(model)

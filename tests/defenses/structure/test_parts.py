@@ -265,3 +265,12 @@ def test_trained_on_digits_it_comes_back_from_its_file_to_the_bit(tmp_path: Any)
     assert isinstance(own, PartViT)
     assert bool((own.modulation[:-1] != 1).any(dim=1).all()), "the gains of every part but the background are learned"
     assert torch.equal(own.modulation[-1], own.modulation[-1, :1].expand(24)), "and those of the background decay alike"
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_transformer_is_frozen_or_trained(frozen: bool) -> None:
+    model = rv.load_defense("parts", count=3, frozen=frozen).prepare(vits.vit(depth=1))
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    own = {"assignment.prototypes", "modulation", "head.weight"}
+    assert trained == (own if frozen else {name for name, _ in model.named_parameters()})
+    assert own < {name for name, _ in model.named_parameters()}
