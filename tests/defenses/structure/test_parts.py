@@ -203,13 +203,13 @@ def test_the_loss_is_the_sum_of_its_terms_with_the_backgrounds_twice() -> None:
     tokens = [module.backbone.forward_features((one - 0.5) / 0.5)[:, 1:] for one in (BATCH.images, BATCH.images.rot90(-1, (2, 3)))]
     here, there = (module.assignment(one) for one in tokens)
     terms = (
-        functional.cross_entropy(model(BATCH.images), BATCH.targets), part_losses.presence_loss(here.maps),
+        functional.cross_entropy(model(BATCH.images), BATCH.targets).detach(), part_losses.presence_loss(here.maps),
         2 * part_losses.background_presence_loss(here.maps), part_losses.pixel_entropy_loss(here.maps),
         part_losses.equivariance_loss(here.maps, there.maps.rot90(1, (2, 3))), part_losses.orthogonality_loss(here.features),
         part_losses.total_variation_loss(here.maps),
     )  # fmt: skip
-    assert all(float(one) > 1e-3 for one in terms)
-    assert found == pytest.approx(float(sum(terms)), rel=1e-5)
+    assert all(float(one.detach()) > 1e-3 for one in terms)
+    assert found == pytest.approx(sum(float(one.detach()) for one in terms), rel=1e-5)
 
 
 def test_under_the_identity_equivariance_costs_nothing() -> None:
@@ -269,7 +269,8 @@ def test_trained_on_digits_it_comes_back_from_its_file_to_the_bit(tmp_path: Any)
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_transformer_is_frozen_or_trained(frozen: bool) -> None:
-    model = rv.load_defense("parts", count=3, frozen=frozen).prepare(vits.vit(depth=1))
+    model: Any = rv.load_defense("parts", count=3, dropout=0.4, frozen=frozen).prepare(vits.vit(depth=1))
+    assert model.part_dropout.p == 0.4
     trained = {name for name, one in model.named_parameters() if one.requires_grad}
     own = {"assignment.prototypes", "modulation", "head.weight"}
     assert trained == (own if frozen else {name for name, _ in model.named_parameters()})
