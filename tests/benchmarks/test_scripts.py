@@ -21,6 +21,7 @@ PEERS = {
     "device.py": ("imagecorruptions", "skimage", "pyautoattack"),
     "features.py": (),
     "geometry.py": (),
+    "low_data.py": (),
     "runner.py": ("imagecorruptions", "skimage"),
     "scoring.py": ("polars", "duckdb"),
     "training.py": (),

@@ -52,6 +52,8 @@ def records(n: int = 240) -> pd.DataFrame:
         "value_shift_consistency": rng.integers(0, 6, n) / 5, "value_shifted_right": rng.integers(0, 11, n) / 10,
         "value_unshifted_agreement": rng.random(n), "value_all_agree": (pred == 1) * 1.0, "value_logit_variance": rng.gamma(2, 0.5, n),
         "value_patch_variance": rng.uniform(1, 2, n), "value_position_residual": rng.uniform(0, 2, n),
+        "value_part_agreement": rng.random(n), "value_part_overlap": rng.random(n),
+        **{f"value_{side}_{name}": rng.random(n) for side in ("clean", "shifted") for name in ("part_iou", "part_count")},
         **lesions(n, np.random.default_rng(1)), **blocks(n, np.random.default_rng(2)),
         **groups(n, np.random.default_rng(3)),
         **explanations(n, np.random.default_rng(3)),

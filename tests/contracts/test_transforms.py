@@ -29,6 +29,7 @@ from robustvit.training.saving import save_checkpoint
 SETTINGS: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 2},
     "block_pruning": {"block": 8},
+    "convolutional_start": {"kernel": 1},
     "elastic_patches": {"missing": 0.5},
     "head_pruning": {"amount": 0.5},
     "image_size": {"scale": 2, "enlarged": True},

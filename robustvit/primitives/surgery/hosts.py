@@ -16,6 +16,7 @@ from robustvit.primitives.inference.attention_mode import AttentionMode, fused_a
 from robustvit.primitives.inference.token_dropping import PLAIN
 from robustvit.primitives.lesions.block_sequence import why_no_block_sequence
 from robustvit.primitives.lesions.learned_positions import why_no_learned_positions
+from robustvit.primitives.structure.part_maps import PartViT
 from robustvit.primitives.structure.side_network import SideTuned
 from robustvit.primitives.surgery.plain_attention import PlainAttention
 
@@ -143,13 +144,14 @@ HOSTS: dict[str, Callable[[Classifier], str]] = {
     "hilo": lambda model: "" if hilo_layers(model.model) else "has no HiLo attention",
     "grids": lambda model: _why_no_grid(model.model),
     "side": lambda model: "" if isinstance(model.model, SideTuned) else why_no_plain_vit(model.model) or _why_no_patches(model.model),
+    "parts": lambda model: "" if isinstance(model.model, PartViT) else why_no_plain_vit(model.model) or _why_no_patches(model.model),
 }
 """any: every model. attention: models whose attention can be intercepted. windows: blocks of timm with `qkv` and `proj`, over whole images
 or windows. blocks: timm's plain vision transformer, whatever its blocks have become. plain: the same, or one of ours that walks its blocks,
 where these attend between all tokens as timm's do. patches, plain-patches: the same two, where patch tokens are those of a grid. sequence:
 one sequence of blocks of one width, of timm, Hugging Face or torch. positions: a learned position embedding that is added to the tokens.
 hilo: HiLo attention. grids: timm's VisionTransformer, DeiT, Twins and Swin, whatever their blocks have become. side: as plain-patches, with
-or without a side network."""
+or without a side network. parts: as plain-patches, or one of those with parts."""
 _TAKES = {
     "attention": "models whose attention can be intercepted",
     "windows": "vision transformers of timm, of whole images or of windows",
@@ -162,4 +164,5 @@ _TAKES = {
     "sequence": "transformers of one sequence of blocks of one width",
     "grids": "VisionTransformer, DeiT, Twins and SwinTransformer of timm",
     "side": "timm's plain vision transformers",
+    "parts": "timm's plain vision transformers of a grid of patches",
 }
