@@ -45,7 +45,7 @@ def depth_curves(suite: SuiteResults) -> list[DepthCurves]:
     groups = []
     for model in suite.models:
         found = {quantity: curves for quantity, curves in _curves(model).items() if max(map(len, curves.values())) > 1}
-        kinds = sorted({kind for curves in found.values() for kind in curves}, key=lambda kind: kind != _CLEAN)
+        kinds = sorted(dict.fromkeys(kind for curves in found.values() for kind in curves), key=lambda kind: kind != _CLEAN)
         names = tuple(CurveName(slot, kind) for slot, kind in enumerate(kinds))
         if names:
             groups.append(DepthCurves(model.name, names, tuple(_panel(model, *one, names) for one in found.items())))
