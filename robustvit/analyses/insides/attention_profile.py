@@ -47,8 +47,8 @@ def attention_profile(
 
 
 def profile_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """Two passes an image: one, and as much for the maps and their statistics."""
-    return shifted_passes(2.0, plugins)
+    """Three an image: one, and twice as much for the maps and their statistics."""
+    return shifted_passes(3.0, plugins)
 
 
 @torch.no_grad()

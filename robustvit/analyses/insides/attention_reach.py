@@ -41,8 +41,8 @@ def attention_reach(
 
 
 def reach_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """Two passes an image: one, and as much for the maps."""
-    return shifted_passes(2.0, plugins)
+    """Three an image: one, and twice as much for the maps."""
+    return shifted_passes(3.0, plugins)
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def class_identifiability(
 
 def identifiability_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
     """One an image, and some more for the head on every token."""
-    return shifted_passes(1.3, plugins)
+    return shifted_passes(1.7, plugins)
 
 
 def identifiability(scores: Tensor, labels: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ def feature_diversity(
 
 
 def diversity_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """One an image."""
-    return shifted_passes(1.0, plugins)
+    """One an image, and some more for the norms."""
+    return shifted_passes(1.6, plugins)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def fourier(
 
 
 def fourier_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """One an image, and some more for the transforms."""
-    return shifted_passes(1.3, plugins)
+    """One an image, and more than as much for the transforms."""
+    return shifted_passes(2.2, plugins)
 
 
 @torch.no_grad()
@@ -64,7 +65,11 @@ def _spectra(model: Classifier, images: Tensor) -> dict[str, Tensor]:
 
 def diagonal_spectrum(maps: Tensor) -> Tensor:
     """(n, S // 2 + 1): log amplitudes of (n, D, S, S) maps along the diagonal of frequencies, less that at 0, averaged over channels."""
-    amplitudes = torch.fft.fft2(maps).abs().diagonal(dim1=2, dim2=3)[..., : maps.shape[-1] // 2 + 1]
+    side = maps.shape[-1]
+    place = torch.arange(side, dtype=maps.dtype, device=maps.device)
+    angles = (2 * math.pi / side) * (place[:, None] + place).flatten()[:, None] * place[: side // 2 + 1]  # (S², S // 2 + 1)
+    flat = maps.flatten(2)
+    amplitudes = torch.hypot(flat @ angles.cos(), flat @ angles.sin())
     logs: Tensor = (amplitudes + _FLOOR).log().mean(dim=1)
     return logs - logs[:, :1]
 

@@ -67,8 +67,8 @@ def token_clusters(
 
 
 def clusters_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:
-    """One an image."""
-    return shifted_passes(1.0, plugins)
+    """One an image, and some more for the clusters, which take longer than a small model."""
+    return shifted_passes(1.2, plugins)
 
 
 def agreement(features: np.ndarray, labels: np.ndarray, start: int) -> tuple[float, float, float]:

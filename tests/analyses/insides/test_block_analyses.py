@@ -249,8 +249,8 @@ def test_metrics_read_a_block_a_side_or_what_a_part_of_it_adds() -> None:
 
 def test_passes_are_twice_as_many_where_something_shifts_and_unknown_of_attacks() -> None:
     given: Any = None
-    assert profile_passes(given, given, {}) == Passes(forward=2.0)
-    assert profile_passes(given, given, {"corruption": abs, "attack": None}) == Passes(forward=4.0)
+    assert profile_passes(given, given, {}) == Passes(forward=3.0)
+    assert profile_passes(given, given, {"corruption": abs, "attack": None}) == Passes(forward=6.0)
     assert profile_passes(given, given, {"attack": abs}) is None
 
 
