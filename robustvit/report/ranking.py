@@ -104,8 +104,8 @@ def ranked_points(suite: SuiteResults, model: ModelResults) -> dict[Column, Poin
     clean, data_sets = _clean(suite, model), _data_sets(suite, model)
     shown = suite.metric if clean or data_sets else ""
     several = [metric for metric in model.metrics if metric.startswith("certified_accuracy") or of_measurements(metric)]
-    several = [metric for metric in several if not on_curve(metric)]
-    cells = points_of_cells(suite, model, (suite.single_cell_metrics - {shown}).union(several))
+    wanted = (suite.single_cell_metrics - {shown}).union(several)
+    cells = points_of_cells(suite, model, {metric for metric in wanted if not on_curve(metric)})
     return clean | _mean_error(model) | _averages(model) | cells | _attacks(model) | data_sets
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from robustvit.report.curves.transform_curves import CurveName
@@ -36,8 +37,10 @@ class _Quantity(NamedTuple):
 
 
 def depth_panels(suite: SuiteResults) -> list[Panel]:
-    """The panels of `depth_curves`, one after another."""
-    return [panel for group in depth_curves(suite) for panel in group.panels]
+    """The panels of `depth_curves`, one after another, with the name of the model where there are several."""
+    groups = depth_curves(suite)
+    several = len(groups) > 1
+    return [replace(one, title=f"{group.tag} · {one.title}") if several else one for group in groups for one in group.panels]
 
 
 def depth_curves(suite: SuiteResults) -> list[DepthCurves]:
@@ -48,7 +51,7 @@ def depth_curves(suite: SuiteResults) -> list[DepthCurves]:
         kinds = sorted(dict.fromkeys(kind for curves in found.values() for kind in curves), key=lambda kind: kind != _CLEAN)
         names = tuple(CurveName(slot, kind) for slot, kind in enumerate(kinds))
         if names:
-            groups.append(DepthCurves(model.name, names, tuple(_panel(model, *one, names) for one in found.items())))
+            groups.append(DepthCurves(model.name, names, tuple(_panel(*one, names) for one in found.items())))
     return groups
 
 
@@ -78,7 +81,7 @@ def _shift(params: str, severity: str) -> str:
     return " ".join(filter(None, (with_spaces(name), severity, f"eps={eps}" if eps else "")))
 
 
-def _panel(model: ModelResults, quantity: _Quantity, curves: Mapping[str, Mapping[str, Point]], names: tuple[CurveName, ...]) -> Panel:
+def _panel(quantity: _Quantity, curves: Mapping[str, Mapping[str, Point]], names: tuple[CurveName, ...]) -> Panel:
     levels = sorted_levels([level for points in curves.values() for level in points])
     drawn = [one for one in names if one.name in curves]
     series = [Series(one.slot, one.name, tuple(curves[one.name].get(level, NOT_EVALUATED) for level in levels)) for one in drawn]
@@ -88,4 +91,4 @@ def _panel(model: ModelResults, quantity: _Quantity, curves: Mapping[str, Mappin
     title = " · ".join(filter(None, (metric_name(quantity.metric), quantity.parameters)))
     top = axis_end([max(ends), 0.0]) if max(ends) > 0 else 0.0
     bottom = -axis_end([-lowest]) if lowest < 0 else 0.0
-    return panel(title, levels, series, tag=model.name, axis="block", top=top, bottom=bottom, unit=entry.unit)
+    return panel(title, levels, series, axis="block", top=top, bottom=bottom, unit=entry.unit)
