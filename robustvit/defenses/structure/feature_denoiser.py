@@ -85,7 +85,8 @@ def _features(model: nn.Module, norm: DenoisedNorm, images: Tensor) -> Tensor:
     """(N, P, D): the patch tokens that the denoiser is given, of a host in evaluation mode."""
     with untouched(model, "eval", images.device), module_outputs(norm.norm) as found:
         model(images)
-    return found[0][:, norm.prefix :].to(norm.denoiser.positions.dtype)
+    features: Tensor = found[0]
+    return features[:, norm.prefix :].to(norm.denoiser.positions.dtype)
 
 
 def _with_denoiser(model: nn.Module) -> nn.Module:

@@ -82,7 +82,6 @@ def parts(
 
 def loss_of_parts(model: nn.Module, own: PartViT, batch: Batch, maps: Tensor) -> Tensor:
     """(): all terms of the loss of a batch. own: in the model. maps: (N, 3, 3) under which images are moved, see `resampled`."""
-    found: list[Any]
     with module_outputs(own.assignment) as found:
         logits = model(batch.shown)
         model(resampled(batch.shown, maps, "edge"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,7 +21,6 @@ def maps_of_parts(model: Classifier, images: Tensor) -> Tensor:
     own = part_model(model)
     if own is None:
         raise HostRefused(f"model '{model.card.label}' finds no parts of images; train one with the defense 'parts'.")
-    found: list[Any]
     with module_outputs(own.assignment) as found:
         model(images)
     return torch.cat([one.maps for one in found])[: len(images)]

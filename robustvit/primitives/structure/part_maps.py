@@ -43,7 +43,7 @@ class PartAssignment(nn.Module):
             )
         near = 2 * tokens @ self.prototypes.T - self.prototypes.square().sum(dim=1)  # |f|² is the same for all prototypes
         maps = near.softmax(dim=2).transpose(1, 2)
-        return Parts(maps.unflatten(2, self.grid), maps @ tokens / tokens.shape[1])
+        return Parts(maps.reshape(len(maps), -1, rows, columns), maps @ tokens / tokens.shape[1])
 
 
 class PartViT(nn.Module):

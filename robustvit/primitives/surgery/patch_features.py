@@ -18,9 +18,9 @@ from robustvit.primitives.surgery.hosts import why_not_host
 
 
 @contextlib.contextmanager
-def module_outputs(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Context with a list of what the module returns, one tensor for each call."""
-    found: list[Tensor] = []
+def module_outputs(module: nn.Module) -> Iterator[list[Any]]:
+    """Context with a list of what the module returns, one entry for each call."""
+    found: list[Any] = []
     hook = module.register_forward_hook(lambda _, given, made: found.append(made))
     try:
         yield found

@@ -29,7 +29,8 @@ def background_presence_loss(maps: Tensor) -> Tensor:
 
 def pixel_entropy_loss(maps: Tensor) -> Tensor:
     """(): the entropy of what a patch belongs to, in nats, averaged over patches and images."""
-    return torch.special.entr(maps).sum(dim=1).mean()
+    entropies: Tensor = torch.special.entr(maps).sum(dim=1)
+    return entropies.mean()
 
 
 def equivariance_loss(maps: Tensor, moved_back: Tensor) -> Tensor:
