@@ -19,6 +19,7 @@ from robustvit.report.class_labels import class_names_of, data_facts
 from robustvit.report.class_maps import class_maps
 from robustvit.report.colours import colour_scale
 from robustvit.report.cost_plots import cost_plots
+from robustvit.report.curves.analysis_maps import analysis_maps
 from robustvit.report.curves.certified_curves import certified_panels
 from robustvit.report.curves.depth_curves import depth_curves
 from robustvit.report.curves.lesion_curves import lesion_panels
@@ -144,6 +145,7 @@ def _figures(suite: SuiteResults, store: Store, board: pd.DataFrame) -> dict[str
         "lesions": lesion_panels(suite, chance), "depths": depth_curves(suite),
         "transfer": transfer_maps(store, board, suite.name, suite.data),
         "shift_maps": list(shift_maps(store, suite.models)),
+        "analysis_maps": list(analysis_maps(store, suite.models)),
         "class_maps": [one for model in suite.models for one in class_maps(store, model, class_names)],
         "heat_maps": [one for one in heat_maps if one is not None],
         "galleries": [one for one in galleries if one is not None],

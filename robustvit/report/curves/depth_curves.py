@@ -67,12 +67,12 @@ def _curves(model: ModelResults) -> dict[_Quantity, dict[str, dict[str, Point]]]
         one_sided = "side" not in {param.name for param in registry.lookup("metric", metric).params}
         shifted = given.pop("side", _CLEAN) != _CLEAN or one_sided
         quantity = _Quantity(metric, ", ".join(f"{name}={value}" for name, value in given.items()))
-        kind = _shift(setting.params, setting.severity) if shifted else _CLEAN
+        kind = shift_name(setting.params, setting.severity) if shifted else _CLEAN
         found.setdefault(quantity, {}).setdefault(kind, {}).setdefault(block, point)
     return found
 
 
-def _shift(params: str, severity: str) -> str:
+def shift_name(params: str, severity: str) -> str:
     """`gaussian noise 3`, `pgd eps=1/255`: what shifts the images of a cell."""
     given = parsed_parameters(params)
     shifts = [given[kind] for kind in ("corruption", "attack", "other") if given.get(kind, "None") != "None"]
