@@ -140,6 +140,13 @@ def test_apart_classes_are_clusters_and_noise_is_none() -> None:
     assert abs(ari) < 0.1
 
 
+def test_purity_is_the_commonest_class_of_each_cluster() -> None:
+    """A cluster of six and one, and one of five and one."""
+    features = np.array([[0.0]] * 7 + [[9.0]] * 6)
+    labels = np.array([0] * 6 + [1] + [0] * 5 + [1])
+    assert agreement(features, labels, 0)[0] == pytest.approx(11 / 13)
+
+
 def test_clusters_are_of_each_group_and_block() -> None:
     model, labels = made(registers), torch.arange(128) % 5
     pixels = images(128)

@@ -210,6 +210,31 @@ def test_a_circle_becomes_an_ellipse() -> None:
         assert float(stretched(matrix.float(), points=64)[row]) == pytest.approx(expected, rel=1e-4)
 
 
+class Product(nn.Module):
+    """The product of two coordinates of the pixels, about grey."""
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        moved = pixels.flatten(1) - 0.5
+        both = (moved @ self.first) * (moved @ self.second)
+        return torch.stack((both, 0 * both), dim=1)
+
+
+def test_the_derivative_is_along_the_circle_and_at_its_points() -> None:
+    """On a circle of radius r the product of its two coordinates is r² sin 2θ / 2, whose length is 4r²: over 2πr it is 2r / π."""
+    draws = drawn(1)
+    across, up = (draws.at(name).normal(3, 2, 2).flatten().double() for name in ("across", "up"))
+    first = across / across.norm()
+    second = up - (up @ first) * first
+    model = Classifier(Product(first.float(), (second / second.norm()).float()), mean=0.0, std=1.0, size=2)
+    grey = torch.full((1, 3, 2, 2), 0.5)
+    found = length_distortion(model, grey, torch.zeros(1, dtype=torch.int64), draws, radius=0.3, points=200)["value_clean_distortion"]
+    assert float(found) == pytest.approx(2 * 0.3 / math.pi, rel=1e-3)
+
+
 def test_a_curved_model_is_measured_on_the_circle() -> None:
     """Finite differences along the polygon."""
     model, pixels = made(vit), vit_images(2)
