@@ -188,6 +188,8 @@ COLUMNS: dict[str, Callable[[Population], object]] = {
     "value_clean_negative_auc": lambda one: one.rng.beta(1 + 6 * one.certain, 2),
     "value_clean_hit": lambda one: one.right * 1.0, "value_clean_iou": lambda one: one.rng.binomial(3, one.certain) / 3,
     "value_clean_mass": lambda one: one.rng.beta(1 + 3 * one.certain, 2),
+    "value_clean_selection": lambda one: one.rng.binomial(4, one.certain) / 4,
+    "value_selection_rank": lambda one: 2 * one.rng.beta(1 + 6 * one.certain, 2) - 1,
     "value_spearman": lambda one: 2 * one.rng.beta(2 + 6 * one.certain, 3) - 1, "value_top_iou": lambda one: one.rng.beta(2, 2, one.n),
     "value_same_answer": lambda one: (one.rng.random(one.n) < 0.9) * 1.0,
     "value_clean_part_iou": lambda one: one.rng.beta(1 + 8 * one.certain, 2), "value_part_overlap": lambda one: one.rng.beta(1, 1, one.n),

@@ -113,8 +113,9 @@ def groups(n: int, rng: np.random.Generator) -> dict[str, Any]:
 
 def explanations(n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What the analyses of attribution maps measure, of clean images and of shifted ones."""
-    names = ("positive_auc", "positive_auc_label", "negative_auc", "negative_auc_label", "hit", "iou", "mass")
+    names = ("positive_auc", "positive_auc_label", "negative_auc", "negative_auc_label", "hit", "iou", "mass", "selection")
     drift = {"value_spearman": rng.uniform(-1, 1, n), "value_top_iou": rng.random(n), "value_same_answer": (rng.random(n) < 0.8) * 1.0}
+    drift["value_selection_rank"] = rng.uniform(-1, 1, n)
     return drift | {f"value_{side}_{name}": rng.random(n) for side in ("clean", "shifted") for name in names}
 
 
