@@ -20,6 +20,7 @@ from robustvit.spec.grouping import grouped
 from robustvit.spec.written.words import metric_name, with_spaces
 from robustvit.statistics.estimates import of_scores
 
+_MEASURED = 12  # measurements that the first sentences state
 _LISTED = 6  # names that a notice lists before it counts the rest
 _ORDER = ("failed", "partial")  # of cells
 _FIRST = ("failed", "at chance", "not comparable", "partial", "marked")  # of notices; undefined metrics come last
@@ -166,7 +167,9 @@ def _certified(suite: SuiteResults, model: ModelResults) -> str:
 
 def _measured(suite: SuiteResults, model: ModelResults) -> str:
     measured = points_of_cells(suite, model, [metric for metric in model.cells["metric"].unique() if of_scores(metric)])
-    return ", ".join(f"{column.title} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known)
+    known = [f"{column.title} {stated_text(point, column.unit)}" for column, point in measured.items() if point.known]
+    more = f" and {len(known) - _MEASURED} measurements more" if len(known) > _MEASURED else ""
+    return ", ".join(known[:_MEASURED]) + more
 
 
 def _averages(suite: SuiteResults, model: ModelResults) -> str:

@@ -9,6 +9,7 @@ from robustvit.records.store import Store
 from robustvit.report.curves.lesion_curves import lesion_panels
 from robustvit.report.page import render
 from robustvit.report.suite_results import SuiteResults, results_by_suite
+from robustvit.report.text import conclusion
 from robustvit.results.leaderboard import build_leaderboard, leaderboard
 
 VALUES = {  # (scenario, params): metric and value
@@ -55,3 +56,14 @@ def test_an_undefined_level_is_no_point_of_a_curve(lesioned: SuiteResults) -> No
 
 def test_a_page_without_such_analyses_has_no_such_section(store: Store) -> None:
     assert "Parts removed or exchanged" not in render(build_leaderboard(store), store)
+
+
+def test_the_first_sentence_states_twelve_measurements_and_counts_the_rest(store: Store) -> None:
+    board = leaderboard(store)
+    pattern = board[(board["model"] == "demo") & (board["scenario"] == "clean")].iloc[0].to_dict()
+    place = {"scenario": "block_orders", "params": "count=25", "severity": "", "cell": "orders"}
+    rows = [{**pattern, **place, "metric": f"order_accuracy(distance={level})"} for level in range(15)]
+    (found,) = results_by_suite(pd.concat([board, pd.DataFrame(rows)], ignore_index=True).astype(board.dtypes))
+    text = conclusion(found, next(model for model in found.models if model.label == "demo")).sentence
+    assert text.count("order accuracy (distance=") == 12
+    assert "and 3 measurements more" in text

@@ -101,7 +101,8 @@ def _tokens(model: Classifier, images: Tensor, layer: int, grid: TokenGrid) -> T
     found = BlockFeatures(model, (layer,), patch_values)(images).reshape(len(images), grid.rows * grid.columns, -1).double()
     if not bool(torch.isfinite(found).all()):
         raise ModelError(f"model '{model.card.label}': its tokens after block {layer} have values that are not finite numbers.")
-    return found / found.square().sum(dim=2, keepdim=True).sqrt().clamp_min(_SMALLEST)
+    unit: Tensor = found / found.square().sum(dim=2, keepdim=True).sqrt().clamp_min(_SMALLEST)
+    return unit
 
 
 def _similarity(tokens: Tensor, anchors: Tensor, used: Tensor) -> Tensor:

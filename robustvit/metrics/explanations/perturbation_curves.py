@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from robustvit.metrics.explanations.sides import Side, of_side
+from robustvit.metrics.insides.sides import Side, of_side
 from robustvit.spec.registry import metric
 
 Area = Literal["auc", "auc_label"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from robustvit.metrics.explanations.sides import Side, of_side
+from robustvit.metrics.insides.sides import Side, of_side
 from robustvit.spec.registry import metric
 
 _SOURCE = "Engel et al. 2024, Segmentation-based Transfer Function Design (the selection); the measure is ours"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from robustvit.errors import BadParameter, NotApplicable
 
@@ -22,6 +23,11 @@ def of_sides(name: str, side: Side, drift: bool, values: Callable[[str], Any]) -
     sides: Sequence[str] = ("shifted", "clean") if drift else (side,)
     found = [np.asarray(values(f"value_{one}_{name}")) for one in sides]
     return np.asarray(found[0] - found[1] if drift else found[0])
+
+
+def of_side(records: pd.DataFrame, name: str, side: Side, drift: bool) -> np.ndarray:
+    """(n,): a column of numbers, as `of_sides`."""
+    return of_sides(name, side, drift, lambda column: records[column].to_numpy(dtype=np.float64))
 
 
 def of_block(values: np.ndarray, block: int | None) -> np.ndarray:
