@@ -28,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gaussian": {"sigma": 0.25},
     "macer": {"sigma": 0.25},
     "smoothadv": {"sigma": 0.25},
+    "convolutional_start": {"kernel": 1},  # the host has two heads
     "droppos": {"width": 16, "heads": 2, "mask": 0.5},
 }
 TAKES_EPS = {"pgd_at", "trades", "mart", "fast_at", "nfgsm", "free_at", "smoothadv"}

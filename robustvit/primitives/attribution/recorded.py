@@ -85,8 +85,12 @@ def leaf_of(images: Tensor, differentiable: bool) -> Tensor:
 
 
 def own_scores(logits: Tensor, classes: Tensor) -> Tensor:
-    """(): the sum over rows of each one's logit of its class. Rows are independent, so each keeps its own gradient."""
-    return logits.gather(1, classes[:, None]).sum()
+    """(): the sum over rows of each one's logit of its class. Rows are independent, so each keeps its own gradient.
+
+    A single logit z is of the second of two classes, as the logits −z/2 and z/2 are.
+    """
+    both = torch.cat((-logits / 2, logits / 2), dim=1) if logits.shape[1] == 1 else logits
+    return both.gather(1, classes[:, None]).sum()
 
 
 def gradient_of(model: Classifier, score: Tensor, wanted: Tensor, differentiable: bool) -> Tensor:
