@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.attention_maps import attention_in_graph
+from robustvit.primitives.inference.attention_maps import attention_in_graph, refusing_hosts
 from robustvit.primitives.inference.attention_statistics import map_statistics
 from robustvit.primitives.inference.token_grid import token_grid
 from robustvit.primitives.passes import Passes
@@ -39,11 +39,12 @@ def attention_profile(
     a patch of its own; deviation, the standard deviation of A_ij over i, averaged over j; offset, the length of the mean over i of Σ_j A_ij
     (p_j − p_i) in patches; offset_heads, the share of heads with more than half of their attention, averaged over the patches that have
     such a neighbour, on one and the same of the eight neighbours; prefix, the attention of patches to prefix tokens. Queries that attend to
-    prefix tokens alone are left out. Of clean images value_clean_NAME, of shifted ones value_shifted_NAME. Raises ModelError for models
+    prefix tokens alone are left out. Of clean images value_clean_NAME, of shifted ones value_shifted_NAME. Raises HostRefused for models
     that do not attend between all tokens of an image, or compute attention by hand.
     """
     shifted = shifted_images("attention_profile", model, images, labels, draws, corruption, attack)
-    return both(lambda some: _statistics(model, some), images, shifted)
+    with refusing_hosts():
+        return both(lambda some: _statistics(model, some), images, shifted)
 
 
 def profile_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:

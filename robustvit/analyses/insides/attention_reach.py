@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.draws import Draws
-from robustvit.primitives.inference.attention_maps import attention_in_graph
+from robustvit.primitives.inference.attention_maps import attention_in_graph, refusing_hosts
 from robustvit.primitives.inference.token_grid import TokenGrid, token_grid
 from robustvit.primitives.passes import Passes
 from robustvit.primitives.scenarios.shifted_images import Attack, Corruption, both, shifted_images, shifted_passes
@@ -33,11 +33,12 @@ def attention_reach(
     corruption, attack: what shifts the images, one of them or neither; an attack is run whether or not the image is classified correctly.
     Columns: value_clean_reach, a list of L·H·g, block by block, head by head, for k from 0 to g − 1, g being the longer side of the grid of
     patches; averaged over the patches; value_clean_near, a list with an entry for each block: the share at most one step away, averaged
-    over heads. Of shifted images value_shifted_NAME. Raises ModelError for models that do not attend between all tokens of an image, or
+    over heads. Of shifted images value_shifted_NAME. Raises HostRefused for models that do not attend between all tokens of an image, or
     compute attention by hand.
     """
     shifted = shifted_images("attention_reach", model, images, labels, draws, corruption, attack)
-    return both(lambda some: _reach(model, some), images, shifted)
+    with refusing_hosts():
+        return both(lambda some: _reach(model, some), images, shifted)
 
 
 def reach_passes(spec: Spec, model: Classifier, plugins: Mapping[str, Any]) -> Passes | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from robustvit.errors import ModelError
+from robustvit.errors import HostRefused, ModelError
 from robustvit.primitives.classifier import Classifier
 from robustvit.primitives.inference.attention_mode import AttentionMode, fused_attention
 from robustvit.primitives.inference.keyed import bound_rows, padded
@@ -27,6 +27,15 @@ class AttentionMaps(NamedTuple):
 
     logits: Tensor
     maps: list[Tensor]
+
+
+@contextlib.contextmanager
+def refusing_hosts() -> Iterator[None]:
+    """Context in which a model without such maps is one that a scenario does not take: ModelError becomes HostRefused."""
+    try:
+        yield
+    except ModelError as error:
+        raise error if isinstance(error, HostRefused) else HostRefused(str(error)) from error
 
 
 def forward_with_attention(model: Classifier, images: Tensor) -> AttentionMaps:
